@@ -1,0 +1,52 @@
+# The two commands are `make demo` and `make test`; the rest is for those who carry this on.
+#
+# On Linux, PyPI's torch brings gigabytes of CUDA; for the CPU's build alone:
+#     make demo TORCH="--index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+TORCH ?=
+ARGS ?=
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= passive
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: demo test check bench environment developer clean
+
+demo: environment
+	$(BIN)/etalage demo demo $(ARGS)
+
+test: developer
+	$(BIN)/python -m pytest $(ARGS)
+
+check: developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: developer
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/python benchmarks/fashion_mnist.py $(ARGS)
+
+environment: .venv/.installed
+developer: .venv/.developer
+
+.venv/.installed: requirements/lock.txt pyproject.toml
+	@echo "making the environment in .venv (once; some minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Installed from Debian where there is one: the page's tests need a browser, the kill sweeps strace.
+.venv/.developer: .venv/.installed requirements/lock-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/lock-dev.txt
+	@for tool in chromium strace; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing > /dev/null; \
+	  else echo "the tests need$$missing; install them with your package manager" >&2; exit 1; fi; fi
+	touch $@
+
+clean:
+	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,249 @@
+"""What goes into a bundle: the payload gathered from the lake, and its embeddings.
+
+    N items   P distinct photos   D embedding dimension
+
+`items` has one row an item, sorted by item_id; the row number is the `item_row` that indexes speak
+of. It has the lake's columns, `photo_sha256` (null: no photo that can be used) and `popularity`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.errors import PhotoRefused, TableDamaged
+from etalage.lake.schema import PHOTO_OK, TABLES
+
+if TYPE_CHECKING:
+    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.lake.delta import Lake
+
+WEIGHTS = {"view": 1.0, "cart": 3.0, "buy": 5.0}
+"""What one interaction adds to an item's popularity; other kinds add 1."""
+
+PHOTO_FACTS = ("item_id", "url", "status", "sha256")
+_EMBED_AT_ONCE = 256
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """`items` (N rows), `photos` (P rows: sha256, bytes; sorted, unique), the versions they are of."""
+
+    items: pa.Table
+    photos: pa.Table
+    versions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """`payload` without the photos that the encoder refused, `embeddings` (N, D) float32 (zeros
+    without a photo), how many photos were `embedded` now, and `refused` {sha256: reason}."""
+
+    payload: Payload
+    embeddings: np.ndarray
+    embedded: int
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+# -- lake → payload ----------------------------------------------------------------------------
+
+
+def gather(lake: "Lake", versions: Mapping[str, int] | None = None) -> Payload:
+    """Read the whole payload at `versions` (default: the newest). Raises TableMissing, TableDamaged."""
+    at = dict(versions) if versions is not None else served_versions(lake)
+    # Asked for even where it is missing: the lake knows best how to say so.
+    items = lake.table("items").read(at.get("items"))
+    items = in_order(items)
+    facts = photo_facts(lake, at)
+    shas = main_photos(items, facts)
+    photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
+    popularity = count_popularity(interaction_batches(lake, at), items["item_id"])
+    return Payload(with_derived(items, shas, popularity), photos, at)
+
+
+def served_versions(lake: "Lake") -> dict[str, int]:
+    """The versions of those tables that a bundle is made from."""
+    return {name: v for name, v in lake.versions().items() if name in ("items", "photos", "interactions")}
+
+
+def in_order(items: pa.Table) -> pa.Table:
+    """Items sorted by item_id in one chunk, with the lake's columns only and no metadata."""
+    items = items.select(list(TABLES["items"].names)).replace_schema_metadata(None)
+    order = pc.sort_indices(items["item_id"])
+    taken = items.take(order).combine_chunks()
+    plain = pa.schema([pa.field(f.name, f.type) for f in taken.schema])
+    return taken.cast(plain)
+
+
+def with_derived(items: pa.Table, photo_sha256: pa.Array, popularity: np.ndarray) -> pa.Table:
+    """Items with the two columns that no table holds."""
+    items = items.append_column("photo_sha256", photo_sha256.cast(pa.string()))
+    return items.append_column("popularity", pa.array(popularity, pa.float64()))
+
+
+def photo_facts(lake: "Lake", at: Mapping[str, int]) -> pa.Table:
+    """The photos table without its bytes."""
+    if "photos" not in at:
+        return pa.table({name: pa.array([], pa.string()) for name in PHOTO_FACTS})
+    return lake.table("photos").read(at["photos"], columns=list(PHOTO_FACTS))
+
+
+def photo_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.RecordBatch]:
+    """(sha256, bytes) of the photos table, streamed."""
+    if "photos" not in at:
+        return ()
+    return lake.table("photos").batches(at["photos"], columns=["sha256", "bytes"], rows=1024)
+
+
+def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.RecordBatch]:
+    """(item_id, kind) of the interactions table, streamed."""
+    if "interactions" not in at:
+        return ()
+    return lake.table("interactions").batches(at["interactions"], columns=["item_id", "kind"], rows=1 << 16)
+
+
+def main_photos(items: pa.Table, facts: pa.Table) -> pa.Array:
+    """(N,) sha256 of each item's main photo, null without one.
+
+    The main photo is the one whose url is `items.photo_url`, else the first by url, among those
+    whose status is ok.
+    """
+    usable = pc.and_(pc.equal(facts["status"], PHOTO_OK), pc.is_valid(facts["sha256"]))
+    facts = facts.filter(pc.fill_null(usable, False))
+    row = pc.index_in(facts["item_id"], value_set=_flat(items["item_id"]))
+    facts, row = facts.filter(pc.is_valid(row)), row.drop_null()
+    rows = row.to_numpy().astype(np.int64)
+    if not len(rows):
+        return pa.nulls(items.num_rows, pa.string())
+    named = pc.fill_null(pc.equal(facts["url"], items["photo_url"].take(row)), False)
+    others = ~np.asarray(named.to_numpy(), dtype=bool)
+    by_url = np.empty(len(rows), np.int64)
+    by_url[pc.sort_indices(facts["url"]).to_numpy()] = np.arange(len(rows))
+    order = np.lexsort((by_url, others, rows))
+    first = order[np.r_[True, rows[order][1:] != rows[order][:-1]]]
+    place = np.full(items.num_rows, -1, np.int64)
+    place[rows[first]] = first
+    return _flat(facts["sha256"]).take(pa.array(place, mask=place < 0)).cast(pa.string())
+
+
+def find_photos(batches: Iterable[pa.RecordBatch], wanted: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The `wanted` sha256s (unique) with their bytes, sorted by sha256.
+
+    Raises TableDamaged when one is nowhere in `batches`.
+    """
+    wanted = _flat(wanted).cast(pa.string())
+    missing = np.ones(len(wanted), dtype=bool)
+    found: list[pa.Table] = []
+    for batch in batches if len(wanted) else ():
+        which = pc.index_in(batch["sha256"].cast(pa.string()), value_set=wanted)
+        usable = np.asarray(pc.and_(pc.is_valid(which), pc.is_valid(batch["bytes"])), dtype=bool)
+        at = np.flatnonzero(usable)
+        index = pc.fill_null(which, -1).to_numpy()[at]
+        index, first = np.unique(index, return_index=True)
+        new = missing[index]
+        missing[index] = False
+        part = pa.Table.from_batches([batch]).select(["sha256", "bytes"]).take(pa.array(at[first[new]]))
+        found.append(part.cast(PHOTOS_SCHEMA))
+        if not missing.any():
+            break
+    if missing.any():
+        name = wanted[int(np.argmax(missing))].as_py()
+        raise TableDamaged(f"table photos: no bytes for the photo with SHA-256 {name}; ingest it again")
+    photos = pa.concat_tables([PHOTOS_SCHEMA.empty_table(), *found])
+    return photos.take(pc.sort_indices(photos["sha256"])).combine_chunks()
+
+
+PHOTOS_SCHEMA = pa.schema([pa.field("sha256", pa.string()), pa.field("bytes", pa.large_binary())])
+
+
+def count_popularity(batches: Iterable[pa.RecordBatch], item_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """(N,) float64: the weighted number of interactions of each item; unknown items count nowhere."""
+    item_ids = _flat(item_ids)
+    kinds = pa.array(list(WEIGHTS))
+    weights = np.array([*WEIGHTS.values(), 1.0])
+    counted = np.zeros(len(item_ids), dtype=np.float64)
+    for batch in batches:
+        row = pc.fill_null(pc.index_in(batch["item_id"].cast(item_ids.type), value_set=item_ids), -1)
+        kind = pc.fill_null(pc.index_in(batch["kind"].cast(pa.string()), value_set=kinds), len(WEIGHTS))
+        rows, weight = row.to_numpy(), weights[kind.to_numpy()]
+        known = rows >= 0
+        counted += np.bincount(rows[known], weights=weight[known], minlength=len(item_ids))
+    return counted
+
+
+# -- payload → embeddings ----------------------------------------------------------------------
+
+
+def embed(
+    payload: Payload,
+    embedder: "PhotoEmbedder",
+    carried: Mapping[str, np.ndarray] | None = None,
+    progress: Progress | None = None,
+) -> Embedded:
+    """Embed every photo of the payload whose sha256 is not in `carried` {sha256: (D,)}.
+
+    A photo that the encoder refuses is dropped, with its reason: its items stay, without a photo.
+    """
+    carried = carried or {}
+    shas = payload.photos["sha256"].to_pylist()
+    table = np.zeros((len(shas), embedder.dimension), dtype=np.float32)
+    fresh = []
+    for at, sha in enumerate(shas):
+        known = carried.get(sha)
+        if known is None:
+            fresh.append(at)
+        else:
+            table[at] = known
+    embedded = 0
+    refused: dict[str, str] = {}
+    for start in range(0, len(fresh), _EMBED_AT_ONCE):
+        part = fresh[start : start + _EMBED_AT_ONCE]
+        photos = payload.photos["bytes"].take(pa.array(part)).to_pylist()
+        good, rows, reasons = _embed_some(embedder, photos)
+        table[[part[n] for n in good]] = rows
+        embedded += len(good)
+        refused |= {shas[part[n]]: reason for n, reason in reasons.items()}
+        if progress is not None:
+            progress(len(part))
+    payload = _without(payload, refused)
+    row = pc.index_in(payload.items["photo_sha256"], value_set=pa.array(shas, pa.string()), skip_nulls=True)
+    place = pc.fill_null(row, -1).to_numpy()
+    embeddings = np.zeros((payload.items.num_rows, embedder.dimension), dtype=np.float32)
+    embeddings[place >= 0] = table[place[place >= 0]]
+    return Embedded(payload, embeddings, embedded, refused)
+
+
+def _embed_some(
+    embedder: "PhotoEmbedder", photos: Sequence[bytes]
+) -> tuple[list[int], np.ndarray, dict[int, str]]:
+    """Positions embedded, their (n, D) embeddings, and {position: reason} of the refused."""
+    pixels, good, reasons = [], [], {}
+    for at, photo in enumerate(photos):
+        try:
+            pixels.append(embedder.encoder.decode(photo))
+            good.append(at)
+        except PhotoRefused as error:
+            reasons[at] = str(error)
+    if not good:
+        return good, np.empty((0, embedder.dimension), np.float32), reasons
+    return good, embedder.embed_pixels(np.stack(pixels)), reasons
+
+
+def _without(payload: Payload, refused: Mapping[str, str]) -> Payload:
+    if not refused:
+        return payload
+    names = pa.array(list(refused), pa.string())
+    photos = payload.photos.filter(pc.invert(pc.is_in(payload.photos["sha256"], value_set=names)))
+    column = payload.items["photo_sha256"]
+    kept = pc.if_else(pc.is_in(column, value_set=names), pa.scalar(None, pa.string()), column)
+    at = payload.items.column_names.index("photo_sha256")
+    items = payload.items.set_column(at, "photo_sha256", kept)
+    return Payload(items.combine_chunks(), photos.combine_chunks(), payload.versions)
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,173 @@
+"""The manifest of a bundle: what it holds, from which versions, and the hash of every file.
+
+`manifest.json` is written last; a folder without it is no bundle. The bundle's id carries the
+first 8 hex digits of the SHA-256 of the manifest's content (all keys but `id`, canonical JSON), so
+that an edited manifest no longer fits its own id.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from etalage.bundle.durable import hash_file
+from etalage.config import Settings
+from etalage.errors import BundleDamaged, BundleError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_ID = re.compile(r"b([0-9]{6,12})-[0-9a-f]{8}")
+
+
+class FileFacts(Settings):
+    """SHA-256 (hex) and length in bytes of one file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class ModelFacts(Settings):
+    """The model whose embeddings are in the bundle; `hash` is that of its export."""
+
+    name: str
+    hash: str
+    dimension: int = Field(ge=1)
+
+
+class RecallFacts(Settings):
+    """Recall@k of the index against the exact one, with a `share` of rows allowed (None: all)."""
+
+    share: float | None
+    k: int
+    recall: float
+    queries: int
+
+
+class IndexFacts(Settings):
+    kind: str
+    recall: tuple[RecallFacts, ...] = ()
+
+
+class Manifest(Settings):
+    """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows,
+    `indexed` those with a photo; `forced` names the refusals that a person overrode."""
+
+    format: int
+    id: str
+    sequence: int = Field(ge=1)
+    created_at: str
+    tables: dict[str, int]
+    model: ModelFacts
+    index: IndexFacts
+    items: int = Field(ge=0)
+    indexed: int = Field(ge=0)
+    verdict: dict[str, Any] | None
+    forced: tuple[str, ...] = ()
+    previous: str | None = None
+    synced_from: str | None = None
+    files: dict[str, FileFacts]
+
+
+def is_bundle_id(text: str) -> bool:
+    """True for `b000012-89abcdef` and nothing else: an id is never a path."""
+    return _ID.fullmatch(text) is not None
+
+
+def sequence_of(bundle: str) -> int:
+    """The number in a bundle's id; ids grow with it, whatever the clock says."""
+    found = _ID.fullmatch(bundle)
+    if found is None:
+        raise ValueError(f"{bundle!r} is not a bundle id")
+    return int(found.group(1))
+
+
+def identify(content: dict[str, Any]) -> str:
+    """The id that belongs to a manifest's content (`id` itself is left out of the hash)."""
+    body = {key: value for key, value in content.items() if key != "id"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"b{body['sequence']:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json."""
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+def seal(content: dict[str, Any]) -> Manifest:
+    """A Manifest from its content, with the id computed from it."""
+    draft = Manifest.model_validate({**content, "id": ""})
+    dumped = draft.model_dump(mode="json")
+    return draft.model_copy(update={"id": identify(dumped)})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`: format, fields, and that the id fits content and folder.
+
+    Raises BundleDamaged (missing, not JSON, changed) or BundleError (a newer format).
+    """
+    file = folder / MANIFEST
+    try:
+        raw = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleDamaged(f"{file} is missing: {_remedy()}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleDamaged(f"{file} cannot be read: {error}; {_remedy()}") from error
+    number = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise BundleError(
+            f"{file}: format {number}; this Etalage reads formats up to {FORMAT}: upgrade Etalage, "
+            "or go back to an older bundle (`etalage bundles`, `etalage rollback ID`)"
+        )
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleDamaged(f"{file}: {where}: {first['msg']}; {_remedy()}") from error
+    if identify(raw) != manifest.id or folder.name != manifest.id:
+        raise BundleDamaged(f"{file} was changed: it does not fit the id {folder.name}; {_remedy()}")
+    return manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """Hash every file of the bundle and compare with the manifest; nothing is opened otherwise.
+
+    Raises BundleDamaged with the file's name: missing, changed, or not listed in the manifest (a
+    planted file, a link).
+    """
+    manifest = read_manifest(folder)
+    found = _files(folder)
+    for name in manifest.files:
+        if name not in found:
+            raise BundleDamaged(f"{folder / name} is missing: {_remedy()}")
+    for name in sorted(found):
+        if name == MANIFEST:
+            continue
+        facts = manifest.files.get(name)
+        if facts is None:
+            raise BundleDamaged(f"{folder / name} is not listed in the manifest: {_remedy()}")
+        try:
+            written = hash_file(folder / name)
+        except OSError as error:
+            raise BundleDamaged(f"{folder / name} cannot be read: {error}; {_remedy()}") from error
+        if written != (facts.sha256, facts.bytes):
+            raise BundleDamaged(f"{folder / name} was changed (SHA-256 differs): {_remedy()}")
+    return manifest
+
+
+def _files(folder: Path) -> set[str]:
+    """All entries beneath `folder` that are not real folders, as relative POSIX paths."""
+    found: set[str] = set()
+    for name, folders, files in os.walk(folder, followlinks=False):
+        parent = Path(name)
+        links = [one for one in folders if (parent / one).is_symlink()]
+        found.update((parent / one).relative_to(folder).as_posix() for one in [*files, *links])
+    return found
+
+
+def _remedy() -> str:
+    return "publish again, or `etalage rollback ID` to a whole bundle (`etalage bundles` lists them)"

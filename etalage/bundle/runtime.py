@@ -1,0 +1,99 @@
+"""Opens an exported model: ONNX Runtime and numpy, no torch.
+
+Evaluation, publish, sync, the server and the MLflow endpoint all embed through this class, so what
+is measured is what is served.
+
+    B batch   D embedding dimension   H W height and width in pixels   C channels
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from etalage.errors import ExportDamaged
+from etalage.features.photo import PhotoEncoder
+
+FILES = ("model.onnx", "encoder.json", "export.json")
+FORMAT = 1
+BATCH = 256
+
+
+def hash_model(folder: Path) -> str:
+    """SHA-256 over network and encoder: two models with the same hash embed alike."""
+    digest = hashlib.sha256()
+    for name in ("model.onnx", "encoder.json"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+class PhotoEmbedder:
+    """An embedder role's export: image files or pixels → embeddings."""
+
+    def __init__(
+        self, name: str, dimension: int, model_hash: str, encoder: PhotoEncoder, network: bytes, threads: int
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A spinning pool steals the core from whoever shares it, and gains nothing at our sizes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self.name = name
+        self.dimension = dimension
+        self.model_hash = model_hash
+        self.encoder = encoder
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    @classmethod
+    def open(cls, folder: Path, threads: int = 1) -> "PhotoEmbedder":
+        """Raises ExportDamaged: a file is missing, unreadable, or not the one that was exported."""
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise ExportDamaged(f"{folder}: {name} is missing; export the model again")
+        try:
+            facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+            name, dimension = str(facts["name"]), int(facts["dimension"])
+            kept, version = str(facts["model_hash"]), int(facts["format"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
+        if version > FORMAT:
+            raise ExportDamaged(
+                f"{folder}: format {version}, this Etalage reads up to {FORMAT}; install a newer one"
+            )
+        found = hash_model(folder)
+        if found != kept:
+            raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+        encoder = PhotoEncoder.from_json(
+            (folder / "encoder.json").read_text(encoding="utf-8"), where=str(folder / "encoder.json")
+        )
+        try:
+            return cls(name, dimension, found, encoder, (folder / "model.onnx").read_bytes(), threads)
+        except Exception as error:  # onnxruntime's own classes share no root but Exception
+            raise ExportDamaged(f"{folder / 'model.onnx'}: cannot be opened: {error}") from error
+
+    def embed(self, photos: Sequence[bytes]) -> np.ndarray:
+        """(B,) image files → (B, D) float32, L2-normalised. Raises PhotoRefused with the position."""
+        return self.embed_pixels(self.encoder.decode_all(photos, len(photos)))
+
+    def embed_pixels(
+        self, pixels_BHWC: np.ndarray, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches of BATCH."""
+        embeddings = np.empty((len(pixels_BHWC), self.dimension), dtype=np.float32)
+        for start in range(0, len(pixels_BHWC), BATCH):
+            part = np.ascontiguousarray(pixels_BHWC[start : start + BATCH])
+            (found,) = self._session.run(None, {self._input: part})
+            if found.shape != (len(part), self.dimension):
+                raise ExportDamaged(
+                    f"model {self.name}: embeddings of shape {found.shape}, expected {self.dimension} wide"
+                )
+            embeddings[start : start + len(part)] = found
+            if progress is not None:
+                progress(len(part))
+        return embeddings

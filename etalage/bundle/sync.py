@@ -1,0 +1,274 @@
+"""What changed since the bundle, and only that: `etalage sync`.
+
+The manifest says which versions of the tables the bundle is of; the tables' change feed says which
+rows are different since. Items and photos are brought up to date in the bundle's own payload; an
+embedding is carried over wherever the photo's SHA-256 is one the bundle has embedded; only the rest
+is decoded and embedded, by the model that is in the bundle. Then everything that `publish` checks is
+checked again, with the index's trained centroids kept.
+
+Where the feed was vacuumed away (or a table went back in time) the payload is read whole, and the
+result says so; even then nothing is embedded whose SHA-256 the bundle knows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.bundle.contents import (
+    Embedded,
+    Payload,
+    Progress,
+    count_popularity,
+    embed,
+    find_photos,
+    gather,
+    in_order,
+    interaction_batches,
+    main_photos,
+    photo_batches,
+    photo_facts,
+    served_versions,
+    with_derived,
+)
+from etalage.bundle.files import ITEMS, MODELS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.manifest import Manifest, verify
+from etalage.bundle.pointer import Bundles
+from etalage.bundle.publish import publish
+from etalage.bundle.refusals import Draft
+from etalage.bundle.runtime import PhotoEmbedder
+from etalage.bundle.selfcheck import photo_rows
+from etalage.config import IndexConfig, PublishConfig
+from etalage.errors import ChangesGone, IndexMismatch, TableMissing
+from etalage.lake.schema import TABLES
+
+if TYPE_CHECKING:
+    from etalage.lake.delta import Changes, Lake
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did. Without a change `manifest` is None: the bundle that was current still is.
+
+    `upserted`, `deleted` count items that are different from the bundle's; `embedded` counts photos
+    that went through the model, `carried` those whose embedding was kept. `whole` is why the tables
+    were read whole, if they were. `refused` {sha256: reason} could not be decoded.
+    """
+
+    manifest: Manifest | None
+    embedded: int
+    carried: int
+    upserted: int
+    deleted: int
+    reason: str
+    whole: str | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The bundle that is carried on from."""
+
+    manifest: Manifest
+    items: pa.Table
+    photos: pa.Table
+    embeddings: np.ndarray
+    folder: Path
+
+    @classmethod
+    def current(cls, bundles: Bundles) -> "_Opened":
+        folder = bundles.path(bundles.current_id())
+        manifest = verify(folder)
+        items, photos = read_arrow(folder / ITEMS), read_arrow(folder / PHOTOS)
+        return cls(manifest, items, photos, read_embeddings(folder), folder)
+
+    def carried(self) -> dict[str, np.ndarray]:
+        """{sha256: (D,) embedding} of every photo that the bundle's model embedded."""
+        rows = photo_rows(self.items)
+        names = self.items["photo_sha256"].take(pa.array(rows)).to_pylist()
+        return {name: self.embeddings[row] for name, row in zip(names, rows, strict=True)}
+
+
+def sync(
+    lake: "Lake",
+    bundles: Bundles,
+    *,
+    config: PublishConfig,
+    index_config: IndexConfig,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Synced:
+    """Bring the current bundle up to date with the lake, embedding only photos it does not know.
+
+    Publishes with the bundle's model and that model's verdict. Raises what `publish` raises, and
+    NoBundle, PointerDamaged, BundleDamaged (nothing to carry on from), TableMissing, TableDamaged.
+    `progress` is called with the number of photos embedded.
+    """
+    with bundles.publishing():
+        before = _Opened.current(bundles)
+        now = served_versions(lake)
+        if "items" not in now:
+            raise TableMissing(f"the items table is gone: bundle {before.manifest.id} stays; ingest first")
+        if now == before.manifest.tables:
+            return _nothing(before, f"no table has a newer version than bundle {before.manifest.id}")
+        payload, whole = _updated(lake, before, now)
+        upserted, deleted = _difference(before.items, payload.items)
+        if not upserted and not deleted:
+            return _nothing(before, f"nothing that bundle {before.manifest.id} holds has changed", whole)
+        embedded = _embedded(before, payload, progress)
+        draft = Draft(
+            embedded.payload.items,
+            embedded.payload.photos,
+            embedded.embeddings,
+            before.folder / MODELS / before.manifest.model.name,
+            payload.versions,
+            before.manifest.verdict,
+            synced_from=before.manifest.id,
+        )
+        manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
+    photos = embedded.payload.photos.num_rows
+    return Synced(
+        manifest,
+        embedded.embedded,
+        photos - embedded.embedded,
+        upserted,
+        deleted,
+        f"{before.manifest.id} → {manifest.id}",
+        whole,
+        embedded.refused,
+    )
+
+
+def _nothing(before: _Opened, reason: str, whole: str | None = None) -> Synced:
+    return Synced(None, 0, before.photos.num_rows, 0, 0, reason, whole)
+
+
+def _embedded(before: _Opened, payload: Payload, progress: Progress | None) -> Embedded:
+    model = before.manifest.model
+    embedder = PhotoEmbedder.open(before.folder / MODELS / model.name)
+    if embedder.model_hash != model.hash or before.embeddings.shape[1] != embedder.dimension:
+        raise IndexMismatch(
+            f"{before.folder}: the model is not the one that made the embeddings: publish again"
+        )
+    return embed(payload, embedder, before.carried(), progress)
+
+
+def _updated(lake: "Lake", before: _Opened, now: dict[str, int]) -> tuple[Payload, str | None]:
+    """The payload at versions `now`, and why the tables were read whole (None: they were not)."""
+    whole = _no_feed(before.manifest.tables, now)
+    if whole is None:
+        try:
+            return _applied(lake, before, now), None
+        except ChangesGone as error:
+            whole = str(error)
+    return gather(lake, now), whole
+
+
+def _no_feed(since: Mapping[str, int], now: Mapping[str, int]) -> str | None:
+    for name, version in since.items():
+        if now.get(name, -1) < version:
+            found = f"is at version {now[name]}" if name in now else "is gone"
+            return f"table {name} {found}, the bundle is of version {version}: it was made anew"
+    return None
+
+
+def _applied(lake: "Lake", before: _Opened, now: dict[str, int]) -> Payload:
+    """The bundle's payload with the changes of each table since its versions. Raises ChangesGone."""
+    since = before.manifest.tables
+    of_items, of_photos = (_changes(lake, name, since, now) for name in ("items", "photos"))
+    old = before.items
+    items = old.select(list(TABLES["items"].names))
+    if of_items is not None:
+        gone = pa.concat_arrays([*_ids(of_items.deleted), *_ids(of_items.upserted)])
+        kept = items.filter(pc.invert(pc.is_in(items["item_id"], value_set=gone)))
+        fresh = of_items.upserted.select(items.column_names).replace_schema_metadata(None)
+        items = in_order(pa.concat_tables([kept, fresh.cast(items.schema)]))
+    shas = _photos_of(lake, before, items, of_items, of_photos, now)
+    photos = _bytes_of(lake, before, shas, of_photos, now)
+    popularity = _popularity(lake, before, items, now)
+    return Payload(with_derived(items, shas, popularity), photos, now)
+
+
+def _changes(lake: "Lake", name: str, since: Mapping[str, int], now: Mapping[str, int]) -> "Changes | None":
+    """None when nothing changed. Raises ChangesGone: also for a table that the bundle did not know."""
+    if name not in now or since.get(name) == now[name]:
+        return None
+    if name not in since:
+        raise ChangesGone(f"table {name} is new since the bundle: it is read whole")
+    return lake.table(name).changes(since[name], now[name])
+
+
+def _ids(rows: pa.Table) -> list[pa.Array]:
+    return [chunk.cast(pa.string()) for chunk in rows["item_id"].chunks] or [pa.array([], pa.string())]
+
+
+def _photos_of(
+    lake: "Lake",
+    before: _Opened,
+    items: pa.Table,
+    of_items: "Changes | None",
+    of_photos: "Changes | None",
+    now: Mapping[str, int],
+) -> pa.Array:
+    """(N,) main photo of each item: the bundle's, but asked anew for items that something touched."""
+    changed = [c for c in (of_items, of_photos) if c is not None]
+    parts = [array for c in changed for rows in (c.upserted, c.deleted) for array in _ids(rows)]
+    touched = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *parts]))
+    place = pc.index_in(items["item_id"], value_set=_one(before.items["item_id"]))
+    kept = _one(before.items["photo_sha256"]).take(_one(place))
+    again = _one(pc.is_in(items["item_id"], value_set=touched))
+    if not pc.any(again).as_py():
+        return kept
+    some = items.filter(again)
+    facts = photo_facts(lake, now)
+    facts = facts.filter(pc.is_in(facts["item_id"], value_set=_one(some["item_id"])))
+    return pc.replace_with_mask(kept, again, main_photos(some, facts))
+
+
+def _bytes_of(
+    lake: "Lake", before: _Opened, shas: pa.Array, of_photos: "Changes | None", now: Mapping[str, int]
+) -> pa.Table:
+    """The photos `shas`, from the bundle, else the change feed, else the whole table."""
+    wanted = pc.unique(shas.drop_null())
+    known = before.photos.filter(pc.is_in(before.photos["sha256"], value_set=wanted))
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=_one(known["sha256"]))))
+    if of_photos is not None and len(missing):
+        feed = of_photos.upserted.select(["sha256", "bytes"])
+        there = pc.is_in(missing, value_set=_one(feed["sha256"]))
+        fed = find_photos(feed.to_batches(), missing.filter(there))
+        known, missing = pa.concat_tables([known, fed]), missing.filter(pc.invert(there))
+    if len(missing):
+        known = pa.concat_tables([known, find_photos(photo_batches(lake, now), missing)])
+    return known.take(pc.sort_indices(known["sha256"])).combine_chunks()
+
+
+def _popularity(lake: "Lake", before: _Opened, items: pa.Table, now: Mapping[str, int]) -> np.ndarray:
+    """(N,) float64. Counted anew (two columns, streamed) unless neither acts nor items are new."""
+    place = pc.index_in(items["item_id"], value_set=_one(before.items["item_id"]))
+    same_acts = before.manifest.tables.get("interactions") == now.get("interactions")
+    if same_acts and place.null_count == 0:
+        return np.asarray(before.items["popularity"].take(place).to_numpy())
+    return count_popularity(interaction_batches(lake, now), items["item_id"])
+
+
+def _difference(old: pa.Table, new: pa.Table) -> tuple[int, int]:
+    """How many items are new or different, and how many are gone."""
+    place = pc.index_in(new["item_id"], value_set=_one(old["item_id"]))
+    there = place.is_valid().to_numpy()
+    match, candidate = old.take(place.drop_null()), new.filter(place.is_valid())
+    same = np.ones(candidate.num_rows, dtype=bool)
+    for name in new.column_names:
+        ours, theirs = _one(candidate[name]), _one(match[name])
+        equal = pc.fill_null(pc.equal(ours, theirs), False)
+        both_null = pc.and_(pc.is_null(ours, nan_is_null=True), pc.is_null(theirs, nan_is_null=True))
+        same &= np.asarray(pc.or_(equal, both_null), dtype=bool)
+    fresh = int((~there).sum())
+    return fresh + int((~same).sum()), old.num_rows - int(there.sum())
+
+
+def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,289 @@
+"""Talk to a server of Etalage, or to its MLflow endpoint, in typed Python.
+
+Needs httpx, numpy and Pillow; nothing of the rest of Etalage but its errors.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from etalage import errors
+
+TIMEOUT_SECONDS = 30.0
+_PNG_BASE64 = "iVBORw0KGgo"
+"""How every PNG begins in base64; `i` is no hex digit, so the two encodings cannot be mistaken."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What the server shows of an item. `photo` is a path on the server, None without a photo."""
+
+    item_id: str
+    title: str | None
+    brand: str | None
+    price: float | None
+    currency: str | None
+    category_id: str | None
+    in_stock: bool | None
+    photo: str | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of a slate; score: similarity, or popularity in a fallback. Higher is better."""
+
+    rank: int
+    score: float
+    item: Item
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The slate for one query; `fallback` and `reason` say when it is not what was asked."""
+
+    row: int
+    slate: list[Slot]
+    fallback: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer per query, all of one bundle."""
+
+    bundle: str
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Items:
+    """One page of `total` items."""
+
+    bundle: str
+    total: int
+    offset: int
+    items: list[Item]
+
+
+@dataclass(frozen=True)
+class Category:
+    """A node of the category tree and the number of items at or beneath it."""
+
+    path: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the MLflow endpoint's table. `image`: (H, W, C) float32 in 0…1; None if not sent."""
+
+    row: int
+    rank: int
+    item_id: str
+    score: float
+    image: np.ndarray | None
+
+
+class Client:
+    """A server of Etalage. Refusals are raised as the classes of etalage.errors."""
+
+    def __init__(self, url: str, key: str | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
+        """`url`: where `etalage serve` answers; `key`: its bearer key, if it has one."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def similar(
+        self,
+        *,
+        item_id: str | None = None,
+        photo: bytes | None = None,
+        photos: Sequence[bytes] | None = None,
+        k: int = 10,
+        category: str | None = None,
+        min_price: float | None = None,
+        max_price: float | None = None,
+        in_stock: bool | None = None,
+        threshold: float | None = None,
+    ) -> Answers:
+        """The k most similar items to one item, one photo or each of several (image files).
+
+        Raises RequestError and its kinds (PhotoRefused names the row), NoBundle, ServeError.
+        """
+        filters = {"category": category, "min_price": min_price, "max_price": max_price, "in_stock": in_stock}
+        body: dict[str, Any] = {"k": k, "filters": {n: v for n, v in filters.items() if v is not None}}
+        if threshold is not None:
+            body["threshold"] = threshold
+        if item_id is not None:
+            body["item_id"] = item_id
+        if photo is not None:
+            body["photo"] = base64.b64encode(photo).decode()
+        if photos is not None:
+            body["photos"] = [base64.b64encode(one).decode() for one in photos]
+        found = self._send("POST", "/v1/similar", json=body).json()
+        return Answers(found["bundle"], [_answer(answer) for answer in found["answers"]])
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """All that the bundle knows of an item. Raises NotFound."""
+        item: dict[str, Any] = self._send("GET", f"/v1/items/{quote(item_id, safe='')}").json()["item"]
+        return item
+
+    def photo(self, item_id: str) -> bytes:
+        """The item's image file. Raises NotFound."""
+        return self._send("GET", f"/v1/photos/{quote(item_id, safe='')}").content
+
+    def items(
+        self,
+        search: str = "",
+        *,
+        category: str | None = None,
+        in_stock: bool | None = None,
+        min_price: float | None = None,
+        max_price: float | None = None,
+        offset: int = 0,
+        limit: int = 50,
+    ) -> Items:
+        """Items that hold every word of `search`, the most popular first."""
+        asked: dict[str, Any] = {
+            "search": search,
+            "category": category,
+            "in_stock": None if in_stock is None else str(in_stock).lower(),
+            "min_price": min_price,
+            "max_price": max_price,
+            "offset": offset,
+            "limit": limit,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        found = self._send("GET", "/v1/items", params=given).json()
+        return Items(found["bundle"], found["total"], found["offset"], [_item(i) for i in found["items"]])
+
+    def categories(self) -> list[Category]:
+        """The nodes of the category tree, parents before children."""
+        nodes = self._send("GET", "/v1/categories").json()["categories"]
+        return [Category(node["path"], node["count"]) for node in nodes]
+
+    def bundle(self) -> str | None:
+        """The id of the bundle that serves; None when there is none yet."""
+        bundle: str | None = self._send("GET", "/healthz").json()["bundle"]
+        return bundle
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        return _sent(self._http, method, path, **content)
+
+
+def mlflow_similar(
+    url: str,
+    photos: Sequence[bytes],
+    k: int = 5,
+    image: str = "png",
+    *,
+    key: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> list[TableRow]:
+    """Ask an MLflow scoring server (`mlflow models serve`) for the k most similar to each photo.
+
+    `image`: how photos travel back, `png`, `float32_hex` or `none`. Raises RequestError, ServeError.
+    """
+    body = {
+        "dataframe_split": {
+            "columns": ["input"],
+            "data": [[base64.b64encode(photo).decode()] for photo in photos],
+        },
+        "params": {"k": k, "image": image},
+    }
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout) as http:
+        return decode_table(_sent(http, "POST", "/invocations", json=body).json())
+
+
+def decode_table(answer: Any) -> list[TableRow]:
+    """The MLflow endpoint's answer, `{"predictions": [...]}` or its rows alone, decoded.
+
+    Both encodings of an image give the same (H, W, C) float32 pixels in 0…1. Raises RequestError
+    when it is not such a table.
+    """
+    rows = answer.get("predictions") if isinstance(answer, Mapping) else answer
+    try:
+        return [
+            TableRow(
+                int(row["row"]), int(row["rank"]), str(row["item_id"]), float(row["score"]), _image(row["image"])
+            )
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise errors.RequestError(f"not a table of row, rank, item_id, score, image: {error!r}") from error
+
+
+def _image(text: str | None) -> np.ndarray | None:
+    if not text:
+        return None
+    if text.startswith(_PNG_BASE64):
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=("PNG",)) as opened:
+            pixels = np.asarray(opened)
+        return pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) / np.float32(255)
+    values = np.frombuffer(bytes.fromhex(text), dtype="<f4")
+    # Square photos of 1 or 3 channels: one of the two counts is a square number, never both.
+    for channels in (1, 3):
+        size = round((len(values) / channels) ** 0.5)
+        if size * size * channels == len(values):
+            return values.reshape(size, size, channels)
+    raise ValueError(f"{len(values)} pixels are no square photo")
+
+
+def _sent(http: httpx.Client, method: str, path: str, **content: Any) -> httpx.Response:
+    try:
+        response = http.request(method, path, **content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise errors.ServeError(f"{http.base_url}: no answer: {error}; is the server running?") from error
+    if response.is_success:
+        return response
+    raise _refusal(response)
+
+
+def _refusal(response: httpx.Response) -> errors.EtalageError:
+    """The error that the server answered, as its class; by its status when it names none of ours."""
+    name, message = "", f"status {response.status_code}: {response.text[:500]}"
+    try:
+        answer = response.json()
+        if isinstance(answer.get("error"), dict):
+            name, message = str(answer["error"]["class"]), str(answer["error"]["message"])
+        elif "message" in answer:  # MLflow's shape
+            message = str(answer["message"])
+    except (ValueError, KeyError, AttributeError):
+        pass  # not from us: the status and the text must do
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.EtalageError)):
+        kind = _by_status(response.status_code)
+    return kind(message)
+
+
+def _by_status(status: int) -> type[errors.EtalageError]:
+    for kind in errors.RequestError.__subclasses__():
+        if kind.http_status == status and kind is not errors.PhotoRefused:
+            return kind
+    return errors.RequestError if 400 <= status < 500 else errors.ServeError
+
+
+def _item(shown: Mapping[str, Any]) -> Item:
+    return Item(**{name: shown[name] for name in Item.__dataclass_fields__})
+
+
+def _answer(answer: Mapping[str, Any]) -> Answer:
+    slate = [Slot(slot["rank"], slot["score"], _item(slot)) for slot in answer["slate"]]
+    return Answer(answer["row"], slate, answer["fallback"], answer["reason"])

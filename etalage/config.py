@@ -1,0 +1,119 @@
+"""shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from etalage.errors import ConfigError
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every settings model, the models' own configs included: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class MappingConfig(Settings):
+    """How somebody's file becomes one of our tables: `our column = "their column"`."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    constants: dict[str, str] = Field(default_factory=dict)
+
+
+class SplitConfig(Settings):
+    """Which items a model learns from (features/split.py).
+
+    `published` names the attribute of an item that says `train`, `validation` or `test`; items
+    without it, and all items when it is not set, are split by a hash of their `group` column.
+    """
+
+    published: str | None = None
+    group: str = "item_id"
+    validation: float = Field(0.1, ge=0, le=0.5)
+    test: float = Field(0.1, ge=0, le=0.5)
+
+
+class IndexConfig(Settings):
+    kind: Literal["auto", "exact", "ivf_flat"] = "auto"
+    """`auto`: exact up to 20,000 items, IVF-Flat above."""
+    lists: int | None = Field(None, ge=1)
+    probes: int | None = Field(None, ge=1)
+
+
+class PublishConfig(Settings):
+    min_recall: float = Field(0.95, ge=0, le=1)
+    """Recall@k of the approximate index against the exact one, for every allowed share."""
+    recall_k: int = Field(10, ge=1)
+    max_shrink: float = Field(0.5, ge=0, le=1)
+    """Publish refuses when the catalogue lost more than this share of its items."""
+    keep: int = Field(5, ge=2)
+    """How many bundles stay on disk."""
+
+
+class EvaluateConfig(Settings):
+    metric: str = "precision_at_5"
+    ks: tuple[int, ...] = (1, 5, 10)
+    bootstrap: int = Field(1000, ge=100)
+    max_queries: int = Field(10_000, ge=1)
+
+
+class ServeConfig(Settings):
+    host: str = "127.0.0.1"
+    port: int = Field(8765, ge=0, le=65535)
+    max_body_bytes: int = Field(16 * 2**20, ge=1024)
+    max_waiting: int = Field(64, ge=1)
+    """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
+    reload_seconds: float = Field(0.5, gt=0)
+
+
+class ShopConfig(Settings):
+    name: str = "A shop"
+    currency: str = "EUR"
+    ingest: dict[str, MappingConfig] = Field(default_factory=dict)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    index: IndexConfig = Field(default_factory=IndexConfig)
+    publish: PublishConfig = Field(default_factory=PublishConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    serve: ServeConfig = Field(default_factory=ServeConfig)
+
+
+def read_config(file: Path) -> ShopConfig:
+    """Read a shop.toml; a missing file is the default shop.
+
+    Raises ConfigError: not TOML, an unknown key (with the nearest known one), a wrong value.
+    """
+    if not file.exists():
+        return ShopConfig()
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    return validated(ShopConfig, raw, where=str(file))
+
+
+def validated(kind: type[S], raw: dict[str, Any], where: str) -> S:
+    """`raw` as a `kind`, or a ConfigError that names `where`, the key, the value and a remedy."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(kind, e, where) for e in error.errors())) from error
+
+
+def _explain(kind: type[Settings], error: Any, where: str) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {path} = {error['input']!r}: {error['msg']}"
+    owner: Any = kind
+    for part in error["loc"][:-1]:
+        field = getattr(owner, "model_fields", {}).get(part)
+        owner = field.annotation if field else None
+    known = list(getattr(owner, "model_fields", {}))
+    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"{where}: unknown key {path!r}; {hint}"

@@ -1,0 +1,95 @@
+"""The whole path on a shop that is drawn for you. `make demo` runs it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from etalage.shop import MODEL, Bar, Shop
+
+CONFIG = """\
+name = "Étalage demo"
+currency = "EUR"
+
+[split]
+validation = 0.1
+test = 0.1
+
+[models.image_similarity]
+size = 64
+channels = 3
+"""
+
+Say = Callable[[str], None]
+
+
+def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say) -> Shop:
+    """Make the shop, train, evaluate, publish, register; a folder that holds a demo is made anew.
+
+    Raises what the steps raise; nothing is forced past a check.
+    """
+    from etalage.lake import demo_shop
+    from etalage.lake.demo_shop import DemoSize
+
+    started = time.monotonic()
+    _clear(folder)
+    shop = Shop.create(folder, "demo", bar)
+    (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
+    size = DemoSize(items=items, shoppers=shoppers, seed=seed)
+    with bar(f"draw {items:,} products, let {shoppers:,} shoppers in", items) as meter:
+        counts = demo_shop.fill(shop.lake, size, meter)
+    say("tables: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    trained, exported = shop.train(MODEL)
+    say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {trained.metrics['hit_at_1']:.3f} on validation")
+    done = shop.evaluate(MODEL)
+    say(done.summary())
+    manifest = shop.publish()
+    say(f"published {manifest.id}: {manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index")
+    first = str(shop.recommender().catalogue.ids[0])
+    slate = shop.recommender().similar(item_id=first, k=3)[0].slate
+    say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
+    say(f"registered in MLflow: {shop.register('etalage-demo')}")
+    say(f"report: {done.report}")
+    say(f"done in {time.monotonic() - started:.0f} s; the shop is the folder {folder}")
+    return shop
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier demo. A folder that holds something else is left alone."""
+    from etalage.errors import DataError
+
+    if not folder.exists():
+        return
+    strange = {p.name for p in folder.iterdir()} - {"shop.toml", "tables", "runs", "exports", "bundles", "reports"}
+    if strange:
+        raise DataError(f"{folder} holds {', '.join(sorted(strange))}: not a demo; name another folder")
+    shutil.rmtree(folder)
+
+
+def show(shop: Shop, port: int, page_port: int, say: Say) -> None:
+    """Serve the API and the page until Ctrl-C."""
+    from etalage.page.run import command, environment
+
+    url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
+    server = [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
+    processes = [subprocess.Popen(server)]
+    page = {**os.environ, **environment(url, None)}
+    processes.append(subprocess.Popen(command(url, page_port), env=page))
+    say(f"the page: {page_url}")
+    say(f"the API:  {url}/docs   (try: curl {url}/v1/items?limit=1)")
+    say("Ctrl-C ends both")
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait(timeout=20)

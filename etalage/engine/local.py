@@ -1,0 +1,39 @@
+"""This machine: the engine that needs nothing else.
+
+An engine knows nothing of shops. Its verbs are `map` (a function over shards), `launch` (a training
+function on N workers) and `trials`; this one has what is needed so far.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+def settle() -> None:
+    """The one OpenMP policy, to be called before torch, faiss or onnxruntime are imported.
+
+    Waiting threads sleep instead of spinning: with another busy process on the machine, spinning made
+    small training steps up to 35 times slower (docs/decisions/threads.md). What the user set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
+    """`function` of every shard, in order, on `workers` fresh processes (default: one a core).
+
+    Function and shards must pickle. An exception in a shard is raised here.
+    """
+    count = workers or os.cpu_count() or 1
+    if count == 1:
+        for shard in shards:
+            yield function(shard)
+        return
+    # Fresh processes: a fork of a process with threads (pyarrow, torch) may hang.
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(function, shards)

@@ -1,0 +1,178 @@
+"""Everything that Etalage raises on purpose.
+
+Each class carries the exit code of the command line and the HTTP status of the server; each
+message says what is wrong, where (file, row, field, value) and what to do next.
+
+EtalageError                  1   500
+├── ConfigError               2   500   shop.toml: unknown key, wrong type
+├── DataError                 3   500   what the shop knows
+│   ├── InputUnreadable       3   400   a file to ingest is missing or not of its format
+│   ├── TooManyRefused        4   500   more rows refused than --max-refused allows
+│   ├── TableMissing          3   500   nothing was ingested yet
+│   ├── TableDamaged          5   500   torn log, short table, broken Parquet file
+│   └── ChangesGone           3   500   the change feed was vacuumed away
+├── TrainingError             6   500
+│   ├── TooLittleData         6   500   nothing to learn from
+│   ├── LossNotFinite         6   500   NaN or infinity; names the batch
+│   └── CheckpointDamaged     6   500
+├── ExportDamaged             7   500   a model folder that cannot be opened
+├── IndexMismatch             7   500   size, type, norm or model differ from the index's
+├── PublishError              8   500
+│   ├── PublishBusy           8   503   somebody else is publishing
+│   ├── NothingToPublish      8   500   no trained model, no item
+│   ├── RecallTooLow          9   500   the approximate index misses its gate
+│   ├── GateRefused           9   500   the model does not beat the simple one
+│   └── CatalogueShrank       9   500   fewer items than last time by more than allowed
+├── BundleError              10   503
+│   ├── NoBundle             10   503   nothing was published yet
+│   ├── BundleDamaged        10   503   a file missing or changed
+│   └── PointerDamaged       10   503   `current` is empty, dangling or points outside
+├── ServeError               11   500   a public address without a key, a port in use
+└── RequestError             12   400
+    ├── PhotoRefused         12   400   not an image, too large, broken
+    ├── KeyRefused           12   401   missing or wrong key
+    ├── NotFound             12   404
+    ├── BodyTooLarge         12   413
+    ├── UnsupportedMedia     12   415   a compressed body, or one that is not JSON
+    ├── Unprocessable        12   422   well-formed, but a field is out of range
+    └── Overloaded           12   503
+"""
+
+from typing import ClassVar
+
+
+class EtalageError(Exception):
+    """The root. Catch it to catch everything that Etalage raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+
+class ConfigError(EtalageError):
+    exit_code = 2
+
+
+class DataError(EtalageError):
+    exit_code = 3
+
+
+class InputUnreadable(DataError):
+    http_status = 400
+
+
+class TooManyRefused(DataError):
+    exit_code = 4
+
+
+class TableMissing(DataError):
+    pass
+
+
+class TableDamaged(DataError):
+    exit_code = 5
+
+
+class ChangesGone(DataError):
+    pass
+
+
+class TrainingError(EtalageError):
+    exit_code = 6
+
+
+class TooLittleData(TrainingError):
+    pass
+
+
+class LossNotFinite(TrainingError):
+    pass
+
+
+class CheckpointDamaged(TrainingError):
+    pass
+
+
+class ExportDamaged(EtalageError):
+    exit_code = 7
+
+
+class IndexMismatch(EtalageError):
+    exit_code = 7
+
+
+class PublishError(EtalageError):
+    exit_code = 8
+
+
+class PublishBusy(PublishError):
+    http_status = 503
+
+
+class NothingToPublish(PublishError):
+    pass
+
+
+class RecallTooLow(PublishError):
+    exit_code = 9
+
+
+class GateRefused(PublishError):
+    exit_code = 9
+
+
+class CatalogueShrank(PublishError):
+    exit_code = 9
+
+
+class BundleError(EtalageError):
+    exit_code = 10
+    http_status = 503
+
+
+class NoBundle(BundleError):
+    pass
+
+
+class BundleDamaged(BundleError):
+    pass
+
+
+class PointerDamaged(BundleError):
+    pass
+
+
+class ServeError(EtalageError):
+    exit_code = 11
+
+
+class RequestError(EtalageError):
+    exit_code = 12
+    http_status = 400
+
+
+class PhotoRefused(RequestError):
+    pass
+
+
+class KeyRefused(RequestError):
+    http_status = 401
+
+
+class NotFound(RequestError):
+    http_status = 404
+
+
+class BodyTooLarge(RequestError):
+    http_status = 413
+
+
+class UnsupportedMedia(RequestError):
+    http_status = 415
+
+
+class Unprocessable(RequestError):
+    http_status = 422
+
+
+class Overloaded(RequestError):
+    http_status = 503

@@ -1,0 +1,73 @@
+"""From similarities to yes or no: a threshold calibrated on held-out queries, and matching with it.
+
+Calibrate on the neighbours of queries that are not in the index: an item's nearest neighbour in an
+index that holds the item is the item, and a threshold from such pairs promises too much.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from etalage.errors import ConfigError, TooLittleData
+from etalage.metrics import knn_vote
+
+NO_MATCH = -1
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Pairs that score `score` or more match; on the calibration pairs this many rightly do.
+
+    `precision`: of those that match, the share of the same category; `recall`: of those of the same
+    category, the share that matches.
+    """
+
+    score: float
+    precision: float
+    recall: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def calibrate(
+    scores: np.ndarray, same: np.ndarray, target: Literal["precision", "recall"], value: float
+) -> Threshold:
+    """The threshold that reaches `value` of `target` and has the most of the other one.
+
+    `scores` (P,) similarities of held-out pairs, `same` (P,) bool: of the same category. Equal scores
+    stand or fall together. Raises TooLittleData: no pair of the same category; ConfigError: the
+    target cannot be reached on these pairs.
+    """
+    scores, same = np.asarray(scores, np.float64).ravel(), np.asarray(same, bool).ravel()
+    if scores.shape != same.shape or not np.isfinite(scores).all():
+        raise ValueError(f"{scores.shape} finite scores are needed for {same.shape} pairs")
+    if not 0 < value <= 1 or target not in ("precision", "recall"):
+        raise ConfigError(f"a {target} of {value} is no target; precision or recall, above 0 and up to 1")
+    if not same.any():
+        raise TooLittleData(f"none of the {len(same)} pairs is of the same category: nothing to calibrate on")
+    order = np.argsort(-scores, kind="stable")
+    falling, right = scores[order], np.cumsum(same[order])
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of each run of equal scores
+    precision, recall = right[last] / (last + 1), right[last] / right[-1]
+    if target == "precision":
+        reached = np.flatnonzero(precision >= value)
+        if reached.size == 0:
+            most = f"{precision.max():.4f}"
+            raise ConfigError(f"precision {value} is out of reach on these pairs; ask for {most} at most")
+        at = reached[-1]
+    else:
+        enough = np.flatnonzero(recall >= value)
+        at = enough[np.argmax(precision[enough])]
+    return Threshold(float(falling[last[at]]), float(precision[at]), float(recall[at]))
+
+
+def match(similarities: np.ndarray, labels: np.ndarray, threshold: float, k: int = 1) -> np.ndarray:
+    """(Q,) the category of each query by vote of its k nearest that reach the threshold.
+
+    `similarities` (Q, K) descending, `labels` (Q, K) whole numbers from 0. NO_MATCH (-1) where no
+    neighbour is near enough.
+    """
+    near = np.asarray(similarities) >= threshold
+    return knn_vote(np.where(near, labels, NO_MATCH), k)

@@ -1,0 +1,119 @@
+"""The one place where a photo becomes pixels, in training and in serving alike.
+
+Decoding and resizing are here; normalising (x / 255, mean, deviation) is the first layer of every
+network and so part of its export: it cannot be forgotten, and it cannot happen twice.
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from etalage.errors import ExportDamaged, PhotoRefused
+
+MAX_PIXELS = 40_000_000
+"""Refused before decoding: a file of a few bytes can claim any size."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What Pillow may try to read; its rarer readers stay shut."""
+
+
+def open_photo(photo: bytes) -> Image.Image:
+    """An image file as an upright RGB or grey Pillow image; the first frame if it is animated.
+
+    Transparency is laid over white; CMYK, palette and 16-bit images are converted.
+    Raises PhotoRefused: not an image, over MAX_PIXELS, truncated.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(photo), formats=FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise PhotoRefused(
+                    f"the photo is {width} x {height} pixels, more than {MAX_PIXELS:,}; send a smaller one"
+                )
+            image.load()
+            return _plain(ImageOps.exif_transpose(image))
+    except PhotoRefused:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, met while reading the header
+        raise PhotoRefused(f"the photo has more than {MAX_PIXELS:,} pixels ({error}); send a smaller one") from error
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(FORMATS)
+        raise PhotoRefused(f"not an image ({len(photo)} bytes); send one of {kinds}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise PhotoRefused(f"the image file is broken: {error}; send it again whole") from error
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # Pillow clips when it narrows 16 bits to 8; a shop's photo should keep its shades instead.
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8), mode="L")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+@dataclass(frozen=True)
+class PhotoEncoder:
+    """Image file → pixels of one size. Kept beside the model as encoder.json."""
+
+    size: int
+    channels: int = 3
+
+    def decode(self, photo: bytes) -> np.ndarray:
+        """(size, size, channels) uint8: the aspect is kept, the rest is white.
+
+        Raises PhotoRefused, see `open_photo`.
+        """
+        image = open_photo(photo).convert("L" if self.channels == 1 else "RGB")
+        if image.size != (self.size, self.size):
+            image = ImageOps.pad(
+                image,
+                (self.size, self.size),
+                Image.Resampling.BILINEAR,
+                color=255 if self.channels == 1 else (255, 255, 255),
+            )
+        return np.asarray(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
+
+    def decode_all(
+        self, photos: Iterable[bytes], count: int, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """(count, size, size, channels) uint8. Raises PhotoRefused with the photo's position."""
+        pixels = np.empty((count, self.size, self.size, self.channels), dtype=np.uint8)
+        for position, photo in enumerate(photos):
+            try:
+                pixels[position] = self.decode(photo)
+            except PhotoRefused as error:
+                raise PhotoRefused(f"photo {position}: {error}") from error
+            if progress is not None and position % 256 == 255:
+                progress(256)
+        if progress is not None:
+            progress(count % 256)
+        return pixels
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "encoder.json") -> "PhotoEncoder":
+        """Raises ExportDamaged when the text is not an encoder's."""
+        try:
+            fields = json.loads(text)
+            encoder = cls(size=int(fields["size"]), channels=int(fields["channels"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExportDamaged(f"{where}: not a photo encoder: {error!r}; export the model again") from error
+        if encoder.channels not in (1, 3) or not 1 <= encoder.size <= 4096:
+            raise ExportDamaged(f"{where}: impossible {encoder}; export the model again")
+        return encoder

@@ -1,0 +1,79 @@
+"""The photos of a catalogue as arrays: what an embedder or a classifier learns from."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.config import SplitConfig
+from etalage.errors import TooLittleData
+from etalage.features.photo import PhotoEncoder
+from etalage.features.split import assign
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """One row a photo; all arrays have the length N."""
+
+    item_ids: list[str]
+    photos: list[bytes]
+    """The files as they are in the lake."""
+    pixels_NHWC: np.ndarray
+    """(N, H, W, C) uint8."""
+    labels_N: np.ndarray
+    """(N,) int64 into `categories`; -1 where the item has none."""
+    categories: list[str]
+    parts_N: np.ndarray
+    """(N,) "train", "validation" or "test"."""
+
+    def rows(self, *parts: str) -> np.ndarray:
+        """Rows of these parts that have a category, (n,) int64."""
+        return np.flatnonzero(np.isin(self.parts_N, parts) & (self.labels_N >= 0))
+
+    def without(self, categories: set[str]) -> "PhotoSet":
+        """The same photos with the training rows of these categories taken out of training: they go
+        to the part "held out" (S0.7)."""
+        hidden = np.array([name in categories for name in self.categories])
+        parts = self.parts_N.astype("<U10")
+        parts[(parts != "test") & hidden[self.labels_N]] = "held out"
+        return PhotoSet(
+            self.item_ids, self.photos, self.pixels_NHWC, self.labels_N, self.categories, parts
+        )
+
+
+def photo_set(
+    items: pa.Table,
+    photos: pa.Table,
+    encoder: PhotoEncoder,
+    split: SplitConfig,
+    progress: Callable[[int], None] | None = None,
+) -> PhotoSet:
+    """Decode every photo of a bundle's payload.
+
+    items: the payload of bundle.contents, `photo_sha256` null where an item has no photo;
+    photos: sha256, bytes. Raises TooLittleData when no item has a photo.
+    """
+    keep = pa.compute.is_valid(items.column("photo_sha256"))
+    items = items.filter(keep)
+    if items.num_rows == 0:
+        raise TooLittleData("no item has a photo; ingest photos first")
+    files = dict(zip(photos.column("sha256").to_pylist(), photos.column("bytes").to_pylist(), strict=True))
+    sources = [files[sha] for sha in items.column("photo_sha256").to_pylist()]
+    pixels = encoder.decode_all(sources, len(sources), progress)
+    found = items.column("category_id").to_pylist()
+    categories = sorted({name for name in found if name is not None})
+    number = {name: place for place, name in enumerate(categories)}
+    labels = np.array([number.get(name, -1) for name in found], dtype=np.int64)
+    return PhotoSet(
+        items.column("item_id").to_pylist(), sources, pixels, labels, categories, assign(items, split)
+    )
+
+
+def fingerprint(photos: PhotoSet) -> str:
+    """A short hash of what a run learned from: pixels, labels and parts."""
+    digest = hashlib.sha256(photos.pixels_NHWC.tobytes())
+    digest.update(photos.labels_N.tobytes())
+    digest.update("".join(photos.parts_N.tolist()).encode())
+    return digest.hexdigest()[:16]

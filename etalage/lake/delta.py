@@ -1,0 +1,308 @@
+"""The shop's tables: versioned, checked when opened, merged by key.
+
+`Lake` is a folder of Delta tables, `Table` one of them. Local tables are checked against the
+ledger (etalage/lake/ledger.py) at each open and read, and writers on one machine take turns by a
+file lock. Tables at an object-store URI rely on Delta's own optimistic concurrency, and are not
+checked for cut commits or flipped bytes: the store's own checksums do that.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from etalage.errors import ChangesGone, DataError
+from etalage.lake.difference import (
+    compared,
+    fitted,
+    fitted_table,
+    key_of,
+    last_of_each,
+    net_effect,
+    same_rows,
+    with_keys,
+)
+from etalage.lake.schema import TABLES, TableSpec
+from etalage.lake.storage import Storage
+from etalage.lake.turns import committed, shortly
+
+_WRITER = "etalage"
+_FEED = (pa.field("_change_type", pa.string()), pa.field("_commit_version", pa.int64()))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did; `version` is the table's version after it (unchanged rows commit nothing)."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The net effect of the versions (since, until]: final rows, and keys that are gone."""
+
+    upserted: pa.Table
+    deleted: pa.Table
+    since: int
+    until: int
+
+
+class Lake:
+    """The tables of a shop. `root`: a folder, or any URI that delta-rs opens (s3://, az://, gs://)."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root).removeprefix("file://")
+        self._tables: dict[str, Table] = {}
+
+    def table(self, name: str) -> "Table":
+        """The table `name` of lake/schema.py, which may not exist yet. KeyError: no such table."""
+        if name not in self._tables:
+            self._tables[name] = Table(f"{self.root.rstrip('/')}/{name}", TABLES[name])
+        return self._tables[name]
+
+    def versions(self) -> dict[str, int]:
+        """The newest version of each table that exists."""
+        return {name: self.table(name).version() for name in TABLES if self.table(name).exists()}
+
+    def require_writable(self) -> None:
+        """Raises DataError when nothing can be written at `root`; tried out, as modes do not bind root."""
+        if "://" in self.root:
+            return
+        probe = Path(self.root) / f".writable-{random.getrandbits(32):08x}"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"e")
+            probe.unlink()
+        except OSError as error:
+            raise DataError(
+                f"{self.root}: cannot be written ({error.strerror}); nothing was read or changed. "
+                "Mount it writable, free some space, or choose another shop folder"
+            ) from error
+
+
+class Table:
+    """One Delta table. Cheap to make; it is opened anew, and checked, by each call."""
+
+    def __init__(self, uri: str, spec: TableSpec) -> None:
+        self.uri = uri
+        self.spec = spec
+        self.name = spec.name
+        self._storage = Storage(spec.name, uri)
+
+    def exists(self) -> bool:
+        """Whether anything was ever committed here."""
+        return self._storage.exists()
+
+    def version(self) -> int:
+        """The newest version. Raises TableMissing, TableDamaged."""
+        return self._storage.open(None).version()
+
+    def count(self, version: int | None = None) -> int:
+        """How many rows, from the log. Raises TableMissing, TableDamaged."""
+        return sum(rows for _, _, rows in self._storage.files(self._storage.open(version)))
+
+    def read(self, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """The table at `version` (None: newest) with `columns` (None: all), in memory.
+
+        Raises TableMissing: nothing ingested yet, or no such version. TableDamaged: names the commit
+        file (with the last good version) or the data file. KeyError: no such column.
+        """
+        schema = self._schema(columns)
+        return pa.Table.from_batches(self.batches(version, columns), schema=schema)
+
+    def batches(
+        self, version: int | None = None, columns: Sequence[str] | None = None, rows: int = 8192
+    ) -> Iterator[pa.RecordBatch]:
+        """As `read`, as a stream of at most `rows` rows a batch; errors are raised at the first one."""
+        opened = self._storage.open(version)
+        schema = self._schema(columns)
+        total = 0
+        for batch in self._storage.stream(opened, schema.names, rows):
+            total += batch.num_rows
+            yield fitted(batch, schema)
+        if self._storage.ledger:
+            self._storage.ledger.check_rows(opened.version(), total, "in its data files")
+
+    def merge(self, rows: pa.Table) -> Merged:
+        """Insert new rows and update changed ones, by key; of a repeated key the last row counts.
+
+        Idempotent: rows equal to the stored ones write nothing, and do not appear in the change
+        feed. Columns that `rows` lacks keep their stored values (null in new rows). The table's
+        stamp column, where null, is filled with the present time when the row is written.
+        Raises DataError: an unknown column, a null key, a value that does not fit, no space left.
+        """
+        rows = last_of_each(self._checked(rows), self.spec.key)
+
+        def attempt() -> Merged:
+            opened = self._open_or_create()
+            new, changed = self._new_and_changed(opened, rows)
+            wanted = rows.filter(pa.array(new | changed))
+            if wanted.num_rows:
+                self._write(opened, self._stamped(wanted), bool(changed.any()))
+                self._record()
+            inserted, updated = int(new.sum()), int(changed.sum())
+            return Merged(inserted, updated, rows.num_rows - inserted - updated, self.version())
+
+        return committed(self.name, self._storage.folder, attempt)
+
+    def delete(self, keys: pa.Table) -> int:
+        """Delete the rows with these `keys` (the table's key columns); the number deleted."""
+        keys = last_of_each(self._checked(keys.select(list(self.spec.key))), self.spec.key)
+
+        def attempt() -> int:
+            opened = self._storage.open(None)
+            new, _ = self._new_and_changed(opened, keys)
+            doomed = keys.filter(pa.array(~new))
+            if doomed.num_rows:
+                merger = opened.merge(
+                    doomed,
+                    self._on(),
+                    source_alias="s",
+                    target_alias="t",
+                    commit_properties=self._commit(opened),
+                )
+                merger.when_matched_delete().execute()
+                self._record()
+            return int(doomed.num_rows)
+
+        return committed(self.name, self._storage.folder, attempt)
+
+    def changes(self, since: int, until: int | None = None) -> Changes:
+        """The net effect of the versions (since, until] (until None: newest).
+
+        Raises ChangesGone: the feed was vacuumed away, or `since` is newer than the table (it was
+        made anew); then everything must be read again. TableMissing, TableDamaged as `read`.
+        """
+        opened = self._storage.open(until)
+        until = opened.version()
+        if since > until:
+            raise self._gone(since, until, f"the table is at version {until}: it was made anew")
+        if since == until:
+            empty = self.spec.schema.empty_table()
+            return Changes(empty, empty.select(list(self.spec.key)), since, until)
+        self._check_feed(opened, since, until)
+        try:
+            reader = opened.load_cdf(starting_version=since + 1, ending_version=until)
+            feed = pa.RecordBatchReader.from_stream(reader).read_all()
+        except (DeltaError, pa.ArrowException, OSError) as error:
+            raise self._gone(since, until, shortly(error)) from error
+        feed = fitted_table(feed, pa.schema([*self.spec.schema, *_FEED]))
+        return Changes(*net_effect(feed, self.spec), since, until)
+
+    # --- reading
+
+    def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
+        if columns is None:
+            return self.spec.schema
+        for name in columns:
+            self.spec.column(name)
+        return pa.schema([self.spec.schema.field(name) for name in columns])
+
+    def _check_feed(self, opened: DeltaTable, since: int, until: int) -> None:
+        """Raises ChangesGone or TableDamaged before delta-rs reads a feed that is not whole."""
+        if self._storage.ledger is None:
+            return
+        commits = self._storage.ledger.commits()
+        live = {path for path, _, _ in self._storage.files(opened)}
+        for version in range(since + 1, until + 1):
+            if version not in commits:
+                raise self._gone(since, until, f"the log of version {version} was cleaned up")
+            for path, size, _ in self._storage.ledger.change_files(version):
+                if path not in live and not (Path(self.uri) / path).exists():
+                    raise self._gone(since, until, f"{path} of version {version} was vacuumed")
+                self._storage.ledger.check_file(path, size)
+
+    def _gone(self, since: int, until: int, why: str) -> ChangesGone:
+        return ChangesGone(
+            f"table {self.name}: no change feed from version {since} to {until}: {why}. "
+            "Read the whole table again: `etalage publish` instead of `etalage sync`"
+        )
+
+    # --- writing
+
+    def _open_or_create(self) -> DeltaTable:
+        if not self.exists():
+            feed = {"delta.enableChangeDataFeed": "true"}
+            DeltaTable.create(self.uri, self.spec.schema, mode="ignore", name=self.name, configuration=feed)
+        return self._storage.open(None)
+
+    def _checked(self, rows: pa.Table) -> pa.Table:
+        unknown = [n for n in rows.column_names if n not in self.spec.names]
+        missing = [n for n in self.spec.key if n not in rows.column_names]
+        if unknown or missing:
+            raise DataError(
+                f"table {self.name}: unknown columns {unknown}, missing key columns {missing}; "
+                f"it has {', '.join(self.spec.names)}"
+            )
+        try:
+            rows = fitted_table(rows, self._schema(rows.column_names))
+        except (pa.ArrowException, ValueError) as error:
+            raise DataError(
+                f"table {self.name}: a value does not fit its column: {shortly(error)}"
+            ) from error
+        for name in self.spec.required:
+            if name in rows.column_names and rows[name].null_count:
+                raise DataError(f"table {self.name}: {rows[name].null_count} rows have no {name}")
+        return rows
+
+    def _new_and_changed(self, opened: DeltaTable, rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) bool each: the row's key is not stored; it is, with other values."""
+        ours = key_of(rows, self.spec.key)
+        columns = compared(self.spec, rows.column_names)
+        schema = self._schema([*self.spec.key, *columns])
+        found = [
+            matching
+            for batch in self._storage.stream(opened, schema.names, 65_536)
+            if (matching := with_keys(fitted(batch, schema), self.spec.key, ours)).num_rows
+        ]
+        stored = pa.Table.from_batches(found, schema=schema)
+        at = pc.index_in(ours, value_set=key_of(stored, self.spec.key))
+        new = np.asarray(pc.is_null(at).to_numpy(zero_copy_only=False), dtype=bool)
+        changed = np.zeros(rows.num_rows, dtype=bool)
+        known = np.flatnonzero(~new)
+        if len(known):
+            mine, theirs = rows.take(pa.array(known)), stored.take(at.take(pa.array(known)))
+            changed[known] = ~same_rows(mine, theirs, columns, self.spec.stamp)
+        return new, changed
+
+    def _stamped(self, rows: pa.Table) -> pa.Table:
+        stamp = self.spec.stamp
+        if stamp is None:
+            return rows
+        now = pa.scalar(datetime.now(UTC), self.spec.column(stamp).type)
+        if stamp not in rows.column_names:
+            return rows.append_column(self.spec.schema.field(stamp), pa.repeat(now, rows.num_rows))
+        at = rows.column_names.index(stamp)
+        return rows.set_column(at, self.spec.schema.field(stamp), pc.fill_null(rows[stamp], now))
+
+    def _write(self, opened: DeltaTable, rows: pa.Table, any_changed: bool) -> None:
+        commit = self._commit(opened)
+        if not any_changed:
+            # An append writes the rows once; a merge would write them again into the change feed.
+            full = fitted_table(rows, self.spec.schema)
+            write_deltalake(opened, full, mode="append", commit_properties=commit)
+            return
+        values = {f'"{n}"': f's."{n}"' for n in rows.column_names}
+        merger = opened.merge(rows, self._on(), source_alias="s", target_alias="t", commit_properties=commit)
+        merger.when_matched_update(values).when_not_matched_insert(values).execute()
+
+    def _on(self) -> str:
+        return " AND ".join(f't."{k}" = s."{k}"' for k in self.spec.key)
+
+    def _commit(self, opened: DeltaTable) -> CommitProperties:
+        # The same application id on every commit makes two writers conflict, appends included.
+        turn = Transaction(_WRITER, opened.version() + 1)
+        return CommitProperties(app_transactions=[turn], max_commit_retries=0)
+
+    def _record(self) -> None:
+        self._storage.open(None)  # opening records a sound commit that has no record yet

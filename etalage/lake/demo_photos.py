@@ -1,0 +1,113 @@
+"""The demo shop's photos: photo n is a pure function of (seed, n), drawn on one or more processes."""
+
+import hashlib
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from etalage.lake.demo_categories import leaves
+from etalage.lake.demo_drawing import Colour, Look, encoded, render
+from etalage.lake.demo_facts import Facts, facts
+from etalage.lake.demo_patterns import COLOURS, PATTERNS, marks, mixed, texture
+
+CHUNK = 100
+_WORTH_A_PROCESS = 400  # below, starting workers takes longer than drawing
+_WHITE, _NIGHT = (250, 249, 246), (30, 30, 36)
+_METALS: tuple[Colour, ...] = ((196, 176, 128), (186, 188, 192), (120, 116, 112))
+_WOODS: tuple[Colour, ...] = ((188, 148, 104), (146, 104, 70), (98, 70, 52))
+_SOLES: tuple[Colour, ...] = ((240, 238, 232), (240, 238, 232), (48, 46, 48), (172, 128, 84), (96, 72, 56))
+_WALLS: tuple[Colour, ...] = (
+    (250, 250, 249), (250, 250, 249), (246, 244, 240), (240, 242, 244), (245, 239, 232), (238, 241, 236),
+    (246, 238, 238), (236, 238, 245),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPhoto:
+    """One photo of the demo shop, ready to be stored."""
+
+    number: int
+    photo: bytes  # a JPEG file
+    width: int
+    height: int
+    sha256: str
+    phash: int
+
+
+def _look(f: Facts, i: int, random: Random) -> Look:
+    names = list(COLOURS)
+    base = COLOURS[names[int(f.colour[i])]]
+    # No two dye lots are alike: the named colour is a region, not a point.
+    base = tuple(max(18, min(248, c + random.randint(-14, 14))) for c in base)  # type: ignore[assignment]
+    second = COLOURS[names[int(f.second[i])]]
+    pattern = PATTERNS[int(f.pattern[i])]
+    bright = sum(base) > 420
+    sheet = texture(pattern, base, second, random)
+    accents = (mixed(base, _NIGHT, 0.3), second, mixed(base, _WHITE, 0.4))
+    paints: dict[str, Colour] = {
+        "flat": base,
+        "dark": mixed(base, _NIGHT, 0.28 if bright else 0.45),
+        "inner": mixed(base, _NIGHT, 0.42 if bright else 0.5),
+        "accent": random.choice(accents) if pattern == "plain" else second,
+        "trim": mixed(base, _WHITE, 0.82) if not bright else mixed(base, _WHITE, 0.55),
+        "metal": random.choice(_METALS),
+        "wood": random.choice(_WOODS),
+        "sole": random.choice(_SOLES),
+        "lens": random.choice(((58, 60, 66), (92, 70, 54), (70, 86, 104))),
+        "ink": (52, 50, 54),
+    }
+    mark_paint = mixed(base, _NIGHT, 0.7) if bright else mixed(base, _WHITE, 0.8)
+    return Look(sheet, paints, marks()[int(f.brand[i])], mark_paint, random.choice(_WALLS))
+
+
+def difference_hash(photo: Image.Image) -> int:
+    """The 64-bit difference hash of the grey 9 × 8 reduction, as a signed integer."""
+    grey = np.asarray(photo.convert("L").resize((9, 8), Image.Resampling.BILINEAR), dtype=np.int16)
+    bits = np.packbits((grey[:, 1:] > grey[:, :-1]).ravel())
+    return int.from_bytes(bits.tobytes(), "big", signed=True)
+
+
+def drawn_image(seed: int, f: Facts, i: int) -> Image.Image:
+    """The photo of the i-th item of `f`: 192 × 192 RGB."""
+    random = Random(f"{seed}/{int(f.numbers[i])}")
+    look = _look(f, i, random)
+    return render(leaves()[int(f.leaf[i])].sketch(random), look, random)
+
+
+def drawn(seed: int, start: int, stop: int) -> list[DrawnPhoto]:
+    """The photos of the items [start, stop)."""
+    f = facts(seed, np.arange(start, stop, dtype=np.int64))
+    photos = []
+    for i, number in enumerate(range(start, stop)):
+        image = drawn_image(seed, f, i)
+        photo = encoded(image)
+        sha256 = hashlib.sha256(photo).hexdigest()
+        photos.append(DrawnPhoto(number, photo, image.width, image.height, sha256, difference_hash(image)))
+    return photos
+
+
+def stream(seed: int, count: int, workers: int) -> Iterator[list[DrawnPhoto]]:
+    """The photos of the items [0, count), in order, in chunks; at most a few chunks wait at a time.
+
+    With workers > 1 the chunks are drawn by processes started afresh ("spawn"), so a script that
+    calls this must guard its start with `if __name__ == "__main__"`.
+    """
+    spans = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    if workers < 2 or count < _WORTH_A_PROCESS:
+        for start, stop in spans:
+            yield drawn(seed, start, stop)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: deque[Future[list[DrawnPhoto]]] = deque()
+        for start, stop in spans:
+            waiting.append(pool.submit(drawn, seed, start, stop))
+            if len(waiting) > 3 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

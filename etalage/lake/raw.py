@@ -1,0 +1,57 @@
+"""Raw rows of a file, with their line numbers, and the rows that cannot be taken."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from etalage.errors import InputUnreadable
+
+LONGEST_VALUE = 64 * 2**20
+"""Bytes of one CSV field or JSONL line; room for a base64 photo."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One row that cannot be taken: where it is, why, and what it was."""
+
+    file: str
+    line: int | None
+    reason: str
+    row: Any = None
+    what: str | None = None
+    """The table it was meant for, where that is not the one being ingested."""
+
+
+@dataclass
+class RawChunk:
+    """Some rows as the file has them: `columns` by the file's own names, equally long as `lines`."""
+
+    lines: list[int]
+    columns: dict[str, list[Any]]
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        return len(self.lines) + len(self.refused)
+
+    def row(self, n: int) -> dict[str, Any]:
+        """The n-th row of this chunk (0-based) as a dict."""
+        return {name: values[n] for name, values in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A readable file. `chunks()` starts from the top each time it is called."""
+
+    file: Path
+    chunks: Callable[[], Iterator[RawChunk]]
+
+
+def open_bytes(file: Path) -> BinaryIO:
+    """`file` for reading, unpacked when its name ends in .gz. Raises InputUnreadable."""
+    try:
+        return cast(BinaryIO, gzip.open(file)) if file.name.endswith(".gz") else file.open("rb")
+    except OSError as error:
+        raise InputUnreadable(f"{file}: cannot be opened: {error.strerror or error}") from error

@@ -1,0 +1,171 @@
+"""What the shop knows: every table, its columns, their types, units and meaning. Said once, here.
+
+All tables are Delta tables with the change data feed on. A row is found by its table's key;
+text is kept exactly as given (no stripping, no Unicode normalising).
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+
+INSTANT = pa.timestamp("us", tz="UTC")
+PHOTO_OK = "ok"
+CATEGORY_SEPARATOR = " > "
+"""A category is its path: `Clothing > Dresses > Maxi dress`; a filter on `Clothing` holds all beneath."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type and what a value means (with its unit)."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table.
+
+    `key`: the columns that identify a row, never null.
+    `stamp`: a time column that Etalage fills when a written row leaves it null; a null there is
+    "not given", and so no difference from what is stored.
+    `stands_for`: {column: big column} where equal values of the first mean equal values of the
+    second, so that merges compare hashes and not megabytes.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    stamp: str | None = None
+    stands_for: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema; each field carries its meaning as `comment` metadata."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, nullable=not c.required, metadata={"comment": c.meaning})
+                for c in self.columns
+            ]
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns if c.required)
+
+    def column(self, name: str) -> Column:
+        """The column called `name`; KeyError when the table has none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"table {self.name} has no column {name!r}; it has {', '.join(self.names)}")
+
+
+_TEXT = pa.string()
+
+_ITEMS = TableSpec(
+    "items",
+    "the catalogue: anything that can be recommended",
+    (
+        Column("item_id", _TEXT, "the shop's own id, exactly as given", required=True),
+        Column("title", _TEXT, "name shown to a shopper"),
+        Column("description", _TEXT, "plain text"),
+        Column("brand", _TEXT, "name of the maker"),
+        Column("price", pa.float64(), "in units of `currency`, never negative; null = not known"),
+        Column("currency", _TEXT, "ISO 4217 code, e.g. EUR"),
+        Column("category_id", _TEXT, "path from the root, joined by ' > '"),
+        Column("photo_url", _TEXT, "names the item's main photo; joins photos.url"),
+        Column("in_stock", pa.bool_(), "can be bought now; null = not known"),
+        Column("attributes", _TEXT, "JSON object of strings, keys sorted"),
+        Column("updated_at", INSTANT, "when the source changed the row, else when we stored it"),
+    ),
+    ("item_id",),
+    stamp="updated_at",
+)
+
+_PHOTOS = TableSpec(
+    "photos",
+    "product images; the main one of an item is the one that items.photo_url names, else the first by url",
+    (
+        Column("item_id", _TEXT, "whose photo", required=True),
+        Column("url", _TEXT, "where it came from: a link, or the file it was read from", required=True),
+        Column("status", _TEXT, "`ok`, or why there is no photo"),
+        Column("bytes", pa.binary(), "the encoded image file, unchanged (IDX rows become PNG)"),
+        Column("width", pa.int32(), "pixels, as stored in the file"),
+        Column("height", pa.int32(), "pixels, as stored in the file"),
+        Column("sha256", _TEXT, "hex SHA-256 of `bytes`"),
+        Column(
+            "phash", pa.int64(), "64-bit difference hash of the grey 9 x 8 reduction, for near-duplicates"
+        ),
+        Column("fetched_at", INSTANT, "when the bytes were read or downloaded"),
+    ),
+    ("item_id", "url"),
+    stamp="fetched_at",
+    stands_for={"sha256": "bytes"},
+)
+
+_USERS = TableSpec(
+    "users",
+    "shoppers",
+    (
+        Column("user_id", _TEXT, "the shop's own id, exactly as given", required=True),
+        Column("attributes", _TEXT, "JSON object of strings, keys sorted"),
+    ),
+    ("user_id",),
+)
+
+_INTERACTIONS = TableSpec(
+    "interactions",
+    "what users did with items, one row each",
+    (
+        Column(
+            "interaction_id", _TEXT, "given, or the hash of the row and its occurrence number", required=True
+        ),
+        Column("user_id", _TEXT, "who", required=True),
+        Column("item_id", _TEXT, "with what", required=True),
+        Column("kind", _TEXT, "`view`, `cart`, `buy`, `rating`, ..."),
+        Column("value", pa.float64(), "stars, count or amount, as `kind` means it; null = none"),
+        Column("time", INSTANT, "when; null = not known"),
+    ),
+    ("interaction_id",),
+)
+
+_EMBEDDINGS = TableSpec(
+    "embeddings",
+    "embeddings by a model, so that only fresh rows are embedded again",
+    (
+        Column("owner", _TEXT, "what was embedded: `photo`, `item`, `user`", required=True),
+        Column("id", _TEXT, "its id (a photo's is its sha256)", required=True),
+        Column("model", _TEXT, "hash of the model's export", required=True),
+        Column("embedding", pa.list_(pa.float32()), "(D,) float32"),
+    ),
+    ("owner", "id", "model"),
+)
+
+_REFUSED = TableSpec(
+    "refused",
+    "rows that an ingest could not take, with file, line and reason",
+    (
+        Column("refused_id", _TEXT, "hash of what, file, line and reason", required=True),
+        Column("what", _TEXT, "the table that the row was meant for"),
+        Column("file", _TEXT, "the file it came from"),
+        Column("line", pa.int64(), "physical line in CSV and JSONL, row number (from 1) elsewhere"),
+        Column("reason", _TEXT, "what is wrong with it: field and value"),
+        Column("row", _TEXT, "the raw row as JSON, shortened"),
+        Column("refused_at", INSTANT, "when"),
+    ),
+    ("refused_id",),
+    stamp="refused_at",
+)
+
+TABLES: dict[str, TableSpec] = {
+    spec.name: spec for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED)
+}

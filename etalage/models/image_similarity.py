@@ -1,0 +1,212 @@
+"""Photos of similar products lie close together: supervised metric learning from labels and pixels.
+
+Papers: X. Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning,
+CVPR 2019 (the loss); F. Wang et al., NormFace, ACM MM 2017 (the cosine softmax beside it, which
+sees all categories at every step); K. He et al., Deep Residual Learning, CVPR 2016 (the blocks of `small`).
+`original` is the network of the Databricks solution accelerator on TensorFlow Similarity.
+
+    B batch   H W C pixels   D embedding dimension   K categories
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from etalage.features.balanced import BalancedBatches
+from etalage.features.photo_set import PhotoSet
+from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual
+from etalage.models.losses import cosine_softmax, multi_similarity
+from etalage.models.recipe import Batch, Recipe, TrainingConfig
+
+
+class ImageSimilarityConfig(TrainingConfig):
+    network: Literal["small", "original"] = "small"
+    size: int = Field(64, ge=8, le=512)
+    """Height and width in pixels that photos are brought to."""
+    channels: Literal[1, 3] = 3
+    dimension: int = Field(128, ge=2)
+    width: int = Field(32, ge=4)
+    """Channels of the first block of `small`."""
+    classes_per_batch: int = Field(16, ge=2)
+    examples_per_class: int = Field(8, ge=2)
+    alpha: float = Field(2.0, gt=0)
+    beta: float = Field(40.0, gt=0)
+    epsilon: float = Field(0.1, ge=0)
+    base: float = 0.5
+    """The loss's lambda."""
+    multi_similarity_weight: float = Field(1.0, ge=0)
+    softmax_weight: float = Field(1.0, ge=0)
+    """Weight of a cosine softmax over the training categories, beside Multi-Similarity; 0: without."""
+    softmax_scale: float = Field(16.0, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warm_up: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises; it falls by a cosine after. 0: constant."""
+    flip: bool = True
+    crop: int = Field(4, ge=0)
+    """Photos are moved by up to so many pixels, the border repeated."""
+    validate_queries: int = Field(2000, ge=1)
+    validate_index: int = Field(20_000, ge=1)
+
+
+class ImageSimilarity(nn.Module):
+    """(B, H, W, C) uint8 → (B, D) float32, L2-normalised. Query and item share it."""
+
+    def __init__(self, config: ImageSimilarityConfig, categories: int) -> None:
+        super().__init__()
+        # Only the loss asks for the proxies, one a category: they are not exported.
+        self.proxies_KD = nn.Parameter(torch.randn(categories, config.dimension) / config.dimension**0.5)
+        self.trunk, features = _original(config) if config.network == "original" else _small(config)
+        self.embedding = nn.Linear(features, config.dimension)
+        self.unit = L2Normalise()
+
+    def forward(self, pixels_BHWC: Tensor) -> Tensor:
+        unit_BD: Tensor = self.unit(self.embedding(self.trunk(pixels_BHWC)))
+        return unit_BD
+
+    embed_item = embed_query = forward
+
+
+def _original(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
+    """S0.4: pixels / 255, three blocks of convolution, ReLU, pooling and dropout, then flat."""
+    layers: list[nn.Module] = [Normalise([0.0] * config.channels, [1.0] * config.channels)]
+    before = config.channels
+    for channels in (32, 64, 256):
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3)]
+        before = channels
+    side = config.size // 2 // 2 // 2
+    return nn.Sequential(*layers, nn.Flatten()), before * side * side
+
+
+def _small(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
+    """A compact residual network: a stem, then blocks that halve the side and widen, then the mean."""
+    width = config.width
+    layers: list[nn.Module] = [Normalise([0.5] * config.channels, [0.5] * config.channels)]
+    layers.append(ConvNormRelu(config.channels, width, stride=2 if config.size >= 48 else 1))
+    before = width
+    for factor in (2, 4):
+        layers += [ConvNormRelu(before, factor * width, stride=2), Residual(factor * width)]
+        before = factor * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
+
+
+class ImageSimilarityTask:
+    """The recipe bound to a set of photos."""
+
+    metric = "hit_at_1"
+
+    def __init__(self, config: ImageSimilarityConfig, photos: PhotoSet) -> None:
+        self.config, self.photos = config, photos
+        self.train_rows = photos.rows("train")
+        self.batches = BalancedBatches(
+            photos.labels_N[self.train_rows], config.classes_per_batch, config.examples_per_class, config.seed
+        )
+        categories = np.unique(photos.labels_N[self.train_rows])
+        self.categories = len(categories)
+        # Categories held out of training have no proxy, so that nothing is learned of them.
+        self.proxy_of = torch.full((len(photos.categories),), -1)
+        self.proxy_of[categories] = torch.arange(self.categories)
+        self.pixels_NHWC = torch.from_numpy(photos.pixels_NHWC)
+        self.labels_N = torch.from_numpy(photos.labels_N)
+        self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    @property
+    def steps(self) -> int:
+        return self.batches.steps
+
+    def network(self) -> nn.Module:
+        return ImageSimilarity(self.config, self.categories)
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        config = self.config
+        # Norms and biases are not decayed: they hold no scale that decay could keep in check.
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        return torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+        )
+
+    def rate(self, done: float) -> float:
+        warm = self.config.warm_up
+        if warm == 0:
+            return 1.0
+        if done < warm:
+            return max(done / warm, 0.01)
+        return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        if self._plan[0] != epoch:
+            self._plan = (epoch, self.batches.epoch(epoch))
+        rows = torch.from_numpy(self.train_rows[self._plan[1][step % self.steps]])
+        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
+        pixels = self.augment(self.pixels_NHWC[rows], generator)
+        return {"pixels": pixels, "labels": self.labels_N[rows], "rows": rows}
+
+    def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:
+        """Flips and crops; the same generator state gives the same pixels."""
+        count, height, width, _ = pixels_BHWC.shape
+        columns = torch.arange(width).expand(count, width)
+        rows = torch.arange(height).expand(count, height)
+        if self.config.flip:
+            flipped = torch.rand(count, 1, generator=generator) < 0.5
+            columns = torch.where(flipped, columns.flip(1), columns)
+        if self.config.crop:
+            reach = self.config.crop
+            shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
+            columns = (columns + shift[0]).clamp(0, width - 1)
+            rows = (rows + shift[1]).clamp(0, height - 1)
+        photo = torch.arange(count)[:, None, None]
+        return pixels_BHWC[photo, rows[:, :, None], columns[:, None, :]]
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        config = self.config
+        unit_BD, labels_B = network(batch["pixels"]), batch["labels"]
+        loss = unit_BD.new_zeros(())
+        if config.multi_similarity_weight:
+            loss = config.multi_similarity_weight * multi_similarity(
+                unit_BD,
+                labels_B,
+                alpha=config.alpha,
+                beta=config.beta,
+                epsilon=config.epsilon,
+                base=config.base,
+            )
+        if config.softmax_weight:
+            proxies_KD: Tensor = network.get_parameter("proxies_KD")
+            beside = cosine_softmax(unit_BD, proxies_KD, self.proxy_of[labels_B], config.softmax_scale)
+            loss = loss + config.softmax_weight * beside
+        return loss
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Nearest neighbour of held-out photos among training photos: hit@1."""
+        rng = np.random.default_rng(self.config.seed)
+        queries = _some(self.photos.rows("validation"), self.config.validate_queries, rng)
+        index = _some(self.train_rows, self.config.validate_index, rng)
+        if len(queries) == 0:
+            return {}
+        scores_QN = self._embed(network, queries) @ self._embed(network, index).T
+        nearest = index[scores_QN.argmax(dim=1).numpy()]
+        return {"hit_at_1": float((self.photos.labels_N[nearest] == self.photos.labels_N[queries]).mean())}
+
+    def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
+        parts = torch.from_numpy(rows).split(512)
+        return torch.cat([network(self.pixels_NHWC[part]).float() for part in parts])
+
+
+def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+RECIPE = Recipe(
+    name="image_similarity",
+    role="embedder",
+    paper="Wang et al., Multi-Similarity Loss, CVPR 2019",
+    config=ImageSimilarityConfig,
+    columns=("photo", "category_id"),
+    bind=ImageSimilarityTask,
+)

@@ -1,0 +1,126 @@
+// The parts of the page that can be clicked: brand, category tree, grid of cards, one item.
+// Whatever comes from the catalogue becomes a text node or an attribute, never HTML.
+
+const make = (tag, className, text, attributes = {}) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined && text !== null) node.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value);
+  }
+  return node;
+};
+
+const address = (name, value) => "?" + new URLSearchParams({ [name]: value });
+
+// A plain click stays in this session; a click for a new tab keeps its meaning.
+const link = (node, send) => {
+  node.addEventListener("click", (event) => {
+    if (event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    send();
+  });
+  return node;
+};
+
+const photo = (source, title) => {
+  const frame = make("span", "photo");
+  if (!source) {
+    frame.append(make("span", "blank", "No photo"));
+    return frame;
+  }
+  const image = make("img", null, null, { src: source, alt: title, decoding: "async" });
+  // Photos of a few pixels (28 × 28 data sets) are to be seen as they are, not blurred.
+  image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < 65));
+  frame.append(image);
+  return frame;
+};
+
+const card = (item, send) => {
+  const node = make("a", "card", null, {
+    href: address("item", item.item_id),
+    "data-item": item.item_id,
+    "data-score": item.score,
+    title: item.title,
+  });
+  const frame = photo(item.photo, item.title);
+  if (!item.in_stock) frame.append(make("span", "out", "Sold out"));
+  if (item.score) frame.append(make("span", "score", item.score, { title: "How similar, at most 1" }));
+  node.append(
+    frame,
+    make("span", "brand", item.brand || "\u00a0", { dir: "auto" }),
+    make("span", "title", item.title, { dir: "auto" }),
+    make("span", "price", item.price || "\u00a0"),
+  );
+  return link(node, () => send("pick", item.item_id));
+};
+
+const cards = (data, send) => {
+  const grid = make("div", "grid");
+  grid.style.setProperty("--columns", data.columns);
+  grid.append(...data.items.map((item) => card(item, send)));
+  return grid;
+};
+
+const tree = (data, send) => {
+  const list = make("nav", "tree", null, { "aria-label": "Categories" });
+  const row = (label, count, value, depth, classes) => {
+    const node = make("button", `row ${classes}`, null, { type: "button", "data-category": value });
+    node.style.setProperty("--depth", depth);
+    node.append(make("span", "label", label, { dir: "auto" }), make("span", "count", count));
+    node.addEventListener("click", () => send("category", value));
+    return node;
+  };
+  list.append(row("Everything", data.total, "", 0, data.selected ? "" : "chosen"));
+  for (const branch of data.branches) {
+    const classes = [branch.is_open && "open", branch.path === data.selected && "chosen"];
+    list.append(row(branch.label, branch.count, branch.path, branch.depth, classes.filter(Boolean).join(" ")));
+  }
+  return list;
+};
+
+const item = (data, send) => {
+  const view = make("article", "item", null, { "data-item": data.item_id });
+  const words = make("div", "words");
+  const path = make("div", "crumbs");
+  for (const [category, label] of data.crumbs) {
+    const step = make("a", null, label, { href: address("category", category), dir: "auto" });
+    path.append(link(step, () => send("category", category)));
+  }
+  words.append(path);
+  if (data.brand) words.append(make("p", "brand", data.brand, { dir: "auto" }));
+  words.append(make("h1", null, data.title, { dir: "auto" }));
+  const offer = make("p", "offer");
+  offer.append(
+    make("span", "price", data.price),
+    make("span", data.in_stock ? "stock in" : "stock", data.in_stock ? "In stock" : "Sold out"),
+  );
+  words.append(offer);
+  if (data.description) words.append(make("p", "description", data.description, { dir: "auto" }));
+  const facts = make("dl", "facts");
+  for (const [name, value] of data.facts) {
+    facts.append(make("dt", null, name, { dir: "auto" }), make("dd", null, value, { dir: "auto" }));
+  }
+  words.append(facts);
+  view.append(photo(data.photo, data.title), words);
+  return view;
+};
+
+const brand = (data, send) => {
+  const node = make("a", "wordmark", null, { href: "?" });
+  node.append(make("span", "name", data.name, { dir: "auto" }), make("span", "line", data.line));
+  return link(node, () => send("home", true));
+};
+
+const builders = { brand, tree, cards, item };
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".piece");
+  const send = (name, value) => setTriggerValue(name, value);
+  root.replaceChildren(builders[data.kind](data, send));
+  // Another view begins at its top, as another page of a shop would.
+  if (data.top !== undefined && window.etalageTop !== data.top) {
+    window.etalageTop = data.top;
+    document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
+  }
+}

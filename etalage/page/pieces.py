@@ -1,0 +1,140 @@
+"""The clickable parts of the page: one component, whose script builds them as text, never as HTML."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from etalage.client import Slot
+from etalage.page import wording
+from etalage.page.thumbnails import inline
+
+HERE = Path(__file__).parent
+Chosen = Callable[[Any], None]
+
+
+@cache
+def _component() -> Any:
+    css, js = (HERE / "pieces.css").read_text("utf-8"), (HERE / "pieces.js").read_text("utf-8")
+    return st.components.v2.component("etalage", html='<div class="piece"></div>', css=css, js=js)
+
+
+def style() -> None:
+    """The page's style sheet."""
+    st.html(HERE / "storefront.css")
+
+
+def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
+    """One piece; `chosen` by the name of what a click sends."""
+    def told(name: str) -> Callable[[], None]:
+        def tell() -> None:
+            value = getattr(st.session_state[key], name)
+            if value is not None:
+                chosen[name](value)
+
+        return tell
+
+    _component()(key=key, data=dict(data), **{f"on_{name}_change": told(name) for name in chosen})
+
+
+def brand(name: str, home: Callable[[], None]) -> None:
+    """The shop's name; a click leads to the grid, unfiltered."""
+    data = {"kind": "brand", "name": name, "line": "find what is like it"}
+    _mount("brand", data, home=lambda _: home())
+
+
+def tree(branches: Sequence[wording.Branch], selected: str | None, choose: Chosen) -> None:
+    """The category tree; `choose` gets a path, or "" for everything."""
+    shown = [
+        {
+            "path": branch.path,
+            "label": branch.label,
+            "depth": branch.depth,
+            "count": f"{branch.count:,}",
+            "is_open": branch.is_open,
+        }
+        for branch in branches
+    ]
+    data = {"kind": "tree", "branches": shown, "selected": selected, "total": ""}
+    _mount("tree", data, category=lambda path: choose(path))
+
+
+def cards(
+    key: str,
+    slots: Sequence[Slot],
+    photos: Mapping[str, bytes],
+    *,
+    columns: int,
+    scored: bool,
+    top: str,
+    pick: Chosen,
+) -> None:
+    """A grid of items. `pick` gets the item_id of the one that is clicked.
+
+    `scored` shows how similar each is; a changed `top` brings the page back to its top.
+    """
+    items = [
+        {
+            "item_id": slot.item.item_id,
+            "title": slot.item.title or slot.item.item_id,
+            "brand": slot.item.brand,
+            "price": wording.price(slot.item.price, slot.item.currency),
+            "in_stock": slot.item.in_stock is not False,
+            "photo": inline(photos.get(slot.item.item_id)),
+            "score": f"{slot.score:.2f}" if scored else None,
+        }
+        for slot in slots
+    ]
+    _mount(key, {"kind": "cards", "items": items, "columns": columns, "top": top}, pick=pick)
+
+
+def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen) -> None:
+    """One item, large. `choose` gets the category path that is clicked in its breadcrumbs."""
+    data = {
+        "kind": "item",
+        "item_id": item["item_id"],
+        "title": item.get("title") or item["item_id"],
+        "brand": item.get("brand"),
+        "price": wording.price(item.get("price"), item.get("currency")),
+        "in_stock": item.get("in_stock") is not False,
+        "description": item.get("description"),
+        "crumbs": wording.crumbs(item.get("category_id")),
+        "facts": [*wording.facts(item), ("Item number", item["item_id"])],
+        "photo": inline(photo),
+        "top": f"item {item['item_id']}",
+    }
+    _mount("item", data, category=choose)
+
+
+def heading(title: str, note: str = "") -> None:
+    """A title of the page's own, with a note beside it. Both may hold any text."""
+    st.html(f'<div class="heading"><h2 dir="auto">{escape(title)}</h2><span>{escape(note)}</span></div>')
+
+
+def note(text: str) -> None:
+    """A line that explains what is shown."""
+    st.html(f'<p class="note" dir="auto">{escape(text)}</p>')
+
+
+def notice(title: str, text: str, detail: str = "") -> None:
+    """Something went wrong: what, what to do, and the server's own words."""
+    words = f'<p class="detail" dir="auto">{escape(detail)}</p>' if detail else ""
+    st.html(f'<div class="notice" role="alert"><h2>{escape(title)}</h2><p>{escape(text)}</p>{words}</div>')
+
+
+def uploaded(photo: bytes) -> None:
+    """The shopper's own photo, small."""
+    source = inline(photo)
+    image = f'<img src="{source}" alt="Your photo">' if source else ""
+    st.html(f'<div class="uploaded">{image}</div>')
+
+
+def foot(bundle: str, seconds: float) -> None:
+    """Which bundle answered, and how fast."""
+    st.html(
+        f'<footer class="foot"><span>Answered by bundle <b class="bundle">{escape(bundle)}</b></span>'
+        f'<span class="took">in {escape(wording.took(seconds))}</span></footer>'
+    )

@@ -1,0 +1,72 @@
+"""Start the storefront: Streamlit on loopback, with nothing sent anywhere but to the server."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import etalage
+
+SCRIPT = Path(__file__).with_name("storefront.py")
+UPLOAD_MEGABYTES = 10
+"""A photo of this size still fits the body that a server takes unless told otherwise."""
+
+THEME = {
+    "base": "light",
+    "primaryColor": "#1f4f3d",
+    "backgroundColor": "#fdfcfa",
+    "secondaryBackgroundColor": "#f3efe8",
+    "textColor": "#1f1c18",
+    "borderColor": "#e0d9cd",
+    "baseRadius": "8px",
+    "showWidgetBorder": "true",
+}
+
+
+def run(url: str, port: int) -> int:
+    """Serve the page at 127.0.0.1:port for the server at `url`, until it is stopped. → exit code.
+
+    The server's key, if it has one, is taken from the environment (ETALAGE_KEY).
+    """
+    process = subprocess.Popen(command(url, port), env=environment(url))
+    # Who ends us means the page too: without this, it would stay behind and hold the port.
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the page got it as well
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        process.terminate()
+
+
+def command(url: str, port: int) -> list[str]:
+    """What starts the page. `url` travels in the environment, see there."""
+    options = {
+        "server.headless": "true",
+        "server.address": "127.0.0.1",
+        "server.port": str(port),
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "server.maxUploadSize": str(UPLOAD_MEGABYTES),
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        **{f"theme.{name}": value for name, value in THEME.items()},
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *given]
+
+
+def environment(url: str, key: str | None = None) -> dict[str, str]:
+    """This process's environment, with where the server is; `key` None keeps what it says already.
+
+    The key is never an argument: a command line can be read by everybody on the machine.
+    """
+    root = str(Path(etalage.__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    changed = {"ETALAGE_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
+    if key is not None:
+        changed["ETALAGE_KEY"] = key
+    return {**os.environ, **changed}

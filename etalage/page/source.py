@@ -1,0 +1,110 @@
+"""What the server answers, timed, with its photos: the page's one way to the shop."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from etalage.client import Client, Slot
+from etalage.errors import NotFound
+from etalage.page.place import Place
+from etalage.page.thumbnails import thumbnail
+from etalage.page.wording import Branch, branches
+
+PHOTOS_AT_ONCE = 8
+PHOTOS_BYTES = 64 * 2**20
+"""How much of the photos is kept for the next view."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one view shows: items, of which bundle, and how long the answer took."""
+
+    bundle: str
+    seconds: float
+    slots: list[Slot]
+    """Rank and score of a listing's items are 0."""
+    total: int
+    fallback: str | None = None
+    reason: str | None = None
+
+    @property
+    def with_photo(self) -> list[str]:
+        """The item_ids of those that have a photo."""
+        return [slot.item.item_id for slot in self.slots if slot.item.photo is not None]
+
+
+class Source:
+    """Shared by all sessions of the page; safe between threads."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self.client = Client(url, key)
+        self._pool = ThreadPoolExecutor(PHOTOS_AT_ONCE, thread_name_prefix="photos")
+        self._photos: OrderedDict[tuple[str, str, int], bytes | None] = OrderedDict()
+        self._kept = 0
+        self._lock = threading.Lock()
+        self._tree: tuple[str, list[tuple[str, int]]] = ("", [])
+
+    def listing(self, place: Place, limit: int) -> Shown:
+        """One page of the grid. Raises EtalageError and its kinds, as the methods below do."""
+        started = time.perf_counter()
+        offset = (place.page - 1) * limit
+        found = self.client.items(place.search[:200], **place.filters(), offset=offset, limit=limit)
+        slots = [Slot(0, 0.0, item) for item in found.items]
+        return Shown(found.bundle, time.perf_counter() - started, slots, found.total)
+
+    def similar_to_item(self, item_id: str, k: int) -> Shown:
+        """What is like an item of the catalogue."""
+        return self._similar(item_id=item_id, k=k)
+
+    def similar_to_photo(self, photo: bytes, k: int, place: Place) -> Shown:
+        """What is like an uploaded photo, within the filters of the place."""
+        return self._similar(photo=photo, k=k, **place.filters())
+
+    def _similar(self, **query: Any) -> Shown:
+        started = time.perf_counter()
+        found = self.client.similar(**query)
+        seconds = time.perf_counter() - started
+        answer = found.answers[0]
+        return Shown(
+            found.bundle, seconds, answer.slate, len(answer.slate), answer.fallback, answer.reason
+        )
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """All that the server tells of an item. Raises NotFound."""
+        return self.client.item(item_id)
+
+    def tree(self, bundle: str, selected: str | None) -> list[Branch]:
+        """The category tree, open at the selected one; asked once per bundle."""
+        known, tree = self._tree
+        if known != bundle:
+            tree = [(node.path, node.count) for node in self.client.categories()]
+            self._tree = (bundle, tree)
+        return branches(tree, selected)
+
+    def photos(self, bundle: str, wanted: Sequence[str], side: int) -> dict[str, bytes]:
+        """Photos of these item_ids, at most side × side pixels where they are heavy."""
+        photos = self._pool.map(lambda item_id: self._photo(bundle, item_id, side), wanted)
+        return {item_id: photo for item_id, photo in zip(wanted, photos, strict=True) if photo is not None}
+
+    def _photo(self, bundle: str, item_id: str, side: int) -> bytes | None:
+        name = (bundle, item_id, side)
+        with self._lock:
+            if name in self._photos:
+                self._photos.move_to_end(name)
+                return self._photos[name]
+        try:
+            photo: bytes | None = thumbnail(self.client.photo(item_id), side)
+        except NotFound:  # a newer bundle has come meanwhile, without this item
+            photo = None
+        with self._lock:
+            if name not in self._photos:
+                self._photos[name] = photo
+                self._kept += len(photo or b"")
+            while self._kept > PHOTOS_BYTES and len(self._photos) > 1:
+                _, dropped = self._photos.popitem(last=False)
+                self._kept -= len(dropped or b"")
+        return photo

@@ -1,0 +1,94 @@
+"""How things are said to a shopper: prices, categories, facts, amounts. Plain text, never HTML."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SEPARATOR = " > "
+"""Between the steps of a category path."""
+
+SYMBOLS = {"EUR": "€", "GBP": "£", "USD": "$", "JPY": "¥", "INR": "₹", "KRW": "₩", "ILS": "₪", "UAH": "₴"}
+WITHOUT_CENTS = frozenset({"JPY", "KRW", "CLP", "ISK", "VND", "XAF", "XOF", "PYG", "UGX"})
+
+SHOWN_APART = frozenset(
+    {"item_id", "title", "description", "brand", "price", "currency", "category_id", "in_stock", "photo"}
+    | {"attributes", "photo_url", "popularity", "updated_at"}
+)
+"""Columns of an item that have a place of their own on the page, or none."""
+
+
+def price(value: float | None, currency: str | None) -> str:
+    """`€12.50`; `12.50 SEK` where the currency has no sign that everybody knows; "" without a price."""
+    if value is None:
+        return ""
+    code = (currency or "").strip().upper()
+    amount = f"{value:,.0f}" if code in WITHOUT_CENTS else f"{value:,.2f}"
+    if code in SYMBOLS:
+        return f"{SYMBOLS[code]}{amount}"
+    return f"{amount} {currency}" if currency else amount
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One line of the category tree as it is shown."""
+
+    path: str
+    label: str
+    depth: int
+    count: int
+    is_open: bool
+    """It is the selected one, or lies above it."""
+
+
+def branches(categories: Iterable[tuple[str, int]], selected: str | None) -> list[Branch]:
+    """The top level, and beneath it only the way to the selected category and its children."""
+    shown = []
+    for path, count in categories:
+        steps = path.split(SEPARATOR)
+        parent = SEPARATOR.join(steps[:-1])
+        if len(steps) > 1 and not is_within(selected, parent):
+            continue
+        shown.append(Branch(path, steps[-1], len(steps) - 1, count, is_within(selected, path)))
+    return shown
+
+
+def is_within(path: str | None, node: str) -> bool:
+    """Whether a category path is `node` or lies beneath it."""
+    return path is not None and (path == node or path.startswith(node + SEPARATOR))
+
+
+def crumbs(path: str | None) -> list[tuple[str, str]]:
+    """(path, label) of every step from the top down to a category."""
+    steps = path.split(SEPARATOR) if path else []
+    return [(SEPARATOR.join(steps[: depth + 1]), step) for depth, step in enumerate(steps)]
+
+
+def facts(item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """An item's attributes and the shop's own columns, as (name, value) to be read."""
+    attributes = item.get("attributes")
+    named = dict(attributes) if isinstance(attributes, Mapping) else {}
+    named.update({name: value for name, value in item.items() if name not in SHOWN_APART})
+    return [(_label(name), _value(value)) for name, value in named.items() if value not in (None, "", [], {})]
+
+
+def _label(name: str) -> str:
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_value(part) for part in value)
+    return str(value)
+
+
+def amount(number: int, one: str, many: str) -> str:
+    """`1 item`, `1,204 items`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def took(seconds: float) -> str:
+    """`8 ms`, `1.2 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

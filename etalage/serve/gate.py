@@ -1,0 +1,93 @@
+"""What every request passes, whatever its route: the key, the bundle's name, the count.
+
+Plain ASGI: it costs microseconds and sees every answer, errors and 404 included.
+"""
+
+import hashlib
+import hmac
+import logging
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from etalage.errors import KeyRefused
+from etalage.serve import wire
+from etalage.serve.gauges import Gauges
+from etalage.serve.reload import Window
+
+log = logging.getLogger("etalage.serve")
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Answered without a key: a supervisor has none."""
+
+BUNDLE_HEADER = b"x-etalage-bundle"
+JSON = (b"content-type", b"application/json")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Others are counted as OTHER: a label's values must not be a stranger's to choose."""
+
+
+class Gate:
+    """Outermost middleware. Takes the bundle once per request, for all parts of the answer."""
+
+    def __init__(self, app: ASGIApp, window: Window, gauges: Gauges, key: str | None) -> None:
+        self._app = app
+        self._window = window
+        self._gauges = gauges
+        # Digests, so that the comparison's time tells nothing, not even the key's length.
+        self._key = None if key is None else _digest(b"Bearer " + key.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        recommender = self._window.current
+        scope.setdefault("state", {})["recommender"] = recommender
+        bundle = None if recommender is None else recommender.bundle
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if bundle is not None:
+                    message["headers"] = [*message["headers"], (BUNDLE_HEADER, bundle.encode())]
+            await send(message)
+
+        try:
+            if self._admits(scope):
+                await self._app(scope, receive, named)
+            else:
+                error = KeyRefused("a key is needed: send the header `Authorization: Bearer KEY`")
+                extra = [(b"www-authenticate", b'Bearer realm="etalage"')]
+                await _answer(named, 401, wire.error_answer(bundle, error), extra)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], getattr(scope.get("route"), "path", "?"))
+            if status == 0:
+                await _answer(named, 500, wire.problem(bundle, "InternalError", "see the server's log"), [])
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in METHODS else "OTHER"
+            self._gauges.answered(method, route, status, time.perf_counter() - began)
+
+    def _admits(self, scope: Scope) -> bool:
+        if self._key is None or scope["path"] in OPEN:
+            return True
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        return len(given) == 1 and hmac.compare_digest(_digest(_scheme(given[0])), self._key)
+
+
+def _scheme(value: bytes) -> bytes:
+    """`bearer KEY` → `Bearer KEY`: the scheme's case does not matter, the key's does."""
+    return b"Bearer " + value[7:].strip() if value[:7].lower() == b"bearer " else value
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()
+
+
+async def _answer(send: Any, status: int, body: bytes, extra: list[tuple[bytes, bytes]]) -> None:
+    headers = [JSON, (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

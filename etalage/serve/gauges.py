@@ -1,0 +1,64 @@
+"""What /metrics tells. One registry per application: two servers in one process do not mix."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Gauges:
+    """Requests, reloads, the bundle in use, the queue."""
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        """`waiting` is asked for the queue's length at each scrape."""
+        self.registry = CollectorRegistry()
+        labels = ("method", "route", "status")
+        self._requests = Counter("etalage_requests", "Answered requests.", labels, registry=self.registry)
+        self._seconds = Histogram(
+            "etalage_request_seconds",
+            "Time from the request's head to the answer's end.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._reloads = Counter("etalage_reloads", "Bundles taken over.", ("result",), registry=self.registry)
+        for result in ("ok", "failed"):
+            self._reloads.labels(result)
+        self._failing = Gauge(
+            "etalage_reload_failing",
+            "1 while the published bundle cannot be opened and an older one serves.",
+            registry=self.registry,
+        )
+        self._bundle = Gauge(
+            "etalage_bundle_info", "The bundle that serves.", ("bundle", "model"), registry=self.registry
+        )
+        self._items = Gauge("etalage_items", "Items of the bundle that serves.", registry=self.registry)
+        queue = Gauge("etalage_waiting", "Requests that wait for the scorer.", registry=self.registry)
+        queue.set_function(waiting)
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def reloaded(self, bundle: str, model: str, items: int) -> None:
+        """A bundle was taken over."""
+        self._reloads.labels("ok").inc()
+        self._failing.set(0)
+        self._bundle.clear()
+        self._bundle.labels(bundle, model).set(1)
+        self._items.set(items)
+
+    def reload_failed(self) -> None:
+        """The published bundle could not be opened."""
+        self._reloads.labels("failed").inc()
+        self._failing.set(1)
+
+    def healed(self) -> None:
+        """The pointer is back on the bundle that serves."""
+        self._failing.set(0)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

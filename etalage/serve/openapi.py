@@ -1,0 +1,61 @@
+"""What FastAPI cannot see by itself: a body that is read by hand, the key, the errors' shape."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from etalage.serve import wire
+
+_REFS = "#/components/schemas/{model}"
+_BODIES = (wire.SimilarToItem, wire.SimilarToPhoto, wire.SimilarToPhotos)
+_MEANING = {
+    400: "Not JSON, not an image, not an id: the message names the field or row.",
+    401: "The key is missing or wrong.",
+    404: "No such item, or no photo of it.",
+    413: "The body is too large.",
+    415: "The body is compressed, or not JSON.",
+    422: "A field is missing, unknown or out of range.",
+    503: "No bundle yet, or too many requests: see Retry-After.",
+}
+_OPEN = ("/healthz", "/readyz")
+
+SIMILAR_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"oneOf": [{"$ref": _REFS.format(model=body.__name__)} for body in _BODIES]}
+        }
+    },
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for OpenAPI."""
+    return {status: {"model": wire.ErrorAnswer, "description": _MEANING[status]} for status in statuses}
+
+
+def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
+    """The OpenAPI document; made once."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, bodies = models_json_schema([(body, "validation") for body in _BODIES], ref_template=_REFS)
+    schemas = document["components"]["schemas"]
+    schemas.update(bodies["$defs"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in list(operation["responses"].items()):
+                if "HTTPValidationError" in str(response):
+                    del operation["responses"][status]
+            if needs_key and path not in _OPEN:
+                operation["security"] = [{"key": []}]
+    if needs_key:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    app.openapi_schema = document
+    return document

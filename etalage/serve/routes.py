@@ -1,0 +1,181 @@
+"""The routes. Each takes the request's bundle once and works with nothing else."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from etalage.errors import NoBundle, RequestError
+from etalage.recommend import Filters, Recommender
+from etalage.serve import wire
+from etalage.serve.limits import DEADLINE_SECONDS, Scorer
+from etalage.serve.openapi import SIMILAR_BODY, refusals
+from etalage.serve.strict_json import parse, read_body
+
+health = APIRouter(tags=["health"])
+v1 = APIRouter(prefix="/v1", tags=["v1"])
+
+MAX_PAGE = 200
+MAX_OFFSET = 2**31
+
+Deadline = Annotated[
+    int | None, Header(ge=1, le=60_000, description="Milliseconds to wait for the scorer; 10,000 if not given.")
+]
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _recommender(request: Request) -> Recommender:
+    recommender: Recommender | None = request.state.recommender
+    if recommender is None:
+        raise request.app.state.window.problem or NoBundle("the first bundle is being opened")
+    return recommender
+
+
+def _item_id(request: Request, route: str) -> str:
+    """What follows `route` in the path, percent-decoded exactly once. Raises RequestError.
+
+    From the raw path: the decoded one has already lost the bytes that are not UTF-8.
+    """
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    try:
+        item_id = unquote_to_bytes(raw)[len(route) :].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"item_id: not UTF-8 at byte {error.start}") from error
+    return wire.check_id(item_id)
+
+
+# -- health ------------------------------------------------------------------------------------
+
+
+@health.get("/healthz", response_model=wire.State)
+async def healthz(request: Request) -> Response:
+    """The process answers."""
+    recommender: Recommender | None = request.state.recommender
+    bundle = None if recommender is None else recommender.bundle
+    return _json(orjson.dumps({"status": "alive", "bundle": bundle, "problem": None}))
+
+
+@health.get("/readyz", response_model=wire.State, responses={503: {"model": wire.State}})
+async def readyz(request: Request) -> Response:
+    """A bundle is open. `problem` says why a newer one could not take its place."""
+    recommender: Recommender | None = request.state.recommender
+    problem = request.app.state.window.problem
+    state = {
+        "status": "ready" if recommender else "not ready",
+        "bundle": recommender.bundle if recommender else None,
+        "problem": None if problem is None else str(problem),
+    }
+    return _json(orjson.dumps(state), 200 if recommender else 503)
+
+
+@health.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals(401)},
+)
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    return Response(request.app.state.gauges.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+# -- v1 ----------------------------------------------------------------------------------------
+
+
+@v1.post(
+    "/similar",
+    response_model=wire.SimilarAnswer,
+    responses=refusals(400, 401, 413, 415, 422, 503),
+    openapi_extra={"requestBody": SIMILAR_BODY},
+)
+async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
+    """The k items most similar to an item or to photos."""
+    recommender = _recommender(request)
+    body = await read_body(request, request.app.state.config.max_body_bytes)
+    asked = wire.read_similar(parse(body))
+    del body
+
+    def score() -> bytes:
+        about: dict[str, Any] = (
+            {"item_id": asked.item_id}
+            if isinstance(asked, wire.SimilarToItem)
+            else {"photos": wire.decode_photos(wire.photos_of(asked))}
+        )
+        answers = recommender.similar(
+            **about, k=asked.k, filters=wire.to_filters(asked.filters), threshold=asked.threshold
+        )
+        return wire.similar_answer(recommender.bundle, answers)
+
+    seconds = DEADLINE_SECONDS if x_deadline_ms is None else x_deadline_ms / 1000
+    scorer: Scorer = request.app.state.scorer
+    return _json(await scorer.do(score, seconds))
+
+
+@v1.get("/items", response_model=wire.ItemsAnswer, responses=refusals(401, 422, 503))
+async def items(
+    request: Request,
+    search: Annotated[str, Query(max_length=200, description="Words of title, brand, category.")] = "",
+    category: Annotated[str | None, Query(description="This path and everything beneath it.")] = None,
+    in_stock: Annotated[Literal["true", "false"] | None, Query()] = None,
+    min_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    max_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Response:
+    """Browse the items, the most popular first."""
+    recommender = _recommender(request)
+    stocked = None if in_stock is None else in_stock == "true"
+    filters = Filters(category, min_price, max_price, stocked)
+
+    def page() -> bytes:
+        catalogue = recommender.catalogue
+        rows, total = catalogue.browse(search, filters, offset, limit)
+        listed = [wire.listed(catalogue.shown(int(row))) for row in rows]
+        return orjson.dumps(
+            {"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed}
+        )
+
+    return _json(await request.app.state.scorer.do(page))
+
+
+@v1.get("/categories", response_model=wire.CategoriesAnswer, responses=refusals(401, 503))
+async def categories(request: Request) -> Response:
+    """Every node of the category tree."""
+    recommender = _recommender(request)
+
+    def tree() -> bytes:
+        nodes = [{"path": path, "count": count} for path, count in recommender.catalogue.categories()]
+        return orjson.dumps({"bundle": recommender.bundle, "categories": nodes})
+
+    return _json(await request.app.state.scorer.do(tree))
+
+
+@v1.get(
+    "/items/{item_id:path}",
+    response_model=wire.ItemAnswer,
+    responses=refusals(400, 401, 404, 503),
+)
+async def item(request: Request, item_id: str) -> Response:
+    """All that the bundle knows of one item. An id's slashes may be sent as %2F or as they are."""
+    recommender = _recommender(request)
+    row = recommender.catalogue.known_row(_item_id(request, "/v1/items/"))
+    return _json(wire.item_answer(recommender.bundle, recommender.catalogue.everything(row)))
+
+
+@v1.get(
+    "/photos/{item_id:path}",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {}}}, **refusals(400, 401, 404, 503)},
+)
+async def photo(request: Request, item_id: str) -> Response:
+    """The item's photo, the file as it was ingested."""
+    recommender = _recommender(request)
+    row = recommender.catalogue.known_row(_item_id(request, "/v1/photos/"))
+    content = recommender.catalogue.photo(row)
+    headers = {"content-type": wire.media_type(content), "x-content-type-options": "nosniff"}
+    return Response(content, headers=headers)

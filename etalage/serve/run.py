@@ -1,0 +1,133 @@
+"""Run the server in this process, until SIGTERM or Ctrl-C; requests in flight are finished."""
+
+import ipaddress
+import logging.config
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from etalage.config import ServeConfig
+from etalage.errors import ServeError
+from etalage.serve.app import create_app
+from etalage.serve.limits import CappedProtocol
+
+KEEP_ALIVE_SECONDS = 5
+DRAIN_SECONDS = 10
+"""How long requests in flight may take to finish after SIGTERM."""
+
+
+def run(
+    bundles: Path,
+    config: ServeConfig,
+    key: str | None = None,
+    *,
+    announce: Callable[[str], None] | None = None,
+    access_log: bool = False,
+) -> None:
+    """Serve the shop whose bundles/ folder is `bundles`; port 0 takes a free one.
+
+    `announce` gets the server's URL once it answers; by default it is printed, as the first line of
+    standard output. Raises ServeError: a public address without a key, an empty key, a port in use.
+    """
+    check_address(config.host, key)
+    server_socket = _bound(config.host, config.port)
+    url = _url(server_socket)
+    logging.config.dictConfig(_LOGGING)
+    settings = uvicorn.Config(
+        create_app(bundles, config, key),
+        loop="uvloop",
+        http=CappedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=access_log,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = _Announced(settings, url, announce or _print)
+    try:
+        server.run(sockets=[server_socket])
+    finally:
+        server_socket.close()
+
+
+def read_key(file: Path) -> str:
+    """The bearer key in a file; a newline at its end does not count. Raises ServeError."""
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServeError(f"{file}: the key cannot be read: {error}") from error
+    check_address("127.0.0.1", key)
+    return key
+
+
+def check_address(host: str, key: str | None) -> None:
+    """Raises ServeError: a public address without a key, or a key that no header can carry."""
+    if key is not None and (not key or not key.isascii() or not key.isprintable() or " " in key):
+        raise ServeError("the key is empty or holds more than printable ASCII without spaces; make another")
+    if key is None and not is_loopback(host):
+        raise ServeError(
+            f"{host or 'every address'} can be reached from outside: give a key (--key-file, or ETALAGE_KEY), "
+            "or serve on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address that only this machine reaches. A name counts by what it stands for."""
+    if not host:
+        return False
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise ServeError(f"{host}:{port}: cannot listen there: {error}; choose another --port") from error
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _print(url: str) -> None:
+    print(url, flush=True)
+
+
+class _Announced(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, url: str, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._url = url
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce(self._url)
+
+
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+        for name in ("etalage", "uvicorn", "uvicorn.access")
+    },
+}

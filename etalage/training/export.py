@@ -1,0 +1,125 @@
+"""Trained → ONNX + encoder: what evaluation, sync, publish, the server and MLflow open.
+
+    exports/<model>/0003-1a2b3c4d/   model.onnx  encoder.json  export.json
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from etalage.bundle.runtime import FILES, FORMAT, PhotoEmbedder, hash_model
+from etalage.errors import ExportDamaged, NothingToPublish
+from etalage.features.photo import PhotoEncoder
+from etalage.models.recipe import Trained
+
+TOLERANCE = 2e-4
+"""Largest difference of an embedding's component between torch and ONNX Runtime, both float32."""
+
+
+def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
+    """Write the next `folder/NNNN-hash8`, opened and compared with the network before it gets its name.
+
+    Raises ExportDamaged when ONNX Runtime's embeddings are not the network's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    network = trained.network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    _write_onnx(network, encoder, draft / "model.onnx")
+    (draft / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+    facts = {
+        "format": FORMAT,
+        "name": trained.recipe,
+        "role": "embedder",
+        "dimension": int(trained.config.dimension),
+        "model_hash": hash_model(draft),
+        "config": trained.config.model_dump(mode="json"),
+        "metrics": trained.metrics,
+        "seconds": round(trained.seconds, 3),
+        "run": trained.run.name,
+        **trained.facts,
+    }
+    (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+    _compare(network, draft, encoder)
+    target = folder / f"{_next_number(folder):04d}-{facts['model_hash'][:8]}"
+    draft.rename(target)
+    return target
+
+
+def newest_export(folder: Path) -> Path:
+    """The export with the highest number. Raises NothingToPublish when there is none."""
+    found = sorted(p for p in folder.glob("[0-9]*-*") if all((p / name).is_file() for name in FILES))
+    if not found:
+        raise NothingToPublish(f"{folder}: no trained model; run `etalage train {folder.name}` first")
+    return found[-1]
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What export.json says of the model: config, metrics, data, run."""
+    facts: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def _next_number(folder: Path) -> int:
+    taken = [int(m[1]) for p in folder.iterdir() if (m := re.match(r"(\d+)-", p.name))]
+    return max(taken, default=0) + 1
+
+
+def _sample(encoder: PhotoEncoder, count: int) -> np.ndarray:
+    shape = (count, encoder.size, encoder.size, encoder.channels)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _write_onnx(network: torch.nn.Module, encoder: PhotoEncoder, file: Path) -> None:
+    with _quiet():
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(_sample(encoder, 2)),),
+            str(file),
+            input_names=["photos"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _compare(network: torch.nn.Module, folder: Path, encoder: PhotoEncoder) -> None:
+    pixels = _sample(encoder, 5)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    found = PhotoEmbedder.open(folder).embed_pixels(pixels)
+    worst = float(np.abs(found - expected).max())
+    if not worst < TOLERANCE:
+        raise ExportDamaged(
+            f"{folder}: the export's embeddings differ from the network's by {worst:.2e}, "
+            f"allowed {TOLERANCE:.0e}; nothing was exported"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells at length of operators that we do not use."""
+    names = ("torch.onnx", "onnxscript", "onnx_ir")
+    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    for logger, _ in before:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)

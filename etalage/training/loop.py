@@ -1,0 +1,235 @@
+"""The one training loop: every model with gradients goes through `fit`.
+
+Exact resume: a batch is a pure function of (seed, epoch, step), and a checkpoint holds the
+network, the optimiser, the averaged and the best weights and torch's random state.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from etalage.errors import LossNotFinite
+from etalage.models.recipe import C, Recipe, Task, Trained
+from etalage.training import checkpoint
+from etalage.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Where the figures of a run go (training/tracking.py)."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+
+@dataclass
+class _Progress:
+    """What changes from step to step, beside the tensors."""
+
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    recipe: Recipe[C],
+    task: Task,
+    config: C,
+    run: Path,
+    *,
+    tracker: Tracker | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Trained[C]:
+    """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
+
+    progress: called after each step with (steps done, steps in all, a short line).
+    Raises LossNotFinite at the first loss or gradient that is NaN or infinite, and names the batch; the
+    checkpoints before it stay.
+    """
+    torch.manual_seed(config.seed)
+    fitting = _Fitting(task, config, run / "checkpoints")
+    fitting.resume()
+    while not fitting.finished:
+        fitting.epoch(tracker, progress)
+    fitting.restore_best()
+    done = fitting.progress
+    metrics = done.history[done.best_epoch] if done.best_epoch >= 0 else (done.history or [{}])[-1]
+    return Trained(
+        recipe=recipe.name,
+        config=config,
+        network=fitting.network.eval(),
+        metrics=metrics,
+        history=done.history,
+        seconds=done.seconds,
+        cpu_seconds=done.cpu_seconds,
+        run=run,
+    )
+
+
+class _Fitting:
+    def __init__(self, task: Task, config: Any, folder: Path) -> None:
+        self.task, self.config, self.folder = task, config, folder
+        self.steps = config.steps_per_epoch or task.steps
+        self.total = self.steps * config.epochs
+        # Channels-last suits the processor's convolutions; it changes no value.
+        self.network = task.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = task.optimiser(self.network)
+        self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.average = _copy(self.network) if config.average else None
+        self.best = _copy(self.network)
+        self.progress = _Progress()
+
+    @property
+    def finished(self) -> bool:
+        done, patience = self.progress, self.config.patience
+        waited = len(done.history) - 1 - done.best_epoch
+        stopped = patience is not None and done.best_epoch >= 0 and waited >= patience
+        return done.step >= self.total or stopped
+
+    def epoch(
+        self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None
+    ) -> None:
+        epoch, first = divmod(self.progress.step, self.steps)
+        for step in range(first, self.steps):
+            started = time.perf_counter(), time.process_time()
+            loss = self._step(epoch, step)
+            self._clock(started)
+            if progress is not None:
+                progress(self.progress.step, self.total, f"epoch {epoch + 1}, loss {loss:.4f}")
+            if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
+                self._checkpoint()
+        started = time.perf_counter(), time.process_time()
+        values = self._validate()
+        self._clock(started)
+        self._remember(epoch, values, tracker)
+        self._checkpoint()
+
+    def _step(self, epoch: int, step: int) -> float:
+        task, config = self.task, self.config
+        factor = task.rate(self.progress.step / self.total)
+        for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * factor
+        self.network.train()
+        batch = task.batch(epoch, step)
+        with autocast(config.precision):
+            loss = task.loss(self.network, batch)
+        value = float(loss.detach())
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        # An infinite limit clips nothing and still yields the norm, which the guard needs.
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
+        if not (math.isfinite(value) and bool(torch.isfinite(norm))):
+            raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
+        self.optimiser.step()
+        if self.average is not None:
+            self._average()
+        self.progress.step += 1
+        self.progress.loss_sum += value
+        self.progress.loss_steps += 1
+        return value
+
+    def _describe(self, epoch: int, step: int, value: float, norm: float, batch: Any) -> str:
+        rows = batch["rows"].tolist() if "rows" in batch else []
+        named = f", rows {rows[:8]}{'…' if len(rows) > 8 else ''}" if rows else ""
+        return (
+            f"epoch {epoch + 1}, step {step}{named}: loss {value}, gradient norm {norm}; "
+            f"lower the learning rate or set clip_norm. The last finite checkpoint is in {self.folder}"
+        )
+
+    def _average(self) -> None:
+        assert self.average is not None
+        # A young average follows quickly, or the first weights would linger for 1 / (1 - decay) steps.
+        decay = min(self.config.average, (1 + self.progress.step) / (10 + self.progress.step))
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict().items():
+                kept = self.average[name]
+                if kept.is_floating_point():
+                    kept.lerp_(tensor, 1 - decay)
+                else:
+                    kept.copy_(tensor)
+
+    def _validate(self) -> dict[str, float]:
+        trained = _copy(self.network) if self.average is not None else None
+        if self.average is not None:
+            self.network.load_state_dict(self.average)
+        self.network.eval()
+        try:
+            with torch.inference_mode(), autocast(self.config.precision):
+                values = self.task.validate(self.network)
+            found = values.get(self.task.metric, -math.inf) if values else float(len(self.progress.history))
+            if found > self.progress.best:
+                self.progress.best = found
+                self.progress.best_epoch = len(self.progress.history)
+                self.best = _copy(self.network)
+            return values
+        finally:
+            if trained is not None:
+                self.network.load_state_dict(trained)
+
+    def _remember(self, epoch: int, values: dict[str, float], tracker: Tracker | None) -> None:
+        done = self.progress
+        values = {"loss": done.loss_sum / max(done.loss_steps, 1), **values}
+        done.loss_sum, done.loss_steps = 0.0, 0
+        done.history.append(values)
+        log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+        if tracker is not None:
+            tracker.metrics(epoch + 1, {**values, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds})
+
+    def restore_best(self) -> None:
+        self.network.load_state_dict(self.best)
+
+    def _clock(self, started: tuple[float, float]) -> None:
+        self.progress.seconds += time.perf_counter() - started[0]
+        self.progress.cpu_seconds += time.process_time() - started[1]
+
+    def _checkpoint(self) -> None:
+        slots, rest = checkpoint.pack_optimiser(self.optimiser)
+        tensors = {**slots, "random": torch.get_rng_state()}
+        for kind, weights in self._weights():
+            tensors |= {f"{kind}/{name}": tensor for name, tensor in weights.items()}
+        # `best` may share nothing with the network's tensors: safetensors refuses shared memory.
+        state = {"progress": vars(self.progress), "optimiser": rest}
+        checkpoint.write(self.folder, self.progress.step, Checkpoint(tensors, state))
+
+    def _weights(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "network", self.network.state_dict()
+        yield "best", self.best
+        if self.average is not None:
+            yield "average", self.average
+
+    def resume(self) -> None:
+        found = checkpoint.newest(self.folder)
+        if found is None:
+            return
+        for kind, weights in self._weights():
+            for name, tensor in weights.items():
+                tensor.copy_(found.tensors[f"{kind}/{name}"])
+        checkpoint.unpack_optimiser(self.optimiser, found.tensors, found.state["optimiser"])
+        torch.set_rng_state(found.tensors["random"])
+        self.progress = _Progress(**found.state["progress"])
+        log.info("resumed at step %d of %d", self.progress.step, self.total)
+
+
+def autocast(precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 autocast when asked for, or when `auto` and the processor multiplies bfloat16."""
+    if precision == "auto":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precision = "bfloat16" if fast else "float32"
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -1,0 +1,90 @@
+"""One tracked training run: data → task → fit → export → MLflow.
+
+A run's folder is named by what decides its outcome, config and data: the same command after a crash
+goes on where the last checkpoint was, and after a success finds the trained weights again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from etalage.config import validated
+from etalage.errors import ConfigError
+from etalage.features.photo import PhotoEncoder
+from etalage.features.photo_set import PhotoSet, fingerprint
+from etalage.models.recipe import Recipe, Trained
+from etalage.training.export import export
+from etalage.training.loop import fit
+from etalage.training.tracking import Run
+
+
+def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str]) -> Any:
+    """The recipe's config: its defaults, then the shop's [models.NAME], then `--set key=value`.
+
+    Values of `settings` are JSON where they parse as JSON, else text. Raises ConfigError.
+    """
+    given: dict[str, Any] = dict(shop)
+    for key, text in settings.items():
+        try:
+            given[key] = json.loads(text)
+        except ValueError:
+            given[key] = text
+    return validated(recipe.config, given, where=f"[models.{recipe.name}]")
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """["epochs=3"] → {"epochs": "3"}. Raises ConfigError for a pair without `=`."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--set {pair}: expected key=value, such as --set epochs=3")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def run(
+    recipe: Recipe[Any],
+    config: Any,
+    photos: PhotoSet,
+    versions: dict[str, int],
+    *,
+    runs: Path,
+    exports: Path,
+    fresh: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[Trained[Any], Path]:
+    """Train and export; → the trained model and its export's folder.
+
+    versions: the tables' versions that `photos` were read at. fresh: forget what an earlier run of the
+    same config and data left. Raises what `fit` and `export` raise.
+    """
+    data = fingerprint(photos)
+    settled = config.model_dump(mode="json")
+    name = hashlib.sha256(json.dumps([settled, data], sort_keys=True).encode()).hexdigest()[:12]
+    folder = runs / recipe.name / name
+    if fresh:
+        folder = _unused(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "mlflow-run"
+    known = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    with Run(runs, recipe.name, folder.name, resume=known) as tracker:
+        note.write_text(tracker.id, encoding="utf-8")
+        facts = {"data": data, "tables": versions, "rows": len(photos.rows("train"))}
+        tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
+        trained = fit(recipe, recipe.bind(config, photos), config, folder, tracker=tracker, progress=progress)
+        trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
+        encoder = PhotoEncoder(config.size, config.channels)
+        exported = export(trained, encoder, exports)
+        tracker.file(exported, "model")
+    return trained, exported
+
+
+def _unused(folder: Path) -> Path:
+    taken = 1
+    while (candidate := folder.with_name(f"{folder.name}-{taken}")).exists():
+        taken += 1
+    return candidate

@@ -1,0 +1,27 @@
+"""Fixtures that every room shares. Heavy parts are imported inside the fixtures that need them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's root."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets, read in place; tests of real data need it."""
+    folder = Path(os.environ.get("ETALAGE_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}; set ETALAGE_DATA")
+    return folder

@@ -1,0 +1,123 @@
+"""Multi-Similarity against pytorch-metric-learning, which keeps loss and miner apart."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from etalage.models.losses import multi_similarity
+
+
+def reference(embeddings_BD: Tensor, labels_B: Tensor, **settings: float) -> Tensor:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    miners = pytest.importorskip("pytorch_metric_learning.miners")
+    miner = miners.MultiSimilarityMiner(epsilon=settings.get("epsilon", 0.1))
+    loss = losses.MultiSimilarityLoss(
+        alpha=settings.get("alpha", 2), beta=settings.get("beta", 40), base=settings.get("base", 0.5)
+    )
+    answer: Tensor = loss(embeddings_BD, labels_B, miner(embeddings_BD, labels_B))
+    return answer
+
+
+def clustered(seed: int, labels_B: Tensor, spread: float, dimension: int = 16) -> Tensor:
+    """Embeddings around one random centre per class: mining keeps some pairs and drops others."""
+    random = torch.Generator().manual_seed(seed)
+    centres_CD = torch.randn(int(labels_B.max()) + 1, dimension, generator=random)
+    return centres_CD[labels_B] + spread * torch.randn(len(labels_B), dimension, generator=random)
+
+
+def value_and_gradient(loss: object, embeddings_BD: Tensor, *rest: Tensor, **settings: float) -> tuple[Tensor, Tensor]:
+    leaf_BD = embeddings_BD.clone().requires_grad_()
+    value: Tensor = loss(leaf_BD, *rest, **settings)  # type: ignore[operator]
+    value.backward()
+    assert leaf_BD.grad is not None
+    return value.detach(), leaf_BD.grad
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"alpha": 3.0, "beta": 25.0, "epsilon": 0.25, "base": 0.7}, {"epsilon": -0.05, "base": 0.2}],
+    ids=["ours", "others", "narrow mining"],
+)
+def test_it_equals_the_reference_in_value_and_gradient(spread: float, settings: dict[str, float]) -> None:
+    for seed in range(20):
+        random = torch.Generator().manual_seed(1000 + seed)
+        labels_B = torch.randint(0, 2 + seed % 6, (9 + 5 * seed,), generator=random)
+        embeddings_BD = clustered(seed, labels_B, spread)
+        value, gradient = value_and_gradient(multi_similarity, embeddings_BD, labels_B, **settings)
+        expected_value, expected_gradient = value_and_gradient(reference, embeddings_BD, labels_B, **settings)
+        torch.testing.assert_close(value, expected_value, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_mining_drops_some_pairs_and_keeps_others() -> None:
+    labels_B = torch.arange(40) % 4
+    embeddings_BD = clustered(5, labels_B, 1.0)
+    mined, everything = (multi_similarity(embeddings_BD, labels_B, epsilon=e) for e in (0.0, 10.0))
+    assert 0.1 < float(mined) < float(everything) - 0.01
+
+
+def test_two_classes_far_apart_leave_no_pair_and_no_gradient() -> None:
+    embeddings_BD = torch.tensor([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.02], [-1.0, 0.05]])
+    labels_B = torch.tensor([7, 7, 3, 3, 3])
+    value, gradient = value_and_gradient(multi_similarity, embeddings_BD, labels_B)
+    assert value == 0 and reference(embeddings_BD, labels_B) == 0
+    assert torch.equal(gradient, torch.zeros(5, 2))
+
+
+@pytest.mark.parametrize("labels", [[4, 4, 4, 4, 4, 4], [0, 1, 2, 3, 4, 5]], ids=["one class", "all alone"])
+def test_a_batch_without_both_kinds_of_pair_costs_nothing(labels: list[int]) -> None:
+    embeddings_BD = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    value, gradient = value_and_gradient(multi_similarity, embeddings_BD, torch.tensor(labels))
+    assert value == 0 and torch.equal(gradient, torch.zeros(6, 8))
+    assert reference(embeddings_BD, torch.tensor(labels)) == 0
+
+
+def test_a_class_with_one_example_only_pushes_the_others_as_in_the_reference() -> None:
+    labels_B = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 3])
+    embeddings_BD = clustered(3, labels_B, 1.5, dimension=4)
+    value, gradient = value_and_gradient(multi_similarity, embeddings_BD, labels_B)
+    expected_value, expected_gradient = value_and_gradient(reference, embeddings_BD, labels_B)
+    torch.testing.assert_close(value, expected_value, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+    assert gradient[7:].abs().max() > 0, "the single examples are still negatives of the others"
+
+
+def test_a_hand_computed_batch() -> None:
+    # Angles 0°, 60° (class 0) and 90° (class 1): similarities .5, 0, cos 30° = .8660254
+    angles_B = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0]))
+    embeddings_BD = torch.stack([angles_B.cos(), angles_B.sin()], dim=1)
+    s = torch.tensor(0.8660254)
+    # Anchor 0: its negative (0) is not within .1 of its positive (.5), so nothing is hard.
+    # Anchor 1: positive .5 - .1 < .866 and negative .866 + .1 > .5. Anchor 2 has no positive.
+    expected = (torch.log1p(torch.exp(-2 * (torch.tensor(0.5) - 0.5))) / 2 + torch.log1p(torch.exp(40 * (s - 0.5))) / 40) / 3
+    torch.testing.assert_close(multi_similarity(embeddings_BD, torch.tensor([0, 0, 1])), expected)
+
+
+def test_scaling_the_embeddings_changes_nothing() -> None:
+    labels_B = torch.arange(24) % 5
+    embeddings_BD = clustered(8, labels_B, 1.0)
+    unit = multi_similarity(F.normalize(embeddings_BD), labels_B)
+    torch.testing.assert_close(multi_similarity(17.0 * embeddings_BD, labels_B), unit, rtol=1e-5, atol=0)
+    assert unit > 0.1
+
+
+def test_autocast_does_not_lower_its_precision() -> None:
+    labels_B = torch.arange(64) % 7
+    embeddings_BD = clustered(2, labels_B, 0.8, dimension=128)
+    expected = multi_similarity(embeddings_BD, labels_B)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(multi_similarity(embeddings_BD, labels_B), expected)
+        rounded = multi_similarity(embeddings_BD.bfloat16(), labels_B)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, expected, rtol=0.01, atol=0)
+
+
+def test_the_reference_skips_a_batch_with_one_pair_of_each_kind_and_ours_does_not() -> None:
+    """The one known difference: pytorch-metric-learning takes a single surviving pair for none."""
+    angles_B = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0]))
+    embeddings_BD = torch.stack([angles_B.cos(), angles_B.sin()], dim=1)
+    labels_B = torch.tensor([0, 0, 1])
+    assert reference(embeddings_BD, labels_B) == 0
+    assert multi_similarity(embeddings_BD, labels_B) > 0.1

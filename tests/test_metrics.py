@@ -1,0 +1,220 @@
+"""Metrics against torchmetrics, scikit-learn and numbers worked out by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from etalage import metrics
+
+HAND = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], bool)
+TOTAL = np.array([3, 1, 5])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (metrics.precision_at_k(HAND, 3), [2 / 3, 0, 0]),
+        (metrics.precision_at_k(HAND, 4), [1 / 2, 1 / 4, 0]),
+        (metrics.recall_at_k(HAND, 4, TOTAL), [2 / 3, 1, 0]),
+        (metrics.recall_at_k(HAND, 1, TOTAL), [1 / 3, 0, 0]),
+        (metrics.hit_at_k(HAND, 1), [1, 0, 0]),
+        (metrics.hit_at_k(HAND, 4), [1, 1, 0]),
+        (metrics.average_precision_at_k(HAND, 4, TOTAL), [(1 + 2 / 3) / 3, 1 / 4, 0]),
+        (metrics.average_precision_at_k(HAND, 2, TOTAL), [1 / 2, 0, 0]),
+        (metrics.ndcg_at_k(HAND, 4, TOTAL), [1.5 / (1 + 1 / np.log2(3) + 0.5), 1 / np.log2(5), 0]),
+        (metrics.ndcg_at_k(HAND, 1, TOTAL), [1, 0, 0]),
+        (metrics.reciprocal_rank(HAND), [1, 1 / 4, 0]),
+    ],
+)
+def test_metrics_are_what_the_formula_gives_by_hand(value: np.ndarray, expected: list[float]) -> None:
+    np.testing.assert_allclose(value, expected, atol=1e-12)
+
+
+def test_a_query_with_nothing_to_find_scores_zero() -> None:
+    nothing, total = np.zeros((1, 3), bool), np.array([0])
+    for value in (
+        metrics.recall_at_k(nothing, 3, total),
+        metrics.average_precision_at_k(nothing, 3, total),
+        metrics.ndcg_at_k(nothing, 3, total),
+        metrics.reciprocal_rank(nothing),
+    ):
+        assert value.tolist() == [0.0]
+
+
+def ranked(seed: int, queries: int = 25, items: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, N) whole rankings with rare, and sometimes no, right answers, and their totals."""
+    rng = np.random.default_rng(seed)
+    relevant = rng.random((queries, items)) < rng.choice([0.0, 0.1, 0.5, 1.0], (queries, 1))
+    return relevant, relevant.sum(axis=1)
+
+
+def by_torchmetrics(metric: object, relevant: np.ndarray) -> float:
+    """A torchmetrics retrieval metric over rankings in which the score falls with the rank."""
+    import torch
+
+    queries, items = relevant.shape
+    falling = torch.linspace(1, 0.1, items).repeat(queries)
+    where = torch.arange(queries).repeat_interleave(items)
+    return float(metric(falling, torch.tensor(relevant.ravel()), indexes=where))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_the_means_are_those_of_torchmetrics(seed: int, k: int) -> None:
+    from torchmetrics import retrieval
+
+    relevant, total = ranked(seed)
+    ours_and_theirs: list[tuple[np.ndarray, Callable[..., object]]] = [
+        (metrics.precision_at_k(relevant, k), retrieval.RetrievalPrecision),
+        (metrics.recall_at_k(relevant, k, total), retrieval.RetrievalRecall),
+        (metrics.hit_at_k(relevant, k), retrieval.RetrievalHitRate),
+        (metrics.ndcg_at_k(relevant, k, total), retrieval.RetrievalNormalizedDCG),
+        (metrics.reciprocal_rank(relevant[:, :k]), retrieval.RetrievalMRR),
+    ]
+    for ours, theirs in ours_and_theirs:
+        expected = by_torchmetrics(theirs(top_k=k), relevant)
+        assert ours.mean() == pytest.approx(expected, abs=1e-6), theirs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_of_whole_rankings_is_that_of_torchmetrics_and_scikit_learn(seed: int) -> None:
+    from sklearn.metrics import average_precision_score
+    from torchmetrics.retrieval import RetrievalMAP
+
+    relevant, total = ranked(seed)
+    ours = metrics.average_precision_at_k(relevant, 12, total)
+    assert ours.mean() == pytest.approx(by_torchmetrics(RetrievalMAP(), relevant), abs=1e-6)
+    for value, row in zip(ours, relevant, strict=True):
+        if row.any():
+            assert value == pytest.approx(average_precision_score(row, -np.arange(12)))
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_average_precision_differs_from_torchmetrics_by_the_stated_divisor_only(k: int) -> None:
+    from torchmetrics.retrieval import RetrievalMAP
+
+    relevant, total = ranked(7)
+    found = relevant[:, :k].sum(axis=1)
+    ours = metrics.average_precision_at_k(relevant, k, total)
+    rescaled = ours * np.minimum(total, k) / np.maximum(found, 1)
+    assert rescaled.mean() == pytest.approx(by_torchmetrics(RetrievalMAP(top_k=k), relevant), abs=1e-6)
+    if k == 3:
+        assert (found < np.minimum(total, k)).any(), "the two divisors never differ here"
+
+
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_ndcg_is_that_of_scikit_learn(k: int) -> None:
+    from sklearn.metrics import ndcg_score
+
+    relevant, total = ranked(8)
+    expected = ndcg_score(relevant.astype(float), np.tile(-np.arange(12.0), (25, 1)), k=k)
+    assert metrics.ndcg_at_k(relevant, k, total).mean() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 9])
+def test_knn_votes_are_those_of_scikit_learn_where_no_two_labels_tie(k: int) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(9)
+    points, labels = rng.normal(size=(200, 3)), rng.integers(0, 4, 200)
+    queries, own = rng.normal(size=(80, 3)), rng.integers(0, 4, 80)
+    model = KNeighborsClassifier(k).fit(points, labels)
+    neighbours = labels[model.kneighbors(queries, return_distance=False)]
+    counts = np.sort(np.stack([(neighbours == label).sum(axis=1) for label in range(4)]), axis=0)
+    clear = counts[-1] > counts[-2]
+    assert clear.any()
+    ours = metrics.knn_vote(neighbours, k)
+    np.testing.assert_array_equal(ours[clear], model.predict(queries)[clear])
+    assert metrics.knn_accuracy(neighbours, own, k)[clear].mean() == model.score(queries[clear], own[clear])
+
+
+def test_equal_votes_go_to_the_nearest_and_missing_neighbours_do_not_vote() -> None:
+    neighbours = np.array([[7, 3, 3, 7], [-1, -1, 2, -1], [-1, -1, -1, -1], [3, 7, 7, 9]])
+    assert metrics.knn_vote(neighbours, 4).tolist() == [7, 2, -1, 7]
+    assert metrics.knn_vote(neighbours, 2).tolist() == [7, -1, -1, 3]
+    words = np.array([["coat", "boot", "boot"], ["coat", "boot", "bag"]])
+    assert metrics.knn_vote(words, 3).tolist() == ["boot", "coat"]
+    assert metrics.knn_accuracy(words, np.array(["boot", "boot"]), 3).tolist() == [1.0, 0.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(relevant=arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=8)), data=st.data())
+def test_every_metric_lies_between_zero_and_one_and_a_perfect_answer_scores_one(relevant, data) -> None:
+    k = data.draw(st.integers(1, relevant.shape[1]))
+    total = relevant.sum(axis=1) + data.draw(st.integers(0, 3))
+    every = [metrics.precision_at_k(relevant, k), metrics.hit_at_k(relevant, k)]
+    with_total = [metrics.recall_at_k, metrics.average_precision_at_k, metrics.ndcg_at_k]
+    every += [metric(relevant, k, total) for metric in with_total]
+    assert all(((value >= 0) & (value <= 1 + 1e-12)).all() for value in every)
+    perfect = -np.sort(-relevant.astype(int), axis=1) == 1
+    some = relevant.any(axis=1)
+    for metric in with_total[1:]:
+        np.testing.assert_allclose(metric(perfect, k, relevant.sum(axis=1))[some], 1)
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_k_outside_the_answers_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k = {k} of 4"):
+        metrics.precision_at_k(HAND, k)
+
+
+def test_impossible_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="more right answers"):
+        metrics.recall_at_k(HAND, 4, np.array([1, 1, 1]))
+    with pytest.raises(ValueError, match="bool"):
+        metrics.hit_at_k(HAND.astype(int), 2)
+    with pytest.raises(ValueError, match=r"\(Q, K\)"):
+        metrics.hit_at_k(HAND[0], 2)
+    with pytest.raises(ValueError, match="finite"):
+        metrics.bootstrap(np.array([0.5, np.nan]))
+    with pytest.raises(ValueError, match="at least one query"):
+        metrics.bootstrap(np.empty(0))
+    with pytest.raises(ValueError, match="same queries"):
+        metrics.paired_bootstrap(np.ones(3), np.ones(4))
+
+
+def test_the_interval_covers_the_true_mean_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(10)
+    covered = 0
+    for seed in range(300):
+        interval = metrics.bootstrap((rng.random(120) < 0.3).astype(float), n=300, seed=seed)
+        covered += interval.low <= 0.3 <= interval.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_the_interval_is_that_of_scipy() -> None:
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(11).exponential(size=400)
+    ours = metrics.bootstrap(values, n=4000, seed=1)
+    theirs = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
+    assert ours.value == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
+
+
+def test_the_same_seed_gives_the_same_interval_whatever_else_is_measured() -> None:
+    values = np.random.default_rng(12).random((2, 500))
+    alone = metrics.bootstrap(values[1], n=200, seed=3)
+    together = metrics.bootstrap_all({"a": values[0], "b": values[1]}, n=200, seed=3)["b"]
+    assert alone == pytest.approx(together, rel=1e-12)
+    assert alone != metrics.bootstrap(values[1], n=200, seed=4)
+
+
+def test_a_pair_that_differs_by_little_but_always_is_told_apart() -> None:
+    rng = np.random.default_rng(13)
+    b = rng.random(300)
+    gain = metrics.paired_bootstrap(b + 0.01 + rng.normal(size=300) * 0.01, b)
+    assert 0 < gain.low < gain.value < gain.high < 0.02
+    separate = metrics.bootstrap(b)
+    assert separate.high - separate.low > 0.05, "unpaired intervals would overlap"
+
+
+def test_large_inputs_are_resampled_in_blocks() -> None:
+    values = (np.arange(3_000_000) % 4 == 0).astype(float)
+    interval = metrics.bootstrap(values, n=3)
+    assert interval.value == 0.25
+    assert interval.low == pytest.approx(0.25, abs=0.002)

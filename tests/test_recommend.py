@@ -1,0 +1,212 @@
+"""The funnel of one bundle, against a search written out in plain numpy."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etalage.config import IndexConfig
+from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
+from etalage.recommend import Answer, Filters, Recommender
+from tests.shops import drawn_photo, small_shop
+
+ITEMS = 40
+WITHOUT_PHOTO = 7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    _, bundles, manifest = small_shop(
+        tmp_path_factory.mktemp("shop"), ITEMS, without_photo=[WITHOUT_PHOTO]
+    )
+    return bundles.path(manifest.id)
+
+
+@pytest.fixture(scope="module")
+def recommender(folder: Path) -> Recommender:
+    return Recommender.open(folder)
+
+
+def name(number: int) -> str:
+    return f"item-{number:05d}"
+
+
+def ids(answer: Answer) -> list[str]:
+    return [slot.item_id for slot in answer.slate]
+
+
+def by_hand(folder: Path, query: np.ndarray, allowed: list[int], k: int) -> list[tuple[str, float]]:
+    """Item rows are in order of item_id here, so number = row."""
+    embeddings = np.load(folder / "embeddings.npy")
+    scored = sorted(((-float(embeddings[n] @ query), n) for n in allowed if n != WITHOUT_PHOTO))
+    return [(name(n), -score) for score, n in scored[:k]]
+
+
+def test_the_slate_of_an_item_is_its_nearest_neighbours_and_never_itself(
+    folder: Path, recommender: Recommender
+) -> None:
+    for number in (0, 3, ITEMS - 1):  # the first and the last row too
+        (answer,) = recommender.similar(item_id=name(number), k=5)
+        others = [n for n in range(ITEMS) if n != number]
+        expected = by_hand(folder, np.load(folder / "embeddings.npy")[number], others, 5)
+        assert ids(answer) == [item_id for item_id, _ in expected]
+        np.testing.assert_allclose([s.score for s in answer.slate], [s for _, s in expected], atol=1e-5)
+        assert [slot.rank for slot in answer.slate] == [1, 2, 3, 4, 5]
+        assert (answer.fallback, answer.reason, answer.row) == (None, None, 0)
+
+
+def test_the_slate_of_a_photo_starts_with_the_item_that_has_it(recommender: Recommender) -> None:
+    answers = recommender.similar(photos=[drawn_photo(9), drawn_photo(2)], k=3)
+    assert [(a.row, a.slate[0].item_id) for a in answers] == [(0, name(9)), (1, name(2))]
+    assert answers[0].slate[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_a_photos_answer_does_not_depend_on_its_neighbours_in_the_request(recommender: Recommender) -> None:
+    photos = [drawn_photo(n) for n in (200, 201, 202)]
+    together = recommender.similar(photos=photos, k=4)
+    for photo, answer in zip(photos, together, strict=True):
+        (alone,) = recommender.similar(photos=[photo], k=4)
+        assert ids(alone) == ids(answer)
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        (Filters(category="Clothing"), lambda n: n % 4 in (0, 1)),
+        (Filters(category="Clothing > Shirts"), lambda n: n % 4 == 1),
+        (Filters(category="Cloth"), lambda n: False),
+        (Filters(min_price=20.0), lambda n: 5 + n * 1.25 >= 20),
+        (Filters(max_price=20.0), lambda n: 5 + n * 1.25 <= 20),
+        (Filters(in_stock=True), lambda n: n % 5 != 0),
+        (Filters(in_stock=False), lambda n: n % 5 == 0),
+        (Filters("Bags", 10.0, 50.0, True), lambda n: n % 4 == 3 and 4 <= n <= 36 and n % 5 != 0),
+    ],
+)
+def test_a_filter_keeps_exactly_the_items_that_pass_it(
+    folder: Path, recommender: Recommender, filters: Filters, passes: Any
+) -> None:
+    (answer,) = recommender.similar(item_id=name(6), k=ITEMS, filters=filters)
+    query = np.load(folder / "embeddings.npy")[6]
+    allowed = [n for n in range(ITEMS) if passes(n) and n != 6]
+    assert ids(answer) == [item_id for item_id, _ in by_hand(folder, query, allowed, ITEMS)]
+
+
+def test_f37_filters_that_exclude_everything_say_what_each_of_them_leaves(recommender: Recommender) -> None:
+    filters = Filters(category="Bags", max_price=6.0)
+    (answer,) = recommender.similar(item_id=name(6), k=5, filters=filters)
+    assert answer.slate == []
+    # 38: all 40 but the query and the one without a photo. Bags: 3, 11, …, 39 without 7. Price: 0.
+    assert answer.reason == (
+        "no item passes the filters: of 38 items with a photo, category 'Bags' leaves 9, max_price 6 leaves 1"
+    )
+
+
+def test_fewer_than_k_comes_with_the_reason(recommender: Recommender) -> None:
+    (answer,) = recommender.similar(item_id=name(3), k=500)
+    assert len(answer.slate) == 38
+    assert answer.reason == "only 38 items with a photo"
+    (answer,) = recommender.similar(item_id=name(3), k=10, filters=Filters(category="Bags"))
+    assert len(answer.slate) == 8
+    assert answer.reason == (
+        "only 8 pass the filters: of 38 items with a photo, category 'Bags' leaves 8"
+    )
+
+
+def test_f31_an_unknown_item_is_answered_with_the_most_popular_in_stock(recommender: Recommender) -> None:
+    (answer,) = recommender.similar(item_id="never heard of", k=3)
+    # Item 1: a view and a buy (6); item 3: a cart and a wish (4); item 39: a view (1); all in stock.
+    assert answer.fallback == "unknown_item"
+    assert [(s.item_id, s.score) for s in answer.slate] == [(name(1), 6), (name(3), 4), (name(39), 1)]
+    (bags,) = recommender.similar(item_id="never heard of", k=2, filters=Filters(category="Bags"))
+    assert ids(bags) == [name(3), name(39)]
+    (rest,) = recommender.similar(item_id="never heard of", k=ITEMS)
+    assert set(ids(rest)) == {name(n) for n in range(ITEMS) if n % 5}
+    assert rest.reason == "only 32 pass the filters: of 40 items in all, in_stock true leaves 32"
+
+
+def test_an_item_without_photo_is_answered_with_the_most_popular_of_its_category(
+    recommender: Recommender,
+) -> None:
+    (answer,) = recommender.similar(item_id=name(WITHOUT_PHOTO), k=11)
+    assert answer.fallback == "item_without_photo"
+    # Bags, popular first, then by row: 15 and 35 are out of stock, 7 is the query itself.
+    bags = [name(n) for n in (3, 39, 11, 19, 23, 27, 31)]
+    assert ids(answer) == [*bags, name(1), name(2), name(4), name(6)]
+
+
+def test_a_threshold_tells_a_match_from_no_match(recommender: Recommender) -> None:
+    (match,) = recommender.similar(photos=[drawn_photo(9)], k=5, threshold=0.999)
+    assert ids(match) == [name(9)]
+    assert match.reason == "only 1 item is at least as similar as 0.999"
+    (nothing,) = recommender.similar(photos=[drawn_photo(777)], k=5, threshold=0.999)
+    assert (nothing.slate, nothing.reason) == ([], "no item is at least as similar as 0.999")
+    (unknown,) = recommender.similar(item_id="never heard of", k=5, threshold=0.5)
+    assert unknown.slate == [] and "no item is at least as similar as 0.5" in str(unknown.reason)
+
+
+def test_a_photo_that_cannot_be_read_is_refused_with_its_row(recommender: Recommender) -> None:
+    with pytest.raises(PhotoRefused, match=r"^row 1: not an image.*; row 3: "):
+        recommender.similar(photos=[drawn_photo(1), b"no", drawn_photo(2), drawn_photo(3)[:60]])
+
+
+def test_a_question_must_be_one_question(recommender: Recommender) -> None:
+    with pytest.raises(Unprocessable):
+        recommender.similar()
+    with pytest.raises(Unprocessable):
+        recommender.similar(item_id=name(1), photos=[drawn_photo(1)])
+    with pytest.raises(Unprocessable):
+        recommender.similar(item_id=name(1), k=0)
+
+
+def test_an_approximate_index_answers_the_same_questions(tmp_path: Path) -> None:
+    config = IndexConfig(kind="ivf_flat", lists=4, probes=4)
+    _, bundles, manifest = small_shop(tmp_path, 60, index_config=config)
+    folder = bundles.path(manifest.id)
+    recommender = Recommender.open(folder)
+    (answer,) = recommender.similar(item_id=name(5), k=6, filters=Filters(category="Bags"))
+    query = np.load(folder / "embeddings.npy")[5]
+    embeddings = np.load(folder / "embeddings.npy")
+    bags = sorted((-float(embeddings[n] @ query), n) for n in range(60) if n % 4 == 3)[:6]
+    assert ids(answer) == [name(n) for _, n in bags]
+
+
+def test_browsing_finds_every_word_whatever_its_case(recommender: Recommender) -> None:
+    catalogue = recommender.catalogue
+    rows, total = catalogue.browse("PIECE short ardent", Filters(), 0, 100)
+    # Short sleeves: n % 4 == 1; Ardent: n % 3 == 0.
+    assert [catalogue.ids[row] for row in rows] == [name(9), name(21), name(33)]
+    assert total == 3
+    rows, total = catalogue.browse("", Filters(in_stock=False), 2, 3)
+    assert ([catalogue.ids[row] for row in rows], total) == ([name(10), name(15), name(20)], 8)
+    assert catalogue.browse("sandwich", Filters(), 0, 10).total == 0
+
+
+def test_the_category_tree_counts_what_is_beneath(recommender: Recommender) -> None:
+    assert recommender.catalogue.categories() == [
+        ("Bags", 10),
+        ("Clothing", 20),
+        ("Clothing > Dresses", 10),
+        ("Clothing > Shirts", 10),
+        ("Clothing > Shirts > Short sleeves", 10),
+        ("Shoes", 10),
+        ("Shoes > Boots", 10),
+    ]
+
+
+def test_a_photo_is_served_as_it_was_ingested(recommender: Recommender) -> None:
+    row = recommender.catalogue.known_row(name(12))
+    assert recommender.catalogue.photo(row) == drawn_photo(12)
+
+
+@pytest.mark.parametrize("file", ["items.arrow", "index/index.json", "models/image_similarity/model.onnx"])
+def test_f13_a_bundle_with_a_flipped_byte_is_not_opened(tmp_path: Path, folder: Path, file: str) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    content = bytearray((copy / file).read_bytes())
+    content[len(content) // 2] ^= 4
+    (copy / file).chmod(0o644)
+    (copy / file).write_bytes(bytes(content))
+    with pytest.raises(BundleDamaged, match=file):
+        Recommender.open(copy)

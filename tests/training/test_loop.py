@@ -1,0 +1,166 @@
+"""The loop on a tiny task: it learns, keeps the best weights, resumes exactly, stops at NaN."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from etalage.errors import LossNotFinite
+from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.training.loop import fit
+
+
+@dataclass
+class LineTask:
+    """Fit y = 3 a - 2 b + 1 with dropout, so that torch's random state matters."""
+
+    config: TrainingConfig
+    poison: int = -1
+    """The step in all whose batch holds a NaN."""
+    scores: list[float] = field(default_factory=list)
+    """What validation says, epoch by epoch; empty: the honest figure."""
+    slow: float = 0.0
+    metric = "fit"
+    steps = 6
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def network(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 1))
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(network.parameters(), lr=0.02)
+
+    def rate(self, done: float) -> float:
+        return 1 - 0.5 * done
+
+    def batch(self, epoch: int, step: int) -> dict[str, Tensor]:
+        self.asked.append((epoch, step))
+        time.sleep(self.slow)
+        generator = torch.Generator().manual_seed(1000 * epoch + step)
+        x = torch.randn(32, 2, generator=generator)
+        y = 3 * x[:, :1] - 2 * x[:, 1:] + 1
+        if epoch * self.steps + step == self.poison:
+            y[5] = float("nan")
+        return {"x": x, "y": y, "rows": torch.arange(100, 132)}
+
+    def loss(self, network: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.mse_loss(network(batch["x"]), batch["y"])
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        if self.scores:
+            return {"fit": self.scores[self.asked[-1][0]]}
+        x = torch.randn(200, 2, generator=torch.Generator().manual_seed(77))
+        error = network(x) - (3 * x[:, :1] - 2 * x[:, 1:] + 1)
+        return {"fit": -float(error.square().mean())}
+
+
+RECIPE = Recipe("line", "ranker", "none", TrainingConfig, (), lambda config, data: LineTask(config))
+
+
+def train(run: Path, task: LineTask, **options: Any) -> Trained[TrainingConfig]:
+    return fit(RECIPE, task, task.config, run, **options)
+
+
+def weights(trained: Trained[TrainingConfig]) -> str:
+    return str({name: tensor.tolist() for name, tensor in trained.network.state_dict().items()})
+
+
+def test_the_loss_falls_and_every_batch_is_asked_once(tmp_path: Path) -> None:
+    task = LineTask(TrainingConfig(epochs=8))
+    trained = train(tmp_path, task)
+    assert trained.history[-1]["loss"] < 0.3 * trained.history[0]["loss"]
+    assert task.asked == [(epoch, step) for epoch in range(8) for step in range(6)]
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    runs = [train(tmp_path / str(n), LineTask(TrainingConfig(epochs=2, seed=n // 2))) for n in range(3)]
+    assert weights(runs[0]) == weights(runs[1])
+    assert weights(runs[0]) != weights(runs[2])
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_the_best_weights_are_restored_and_patience_ends_it(tmp_path: Path, average: float | None) -> None:
+    scores = [0.1, 0.9, 0.5, 0.4, 0.8]
+    long = LineTask(TrainingConfig(epochs=5, patience=2, average=average), scores=scores)
+    trained = train(tmp_path / "long", long)
+    assert [h["fit"] for h in trained.history] == [0.1, 0.9, 0.5, 0.4]
+    assert trained.metrics["fit"] == 0.9
+    # steps_per_epoch is fixed, so the first two epochs of both are the same but for the schedule's length
+    flat = LineTask(TrainingConfig(epochs=5, average=average), scores=[0.1, 0.9, 0.0, 0.0, 0.0])
+    assert weights(train(tmp_path / "flat", flat)) == weights(trained)
+
+
+@pytest.mark.parametrize("average", [None, 0.95])
+@pytest.mark.parametrize("stop", [4, 6, 9])
+def test_f4_a_run_that_stops_anywhere_ends_like_an_uninterrupted_one(
+    tmp_path: Path, stop: int, average: float | None
+) -> None:
+    config = TrainingConfig(epochs=3, checkpoint_steps=2, average=average)
+    whole = train(tmp_path / "whole", LineTask(config))
+    with pytest.raises(LossNotFinite):
+        train(tmp_path / "torn", LineTask(config, poison=stop))
+    torch.manual_seed(999)
+    resumed = LineTask(config)
+    again = train(tmp_path / "torn", resumed)
+    assert len(resumed.asked) < 18
+    assert weights(again) == weights(whole)
+    assert [h["loss"] for h in again.history] == [h["loss"] for h in whole.history]
+
+
+def test_f53_a_loss_that_is_nan_stops_and_names_the_batch(tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=3, checkpoint_steps=2)
+    with pytest.raises(LossNotFinite, match=r"epoch 2, step 3, rows \[100, 101") as caught:
+        train(tmp_path, LineTask(config, poison=9))
+    assert caught.value.exit_code == 6
+    kept = sorted(p.name for p in (tmp_path / "checkpoints").glob("step-*"))
+    assert kept[-1] == "step-00000008"
+
+
+def test_a_finished_run_is_found_again_without_a_step(tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=2)
+    first = train(tmp_path, LineTask(config))
+    again = LineTask(config)
+    assert weights(train(tmp_path, again)) == weights(first)
+    assert again.asked == []
+
+
+def test_progress_counts_to_the_total(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    config = TrainingConfig(epochs=2)
+    train(tmp_path, LineTask(config), progress=lambda done, total, line: seen.append((done, total)))
+    assert seen == [(n, 12) for n in range(1, 13)]
+
+
+def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.training.test_loop import LineTask, TrainingConfig, train, weights\n"
+        "config = TrainingConfig(epochs=6, checkpoint_steps=3)\n"
+        "print(weights(train(Path(sys.argv[1]), LineTask(config, slow=float(sys.argv[2])))))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def start(run: str, slow: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", script, str(tmp_path / run), slow]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    whole, _ = start("whole", "0").communicate(timeout=120)
+    torn = start("torn", "0.2")
+    checkpoints = tmp_path / "torn" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while len(list(checkpoints.glob("step-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    torn.send_signal(signal.SIGKILL)
+    torn.communicate()
+    assert torn.returncode == -signal.SIGKILL
+    resumed, _ = start("torn", "0").communicate(timeout=120)
+    assert resumed == whole != ""
