@@ -264,7 +264,7 @@ def _refusal(response: httpx.Response) -> errors.EtalageError:
         if isinstance(answer.get("error"), dict):
             name, message = str(answer["error"]["class"]), str(answer["error"]["message"])
         elif "message" in answer:  # MLflow's shape
-            message = str(answer["message"])
+            message = str(answer["message"]).split("\nError: ")[-1]
     except (ValueError, KeyError, AttributeError):
         pass  # not from us: the status and the text must do
     kind = getattr(errors, name, None)

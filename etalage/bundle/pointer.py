@@ -37,6 +37,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _first_bytes(file: Path) -> bytes:
+    # Neither a link is followed nor a pipe waited for.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True)
 class Listed:
     """One folder of `bundles/`: its manifest, or what is wrong with it."""
@@ -66,16 +75,12 @@ class Bundles:
 
     def current_id(self) -> str:
         """The id of the current bundle. Raises NoBundle, PointerDamaged."""
-        file = self.folder / CURRENT
         try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            text = _first_bytes(self.folder / CURRENT).decode("ascii", errors="replace")
         except FileNotFoundError:
             raise NoBundle(self._nothing_current()) from None
         except OSError as error:
             raise PointerDamaged(self._damaged(f"cannot be read ({error.strerror})")) from error
-        with os.fdopen(descriptor, "rb") as opened:
-            content = opened.read(4096)
-        text = content.decode("ascii", errors="replace")
         bundle = text.removesuffix("\n")
         if not is_bundle_id(bundle):
             what = "is empty" if not text.strip() else f"holds {text[:80]!r}, which is not one bundle id"
@@ -98,15 +103,15 @@ class Bundles:
             current: str | None = self.current_id()
         except BundleError:
             current = None
-        listed = []
-        for bundle in self.ids():
-            manifest, damage = None, None
-            try:
-                manifest = read_manifest(self.folder / bundle)
-            except BundleError as error:
-                damage = str(error)
-            listed.append(Listed(bundle, manifest, damage, bundle == current))
-        return listed
+        listed = [self._listed(bundle, current) for bundle in self.ids()]
+        # An old bundle may be removed while we look: then it is not damaged, but gone.
+        return [one for one in listed if one.manifest is not None or (self.folder / one.id).is_dir()]
+
+    def _listed(self, bundle: str, current: str | None) -> Listed:
+        try:
+            return Listed(bundle, read_manifest(self.folder / bundle), None, bundle == current)
+        except BundleError as error:
+            return Listed(bundle, None, str(error), bundle == current)
 
     def list(self) -> Manifests:
         """The manifests of the bundles that can be read, oldest first (`survey` has the others)."""
@@ -289,15 +294,7 @@ class Bundles:
         return f"{self.folder / CURRENT} {what}: {self._choice()}"
 
     def _choice(self) -> str:
-        whole = [one.id for one in map(self._listed, self.ids()) if one.manifest is not None]
+        whole = [b for b in self.ids() if self._listed(b, None).manifest is not None]
         if not whole:
             return "there is no whole bundle here: `etalage publish`"
         return f"`etalage rollback {whole[-1]}` makes the newest whole bundle current"
-
-    def _listed(self, bundle: str) -> Listed:
-        try:
-            return Listed(bundle, read_manifest(self.folder / bundle), None, False)
-        except BundleError as error:
-            return Listed(bundle, None, str(error), False)
-
-

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
+from etalage.errors import PhotoRefused
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.protocols import Scores
+from etalage.features.photo import open_photo
 
 PHOTO_SIDE = 128
 """Photos are shrunk to this many pixels a side: a report of 100 photos stays below a few MB."""
@@ -94,9 +94,7 @@ def _table(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
     return rows
 
 
-def _strip(
-    query: bytes, category: str, answers: Sequence[tuple[bytes, str, bool, float]]
-) -> dict[str, Any]:
+def _strip(query: bytes, category: str, answers: Sequence[tuple[bytes, str, bool, float]]) -> dict[str, Any]:
     return {
         "query": _photo(query),
         "category": category,
@@ -121,16 +119,10 @@ def _leaf(category: str) -> str:
 def _photo(data: bytes) -> str | None:
     """A data URI of the photo, shrunk; None where it cannot be shown."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
-            kind = "L" if image.mode in ("1", "L") else "RGB"
-            return _uri(image.convert(kind))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        image = open_photo(data)
+    except PhotoRefused:
         return None
-
-
-def _uri(image: Image.Image) -> str:
+    image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
     buffer = io.BytesIO()
     # PNG keeps a small photo sharp; a larger one is smaller as JPEG.
     kind = "PNG" if max(image.size) <= 48 else "JPEG"

@@ -48,9 +48,7 @@ class IvfFlatIndex:
 
     kind = "ivf_flat"
 
-    def __init__(
-        self, inner: Any, probes: int, *, norm: Norm, model_hash: str, trained_on: int
-    ) -> None:
+    def __init__(self, inner: Any, probes: int, *, norm: Norm, model_hash: str, trained_on: int) -> None:
         self._inner = inner
         self.dimension: int = inner.d
         self.lists: int = inner.nlist

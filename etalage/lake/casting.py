@@ -42,7 +42,9 @@ def cast_column(name: str, values: Sequence[Any], convert: Converter, bad: dict[
 def identity(value: Any) -> str:
     """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits."""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value) if abs(value) < 10**500 else "9" * 501
+        if abs(value) >= 10**LONGEST_ID:
+            raise ValueError(f"has more than {LONGEST_ID} digits")
+        value = str(value)
     if value is None or value == "":
         raise ValueError("is missing")
     if not isinstance(value, str):
@@ -192,8 +194,9 @@ def _instant(value: Any) -> datetime:
         since = float(value)
         if not math.isfinite(since):
             raise ValueError
-        while abs(since) >= 1e11:  # 1e11 s is the year 5138; the same in ms is 1973
-            since /= 1000
+        for _ in range(3):  # ms, us, ns: 1e11 s is the year 5138, and 1e11 ms is 1973
+            if abs(since) >= 1e11:
+                since /= 1000
         when = datetime.fromtimestamp(since, UTC)
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 

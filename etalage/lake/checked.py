@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from etalage.lake.row_photos import add_photo, row_photo
 from etalage.lake.schema import TABLES, TableSpec
 
 _ATTRIBUTE = "attributes."
+_PATHS = ("photo_path", "path")
 _PHOTO_COLUMNS = {"items": ("photo", "photo_path", "path"), "photos": ("photo", "photo_path", "path")}
 _NEEDED = {"items": ("item_id",), "photos": ("item_id",), "users": ("user_id",),
            "interactions": ("user_id", "item_id")}  # fmt: skip
@@ -83,7 +84,11 @@ class Checker:
         if not self._checked_columns and (chunk.lines or chunk.columns):
             self._require(mapped, list(chunk.columns))
             self._checked_columns = True
-        return {ours: theirs for ours, theirs in mapped.items() if theirs in chunk.columns}
+        sources = {ours: theirs for ours, theirs in mapped.items() if theirs in chunk.columns}
+        path = next((sources[n] for n in _PATHS if n in sources), None)
+        if self.spec.name == "items" and "item_id" not in mapped and path is not None:
+            sources["item_id"] = path  # a table of paths: the id is the file's stem
+        return sources
 
     def key_columns(self, chunk: RawChunk) -> list[Sequence[Any]] | None:
         """The raw values of the key columns, for finding repeated keys; None when ids are ours to give."""
@@ -91,10 +96,21 @@ class Checker:
         if self.spec.name == "interactions":
             return [chunk.columns[sources["interaction_id"]]] if "interaction_id" in sources else None
         if self.spec.name == "photos":
-            names = [n for n in ("url", "photo_path", "path") if n in sources]
-            return [chunk.columns[sources["item_id"]]] + [chunk.columns[sources[n]] for n in names[:1]]
+            url = [n for n in ("url", *_PATHS) if n in sources][:1]
+            keys: list[Sequence[Any]] = [chunk.columns[sources[n]] for n in ("item_id", *url) if n in sources]
+            return keys or None
         key = self.spec.key[0]
-        return [chunk.columns[sources[key]]] if key in sources else None
+        if key not in sources:
+            return None
+        ids = chunk.columns[sources[key]]
+        if self._ids_from_paths(sources, key):
+            ids = [PurePath(str(path)).stem for path in ids]
+        return [ids]
+
+    def _ids_from_paths(self, sources: dict[str, str], name: str) -> bool:
+        if self.spec.name != "items" or name != "item_id" or name in self.mapping.columns:
+            return False
+        return name in sources and sources[name] in [sources[path] for path in _PATHS if path in sources]
 
     def check(self, chunk: RawChunk) -> Loaded:
         """The chunk's rows cast, with photos where it has them; bad rows among `refused`."""
@@ -103,8 +119,6 @@ class Checker:
         columns = self._cast(chunk, sources, bad)
         refused = list(chunk.refused)
         photos = self._photos(chunk, sources, columns, bad, refused)
-        if self.spec.name == "photos":
-            columns, photos = photos, {}
         if self.spec.name == "interactions":
             self._identify(columns, bad)
         refused += [
@@ -114,9 +128,7 @@ class Checker:
         if photos.get("item_id"):
             tables["photos"] = table_of(TABLES["photos"], photos)
         keep = [n for n in range(len(chunk.lines)) if n not in bad]
-        if keep and self.spec.name == "photos":
-            tables["photos"] = table_of(self.spec, columns)
-        elif keep:
+        if keep and self.spec.name != "photos":
             kept = {name: [values[n] for n in keep] for name, values in columns.items()} if bad else columns
             tables[self.spec.name] = table_of(self.spec, kept)
         return Loaded(chunk.read, tables, refused)
@@ -131,7 +143,8 @@ class Checker:
             if name in _NOT_READ.get(self.spec.name, ()):
                 continue
             raw = chunk.columns[sources[name]] if name in sources else [self.mapping.constants[name]] * count
-            columns[name] = cast_column(name, raw, converter(self.spec, name), bad)
+            convert = _stem if self._ids_from_paths(sources, name) else converter(self.spec, name)
+            columns[name] = cast_column(name, raw, convert, bad)
         if "attributes" in self.spec.names:
             self._attributes(chunk, sources, columns, bad)
         for name in _NEEDED[self.spec.name]:
@@ -168,9 +181,11 @@ class Checker:
     ) -> dict[str, list[Any]]:  # fmt: skip
         """The photos that the rows carry. A bad one refuses a photos row, but leaves its item."""
         which = next((n for n in _PHOTO_COLUMNS.get(self.spec.name, ()) if n in sources), None)
-        if which is None:
-            return {}
         own = self.spec.name == "photos"
+        if which is None:
+            for n in range(len(chunk.lines)) if own else ():
+                bad.setdefault(n, "photo: is missing")
+            return {}
         urls = columns.get("url" if own else "photo_url") or [None] * len(chunk.lines)
         rows: dict[str, list[Any]] = {name: [] for name in TABLES["photos"].names}
         for n, raw in enumerate(chunk.columns[sources[which]]):
@@ -221,10 +236,13 @@ class Checker:
                 near = difflib.get_close_matches(theirs, found, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise InputUnreadable(
-                    f"{self.file}: [ingest.{table}.columns] says {ours} = {theirs!r}, but the file has no such "
-                    f"column{hint}. It has: {shown}"
+                    f"{self.file}: [ingest.{table}.columns] says {ours} = {theirs!r}, but the file has no "
+                    f"such column{hint}. It has: {shown}"
                 )
-        needed = [n for n in _NEEDED[table] if n not in mapped and n not in self.mapping.constants]
+        given = {*mapped, *self.mapping.constants}
+        if table == "items" and not given.isdisjoint(_PATHS):
+            given.add("item_id")
+        needed = [n for n in _NEEDED[table] if n not in given]
         if table == "photos" and not any(n in mapped for n in _PHOTO_COLUMNS["photos"]):
             needed.append("photo_path")
         if needed:
@@ -253,6 +271,10 @@ def table_of(spec: TableSpec, columns: dict[str, list[Any]]) -> pa.Table:
     """The given columns as an Arrow table of the table's types."""
     fields = [spec.schema.field(name) for name in spec.names if name in columns]
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
+
+
+def _stem(value: Any) -> str:
+    return identity(PurePath(value).stem if isinstance(value, str) else value)
 
 
 def _attribute_or_none(value: Any) -> str | None:

@@ -84,6 +84,7 @@ def csv_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
         lines: list[int] = []
         taken: list[list[str]] = []
         refused: list[Refusal] = []
+        yielded = False
         for line, fields in records:
             if isinstance(fields, str):
                 refused.append(Refusal(where, line, fields, feed.record[0][:500]))
@@ -95,10 +96,10 @@ def csv_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
                 taken.append(fields)
             if len(lines) + len(refused) == rows:
                 yield _csv_chunk(where, names, lines, taken, refused)
-                lines, taken, refused = [], [], []
+                lines, taken, refused, yielded = [], [], [], True
         if lines or refused:
             yield _csv_chunk(where, names, lines, taken, refused)
-        elif feed.number == 1:
+        elif not yielded:
             yield RawChunk([], {name: [] for name in names})
 
 

@@ -210,17 +210,18 @@ class Table:
 
     def _check_feed(self, opened: DeltaTable, since: int, until: int) -> None:
         """Raises ChangesGone or TableDamaged before delta-rs reads a feed that is not whole."""
-        if self._storage.ledger is None:
+        ledger = self._storage.ledger
+        if ledger is None:
             return
-        commits = self._storage.ledger.commits()
+        commits = ledger.commits()
         live = {path for path, _, _ in self._storage.files(opened)}
         for version in range(since + 1, until + 1):
             if version not in commits:
                 raise self._gone(since, until, f"the log of version {version} was cleaned up")
-            for path, size, _ in self._storage.ledger.change_files(version):
-                if path not in live and not (Path(self.uri) / path).exists():
+            for path, size in ledger.change_files(version):
+                if path not in live and not ledger.has_file(path):
                     raise self._gone(since, until, f"{path} of version {version} was vacuumed")
-                self._storage.ledger.check_file(path, size)
+                ledger.check_file(path, size)
 
     def _gone(self, since: int, until: int, why: str) -> ChangesGone:
         return ChangesGone(

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from etalage.lake.demo_drawing import Point, Sketch, mirrored, oval
+from etalage.lake.demo_sketch import Point, Sketch, mirrored, oval
 
 
 def headwear(s: Sketch, random: Random, *, style: str) -> None:
@@ -11,15 +11,16 @@ def headwear(s: Sketch, random: Random, *, style: str) -> None:
     s.folds = 0.5
     if style == "cap":
         s.flip = True
-        s.fill([(-1.5, 1.3), (-1.45, 0.2, 1), (0, -0.5, 1), (1.3, 0.25, 1), (1.4, 1.2)])
+        high, reach, drop = random.uniform(-0.75, -0.3), random.uniform(2.5, 3.2), random.uniform(1.4, 1.75)
+        s.fill([(-1.5, 1.3), (-1.45, 0.2, 1), (0, high, 1), (1.3, 0.25, 1), (1.4, 1.2)])
         s.fill(
-            [(0.2, 1.25), (1.4, 1.0, 1), (2.9, 1.45, 1), (2.9, 1.65), (1.4, 1.4, 1), (0.1, 1.5)],
+            [(0.2, 1.25), (1.4, 1.0, 1), (reach, drop), (reach, drop + 0.2), (1.4, 1.4, 1), (0.1, 1.5)],
             random.choice(("body", "accent")),
             0.4,
         )
-        s.seam([(0, -0.45), (0.35, 0.3, 1), (0.45, 1.2)], 0.24)
-        s.seam([(0, -0.45), (-0.75, 0.2, 1), (-0.9, 1.3)], 0.24)
-        s.fill(oval(0, -0.5, 0.13, 0.08), "dark")
+        s.seam([(0, high + 0.05), (0.35, 0.3, 1), (0.45, 1.2)], 0.24)
+        s.seam([(0, high + 0.05), (-0.75, 0.2, 1), (-0.9, 1.3)], 0.24)
+        s.fill(oval(0, high, 0.13, 0.08), "dark")
         s.mark(0.95, 0.65, 0.26)
     elif style == "beanie":
         high = random.uniform(1.7, 2.2)
@@ -190,9 +191,10 @@ def _umbrella(s: Sketch, random: Random) -> None:
 def _gloves(s: Sketch, random: Random) -> None:
     long, slim = random.uniform(0.8, 1.4), random.uniform(0.92, 1.05)
     hand: list[Point] = [
-        (0.42, long), (0.48, 0.1, 1), (0.46, -0.85), (0.4, -1.0, 1), (0.28, -0.95, 1), (0.24, -0.3), (0.22, -1.2),
-        (0.12, -1.33, 1), (0.0, -1.2, 1), (-0.02, -0.3), (-0.04, -1.15), (-0.14, -1.28, 1), (-0.25, -1.1, 1),
-        (-0.26, -0.25), (-0.3, -0.8), (-0.38, -0.92, 1), (-0.47, -0.75, 1), (-0.5, 0.1, 1), (-0.42, long),
+        (0.42, long), (0.48, 0.1, 1), (0.46, -0.85), (0.4, -1.0, 1), (0.28, -0.95, 1), (0.24, -0.3),
+        (0.22, -1.2), (0.12, -1.33, 1), (0.0, -1.2, 1), (-0.02, -0.3), (-0.04, -1.15), (-0.14, -1.28, 1),
+        (-0.25, -1.1, 1), (-0.26, -0.25), (-0.3, -0.8), (-0.38, -0.92, 1), (-0.47, -0.75, 1), (-0.5, 0.1, 1),
+        (-0.42, long),
     ]  # fmt: skip
     thumb: list[Point] = [
         (0.4, 0.0),

@@ -14,7 +14,7 @@ from etalage.lake import (
     demo_tableware,
     demo_trousers,
 )
-from etalage.lake.demo_drawing import Sketch
+from etalage.lake.demo_sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _priced(raw: NDArray[np.float64], cents: NDArray[np.float64]) -> NDArray[np.
     """Prices as shops print them: ending in .95, .99 or .50."""
     step = np.where(raw >= 100, 5.0, 1.0)
     whole = np.maximum(np.round(raw / step) * step, 3.0)
-    return np.round(whole - np.select([cents < 0.5, cents < 0.85], [0.05, 0.01], 0.5), 2)
+    return np.asarray(np.round(whole - np.select([cents < 0.5, cents < 0.85], [0.05, 0.01], 0.5), 2))
 
 
 def facts(seed: int, numbers: NDArray[np.int64]) -> Facts:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from etalage.lake.demo_drawing import Point, Sketch
+from etalage.lake.demo_sketch import Point, Sketch
 
 
 def _stage(s: Sketch) -> None:
@@ -18,8 +18,9 @@ def trainer(s: Sketch, random: Random, *, style: str) -> None:
     vamp = -sole - random.uniform(0.75, 0.95)
     back = random.uniform(-0.05, 0.12)
     upper: list[Point] = [
-        (0.1, -sole), (back, -sole - 0.7, 1), (back + 0.12, collar), (0.75, collar + 0.15, 1), (1.25, tongue),
-        (1.55, tongue + 0.1), (2.4, vamp - 0.15, 1), (3.3, -sole - 0.58, 1), (3.95, -sole - 0.2, 1), (4.0, -sole),
+        (0.1, -sole), (back, -sole - 0.7, 1), (back + 0.12, collar), (0.75, collar + 0.15, 1),
+        (1.25, tongue), (1.55, tongue + 0.1), (2.4, vamp - 0.15, 1), (3.3, -sole - 0.58, 1),
+        (3.95, -sole - 0.2, 1), (4.0, -sole),
     ]  # fmt: skip
     s.fill(
         [
@@ -91,8 +92,10 @@ def boot(s: Sketch, random: Random, *, style: str) -> None:
     wide = {"wellington": 1.95, "knee": 1.7}.get(style, 1.55)
     toe = -heel * 0.35
     upper: list[Point] = [
-        (0.12, -heel), (0.0, -heel - 0.9, 1), (0.15, -shaft * 0.6, 1), (-0.05, -shaft), (wide, -shaft - random.uniform(-0.05, 0.12)),
-        (wide - 0.05, -heel - 1.35, 1), (2.5, -heel * 0.6 - 0.95, 1), (3.6, toe - 0.6, 1), (3.95, toe - 0.1), (2.4, toe - 0.08), (1.3, -heel, 1),
+        (0.12, -heel), (0.0, -heel - 0.9, 1), (0.15, -shaft * 0.6, 1), (-0.05, -shaft),
+        (wide, -shaft - random.uniform(-0.05, 0.12)), (wide - 0.05, -heel - 1.35, 1),
+        (2.5, -heel * 0.6 - 0.95, 1),
+        (3.6, toe - 0.6, 1), (3.95, toe - 0.1), (2.4, toe - 0.08), (1.3, -heel, 1),
     ]  # fmt: skip
     s.fill(upper)
     s.fill(

@@ -1,8 +1,11 @@
-"""Outlines of the demo shop's dresses, tops, knitwear and coats. One unit is about half the width of the shoulders."""
+"""Outlines of the demo shop's dresses, tops, knitwear and coats.
+
+One unit is about half the width of the shoulders.
+"""
 
 from random import Random
 
-from etalage.lake.demo_drawing import Point, Sketch, mirrored
+from etalage.lake.demo_sketch import Point, Sketch, mirrored
 
 
 def _neckline(random: Random, kind: str) -> tuple[list[Point], float]:

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from etalage.lake.demo_drawing import Point, Sketch, mirrored, oval
+from etalage.lake.demo_sketch import Point, Sketch, mirrored, oval
 
 
 def _stage(s: Sketch, gloss: float = 0.9, folds: float = 0.1) -> None:
@@ -32,12 +32,12 @@ def _cushion(s: Sketch, random: Random) -> None:
             (-wide * 0.9, 0, 1),
         ]
     )
-    for x, y in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+    for right, low in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
         s.shade(
             [
-                (x * wide * 0.95, y * high * 0.95),
-                (x * wide * 0.5, y * high * 0.62),
-                (x * wide * 0.6, y * high * 0.5),
+                (right * wide * 0.95, low * high * 0.95),
+                (right * wide * 0.5, low * high * 0.62),
+                (right * wide * 0.6, low * high * 0.5),
             ],
             0.14,
         )

@@ -7,7 +7,8 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+from etalage.lake.demo_sketch import Colour
+
 Polygon = list[tuple[float, float]]
 _SHEET = 384
 

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_drawing import Colour, Look, encoded, render
+from etalage.lake.demo_drawing import Look, encoded, render
 from etalage.lake.demo_facts import Facts, facts
 from etalage.lake.demo_patterns import COLOURS, PATTERNS, marks, mixed, texture
+from etalage.lake.demo_sketch import Colour
 
 CHUNK = 100
 _WORTH_A_PROCESS = 400  # below, starting workers takes longer than drawing

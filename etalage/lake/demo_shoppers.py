@@ -109,13 +109,13 @@ def _sessions(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Whose each session is, and when it starts (seconds after the year's start), in that order."""
     activity = np.exp(1.45 + 1.0 * normal(seed, "activity", numbers))  # heavy-tailed
-    joined = uniform(seed, "joined", numbers) ** 2 * 0.9 * DAYS
+    joined = uniform(seed, "joined", numbers) ** 3 * 0.9 * DAYS
     count = np.minimum(1 + random.poisson(activity * (1 - joined / DAYS)), 200)
     user = np.repeat(np.arange(len(numbers)), count)
     first = TODAY.timetuple().tm_yday - DAYS
     offer = joined[user, None] + random.random((len(user), 4)) * (DAYS - joined[user, None])
     yearday = (first + offer) % 365
-    busy = 1.0 + 0.8 * np.exp(-(((yearday - 335) / 16.0) ** 2)) + 0.25 * ((offer.astype(np.int64) % 7) >= 5)
+    busy = 1.0 + 0.35 * np.exp(-(((yearday - 335) / 18.0) ** 2)) + 0.25 * ((offer.astype(np.int64) % 7) >= 5)
     pick = np.argmax(busy * random.random(busy.shape) ** 0.5, axis=1)
     day = np.floor(offer[np.arange(len(user)), pick])
     hour = random.choice(24, size=len(user), p=_HOURS / _HOURS.sum())
@@ -147,7 +147,7 @@ def _errands(
 ) -> NDArray[np.int64]:
     """Which aisle each session is about: what the season sells, and what its shopper likes. (sessions,)"""
     with np.errstate(divide="ignore"):
-        pull = 0.7 * np.log(shop.shelf.traffic[week]) + 0.8 * (users @ shop.aisles.T)
+        pull = np.log(shop.shelf.traffic[week]) + 0.8 * (users @ shop.aisles.T)
     return np.asarray(np.argmax(pull + random.gumbel(size=pull.shape), axis=1), dtype=np.int64)
 
 

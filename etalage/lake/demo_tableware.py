@@ -2,7 +2,7 @@
 
 from random import Random
 
-from etalage.lake.demo_drawing import Sketch, mirrored, oval
+from etalage.lake.demo_sketch import Sketch, mirrored, oval
 
 
 def _stage(s: Sketch) -> None:
@@ -116,8 +116,11 @@ def _jug(s: Sketch, random: Random) -> None:
         0.22,
         "flat",
     )
-    s.fill([(-neck - 0.35, -0.1), (neck, 0.0), (neck * 0.9, high * 0.25, 1), (wide, high * 0.65, 1), (wide * 0.7, high), (0, high + 0.1, 1),
-            (-wide * 0.7, high), (-wide, high * 0.65, 1), (-neck * 0.9, high * 0.25, 1)])  # fmt: skip
+    s.fill([
+        (-neck - 0.35, -0.1), (neck, 0.0), (neck * 0.9, high * 0.25, 1), (wide, high * 0.65, 1),
+        (wide * 0.7, high), (0, high + 0.1, 1), (-wide * 0.7, high), (-wide, high * 0.65, 1),
+        (-neck * 0.9, high * 0.25, 1),
+    ])  # fmt: skip
     s.fill([(-neck - 0.3, -0.1), (0, -0.2, 1), (neck, 0.0), (0, 0.16, 1)], "inner")
     _round(s, -wide * 0.6, high * 0.45, high * 0.85, 0.16)
     s.mark(0, high * 0.66, 0.28)

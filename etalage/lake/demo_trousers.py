@@ -2,8 +2,8 @@
 
 from random import Random
 
-from etalage.lake.demo_drawing import Sketch, mirrored
 from etalage.lake.demo_garments import drapes
+from etalage.lake.demo_sketch import Sketch, mirrored
 
 
 def trousers(s: Sketch, random: Random, *, style: str) -> None:

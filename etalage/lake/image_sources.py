@@ -39,8 +39,8 @@ def idx_rows(
     shape = _checked_header(images)
     if shape[0] != len(labels):
         raise InputUnreadable(
-            f"{images}: holds {shape[0]} images, its labels file {labels_file(images)} holds {len(labels)} labels; "
-            "they are not a pair"
+            f"{images}: holds {shape[0]} images, its labels file {labels_file(images)} "
+            f"holds {len(labels)} labels; they are not a pair"
         )
     prefix = images.name.split("images")[0].rstrip("-_.") or "image"
     extra = None if attributes is None else attributes_json(attributes)
@@ -85,7 +85,7 @@ def folder_rows(
             first = taken.setdefault(hashlib.blake2b(item_id.encode(), digest_size=16).digest(), url)
             if first != url:
                 raise ValueError(
-                    f"item_id {item_id!r} is that of {first} already; rename it, or ingest with ids from the path"
+                    f"item_id {item_id!r} is that of {first} already; rename it, or take ids from the path"
                 )
             chunk.add(item_id, url, CATEGORY_SEPARATOR.join(relative.parts[:-1]) or None, photo_file(path))
         except ValueError as error:
@@ -200,7 +200,8 @@ def _checked_header(file: Path, dimensions: tuple[int, ...] = (3, 4)) -> tuple[i
             ) from error
     if body != prod(shape):
         raise InputUnreadable(
-            f"{file}: the header says {' x '.join(map(str, shape))} = {prod(shape)} bytes, the file holds {body}"
+            f"{file}: the header says {' x '.join(map(str, shape))} = {prod(shape)} bytes, "
+            f"the file holds {body}"
         )
     if len(shape) == 4 and shape[3] != 3:
         raise InputUnreadable(

@@ -5,6 +5,7 @@ again, and every row is there exactly once.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -131,10 +132,8 @@ def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
     repeated = _repeated_keys(raw, checker)
     held: dict[str, list[pa.Table]] = {}
     for chunk in raw.chunks():
-        keys = None if not repeated else checker.key_columns(chunk)
-        again = (
-            np.zeros(len(chunk.lines), dtype=bool) if keys is None else np.isin(_hashes(keys), list(repeated))
-        )
+        keys = None if not len(repeated) else checker.key_columns(chunk)
+        again = np.zeros(len(chunk.lines), dtype=bool) if keys is None else np.isin(_hashes(keys), repeated)
         if not again.any():
             yield checker.check(chunk)
             continue
@@ -149,8 +148,8 @@ def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
         )
 
 
-def _repeated_keys(raw: RawTable, checker: Checker) -> set[int]:
-    """Hashes of the keys that occur more than once in the file (8 bytes a row in memory).
+def _repeated_keys(raw: RawTable, checker: Checker) -> np.ndarray:
+    """(R,) int64: hashes of the keys that occur more than once in the file; 8 bytes a row in memory.
 
     A chance collision only holds back a row that need not be.
     """
@@ -158,13 +157,11 @@ def _repeated_keys(raw: RawTable, checker: Checker) -> set[int]:
     for chunk in raw.chunks():
         keys = checker.key_columns(chunk)
         if keys is None and chunk.lines and checker.spec.name == "interactions":
-            return set()
+            break  # ids that we give are never repeated
         if keys is not None:
             hashes.append(_hashes(keys))
-    if not hashes:
-        return set()
-    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
-    return {int(v) for v in values[counts > 1]}
+    values, counts = np.unique(np.concatenate([*hashes, np.zeros(0, np.int64)]), return_counts=True)
+    return np.asarray(values[counts > 1])
 
 
 def _hashes(columns: Sequence[Sequence[Any]]) -> np.ndarray:
@@ -214,8 +211,6 @@ def _refuse(lake: Lake, table: str, refused: Sequence[Refusal]) -> None:
 
 def _kind_of(reason: str) -> str:
     """A reason without its values, for counting: `price: '-3' is negative` → `price: is negative`."""
-    import re
-
     shorter = re.sub(r"'[^']*'|\"[^\"]*\"|<[^>]*>", "", reason)
     shorter = re.sub(r"-?\b\d[\d.e+_]*\b", "N", shorter)
     return re.sub(r"\s+", " ", shorter).strip()[:120]

@@ -110,14 +110,18 @@ class Ledger:
         """The commit files that are in the log, by version."""
         return {int(n[:20]): self._log / n for n in sorted(_names(self._log)) if _is_commit(n)}
 
-    def change_files(self, version: int) -> list[tuple[str, int, bool]]:
-        """(path, bytes, is_live_data) of each file that the change feed of `version` is read from."""
+    def has_file(self, path: str) -> bool:
+        """Whether the data file `path` (as the log writes it) is there at all."""
+        return (self.folder / unquote(path)).exists()
+
+    def change_files(self, version: int) -> list[tuple[str, int]]:
+        """(path, bytes) of each file that the change feed of `version` is read from."""
         actions = _actions(self._commit_file(version).read_bytes())
         changes = [a["cdc"] for a in actions if a.get("cdc")]
         if changes:
-            return [(c["path"], c["size"], False) for c in changes]
+            return [(c["path"], c["size"]) for c in changes]
         return [
-            (a["add"]["path"], a["add"]["size"], True)
+            (a["add"]["path"], a["add"]["size"])
             for a in actions
             if a.get("add") and a["add"].get("dataChange", True)
         ]

@@ -74,14 +74,17 @@ def _hashes(grey: np.ndarray) -> np.ndarray:
     down, across = _overlaps(grey.shape[1], rows), _overlaps(grey.shape[2], columns)
     small = down @ grey.astype(np.float64) @ across.T
     bits = small[:, :, :-1] < small[:, :, 1:]
-    return np.asarray(np.packbits(bits.reshape(len(grey), -1), axis=1).view(">i8").ravel())
+    packed: np.ndarray = np.packbits(bits.reshape(len(grey), -1), axis=1)
+    hashes: np.ndarray = np.frombuffer(packed.tobytes(), dtype=">i8")
+    return hashes
 
 
 def _overlaps(size: int, cells: int) -> np.ndarray:
     """(cells, size): how much of each of `size` pixels lies in each of `cells` equal cells, x cells."""
     pixel, cell = np.arange(size) * cells, np.arange(cells)[:, None] * size
     overlap = np.minimum(pixel + cells, cell + size) - np.maximum(pixel, cell)
-    return np.maximum(overlap, 0).astype(np.float64)
+    weights: np.ndarray = np.maximum(overlap, 0).astype(np.float64)
+    return weights
 
 
 def pixels_as_png(pixels: np.ndarray) -> bytes:

@@ -64,7 +64,16 @@ def photo_file(path: Path) -> bytes:
 def add_photo(rows: dict[str, list[Any]], item_id: str, url: str, photo: bytes) -> None:
     """Append one photos row to `rows` (column → values). Raises ValueError when it is no image."""
     facts = photo_facts(photo)
-    values = {"item_id": item_id, "url": url, "status": PHOTO_OK, "bytes": photo, "width": facts.width,
-              "height": facts.height, "sha256": facts.sha256, "phash": facts.phash, "fetched_at": None}  # fmt: skip
+    values: dict[str, Any] = {
+        "item_id": item_id,
+        "url": url,
+        "status": PHOTO_OK,
+        "bytes": photo,
+        "width": facts.width,
+        "height": facts.height,
+        "sha256": facts.sha256,
+        "phash": facts.phash,
+        "fetched_at": None,
+    }
     for name, value in values.items():
         rows[name].append(value)

@@ -21,7 +21,7 @@ def multi_similarity(
 
     Mining: an anchor keeps the negatives that are nearer than its farthest positive, and the positives
     that are farther than its nearest negative, both within `epsilon`. An anchor without a positive
-    or without a negative in the batch adds nothing; when nothing survives the loss is 0, with a gradient of 0.
+    or without a negative in the batch adds nothing; when nothing survives, loss and gradient are 0.
 
     embeddings_BD: (B, D) of any floating type, normalised here (once more does no harm): the measure is
     the cosine. labels_B: (B,) integers. Computed in float32 even under autocast: beta = 40 would
@@ -37,7 +37,9 @@ def multi_similarity(
         return (pull_B + push_B).mean()
 
 
-def cosine_softmax(embeddings_BD: Tensor, proxies_KD: Tensor, labels_B: Tensor, scale: float = 16.0) -> Tensor:
+def cosine_softmax(
+    embeddings_BD: Tensor, proxies_KD: Tensor, labels_B: Tensor, scale: float = 16.0
+) -> Tensor:
     """Cross-entropy of a softmax over scaled cosines to one learned proxy a class.
 
     F. Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, ACM MM 2017, equation 6.

@@ -29,6 +29,7 @@ def style() -> None:
 
 def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
     """One piece; `chosen` by the name of what a click sends."""
+
     def told(name: str) -> Callable[[], None]:
         def tell() -> None:
             value = getattr(st.session_state[key], name)

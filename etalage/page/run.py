@@ -59,14 +59,17 @@ def command(url: str, port: int) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *given]
 
 
-def environment(url: str, key: str | None = None) -> dict[str, str]:
-    """This process's environment, with where the server is; `key` None keeps what it says already.
+def environment(url: str, key: str | None = None, name: str | None = None) -> dict[str, str]:
+    """This process's environment, with where the server is and what the shop is called.
 
-    The key is never an argument: a command line can be read by everybody on the machine.
+    `key` and `name` that are None keep what the environment says already. The key is never an
+    argument: a command line can be read by everybody on the machine.
     """
     root = str(Path(etalage.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     changed = {"ETALAGE_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
     if key is not None:
         changed["ETALAGE_KEY"] = key
+    if name is not None:
+        changed["ETALAGE_NAME"] = name
     return {**os.environ, **changed}

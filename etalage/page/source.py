@@ -69,9 +69,7 @@ class Source:
         found = self.client.similar(**query)
         seconds = time.perf_counter() - started
         answer = found.answers[0]
-        return Shown(
-            found.bundle, seconds, answer.slate, len(answer.slate), answer.fallback, answer.reason
-        )
+        return Shown(found.bundle, seconds, answer.slate, len(answer.slate), answer.fallback, answer.reason)
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the server tells of an item. Raises NotFound."""

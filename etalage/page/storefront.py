@@ -1,13 +1,11 @@
 """The Streamlit script of the storefront. Started by `etalage.page.run`; speaks to the server alone.
 
-Everything that the shopper chose stands in one Place, which is the address bar's content too: a
-callback changes the place, the script shows it. Widgets are set from the place before each run.
+Everything that the shopper chose stands in one Place, which is what the address bar says too: a
+callback changes the place (navigation.py), the script shows it, its widgets included.
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import streamlit as st
 
@@ -22,6 +20,19 @@ from etalage.errors import (
     ServeError,
 )
 from etalage.page import pieces, wording
+from etalage.page.navigation import (
+    correct,
+    go,
+    home,
+    photographed,
+    priced,
+    searched,
+    set_widget,
+    settle,
+    stocked,
+    upload_key,
+    without_photo,
+)
 from etalage.page.place import Place
 from etalage.page.source import Shown, Source
 
@@ -32,73 +43,23 @@ CARD_PIXELS = 480
 LARGE_PIXELS = 1200
 SIDE_AND_MAIN = (1, 4)
 
+ANOTHER_PHOTO = ("We could not use this photo", "Please try another one: JPEG, PNG or WebP work well.")
+TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
+    PhotoRefused: ANOTHER_PHOTO,
+    BodyTooLarge: ANOTHER_PHOTO,
+    NotFound: ("This item is not here", "It may have left the shop. The others are still there."),
+    KeyRefused: ("The server asks for a key", "Start the page with ETALAGE_KEY set to the server's key."),
+    BundleError: ("The window is still empty", "No bundle can be shown yet: `etalage publish` makes one."),
+    Overloaded: ("The shop is very busy", "Please try again in a moment."),
+    ServeError: ("The shop does not answer", "Its server may be starting, or stopped."),
+}
+OTHER_TROUBLE = ("That did not work", "The server refused the question.")
+
 
 @st.cache_resource(show_spinner=False)
 def source(url: str) -> Source:
     """One for all sessions. The key is read here, so that it is no part of a cache's name."""
     return Source(url, os.environ.get("ETALAGE_KEY") or None)
-
-
-# -- where the shopper is ----------------------------------------------------------------------
-
-
-def settle() -> Place:
-    """The place to show: where a click led, or what the address bar says."""
-    state, query = st.session_state, st.query_params.to_dict()
-    clicked = state.pop("clicked", False)
-    if "place" not in state or (not clicked and query != state.address):
-        state.place = Place.from_query(query)
-    place: Place = state.place
-    if place.photo and "photo" not in state:  # an address that was kept; the photo was not
-        place = state.place = replace(place, photo=False)
-    state.address = place.to_query()
-    if state.address != query:
-        st.query_params.from_dict(state.address)
-    return place
-
-
-def go(**changes: Any) -> None:
-    """Another place; for callbacks, which run before the script."""
-    st.session_state.place = replace(st.session_state.place, **changes)
-    st.session_state.clicked = True
-
-
-def home() -> None:
-    st.session_state.place = Place()
-    st.session_state.clicked = True
-    st.session_state.uploads = st.session_state.get("uploads", 0) + 1
-
-
-def searched() -> None:
-    go(search=st.session_state.search.strip(), item=None, photo=False, page=1)
-
-
-def priced() -> None:
-    go(min_price=st.session_state.min_price, max_price=st.session_state.max_price, page=1)
-
-
-def photographed(key: str) -> None:
-    file = st.session_state[key]
-    if file is None:
-        go(photo=False)
-    else:
-        st.session_state.photo = file.getvalue()
-        go(photo=True, page=1, search="")
-
-
-def without_photo() -> None:
-    st.session_state.uploads = st.session_state.get("uploads", 0) + 1
-    go(photo=False)
-
-
-def set_widget(key: str, value: Any) -> str:
-    """Before the widget is made: it shows what the place says. → its key."""
-    if st.session_state.get(key) != value or key not in st.session_state:
-        st.session_state[key] = value
-    return key
-
-
-# -- what is shown -----------------------------------------------------------------------------
 
 
 def header(place: Place) -> None:
@@ -121,15 +82,13 @@ def header(place: Place) -> None:
 def filters(place: Place, shop: Source, bundle: str | None) -> None:
     with st.container(key="filters"):
         pieces.heading("Find by photo")
-        upload = f"upload-{st.session_state.get('uploads', 0)}"
         with st.container(key="upload"):
             pieces.note("Drop a photo of something you like, and see what is like it here.")
             st.file_uploader(
                 "A photo of what you like",
-                key=upload,
+                key=upload_key(),
                 label_visibility="collapsed",
                 on_change=photographed,
-                args=(upload,),
             )
         if bundle is not None:
             pieces.heading("Categories")
@@ -157,26 +116,27 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
         st.toggle(
             "Only what is in stock",
             key=set_widget("in_stock", place.in_stock),
-            on_change=lambda: go(in_stock=st.session_state.in_stock, page=1),
+            on_change=stocked,
         )
 
 
 def grid(place: Place, shop: Source) -> Shown:
     shown = shop.listing(place, GRID)
     if not shown.slots and shown.total and place.page > 1:  # an address beyond the last page
-        place = replace(place, page=-(-shown.total // GRID))
+        place = correct(page=-(-shown.total // GRID))
         shown = shop.listing(place, GRID)
     title = f"“{place.search}”" if place.search else "Everything"
     if place.category:
         label = place.category.split(wording.SEPARATOR)[-1]
         title = f"{title} in {label}" if place.search else label
-    pieces.heading(title, wording.amount(shown.total, "item", "items"))
+    with st.container(key="grid-title"):
+        pieces.heading(title, wording.amount(shown.total, "item", "items"))
     if not shown.slots:
         empty(place)
     shelf("grid", shown, shop, columns=5, scored=False, top=f"grid {place}")
     pages = -(-shown.total // GRID)
     if pages > 1:
-        with st.container(key="pages", horizontal_alignment="center"):
+        with st.container(key="pages"):
             key = f"page-{place.page}"
             st.pagination(
                 pages, default=place.page, key=key, on_change=lambda: go(page=st.session_state[key])
@@ -187,29 +147,32 @@ def grid(place: Place, shop: Source) -> Shown:
 def empty(place: Place) -> None:
     if place.is_filtered:
         pieces.notice("Nothing like that here", "Try another word, or take a filter away.")
-        st.button("Show everything", key="everything", on_click=home)
+        with st.container(key="way-on", horizontal_alignment="center"):
+            st.button("Show everything", key="everything", type="primary", on_click=home)
     else:
         pieces.notice("The window is empty", "No items were published yet.")
 
 
 def like_photo(place: Place, shop: Source) -> Shown:
     photo: bytes = st.session_state.photo
+    shown = shop.similar_to_photo(photo, LIKE_PHOTO, place)
     with st.container(key="own"):
         left, middle, right = st.columns([1, 5, 2], vertical_alignment="center")
         with left:
             pieces.uploaded(photo)
-        right.button("Back to the shop", key="back", icon=":material/close:", on_click=without_photo)
         with middle:
-            shown = shop.similar_to_photo(photo, LIKE_PHOTO, place)
             pieces.heading("Like your photo", wording.amount(len(shown.slots), "item", "items"))
             if shown.reason:
                 pieces.note(shown.reason)
+        right.button("Back to the shop", key="back", icon=":material/close:", on_click=without_photo)
     shelf("like-photo", shown, shop, columns=5, scored=True, top=f"photo {hash(photo)} {place}")
     return shown
 
 
 def opened(place: Place, shop: Source) -> Shown:
     assert place.item is not None
+    item = shop.item(place.item)
+    shown = shop.similar_to_item(place.item, LIKE_ITEM)
     st.button(
         "Back to the photo's results" if place.photo else "Back to the shop",
         key="back",
@@ -217,8 +180,6 @@ def opened(place: Place, shop: Source) -> Shown:
         type="tertiary",
         on_click=lambda: go(item=None),
     )
-    item = shop.item(place.item)
-    shown = shop.similar_to_item(place.item, LIKE_ITEM)
     wanted = [place.item] if item.get("photo") else []
     photo = shop.photos(shown.bundle, wanted, LARGE_PIXELS).get(place.item)
     pieces.item(item, photo, lambda path: go(category=path, item=None, photo=False, search="", page=1))
@@ -234,35 +195,20 @@ def opened(place: Place, shop: Source) -> Shown:
 
 def shelf(key: str, shown: Shown, shop: Source, *, columns: int, scored: bool, top: str) -> None:
     photos = shop.photos(shown.bundle, shown.with_photo, CARD_PIXELS)
-    pieces.cards(
-        key, shown.slots, photos, columns=columns, scored=scored, top=top, pick=lambda i: go(item=i)
-    )
+    pieces.cards(key, shown.slots, photos, columns=columns, scored=scored, top=top, pick=lambda i: go(item=i))
 
 
 def trouble(error: EtalageError) -> None:
-    """What went wrong, in a shopper's words, with the server's own beneath."""
-    said = str(error).removeprefix("row 0: ")
-    again = True
-    if isinstance(error, PhotoRefused | BodyTooLarge):
-        pieces.notice("We could not use this photo", "Please try another one: JPEG, PNG or WebP work well.", said)
-        again = False
-    elif isinstance(error, NotFound):
-        pieces.notice("This item is not here", "It may have left the shop. The others are still there.", said)
-        again = False
-    elif isinstance(error, KeyRefused):
-        pieces.notice("The server asks for a key", "Start the page with ETALAGE_KEY set to the server's key.", said)
-    elif isinstance(error, BundleError):
-        pieces.notice("The window is still empty", "No bundle is published yet: `etalage publish` fills it.", said)
-    elif isinstance(error, Overloaded):
-        pieces.notice("The shop is very busy", "Please try again in a moment.", said)
-    elif isinstance(error, ServeError):
-        pieces.notice("The shop does not answer", "Its server may be starting, or stopped.", said)
-    else:
-        pieces.notice("That did not work", "The server refused the question.", said)
-    if again:
-        st.button("Try again", key="retry", type="primary")
-    else:
-        st.button("Back to the shop", key="leave", type="primary", on_click=home)
+    """What went wrong, in a shopper's words, with the server's own beneath; and the way on."""
+    title, text = next((told for kind, told in TROUBLES.items() if isinstance(error, kind)), OTHER_TROUBLE)
+    pieces.notice(title, text, str(error).removeprefix("row 0: "))
+    with st.container(key="way-on", horizontal_alignment="center"):
+        if isinstance(error, PhotoRefused | BodyTooLarge):
+            st.button("Back to the shop", key="leave", type="primary", on_click=without_photo)
+        elif isinstance(error, NotFound):
+            st.button("Back to the shop", key="leave", type="primary", on_click=lambda: go(item=None))
+        else:
+            st.button("Try again", key="retry", type="primary")
 
 
 def body(place: Place, shop: Source) -> None:

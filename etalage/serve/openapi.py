@@ -50,6 +50,8 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
         schemas.pop(name, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _not_null(parameter["schema"])
             for status, response in list(operation["responses"].items()):
                 if "HTTPValidationError" in str(response):
                     del operation["responses"][status]
@@ -59,3 +61,11 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     app.openapi_schema = document
     return document
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is left out or has a value: a URL and a header cannot say null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "anyOf"}, **kinds[0]}

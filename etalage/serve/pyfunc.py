@@ -42,7 +42,7 @@ PINNED = (
 
 
 class BundleModel:
-    """What MLflow calls."""
+    """Answers tables of photos with tables of items."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
@@ -103,9 +103,23 @@ def _decoded(texts: list[Any]) -> list[bytes]:
     return photos
 
 
-def _load_pyfunc(data_path: str) -> BundleModel:
+class ServedModel(BundleModel):
+    """What MLflow calls: refusals are MLflow's own, whose message its server passes on."""
+
+    def predict(self, data: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
+        """As BundleModel.predict. Raises MlflowException, answered with status 400."""
+        try:
+            return super().predict(data, params)
+        except RequestError as error:
+            from mlflow.exceptions import MlflowException
+            from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from error
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
     """MLflow's entry: `data_path` is the bundle's folder. Raises BundleDamaged."""
-    return BundleModel(Recommender.open(Path(data_path)))
+    return ServedModel(Recommender.open(Path(data_path)))
 
 
 def log_bundle(

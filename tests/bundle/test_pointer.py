@@ -1,6 +1,7 @@
 """The pointer, its locks and its log."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,10 @@ def test_f14_a_pointer_that_is_a_link_or_a_folder_or_names_a_link_is_refused(
     with pytest.raises(PointerDamaged):
         bundles.current_id()
     pointer.rmdir()
+    os.mkfifo(pointer)
+    with pytest.raises(PointerDamaged):
+        bundles.current_id()
+    pointer.unlink()
     aside.rename(pointer)
     (bundles.folder / second.id).rename(tmp_path / "moved")
     (bundles.folder / second.id).symlink_to(tmp_path / "moved")

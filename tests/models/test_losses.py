@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from etalage.models.losses import multi_similarity
+from etalage.models.losses import cosine_softmax, multi_similarity
 
 
 def reference(embeddings_BD: Tensor, labels_B: Tensor, **settings: float) -> Tensor:
@@ -26,7 +26,9 @@ def clustered(seed: int, labels_B: Tensor, spread: float, dimension: int = 16) -
     return centres_CD[labels_B] + spread * torch.randn(len(labels_B), dimension, generator=random)
 
 
-def value_and_gradient(loss: object, embeddings_BD: Tensor, *rest: Tensor, **settings: float) -> tuple[Tensor, Tensor]:
+def value_and_gradient(
+    loss: object, embeddings_BD: Tensor, *rest: Tensor, **settings: float
+) -> tuple[Tensor, Tensor]:
     leaf_BD = embeddings_BD.clone().requires_grad_()
     value: Tensor = loss(leaf_BD, *rest, **settings)  # type: ignore[operator]
     value.backward()
@@ -91,7 +93,8 @@ def test_a_hand_computed_batch() -> None:
     s = torch.tensor(0.8660254)
     # Anchor 0: its negative (0) is not within .1 of its positive (.5), so nothing is hard.
     # Anchor 1: positive .5 - .1 < .866 and negative .866 + .1 > .5. Anchor 2 has no positive.
-    expected = (torch.log1p(torch.exp(-2 * (torch.tensor(0.5) - 0.5))) / 2 + torch.log1p(torch.exp(40 * (s - 0.5))) / 40) / 3
+    pull = torch.log1p(torch.exp(-2 * (torch.tensor(0.5) - 0.5))) / 2
+    expected = (pull + torch.log1p(torch.exp(40 * (s - 0.5))) / 40) / 3
     torch.testing.assert_close(multi_similarity(embeddings_BD, torch.tensor([0, 0, 1])), expected)
 
 
@@ -121,3 +124,32 @@ def test_the_reference_skips_a_batch_with_one_pair_of_each_kind_and_ours_does_no
     labels_B = torch.tensor([0, 0, 1])
     assert reference(embeddings_BD, labels_B) == 0
     assert multi_similarity(embeddings_BD, labels_B) > 0.1
+
+
+def test_cosine_softmax_on_a_hand_computed_batch() -> None:
+    # Cosines to the proxies (1, 0) and (0, 1): .6, .8 and 1, 0, whatever the lengths.
+    embeddings_BD, proxies_KD = torch.tensor([[3.0, 4.0], [0.2, 0.0]]), torch.tensor([[7.0, 0.0], [0.0, 0.1]])
+    first = torch.log1p(torch.exp(torch.tensor(5.0 * (0.6 - 0.8))))
+    second = torch.log1p(torch.exp(torch.tensor(5.0 * (1.0 - 0.0))))
+    loss = cosine_softmax(embeddings_BD, proxies_KD, torch.tensor([1, 1]), scale=5.0)
+    torch.testing.assert_close(loss, (first + second) / 2)
+
+
+def test_cosine_softmax_equals_the_reference() -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    labels_B = torch.arange(30) % 6
+    embeddings_BD = clustered(4, labels_B, 1.0, dimension=12)
+    reference_loss = losses.NormalizedSoftmaxLoss(num_classes=6, embedding_size=12, temperature=1 / 16)
+    proxies_KD = reference_loss.W.detach().T
+    expected = reference_loss(embeddings_BD, labels_B)
+    torch.testing.assert_close(
+        cosine_softmax(embeddings_BD, proxies_KD, labels_B), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_cosine_softmax_keeps_float32_under_autocast() -> None:
+    labels_B = torch.arange(32) % 4
+    embeddings_BD, proxies_KD = clustered(6, labels_B, 0.5), clustered(7, torch.arange(4), 0.5)
+    expected = cosine_softmax(embeddings_BD, proxies_KD, labels_B)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(cosine_softmax(embeddings_BD, proxies_KD, labels_B), expected)

@@ -1,21 +1,18 @@
 """The OpenAPI document tells the truth: Schemathesis draws requests from it, right and wrong ones."""
 
-import base64
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
 
 from tests.serve.servers import ThreadServer
-from tests.shops import drawn_photo
 
 KEY = "schemathesis-key"
-PHOTOS = [base64.b64encode(drawn_photo(n, size=9)).decode() for n in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +21,40 @@ def keyed(served_shop: Path) -> Iterator[ThreadServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def api(keyed: ThreadServer) -> Any:
-    schemathesis.openapi.format("base64-photo", st.sampled_from(PHOTOS))
-    headers = {"authorization": f"Bearer {KEY}"}
-    loaded = schemathesis.openapi.from_url(f"{keyed.url}/openapi.json", headers=headers)
-    return loaded
+def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
+    keyed: ThreadServer, project: Path, tmp_path: Path
+) -> None:
+    """Boundary values, random right and wrong requests, chains of requests, requests without the key."""
+    arguments = ["--checks", "all", "--max-examples", "15", "--seed", "1", "--workers", "1", "--no-color"]
+    found = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", f"{keyed.url}/openapi.json", *arguments]
+        + ["-H", f"Authorization: Bearer {KEY}"],
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.serve.schemathesis_hooks", "PYTHONPATH": str(project)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
+    tested = re.search(r"Tested: (\d+)", found.stdout)
+    cases = re.search(r"(\d+) generated", found.stdout)
+    assert tested and int(tested.group(1)) == 8, found.stdout[-3000:]
+    assert cases and int(cases.group(1)) > 200, found.stdout[-3000:]
 
 
-lazy = schemathesis.pytest.from_fixture("api")
+def test_the_document_names_every_route_and_every_refusal(keyed: ThreadServer) -> None:
+    document = httpx.get(f"{keyed.url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
+    similar = document["paths"]["/v1/similar"]["post"]
+    assert set(similar["responses"]) == {"200", "400", "401", "413", "415", "422", "503"}
+    assert similar["security"] == [{"key": []}]
+    bodies = similar["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    names = [body["$ref"].rsplit("/", 1)[1] for body in bodies]
+    assert names == ["SimilarToItem", "SimilarToPhoto", "SimilarToPhotos"]
+    assert set(names) <= set(document["components"]["schemas"])
+    assert "HTTPValidationError" not in str(document)
+    assert "security" not in document["paths"]["/healthz"]["get"]
 
 
-@lazy.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_operation_keeps_to_its_description(case: Any) -> None:
-    case.call_and_validate(headers={"authorization": f"Bearer {KEY}"})
+def test_the_page_of_no_other_host_is_needed(keyed: ThreadServer) -> None:
+    right = {"authorization": f"Bearer {KEY}"}
+    assert [httpx.get(f"{keyed.url}{path}", headers=right).status_code for path in ("/docs", "/redoc")] == [404, 404]

@@ -1,0 +1,134 @@
+"""Parts that do not belong together are refused, whatever their hashes say."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etalage.bundle.files import EMBEDDINGS, INDEX, MODELS, SELF_CHECK, read_embeddings
+from etalage.bundle.manifest import Manifest, verify
+from etalage.bundle.pointer import Bundles
+from etalage.bundle.selfcheck import check_consistency
+from etalage.errors import (
+    BundleDamaged,
+    ExportDamaged,
+    IndexMismatch,
+)
+from etalage.lake.delta import Lake
+from tests.bundle.forged import rehash, writable
+from tests.shops import small_shop
+
+Shop = tuple[Lake, Bundles, Manifest]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Writable bundles: of a model; of another model of the same size; of another size."""
+    folders = []
+    for name, options in (("a", {"seed": 1}), ("b", {"seed": 2}), ("c", {"seed": 1, "dimension": 12})):
+        _, bundles, manifest = small_shop(tmp_path / name, 30, **options)  # type: ignore[arg-type]
+        folders.append(bundles.path(manifest.id))
+        writable(folders[-1])
+    return folders[0], folders[1], folders[2]
+
+
+def refuse(folder: Path, **changed: Any) -> None:
+    """Make the folder's hashes right again: verify passes, and still it is refused."""
+    folder = rehash(folder, **changed)
+    manifest = verify(folder)
+    with pytest.raises((IndexMismatch, BundleDamaged, ExportDamaged)):
+        check_consistency(folder, manifest)
+
+
+@pytest.mark.parametrize("other", [1, 2])
+@pytest.mark.parametrize(
+    "swapped", [[EMBEDDINGS], [INDEX], [EMBEDDINGS, INDEX], [MODELS], [EMBEDDINGS, INDEX, SELF_CHECK]]
+)
+def test_f54_parts_of_another_bundle_are_refused_even_when_hashed_again(
+    two: tuple[Path, Path, Path], other: int, swapped: list[str]
+) -> None:
+    folder, donor = two[0], two[other]
+    for name in swapped:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+            shutil.copytree(donor / name, folder / name)
+        else:
+            shutil.copyfile(donor / name, folder / name)
+    refuse(folder)
+
+
+def test_f54_another_model_is_refused_even_when_every_recorded_hash_is_patched(
+    two: tuple[Path, Path, Path],
+) -> None:
+    folder, donor = two[0], two[1]
+    shutil.rmtree(folder / MODELS)
+    shutil.copytree(donor / MODELS, folder / MODELS)
+    model = json.loads((donor / "manifest.json").read_bytes())["model"]
+    header = json.loads((folder / INDEX / "index.json").read_bytes())
+    (folder / INDEX / "index.json").write_text(json.dumps({**header, "model_hash": model["hash"]}))
+    folder = rehash(folder, model=model)
+    with pytest.raises(IndexMismatch, match="does not make the stored embeddings"):
+        check_consistency(folder, verify(folder))
+
+
+@pytest.mark.parametrize("fault", ["float64", "scaled", "nan", "short", "wide", "shuffled"])
+def test_f54_wrong_embeddings_are_refused_even_when_hashed_again(
+    two: tuple[Path, Path, Path], fault: str
+) -> None:
+    folder = two[0]
+    array = np.array(read_embeddings(folder))
+    wrong = {
+        "float64": array.astype(np.float64),
+        "scaled": array * np.float32(1.01),
+        "nan": array * np.float32(np.nan),
+        "short": array[:-1],
+        "wide": np.hstack([array, array[:, :1]]),
+        "shuffled": np.roll(array, 1, axis=0),
+    }[fault]
+    np.save(folder / EMBEDDINGS, wrong, allow_pickle=False)
+    refuse(folder)
+
+
+class Marker:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.mark.parametrize(
+    "name", [EMBEDDINGS, f"{INDEX}/embeddings.npy", f"{INDEX}/rows.npy", "items.arrow", SELF_CHECK]
+)
+def test_f15_a_pickle_in_the_place_of_a_file_is_never_opened_even_when_listed(
+    two: tuple[Path, Path, Path], tmp_path: Path, name: str
+) -> None:
+    marker = tmp_path / "was-run"
+    if name.endswith(".npy"):
+        np.save(two[0] / name, np.array([Marker(marker)], dtype=object), allow_pickle=True)
+    else:
+        (two[0] / name).write_bytes(pickle.dumps(Marker(marker)))
+    refuse(two[0])
+    assert not marker.exists()
+
+
+def test_a_whole_bundle_that_was_hashed_again_passes(two: tuple[Path, Path, Path]) -> None:
+    folder = rehash(two[0])
+    check_consistency(folder, verify(folder))
+
+
+def test_a_bundle_needs_nothing_outside_itself(shop: Shop, tmp_path: Path) -> None:
+    _, bundles, first = shop
+    moved = tmp_path / "far" / first.id
+    moved.parent.mkdir()
+    bundles.path(first.id).rename(moved)
+    shutil.rmtree(tmp_path / "exports")
+    shutil.rmtree(tmp_path / "tables")
+    check_consistency(moved, verify(moved))
