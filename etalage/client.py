@@ -218,13 +218,11 @@ def decode_table(answer: Any) -> list[TableRow]:
     Both encodings of an image give the same (H, W, C) float32 pixels in 0…1. Raises RequestError
     when it is not such a table.
     """
-    rows = answer.get("predictions") if isinstance(answer, Mapping) else answer
+    rows: Any = answer.get("predictions") if isinstance(answer, Mapping) else answer
     try:
         return [
-            TableRow(
-                int(row["row"]), int(row["rank"]), str(row["item_id"]), float(row["score"]), _image(row["image"])
-            )
-            for row in rows
+            TableRow(int(r["row"]), int(r["rank"]), str(r["item_id"]), float(r["score"]), _image(r["image"]))
+            for r in rows
         ]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise errors.RequestError(f"not a table of row, rank, item_id, score, image: {error!r}") from error

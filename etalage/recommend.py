@@ -1,6 +1,6 @@
 """An opened bundle: query → candidates → filter → slate. No HTTP in it.
 
-    B queries   D embedding dimension   N items
+B queries   D embedding dimension   N items
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from etalage.bundle.catalogue import Catalogue, Filters, Kept
 from etalage.bundle.files import INDEX, MODELS, read_embeddings
 from etalage.bundle.manifest import Manifest, read_manifest, verify
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
-from etalage.catalogue import Catalogue, Filters, Kept
 from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, PhotoRefused, Unprocessable
 from etalage.index import Index, open_index
 
@@ -145,8 +145,8 @@ class Recommender:
         allow = self.catalogue.mask(filters)
         if own is not None:
             allow[own] = False
-        candidates = allow & self.catalogue.has_photo
-        count = int(candidates.sum())
+        with_photo = self.catalogue.has_photo
+        count = int((allow & with_photo).sum())
         whole = own is None and filters == Filters()
         # More than there are would only be padding: k may be far above a small shop's size.
         wanted = min(k, count)
@@ -163,7 +163,7 @@ class Recommender:
             if len(near) < len(found):
                 reason = _below(threshold, len(near))
             elif len(found) < k:
-                reason = self._short(len(found), count, own, filters, self.catalogue.has_photo, "with a photo")
+                reason = self._short(len(found), count, own, filters, with_photo, "with a photo")
             trace = {"retriever": "index", "model": self.embedder.model_hash, "candidates": count}
             answers.append(Answer(position, self._slate(near), None, reason, trace))
         return answers

@@ -18,9 +18,7 @@ WITHOUT_PHOTO = 7
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    _, bundles, manifest = small_shop(
-        tmp_path_factory.mktemp("shop"), ITEMS, without_photo=[WITHOUT_PHOTO]
-    )
+    _, bundles, manifest = small_shop(tmp_path_factory.mktemp("shop"), ITEMS, without_photo=[WITHOUT_PHOTO])
     return bundles.path(manifest.id)
 
 
@@ -40,7 +38,7 @@ def ids(answer: Answer) -> list[str]:
 def by_hand(folder: Path, query: np.ndarray, allowed: list[int], k: int) -> list[tuple[str, float]]:
     """Item rows are in order of item_id here, so number = row."""
     embeddings = np.load(folder / "embeddings.npy")
-    scored = sorted(((-float(embeddings[n] @ query), n) for n in allowed if n != WITHOUT_PHOTO))
+    scored = sorted((-float(embeddings[n] @ query), n) for n in allowed if n != WITHOUT_PHOTO)
     return [(name(n), -score) for score, n in scored[:k]]
 
 
@@ -109,9 +107,7 @@ def test_fewer_than_k_comes_with_the_reason(recommender: Recommender) -> None:
     assert answer.reason == "only 38 items with a photo"
     (answer,) = recommender.similar(item_id=name(3), k=10, filters=Filters(category="Bags"))
     assert len(answer.slate) == 8
-    assert answer.reason == (
-        "only 8 pass the filters: of 38 items with a photo, category 'Bags' leaves 8"
-    )
+    assert answer.reason == ("only 8 pass the filters: of 38 items with a photo, category 'Bags' leaves 8")
 
 
 def test_f31_an_unknown_item_is_answered_with_the_most_popular_in_stock(recommender: Recommender) -> None:

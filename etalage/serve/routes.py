@@ -22,7 +22,7 @@ MAX_PAGE = 200
 MAX_OFFSET = 2**31
 
 Deadline = Annotated[
-    int | None, Header(ge=1, le=60_000, description="Milliseconds to wait for the scorer; 10,000 if not given.")
+    int | None, Header(ge=1, le=60_000, description="Milliseconds to wait for the scorer; else 10,000.")
 ]
 
 
@@ -136,9 +136,7 @@ async def items(
         catalogue = recommender.catalogue
         rows, total = catalogue.browse(search, filters, offset, limit)
         listed = [wire.listed(catalogue.shown(int(row))) for row in rows]
-        return orjson.dumps(
-            {"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed}
-        )
+        return orjson.dumps({"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed})
 
     return _json(await request.app.state.scorer.do(page))
 

@@ -73,8 +73,8 @@ def check_address(host: str, key: str | None) -> None:
         raise ServeError("the key is empty or holds more than printable ASCII without spaces; make another")
     if key is None and not is_loopback(host):
         raise ServeError(
-            f"{host or 'every address'} can be reached from outside: give a key (--key-file, or ETALAGE_KEY), "
-            "or serve on 127.0.0.1"
+            f"{host or 'every address'} can be reached from outside: give a key (--key-file, or "
+            "ETALAGE_KEY), or serve on 127.0.0.1"
         )
 
 

@@ -134,13 +134,12 @@ def deep_path(text: str) -> tuple[str, ...]:
     A flat scan, for texts that nest too deep to be parsed.
     """
     steps: list[str | int] = []
-    last = ""
     for token in _TOKEN.finditer(text):
         mark = token.group()
         if mark[0] == '"':
-            last = token.group(1)
-            if steps and isinstance(steps[-1], str) and text[token.end() : token.end() + 20].lstrip()[:1] == ":":
-                steps[-1] = last
+            is_key = text[token.end() : token.end() + 20].lstrip().startswith(":")
+            if is_key and steps and isinstance(steps[-1], str):
+                steps[-1] = token.group(1)
         elif mark in "[{":
             if len(steps) >= MAX_DEPTH:
                 return tuple(str(step) for step in steps)

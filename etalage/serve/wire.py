@@ -6,6 +6,7 @@ written by orjson, because a model's construction costs more than the search its
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -44,7 +45,8 @@ Id = Annotated[
     ),
 ]
 Base64Photo = Annotated[
-    str, Field(min_length=1, description="An image file, base64.", json_schema_extra={"format": "base64-photo"})
+    str,
+    Field(min_length=1, description="An image file, base64.", json_schema_extra={"format": "base64-photo"}),
 ]
 Price = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -159,7 +161,7 @@ class CategoriesAnswer(BaseModel):
 class State(BaseModel):
     status: str
     bundle: str | None
-    problem: str | None = Field(None, description="Why the last reload failed; the bundle before still serves.")
+    problem: str | None = Field(None, description="Why the last reload failed; the old bundle serves.")
 
 
 class Problem(BaseModel):
@@ -184,7 +186,11 @@ def read_similar(tree: Any) -> SimilarToItem | SimilarToPhoto | SimilarToPhotos:
     given = [name for name in QUERIES if name in tree]
     if len(given) != 1:
         raise Unprocessable(f"body: give exactly one of {', '.join(QUERIES)}; given: {given or 'none'}")
-    kinds = {"item_id": SimilarToItem, "photo": SimilarToPhoto, "photos": SimilarToPhotos}
+    kinds: dict[str, type[SimilarToItem | SimilarToPhoto | SimilarToPhotos]] = {
+        "item_id": SimilarToItem,
+        "photo": SimilarToPhoto,
+        "photos": SimilarToPhotos,
+    }
     if isinstance(tree.get("item_id"), str):
         check_id(tree["item_id"])
     try:
@@ -261,12 +267,14 @@ def similar_answer(bundle: str, answers: list[Answer]) -> bytes:
     return orjson.dumps(
         {
             "bundle": bundle,
-            "answers": [
-                {"row": a.row, "fallback": a.fallback, "reason": a.reason, "slate": [_slot(s) for s in a.slate]}
-                for a in answers
-            ],
+            "answers": [_answer(answer) for answer in answers],
         }
     )
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    slate = [_slot(slot) for slot in answer.slate]
+    return {"row": answer.row, "fallback": answer.fallback, "reason": answer.reason, "slate": slate}
 
 
 def _slot(slot: Slot) -> dict[str, Any]:
@@ -284,10 +292,8 @@ def item_answer(bundle: str, everything: Mapping[str, Any]) -> bytes:
     """An ItemAnswer as JSON; `attributes` becomes an object."""
     item = listed(everything)
     if isinstance(item.get("attributes"), str):
-        try:
+        with contextlib.suppress(orjson.JSONDecodeError):  # else shown as the text that it is
             item["attributes"] = orjson.loads(item["attributes"])
-        except orjson.JSONDecodeError:
-            pass  # shown as the text that it is
     return orjson.dumps({"bundle": bundle, "item": item})
 
 

@@ -26,15 +26,22 @@ from tests.shops import small_shop
 Shop = tuple[Lake, Bundles, Manifest]
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Writable bundles: of a model; of another model of the same size; of another size."""
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Bundles of a model; of another model of the same size; of a model of another size."""
+    root = tmp_path_factory.mktemp("three")
     folders = []
     for name, options in (("a", {"seed": 1}), ("b", {"seed": 2}), ("c", {"seed": 1, "dimension": 12})):
-        _, bundles, manifest = small_shop(tmp_path / name, 30, **options)  # type: ignore[arg-type]
+        _, bundles, manifest = small_shop(root / name, 30, **options)  # type: ignore[arg-type]
         folders.append(bundles.path(manifest.id))
         writable(folders[-1])
-    return folders[0], folders[1], folders[2]
+    return folders
+
+
+@pytest.fixture
+def two(three: list[Path], tmp_path: Path) -> tuple[Path, Path, Path]:
+    """The first of `three` copied, to be damaged, and the other two."""
+    return shutil.copytree(three[0], tmp_path / three[0].name), three[1], three[2]
 
 
 def refuse(folder: Path, **changed: Any) -> None:

@@ -37,20 +37,23 @@ def test_the_answer_does_not_depend_on_the_block_size(
     assert whole.rows.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("queries", [1, 7, 40])
-@pytest.mark.parametrize("dimension", [9, 77, 128])
-def test_rounding_in_the_matrix_product_does_not_part_equal_items(queries: int, dimension: int) -> None:
-    """A matrix product may round equal columns differently; their order must stay that of the rows."""
-    embeddings = unit(0, 1, dimension)[[0] * 6_007]
-    index = ExactIndex(dimension)
-    index.add(np.arange(6_007), embeddings)
-    asked = unit(1, queries, dimension)
-    products = asked @ embeddings.T
-    found = index.search(asked, 3)
-    assert (found.rows == np.arange(3)).all()
-    assert found.scores.max(axis=1) == pytest.approx(products.max(axis=1), abs=1e-6)
-    allow = np.arange(6_007) % 7 != 0
-    assert (index.search(asked, 3, allow).rows == [1, 2, 3]).all()
+@pytest.mark.parametrize("queries", [1, 40])
+def test_rounding_in_the_matrix_product_does_not_part_equal_items(queries: int) -> None:
+    """The first and the last item are equal and best; their columns may be rounded differently."""
+    parted = 0
+    for seed in range(150):
+        embeddings = unit(seed, 33 + seed % 16, 77)
+        asked = unit(1000 + seed, queries, 77)
+        embeddings[0] = embeddings[-1] = asked.mean(axis=0) / np.linalg.norm(asked.mean(axis=0))
+        products = asked @ embeddings.T
+        parted += int((products[:, 0] < products[:, -1]).sum())
+        index = ExactIndex(77)
+        index.add(np.arange(len(embeddings)), embeddings)
+        truth = np.round(embeddings.astype(float) @ asked.T.astype(float), 10)
+        best = truth.argmax(axis=0)  # the first of equals
+        assert index.search(asked, 1).rows[:, 0].tolist() == best.tolist()
+    if not parted:
+        pytest.skip("this BLAS rounds all columns alike")
 
 
 def test_all_items_equal_come_back_by_row() -> None:

@@ -125,9 +125,25 @@ def test_embeddings_are_compared_value_by_value(lake: Lake) -> None:
 
 
 def test_ids_keep_their_exact_identity(lake: Lake) -> None:
-    ids = ["a", " a", "a ", "A", "\u00e9", "e\u0301", "'; DROP", 'say "x"', "\u202eabc", "a\nb", "0", "00", "x" * 500]
+    ids = [
+        "a",
+        " a",
+        "a ",
+        "A",
+        "\u00e9",
+        "e\u0301",
+        "'; DROP",
+        'say "x"',
+        "\u202eabc",
+        "a\nb",
+        "0",
+        "00",
+        "x" * 500,
+    ]
     table = lake.table("users")
-    assert table.merge(pa.table({"user_id": ids, "attributes": [str(n) for n in range(len(ids))]})).inserted == len(ids)
+    assert table.merge(
+        pa.table({"user_id": ids, "attributes": [str(n) for n in range(len(ids))]})
+    ).inserted == len(ids)
     changed = pa.table({"user_id": ids, "attributes": [f"new {n}" for n in range(len(ids))]})
     assert table.merge(changed).updated == len(ids)
     stored = table.read()
@@ -256,8 +272,13 @@ def test_changes_since_a_version_that_is_not_there_yet_mean_the_table_was_made_a
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=3), max_size=6), st.data())
-def test_net_effect_equals_replaying_the_feed(versions: list[list[tuple[str, int]]], data: st.DataObject) -> None:
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=3), max_size=6),
+    st.data(),
+)
+def test_net_effect_equals_replaying_the_feed(
+    versions: list[list[tuple[str, int]]], data: st.DataObject
+) -> None:
     """Each (key, value) sets the key, and value 0 deletes it; the feed is as Delta writes it."""
     state: dict[str, int] = {"b": 2} if data.draw(st.booleans()) else {}
     before, rows = dict(state), []
@@ -290,8 +311,10 @@ def test_net_effect_equals_replaying_the_feed(versions: list[list[tuple[str, int
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), min_size=2, max_size=6))
 def test_key_values_are_equal_exactly_where_the_columns_are(pairs: list[tuple[str, str]]) -> None:
-    rows = pa.table({"a": [p[0] for p in pairs], "b": [p[1] for p in pairs]}, schema=pa.schema(
-        [("a", pa.string()), ("b", pa.string())]))  # fmt: skip
+    rows = pa.table(
+        {"a": [p[0] for p in pairs], "b": [p[1] for p in pairs]},
+        schema=pa.schema([("a", pa.string()), ("b", pa.string())]),
+    )
     keys = key_of(rows, ["a", "b"]).to_pylist()
     for x in range(len(pairs)):
         for y in range(len(pairs)):
@@ -322,5 +345,7 @@ def test_a_process_that_read_a_table_ends_well(lake: Lake) -> None:
         "t = Lake(sys.argv[1]).table('users'); print(t.read().num_rows, sum(b.num_rows for b in t.batches()))"
     )
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code, lake.root], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code, lake.root], capture_output=True, text=True, timeout=60
+        )
         assert (done.returncode, done.stdout.strip()) == (0, "20000 20000"), done.stderr

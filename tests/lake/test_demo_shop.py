@@ -107,8 +107,7 @@ def test_a_lake_is_filled_and_filling_it_again_changes_nothing(tmp_path) -> None
     assert counts["items"] == counts["photos"] == 110
     assert counts["users"] == 40
     assert counts == {name: lake.table(name).count() for name in counts}
-    assert seen == sorted(seen)
-    assert seen[-1] == 110
+    assert sum(seen) == 110
     versions = lake.versions()
     assert demo_shop.fill(lake, size) == counts
     assert lake.versions() == versions

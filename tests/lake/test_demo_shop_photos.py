@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from etalage.lake import demo_photos, demo_shop
-from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_facts import facts
-from etalage.lake.demo_shop import DemoSize
-from etalage.lake.demo_sketch import curve, mirrored
+from etalage.lake import demo_shop
+from etalage.lake.demo_shop import DemoSize, drawn
+from etalage.lake.demo_shop.categories import leaves
+from etalage.lake.demo_shop.facts import facts
+from etalage.lake.demo_shop.sketch import curve, mirrored
 from etalage.lake.schema import TABLES
 
 SIZE = DemoSize(items=1_000, shoppers=1, seed=7)
@@ -60,31 +60,20 @@ def test_no_two_items_share_a_photo(photos: pa.Table) -> None:
 
 
 def test_a_photo_does_not_depend_on_the_shop_s_size_nor_on_which_process_drew_it(photos: pa.Table) -> None:
-    alone = demo_photos.drawn(7, 731, 734)
+    alone = drawn.drawn(7, 731, 734)
     assert [one.photo for one in alone] == photos["bytes"].to_pylist()[731:734]
     assert [one.phash for one in alone] == photos["phash"].to_pylist()[731:734]
 
 
 def test_another_seed_draws_other_photos(photos: pa.Table) -> None:
-    assert demo_photos.drawn(8, 3, 4)[0].photo != photos["bytes"][3].as_py()
+    assert drawn.drawn(8, 3, 4)[0].photo != photos["bytes"][3].as_py()
 
 
-def test_the_difference_hash_sees_small_changes_as_small(photos: pa.Table) -> None:
-    image = Image.open(io.BytesIO(photos["bytes"][5].as_py()))
-    again = image.resize((150, 150)).convert("RGB")
-    bits = demo_photos.difference_hash(again) ^ photos["phash"][5].as_py()
-    others = (
-        demo_photos.difference_hash(image.transpose(Image.Transpose.ROTATE_90)) ^ photos["phash"][5].as_py()
-    )
-    assert (bits & (2**64 - 1)).bit_count() <= 6
-    assert (others & (2**64 - 1)).bit_count() > 12
-
-
-def test_progress_counts_up_to_the_number_of_items() -> None:
+def test_progress_adds_up_to_the_number_of_items() -> None:
     seen: list[int] = []
     rows = sum(table.num_rows for table in demo_shop.photos(DemoSize(130, 1, seed=1), seen.append, workers=1))
     assert rows == 130
-    assert seen == [100, 130]
+    assert seen == [100, 30]
 
 
 def test_every_product_lies_inside_its_photo_on_a_light_background(pixels: np.ndarray) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from etalage.errors import DataError
 from etalage.lake import demo_shop
-from etalage.lake.demo_facts import TODAY, facts
 from etalage.lake.demo_shop import DemoSize
-from etalage.lake.demo_tastes import Truth
+from etalage.lake.demo_shop.facts import TODAY, facts
+from etalage.lake.demo_shop.tastes import Truth
 from etalage.lake.schema import TABLES
 
 SIZE = DemoSize(items=1_500, shoppers=700, seed=7)

@@ -57,10 +57,16 @@ CATALOGUE = """sku,name,cost,shelf,stock,colour
 3,Scarf,,Clothing,,green
 """
 MAPPING = MappingConfig(
-    columns={"item_id": "sku", "title": "name", "price": "cost", "category_id": "shelf", "in_stock": "stock",
-             "attributes.colour": "colour"},
+    columns={
+        "item_id": "sku",
+        "title": "name",
+        "price": "cost",
+        "category_id": "shelf",
+        "in_stock": "stock",
+        "attributes.colour": "colour",
+    },
     constants={"currency": "EUR"},
-)  # fmt: skip
+)
 
 
 def test_a_mapped_csv_becomes_items(lake: Lake, tmp_path: Path) -> None:
@@ -71,10 +77,18 @@ def test_a_mapped_csv_becomes_items(lake: Lake, tmp_path: Path) -> None:
     assert sum(heard) == 3
     rows = by_id(lake, "items")
     assert rows["1"] | {"updated_at": None} == {
-        "item_id": "1", "title": "Red boot", "description": None, "brand": None, "price": 19.5, "currency": "EUR",
-        "category_id": "Shoes > Boots", "photo_url": None, "in_stock": True,
-        "attributes": '{"colour": "red", "split": "train"}', "updated_at": None,
-    }  # fmt: skip
+        "item_id": "1",
+        "title": "Red boot",
+        "description": None,
+        "brand": None,
+        "price": 19.5,
+        "currency": "EUR",
+        "category_id": "Shoes > Boots",
+        "photo_url": None,
+        "in_stock": True,
+        "attributes": '{"colour": "red", "split": "train"}',
+        "updated_at": None,
+    }
     assert (rows["2"]["title"], rows["2"]["in_stock"], rows["3"]["price"]) == ("Coat, long", False, None)
     assert json.loads(rows["2"]["attributes"]) == {"split": "train"}
 
@@ -145,7 +159,7 @@ def test_f51_a_missing_column_names_those_found_and_the_mapping_to_write(lake: L
     assert "shop.csv: no column for item_id" in said
     assert "'sku', 'name', 'cost'" in said
     assert "[ingest.items.columns]\nitem_id = " in said
-    with pytest.raises(InputUnreadable, match="says title = 'nam', but .* did you mean 'name'"):
+    with pytest.raises(InputUnreadable, match=r"says title = 'nam', but .* did you mean 'name'"):
         ingest(lake, file, "items", MappingConfig(columns={"item_id": "sku", "title": "nam"}))
     with pytest.raises(ConfigError, match=r"no column 'titel'; did you mean 'title'"):
         ingest(lake, file, "items", MappingConfig(columns={"item_id": "sku", "titel": "name"}))
@@ -163,27 +177,44 @@ def test_sources_that_make_no_sense_are_unreadable(lake: Lake, tmp_path: Path) -
         ingest(lake, tmp_path, "users")
 
 
-def test_of_rows_with_one_key_the_last_good_one_counts_across_chunks_and_reruns(lake: Lake, tmp_path: Path) -> None:
+def test_of_rows_with_one_key_the_last_good_one_counts_across_chunks_and_reruns(
+    lake: Lake, tmp_path: Path
+) -> None:
     lines = [f"i{n},{n}\n" for n in range(20)] + ["i3,33\n", "i5,oops\n", "i3,34\n"]
     file = written(tmp_path, "a.csv", "item_id,price\n" + "".join(lines))
     done = ingest(lake, file, "items", chunk_rows=4)
     assert (done.read, done.inserted, done.repeated, done.refused) == (23, 20, 2, 1)
     assert {k: r["price"] for k, r in by_id(lake, "items").items() if k in ("i3", "i4", "i5")} == {
-        "i3": 34.0, "i4": 4.0, "i5": 5.0,
-    }  # fmt: skip
+        "i3": 34.0,
+        "i4": 4.0,
+        "i5": 5.0,
+    }
     versions = lake.versions()
     ingest(lake, file, "items", chunk_rows=4)
     assert lake.versions() == versions
 
 
 def test_jsonl_and_parquet_give_the_same_items_as_csv(tmp_path: Path) -> None:
-    rows = [{"item_id": "a", "price": 1.5, "title": "Boot", "in_stock": True, "attributes": {"size": 42, "x": None}},
-            {"item_id": "7", "price": None, "title": None, "in_stock": False, "attributes": None}]  # fmt: skip
+    rows = [
+        {
+            "item_id": "a",
+            "price": 1.5,
+            "title": "Boot",
+            "in_stock": True,
+            "attributes": {"size": 42, "x": None},
+        },
+        {"item_id": "7", "price": None, "title": None, "in_stock": False, "attributes": None},
+    ]
     jsonl = written(tmp_path, "a.jsonl", "\n".join(json.dumps(r | {"item_id": r["item_id"]}) for r in rows))
     parquet = tmp_path / "a.parquet"
-    pq.write_table(pa.Table.from_pylist([r | {"attributes": json.dumps(r["attributes"] or {})} for r in rows]), parquet)
-    csv = written(tmp_path, "a.csv.gz", gzip.compress(
-        b'item_id,price,title,in_stock,attributes\na,1.5,Boot,1,"{""size"": 42}"\n7,,,no,\n'))  # fmt: skip
+    pq.write_table(
+        pa.Table.from_pylist([r | {"attributes": json.dumps(r["attributes"] or {})} for r in rows]), parquet
+    )
+    csv = written(
+        tmp_path,
+        "a.csv.gz",
+        gzip.compress(b'item_id,price,title,in_stock,attributes\na,1.5,Boot,1,"{""size"": 42}"\n7,,,no,\n'),
+    )
     tables = []
     for n, file in enumerate((jsonl, parquet, csv)):
         own = Lake(tmp_path / f"tables{n}")
@@ -210,8 +241,12 @@ def test_interactions_without_ids_keep_their_repetitions(lake: Lake, tmp_path: P
     assert ingest(lake, file, "interactions", chunk_rows=3) == Ingested(read=5, unchanged=5)
     rows = lake.table("interactions").read().to_pylist()
     assert sorted((r["user_id"], r["kind"]) for r in rows) == [
-        ("u1", "buy"), ("u1", "view"), ("u1", "view"), ("u1", "view"), ("u2", "view"),
-    ]  # fmt: skip
+        ("u1", "buy"),
+        ("u1", "view"),
+        ("u1", "view"),
+        ("u1", "view"),
+        ("u2", "view"),
+    ]
     assert {r["time"] for r in rows} == {None, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)}
     longer = written(tmp_path, "more.csv", body + "u1,a,view,,\n")
     assert ingest(lake, longer, "interactions").inserted == 1
@@ -242,9 +277,12 @@ def test_items_may_carry_their_photo_as_bytes_base64_or_a_path(tmp_path: Path) -
     parquet = tmp_path / "a.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "photo": pa.array([png])}), parquet)
     text = base64.b64encode(png).decode()
-    cases = [parquet, written(tmp_path, "a.csv", f"item_id,photo\na,{text}\n"),
-             written(tmp_path, "b.jsonl", json.dumps({"item_id": "a", "photo": f"data:image/png;base64,{text}"})),
-             written(tmp_path, "c.csv", "item_id,photo_path\na,shots/a.png\n")]  # fmt: skip
+    cases = [
+        parquet,
+        written(tmp_path, "a.csv", f"item_id,photo\na,{text}\n"),
+        written(tmp_path, "b.jsonl", json.dumps({"item_id": "a", "photo": f"data:image/png;base64,{text}"})),
+        written(tmp_path, "c.csv", "item_id,photo_path\na,shots/a.png\n"),
+    ]
     for n, file in enumerate(cases):
         lake = Lake(tmp_path / f"tables{n}")
         assert ingest(lake, file, "items").inserted == 1
@@ -276,7 +314,10 @@ def test_a_photos_table_of_its_own_refuses_what_is_no_photo(lake: Lake, tmp_path
     done = ingest(lake, written(tmp_path, "p.csv", body), "photos")
     assert (done.read, done.inserted, done.refused, done.photos_refused) == (4, 2, 2, 0)
     rows = lake.table("photos").read().to_pylist()
-    assert {(r["item_id"], r["url"], r["width"]) for r in rows} == {("x", "https://shop/1.png", 11), ("x", "2.png", 5)}
+    assert {(r["item_id"], r["url"], r["width"]) for r in rows} == {
+        ("x", "https://shop/1.png", 11),
+        ("x", "2.png", 5),
+    }
 
 
 def test_a_table_of_paths_takes_its_ids_from_the_file_names(lake: Lake, tmp_path: Path) -> None:
@@ -301,8 +342,10 @@ def test_class_folders_become_items_with_photos(lake: Lake, tmp_path: Path) -> N
     done = ingest(lake, root, "items", attributes={"split": "test"})
     assert (done.read, done.inserted, done.refused) == (5, 3, 2)
     assert {k: (r["category_id"], r["photo_url"]) for k, r in by_id(lake, "items").items()} == {
-        "red": ("Shoes > Boots", "Shoes/Boots/red.png"), "low": ("Shoes", "Shoes/low.jpg"), "loose": (None, "loose.png"),
-    }  # fmt: skip
+        "red": ("Shoes > Boots", "Shoes/Boots/red.png"),
+        "low": ("Shoes", "Shoes/low.jpg"),
+        "loose": (None, "loose.png"),
+    }
     assert by_id(lake, "photos")["red"]["bytes"] == photo(1)
     assert {Path(r["file"]).name for r in refused_rows(lake).to_pylist()} == {"notes.txt", "cut.png"}
     assert ingest(lake, root, "items", attributes={"split": "test"}) == Ingested(
@@ -332,14 +375,22 @@ def test_two_files_of_one_stem_are_not_mixed_up(tmp_path: Path) -> None:
 # --- whatever comes
 
 anything = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
-    st.sampled_from(["1.5", "-2", "yes", "2024-01-01", "a", "b", "\ud800", "x\0"]), st.lists(st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from(["1.5", "-2", "yes", "2024-01-01", "a", "b", "\ud800", "x\0"]),
+    st.lists(st.integers(), max_size=2),
+)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(st.fixed_dictionaries({n: anything for n in ("item_id", "price", "in_stock", "attributes")}), max_size=9),
+    rows=st.lists(
+        st.fixed_dictionaries({n: anything for n in ("item_id", "price", "in_stock", "attributes")}),
+        max_size=9,
+    ),
     chunk=st.integers(1, 4),
 )
 def test_every_row_is_stored_or_refused(
@@ -363,7 +414,18 @@ def test_every_row_is_stored_or_refused(
 
 def test_fashion_mnist_comes_in_whole(lake: Lake, shared_data: Path, tmp_path: Path) -> None:
     file = shared_data / "fashion-mnist" / "t10k-images-idx3-ubyte.gz"
-    names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+    names = [
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ]
     done = ingest(lake, file, "items", class_names=names, attributes={"split": "test"})
     assert done == Ingested(read=10_000, inserted=10_000)
     items = lake.table("items").read(columns=["item_id", "category_id", "photo_url", "attributes"])
@@ -371,7 +433,7 @@ def test_fashion_mnist_comes_in_whole(lake: Lake, shared_data: Path, tmp_path: P
     assert [categories[f"t10k-{n:06d}"] for n in range(4)] == ["Ankle boot", "Pullover", "Trouser", "Trouser"]
     assert set(items["attributes"].to_pylist()) == {'{"split": "test"}'}
     assert items["photo_url"].value_counts().to_pylist()[0]["counts"] == 1
-    pixels = np.frombuffer(gzip.open(file).read(), np.uint8)[16:].reshape(-1, 28, 28)
+    pixels = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)[16:].reshape(-1, 28, 28)
     photos = {r["item_id"]: r for r in lake.table("photos").read().to_pylist()}
     for n in (0, 1, 5000, 9999):
         row = photos[f"t10k-{n:06d}"]
@@ -388,7 +450,9 @@ def test_real_ratings_come_in_and_again_change_nothing(lake: Lake, shared_data: 
         columns={"user_id": "userId", "item_id": "movieId", "value": "rating", "time": "timestamp"},
         constants={"kind": "rating"},
     )
-    assert ingest(lake, file, "interactions", mapping, chunk_rows=50_000) == Ingested(read=100_836, inserted=100_836)
+    assert ingest(lake, file, "interactions", mapping, chunk_rows=50_000) == Ingested(
+        read=100_836, inserted=100_836
+    )
     rows = lake.table("interactions").read(columns=["user_id", "value", "time"])
     assert len(set(rows["user_id"].to_pylist())) == 610
     assert {r["value"] for r in rows.slice(0, 1000).to_pylist()} <= {n / 2 for n in range(1, 11)}

@@ -31,14 +31,24 @@ from etalage.lake.casting import (
     yes_or_no,
 )
 from etalage.lake.image_sources import idx_rows
-from etalage.lake.photo_facts import MOST_PIXELS, difference_hash, difference_hashes, photo_facts, pixels_as_png
+from etalage.lake.photo_facts import (
+    MOST_PIXELS,
+    difference_hash,
+    difference_hashes,
+    photo_facts,
+    pixels_as_png,
+)
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
 
-ANY_FIXTURE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY_FIXTURE = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
-def read(file: Path, format: str, rows: int = 1000) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str]]]:
+def read(
+    file: Path, format: str, rows: int = 1000
+) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str]]]:
     """([(line, row)], [(line, reason)]) of the whole file."""
     chunks: list[RawChunk] = list(open_table(file, format, rows).chunks())
     taken = [(line, chunk.row(n)) for chunk in chunks for n, line in enumerate(chunk.lines)]
@@ -55,7 +65,9 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def test_csv_rows_carry_the_physical_line_where_they_start(tmp_path: Path) -> None:
-    file = written(tmp_path, "a.csv", 'id,text\r\n1,"two\r\nlines, here"\r\n\r\n2,plain\r\n"3","say ""x"""\r\n')
+    file = written(
+        tmp_path, "a.csv", 'id,text\r\n1,"two\r\nlines, here"\r\n\r\n2,plain\r\n"3","say ""x"""\r\n'
+    )
     taken, refused = read(file, "csv")
     assert taken == [
         (2, {"id": "1", "text": "two\r\nlines, here"}),
@@ -126,9 +138,15 @@ def test_broken_gzip_is_unreadable(tmp_path: Path) -> None:
 
 
 @ANY_FIXTURE
-@given(rows=st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), max_size=12),
-       chunk=st.integers(1, 5))  # fmt: skip
-def test_any_rows_that_a_csv_writer_wrote_come_back(tmp_path: Path, rows: list[list[str]], chunk: int) -> None:
+@given(
+    rows=st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), max_size=12
+    ),
+    chunk=st.integers(1, 5),
+)
+def test_any_rows_that_a_csv_writer_wrote_come_back(
+    tmp_path: Path, rows: list[list[str]], chunk: int
+) -> None:
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows([["id", "text"], *rows])
     taken, refused = read(written(tmp_path, "a.csv", buffer.getvalue()), "csv", chunk)
@@ -151,8 +169,18 @@ def test_no_bytes_stop_csv_and_no_line_is_lost(tmp_path: Path, body: list[bytes]
 
 
 def test_broken_jsonl_lines_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
-    lines = [b'{"id": 1}', b"{", b"[1]", b"", b'{"id": "\xff"}', b'{"id": 2, "x": null}', b"[" * 100_000, b"nul",
-             b'{"n": ' + b"9" * 5000 + b"}", b'{"id": 3}']  # fmt: skip
+    lines = [
+        b'{"id": 1}',
+        b"{",
+        b"[1]",
+        b"",
+        b'{"id": "\xff"}',
+        b'{"id": 2, "x": null}',
+        b"[" * 100_000,
+        b"nul",
+        b'{"n": ' + b"9" * 5000 + b"}",
+        b'{"id": 3}',
+    ]
     taken, refused = read(written(tmp_path, "a.jsonl", b"\n".join(lines)), "jsonl")
     assert [(line, row["id"]) for line, row in taken] == [(1, 1), (6, 2), (10, 3)]
     assert [line for line, _ in refused] == [2, 3, 5, 7, 8, 9]
@@ -168,7 +196,9 @@ json_values = st.recursive(
 
 
 @ANY_FIXTURE
-@given(values=st.lists(json_values | st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=12))
+@given(
+    values=st.lists(json_values | st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=12)
+)
 def test_every_jsonl_line_is_a_row_or_refused(tmp_path: Path, values: list[Any]) -> None:
     lines = [v if isinstance(v, bytes) else json.dumps(v).encode() for v in values]
     taken, refused = read(written(tmp_path, "a.jsonl", b"\n".join(lines)), "jsonl", 4)
@@ -248,7 +278,7 @@ def test_broken_gzip_of_an_idx_file_is_unreadable(tmp_path: Path) -> None:
 
 def test_an_idx_file_without_its_labels_names_what_it_looked_for(tmp_path: Path) -> None:
     file = written(tmp_path, "toy-images-idx3-ubyte", idx((4, 2, 3), PIXELS))
-    with pytest.raises(InputUnreadable, match="no labels file .*toy-labels-idx1-ubyte"):
+    with pytest.raises(InputUnreadable, match=r"no labels file .*toy-labels-idx1-ubyte"):
         list(idx_rows(file, None, None, 10))
 
 
@@ -261,8 +291,14 @@ def test_no_bytes_crash_the_idx_reader(tmp_path: Path, header: bytes, body: byte
 
 
 @ANY_FIXTURE
-@given(count=st.integers(0, 7), height=st.integers(1, 5), width=st.integers(1, 5), chunk=st.integers(1, 4),
-       names=st.integers(0, 3), seed=st.integers(0, 99))  # fmt: skip
+@given(
+    count=st.integers(0, 7),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    chunk=st.integers(1, 4),
+    names=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
 def test_every_idx_image_is_stored_or_refused(
     tmp_path: Path, count: int, height: int, width: int, chunk: int, names: int, seed: int
 ) -> None:
@@ -319,8 +355,14 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 def test_photos_of_every_kind_have_facts_and_what_is_no_photo_has_a_reason() -> None:
     image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3)).astype(np.uint8))
-    for data in (encoded(image, "PNG"), encoded(image, "JPEG"), encoded(image.convert("CMYK"), "JPEG"),
-                 encoded(image.convert("P"), "GIF"), encoded(image, "WEBP"), encoded(image.convert("I;16"), "PNG")):  # fmt: skip
+    for data in (
+        encoded(image, "PNG"),
+        encoded(image, "JPEG"),
+        encoded(image.convert("CMYK"), "JPEG"),
+        encoded(image.convert("P"), "GIF"),
+        encoded(image, "WEBP"),
+        encoded(image.convert("I;16"), "PNG"),
+    ):
         facts = photo_facts(data)
         assert (facts.width, facts.height, len(facts.sha256)) == (60, 40, 64)
     for data, said in (
@@ -340,7 +382,12 @@ def test_f45_a_photo_of_too_many_pixels_is_refused_before_decoding() -> None:
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    bomb = b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(b"\0" * 10)) + part(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + part(b"IHDR", header)
+        + part(b"IDAT", zlib.compress(b"\0" * 10))
+        + part(b"IEND", b"")
+    )
     with pytest.raises(ValueError, match=f"too many pixels, at most {MOST_PIXELS}"):
         photo_facts(bomb)
 
@@ -352,9 +399,18 @@ def test_ids_are_taken_exactly_or_refused() -> None:
     for exact in ("a", " a ", "e\u0301", "\u00e9", "\u202ex", "0", "a\nb", "x" * 512):
         assert identity(exact) == exact
     assert identity(12) == "12"
-    for bad, said in ((None, "missing"), ("", "missing"), ("a\0b", "NUL"), ("\ud800", "surrogate"),
-                      ("\u00e9" * 257, "514 bytes"), (True, "true/false"), (1.0, "number"), ([], "list"),
-                      (float("nan"), "nan"), (10**5000, "digits")):  # fmt: skip
+    for bad, said in (
+        (None, "missing"),
+        ("", "missing"),
+        ("a\0b", "NUL"),
+        ("\ud800", "surrogate"),
+        ("\u00e9" * 257, "514 bytes"),
+        (True, "true/false"),
+        (1.0, "number"),
+        ([], "list"),
+        (float("nan"), "nan"),
+        (10**5000, "digits"),
+    ):
         with pytest.raises(ValueError, match=said):
             identity(bad)
 
@@ -362,8 +418,14 @@ def test_ids_are_taken_exactly_or_refused() -> None:
 def test_numbers_words_and_times() -> None:
     assert [number(v) for v in ("1.5", 2, None, "", "-3e2")] == [1.5, 2.0, None, None, -300.0]
     assert [yes_or_no(v) for v in ("TRUE", "in_stock", 0, "No", None, "", True)] == [
-        True, True, False, False, None, None, True,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+        None,
+        None,
+        True,
+    ]
     for bad in ("1_000", "nan", "inf", "cheap", True, [1], 10**400):
         with pytest.raises(ValueError):
             number(bad)
@@ -377,13 +439,27 @@ def test_times_of_every_kind_become_utc_and_future_ones_are_refused() -> None:
     now = datetime(2024, 6, 1, 12, tzinfo=UTC)
     convert = instant(now)
     moment = datetime(2024, 5, 4, 10, 30, tzinfo=UTC)
-    for value in ("2024-05-04T10:30:00Z", "2024-05-04 12:30+02:00", "2024-05-04T10:30", moment.timestamp(),
-                  str(int(moment.timestamp())), int(moment.timestamp() * 1000), int(moment.timestamp() * 1e6), moment):  # fmt: skip
+    for value in (
+        "2024-05-04T10:30:00Z",
+        "2024-05-04 12:30+02:00",
+        "2024-05-04T10:30",
+        moment.timestamp(),
+        str(int(moment.timestamp())),
+        int(moment.timestamp() * 1000),
+        int(moment.timestamp() * 1e6),
+        moment,
+    ):
         assert convert(value) == moment, value
     assert convert("20240504") == convert(date(2024, 5, 4)) == datetime(2024, 5, 4, tzinfo=UTC)
     assert convert(now + timedelta(minutes=4)) is not None
-    for bad, said in (("2024-06-01T12:06:00Z", "future"), ("2024-13-01", "not a time"), ("soon", "not a time"),
-                      (float("nan"), "not a time"), (True, "not a time"), ("1e300", "not a time")):  # fmt: skip
+    for bad, said in (
+        ("2024-06-01T12:06:00Z", "future"),
+        ("2024-13-01", "not a time"),
+        ("soon", "not a time"),
+        (float("nan"), "not a time"),
+        (True, "not a time"),
+        ("1e300", "not a time"),
+    ):
         with pytest.raises(ValueError, match=said):
             convert(bad)
 

@@ -17,14 +17,33 @@ def test_every_key_column_is_required_and_every_column_says_what_it_means() -> N
 
 def test_the_tables_have_the_columns_of_the_design() -> None:
     assert TABLES["items"].names == (
-        "item_id", "title", "description", "brand", "price", "currency", "category_id", "photo_url",
-        "in_stock", "attributes", "updated_at",
-    )  # fmt: skip
+        "item_id",
+        "title",
+        "description",
+        "brand",
+        "price",
+        "currency",
+        "category_id",
+        "photo_url",
+        "in_stock",
+        "attributes",
+        "updated_at",
+    )
     assert TABLES["photos"].names == (
-        "item_id", "url", "status", "bytes", "width", "height", "sha256", "phash", "fetched_at",
-    )  # fmt: skip
+        "item_id",
+        "url",
+        "status",
+        "bytes",
+        "width",
+        "height",
+        "sha256",
+        "phash",
+        "fetched_at",
+    )
     assert TABLES["photos"].key == ("item_id", "url")
-    assert {"interaction_id", "user_id", "item_id", "kind", "value", "time"} == set(TABLES["interactions"].names)
+    assert {"interaction_id", "user_id", "item_id", "kind", "value", "time"} == set(
+        TABLES["interactions"].names
+    )
     assert TABLES["embeddings"].schema.field("embedding").type == pa.list_(pa.float32())
     assert {"what", "file", "line", "reason", "row"} < set(TABLES["refused"].names)
 

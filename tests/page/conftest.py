@@ -45,7 +45,10 @@ class PageProcess:
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self._process = subprocess.Popen(
-            command(server, port), env=environment(server, key), stdout=log.open("wb"), stderr=subprocess.STDOUT
+            command(server, port),
+            env=environment(server, key),
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
         )
 
     def __enter__(self) -> "PageProcess":
@@ -67,8 +70,10 @@ class PageProcess:
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """41 items: 40 plain ones, one of them without a photo, and the most popular one is hostile."""
+    from etalage.bundle.pointer import Bundles
+    from etalage.lake.delta import Lake
     from tests.exports import tiny_export
-    from tests.shops import Bundles, Lake, fill, interact, item_row, photo_row, published, rows_of
+    from tests.shops import fill, interact, item_row, photo_row, published, rows_of
 
     folder = tmp_path_factory.mktemp("shop")
     lake = Lake(folder / "tables")
@@ -114,7 +119,9 @@ def browser() -> Iterator[Any]:
         pytest.skip("ETALAGE_NO_BROWSER=1")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.fail("no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to leave the page untested")
+        pytest.fail(
+            "no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to leave the page untested"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

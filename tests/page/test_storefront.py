@@ -25,7 +25,8 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
         """() => { window.shown = (cards) => {
             const [key, ...rest] = cards.split(" ");
             const host = [...document.querySelectorAll(`${key} *`)].find((node) => node.shadowRoot);
-            return host ? [...host.shadowRoot.querySelectorAll(rest.join(" "))].map((n) => n.dataset.item) : [];
+            const found = host ? [...host.shadowRoot.querySelectorAll(rest.join(" "))] : [];
+            return found.map((node) => node.dataset.item);
         } }"""
     )
     try:
@@ -155,7 +156,9 @@ def test_an_uploaded_photo_shows_similar_items_within_the_filters(visit: Visit, 
     found = client.similar(photo=photo, k=30).answers[0].slate
     assert found[0].item.item_id == "item-00017"
     expect_ids(page, LIKE_PHOTO, ids_of(slot.item for slot in found))
-    assert page.locator(".uploaded img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
+    assert (
+        page.locator(".uploaded img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
+    )
     page.locator(".st-key-tree [data-category=Shoes]").click()
     shoes = client.similar(photo=photo, k=30, category="Shoes").answers[0].slate
     expect_ids(page, LIKE_PHOTO, ids_of(slot.item for slot in shoes))

@@ -13,7 +13,14 @@ from etalage.serve.run import check_address, is_loopback, read_key, run
 from tests.serve.servers import ProcessServer, ThreadServer
 
 KEY = "kept-secret-4711"
-CLOSED = ("/v1/items", "/v1/items/item-00001", "/v1/photos/item-00001", "/v1/categories", "/metrics", "/openapi.json")
+CLOSED = (
+    "/v1/items",
+    "/v1/items/item-00001",
+    "/v1/photos/item-00001",
+    "/v1/categories",
+    "/metrics",
+    "/openapi.json",
+)
 
 
 def test_f34_without_the_right_key_everything_but_health_is_401(served_shop: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -71,7 +72,12 @@ def test_f33_a_request_whose_deadline_passed_in_the_queue_is_not_scored(
     window = narrow.app.state.window
     scored: list[str] = []
     real = window.current.similar
-    monkeypatch.setattr(window.current, "similar", lambda **asked: scored.append(asked["item_id"]) or real(**asked))
+
+    def noted(**asked: Any) -> Any:
+        scored.append(asked["item_id"])
+        return real(**asked)
+
+    monkeypatch.setattr(window.current, "similar", noted)
     with ThreadPoolExecutor(2) as clients:
         with Blocked(narrow):
             late = clients.submit(post, narrow, **{"x-deadline-ms": "30"})

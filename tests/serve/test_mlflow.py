@@ -49,9 +49,9 @@ def endpoint(logged: Logged, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("mlflow") / "log"
-    arguments = ["models", "serve", "--env-manager", "local", "-m", logged.uri, "-h", "127.0.0.1", "-p", str(port)]
+    arguments = ["models", "serve", "--env-manager", "local", "-m", logged.uri]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *arguments, "--workers", "1"],
+        [sys.executable, "-m", "mlflow", *arguments, "-h", "127.0.0.1", "-p", str(port), "--workers", "1"],
         env={
             **os.environ,
             "MLFLOW_TRACKING_URI": logged.tracking,
@@ -80,7 +80,8 @@ def endpoint(logged: Logged, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_it_equals_the_native_server_item_for_item(logged: Logged, endpoint: str) -> None:
-    photos = [drawn_photo(n, size=size) for n, size in ((3, 28), (500, 28), (29, 61), (0, 28), (501, 40), (3, 28))]
+    drawn = ((3, 28), (500, 28), (29, 61), (0, 28), (501, 40), (3, 28))
+    photos = [drawn_photo(number, size=size) for number, size in drawn]
     for k in (1, 4, 100):
         table = mlflow_similar(endpoint, photos, k=k)
         with ThreadServer(logged.bundles) as server, Client(server.url) as client:
@@ -89,7 +90,9 @@ def test_it_equals_the_native_server_item_for_item(logged: Logged, endpoint: str
         assert native.bundle == logged.bundle
         for answers in (native.answers, alone):
             expected = [
-                (row, slot.rank, slot.item.item_id) for row, answer in enumerate(answers) for slot in answer.slate
+                (row, slot.rank, slot.item.item_id)
+                for row, answer in enumerate(answers)
+                for slot in answer.slate
             ]
             assert [(r.row, r.rank, r.item_id) for r in table] == expected
             scores = [slot.score for answer in answers for slot in answer.slate]
@@ -138,11 +141,11 @@ def test_the_signature_is_enforced(endpoint: str, body: dict[str, Any], says: st
 
 
 def test_f39_a_bad_row_is_refused_with_its_number(endpoint: str) -> None:
-    with pytest.raises(RequestError, match="^row 1: not an image"):
+    with pytest.raises(RequestError, match=r"^row 1: not an image"):
         mlflow_similar(endpoint, [drawn_photo(1), b"no image", drawn_photo(2)])
-    with pytest.raises(RequestError, match="^k = 0"):
+    with pytest.raises(RequestError, match=r"^k = 0"):
         mlflow_similar(endpoint, [drawn_photo(1)], k=0)
-    with pytest.raises(RequestError, match="^image = 'jpeg'"):
+    with pytest.raises(RequestError, match=r"^image = 'jpeg'"):
         mlflow_similar(endpoint, [drawn_photo(1)], image="jpeg")
 
 

@@ -34,7 +34,9 @@ def two(tmp_path: Path) -> Iterator[tuple[Bundles, dict[str, str]]]:
 class Shopper(threading.Thread):
     """Asks without pause and checks every answer; `wrong` must stay empty."""
 
-    def __init__(self, url: str, letters: dict[str, str], scores: dict[str, Any], stop: threading.Event) -> None:
+    def __init__(
+        self, url: str, letters: dict[str, str], scores: dict[str, Any], stop: threading.Event
+    ) -> None:
         super().__init__()
         self.url, self.letters, self.scores, self.stop = url, letters, scores, stop
         self.asked = 0

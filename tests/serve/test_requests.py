@@ -58,7 +58,11 @@ def test_a_slate_carries_what_a_page_shows(http: httpx.Client) -> None:
         "rank", "item_id", "score", "title", "brand", "price", "currency", "category_id", "in_stock", "photo",
     }  # fmt: skip
     shown = http.get(f"/v1/items/{slot['item_id']}").json()["item"]
-    assert {n: shown[n] for n in ("title", "price", "photo")} == {n: slot[n] for n in ("title", "price", "photo")}
+    assert [shown[name] for name in ("title", "price", "photo")] == [
+        slot["title"],
+        slot["price"],
+        slot["photo"],
+    ]
     photo = http.get(slot["photo"])
     assert photo.headers["content-type"] == "image/png"
     assert photo.content == drawn_photo(int(slot["item_id"][-5:]))
@@ -166,7 +170,9 @@ def test_f29_any_k_is_answered_or_422(http: httpx.Client, k: Any) -> None:
         ([], "body: a JSON object"),
     ],
 )
-def test_a_body_of_the_wrong_shape_is_422_and_names_the_field(http: httpx.Client, body: Any, says: str) -> None:
+def test_a_body_of_the_wrong_shape_is_422_and_names_the_field(
+    http: httpx.Client, body: Any, says: str
+) -> None:
     response = http.post("/v1/similar", json=body)
     assert (response.status_code, response.json()["error"]["class"]) == (422, "Unprocessable")
     assert message(response).startswith(says)

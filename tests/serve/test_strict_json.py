@@ -31,7 +31,7 @@ def test_whatever_is_json_is_read_as_python_reads_it(tree: Any) -> None:
         (b'{"filters": {"max_price": 1e999}}', r"^filters\.max_price: 1e999 is too large"),
         (b'{"photos": ["a", NaN]}', r"^photos\.1: NaN"),
         (b'{"k": 1, "k": 2}', r"^k: given twice"),
-        (b'{"filters": {"category": "a", "in_stock": true, "category": "a"}}', r"^filters\.category: given twice"),
+        (b'{"filters": {"category": "a", "k": true, "category": "a"}}', r"^filters\.category: given twice"),
         (b'{"k": 1, "\\u006b": 2}', r"^k: given twice"),
         (b'{"item_id": "\\ud800"}', r"^item_id: half of a surrogate pair"),
         (b'{"\\udfff": 1}', r"half of a surrogate pair"),

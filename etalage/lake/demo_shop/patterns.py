@@ -7,7 +7,7 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from etalage.lake.demo_sketch import Colour
+from etalage.lake.demo_shop.sketch import Colour
 
 Polygon = list[tuple[float, float]]
 _SHEET = 384

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etalage.errors import DataError
-from etalage.lake.demo_brands import brands
-from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_draws import choice, normal, normals, uniform
-from etalage.lake.demo_facts import Facts
-from etalage.lake.demo_patterns import COLOURS, PATTERNS
+from etalage.lake.demo_shop.brands import brands
+from etalage.lake.demo_shop.categories import leaves
+from etalage.lake.demo_shop.draws import choice, normal, normals, uniform
+from etalage.lake.demo_shop.facts import Facts
+from etalage.lake.demo_shop.patterns import COLOURS, PATTERNS
 
 _STYLE = 12  # dimensions of the hidden style space
 _PERSONAS = 10

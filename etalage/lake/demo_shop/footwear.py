@@ -2,7 +2,7 @@
 
 from random import Random
 
-from etalage.lake.demo_sketch import Point, Sketch
+from etalage.lake.demo_shop.sketch import Point, Sketch
 
 
 def _stage(s: Sketch) -> None:

@@ -1,9 +1,9 @@
-"""Outlines of the demo shop's trousers and skirts, in the units of demo_garments."""
+"""Outlines of the demo shop's trousers and skirts, in the units of garments."""
 
 from random import Random
 
-from etalage.lake.demo_garments import drapes
-from etalage.lake.demo_sketch import Sketch, mirrored
+from etalage.lake.demo_shop.garments import drapes
+from etalage.lake.demo_shop.sketch import Sketch, mirrored
 
 
 def trousers(s: Sketch, random: Random, *, style: str) -> None:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from etalage.lake.demo_sketch import Sketch, mirrored, oval
+from etalage.lake.demo_shop.sketch import Sketch, mirrored, oval
 
 
 def _stage(s: Sketch) -> None:

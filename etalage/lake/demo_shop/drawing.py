@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from etalage.lake.demo_sketch import Colour, Sketch, Stroke
+from etalage.lake.demo_shop.sketch import Colour, Sketch, Stroke
 
 SIDE = 192
 _SHEET = 2 * SIDE

@@ -1,6 +1,6 @@
 """The demo shop's brands: invented names, each with its price level and where it is sold.
 
-A brand's mark is the polygon list of `demo_patterns.marks()` at its position here.
+A brand's mark is the polygon list of `patterns.marks()` at its position here.
 """
 
 from dataclasses import dataclass

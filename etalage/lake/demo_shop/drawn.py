@@ -11,11 +11,12 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_drawing import Look, encoded, render
-from etalage.lake.demo_facts import Facts, facts
-from etalage.lake.demo_patterns import COLOURS, PATTERNS, marks, mixed, texture
-from etalage.lake.demo_sketch import Colour
+from etalage.lake.demo_shop.categories import leaves
+from etalage.lake.demo_shop.drawing import Look, encoded, render
+from etalage.lake.demo_shop.facts import Facts, facts
+from etalage.lake.demo_shop.patterns import COLOURS, PATTERNS, marks, mixed, texture
+from etalage.lake.demo_shop.sketch import Colour
+from etalage.lake.photo_facts import difference_hash
 
 CHUNK = 100
 _WORTH_A_PROCESS = 400  # below, starting workers takes longer than drawing
@@ -67,13 +68,6 @@ def _look(f: Facts, i: int, random: Random) -> Look:
     return Look(sheet, paints, marks()[int(f.brand[i])], mark_paint, random.choice(_WALLS))
 
 
-def difference_hash(photo: Image.Image) -> int:
-    """The 64-bit difference hash of the grey 9 × 8 reduction, as a signed integer."""
-    grey = np.asarray(photo.convert("L").resize((9, 8), Image.Resampling.BILINEAR), dtype=np.int16)
-    bits = np.packbits((grey[:, 1:] > grey[:, :-1]).ravel())
-    return int.from_bytes(bits.tobytes(), "big", signed=True)
-
-
 def drawn_image(seed: int, f: Facts, i: int) -> Image.Image:
     """The photo of the i-th item of `f`: 192 × 192 RGB."""
     random = Random(f"{seed}/{int(f.numbers[i])}")
@@ -89,7 +83,8 @@ def drawn(seed: int, start: int, stop: int) -> list[DrawnPhoto]:
         image = drawn_image(seed, f, i)
         photo = encoded(image)
         sha256 = hashlib.sha256(photo).hexdigest()
-        photos.append(DrawnPhoto(number, photo, image.width, image.height, sha256, difference_hash(image)))
+        phash = difference_hash(image.convert("L"))
+        photos.append(DrawnPhoto(number, photo, image.width, image.height, sha256, phash))
     return photos
 
 

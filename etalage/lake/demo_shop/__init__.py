@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.errors import DataError
-from etalage.lake import demo_catalogue, demo_photos, demo_shoppers
-from etalage.lake.demo_facts import facts, item_ids
-from etalage.lake.demo_photos import DrawnPhoto
-from etalage.lake.demo_tastes import Truth, item_tastes, user_tastes
+from etalage.lake.demo_shop import behaviour, drawn, listing
+from etalage.lake.demo_shop.drawn import DrawnPhoto
+from etalage.lake.demo_shop.facts import facts, item_ids
+from etalage.lake.demo_shop.tastes import Truth, item_tastes, user_tastes
 from etalage.lake.schema import PHOTO_OK, TABLES
 
 if TYPE_CHECKING:
@@ -48,21 +48,21 @@ class DemoSize:
 
 def catalogue(size: DemoSize) -> pa.Table:
     """The rows of the items table, in order of item number."""
-    return demo_catalogue.items(size.seed, np.arange(size.items, dtype=np.int64))
+    return listing.items(size.seed, np.arange(size.items, dtype=np.int64))
 
 
-def _photo_rows(drawn: list[DrawnPhoto]) -> pa.Table:
-    ids = item_ids(np.array([photo.number for photo in drawn], dtype=np.int64))
+def _photo_rows(some: list[DrawnPhoto]) -> pa.Table:
+    ids = item_ids(np.array([photo.number for photo in some], dtype=np.int64))
     columns = {
         "item_id": ids,
         "url": [f"demo://{item_id}" for item_id in ids],
         "status": [PHOTO_OK] * len(ids),
-        "bytes": [photo.photo for photo in drawn],
-        "width": [photo.width for photo in drawn],
-        "height": [photo.height for photo in drawn],
-        "sha256": [photo.sha256 for photo in drawn],
-        "phash": [photo.phash for photo in drawn],
-        "fetched_at": demo_catalogue.times(np.zeros(len(ids), dtype=np.int64)),
+        "bytes": [photo.photo for photo in some],
+        "width": [photo.width for photo in some],
+        "height": [photo.height for photo in some],
+        "sha256": [photo.sha256 for photo in some],
+        "phash": [photo.phash for photo in some],
+        "fetched_at": listing.times(np.zeros(len(ids), dtype=np.int64)),
     }
     return pa.table(columns, schema=TABLES["photos"].schema)
 
@@ -72,24 +72,22 @@ def photos(
 ) -> Iterator[pa.Table]:
     """The rows of the photos table, in order of item number, some at a time; each item has one photo.
 
-    `progress` is called with the number of photos drawn so far. `workers` processes draw them (fewer
-    than 400 photos, or workers=1: this one); see `demo_photos.stream`.
+    `progress` is called with the number of photos drawn since the last call. `workers` processes draw them
+    (fewer than 400 photos, or workers=1: this one); see `drawn.stream`.
     """
-    done = 0
-    for drawn in demo_photos.stream(size.seed, size.items, workers):
-        done += len(drawn)
-        yield _photo_rows(drawn)
+    for some in drawn.stream(size.seed, size.items, workers):
+        yield _photo_rows(some)
         if progress is not None:
-            progress(done)
+            progress(len(some))
 
 
 def shoppers(size: DemoSize) -> pa.Table:
     """The rows of the users table."""
-    return demo_shoppers.users(size.seed, np.arange(size.shoppers, dtype=np.int64))
+    return behaviour.users(size.seed, np.arange(size.shoppers, dtype=np.int64))
 
 
 def _interactions(size: DemoSize) -> Iterator[pa.Table]:
-    return demo_shoppers.interactions(
+    return behaviour.interactions(
         size.seed, facts(size.seed, np.arange(size.items, dtype=np.int64)), size.shoppers
     )
 

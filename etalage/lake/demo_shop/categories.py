@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from etalage.lake import (
-    demo_accessories,
-    demo_bags,
-    demo_footwear,
-    demo_garments,
-    demo_homeware,
-    demo_tableware,
-    demo_trousers,
+from etalage.lake.demo_shop import (
+    accessories,
+    bags,
+    footwear,
+    garments,
+    homeware,
+    tableware,
+    trousers,
 )
-from etalage.lake.demo_sketch import Sketch
+from etalage.lake.demo_shop.sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ _POT = ("stoneware", "porcelain", "glass")
 _Row = tuple[str, str, float, int, str, tuple[str, ...], str]
 
 _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
-    ("Clothing > Tops", demo_garments.top, (
+    ("Clothing > Tops", garments.top, (
         ("T-shirt", "tee", 19, 4, "all", ("cotton", "organic cotton"), "cloth"),
         ("Long-sleeve top", "long", 25, 2, "all", ("cotton", "viscose"), "cloth"),
         ("Tank top", "tank", 16, 1, "summer", _LIGHT, "cloth"),
@@ -69,24 +69,24 @@ _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
         ("Blouse", "blouse", 45, 1, "spring", ("viscose", "silk", "cotton"), "cloth"),
         ("Polo shirt", "polo", 35, 1, "spring", ("cotton", "piqué"), "cloth"),
     )),
-    ("Clothing > Knitwear", demo_garments.knit, (
+    ("Clothing > Knitwear", garments.knit, (
         ("Jumper", "jumper", 55, 3, "winter", _WOOL, "knit"),
         ("Cardigan", "cardigan", 59, 1, "autumn", _WOOL, "knit"),
         ("Roll-neck jumper", "roll", 62, 1, "winter", _WOOL, "knit"),
     )),
-    ("Clothing > Trousers", demo_trousers.trousers, (
+    ("Clothing > Trousers", trousers.trousers, (
         ("Jeans", "jeans", 69, 3, "all", ("denim",), "denim"),
         ("Wide-leg trousers", "wide", 59, 1, "all", ("viscose", "linen", "wool"), "solid"),
         ("Shorts", "shorts", 32, 1, "summer", ("cotton", "linen", "denim"), "cloth"),
         ("Leggings", "leggings", 26, 1, "all", ("jersey", "recycled polyester"), "solid"),
     )),
-    ("Clothing > Skirts", demo_trousers.skirt, (
+    ("Clothing > Skirts", trousers.skirt, (
         ("Mini skirt", "mini", 35, 1, "summer", ("denim", "cotton", "wool"), "cloth"),
         ("Pleated skirt", "pleated", 49, 1, "autumn", ("polyester", "wool"), "solid"),
         ("Maxi skirt", "maxi", 52, 1, "summer", ("viscose", "linen"), "cloth"),
         ("Pencil skirt", "pencil", 45, 1, "all", ("wool", "cotton"), "solid"),
     )),
-    ("Clothing > Coats and jackets", demo_garments.coat, (
+    ("Clothing > Coats and jackets", garments.coat, (
         ("Wool coat", "coat", 169, 2, "winter", ("wool", "cashmere"), "solid"),
         ("Trench coat", "trench", 149, 1, "autumn", ("cotton", "gabardine"), "solid"),
         ("Puffer jacket", "puffer", 119, 2, "winter", ("recycled polyester", "nylon"), "solid"),
@@ -94,60 +94,60 @@ _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
         ("Blazer", "blazer", 99, 2, "all", ("wool", "linen", "viscose"), "solid"),
         ("Raincoat", "rain", 79, 1, "autumn", ("nylon", "coated cotton"), "cloth"),
     )),
-    ("Shoes > Trainers", demo_footwear.trainer, (
+    ("Shoes > Trainers", footwear.trainer, (
         ("Low-top trainers", "low", 75, 3, "all", ("leather", "canvas", "suede"), "leather"),
         ("High-top trainers", "high", 85, 1, "all", ("leather", "canvas"), "leather"),
         ("Running shoes", "runner", 99, 1, "spring", ("mesh", "recycled polyester"), "leather"),
     )),
-    ("Shoes > Boots", demo_footwear.boot, (
+    ("Shoes > Boots", footwear.boot, (
         ("Ankle boots", "ankle", 115, 2, "autumn", _LEATHER, "leather"),
         ("Chelsea boots", "chelsea", 109, 1, "autumn", _LEATHER, "leather"),
         ("Knee boots", "knee", 149, 1, "winter", _LEATHER, "leather"),
         ("Wellington boots", "wellington", 55, 1, "autumn", ("rubber",), "cloth"),
     )),
-    ("Shoes > Sandals", demo_footwear.sandal, (
+    ("Shoes > Sandals", footwear.sandal, (
         ("Flat sandals", "flat", 45, 1, "summer", _LEATHER, "leather"),
         ("Slides", "slide", 29, 1, "summer", ("rubber", "vegan leather"), "cloth"),
         ("Heeled sandals", "heeled", 69, 1, "summer", _LEATHER, "leather"),
     )),
-    ("Shoes > Smart shoes", demo_footwear.smart, (
+    ("Shoes > Smart shoes", footwear.smart, (
         ("Court shoes", "court", 79, 2, "all", _LEATHER, "leather"),
         ("Ballet flats", "ballet", 59, 1, "spring", _LEATHER, "leather"),
         ("Loafers", "loafer", 85, 1, "all", _LEATHER, "leather"),
     )),
-    ("Bags > Handbags", demo_bags.handbag, (
+    ("Bags > Handbags", bags.handbag, (
         ("Tote bag", "tote", 59, 2, "all", _BAG, "bag"),
         ("Shoulder bag", "shoulder", 79, 1, "all", _LEATHER, "leather"),
         ("Crossbody bag", "crossbody", 65, 1, "all", _LEATHER, "leather"),
         ("Clutch", "clutch", 45, 1, "gifts", ("leather", "satin"), "bag"),
         ("Bucket bag", "bucket", 72, 1, "all", _BAG, "leather"),
     )),
-    ("Bags > Backpacks", demo_bags.travel, (
+    ("Bags > Backpacks", bags.travel, (
         ("Backpack", "backpack", 69, 2, "autumn", ("nylon", "canvas", "recycled polyester"), "bag"),
         ("Drawstring bag", "drawstring", 25, 1, "all", ("cotton", "canvas"), "bag"),
     )),
-    ("Bags > Travel bags", demo_bags.travel, (
+    ("Bags > Travel bags", bags.travel, (
         ("Suitcase", "suitcase", 139, 1, "summer", ("polycarbonate", "aluminium"), "solid"),
         ("Weekend bag", "duffel", 95, 1, "summer", _BAG, "bag"),
     )),
-    ("Accessories > Hats and gloves", demo_accessories.headwear, (
+    ("Accessories > Hats and gloves", accessories.headwear, (
         ("Cap", "cap", 22, 1, "summer", ("cotton", "corduroy"), "cloth"),
         ("Beanie", "beanie", 19, 1, "winter", _WOOL, "knit"),
         ("Sun hat", "sunhat", 29, 1, "summer", ("straw", "cotton"), "solid"),
     )),
-    ("Accessories > Hats and gloves", demo_accessories.adornment, (
+    ("Accessories > Hats and gloves", accessories.adornment, (
         ("Gloves", "gloves", 29, 1, "winter", ("wool", "leather"), "knit"),
     )),
-    ("Accessories > Scarves and belts", demo_accessories.adornment, (
+    ("Accessories > Scarves and belts", accessories.adornment, (
         ("Scarf", "scarf", 32, 1, "winter", ("wool", "silk", "cashmere"), "cloth"),
         ("Belt", "belt", 29, 1, "all", _LEATHER, "leather"),
         ("Umbrella", "umbrella", 25, 1, "autumn", ("polyester",), "cloth"),
     )),
-    ("Accessories > Watches and sunglasses", demo_accessories.adornment, (
+    ("Accessories > Watches and sunglasses", accessories.adornment, (
         ("Watch", "watch", 129, 1, "gifts", ("leather", "steel"), "leather"),
         ("Sunglasses", "sunglasses", 89, 1, "summer", ("acetate", "metal"), "leather"),
     )),
-    ("Home > Tableware", demo_tableware.table, (
+    ("Home > Tableware", tableware.table, (
         ("Mug", "mug", 12, 2, "gifts", _POT, "ware"),
         ("Plate", "plate", 14, 1, "all", _POT, "ware"),
         ("Bowl", "bowl", 15, 1, "all", _POT, "ware"),
@@ -155,7 +155,7 @@ _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
         ("Jug", "jug", 29, 1, "summer", _POT, "ware"),
         ("Goblet", "glass", 17, 1, "gifts", ("glass", "stoneware"), "ware"),
     )),
-    ("Home > Decoration", demo_homeware.decor, (
+    ("Home > Decoration", homeware.decor, (
         ("Cushion", "cushion", 25, 2, "all", ("cotton", "linen", "velvet"), "cloth"),
         ("Vase", "vase", 32, 1, "spring", _POT, "ware"),
         ("Table lamp", "lamp", 65, 1, "autumn", ("linen", "cotton", "paper"), "ware"),
@@ -165,7 +165,7 @@ _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
         ("Throw", "throw", 49, 1, "winter", ("wool", "cotton"), "cloth"),
         ("Plant pot", "plant", 27, 1, "spring", ("terracotta", "stoneware"), "ware"),
     )),
-    ("Home > Furniture", demo_homeware.furniture, (
+    ("Home > Furniture", homeware.furniture, (
         ("Chair", "chair", 119, 1, "all", ("oak", "beech", "steel"), "solid"),
         ("Stool", "stool", 69, 1, "all", ("oak", "beech"), "solid"),
         ("Armchair", "armchair", 349, 1, "all", ("velvet", "linen", "wool"), "solid"),
@@ -178,7 +178,7 @@ _AISLES: tuple[tuple[str, Callable[..., None], tuple[_Row, ...]], ...] = (
 def leaves() -> tuple[Leaf, ...]:
     """All leaf categories, always in the same order."""
     dresses = tuple(
-        Leaf(f"Clothing > Dresses > {name}", demo_garments.dress, (("length", length), ("style", style)),
+        Leaf(f"Clothing > Dresses > {name}", garments.dress, (("length", length), ("style", style)),
              price, cards, season, materials, "cloth")
         for name, length, style, price, cards, season, materials in (
             ("Mini dress", 4.3, "flared", 45.0, 2, "summer", _LIGHT),

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from etalage.lake.demo_sketch import Point, Sketch, mirrored, oval
+from etalage.lake.demo_shop.sketch import Point, Sketch, mirrored, oval
 
 
 def headwear(s: Sketch, random: Random, *, style: str) -> None:

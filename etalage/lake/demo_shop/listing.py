@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from etalage.lake.demo_brands import brands
-from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_draws import words
-from etalage.lake.demo_facts import CURRENCY, TODAY, Facts, facts, item_ids
-from etalage.lake.demo_patterns import COLOURS, PATTERNS
+from etalage.lake.demo_shop.brands import brands
+from etalage.lake.demo_shop.categories import leaves
+from etalage.lake.demo_shop.draws import words
+from etalage.lake.demo_shop.facts import CURRENCY, TODAY, Facts, facts, item_ids
+from etalage.lake.demo_shop.patterns import COLOURS, PATTERNS
 from etalage.lake.schema import TABLES
 
 _LINES = (

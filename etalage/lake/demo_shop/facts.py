@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from etalage.lake.demo_brands import brands
-from etalage.lake.demo_categories import PATTERN_WEIGHTS, leaves
-from etalage.lake.demo_draws import choice, normal, uniform
-from etalage.lake.demo_patterns import COLOURS, PARTNERS
+from etalage.lake.demo_shop.brands import brands
+from etalage.lake.demo_shop.categories import PATTERN_WEIGHTS, leaves
+from etalage.lake.demo_shop.draws import choice, normal, uniform
+from etalage.lake.demo_shop.patterns import COLOURS, PARTNERS
 
 TODAY = datetime(2026, 6, 1, tzinfo=UTC)
 """The demo shop's constant present: nothing here reads a clock."""

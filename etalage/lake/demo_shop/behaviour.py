@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from etalage.lake.demo_categories import leaves
-from etalage.lake.demo_draws import choice, normal, uniform
-from etalage.lake.demo_facts import TODAY, Facts, item_ids
-from etalage.lake.demo_tastes import item_tastes, liking_of, user_ids, user_tastes
+from etalage.lake.demo_shop.categories import leaves
+from etalage.lake.demo_shop.draws import choice, normal, uniform
+from etalage.lake.demo_shop.facts import TODAY, Facts, item_ids
+from etalage.lake.demo_shop.tastes import item_tastes, liking_of, user_ids, user_tastes
 from etalage.lake.schema import TABLES
 
 DAYS = 365

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.bundle.files import ITEMS, PHOTOS, read_arrow
 from etalage.errors import BundleDamaged, NotFound
 
 SEPARATOR = " > "
@@ -45,7 +46,7 @@ class Kept(NamedTuple):
     """One filter and the number of items that it alone leaves."""
 
     name: str
-    count: int
+    items: int
 
 
 class Page(NamedTuple):
@@ -84,7 +85,7 @@ class Catalogue:
     @classmethod
     def open(cls, folder: Path) -> "Catalogue":
         """The bundle in `folder`. Raises BundleDamaged: items or photos cannot be read."""
-        return cls(_mapped(folder / "items.arrow"), _mapped(folder / "photos.arrow"))
+        return cls(read_arrow(folder / ITEMS), read_arrow(folder / PHOTOS))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -182,13 +183,6 @@ class Catalogue:
         return sorted(counts.items(), key=lambda pair: pair[0].split(SEPARATOR))
 
 
-def _mapped(file: Path) -> pa.Table:
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BundleDamaged(f"{file}: cannot be read: {error}; publish again") from error
-
-
 def _whole(table: pa.Table, name: str) -> pa.Array:
     """One column as one array. A file of one record batch stays mapped; more batches are copied."""
     if name not in table.column_names:
@@ -202,7 +196,7 @@ def _whole(table: pa.Table, name: str) -> pa.Array:
 
 
 def _floats(column: pa.Array, missing: float) -> np.ndarray:
-    return pc.fill_null(column.cast(pa.float64()), missing).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), missing).to_numpy(zero_copy_only=False))
 
 
 def _bools(column: pa.Array) -> np.ndarray:

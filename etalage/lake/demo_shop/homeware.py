@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from etalage.lake.demo_sketch import Point, Sketch, mirrored, oval
+from etalage.lake.demo_shop.sketch import Point, Sketch, mirrored, oval
 
 
 def _stage(s: Sketch, gloss: float = 0.9, folds: float = 0.1) -> None:

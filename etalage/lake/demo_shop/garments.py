@@ -5,7 +5,7 @@ One unit is about half the width of the shoulders.
 
 from random import Random
 
-from etalage.lake.demo_sketch import Point, Sketch, mirrored
+from etalage.lake.demo_shop.sketch import Point, Sketch, mirrored
 
 
 def _neckline(random: Random, kind: str) -> tuple[list[Point], float]:

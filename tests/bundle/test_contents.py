@@ -1,0 +1,104 @@
+"""gather and embed: which photo is an item's, what is popular, which rows come out."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from etalage.bundle.contents import count_popularity, embed, find_photos, gather, main_photos
+from etalage.bundle.runtime import PhotoEmbedder
+from etalage.errors import TableDamaged, TableMissing
+from etalage.lake.delta import Lake
+from tests.exports import tiny_export
+from tests.shops import drawn_photo, fill, interact, item_row, photo_row, rows_of
+
+
+def test_the_main_photo_is_the_named_one_else_the_first_by_url_among_the_usable() -> None:
+    items = pa.table(
+        {
+            "item_id": ["a", "b", "c", "d", "e"],
+            "photo_url": ["u9", "missing", None, "u1", "u1"],
+        }
+    )
+    photos = [
+        ("a", "u1", "ok", "a1"),
+        ("a", "u9", "ok", "a9"),
+        ("b", "u7", "ok", "b7"),
+        ("b", "u2", "ok", "b2"),
+        ("c", "u5", "ok", "c5"),
+        ("c", "u4", "404", "c4"),
+        ("d", "u1", "404", None),
+        ("d", "u3", "ok", "d3"),
+        ("x", "u1", "ok", "x1"),
+        ("e", "u1", "ok", None),
+    ]
+    facts = pa.table(
+        dict(zip(("item_id", "url", "status", "sha256"), zip(*photos, strict=True), strict=True))
+    )
+    for order in (list(range(10)), list(range(9, -1, -1)), [3, 9, 1, 7, 0, 8, 2, 6, 5, 4]):
+        assert main_photos(items, facts.take(order)).to_pylist() == ["a9", "b2", "c5", "d3", None]
+    assert main_photos(items, facts.slice(0, 0)).to_pylist() == [None] * 5
+    assert main_photos(items.slice(0, 0), facts).to_pylist() == []
+
+
+def test_popularity_weighs_views_carts_and_purchases_over_all_batches() -> None:
+    batch = pa.record_batch({"item_id": ["b", "a", "z", "b"], "kind": ["view", "cart", "buy", "buy"]})
+    other = pa.record_batch({"item_id": ["b", "c", "c"], "kind": ["view", "wish", None]})
+    counted = count_popularity([batch, other], pa.array(["a", "b", "c", "d"]))
+    assert counted.tolist() == [3.0, 7.0, 2.0, 0.0]
+
+
+def test_photos_are_found_once_sorted_and_a_missing_one_is_named() -> None:
+    batches = [
+        pa.record_batch({"sha256": ["f", "b", "b"], "bytes": [b"F", None, b"B"]}),
+        pa.record_batch({"sha256": ["a", "b", None], "bytes": [b"A", b"other", b"none"]}),
+    ]
+    found = find_photos(batches, pa.array(["f", "a", "b"]))
+    assert found.to_pydict() == {"sha256": ["a", "b", "f"], "bytes": [b"A", b"B", b"F"]}
+    assert find_photos(batches, pa.array([], pa.string())).num_rows == 0
+    with pytest.raises(TableDamaged, match="SHA-256 q"):
+        find_photos(batches, pa.array(["a", "q"]))
+
+
+def test_a_payload_is_of_the_versions_that_were_asked_for(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(TableMissing, match="etalage ingest"):
+        gather(lake)
+    fill(lake, [5, 2, 9])
+    old = lake.versions()
+    lake.table("items").merge(rows_of("items", [item_row(2, price=1.0), item_row(1)]))
+    interact(lake, [(9, "buy")])
+    then, now = gather(lake, old), gather(lake)
+    assert then.items["item_id"].to_pylist() == ["item-00002", "item-00005", "item-00009"]
+    assert then.items["price"].to_pylist()[0] == 7.5
+    assert then.items["popularity"].to_pylist() == [0.0, 0.0, 0.0]
+    assert now.items["item_id"].to_pylist() == ["item-00001", "item-00002", "item-00005", "item-00009"]
+    assert now.items["price"].to_pylist()[1] == 1.0
+    assert now.items["popularity"].to_pylist() == [0.0, 0.0, 0.0, 5.0]
+    assert now.items["photo_sha256"].null_count == 1
+    assert then.versions == old
+    assert now.versions == lake.versions()
+
+
+def test_items_that_share_a_photo_share_its_bytes_and_its_embedding(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "tables")
+    fill(lake, range(6), photos=[0, 1, 2])
+    lake.table("photos").merge(rows_of("photos", [photo_row(4, drawn_photo(1)), photo_row(3, b"no image")]))
+    payload = gather(lake)
+    assert payload.photos.num_rows == 4
+    embedder = PhotoEmbedder.open(tiny_export(tmp_path / "export"))
+    told: list[int] = []
+    done = embed(payload, embedder, progress=told.append)
+    assert (done.embedded, len(done.refused), sum(told)) == (3, 1, 4)
+    assert done.payload.photos.num_rows == 3
+    np.testing.assert_array_equal(done.embeddings[4], done.embeddings[1])
+    expected = embedder.embed([drawn_photo(n) for n in (0, 1, 2)])
+    np.testing.assert_allclose(done.embeddings[:3], expected, atol=1e-6)
+    assert not done.embeddings[[3, 5]].any()
+    assert done.payload.items["photo_sha256"].is_valid().to_pylist() == [True] * 3 + [False, True, False]
+    given = np.full(16, 0.25, np.float32)
+    again = embed(payload, embedder, {hashlib.sha256(drawn_photo(1)).hexdigest(): given})
+    assert again.embedded == 2
+    np.testing.assert_array_equal(again.embeddings[[1, 4]], [given, given])

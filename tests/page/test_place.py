@@ -1,0 +1,51 @@
+"""Where the shopper is, as it stands in the address bar."""
+
+import pytest
+
+from etalage.page.place import Place
+
+EVERYTHING = Place(
+    item="a/b?c=d&e",
+    photo=True,
+    search="wool coat",
+    category="Clothing > Coats & jackets",
+    in_stock=True,
+    min_price=10.05,
+    max_price=1234567.89,
+    page=3,
+)
+
+
+def test_a_place_is_read_back_from_its_address() -> None:
+    assert Place.from_query(EVERYTHING.to_query()) == EVERYTHING
+    assert Place.from_query({}) == Place()
+    assert Place().to_query() == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page": "0"},
+        {"page": "-2"},
+        {"page": "1e3"},
+        {"page": "²"},
+        {"page": "9" * 5000},
+        {"min_price": "nan", "max_price": "inf"},
+        {"min_price": "-1", "max_price": "cheap"},
+        {"item": "", "category": "", "in_stock": "yes", "photo": "true"},
+        {"something": "else"},
+    ],
+)
+def test_an_address_that_makes_no_sense_asks_nothing(query: dict[str, str]) -> None:
+    assert Place.from_query(query) == Place()
+
+
+def test_filters_hold_only_what_is_asked() -> None:
+    assert Place(search="coat", page=2).filters() == {}
+    assert Place(min_price=0.0, in_stock=True).filters() == {"in_stock": True, "min_price": 0.0}
+
+
+def test_a_search_is_a_filter_of_the_grid_too() -> None:
+    assert Place(search="coat").is_filtered
+    assert Place(category="Bags").is_filtered
+    assert not Place(page=2, item="item-1").is_filtered

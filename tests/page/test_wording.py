@@ -1,0 +1,79 @@
+"""How prices, categories and facts are said to a shopper."""
+
+import pytest
+
+from etalage.page import wording
+from etalage.page.wording import Branch
+
+TREE = [
+    ("Bags", 3),
+    ("Clothing", 9),
+    ("Clothing > Dresses", 4),
+    ("Clothing > Dresses > Maxi", 1),
+    ("Clothing > Shirts", 5),
+    ("Clothing > Shirts > Long", 5),
+    ("Clothing for men", 2),
+    ("Clothing for men > Ties", 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "said"),
+    [
+        (12.5, "EUR", "€12.50"),
+        (1234.0, "usd", "$1,234.00"),
+        (1500.0, "JPY", "¥1,500"),
+        (7.25, "SEK", "7.25 SEK"),
+        (7.25, None, "7.25"),
+        (0.0, "GBP", "£0.00"),
+        (None, "EUR", ""),
+    ],
+)
+def test_a_price_is_said_in_its_currency(value: float | None, currency: str | None, said: str) -> None:
+    assert wording.price(value, currency) == said
+
+
+def test_the_tree_is_open_only_on_the_way_to_the_selected_category() -> None:
+    assert [b.path for b in wording.branches(TREE, None)] == ["Bags", "Clothing", "Clothing for men"]
+    opened = wording.branches(TREE, "Clothing > Dresses")
+    assert opened == [
+        Branch("Bags", "Bags", 0, 3, False),
+        Branch("Clothing", "Clothing", 0, 9, True),
+        Branch("Clothing > Dresses", "Dresses", 1, 4, True),
+        Branch("Clothing > Dresses > Maxi", "Maxi", 2, 1, False),
+        Branch("Clothing > Shirts", "Shirts", 1, 5, False),
+        Branch("Clothing for men", "Clothing for men", 0, 2, False),
+    ]
+
+
+def test_breadcrumbs_lead_down_to_the_category() -> None:
+    assert wording.crumbs("A > B > C") == [("A", "A"), ("A > B", "B"), ("A > B > C", "C")]
+    assert wording.crumbs(None) == []
+
+
+def test_facts_are_the_attributes_and_the_shops_own_columns() -> None:
+    item = {
+        "item_id": "i1",
+        "title": "Coat",
+        "popularity": 3.0,
+        "updated_at": "2026-03-01",
+        "attributes": {"second_colour": "red", "lined": True, "sizes": ["S", "M"], "empty": ""},
+        "made_in": "Portugal",
+        "returned": None,
+        "weight": 0,
+    }
+    assert wording.facts(item) == [
+        ("Second colour", "red"),
+        ("Lined", "yes"),
+        ("Sizes", "S, M"),
+        ("Made in", "Portugal"),
+        ("Weight", "0"),
+    ]
+    assert wording.facts({"item_id": "i1", "attributes": "not an object"}) == []
+
+
+def test_amounts_and_durations_are_short() -> None:
+    assert wording.amount(1, "item", "items") == "1 item"
+    assert wording.amount(1204, "item", "items") == "1,204 items"
+    assert wording.took(0.0084) == "8 ms"
+    assert wording.took(1.234) == "1.2 s"
