@@ -7,6 +7,7 @@ is a bug, and shows its traceback.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -26,6 +27,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 out = Console(highlight=False)
+
+
+
+class TableChoice(str, Enum):
+    """The tables that files are loaded into."""
+
+    items = "items"
+    photos = "photos"
+    users = "users"
+    interactions = "interactions"
+
 
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
 Model = Annotated[str, typer.Argument(help="A model of etalage/models or of the shop's models folder.")]
@@ -74,7 +86,7 @@ def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Op
 @app.command()
 def ingest(
     source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSONL, an IDX images file, or a folder.")],
-    table: Annotated[str, typer.Argument(help="items, photos, users or interactions.")] = "items",
+    table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
     shop: ShopFolder = HERE,
     format: Annotated[Optional[str], typer.Option(help="csv, parquet, jsonl, idx, folder.")] = None,
     attribute: Annotated[
@@ -85,7 +97,7 @@ def ingest(
 ) -> None:
     """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
     names = class_names.split(",") if class_names else None
-    done = opened(shop).ingest(source, table, format=format, attributes=_pairs(attribute), class_names=names)
+    done = opened(shop).ingest(source, table.value, format=format, attributes=_pairs(attribute), class_names=names)
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
         f"unchanged {done.unchanged}, refused {done.refused}"

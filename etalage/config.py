@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,7 +50,7 @@ class PublishConfig(Settings):
     """Recall@k of the approximate index against the exact one, for every allowed share."""
     recall_k: int = Field(10, ge=1)
     max_shrink: float = Field(0.5, ge=0, le=1)
-    """Publish refuses when the catalogue lost more than this share of its items."""
+    """Publish refuses when the catalogue lost this share of its items or more."""
     keep: int = Field(5, ge=2)
     """How many bundles stay on disk."""
 
@@ -111,8 +111,11 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
         return f"{where}: {path} = {error['input']!r}: {error['msg']}"
     owner: Any = kind
     for part in error["loc"][:-1]:
-        field = getattr(owner, "model_fields", {}).get(part)
-        owner = field.annotation if field else None
+        if get_origin(owner) is dict:
+            owner = get_args(owner)[1]
+        else:
+            field = getattr(owner, "model_fields", {}).get(part)
+            owner = field.annotation if field else None
     known = list(getattr(owner, "model_fields", {}))
     near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"

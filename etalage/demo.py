@@ -77,10 +77,10 @@ def show(shop: Shop, port: int, page_port: int, say: Say) -> None:
     url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
     server = [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
     processes = [subprocess.Popen(server)]
-    page = {**os.environ, **environment(url, None)}
+    page = {**os.environ, **environment(url, name=shop.config.name)}
     processes.append(subprocess.Popen(command(url, page_port), env=page))
     say(f"the page: {page_url}")
-    say(f"the API:  {url}/docs   (try: curl {url}/v1/items?limit=1)")
+    say(f"the API:  {url}   (try: curl '{url}/v1/items?limit=1'; its description: {url}/openapi.json)")
     say("Ctrl-C ends both")
     try:
         while all(process.poll() is None for process in processes):

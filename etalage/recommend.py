@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from etalage.bundle import manifest as manifests
 from etalage.bundle.catalogue import Catalogue, Filters, Kept
 from etalage.bundle.files import INDEX, MODELS, read_embeddings
-from etalage.bundle.manifest import Manifest, read_manifest, verify
+from etalage.bundle.manifest import Manifest
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, PhotoRefused, Unprocessable
@@ -68,14 +69,15 @@ class Recommender:
         self._embeddings = embeddings
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1, verify_files: bool = True) -> "Recommender":
+    def open(cls, folder: Path, *, threads: int = 1, verify: bool = True) -> "Recommender":
         """Open the bundle in `folder`: check its files, warm up, repeat its recorded answers.
 
+        `verify=False` skips the files' hashes, for who has just written them; the rest is checked.
         Raises BundleDamaged: a file missing or changed, parts that do not belong together, answers
         other than those recorded when it was published.
         """
         folder = Path(folder)
-        manifest = verify(folder) if verify_files else read_manifest(folder)
+        manifest = manifests.verify(folder) if verify else manifests.read_manifest(folder)
         try:
             check_consistency(folder, manifest)  # opens, searches and embeds: nothing is cold afterwards
             embedder = PhotoEmbedder.open(folder / MODELS / manifest.model.name, threads)
@@ -122,6 +124,14 @@ class Recommender:
         if not self.catalogue.has_photo[row]:
             return [self._popular("item_without_photo", row, k, filters, threshold)]
         return self._nearest(self._embeddings[row : row + 1], row, k, filters, threshold)
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """All that the bundle knows of an item. Raises NotFound."""
+        return self.catalogue.everything(self.catalogue.known_row(item_id))
+
+    def photo(self, item_id: str) -> bytes:
+        """The item's image file, as it was ingested. Raises NotFound."""
+        return self.catalogue.photo(self.catalogue.known_row(item_id))
 
     def embed(self, photos: Sequence[bytes]) -> np.ndarray:
         """(B,) image files → (B, D) float32. Raises PhotoRefused that names every bad photo."""

@@ -9,6 +9,7 @@
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
     from etalage.lake.delta import Lake
-    from etalage.lake.ingest import Ingested
+    from etalage.lake.ingest import Ingested, TableName
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
 
@@ -46,6 +47,7 @@ Bar = Callable[[str, int | None], AbstractContextManager[Meter]]
 """`with bar("embed photos", 5000) as meter: meter(256)`; None: the total is not known yet."""
 
 MODEL = "image_similarity"
+log = logging.getLogger(__name__)
 
 
 class _Silence:
@@ -103,7 +105,7 @@ class Shop:
     def exports(self, model: str = MODEL) -> Path:
         return self.folder / "exports" / model
 
-    def ingest(self, source: str | Path, table: str, **options: Any) -> "Ingested":
+    def ingest(self, source: str | Path, table: "TableName", **options: Any) -> "Ingested":
         """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
 
         options: those of lake.ingest.ingest. Raises DataError and its kind.
@@ -204,26 +206,31 @@ class Shop:
         from etalage.training.export import newest_export
 
         exported = newest_export(self.exports(model))
-        payload = gather(self.lake)
-        with self.bar("embed the catalogue", payload.photos.num_rows) as meter:
-            done = embed(payload, PhotoEmbedder.open(exported, threads=os.cpu_count() or 1), progress=meter)
-        draft = Draft(
-            done.payload.items,
-            done.payload.photos,
-            done.embeddings,
-            exported,
-            payload.versions,
-            read_verdict(exported),
-        )
-        with self.bar("index, measure recall, write the bundle", None) as meter:
-            return publish(
-                self.bundles,
-                draft,
-                config=self.config.publish,
-                index_config=self.config.index,
-                force=force,
-                progress=meter,
+        # The whole of it is one publisher's turn: a second one is refused before any work.
+        with self.bundles.publishing():
+            payload = gather(self.lake)
+            with self.bar("embed the catalogue", payload.photos.num_rows) as meter:
+                embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+                done = embed(payload, embedder, progress=meter)
+            for sha256, reason in done.refused.items():
+                log.warning("photo %s is left out: %s", sha256[:12], reason)
+            draft = Draft(
+                done.payload.items,
+                done.payload.photos,
+                done.embeddings,
+                exported,
+                payload.versions,
+                read_verdict(exported),
             )
+            with self.bar("index, measure recall, write the bundle", None) as meter:
+                return publish(
+                    self.bundles,
+                    draft,
+                    config=self.config.publish,
+                    index_config=self.config.index,
+                    force=force,
+                    progress=meter,
+                )
 
     def sync(self, force: bool = False) -> "Synced":
         """Publish what changed in the tables since the current bundle; embeds only unknown photos."""

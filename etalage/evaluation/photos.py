@@ -130,7 +130,7 @@ def untrained(
         for start in range(0, min(len(pixels), 2048), 256):
             network(pixels[start : start + 256])
         network.eval()
-        for part in pixels.split(256):
+        for part in torch.split(pixels, 256):
             found.append(network(part).float().numpy())
             if progress is not None:
                 progress(len(part))
@@ -179,10 +179,10 @@ def _strips(
     order = np.random.default_rng(0).permutation(len(queries))
     _, first = np.unique(photos.labels_N[queries][order], return_index=True)
     chosen = order[np.sort(first)][:STRIPS]
-    strips = []
+    strips: list[Strip] = []
     for query in chosen:
         own = photos.labels_N[queries[query]]
-        found = []
+        found: list[tuple[bytes, str, bool, float]] = []
         for place, score in zip(scores.neighbours[query], scores.similarities[query], strict=True):
             if place < 0 or len(found) == STRIP_LENGTH:
                 break

@@ -303,7 +303,7 @@ class Table:
     def _commit(self, opened: DeltaTable) -> CommitProperties:
         # The same application id on every commit makes two writers conflict, appends included.
         turn = Transaction(_WRITER, opened.version() + 1)
-        return CommitProperties(max_commit_retries=0)
+        return CommitProperties(app_transactions=[turn], max_commit_retries=0)
 
     def _record(self) -> None:
         self._storage.open(None)  # opening records a sound commit that has no record yet

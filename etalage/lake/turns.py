@@ -55,5 +55,5 @@ def _turn(folder: Path | None) -> Iterator[None]:
         return
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     with (folder / FOLDER / "lock").open("w") as lock:
-        pass
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -74,7 +74,7 @@ class ImageSimilarity(nn.Module):
 def _original(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
     """S0.4: pixels / 255, three blocks of convolution, ReLU, pooling and dropout, then flat."""
     layers: list[nn.Module] = [Normalise([0.0] * config.channels, [1.0] * config.channels)]
-    before = config.channels
+    before: int = config.channels
     for channels in (32, 64, 256):
         layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3)]
         before = channels
@@ -194,7 +194,7 @@ class ImageSimilarityTask:
         return {"hit_at_1": float((self.photos.labels_N[nearest] == self.photos.labels_N[queries]).mean())}
 
     def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
-        parts = torch.from_numpy(rows).split(512)
+        parts = torch.split(torch.from_numpy(rows), 512)
         return torch.cat([network(self.pixels_NHWC[part]).float() for part in parts])
 
 

@@ -16,6 +16,9 @@ class Normalise(nn.Module):
     Here and nowhere else: the network's export takes raw pixels, so nobody can divide twice.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)

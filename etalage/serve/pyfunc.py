@@ -76,9 +76,8 @@ class BundleModel:
     def _image(self, item_id: str, encoding: str) -> str:
         if encoding == "none":
             return ""
-        catalogue = self._recommender.catalogue
-        photo = catalogue.photo(catalogue.known_row(item_id))
-        return encoded(self._recommender.embedder.encoder.decode(photo), encoding)
+        pixels = self._recommender.embedder.encoder.decode(self._recommender.photo(item_id))
+        return encoded(pixels, encoding)
 
 
 def encoded(pixels_HWC: np.ndarray, encoding: str) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class Window:
 
 
 @contextlib.asynccontextmanager
-async def watched(window: Window):  # type: ignore[no-untyped-def]
+async def watched(window: Window) -> AsyncIterator[None]:
     """Open the first bundle, then follow the pointer for as long as the context lasts."""
     await asyncio.to_thread(window.look)
     task = asyncio.create_task(window.watch())

@@ -161,8 +161,8 @@ async def categories(request: Request) -> Response:
 async def item(request: Request, item_id: str) -> Response:
     """All that the bundle knows of one item. An id's slashes may be sent as %2F or as they are."""
     recommender = _recommender(request)
-    row = recommender.catalogue.known_row(_item_id(request, "/v1/items/"))
-    return _json(wire.item_answer(recommender.bundle, recommender.catalogue.everything(row)))
+    found = recommender.item(_item_id(request, "/v1/items/"))
+    return _json(wire.item_answer(recommender.bundle, found))
 
 
 @v1.get(
@@ -173,7 +173,6 @@ async def item(request: Request, item_id: str) -> Response:
 async def photo(request: Request, item_id: str) -> Response:
     """The item's photo, the file as it was ingested."""
     recommender = _recommender(request)
-    row = recommender.catalogue.known_row(_item_id(request, "/v1/photos/"))
-    content = recommender.catalogue.photo(row)
+    content = recommender.photo(_item_id(request, "/v1/photos/"))
     headers = {"content-type": wire.media_type(content), "x-content-type-options": "nosniff"}
     return Response(content, headers=headers)

@@ -34,7 +34,7 @@ class Run:
         self.id: str = resume or client.create_run(number, run_name=name).info.run_id
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events = SummaryWriter(str(runs / model / name / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(runs / model / name / "tensorboard"))
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """The resolved config and the versions of the data; logging the same again is allowed."""
@@ -50,7 +50,7 @@ class Run:
         now = int(time.time() * 1000)
         self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(name, value, step)
 
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""
@@ -61,7 +61,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
         self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
 
 

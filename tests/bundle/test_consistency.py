@@ -13,7 +13,7 @@ import pytest
 from etalage.bundle.files import EMBEDDINGS, INDEX, MODELS, SELF_CHECK, read_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
-from etalage.bundle.selfcheck import check_consistency
+from etalage.bundle.selfcheck import QUERIES, check_consistency, spread
 from etalage.errors import (
     BundleDamaged,
     ExportDamaged,
@@ -99,6 +99,29 @@ def test_f54_wrong_embeddings_are_refused_even_when_hashed_again(
     }[fault]
     np.save(folder / EMBEDDINGS, wrong, allow_pickle=False)
     refuse(folder)
+
+
+def test_f54_an_index_of_the_same_model_with_other_rows_is_refused_by_its_answers(
+    two: tuple[Path, Path, Path],
+) -> None:
+    file = two[0] / INDEX / "embeddings.npy"
+    np.save(file, np.roll(np.load(file), 1, axis=0), allow_pickle=False)
+    folder = rehash(two[0])
+    with pytest.raises(BundleDamaged, match="self-check: the answer"):
+        check_consistency(folder, verify(folder))
+
+
+def test_f54_one_embedding_of_a_wrong_length_is_named_also_where_no_self_check_looks(tmp_path: Path) -> None:
+    _, bundles, manifest = small_shop(tmp_path, 90)
+    folder = bundles.path(manifest.id)
+    writable(folder)
+    array = np.array(read_embeddings(folder))
+    (row, *_) = set(range(90)) - set(spread(np.arange(90), QUERIES).tolist())
+    array[row] *= np.float32(1.01)
+    np.save(folder / EMBEDDINGS, array, allow_pickle=False)
+    folder = rehash(folder)
+    with pytest.raises(IndexMismatch, match=f"row {row} is not of length 1"):
+        check_consistency(folder, verify(folder))
 
 
 class Marker:

@@ -118,6 +118,10 @@ def test_a_link_in_a_bundle_is_refused_even_to_the_same_bytes(bundle: Path, tmp_
     file.unlink()
     shutil.move(outside, file)
     verify(bundle)
+    (bundle / "more").symlink_to(tmp_path)
+    with pytest.raises(BundleDamaged, match="more is not listed"):
+        verify(bundle)
+    (bundle / "more").unlink()
     shutil.move(bundle / "index", tmp_path / "index")
     (bundle / "index").symlink_to(tmp_path / "index")
     with pytest.raises(BundleDamaged, match="index"):

@@ -211,6 +211,18 @@ def test_a_logged_move_that_never_happened_is_marked_as_interrupted(
     ]
 
 
+def test_clean_up_never_removes_what_is_current_or_spared(
+    shop: tuple[Lake, Bundles, Manifest, Manifest],
+) -> None:
+    lake, bundles, first, second = shop
+    third = published(lake, bundles, export_of(bundles, first))
+    bundles.switch(first.id)
+    with bundles.publishing(), bundles.moving():
+        assert bundles.retain(1, None) == [second.id]
+        assert bundles.retain(0, third.id) == []
+    assert bundles.ids() == [first.id, third.id]
+
+
 HOLDER = """
     import sys
     from etalage.bundle.pointer import Bundles

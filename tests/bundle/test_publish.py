@@ -27,7 +27,7 @@ from etalage.errors import (
 )
 from etalage.lake.delta import Lake
 from tests.exports import tiny_export
-from tests.shops import PASSED, fill, published, small_shop
+from tests.shops import PASSED, drafted, fill, published, small_shop
 
 Shop = tuple[Lake, Bundles, Manifest]
 
@@ -88,14 +88,14 @@ def test_force_publishes_and_the_manifest_says_what_was_forced(shop: Shop, draft
 
 
 @pytest.mark.parametrize(("left", "refused"), [(15, True), (16, False), (14, True)])
-def test_f52_a_catalogue_that_shrinks_by_half_is_refused(
-    shop: Shop, draft: Draft, left: int, refused: bool
-) -> None:
-    _, bundles, _ = shop
+def test_f52_a_catalogue_that_shrinks_by_half_is_refused(tmp_path: Path, left: int, refused: bool) -> None:
+    lake, bundles, first = small_shop(tmp_path, 30)
+    draft = drafted(lake, tmp_path / "exports" / "image_similarity" / "0001-tiny")
     few = replace(draft, items=draft.items.slice(0, left), embeddings=draft.embeddings[:left])
     if refused:
-        with pytest.raises(CatalogueShrank, match="--force"):
+        with pytest.raises(CatalogueShrank, match=rf"has {left} items.*{first.id} has 30.*--force"):
             send(bundles, few)
+        assert bundles.current_id() == first.id
     else:
         assert send(bundles, few).items == left
 

@@ -14,37 +14,17 @@ from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
 from etalage.training.export import export
 from etalage.training.loop import fit
+from tests import stripes
 
 EMBEDDERS = [name for name in recipes.names() if recipes.find(name).role == "embedder"]
-QUICK: dict[str, dict[str, Any]] = {
-    "image_similarity": {
-        "size": 20,
-        "channels": 3,
-        "width": 8,
-        "dimension": 24,
-        "classes_per_batch": 5,
-        "examples_per_class": 8,
-        "epochs": 4,
-        "crop": 1,
-    }
-}
+QUICK: dict[str, dict[str, Any]] = {"image_similarity": stripes.SETTINGS}
 """Small settings for each model; a new embedder needs a line here."""
 
 
-def strokes(count: int = 400, seed: int = 3) -> PhotoSet:
-    """Seven classes told apart by the slope and place of a stroke, on noise: raw pixels find it hard."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(count) % 7)
-    pixels = rng.integers(0, 90, (count, 20, 20, 3), dtype=np.uint8)
-    grid = np.arange(20)
-    for row, label in enumerate(labels):
-        start, reach = rng.integers(-6, 7), np.tan((label - 3) / 7 * 2.6) / 1.5
-        line = np.clip(10 + start + reach * (grid - 10), 0, 19).astype(int)
-        pixels[row, grid, line] = rng.integers(120, 256, 3)
-        pixels[row, grid, np.minimum(line + 1, 19)] = rng.integers(120, 256, 3)
+def photo_set(count: int = 400) -> PhotoSet:
+    pixels, labels = stripes.pixels(count)
     parts = np.where(np.arange(count) % 4 == 0, "validation", "train")
-    names = [f"class {n}" for n in range(7)]
-    return PhotoSet([f"i{n}" for n in range(count)], [b""] * count, pixels, labels.astype(np.int64), names, parts)
+    return PhotoSet([f"i{n}" for n in range(count)], [b""] * count, pixels, labels, stripes.NAMES, parts)
 
 
 @pytest.fixture(scope="module", params=EMBEDDERS)
@@ -54,7 +34,7 @@ def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
 
 @pytest.fixture(scope="module")
 def photos() -> PhotoSet:
-    return strokes()
+    return photo_set()
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
     keyed: ThreadServer, project: Path, tmp_path: Path
 ) -> None:
     """Boundary values, random right and wrong requests, chains of requests, requests without the key."""
-    arguments = ["--checks", "all", "--max-examples", "15", "--seed", "1", "--workers", "1", "--no-color"]
+    arguments = ["--checks", "all", "--max-examples", "10", "--seed", "1", "--workers", "1", "--no-color"]
     arguments += ["-H", f"Authorization: Bearer {KEY}"]
     hooks = "tests.serve.schemathesis_hooks"
     found = subprocess.run(

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serve.conftest import STRANGE
-from tests.serve.servers import ThreadServer
+from tests.serve.servers import ProcessServer, ThreadServer
 from tests.shops import drawn_photo
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -106,6 +107,29 @@ def test_f27_the_answer_comes_before_the_body_does(server: ThreadServer) -> None
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
             raw.sendall(head + framing + start)
             assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_f27_what_is_too_large_is_not_held_in_memory(served_shop: Path, tmp_path: Path) -> None:
+    """200 MB in chunks, on a connection that the server answers after the first 16."""
+    with ProcessServer(served_shop, tmp_path / "log") as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        before = peak_megabytes(server.process.pid)
+        chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+            raw.sendall(
+                b"POST /v1/similar HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n"
+            )
+            for _ in range(200):
+                raw.sendall(chunk)
+            assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+        assert peak_megabytes(server.process.pid) - before < 60
+        assert httpx.get(f"{server.url}/healthz").is_success
+
+
+def peak_megabytes(process: int) -> float:
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity", "GZIP"])

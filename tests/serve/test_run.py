@@ -53,6 +53,12 @@ def test_a_port_in_use_is_named(served_shop: Path, tmp_path: Path) -> None:
             run(served_shop, ServeConfig(port=port))
 
 
+def test_an_address_that_cannot_be_is_named(served_shop: Path) -> None:
+    config = ServeConfig().model_copy(update={"port": 70_000})
+    with pytest.raises(ServeError, match=r"127\.0\.0\.1:70000: cannot listen there"):
+        run(served_shop, config)
+
+
 @pytest.mark.parametrize("module", ["etalage.serve.run", "etalage.recommend", "etalage.serve.pyfunc"])
 def test_serving_never_loads_the_training_side(module: str) -> None:
     heavy = ("torch", "mlflow", "pyspark", "etalage.training", "etalage.models", "deltalake", "pandas")

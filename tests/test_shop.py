@@ -1,0 +1,123 @@
+"""The whole path in one folder: ingest, train, evaluate, publish, sync, roll back, ask."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etalage.bundle.runtime import PhotoEmbedder
+from etalage.errors import ConfigError, GateRefused, NoBundle, NothingToPublish
+from etalage.shop import MODEL, Shop
+from etalage.training import tracking
+from etalage.training.export import newest_export, read_facts
+from tests import stripes
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop of 500 stripes, trained, evaluated and published."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop.toml").write_text(stripes.toml())
+    shop = Shop(folder)
+    shop.ingest(stripes.folder(tmp_path_factory.mktemp("photos"), 500), "items")
+    shop.train()
+    shop.evaluate()
+    shop.publish()
+    return folder
+
+
+@pytest.fixture
+def shop(whole: Path, tmp_path: Path) -> Shop:
+    """A copy of it, to be changed."""
+    return Shop(shutil.copytree(whole, tmp_path / "shop"))
+
+
+def test_the_published_model_beat_raw_pixels_at_the_gate(shop: Shop) -> None:
+    (manifest,) = shop.bundles.list()
+    assert manifest.verdict is not None
+    assert manifest.verdict["passed"] is True
+    systems = {row["system"] for row in manifest.verdict["rows"]}
+    assert systems == {MODEL, "raw pixels", "untrained network"}
+    assert manifest.forced == ()
+    assert manifest.items == manifest.indexed == 500
+
+
+def test_an_item_is_like_others_of_its_category(shop: Shop) -> None:
+    recommender = shop.recommender()
+    hits = 0
+    for item_id in recommender.catalogue.ids[:40]:
+        own = recommender.item(item_id)["category_id"]
+        slate = recommender.similar(item_id=item_id, k=5)[0].slate
+        assert item_id not in [slot.item_id for slot in slate]
+        hits += sum(slot.item["category_id"] == own for slot in slate)
+    assert hits / 200 > 0.6
+
+
+def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop) -> None:
+    facts = read_facts(newest_export(shop.exports()))
+    client = tracking._client(shop.runs)
+    run = client.get_run(facts["mlflow_run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["width"] == "8"
+    assert '"items"' in run.data.params["data_tables"]
+    assert {"hit_at_1", "loss", "test_precision_at_5"} <= set(run.data.metrics)
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "model")]
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "evaluation")]
+    assert list(shop.runs.glob(f"{MODEL}/*/tensorboard/events*"))
+
+
+def test_training_again_on_the_same_data_finds_the_same_weights(shop: Shop) -> None:
+    before = PhotoEmbedder.open(newest_export(shop.exports())).model_hash
+    trained, exported = shop.train()
+    assert PhotoEmbedder.open(exported).model_hash == before
+    assert trained.metrics == read_facts(exported)["metrics"]
+
+
+def test_a_model_that_loses_is_not_published(shop: Shop, tmp_path: Path) -> None:
+    shop.train(settings={"epochs": "1", "steps_per_epoch": "1", "learning_rate": "1e-9"})
+    shop.evaluate()
+    before = shop.bundles.current_id()
+    with pytest.raises(GateRefused, match="does not beat"):
+        shop.publish()
+    assert shop.bundles.current_id() == before
+    forced = shop.publish(force=True)
+    assert forced.forced == ("gate",)
+
+
+def test_a_model_that_was_not_evaluated_is_not_published(shop: Shop) -> None:
+    shop.train(settings={"epochs": "1", "seed": "5"})
+    with pytest.raises(GateRefused, match="not evaluated"):
+        shop.publish()
+
+
+def test_a_sync_embeds_the_new_photos_alone_and_is_rolled_back(shop: Shop, tmp_path: Path) -> None:
+    before = shop.bundles.current_id()
+    new = stripes.folder(tmp_path / "new", 9, seed=8)
+    for number, file in enumerate(sorted(new.rglob("*.png"))):
+        file.rename(file.with_name(f"new{number}.png"))
+    shop.ingest(new, "items")
+    done = shop.sync()
+    assert (done.embedded, done.upserted, done.deleted) == (9, 9, 0)
+    assert done.manifest is not None
+    assert done.manifest.items == 509
+    assert shop.recommender().similar(item_id="new3", k=3)[0].fallback is None
+    assert shop.rollback().id == before
+    assert shop.bundles.current_id() == before
+    assert shop.recommender().similar(item_id="new3", k=3)[0].fallback == "unknown_item"
+
+
+def test_the_first_bundle_cannot_be_rolled_back(shop: Shop) -> None:
+    with pytest.raises(NoBundle, match="first bundle"):
+        shop.rollback()
+
+
+def test_an_unknown_model_and_an_unknown_setting_are_named(shop: Shop) -> None:
+    with pytest.raises(ConfigError, match="image_similarity"):
+        shop.train("resnet")
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        shop.train(settings={"epoch": "3"})
+
+
+def test_publishing_before_training_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NothingToPublish, match="etalage train"):
+        Shop(tmp_path).publish()
