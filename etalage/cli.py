@@ -13,8 +13,17 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from etalage.errors import EtalageError, InputUnreadable, TooManyRefused
 from etalage.shop import MODEL, Shop
@@ -26,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
 
 
@@ -55,6 +64,14 @@ class _Meter:
         self._progress.update(self._task, description=line, total=total)
 
 
+class _Count(ProgressColumn):
+    """How many of how many; nothing for a step that does not count."""
+
+    def render(self, task: Task) -> Text:
+        total = "?" if task.total is None else f"{task.total:,.0f}"
+        return Text(f"{task.completed:,.0f}/{total}" if task.completed else "")
+
+
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[_Meter]:
     """A progress bar that stays behind when its step is done."""
@@ -62,14 +79,14 @@ def bar(title: str, total: int | None) -> Iterator[_Meter]:
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        _Count(),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=out) as progress:
         task = progress.add_task(title, total=total)
         yield _Meter(progress, task)
         done = progress.tasks[0].completed
-        progress.update(task, total=done, completed=done)
+        progress.update(task, total=done or 1, completed=done or 1)
 
 
 def opened(folder: Path) -> Shop:

@@ -22,6 +22,8 @@ test = 0.1
 [models.image_similarity]
 size = 64
 channels = 3
+width = 16
+epochs = 24
 """
 
 Say = Callable[[str], None]
