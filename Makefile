@@ -5,6 +5,7 @@
 PYTHON ?= python3
 TORCH ?=
 ARGS ?=
+DEMO ?= demo
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -12,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 .PHONY: demo test check bench environment developer clean
 
 demo: environment
-	$(BIN)/etalage demo demo $(ARGS)
+	$(BIN)/etalage demo $(DEMO) $(ARGS)
 
 test: developer
 	$(BIN)/python -m pytest $(ARGS)

@@ -90,10 +90,8 @@ class SimilarToPhotos(Similar):
     photos: list[Base64Photo] = Field(min_length=1, max_length=MAX_PHOTOS)
 
 
-class SlotBody(BaseModel):
-    rank: int
+class ListedItem(BaseModel):
     item_id: str
-    score: float = Field(description="Similarity, higher is better; the popularity in a fallback.")
     title: str | None
     brand: str | None
     price: float | None
@@ -101,6 +99,11 @@ class SlotBody(BaseModel):
     category_id: str | None
     in_stock: bool | None
     photo: str | None = Field(description="Where the photo is, on this server.")
+
+
+class SlotBody(ListedItem):
+    rank: int
+    score: float = Field(description="Similarity, higher is better; the popularity in a fallback.")
 
 
 class AnswerBody(BaseModel):
@@ -128,17 +131,6 @@ class ItemBody(BaseModel):
 class ItemAnswer(BaseModel):
     bundle: str
     item: ItemBody
-
-
-class ListedItem(BaseModel):
-    item_id: str
-    title: str | None
-    brand: str | None
-    price: float | None
-    currency: str | None
-    category_id: str | None
-    in_stock: bool | None
-    photo: str | None
 
 
 class ItemsAnswer(BaseModel):

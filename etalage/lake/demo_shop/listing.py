@@ -36,7 +36,8 @@ def _row(f: Facts, i: int, bits: int) -> dict[str, Any]:
     material = leaf.materials[int(f.material[i])]
     line = _LINES[bits % len(_LINES)]
     shown = "" if pattern == "plain" else pattern + " "
-    made = f"{material} " if pattern == "plain" else ""
+    said = material in leaf.noun.split()  # no "wool wool coat"
+    made = f"{material} " if pattern == "plain" and not said else ""
     feel = _FEELS[leaf.department][(bits >> 8) % 4]
     attributes = {
         "colour": colour, "pattern": pattern, "material": material,
