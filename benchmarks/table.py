@@ -28,14 +28,18 @@ def hardware() -> str:
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
         model = f"{len(names)} cores, {names[0]}" if names else model
     return f"{platform.system()} {platform.machine()}, {model}"
 
 
 def write(name: str, rows: list[Row], *, seeds: list[int], packages: list[str], note: str) -> None:
     """Write results/NAME.json and results/NAME.md."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     facts = {
         "name": name,
         "command": f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip(),
@@ -52,8 +56,18 @@ def write(name: str, rows: list[Row], *, seeds: list[int], packages: list[str], 
 
 
 def _markdown(facts: dict[str, object], rows: list[Row]) -> str:
-    lines = [f"# {facts['name']}", "", f"`{facts['command']}` at commit {facts['commit']}, {facts['hardware']}."]
-    lines += ["", str(facts["note"]), "", "| case | system | metric | value | interval |", "|---|---|---|---|---|"]
+    lines = [
+        f"# {facts['name']}",
+        "",
+        f"`{facts['command']}` at commit {facts['commit']}, {facts['hardware']}.",
+    ]
+    lines += [
+        "",
+        str(facts["note"]),
+        "",
+        "| case | system | metric | value | interval |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         digits = 1 if row.unit in ("s", "%") else 4
         interval = f"{row.low:.{digits}f} – {row.high:.{digits}f}"

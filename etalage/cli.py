@@ -7,9 +7,9 @@ is a bug, and shows its traceback.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,8 +38,7 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 
 
-
-class TableChoice(str, Enum):
+class TableChoice(StrEnum):
     """The tables that files are loaded into."""
 
     items = "items"
@@ -105,16 +104,18 @@ def ingest(
     source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSONL, an IDX images file, or a folder.")],
     table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
     shop: ShopFolder = HERE,
-    format: Annotated[Optional[str], typer.Option(help="csv, parquet, jsonl, idx, folder.")] = None,
+    format: Annotated[str | None, typer.Option(help="csv, parquet, jsonl, idx, folder.")] = None,
     attribute: Annotated[
-        Optional[list[str]], typer.Option(help="name=value for every item, such as split=train.")
+        list[str] | None, typer.Option(help="name=value for every item, such as split=train.")
     ] = None,
-    class_names: Annotated[Optional[str], typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
+    class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
     max_refused: Annotated[int, typer.Option(help="Exit with an error above so many refused rows.")] = 0,
 ) -> None:
     """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
     names = class_names.split(",") if class_names else None
-    done = opened(shop).ingest(source, table.value, format=format, attributes=_pairs(attribute), class_names=names)
+    done = opened(shop).ingest(
+        source, table.value, format=format, attributes=_pairs(attribute), class_names=names
+    )
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
         f"unchanged {done.unchanged}, refused {done.refused}"
@@ -152,7 +153,7 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option()] = 20) 
 def train(
     model: Model = MODEL,
     shop: ShopFolder = HERE,
-    set: Annotated[Optional[list[str]], typer.Option("--set", help="key=value of the model's config.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
     fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
 ) -> None:
     """Train a model on the tables as they are, track it in MLflow, export it."""
@@ -212,7 +213,7 @@ def bundles(shop: ShopFolder = HERE) -> None:
 
 @app.command()
 def rollback(
-    bundle: Annotated[Optional[str], typer.Argument(help="Default: the one that was current before.")] = None,
+    bundle: Annotated[str | None, typer.Argument(help="Default: the one that was current before.")] = None,
     shop: ShopFolder = HERE,
 ) -> None:
     """Make another bundle the current one."""
@@ -221,9 +222,9 @@ def rollback(
 
 @app.command()
 def similar(
-    item: Annotated[Optional[str], typer.Argument(help="An item_id.")] = None,
-    photo: Annotated[Optional[Path], typer.Option(help="An image file.")] = None,
-    k: Annotated[int, typer.Option()] = 5,
+    item: Annotated[str | None, typer.Argument(help="An item_id.")] = None,
+    photo: Annotated[Path | None, typer.Option(help="An image file.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
     shop: ShopFolder = HERE,
 ) -> None:
     """What is like this item, or like this photo? Answered without a server."""
@@ -250,9 +251,9 @@ def register(shop: ShopFolder = HERE, name: Annotated[str, typer.Option()] = "et
 @app.command()
 def serve(
     shop: ShopFolder = HERE,
-    host: Annotated[Optional[str], typer.Option()] = None,
-    port: Annotated[Optional[int], typer.Option()] = None,
-    key_file: Annotated[Optional[Path], typer.Option(help="File that holds the bearer key.")] = None,
+    host: Annotated[str | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option()] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File that holds the bearer key.")] = None,
 ) -> None:
     """Serve the current bundle over HTTP; a new bundle is taken over while serving."""
     opened(shop).serve(host, port, key_file)
@@ -291,7 +292,8 @@ def _tell(manifest: Any) -> None:
     recall = ", ".join(
         f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in manifest.index.recall
     )
-    out.print(f"published {manifest.id}: {manifest.items} items, {manifest.indexed} in the {manifest.index.kind} index")
+    counts = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
+    out.print(f"published {manifest.id}: {counts}")
     if recall:
         out.print(f"recall@{manifest.index.recall[0].k} against exact, by share allowed: {recall}")
     if manifest.forced:

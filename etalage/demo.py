@@ -22,8 +22,11 @@ test = 0.1
 [models.image_similarity]
 size = 64
 channels = 3
-width = 16
+classes_per_batch = 26
+examples_per_class = 3
 epochs = 24
+average = 0.99
+crop = 2
 """
 
 Say = Callable[[str], None]
@@ -46,11 +49,13 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
         counts = demo_shop.fill(shop.lake, size, meter)
     say("tables: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     trained, exported = shop.train(MODEL)
-    say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {trained.metrics['hit_at_1']:.3f} on validation")
+    hit = trained.metrics["hit_at_1"]
+    say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {hit:.3f} on validation")
     done = shop.evaluate(MODEL)
     say(done.summary())
     manifest = shop.publish()
-    say(f"published {manifest.id}: {manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index")
+    counts = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
+    say(f"published {manifest.id}: {counts}")
     first = str(shop.recommender().catalogue.ids[0])
     slate = shop.recommender().similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
@@ -66,7 +71,14 @@ def _clear(folder: Path) -> None:
 
     if not folder.exists():
         return
-    strange = {p.name for p in folder.iterdir()} - {"shop.toml", "tables", "runs", "exports", "bundles", "reports"}
+    strange = {p.name for p in folder.iterdir()} - {
+        "shop.toml",
+        "tables",
+        "runs",
+        "exports",
+        "bundles",
+        "reports",
+    }
     if strange:
         raise DataError(f"{folder} holds {', '.join(sorted(strange))}: not a demo; name another folder")
     shutil.rmtree(folder)

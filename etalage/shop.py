@@ -1,11 +1,11 @@
 """A shop: one folder with its config, tables, runs, exports and bundles. It wires the steps.
 
-    shop = Shop("demo")
-    shop.ingest("feed.csv", "items")
-    shop.train()
-    shop.evaluate()
-    shop.publish()
-    shop.recommender().similar(item_id="i000042", k=5)
+shop = Shop("demo")
+shop.ingest("feed.csv", "items")
+shop.train()
+shop.evaluate()
+shop.publish()
+shop.recommender().similar(item_id="i000042", k=5)
 """
 
 import json
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from etalage.lake.ingest import Ingested, TableName
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+
 
 class Meter(Protocol):
     """What a step tells of its progress."""
@@ -190,7 +191,9 @@ class Shop:
                 reports=self.folder / "reports",
             )
         if run := facts.get("mlflow_run"):
-            tracking.add(self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation"))
+            tracking.add(
+                self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
+            )
         return done
 
     def publish(self, model: str = MODEL, force: bool = False) -> "Manifest":

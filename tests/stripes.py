@@ -12,7 +12,8 @@ NAMES = [f"Stripes > {'Steep' if n < 3 else 'Flat'} > Slope {n}" for n in range(
 SETTINGS = {
     "size": 20,
     "channels": 3,
-    "width": 8,
+    "stem": 8,
+    "widths": [16, 32],
     "dimension": 24,
     "classes_per_batch": 5,
     "examples_per_class": 8,
@@ -59,4 +60,6 @@ def folder(root: Path, count: int, seed: int = 3) -> Path:
 def toml(**changes: object) -> str:
     """A shop.toml with SETTINGS for image_similarity."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in {**SETTINGS, **changes}.items()]
-    return "\n".join(['name = "Stripes"', "[split]", "validation = 0.2", "[models.image_similarity]", *lines, ""])
+    return "\n".join(
+        ['name = "Stripes"', "[split]", "validation = 0.2", "[models.image_similarity]", *lines, ""]
+    )

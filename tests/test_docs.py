@@ -95,6 +95,7 @@ def blocks(file: Path) -> list[tuple[str, str | None, str]]:
 
 def test_the_guide_can_be_typed(typist: Typist, project: Path) -> None:
     stripes.folder(typist.folder / "photos", 400)
+    (typist.folder / "photo.png").write_bytes(stripes.png(stripes.pixels(1, seed=99)[0][0]))
     typed = sum(typist.run_block(*block) for block in blocks(project / "docs" / "guide.md"))
     assert typed > 15
 

@@ -13,17 +13,31 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = {"torch", "numpy", "pyarrow", "deltalake", "mlflow", "faiss", "onnxruntime", "fastapi", "streamlit"}
+    heavy = {
+        "torch",
+        "numpy",
+        "pyarrow",
+        "deltalake",
+        "mlflow",
+        "faiss",
+        "onnxruntime",
+        "fastapi",
+        "streamlit",
+    }
     assert not loaded("import etalage") & heavy
 
 
-@pytest.mark.parametrize("module", ["etalage.recommend", "etalage.serve.app", "etalage.serve.pyfunc", "etalage.client"])
+@pytest.mark.parametrize(
+    "module", ["etalage.recommend", "etalage.serve.app", "etalage.serve.pyfunc", "etalage.client"]
+)
 def test_serving_imports_no_torch(module: str) -> None:
     assert not loaded(f"import {module}") & {"torch", "pyspark", "matplotlib", "streamlit"}
 
 
 def test_the_public_names_are_found() -> None:
-    assert "etalage" in loaded("from etalage import EtalageError, Recommender, Shop; import etalage; dir(etalage)")
+    assert "etalage" in loaded(
+        "from etalage import EtalageError, Recommender, Shop; import etalage; dir(etalage)"
+    )
 
 
 def test_the_command_line_helps_without_the_heavy_parts() -> None:

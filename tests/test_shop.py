@@ -58,7 +58,7 @@ def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop
     client = tracking._client(shop.runs)
     run = client.get_run(facts["mlflow_run"])
     assert run.info.status == "FINISHED"
-    assert run.data.params["width"] == "8"
+    assert run.data.params["stem"] == "8"
     assert '"items"' in run.data.params["data_tables"]
     assert {"hit_at_1", "loss", "test_precision_at_5"} <= set(run.data.metrics)
     assert [f.path for f in client.list_artifacts(run.info.run_id, "model")]

@@ -72,8 +72,10 @@ def evaluate(
     every = {**systems, RAW: raw_pixels(_shrunk(photos.pixels_NHWC))}
     part = "test" if len(photos.rows("test")) else "validation"
     gate, _ = _measure(photos, every, "validation", config)
-    scores, rows = (gate, _rows(photos, "validation", config)) if part == "validation" else _measure(
-        photos, every, part, config
+    scores, rows = (
+        (gate, _rows(photos, "validation", config))
+        if part == "validation"
+        else _measure(photos, every, part, config)
     )
     if config.metric not in gate[model].per_query:
         known = ", ".join(gate[model].per_query)
@@ -172,9 +174,7 @@ def _shrunk(pixels_NHWC: np.ndarray) -> np.ndarray:
     return cut.mean(axis=(2, 4), dtype=np.float32).astype(np.uint8)
 
 
-def _strips(
-    photos: PhotoSet, scores: Scores, queries: np.ndarray, index: np.ndarray
-) -> list[Strip]:
+def _strips(photos: PhotoSet, scores: Scores, queries: np.ndarray, index: np.ndarray) -> list[Strip]:
     """Some queries, each of another category, with their neighbours."""
     order = np.random.default_rng(0).permutation(len(queries))
     _, first = np.unique(photos.labels_N[queries][order], return_index=True)

@@ -42,7 +42,9 @@ def open_photo(photo: bytes) -> Image.Image:
     except PhotoRefused:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, met while reading the header
-        raise PhotoRefused(f"the photo has more than {MAX_PIXELS:,} pixels ({error}); send a smaller one") from error
+        raise PhotoRefused(
+            f"the photo has more than {MAX_PIXELS:,} pixels ({error}); send a smaller one"
+        ) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise PhotoRefused(f"not an image ({len(photo)} bytes); send one of {kinds}") from error

@@ -38,9 +38,7 @@ class PhotoSet:
         hidden = np.array([name in categories for name in self.categories])
         parts = self.parts_N.astype("<U10")
         parts[(parts != "test") & hidden[self.labels_N]] = "held out"
-        return PhotoSet(
-            self.item_ids, self.photos, self.pixels_NHWC, self.labels_N, self.categories, parts
-        )
+        return PhotoSet(self.item_ids, self.photos, self.pixels_NHWC, self.labels_N, self.categories, parts)
 
 
 def photo_set(

@@ -29,8 +29,10 @@ class ImageSimilarityConfig(TrainingConfig):
     """Height and width in pixels that photos are brought to."""
     channels: Literal[1, 3] = 3
     dimension: int = Field(128, ge=2)
-    width: int = Field(32, ge=4)
-    """Channels of the first block of `small`."""
+    stem: int = Field(16, ge=4)
+    """Channels of the first convolution of `small`."""
+    widths: tuple[int, ...] = Field((32, 64), min_length=1)
+    """Channels of its blocks, each of half the side of the one before."""
     classes_per_batch: int = Field(16, ge=2)
     examples_per_class: int = Field(8, ge=2)
     alpha: float = Field(2.0, gt=0)
@@ -44,11 +46,13 @@ class ImageSimilarityConfig(TrainingConfig):
     softmax_scale: float = Field(16.0, gt=0)
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    warm_up: float = Field(0.1, ge=0, lt=1)
+    warm_up: float = Field(0.15, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; it falls by a cosine after. 0: constant."""
     flip: bool = True
-    crop: int = Field(4, ge=0)
+    crop: int = Field(2, ge=0)
     """Photos are moved by up to so many pixels, the border repeated."""
+    augment_until: float = Field(1.0, ge=0, le=1)
+    """Share of the epochs with flips and crops; the last ones see the photos as they are."""
     validate_queries: int = Field(2000, ge=1)
     validate_index: int = Field(20_000, ge=1)
 
@@ -84,13 +88,12 @@ def _original(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
 
 def _small(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
     """A compact residual network: a stem, then blocks that halve the side and widen, then the mean."""
-    width = config.width
     layers: list[nn.Module] = [Normalise([0.5] * config.channels, [0.5] * config.channels)]
-    layers.append(ConvNormRelu(config.channels, width, stride=2 if config.size >= 48 else 1))
-    before = width
-    for factor in (2, 4):
-        layers += [ConvNormRelu(before, factor * width, stride=2), Residual(factor * width)]
-        before = factor * width
+    layers.append(ConvNormRelu(config.channels, config.stem, stride=2 if config.size >= 48 else 1))
+    before = config.stem
+    for width in config.widths:
+        layers += [ConvNormRelu(before, width, stride=2), Residual(width)]
+        before = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
 
 
@@ -127,8 +130,12 @@ class ImageSimilarityTask:
         decayed = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
         return torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
+            betas=(0.9, 0.99),
         )
 
     def rate(self, done: float) -> float:
@@ -144,7 +151,9 @@ class ImageSimilarityTask:
             self._plan = (epoch, self.batches.epoch(epoch))
         rows = torch.from_numpy(self.train_rows[self._plan[1][step % self.steps]])
         generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
-        pixels = self.augment(self.pixels_NHWC[rows], generator)
+        pixels = self.pixels_NHWC[rows]
+        if epoch < self.config.augment_until * self.config.epochs:
+            pixels = self.augment(pixels, generator)
         return {"pixels": pixels, "labels": self.labels_N[rows], "rows": rows}
 
     def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Layers that several models share. A network's first layer takes photos as they are decoded.
 
-    B batch   H W height and width in pixels   C channels   D embedding dimension
+B batch   H W height and width in pixels   C channels   D embedding dimension
 """
 
 from collections.abc import Sequence

@@ -109,7 +109,9 @@ def names() -> list[str]:
     """The models of this folder: every module that has a RECIPE. Nothing registers itself."""
     folder = Path(__file__).parent
     found = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return sorted(name for name in found if "\nRECIPE = " in (folder / f"{name}.py").read_text(encoding="utf-8"))
+    return sorted(
+        name for name in found if "\nRECIPE = " in (folder / f"{name}.py").read_text(encoding="utf-8")
+    )
 
 
 def find(name: str) -> Recipe[Any]:

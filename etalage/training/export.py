@@ -1,6 +1,6 @@
 """Trained → ONNX + encoder: what evaluation, sync, publish, the server and MLflow open.
 
-    exports/<model>/0003-1a2b3c4d/   model.onnx  encoder.json  export.json
+exports/<model>/0003-1a2b3c4d/   model.onnx  encoder.json  export.json
 """
 
 import json

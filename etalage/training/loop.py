@@ -99,9 +99,7 @@ class _Fitting:
         stopped = patience is not None and done.best_epoch >= 0 and waited >= patience
         return done.step >= self.total or stopped
 
-    def epoch(
-        self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None
-    ) -> None:
+    def epoch(self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None) -> None:
         epoch, first = divmod(self.progress.step, self.steps)
         for step in range(first, self.steps):
             started = time.perf_counter(), time.process_time()

@@ -40,7 +40,10 @@ class Run:
         """The resolved config and the versions of the data; logging the same again is allowed."""
         from mlflow.entities import Param
 
-        texts = [Param(key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items()]
+        texts = [
+            Param(key, value if isinstance(value, str) else json.dumps(value))
+            for key, value in values.items()
+        ]
         self._client.log_batch(self.id, params=texts)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:

@@ -65,4 +65,6 @@ def _check(folder: Path) -> None:
         except (OSError, EOFError) as error:
             raise InputUnreadable(f"{folder / name}: {error}") from error
         if found != expected:
-            raise InputUnreadable(f"{folder / name}: its content is not Fashion-MNIST's (SHA-256 {found[:12]}…)")
+            raise InputUnreadable(
+                f"{folder / name}: its content is not Fashion-MNIST's (SHA-256 {found[:12]}…)"
+            )

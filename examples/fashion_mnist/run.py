@@ -1,22 +1,22 @@
 """The whole path on the real Fashion-MNIST: ingest, train, evaluate, publish, ask.
 
-    python examples/fashion_mnist/run.py --data FOLDER [--set epochs=2]
+python examples/fashion_mnist/run.py --data FOLDER [--set epochs=2]
 """
 
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
-import files  # noqa: E402
+import files
 
-from etalage.cli import bar  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
-from etalage.shop import Shop  # noqa: E402
-from etalage.training.run import parse_settings  # noqa: E402
+from etalage.cli import bar
+from etalage.errors import EtalageError
+from etalage.shop import Shop
+from etalage.training.run import parse_settings
 
 
 def load(folder: Path, data: Path) -> Shop:
@@ -36,10 +36,10 @@ def load(folder: Path, data: Path) -> Shop:
 
 
 def main(
-    data: Annotated[Optional[Path], typer.Option(help="Folder of the four IDX files.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the four IDX files.")] = None,
     shop: Annotated[Path, typer.Option(help="Where the shop is made.")] = Path("build/fashion-mnist"),
     download: Annotated[bool, typer.Option(help="Fetch the files where they are not found.")] = False,
-    set: Annotated[Optional[list[str]], typer.Option("--set", help="key=value of the model's config.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
 ) -> None:
     found = files.find(data, shop.parent / "fashion-mnist-files" if download else None)
     opened = load(shop, found)

@@ -91,7 +91,9 @@ def test_f5_a_kill_while_writing_a_checkpoint_leaves_a_whole_one(tmp_path: Path,
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2**20, 2**63), st.binary(max_size=64))
-def test_f16_a_huge_header_is_refused(tmp_path_factory: pytest.TempPathFactory, size: int, rest: bytes) -> None:
+def test_f16_a_huge_header_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, size: int, rest: bytes
+) -> None:
     import hashlib
 
     folder = tmp_path_factory.mktemp("huge")
