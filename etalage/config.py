@@ -41,6 +41,8 @@ class SplitConfig(Settings):
 class IndexConfig(Settings):
     kind: Literal["auto", "exact", "ivf_flat"] = "auto"
     """`auto`: exact up to 20,000 items, IVF-Flat above."""
+    per_category: int | None = Field(None, ge=1)
+    """Index only so many items of each category, always the same ones; None: every item with a photo."""
     lists: int | None = Field(None, ge=1)
     probes: int | None = Field(None, ge=1)
 

@@ -54,8 +54,8 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     done = shop.evaluate(MODEL)
     say(done.summary())
     manifest = shop.publish()
-    counts = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
-    say(f"published {manifest.id}: {counts}")
+    size_of = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
+    say(f"published {manifest.id}: {size_of}")
     first = str(shop.recommender().catalogue.ids[0])
     slate = shop.recommender().similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))

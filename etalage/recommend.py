@@ -66,6 +66,8 @@ class Recommender:
         self.catalogue = catalogue
         self.embedder = embedder
         self._index = index
+        self._indexed = np.zeros(len(catalogue), dtype=bool)
+        self._indexed[index.rows] = True
         self._embeddings = embeddings
 
     @classmethod
@@ -155,8 +157,9 @@ class Recommender:
         allow = self.catalogue.mask(filters)
         if own is not None:
             allow[own] = False
-        with_photo = self.catalogue.has_photo
-        count = int((allow & with_photo).sum())
+        indexed = self._indexed
+        count = int((allow & indexed).sum())
+        kind = "with a photo" if self.manifest.index.per_category is None else "in the index"
         whole = own is None and filters == Filters()
         # More than there are would only be padding: k may be far above a small shop's size.
         wanted = min(k, count)
@@ -173,7 +176,7 @@ class Recommender:
             if len(near) < len(found):
                 reason = _below(threshold, len(near))
             elif len(found) < k:
-                reason = self._short(len(found), count, own, filters, with_photo, "with a photo")
+                reason = self._short(len(found), count, own, filters, indexed, kind)
             trace = {"retriever": "index", "model": self.embedder.model_hash, "candidates": count}
             answers.append(Answer(position, self._slate(near), None, reason, trace))
         return answers

@@ -48,13 +48,16 @@ class RecallFacts(Settings):
 
 
 class IndexFacts(Settings):
+    """`per_category`: how many items of each category are in the index (None: all with a photo)."""
+
     kind: str
+    per_category: int | None = None
     recall: tuple[RecallFacts, ...] = ()
 
 
 class Manifest(Settings):
     """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows,
-    `indexed` those with a photo; `forced` names the refusals that a person overrode."""
+    `indexed` those in the index; `forced` names the refusals that a person overrode."""
 
     format: int
     id: str

@@ -32,7 +32,7 @@ from etalage.bundle.manifest import FORMAT, MANIFEST, Manifest, seal, to_bytes
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import Draft, refusals
 from etalage.bundle.runtime import FILES, PhotoEmbedder
-from etalage.bundle.selfcheck import check_made_by, check_norms, photo_rows, record, spread
+from etalage.bundle.selfcheck import check_made_by, check_norms, indexed_rows, photo_rows, record, spread
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
     IndexMismatch,
@@ -81,7 +81,9 @@ def publish(
                 measured = _measured(index, draft, config, index_config, force, forced)
                 step(1)
                 written = _stage(draft, staging, embedder, index)
-                content = _content(draft, staging, embedder, measured, forced, written)
+                facts: dict[str, Any] = {"kind": Header.read(staging / INDEX).kind}
+                facts |= {"per_category": index_config.per_category, "recall": [asdict(row) for row in measured]}
+                content = _content(draft, embedder, facts, len(index), forced, written)
                 step(1)
                 manifest = _release(bundles, staging, content, draft.synced_from)
                 step(1)
@@ -127,7 +129,7 @@ def _check_draft(draft: Draft) -> PhotoEmbedder:
 
 def _built(bundles: Bundles, draft: Draft, embedder: PhotoEmbedder, config: IndexConfig) -> Index:
     """The index of the rows with a photo; a sync keeps the trained centroids of its bundle."""
-    rows = photo_rows(draft.items)
+    rows = indexed_rows(draft.items, config.per_category)
     like: Index | None = None
     if draft.synced_from is not None:
         like = open_index(bundles.path(draft.synced_from) / INDEX)
@@ -148,7 +150,7 @@ def _measured(
     """
     if index.is_exact:
         return [RecallRow(None, config.recall_k, 1.0, 0)]
-    rows = photo_rows(draft.items)
+    rows = index.rows
     exact = build(rows, draft.embeddings[rows], index_config.model_copy(update={"kind": "exact"}))
     queries = np.ascontiguousarray(draft.embeddings[spread(rows, RECALL_QUERIES)])
     measured = recall(index, exact, queries, config.recall_k)
@@ -199,9 +201,9 @@ def _saved(index: Index, folder: Path) -> Index:
 
 def _content(
     draft: Draft,
-    staging: Path,
     embedder: PhotoEmbedder,
-    measured: list[RecallRow],
+    index: dict[str, Any],
+    indexed: int,
     forced: list[str],
     written: dict[str, Written],
 ) -> dict[str, Any]:
@@ -210,9 +212,9 @@ def _content(
         "format": FORMAT,
         "tables": draft.tables,
         "model": {"name": embedder.name, "hash": embedder.model_hash, "dimension": embedder.dimension},
-        "index": {"kind": Header.read(staging / INDEX).kind, "recall": [asdict(row) for row in measured]},
+        "index": index,
         "items": draft.items.num_rows,
-        "indexed": len(photo_rows(draft.items)),
+        "indexed": indexed,
         "verdict": draft.verdict,
         "forced": forced,
         "synced_from": draft.synced_from,

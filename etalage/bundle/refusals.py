@@ -66,7 +66,9 @@ def _shrink_trouble(draft: Draft, before: Manifest | None, max_shrink: float) ->
     if before is None:
         return None
     now = {"items": draft.items.num_rows, "items with a photo": len(photo_rows(draft.items))}
-    was = {"items": before.items, "items with a photo": before.indexed}
+    was = {"items": before.items}
+    if before.index.per_category is None:  # else the manifest does not say how many have a photo
+        was["items with a photo"] = before.indexed
     for what, count in was.items():
         lost = count - now[what]
         if lost > 0 and lost >= max_shrink * count:

@@ -7,6 +7,7 @@ index, embeddings or a model of another bundle cannot pass, whatever its files' 
     Q queries   D embedding dimension   k answers a query
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,8 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def record(items: pa.Table, embeddings: np.ndarray, index: Index) -> bytes:
-    """The content of selfcheck.json: answers of `index` to some of the items with a photo."""
-    rows = photo_rows(items)
+    """The content of selfcheck.json: answers of `index` to some of its items."""
+    rows = index.rows
     queries = spread(rows, QUERIES)
     ids = items["item_id"]
     k = max(1, min(ANSWERS, len(rows)))
@@ -160,9 +161,10 @@ def check_consistency(folder: Path, manifest: Manifest) -> None:
     rows = photo_rows(items)
     check_norms(folder / EMBEDDINGS, embeddings, rows)
     index = open_index(folder / INDEX, model_hash=model.hash, dimension=model.dimension)
-    if not len(index) == len(rows) == manifest.indexed:
+    expected = indexed_rows(items, manifest.index.per_category)
+    if not np.array_equal(index.rows, expected) or len(expected) != manifest.indexed:
         raise IndexMismatch(
-            f"{folder / INDEX}: {len(index)} items; {len(rows)} items have a photo, the manifest says "
+            f"{folder / INDEX}: {len(index)} items; {len(expected)} are to be in it, the manifest says "
             f"{manifest.indexed}; publish again"
         )
     self_check(folder, manifest, index, embedder)
@@ -172,6 +174,25 @@ def photo_rows(items: pa.Table) -> np.ndarray:
     """The item_rows that have a photo, ascending, int64: those that an index holds."""
     valid = items["photo_sha256"].is_valid().to_numpy()
     return np.flatnonzero(np.asarray(valid, dtype=bool)).astype(np.int64)
+
+
+def indexed_rows(items: pa.Table, per_category: int | None) -> np.ndarray:
+    """The item_rows that the index holds, ascending int64: those with a photo, `per_category` of each.
+
+    Which ones is decided by a hash of the item_id: it does not change as the catalogue grows, but for
+    newcomers with a lower hash. Items without a category count as a category of their own.
+    """
+    rows = photo_rows(items)
+    if per_category is None or len(rows) == 0:
+        return rows
+    some = items.take(pa.array(rows))
+    draws = [hashlib.blake2b(i.encode(), digest_size=8).digest() for i in some["item_id"].to_pylist()]
+    order = np.argsort(np.array([int.from_bytes(draw, "big") for draw in draws], np.uint64), kind="stable")
+    categories = np.array([name or "" for name in some["category_id"].to_pylist()])[order]
+    by_category = np.argsort(categories, kind="stable")
+    starts = np.flatnonzero(np.append(True, categories[by_category][1:] != categories[by_category][:-1]))
+    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    return np.sort(rows[order[by_category[place < per_category]]])
 
 
 def check_norms(where: Path, embeddings: np.ndarray, rows: np.ndarray) -> None:

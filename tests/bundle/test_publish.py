@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from etalage.errors import (
     RecallTooLow,
 )
 from etalage.lake.delta import Lake
+from etalage.recommend import Recommender
 from tests.exports import tiny_export
 from tests.shops import PASSED, drafted, fill, published, small_shop
 
@@ -179,3 +181,19 @@ def test_the_same_twice_is_another_bundle_with_the_same_payload(shop: Shop, draf
     assert second.files == first.files
     fill(lake, [31])
     assert published(lake, bundles, draft.export).items == 31
+
+
+def test_an_index_of_some_items_per_category_holds_just_those_and_stays_the_same(shop: Shop) -> None:
+    lake, bundles, before = shop
+    few = IndexConfig(per_category=3)
+    draft = drafted(lake, bundles.path(before.id) / MODELS / before.model.name)
+    manifest = publish(bundles, draft, config=PublishConfig(), index_config=few)
+    recommender = Recommender.open(bundles.path(manifest.id))
+    found = recommender.similar(photos=[recommender.photo(recommender.catalogue.ids[0])], k=40)[0]
+    counts = Counter(slot.item["category_id"] for slot in found.slate)
+    assert set(counts.values()) == {3}
+    assert manifest.indexed == len(found.slate) < manifest.items
+    again = publish(bundles, draft, config=PublishConfig(), index_config=few)
+    other = Recommender.open(bundles.path(again.id))
+    repeated = other.similar(photos=[recommender.photo(recommender.catalogue.ids[0])], k=40)[0]
+    assert [slot.item_id for slot in repeated.slate] == [slot.item_id for slot in found.slate]
