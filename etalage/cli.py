@@ -1,9 +1,12 @@
 """The command line: one subcommand a step. It parses and prints, and never computes.
 
-Every error of ours ends with one message on stderr and its exit code (errors.py); anything else
-is a bug, and shows its traceback.
+Answers go to stdout, progress and errors to stderr. Every error of ours ends with one message and
+its exit code (errors.py); anything else is a bug, and shows its traceback.
 """
 
+import io
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from etalage.errors import EtalageError, InputUnreadable, TooManyRefused
+from etalage.errors import ConfigError, EtalageError, InputUnreadable, PhotoRefused, TooManyRefused
 from etalage.shop import MODEL, Shop
 
 app = typer.Typer(
@@ -35,38 +30,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False, soft_wrap=True)
+# Names and titles are somebody else's: `[red]` and `:heart:` in them are text, and no line of a file
+# or a pipe is cut to a screen's width.
+PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+out = Console(**PLAIN, width=None if sys.stdout and sys.stdout.isatty() else 1000)
+err = Console(**PLAIN, stderr=True)
 
 
 class TableChoice(StrEnum):
     """The tables that files are loaded into."""
 
-    items = "items"
-    photos = "photos"
-    users = "users"
-    interactions = "interactions"
+    items, photos, users, interactions = "items", "photos", "users", "interactions"
 
 
+Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder"])
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
 Model = Annotated[str, typer.Argument(help="A model of etalage/models or of the shop's models folder.")]
 HERE = Path()
 
 
 class _Meter:
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, shown: progress.Progress, task: progress.TaskID) -> None:
+        self._shown, self._task = shown, task
 
     def __call__(self, steps: int) -> None:
-        self._progress.advance(self._task, steps)
+        self._shown.advance(self._task, steps)
 
     def say(self, line: str, total: int) -> None:
-        self._progress.update(self._task, description=line, total=total)
+        self._shown.update(self._task, description=line, total=total)
 
 
-class _Count(ProgressColumn):
+class _Count(progress.ProgressColumn):
     """How many of how many; nothing for a step that does not count."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         total = "?" if task.total is None else f"{task.total:,.0f}"
         return Text(f"{task.completed:,.0f}/{total}" if task.completed else "")
 
@@ -74,29 +71,33 @@ class _Count(ProgressColumn):
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[_Meter]:
     """A progress bar that stays behind when its step is done."""
-    columns = (
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        _Count(),
-        TimeElapsedColumn(),
+    named = (
+        progress.SpinnerColumn(finished_text="✓"),
+        progress.TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=out) as progress:
-        task = progress.add_task(title, total=total)
-        yield _Meter(progress, task)
-        done = progress.tasks[0].completed
-        progress.update(task, total=done or 1, completed=done or 1)
+    counted = (progress.BarColumn(bar_width=24), _Count(), progress.TimeElapsedColumn())
+    with progress.Progress(*named, *counted, console=err) as shown:
+        task = shown.add_task(title, total=total)
+        yield _Meter(shown, task)
+        done = shown.tasks[0].completed
+        shown.update(task, total=done or 1, completed=done or 1)
 
 
 def opened(folder: Path) -> Shop:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; `etalage new {shlex.quote(str(folder))}` makes a shop")
     return Shop(folder, bar)
 
 
 @app.command()
 def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Option()] = "A shop") -> None:
     """Make a shop's folder with a shop.toml to edit."""
-    shop = Shop.create(folder, name, bar)
-    out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {shop.folder}`")
+    try:
+        shop = Shop.create(folder, name, bar)
+    except OSError as error:
+        raise ConfigError(f"{folder}: no shop can be made there: {error.strerror}") from error
+    typed = shlex.quote(str(folder))
+    out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
 
 
 @app.command()
@@ -104,28 +105,28 @@ def ingest(
     source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSONL, an IDX images file, or a folder.")],
     table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
     shop: ShopFolder = HERE,
-    format: Annotated[str | None, typer.Option(help="csv, parquet, jsonl, idx, folder.")] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option(help="name=value for every item, such as split=train.")
-    ] = None,
+    format: Annotated[Format | None, typer.Option(help="Default: told from the name.")] = None,
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value for every item.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
-    max_refused: Annotated[int, typer.Option(help="Exit with an error above so many refused rows.")] = 0,
+    max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
 ) -> None:
     """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
     names = class_names.split(",") if class_names else None
     done = opened(shop).ingest(
-        source, table.value, format=format, attributes=_pairs(attribute), class_names=names
+        source, table.value, format=format, attributes=_pairs("--attribute", attribute), class_names=names
     )
+    repeated = f"repeated {done.repeated}, " if done.repeated else ""
+    photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
-        f"unchanged {done.unchanged}, refused {done.refused}"
+        f"unchanged {done.unchanged}, {repeated}refused {done.refused}{photos}"
     )
     for reason, count in sorted(done.refused_by_reason.items(), key=lambda pair: -pair[1])[:10]:
-        out.print(f"  {count} × {reason}", markup=False)
+        out.print(f"  {count} × {reason}")
     if done.refused > max_refused:
         raise TooManyRefused(
             f"{source}: {done.refused} rows refused, --max-refused {max_refused}; the others are stored. "
-            "File, line and reason of each are in the table `refused`: `etalage refused`"
+            f"File, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
         )
 
 
@@ -135,17 +136,22 @@ def tables(shop: ShopFolder = HERE) -> None:
     table = _table("table", "rows", "version")
     lake = opened(shop).lake
     for name, version in sorted(lake.versions().items()):
-        table.add_row(name, f"{lake.table(name).count():,}", str(version))
+        _add(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
 
 
 @app.command()
-def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option()] = 20) -> None:
+def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """The newest refused rows: file, line, reason."""
     table = _table("table", "file", "line", "reason")
-    rows = opened(shop).lake.table("refused").read(columns=["what", "file", "line", "reason", "refused_at"])
-    for row in rows.sort_by([("refused_at", "descending")]).slice(0, last).to_pylist():
-        table.add_row(row["what"], row["file"], str(row["line"]), row["reason"])
+    stored = opened(shop).lake.table("refused")
+    if not stored.exists():
+        out.print("nothing was refused")
+        return
+    rows = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
+    order = [("refused_at", "descending"), ("file", "ascending"), ("line", "ascending")]
+    for row in rows.sort_by(order).slice(0, last).to_pylist():
+        _add(table, row["what"], row["file"], row["line"], row["reason"])
     out.print(table)
 
 
@@ -157,9 +163,7 @@ def train(
     fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
 ) -> None:
     """Train a model on the tables as they are, track it in MLflow, export it."""
-    from etalage.training.run import parse_settings
-
-    trained, exported = opened(shop).train(model, parse_settings(set or []), fresh)
+    trained, exported = opened(shop).train(model, _pairs("--set", set), fresh)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
     out.print(f"{exported.name}: {figures}; {trained.seconds:.0f} s")
 
@@ -202,12 +206,12 @@ def bundles(shop: ShopFolder = HERE) -> None:
     for one in opened(shop).bundles.survey():
         mark = "→" if one.current else ""
         if one.manifest is None:
-            table.add_row(mark, one.id, "", "", "", f"damaged: {one.damage}", "")
+            _add(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
             continue
         made, model = one.manifest.created_at, one.manifest.model
         counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
         forced = ", ".join(one.manifest.forced)
-        table.add_row(mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
+        _add(table, mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
     out.print(table)
 
 
@@ -229,14 +233,16 @@ def similar(
 ) -> None:
     """What is like this item, or like this photo? Answered without a server."""
     photos = None if photo is None else [_read(photo)]
-    (answer,) = opened(shop).recommender().similar(item_id=item, photos=photos, k=k)
+    try:
+        (answer,) = opened(shop).recommender().similar(item_id=item, photos=photos, k=k)
+    except PhotoRefused as error:
+        raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
     table = _table("rank", "item", "score", "title", "category", "price")
     for slot in answer.slate:
         shown = slot.item
         price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
-        table.add_row(
-            str(slot.rank), slot.item_id, f"{slot.score:.4f}", shown["title"], shown["category_id"], price
-        )
+        score = f"{slot.score:.4f}"
+        _add(table, slot.rank, slot.item_id, score, shown["title"], shown["category_id"], price)
     out.print(table)
     for note in filter(None, (answer.fallback, answer.reason)):
         out.print(note)
@@ -285,7 +291,7 @@ def demo(
 
     shop = build(folder, items, shoppers, seed, bar, out.print)
     if serve:
-        show(shop, port, page_port, out.print)
+        raise typer.Exit(show(shop, port, page_port, out.print))
 
 
 def _tell(manifest: Any) -> None:
@@ -308,25 +314,36 @@ def _read(file: Path) -> bytes:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    return table
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
 
 
-def _pairs(pairs: list[str] | None) -> dict[str, str] | None:
-    from etalage.training.run import parse_settings
+def _add(table: Table, *cells: object) -> None:
+    """A row; line breaks and terminal escapes in a cell are shown, not obeyed."""
+    shown = ("" if cell is None else str(cell) for cell in cells)
+    table.add_row(*(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], s) for s in shown))
 
-    return parse_settings(pairs) if pairs else None
+
+def _pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
+    split = [(pair, *pair.partition("=")) for pair in pairs or []]
+    for pair, key, equals, _ in split:
+        if not (key.strip() and equals):
+            raise ConfigError(f"{option} {pair}: expected key=value")
+    return {key.strip(): value.strip() for _, key, _, value in split} or None
 
 
 def main() -> None:
     """The entry point of the command `etalage`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks
     try:
         app()
     except EtalageError as error:
-        Console(stderr=True, highlight=False).print(f"{type(error).__name__}: {error}", markup=False)
+        err.print(f"{type(error).__name__}: {error}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "etalage").startswith("etalage"):
+            raise
+        sys.exit(f"{error.name} is not installed: pip install 'etalage[train]'")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ class EvaluateConfig(Settings):
     ks: tuple[int, ...] = (1, 5, 10)
     bootstrap: int = Field(1000, ge=100)
     max_queries: int = Field(10_000, ge=1)
+    match_precision: float = Field(0.9, gt=0, le=1)
+    """The similarity is calibrated from which so many nearest neighbours are of the query's category."""
 
 
 class ServeConfig(Settings):

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from etalage.errors import DataError
 from etalage.shop import MODEL, Bar, Shop
 
-CONFIG = """\
-name = "Étalage demo"
+NAME = 'name = "Étalage demo"'
+CONFIG = f"""\
+{NAME}
 currency = "EUR"
 
 [split]
@@ -26,7 +28,7 @@ classes_per_batch = 26
 examples_per_class = 3
 epochs = 24
 average = 0.99
-crop = 2
+crop = 0
 """
 
 Say = Callable[[str], None]
@@ -41,10 +43,11 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     from etalage.lake.demo_shop import DemoSize
 
     started = time.monotonic()
-    _clear(folder)
-    shop = Shop.create(folder, "demo", bar)
-    (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
     size = DemoSize(items=items, shoppers=shoppers, seed=seed)
+    _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
+    shop = Shop(folder, bar)
     with bar(f"draw {items:,} products, let {shoppers:,} shoppers in", items) as meter:
         counts = demo_shop.fill(shop.lake, size, meter)
     say("tables: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
@@ -66,41 +69,42 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier demo. A folder that holds something else is left alone."""
-    from etalage.errors import DataError
-
+    """Remove an earlier demo, its shop.toml last. What is not one, a shop above all, is left alone."""
     if not folder.exists():
         return
-    strange = {p.name for p in folder.iterdir()} - {
-        "shop.toml",
-        "tables",
-        "runs",
-        "exports",
-        "bundles",
-        "reports",
-    }
-    if strange:
+    made = {"shop.toml", "tables", "runs", "exports", "bundles", "reports"}
+    found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {"a file"}
+    file = folder / "shop.toml"
+    if found and not file.is_file():
+        raise DataError(f"{folder} holds {', '.join(sorted(found)[:5])}: not a demo; name another folder")
+    if found and not file.read_bytes().startswith(NAME.encode()):
+        raise DataError(f"{folder} is a shop, and not the demo: it stays as it is; name another folder")
+    if strange := found - made:
         raise DataError(f"{folder} holds {', '.join(sorted(strange))}: not a demo; name another folder")
-    shutil.rmtree(folder)
+    for name in found - {"shop.toml"}:
+        shutil.rmtree(folder / name)
 
 
-def show(shop: Shop, port: int, page_port: int, say: Say) -> None:
-    """Serve the API and the page until Ctrl-C."""
+def show(shop: Shop, port: int, page_port: int, say: Say) -> int:
+    """Serve the API and the page until Ctrl-C, SIGTERM, or the end of either. → the exit status."""
     from etalage.page.run import command, environment
 
     url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
     server = [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
-    processes = [subprocess.Popen(server)]
     page = {**os.environ, **environment(url, name=shop.config.name)}
-    processes.append(subprocess.Popen(command(url, page_port), env=page))
-    say(f"the page: {page_url}")
-    say(f"the API:  {url}   (try: curl '{url}/v1/items?limit=1'; its description: {url}/openapi.json)")
-    say("Ctrl-C ends both")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise both would outlive us
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        processes.append(subprocess.Popen(server))
+        processes.append(subprocess.Popen(command(url, page_port), env=page))
+        say(f"the page: {page_url}")
+        say(f"the API:  {url}   (try: curl '{url}/v1/items?limit=1'; its description: {url}/openapi.json)")
+        say("Ctrl-C ends both")
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
+        return next(process.returncode for process in processes if process.returncode is not None)
     except KeyboardInterrupt:
-        pass
+        return 0
     finally:
         for process in processes:
             if process.poll() is None:

@@ -82,7 +82,10 @@ def publish(
                 step(1)
                 written = _stage(draft, staging, embedder, index)
                 facts: dict[str, Any] = {"kind": Header.read(staging / INDEX).kind}
-                facts |= {"per_category": index_config.per_category, "recall": [asdict(row) for row in measured]}
+                facts |= {
+                    "per_category": index_config.per_category,
+                    "recall": [asdict(row) for row in measured],
+                }
                 content = _content(draft, embedder, facts, len(index), forced, written)
                 step(1)
                 manifest = _release(bundles, staging, content, draft.synced_from)

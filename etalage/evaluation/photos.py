@@ -16,6 +16,7 @@ import numpy as np
 
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
+from etalage.evaluation.calibrate import calibrate
 from etalage.evaluation.gate import Verdict, judge
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
 from etalage.evaluation.report import Strip, write_report
@@ -40,6 +41,8 @@ class Evaluation:
     report: Path
     files: list[Path]
     shown: tuple[str, ...]
+    match: str
+    """The calibrated threshold of a match, in words."""
 
     def figures(self, system: str) -> dict[str, float]:
         """Metric → value of one system, as MLflow takes them."""
@@ -50,7 +53,7 @@ class Evaluation:
         for system, scores in self.scores.items():
             found = (f"{name} {_with_interval(scores, name)}" for name in self.shown)
             lines.append(f"{system} ({self.part}): {', '.join(found)}")
-        return "\n".join([*lines, f"gate, on validation: {self.verdict.sentence}"])
+        return "\n".join([*lines, f"match: {self.match}", f"gate, on validation: {self.verdict.sentence}"])
 
 
 def evaluate(
@@ -83,13 +86,15 @@ def evaluate(
     per_query = {name: found.per_query[config.metric] for name, found in gate.items()}
     ours = per_query.pop(model)
     verdict = judge(model, "embedder", config.metric, ours, per_query, config.bootstrap)
-    kept = {"model_hash": model_hash, **verdict.to_json()}
+    threshold, match = _match(photos, gate[model], config)
+    kept = {"model_hash": model_hash, **verdict.to_json(), "match": threshold}
     (export / VERDICT).write_text(json.dumps(kept, indent=1), encoding="utf-8")
     facts = {
         "model": f"{export.name} ({model_hash[:12]})",
         "figures on": f"{part}: {len(rows[0]):,} photos searched in {len(rows[1]):,}",
         "verdict on": f"validation: {len(ours):,} photos",
         "tables": ", ".join(f"{name} version {version}" for name, version in versions.items()),
+        "match": match,
         "interval": f"95%, {config.bootstrap} bootstrap resamples of the queries",
     }
     reports.mkdir(parents=True, exist_ok=True)
@@ -105,7 +110,7 @@ def evaluate(
         embeddings=(systems[model][rows[0]], labels[rows[0]]),
     )
     shown = tuple(dict.fromkeys(["hit_at_1", config.metric, f"map_at_{max(config.ks)}"]))
-    return Evaluation(scores, part, verdict, report, [report], shown)
+    return Evaluation(scores, part, verdict, report, [report], shown, match)
 
 
 def read_verdict(export: Path) -> dict[str, Any] | None:
@@ -161,6 +166,19 @@ def _measure(
     labels = photos.labels_N
     ks = [k for k in config.ks if k <= len(index)]
     return evaluate_photos(pairs, labels[queries], labels[index], ks, config.bootstrap), (queries, index)
+
+
+def _match(photos: PhotoSet, scores: Scores, config: EvaluateConfig) -> tuple[dict[str, float] | None, str]:
+    """The threshold of a match, calibrated on validation photos, none of which is in the index."""
+    queries, index = _rows(photos, "validation", config)
+    same = photos.labels_N[index[scores.neighbours[:, 0]]] == photos.labels_N[queries]
+    asked = config.match_precision
+    try:
+        found = calibrate(scores.similarities[:, 0], same, "precision", asked)
+    except (ConfigError, TooLittleData) as error:
+        return None, f"no threshold has a precision of {asked:g}: {error}"
+    words = f"from {found.score:.4f} on, the nearest is right in {found.precision:.1%} of cases"
+    return found.to_json(), f"{words}; {found.recall:.1%} of the right ones reach it"
 
 
 def _shrunk(pixels_NHWC: np.ndarray) -> np.ndarray:

@@ -1,16 +1,20 @@
 """The photos of a catalogue as arrays: what an embedder or a classifier learns from."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etalage.config import SplitConfig
-from etalage.errors import TooLittleData
+from etalage.errors import PhotoRefused, TooLittleData
 from etalage.features.photo import PhotoEncoder
 from etalage.features.split import assign
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,38 @@ def photo_set(
     """Decode every photo of a bundle's payload.
 
     items: the payload of bundle.contents, `photo_sha256` null where an item has no photo;
-    photos: sha256, bytes. Raises TooLittleData when no item has a photo.
+    photos: sha256, bytes. A photo that cannot be decoded is left out, with a warning.
+    Raises TooLittleData when no item has a photo.
     """
-    keep = pa.compute.is_valid(items.column("photo_sha256"))
-    items = items.filter(keep)
-    if items.num_rows == 0:
-        raise TooLittleData("no item has a photo; ingest photos first")
-    files = dict(zip(photos.column("sha256").to_pylist(), photos.column("bytes").to_pylist(), strict=True))
-    sources = [files[sha] for sha in items.column("photo_sha256").to_pylist()]
-    pixels = encoder.decode_all(sources, len(sources), progress)
-    found = items.column("category_id").to_pylist()
+    items = items.filter(pc.is_valid(items["photo_sha256"]))
+    files = dict(zip(photos["sha256"].to_pylist(), photos["bytes"].to_pylist(), strict=True))
+    sources = [files[sha256] for sha256 in items["photo_sha256"].to_pylist()]
+    pixels, good = _decoded(sources, encoder, progress)
+    if len(good) == 0:
+        raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
+    items, sources = items.take(pa.array(good)), [sources[row] for row in good]
+    found = items["category_id"].to_pylist()
     categories = sorted({name for name in found if name is not None})
     number = {name: place for place, name in enumerate(categories)}
     labels = np.array([number.get(name, -1) for name in found], dtype=np.int64)
-    return PhotoSet(
-        items.column("item_id").to_pylist(), sources, pixels, labels, categories, assign(items, split)
-    )
+    return PhotoSet(items["item_id"].to_pylist(), sources, pixels, labels, categories, assign(items, split))
+
+
+def _decoded(
+    sources: list[bytes], encoder: PhotoEncoder, progress: Callable[[int], None] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, H, W, C) uint8 of those that can be decoded, and their (n,) positions."""
+    pixels = np.empty((len(sources), encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
+    good = []
+    for row, source in enumerate(sources):
+        try:
+            pixels[len(good)] = encoder.decode(source)
+            good.append(row)
+        except PhotoRefused as error:
+            log.warning("a photo is left out of training: %s", error)
+        if progress is not None:
+            progress(1)
+    return pixels[: len(good)], np.array(good, dtype=np.int64)
 
 
 def fingerprint(photos: PhotoSet) -> str:
