@@ -25,8 +25,8 @@ check: developer
 	$(BIN)/lint-imports
 
 bench: developer
-	$(BIN)/python -m pytest -m slow
-	$(BIN)/python benchmarks/fashion_mnist.py $(ARGS)
+	for script in benchmarks/[a-z]*.py; do \
+	  case $$script in benchmarks/table.py) ;; *) $(BIN)/python $$script $(ARGS) || exit 1 ;; esac; done
 
 environment: .venv/.installed
 developer: .venv/.developer
@@ -34,14 +34,14 @@ developer: .venv/.developer
 .venv/.installed: requirements/lock.txt pyproject.toml
 	@echo "making the environment in .venv (once; some minutes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/lock.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/pip install --disable-pip-version-check $(TORCH) torch==2.13.0
+	$(BIN)/pip install --disable-pip-version-check --requirement requirements/lock.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # Installed from Debian where there is one: the page's tests need a browser, the kill sweeps strace.
 .venv/.developer: .venv/.installed requirements/lock-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/lock-dev.txt
+	$(BIN)/pip install --disable-pip-version-check --requirement requirements/lock-dev.txt
 	@for tool in chromium strace; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \

@@ -7,7 +7,9 @@ system, one seed) is kept under build/, so that a benchmark that was stopped goe
 Nothing here was tuned on the test images; see docs/log.md for what was tried on validation images.
 """
 
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from table import Row, write  # noqa: E402
 
 from etalage.bundle.contents import gather  # noqa: E402
 from etalage.bundle.runtime import PhotoEmbedder  # noqa: E402
+from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.photos import untrained  # noqa: E402
 from etalage.evaluation.protocols import evaluate_embeddings, raw_pixels  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
@@ -42,6 +45,7 @@ ORIGINAL = {
     "learning_rate": 0.00135,
     "warm_up": 0,
     "weight_decay": 0,
+    "betas": [0.9, 0.999],
     "softmax_weight": 0,
     "flip": False,
     "crop": 0,
@@ -52,6 +56,7 @@ ORIGINAL = {
     "precision": "float32",
 }
 """S0.4: the original's network and its own settings; float32, in which it is the faster one here."""
+COMMAND = "python benchmarks/fashion_mnist.py --data FOLDER --seeds {} --original-seeds {}"
 NOTE = (
     "10,000 test images search in the 60,000 training images. R@1: the nearest bears the query's class; "
     "P@5: share of the five nearest that do. Value: mean over seeds; interval: the lowest and the "
@@ -70,11 +75,16 @@ def main(
     original_seeds: Annotated[
         str, typer.Option(help="Seeds of the original's CNN: 22,000 steps each.")
     ] = "0",
+    download: Annotated[bool, typer.Option(help="Fetch the files where they are not found.")] = False,
     work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
     / "build"
     / "benchmark-fashion-mnist",
 ) -> None:
-    shop = load(work / "shop", files.find(data, None))
+    shop = load(work / "shop", files.find(data, work / "files" if download else None))
+    settled = json.dumps(
+        [shop.config.models, shop.config.split.model_dump(), SYSTEMS, UNSEEN], sort_keys=True
+    )
+    work = work / hashlib.sha256(settled.encode()).hexdigest()[:8]  # other settings, other parts
     photos = shop.photos(gather(shop.lake), PhotoEncoder(28, 1))
     ours, theirs = _numbers(seeds), _numbers(original_seeds)
     parts: dict[tuple[str, int], dict[str, float]] = {}
@@ -93,6 +103,7 @@ def main(
     write(
         "fashion_mnist",
         _rows(parts),
+        command=COMMAND.format(seeds, original_seeds),
         seeds=ours,
         packages=["torch", "onnxruntime", "numpy"],
         note=NOTE.format(ours=len(ours), theirs=len(theirs), unseen=", ".join(UNSEEN)),
@@ -151,7 +162,7 @@ def _train(shop: Shop, photos: PhotoSet, settings: dict[str, Any]) -> tuple[np.n
             recipe, config, photos, {}, runs=shop.runs, exports=shop.exports(MODEL), progress=tell
         )
     found = PhotoEmbedder.open(exported, threads=2).embed_pixels(photos.pixels_NHWC)
-    return found, trained.seconds, trained.cpu_seconds / 2
+    return found, trained.seconds, trained.cpu_seconds / (os.cpu_count() or 1)
 
 
 def _seen(photos: PhotoSet, found: np.ndarray, seed: int) -> dict[str, float]:
@@ -220,4 +231,8 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except EtalageError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -3,7 +3,6 @@
 import json
 import platform
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,15 +34,17 @@ def hardware() -> str:
     return f"{platform.system()} {platform.machine()}, {model}"
 
 
-def write(name: str, rows: list[Row], *, seeds: list[int], packages: list[str], note: str) -> None:
-    """Write results/NAME.json and results/NAME.md."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+def write(
+    name: str, rows: list[Row], *, command: str, seeds: list[int], packages: list[str], note: str
+) -> None:
+    """Write results/NAME.json and results/NAME.md. command: what anyone types to get the same."""
+    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
+    if _git("status", "--porcelain", "--untracked-files=no"):
+        commit += " with changes"
     facts = {
         "name": name,
-        "command": f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip(),
-        "commit": commit or "unknown",
+        "command": command,
+        "commit": commit,
         "seeds": seeds,
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
@@ -53,6 +54,10 @@ def write(name: str, rows: list[Row], *, seeds: list[int], packages: list[str], 
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(_markdown(facts, rows), encoding="utf-8")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS.parent).stdout.strip()
 
 
 def _markdown(facts: dict[str, object], rows: list[Row]) -> str:

@@ -1,7 +1,7 @@
 """Take the README's screenshots of a running page: the grid, one item, an uploaded photo.
 
     etalage demo &          # or: etalage serve … & etalage page …
-    python docs/screenshot.py http://127.0.0.1:8765 http://127.0.0.1:8501 docs/images
+    python docs/screenshot.py http://127.0.0.1:8765 http://127.0.0.1:8501 docs/pictures
 
 Writes page-grid.png, page-item.png and page-photo.png. Needs Playwright's Python package and a
 Chromium on the PATH; the server's key, if it has one, comes from ETALAGE_KEY.

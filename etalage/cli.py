@@ -5,21 +5,15 @@ its exit code (errors.py); anything else is a bug, and shows its traceback.
 """
 
 import io
-import re
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import progress
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
+from etalage.console import add_row, bar, err, out, table_of
 from etalage.errors import ConfigError, EtalageError, InputUnreadable, PhotoRefused, TooManyRefused
 from etalage.shop import MODEL, Shop
 
@@ -30,11 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# Names and titles are somebody else's: `[red]` and `:heart:` in them are text, and no line of a file
-# or a pipe is cut to a screen's width.
-PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
-out = Console(**PLAIN, width=None if sys.stdout and sys.stdout.isatty() else 1000)
-err = Console(**PLAIN, stderr=True)
 
 
 class TableChoice(StrEnum):
@@ -43,44 +32,12 @@ class TableChoice(StrEnum):
     items, photos, users, interactions = "items", "photos", "users", "interactions"
 
 
+Ids = StrEnum("Ids", ["stem", "path"])
 Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder"])
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
-Model = Annotated[str, typer.Argument(help="A model of etalage/models or of the shop's models folder.")]
+Model = Annotated[str, typer.Argument(help="A model of etalage/models.")]
+Force = Annotated[bool, typer.Option(help="Publish against refusals; recorded in the manifest.")]
 HERE = Path()
-
-
-class _Meter:
-    def __init__(self, shown: progress.Progress, task: progress.TaskID) -> None:
-        self._shown, self._task = shown, task
-
-    def __call__(self, steps: int) -> None:
-        self._shown.advance(self._task, steps)
-
-    def say(self, line: str, total: int) -> None:
-        self._shown.update(self._task, description=line, total=total)
-
-
-class _Count(progress.ProgressColumn):
-    """How many of how many; nothing for a step that does not count."""
-
-    def render(self, task: progress.Task) -> Text:
-        total = "?" if task.total is None else f"{task.total:,.0f}"
-        return Text(f"{task.completed:,.0f}/{total}" if task.completed else "")
-
-
-@contextmanager
-def bar(title: str, total: int | None) -> Iterator[_Meter]:
-    """A progress bar that stays behind when its step is done."""
-    named = (
-        progress.SpinnerColumn(finished_text="✓"),
-        progress.TextColumn("{task.description}", markup=False),
-    )
-    counted = (progress.BarColumn(bar_width=24), _Count(), progress.TimeElapsedColumn())
-    with progress.Progress(*named, *counted, console=err) as shown:
-        task = shown.add_task(title, total=total)
-        yield _Meter(shown, task)
-        done = shown.tasks[0].completed
-        shown.update(task, total=done or 1, completed=done or 1)
 
 
 def opened(folder: Path) -> Shop:
@@ -108,12 +65,22 @@ def ingest(
     format: Annotated[Format | None, typer.Option(help="Default: told from the name.")] = None,
     attribute: Annotated[list[str] | None, typer.Option(help="name=value for every item.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
+    ids: Annotated[
+        Ids, typer.Option(help="A folder's item ids: file stems, or paths beneath it.")
+    ] = Ids.stem,
+    photo_root: Annotated[Path | None, typer.Option(help="Where a table's photo paths start.")] = None,
     max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
 ) -> None:
     """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
     names = class_names.split(",") if class_names else None
     done = opened(shop).ingest(
-        source, table.value, format=format, attributes=_pairs("--attribute", attribute), class_names=names
+        source,
+        table.value,
+        format=format,
+        attributes=_pairs("--attribute", attribute),
+        class_names=names,
+        ids=ids.value,
+        photo_root=photo_root,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
@@ -133,17 +100,17 @@ def ingest(
 @app.command()
 def tables(shop: ShopFolder = HERE) -> None:
     """The tables with their rows and versions."""
-    table = _table("table", "rows", "version")
+    table = table_of("table", "rows", "version")
     lake = opened(shop).lake
     for name, version in sorted(lake.versions().items()):
-        _add(table, name, f"{lake.table(name).count():,}", version)
+        add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
 
 
 @app.command()
 def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """The newest refused rows: file, line, reason."""
-    table = _table("table", "file", "line", "reason")
+    table = table_of("table", "file", "line", "reason")
     stored = opened(shop).lake.table("refused")
     if not stored.exists():
         out.print("nothing was refused")
@@ -151,7 +118,7 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] =
     rows = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
     order = [("refused_at", "descending"), ("file", "ascending"), ("line", "ascending")]
     for row in rows.sort_by(order).slice(0, last).to_pylist():
-        _add(table, row["what"], row["file"], row["line"], row["reason"])
+        add_row(table, row["what"], row["file"], row["line"], row["reason"])
     out.print(table)
 
 
@@ -179,16 +146,16 @@ def evaluate(model: Model = MODEL, shop: ShopFolder = HERE) -> None:
 @app.command()
 def publish(
     shop: ShopFolder = HERE,
-    force: Annotated[bool, typer.Option(help="Publish against refusals; recorded in the manifest.")] = False,
+    force: Force = False,
 ) -> None:
     """Embed, index, check and publish a bundle; servers take it over by themselves."""
     _tell(opened(shop).publish(force=force))
 
 
 @app.command()
-def sync(shop: ShopFolder = HERE) -> None:
+def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
     """Publish what changed since the current bundle; only new and changed photos are embedded."""
-    done = opened(shop).sync()
+    done = opened(shop).sync(force)
     out.print(
         f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
         f"changed {done.upserted}, removed {done.deleted}"
@@ -202,16 +169,15 @@ def sync(shop: ShopFolder = HERE) -> None:
 @app.command()
 def bundles(shop: ShopFolder = HERE) -> None:
     """The bundles on disk; the current one is marked."""
-    table = _table("", "bundle", "items", "indexed", "made", "model", "forced")
+    table = table_of("", "bundle", "items", "indexed", "made", "model", "forced")
     for one in opened(shop).bundles.survey():
         mark = "→" if one.current else ""
         if one.manifest is None:
-            _add(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
+            add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
             continue
-        made, model = one.manifest.created_at, one.manifest.model
+        made, model, forced = one.manifest.created_at, one.manifest.model, ", ".join(one.manifest.forced)
         counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
-        forced = ", ".join(one.manifest.forced)
-        _add(table, mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
+        add_row(table, mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
     out.print(table)
 
 
@@ -237,12 +203,12 @@ def similar(
         (answer,) = opened(shop).recommender().similar(item_id=item, photos=photos, k=k)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
-    table = _table("rank", "item", "score", "title", "category", "price")
+    table = table_of("rank", "item", "score", "title", "category", "price")
     for slot in answer.slate:
         shown = slot.item
         price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
-        score = f"{slot.score:.4f}"
-        _add(table, slot.rank, slot.item_id, score, shown["title"], shown["category_id"], price)
+        named = (slot.item_id, f"{slot.score:.4f}", shown["title"], shown["category_id"])
+        add_row(table, slot.rank, *named, price)
     out.print(table)
     for note in filter(None, (answer.fallback, answer.reason)):
         out.print(note)
@@ -311,16 +277,6 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputUnreadable(f"{file}: {error.strerror}") from error
-
-
-def _table(*columns: str) -> Table:
-    return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
-
-
-def _add(table: Table, *cells: object) -> None:
-    """A row; line breaks and terminal escapes in a cell are shown, not obeyed."""
-    shown = ("" if cell is None else str(cell) for cell in cells)
-    table.add_row(*(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], s) for s in shown))
 
 
 def _pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:

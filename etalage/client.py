@@ -98,7 +98,9 @@ class Client:
         """`url`: where `etalage serve` answers; `key`: its bearer key, if it has one."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=timeout, trust_env=not _is_loopback(url)
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -208,7 +210,8 @@ def mlflow_similar(
         "params": {"k": k, "image": image},
     }
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout) as http:
+    trusting = not _is_loopback(url)
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=trusting) as http:
         return decode_table(_sent(http, "POST", "/invocations", json=body).json())
 
 
@@ -242,6 +245,12 @@ def _image(text: str | None) -> np.ndarray | None:
         if size * size * channels == len(values):
             return values.reshape(size, size, channels)
     raise ValueError(f"{len(values)} pixels are no square photo")
+
+
+def _is_loopback(url: str) -> bool:
+    """A proxy of the environment must not see the key of a server on this machine."""
+    host = httpx.URL(url).host
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _sent(http: httpx.Client, method: str, path: str, **content: Any) -> httpx.Response:

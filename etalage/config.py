@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from etalage.errors import ConfigError
 
@@ -23,6 +23,15 @@ class MappingConfig(Settings):
 
     columns: dict[str, str] = Field(default_factory=dict)
     constants: dict[str, str] = Field(default_factory=dict)
+
+
+class IngestConfig(Settings):
+    """A mapping for each table that files are loaded into."""
+
+    items: MappingConfig = Field(default_factory=MappingConfig)
+    photos: MappingConfig = Field(default_factory=MappingConfig)
+    users: MappingConfig = Field(default_factory=MappingConfig)
+    interactions: MappingConfig = Field(default_factory=MappingConfig)
 
 
 class SplitConfig(Settings):
@@ -59,7 +68,7 @@ class PublishConfig(Settings):
 
 class EvaluateConfig(Settings):
     metric: str = "precision_at_5"
-    ks: tuple[int, ...] = (1, 5, 10)
+    ks: tuple[PositiveInt, ...] = Field((1, 5, 10), min_length=1)
     bootstrap: int = Field(1000, ge=100)
     max_queries: int = Field(10_000, ge=1)
     match_precision: float = Field(0.9, gt=0, le=1)
@@ -78,7 +87,7 @@ class ServeConfig(Settings):
 class ShopConfig(Settings):
     name: str = "A shop"
     currency: str = "EUR"
-    ingest: dict[str, MappingConfig] = Field(default_factory=dict)
+    ingest: IngestConfig = Field(default_factory=IngestConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
     index: IndexConfig = Field(default_factory=IndexConfig)
@@ -98,6 +107,8 @@ def read_config(file: Path) -> ShopConfig:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     return validated(ShopConfig, raw, where=str(file))
 
 

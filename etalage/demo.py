@@ -92,7 +92,7 @@ def show(shop: Shop, port: int, page_port: int, say: Say) -> int:
     url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
     server = [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
     page = {**os.environ, **environment(url, name=shop.config.name)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise both would outlive us
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else both would outlive us
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes.append(subprocess.Popen(server))
@@ -111,3 +111,4 @@ def show(shop: Shop, port: int, page_port: int, say: Say) -> int:
                 process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait(timeout=20)
+        signal.signal(signal.SIGTERM, before)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
+from etalage.errors import DataError
 
 if TYPE_CHECKING:
     from etalage.bundle.contents import Payload
@@ -79,13 +80,19 @@ class Shop:
         shop.folder.mkdir(parents=True, exist_ok=True)
         file = shop.folder / "shop.toml"
         if not file.exists():
-            file.write_text(f"name = {json.dumps(name)}\n", encoding="utf-8")
+            quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+            file.write_text(f"name = {quoted}\n", encoding="utf-8")
         return shop
 
     @cached_property
     def config(self) -> ShopConfig:
         """Raises ConfigError for a bad shop.toml."""
-        return read_config(self.folder / "shop.toml")
+        from etalage.models import recipe as recipes
+
+        config = read_config(self.folder / "shop.toml")
+        for model in config.models:
+            recipes.known(model, where=f"{self.folder / 'shop.toml'}: [models.{model}]")
+        return config
 
     @property
     def runs(self) -> Path:
@@ -113,7 +120,7 @@ class Shop:
         """
         from etalage.lake.ingest import ingest
 
-        mapping = self.config.ingest.get(table, MappingConfig())
+        mapping: MappingConfig = getattr(self.config.ingest, table)
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, progress=meter, **options)
 
@@ -124,20 +131,45 @@ class Shop:
         with self.bar("decode photos", payload.photos.num_rows) as meter:
             return photo_set(payload.items, payload.photos, encoder, self.config.split, meter)
 
+    def _payload(self) -> "Payload":
+        from etalage.bundle.contents import gather
+
+        with self.bar("read the tables", None):
+            return gather(self.lake)
+
+    def _require_writable(self) -> None:
+        """Raises DataError before any work, where nothing could be kept of it."""
+        with self._disk():
+            self.runs.mkdir(parents=True, exist_ok=True)
+            (self.runs / ".writable").touch()
+            (self.runs / ".writable").unlink()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """A full or read-only disk is said so, instead of shown as a traceback."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.folder
+            raise DataError(
+                f"{where}: {error.strerror or error}; what was finished before is safe: make room or allow "
+                "writing, then run it again"
+            ) from error
+
     def train(
         self, model: str = MODEL, settings: Mapping[str, str] | None = None, fresh: bool = False
     ) -> "tuple[Trained[Any], Path]":
         """Train on the tables as they are now, track it, export it; → the model and its export."""
-        from etalage.bundle.contents import gather
         from etalage.features.photo import PhotoEncoder
         from etalage.models import recipe as recipes
         from etalage.training.run import resolve, run
 
         recipe = recipes.find(model)
         config = resolve(recipe, self.config.models.get(model, {}), dict(settings or {}))
-        payload = gather(self.lake)
+        self._require_writable()
+        payload = self._payload()
         photos = self.photos(payload, PhotoEncoder(config.size, config.channels))
-        with self.bar(f"train {model}", None) as meter:
+        with self._disk(), self.bar(f"train {model}", None) as meter:
             done = 0
 
             def tell(step: int, total: int, line: str) -> None:
@@ -162,16 +194,16 @@ class Shop:
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
-        from etalage.bundle.contents import gather
+        from etalage.bundle.exports import newest_export, read_facts
         from etalage.bundle.runtime import PhotoEmbedder
         from etalage.evaluation.photos import evaluate, untrained
         from etalage.models import recipe as recipes
         from etalage.training import tracking
-        from etalage.training.export import newest_export, read_facts
 
         exported = newest_export(self.exports(model))
+        self._require_writable()
         embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
-        payload = gather(self.lake)
+        payload = self._payload()
         photos = self.photos(payload, embedder.encoder)
         count = len(photos.item_ids)
         with self.bar(f"embed with {exported.name}", count) as meter:
@@ -180,7 +212,7 @@ class Shop:
         recipe = recipes.find(model)
         with self.bar("embed with an untrained network", count) as meter:
             floor = untrained(recipe, recipe.config(**facts["config"]), photos, meter)
-        with self.bar("measure, draw the report", None):
+        with self._disk(), self.bar("measure, draw the report", None):
             done = evaluate(
                 photos,
                 {model: ours, "untrained network": floor},
@@ -201,17 +233,16 @@ class Shop:
 
         Raises PublishError and its kinds; the bundle that was current then still is.
         """
-        from etalage.bundle.contents import embed, gather
+        from etalage.bundle.contents import embed
+        from etalage.bundle.exports import newest_export, read_verdict
         from etalage.bundle.publish import publish
         from etalage.bundle.refusals import Draft
         from etalage.bundle.runtime import PhotoEmbedder
-        from etalage.evaluation.photos import read_verdict
-        from etalage.training.export import newest_export
 
         exported = newest_export(self.exports(model))
         # The whole of it is one publisher's turn: a second one is refused before any work.
         with self.bundles.publishing():
-            payload = gather(self.lake)
+            payload = self._payload()
             with self.bar("embed the catalogue", payload.photos.num_rows) as meter:
                 embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
                 done = embed(payload, embedder, progress=meter)
@@ -250,15 +281,8 @@ class Shop:
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
-        """Make `bundle` current, by default the one that was current before. Raises BundleError."""
-        from etalage.errors import NoBundle
-
-        if bundle is None:
-            now = next(one for one in self.bundles.list() if one.id == self.bundles.current_id())
-            bundle = now.previous
-            if bundle is None:
-                raise NoBundle(f"{now.id} is the first bundle: there is none to roll back to")
-        return self.bundles.switch(bundle)
+        """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
+        return self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
 
     def recommender(self) -> "Recommender":
         """The current bundle, opened."""
@@ -271,7 +295,8 @@ class Shop:
         from etalage.serve.pyfunc import log_bundle
         from etalage.training.tracking import store
 
-        with self.bar("register in MLflow", None):
+        self._require_writable()
+        with self._disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
             return log_bundle(folder, store(self.runs), "bundles", name)
 
@@ -280,6 +305,7 @@ class Shop:
 
         Raises ServeError: a public address without a key, a port in use.
         """
+        local.settle(threads=1)  # before numpy comes along
         from etalage.serve.run import read_key, run
 
         given = {"host": host, "port": port}

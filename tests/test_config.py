@@ -26,7 +26,7 @@ def test_settings_are_read(tmp_path: Path) -> None:
         written(tmp_path, '[index]\nkind = "exact"\n[ingest.items.columns]\ntitle = "name"\n')
     )
     assert config.index.kind == "exact"
-    assert config.ingest["items"].columns == {"title": "name"}
+    assert config.ingest.items.columns == {"title": "name"}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,8 @@ def test_settings_are_read(tmp_path: Path) -> None:
         ("[publish]\nmin_recal = 0.9\n", "'publish.min_recal'; did you mean 'min_recall'"),
         ("[indx]\n", "'indx'; did you mean 'index'"),
         ("[ingest.items]\ncolums = {}\n", "'ingest.items.colums'; did you mean 'columns'"),
+        ("[ingest.item]\n", "'ingest.item'; did you mean 'items'"),
+        ("[evaluate]\nks = []\n", "evaluate.ks = []"),
         ("[index]\nkind = 'annoy'\n", "index.kind = 'annoy'"),
         ("[publish]\nmin_recall = 2\n", "publish.min_recall = 2"),
         ("name = ", "not valid TOML"),

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from etalage.bundle.exports import newest_export, read_facts
 from etalage.bundle.runtime import PhotoEmbedder
-from etalage.errors import ConfigError, GateRefused, NoBundle, NothingToPublish
+from etalage.errors import ConfigError, DataError, GateRefused, NoBundle, NothingToPublish
 from etalage.shop import MODEL, Shop
 from etalage.training import tracking
-from etalage.training.export import newest_export, read_facts
 from tests import stripes
 
 
@@ -62,7 +62,9 @@ def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop
     assert '"items"' in run.data.params["data_tables"]
     assert {"hit_at_1", "loss", "test_precision_at_5"} <= set(run.data.metrics)
     assert [f.path for f in client.list_artifacts(run.info.run_id, "model")]
-    assert [f.path for f in client.list_artifacts(run.info.run_id, "evaluation")]
+    kept = [Path(f.path) for f in client.list_artifacts(run.info.run_id, "evaluation")]
+    assert {file.suffix for file in kept} == {".html", ".png"}
+    assert {"bars.png", "confusion.png"} <= {file.name for file in kept}
     assert list(shop.runs.glob(f"{MODEL}/*/tensorboard/events*"))
 
 
@@ -109,6 +111,44 @@ def test_a_sync_embeds_the_new_photos_alone_and_is_rolled_back(shop: Shop, tmp_p
 def test_the_first_bundle_cannot_be_rolled_back(shop: Shop) -> None:
     with pytest.raises(NoBundle, match="first bundle"):
         shop.rollback()
+
+
+def test_a_rollback_from_a_damaged_bundle_takes_the_one_before(shop: Shop) -> None:
+    first = shop.bundles.current_id()
+    second = shop.publish().id
+    manifest = shop.bundles.path(second) / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text("{")
+    assert shop.rollback().id == first
+
+
+def test_a_rollback_without_a_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoBundle):
+        Shop(tmp_path).rollback()
+
+
+def test_training_the_same_again_keeps_the_export_and_its_verdict(shop: Shop) -> None:
+    before = newest_export(shop.exports())
+    _, exported = shop.train()
+    assert exported == before
+    assert shop.publish().forced == ()
+
+
+def test_f12_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    with pytest.raises(DataError, match="allow writing"):
+        Shop(tmp_path).train()
+
+
+@pytest.mark.parametrize("name", ['Tiles "R" Us', "Étalage \U0001f6cd", "back\\slash\x7f"])
+def test_a_new_shop_has_the_name_that_it_was_given(tmp_path: Path, name: str) -> None:
+    assert Shop.create(tmp_path / "new", name).config.name == name
+
+
+def test_a_misspelt_model_in_the_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("[models.image_simlarity]\nepochs = 3\n")
+    with pytest.raises(ConfigError, match="did you mean 'image_similarity'"):
+        Shop(tmp_path).train()
 
 
 def test_an_unknown_model_and_an_unknown_setting_are_named(shop: Shop) -> None:

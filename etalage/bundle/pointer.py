@@ -124,6 +124,20 @@ class Bundles:
         names = [entry.name for entry in os.scandir(self.folder) if entry.is_dir(follow_symlinks=False)]
         return sorted((n for n in names if is_bundle_id(n)), key=lambda n: (sequence_of(n), n))
 
+    def before(self, bundle: str) -> str:
+        """The bundle that `bundle` replaced; where that is unknown or gone, the newest whole one older
+        than it. Raises NoBundle: there is none."""
+        older = [one for one in self.list() if one.sequence < sequence_of(bundle)]
+        try:
+            replaced = read_manifest(self.folder / bundle).previous
+        except BundleError:
+            replaced = None  # damaged: the very time to roll back
+        if replaced in [one.id for one in older]:
+            return str(replaced)
+        if not older:
+            raise NoBundle(f"{bundle} is the first bundle: there is none to roll back to")
+        return older[-1].id
+
     def log(self) -> Moves:
         """The moves, oldest first: {time, action, from, to}. A torn line is left out."""
         try:

@@ -22,7 +22,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from etalage.bundle.contents import Progress
@@ -41,7 +40,7 @@ from etalage.errors import (
     PublishError,
     RecallTooLow,
 )
-from etalage.index import Index, RecallRow, build, open_index, recall
+from etalage.index import Index, RecallRow, build, open_index, probing_queries, recall
 from etalage.index.contract import Header
 
 __all__ = ["Draft", "publish"]
@@ -155,7 +154,7 @@ def _measured(
         return [RecallRow(None, config.recall_k, 1.0, 0)]
     rows = index.rows
     exact = build(rows, draft.embeddings[rows], index_config.model_copy(update={"kind": "exact"}))
-    queries = np.ascontiguousarray(draft.embeddings[spread(rows, RECALL_QUERIES)])
+    queries = probing_queries(draft.embeddings[rows], RECALL_QUERIES)
     measured = recall(index, exact, queries, config.recall_k)
     worst = min(measured, key=lambda row: row.recall)
     if worst.recall < config.min_recall:

@@ -6,7 +6,6 @@ are any. Both search in the photos that were not held out from them.
     N photos   D embedding dimension
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from etalage.bundle.exports import write_verdict
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.calibrate import calibrate
@@ -24,7 +24,6 @@ from etalage.features.photo_set import PhotoSet
 from etalage.models.recipe import Recipe
 
 RAW = "raw pixels"
-VERDICT = "evaluation.json"
 RAW_SIDE = 32
 """Raw pixels are compared at no more than so many a side: beyond it they only cost memory."""
 STRIPS, STRIP_LENGTH = 12, 8
@@ -88,7 +87,7 @@ def evaluate(
     verdict = judge(model, "embedder", config.metric, ours, per_query, config.bootstrap)
     threshold, match = _match(photos, gate[model], config)
     kept = {"model_hash": model_hash, **verdict.to_json(), "match": threshold}
-    (export / VERDICT).write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    write_verdict(export, kept)
     facts = {
         "model": f"{export.name} ({model_hash[:12]})",
         "figures on": f"{part}: {len(rows[0]):,} photos searched in {len(rows[1]):,}",
@@ -99,24 +98,22 @@ def evaluate(
     }
     reports.mkdir(parents=True, exist_ok=True)
     labels = np.array(photos.categories)[photos.labels_N]
+    votes = min(5, scores[model].neighbours.shape[1])
     report = write_report(
         reports / f"{model}-{export.name}.html",
         title=f"{model} {export.name}",
         scores=scores,
         verdict=verdict,
         strips=_strips(photos, scores[model], *rows),
-        confusion=confusion(scores[model], labels[rows[0]], labels[rows[1]], 5),
+        confusion=confusion(scores[model], labels[rows[0]], labels[rows[1]], votes),
         facts=facts,
         embeddings=(systems[model][rows[0]], labels[rows[0]]),
+        pictures=reports / f"{model}-{export.name}",
     )
-    shown = tuple(dict.fromkeys(["hit_at_1", config.metric, f"map_at_{max(config.ks)}"]))
-    return Evaluation(scores, part, verdict, report, [report], shown, match)
-
-
-def read_verdict(export: Path) -> dict[str, Any] | None:
-    """What `evaluate` kept beside the export; None when it was not evaluated."""
-    file = export / VERDICT
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    named = ["hit_at_1", config.metric, f"map_at_{max(config.ks)}"]
+    shown = tuple(name for name in dict.fromkeys(named) if name in scores[model].intervals)
+    files = [report, *sorted(report.with_suffix("").glob("*.png"))]
+    return Evaluation(scores, part, verdict, report, files, shown, match)
 
 
 def untrained(
@@ -164,7 +161,7 @@ def _measure(
     queries, index = _rows(photos, part, config)
     pairs = {name: (found[queries], found[index]) for name, found in systems.items()}
     labels = photos.labels_N
-    ks = [k for k in config.ks if k <= len(index)]
+    ks = [k for k in config.ks if k <= len(index)] or [1]
     return evaluate_photos(pairs, labels[queries], labels[index], ks, config.bootstrap), (queries, index)
 
 

@@ -36,12 +36,14 @@ def write_report(
     confusion: tuple[np.ndarray, Sequence[str]] | None = None,
     facts: Mapping[str, str] | None = None,
     embeddings: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
+    pictures: Path | None = None,
 ) -> Path:
     """Write the report to `path` and return it.
 
     `scores`: system → its Scores, the model first. `strips`: (query photo, category, [(photo, category,
     hit, score)]), photos as encoded image files. `confusion`: (C, C) counts, own category by row, and
     the C names. `embeddings`: (N, D) and their N categories, for a map. Every text is escaped.
+    `pictures`: a folder that gets the plots as PNG files too.
     """
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -50,6 +52,15 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html.j2")
+    plots = {
+        "bars": _bars(scores, verdict) if scores else None,
+        "confusion": _confusion(*confusion) if confusion and len(confusion[1]) else None,
+    }
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, plot in plots.items():
+            if plot is not None:
+                (pictures / f"{name}.png").write_bytes(base64.b64decode(plot.partition(",")[2]))
     html = page.render(
         title=title,
         facts=dict(facts or {}),
@@ -58,9 +69,9 @@ def write_report(
         table=_table(scores),
         metric=verdict.metric if verdict else None,
         queries=len(next(iter(scores.values())).neighbours) if scores else 0,
-        bars=_bars(scores, verdict) if scores else None,
+        bars=plots["bars"],
         strips=[_strip(*strip) for strip in strips],
-        confusion=_confusion(*confusion) if confusion and len(confusion[1]) else None,
+        confusion=plots["confusion"],
         map=_map(*embeddings) if embeddings and len(embeddings[1]) > 2 else None,
     )
     path = Path(path)

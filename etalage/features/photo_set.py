@@ -41,7 +41,7 @@ class PhotoSet:
         to the part "held out" (S0.7)."""
         hidden = np.array([name in categories for name in self.categories])
         parts = self.parts_N.astype("<U10")
-        parts[(parts != "test") & hidden[self.labels_N]] = "held out"
+        parts[(parts != "test") & (self.labels_N >= 0) & hidden[self.labels_N]] = "held out"
         return PhotoSet(self.item_ids, self.photos, self.pixels_NHWC, self.labels_N, self.categories, parts)
 
 
@@ -77,7 +77,7 @@ def _decoded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, H, W, C) uint8 of those that can be decoded, and their (n,) positions."""
     pixels = np.empty((len(sources), encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
-    good = []
+    good: list[int] = []
     for row, source in enumerate(sources):
         try:
             pixels[len(good)] = encoder.decode(source)

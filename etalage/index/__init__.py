@@ -13,7 +13,7 @@ from etalage.config import IndexConfig
 from etalage.errors import IndexMismatch
 from etalage.index.contract import Found, Header, Index, Norm
 
-__all__ = ["EXACT_UP_TO", "Found", "Index", "RecallRow", "build", "open_index", "recall"]
+__all__ = ["EXACT_UP_TO", "Found", "Index", "RecallRow", "build", "open_index", "probing_queries", "recall"]
 
 EXACT_UP_TO = 20_000
 """Items up to which `auto` means exact: a whole scan takes about as long as the approximation."""
@@ -125,6 +125,26 @@ def recall(
             allow[rng.choice(rows, count, replace=False)] = True
         result.append(RecallRow(share, k, _recall(index, exact, queries, k, allow), len(queries)))
     return result
+
+
+def probing_queries(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """At most `count` queries to probe an index of (N, D) float32 embeddings with; of length 1.
+
+    Half of them are items; an item's own list is easy to guess, so the others are items with noise of
+    half their length, as a photo is that is not in the catalogue.
+    """
+    rng = np.random.default_rng(seed)
+    sample = np.asarray(embeddings[np.sort(rng.permutation(len(embeddings))[:count])], np.float32)
+    noise = rng.normal(size=sample.shape).astype(np.float32)
+    noise *= 0.5 * _lengths(sample) / _lengths(noise)
+    queries = sample + noise * (np.arange(len(sample)) % 2)[:, None]
+    return np.ascontiguousarray(queries / _lengths(queries), dtype=np.float32)
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    """(N, 1) lengths; 1 for a row of zeros."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.where(lengths > 0, lengths, 1)
 
 
 def _recall(index: Index, exact: Index, queries: np.ndarray, k: int, allow: np.ndarray | None) -> float:

@@ -57,6 +57,9 @@ class Index(Protocol):
     def remove(self, rows: np.ndarray) -> int:
         """Remove these item_rows; unknown ones are passed over. How many were removed."""
 
+    def reset(self) -> None:
+        """Remove every row; what was trained (centroids) stays."""
+
     def search(self, queries: np.ndarray, k: int, allow: np.ndarray | None = None) -> Found:
         """The k best of the allowed for each of (B, D) float32 queries.
 

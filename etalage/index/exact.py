@@ -70,6 +70,10 @@ class ExactIndex:
             self._rows, self._embeddings = self._rows[~gone], self._embeddings[~gone]
         return int(gone.sum())
 
+    def reset(self) -> None:
+        """See Index.reset."""
+        self.remove(self._rows)
+
     def search(self, queries: np.ndarray, k: int, allow: np.ndarray | None = None) -> Found:
         """See Index.search."""
         queries = checked_queries(queries, self.dimension, k, allow)

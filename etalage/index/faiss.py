@@ -124,6 +124,10 @@ class IvfFlatIndex:
             self._rows, self._list_of = self._rows[~gone], self._list_of[~gone]
         return int(gone.sum())
 
+    def reset(self) -> None:
+        """See Index.reset."""
+        self.remove(self._rows)
+
     def search(self, queries: np.ndarray, k: int, allow: np.ndarray | None = None) -> Found:
         """See Index.search."""
         queries = checked_queries(queries, self.dimension, k, allow)
@@ -324,19 +328,13 @@ def _train(embeddings: np.ndarray, lists: int, seed: int) -> np.ndarray:
 def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray, seed: int) -> int:
     """The fewest probes (to within a quarter) with TARGET_RECALL of recall@10.
 
-    Half of the queries are items; an item's own list is easy to guess, so the other half are items
-    with noise of half their length.
+    The queries are those of etalage.index.probing_queries.
     """
-    from etalage.index import recall
+    from etalage.index import probing_queries, recall
 
     if len(rows) == 0:
         return index.lists
-    rng = np.random.default_rng(seed)
-    sample = embeddings[rng.permutation(len(rows))[:256]]
-    noise = rng.normal(size=sample.shape).astype(np.float32)
-    noise *= 0.5 * _lengths(sample) / _lengths(noise)
-    queries = sample + noise * (np.arange(len(sample)) % 2)[:, None]
-    queries = (queries / _lengths(queries)).astype(np.float32)
+    queries = probing_queries(embeddings, 256, seed)
     exact = ExactIndex(index.dimension, norm=index.norm)
     exact.add(rows, embeddings)
     probes = 1

@@ -45,6 +45,8 @@ class ImageSimilarityConfig(TrainingConfig):
     """Weight of a cosine softmax over the training categories, beside Multi-Similarity; 0: without."""
     softmax_scale: float = Field(16.0, gt=0)
     learning_rate: float = Field(3e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's; an average of 100 steps for the second: runs are short."""
     weight_decay: float = Field(0.05, ge=0)
     warm_up: float = Field(0.15, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; it falls by a cosine after. 0: constant."""
@@ -135,7 +137,7 @@ class ImageSimilarityTask:
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=config.learning_rate,
-            betas=(0.9, 0.99),
+            betas=config.betas,
         )
 
     def rate(self, done: float) -> float:

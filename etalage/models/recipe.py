@@ -4,6 +4,7 @@ A model is one file in this folder: its config, its network, its task and a cons
 "Not fitted yet" cannot happen: `training.loop.fit` turns a task into a `Trained`, another type.
 """
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ Batch = Mapping[str, "torch.Tensor"]
 class TrainingConfig(Settings):
     """What the loop reads; every trained model's config extends it."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     epochs: int = Field(10, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
     """None: as many as cover the data."""
@@ -114,10 +115,17 @@ def names() -> list[str]:
     )
 
 
+def known(name: str, where: str) -> None:
+    """Raises ConfigError with the names that there are, unless `name` is one."""
+    there = names()
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(there)}"
+        raise ConfigError(f"{where}: no model {name!r}; {hint}")
+
+
 def find(name: str) -> Recipe[Any]:
     """The recipe called `name`. Raises ConfigError with the names that there are."""
-    known = names()
-    if name not in known:
-        raise ConfigError(f"no model {name!r}; there are: {', '.join(known)}")
+    known(name, where="train")
     recipe: Recipe[Any] = importlib.import_module(f"etalage.models.{name}").RECIPE
     return recipe

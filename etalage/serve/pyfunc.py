@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from etalage.engine import local
 from etalage.errors import RequestError, Unprocessable
 from etalage.recommend import Recommender
 
@@ -118,6 +119,7 @@ class ServedModel(BundleModel):
 
 def _load_pyfunc(data_path: str) -> ServedModel:
     """MLflow's entry: `data_path` is the bundle's folder. Raises BundleDamaged."""
+    local.settle(threads=1)
     return ServedModel(Recommender.open(Path(data_path)))
 
 

@@ -69,7 +69,7 @@ async def readyz(request: Request) -> Response:
     state = {
         "status": "ready" if recommender else "not ready",
         "bundle": recommender.bundle if recommender else None,
-        "problem": None if problem is None else str(problem),
+        "problem": None if problem is None else f"{type(problem).__name__}: see the server's log",
     }
     return _json(orjson.dumps(state), 200 if recommender else 503)
 

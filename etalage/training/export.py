@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from etalage.bundle.runtime import FILES, FORMAT, PhotoEmbedder, hash_model
+from etalage.bundle.exports import newest_export, read_facts
+from etalage.bundle.runtime import FORMAT, PhotoEmbedder, hash_model
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.photo import PhotoEncoder
 from etalage.models.recipe import Trained
@@ -52,23 +53,21 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
     }
     (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     _compare(network, draft, encoder)
+    if (same := _same_model(folder, str(facts["model_hash"]))) is not None:
+        shutil.rmtree(draft)
+        return same
     target = folder / f"{_next_number(folder):04d}-{facts['model_hash'][:8]}"
     draft.rename(target)
     return target
 
 
-def newest_export(folder: Path) -> Path:
-    """The export with the highest number. Raises NothingToPublish when there is none."""
-    found = sorted(p for p in folder.glob("[0-9]*-*") if all((p / name).is_file() for name in FILES))
-    if not found:
-        raise NothingToPublish(f"{folder}: no trained model; run `etalage train {folder.name}` first")
-    return found[-1]
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What export.json says of the model: config, metrics, data, run."""
-    facts: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-    return facts
+def _same_model(folder: Path, model_hash: str) -> Path | None:
+    """The newest export, if it is of this very model: its evaluation then still holds."""
+    try:
+        newest = newest_export(folder)
+    except NothingToPublish:
+        return None
+    return newest if read_facts(newest).get("model_hash") == model_hash else None
 
 
 def _next_number(folder: Path) -> int:

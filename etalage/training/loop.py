@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from etalage.errors import LossNotFinite
+from etalage.errors import CheckpointDamaged, LossNotFinite
 from etalage.models.recipe import C, Recipe, Task, Trained
 from etalage.training import checkpoint
 from etalage.training.checkpoint import Checkpoint
@@ -194,6 +194,12 @@ class _Fitting:
         self.progress.cpu_seconds += time.process_time() - started[1]
 
     def _checkpoint(self) -> None:
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise LossNotFinite(
+                    f"step {self.progress.step}: {name} is not finite after the optimiser's step; lower the "
+                    f"learning rate or set clip_norm. The last finite checkpoint is in {self.folder}"
+                )
         slots, rest = checkpoint.pack_optimiser(self.optimiser)
         tensors = {**slots, "random": torch.get_rng_state()}
         for kind, weights in self._weights():
@@ -212,12 +218,17 @@ class _Fitting:
         found = checkpoint.newest(self.folder)
         if found is None:
             return
-        for kind, weights in self._weights():
-            for name, tensor in weights.items():
-                tensor.copy_(found.tensors[f"{kind}/{name}"])
-        checkpoint.unpack_optimiser(self.optimiser, found.tensors, found.state["optimiser"])
-        torch.set_rng_state(found.tensors["random"])
-        self.progress = _Progress(**found.state["progress"])
+        try:
+            for kind, weights in self._weights():
+                for name, tensor in weights.items():
+                    tensor.copy_(found.tensors[f"{kind}/{name}"])
+            checkpoint.unpack_optimiser(self.optimiser, found.tensors, found.state["optimiser"])
+            torch.set_rng_state(found.tensors["random"])
+            self.progress = _Progress(**found.state["progress"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointDamaged(
+                f"{self.folder}: a checkpoint of another network or version ({error!r}); train with --fresh"
+            ) from error
         log.info("resumed at step %d of %d", self.progress.step, self.total)
 
 

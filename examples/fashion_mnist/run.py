@@ -13,7 +13,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parent))
 import files
 
-from etalage.cli import bar
+from etalage.console import bar
 from etalage.errors import EtalageError
 from etalage.shop import Shop
 from etalage.training.run import parse_settings

@@ -113,6 +113,28 @@ def test_the_same_seed_gives_the_same_weights(
     assert not np.allclose(runs[0], runs[2])
 
 
+def test_f4_a_run_that_stops_ends_like_an_uninterrupted_one(
+    recipe: Recipe[Any], config: Any, photos: PhotoSet, tmp_path: Path
+) -> None:
+    short = config.model_copy(
+        update={"epochs": 2, "steps_per_epoch": 4, "checkpoint_steps": 3, "average": 0.9}
+    )
+    whole = fit(recipe, recipe.bind(short, photos), short, tmp_path / "whole")
+    torn = recipe.bind(short, photos)
+    batch = torn.batch
+
+    def failing(epoch: int, step: int) -> Any:
+        if (epoch, step) == (1, 2):
+            raise KeyboardInterrupt
+        return batch(epoch, step)
+
+    torn.batch = failing  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, torn, short, tmp_path / "torn")
+    again = fit(recipe, recipe.bind(short, photos), short, tmp_path / "torn")
+    assert np.array_equal(embeddings(again.network, photos), embeddings(whole.network, photos))
+
+
 def test_a_batch_is_a_pure_function_of_seed_epoch_and_step(
     recipe: Recipe[Any], config: Any, photos: PhotoSet
 ) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etalage.bundle.exports import read_verdict
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
-from etalage.evaluation.photos import Evaluation, _shrunk, evaluate, read_verdict, untrained
+from etalage.evaluation.photos import Evaluation, _shrunk, evaluate, untrained
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
 from tests import stripes

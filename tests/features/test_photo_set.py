@@ -58,11 +58,11 @@ def test_a_photo_that_cannot_be_decoded_is_left_out() -> None:
 
 
 def test_held_out_categories_leave_training_alone() -> None:
-    whole = read([10, 20, 30, 40], ["a", "b", "a", "c"])
-    parts = np.array(["train", "train", "test", "validation"])
+    whole = read([10, 20, 30, 40, 50], ["a", "b", "a", "c", None])
+    parts = np.array(["train", "train", "test", "validation", "train"])
     part = PhotoSet(whole.item_ids, whole.photos, whole.pixels_NHWC, whole.labels_N, whole.categories, parts)
     without = part.without({"a", "c"})
-    assert without.parts_N.tolist() == ["held out", "train", "test", "held out"]
+    assert without.parts_N.tolist() == ["held out", "train", "test", "held out", "train"]
     assert without.rows("train").tolist() == [1]
 
 

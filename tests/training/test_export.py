@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from etalage.bundle.exports import newest_export, read_facts
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.photo import PhotoEncoder
 from etalage.models.image_similarity import ImageSimilarityConfig
 from etalage.models.layers import L2Normalise, Normalise
 from etalage.models.recipe import Trained
-from etalage.training.export import export, newest_export, read_facts
+from etalage.training.export import export
 
 
 class Tiny(nn.Module):

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from etalage.errors import LossNotFinite
+from etalage.errors import CheckpointDamaged, LossNotFinite
 from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.training import checkpoint
 from etalage.training.loop import fit
 
 
@@ -124,6 +125,53 @@ def test_f53_a_loss_that_is_nan_stops_and_names_the_batch(tmp_path: Path) -> Non
     assert caught.value.exit_code == 6
     kept = sorted(p.name for p in (tmp_path / "checkpoints").glob("step-*"))
     assert kept[-1] == "step-00000008"
+
+
+def test_f53_weights_that_the_optimiser_made_infinite_are_never_kept(tmp_path: Path) -> None:
+    class Leaping(LineTask):
+        def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+            return torch.optim.SGD(network.parameters(), lr=1e38)
+
+    with pytest.raises(LossNotFinite):
+        train(tmp_path, Leaping(TrainingConfig(epochs=2, checkpoint_steps=1)))
+    found = checkpoint.newest(tmp_path / "checkpoints")
+    assert found is None or all(bool(torch.isfinite(t.float()).all()) for t in found.tensors.values())
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    class Wider(LineTask):
+        def network(self) -> nn.Module:
+            return nn.Sequential(nn.Linear(2, 17), nn.ReLU(), nn.Linear(17, 1))
+
+    train(tmp_path, LineTask(TrainingConfig(epochs=1)))
+    with pytest.raises(CheckpointDamaged, match="--fresh"):
+        train(tmp_path, Wider(TrainingConfig(epochs=1)))
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_asked_for(tmp_path: Path) -> None:
+    class Watched(LineTask):
+        def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+            plain = torch.optim.SGD(network.parameters(), lr=0.0)
+
+            def note(*_: Any) -> None:
+                parts = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+                norms.append(float(torch.stack(parts).norm()))
+
+            plain.register_step_pre_hook(note)
+            return plain
+
+    norms: list[float] = []
+    train(tmp_path / "free", Watched(TrainingConfig(epochs=1)))
+    free, norms = max(norms), []
+    train(tmp_path / "clipped", Watched(TrainingConfig(epochs=1, clip_norm=0.01)))
+    assert free > 0.1
+    assert max(norms) <= 0.0101
+
+
+def test_bfloat16_trains_too_and_keeps_float32_weights(tmp_path: Path) -> None:
+    trained = train(tmp_path, LineTask(TrainingConfig(epochs=8, precision="bfloat16")))
+    assert trained.history[-1]["loss"] < 0.4 * trained.history[0]["loss"]
+    assert {p.dtype for p in trained.network.parameters()} == {torch.float32}
 
 
 def test_a_finished_run_is_found_again_without_a_step(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""The folder of a model's exports, read: which is the newest, what it is, how it was judged.
+
+`training.export` writes them; reading them needs no torch, so publishing needs none either.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from etalage.bundle.runtime import FILES
+from etalage.errors import ExportDamaged, NothingToPublish
+
+VERDICT = "evaluation.json"
+
+
+def newest_export(folder: Path) -> Path:
+    """The export with the highest number. Raises NothingToPublish when there is none."""
+    found = sorted(p for p in folder.glob("[0-9]*-*") if all((p / name).is_file() for name in FILES))
+    if not found:
+        raise NothingToPublish(f"{folder}: no trained model; run `etalage train {folder.name}` first")
+    return found[-1]
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What export.json says of the model: config, metrics, data, run."""
+    facts: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def write_verdict(export: Path, verdict: dict[str, Any]) -> None:
+    """Keep what the evaluation found beside the export; whole or not at all."""
+    draft = export / f".{VERDICT}"
+    draft.write_text(json.dumps(verdict, indent=1), encoding="utf-8")
+    draft.replace(export / VERDICT)
+
+
+def read_verdict(export: Path) -> dict[str, Any] | None:
+    """What `evaluate` kept beside the export; None when it was not evaluated."""
+    file = export / VERDICT
+    if not file.exists():
+        return None
+    try:
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    except ValueError as error:
+        raise ExportDamaged(f"{file}: {error}; evaluate the model again") from error
