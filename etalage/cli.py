@@ -253,8 +253,10 @@ def demo(
     page_port: Annotated[int, typer.Option()] = 8501,
 ) -> None:
     """The whole path on a shop that is drawn for you: make it, train, evaluate, publish, serve."""
-    from etalage.demo import build, show
+    from etalage.demo import build, require_free, show
 
+    if serve:
+        require_free(port, page_port)
     shop = build(folder, items, shoppers, seed, bar, out.print)
     if serve:
         raise typer.Exit(show(shop, port, page_port, out.print))

@@ -3,13 +3,14 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from etalage.errors import DataError
+from etalage.errors import DataError, ServeError
 from etalage.shop import MODEL, Bar, Shop
 
 NAME = 'name = "Étalage demo"'
@@ -83,6 +84,19 @@ def _clear(folder: Path) -> None:
         raise DataError(f"{folder} holds {', '.join(sorted(strange))}: not a demo; name another folder")
     for name in found - {"shop.toml"}:
         shutil.rmtree(folder / name)
+
+
+def require_free(*ports: int) -> None:
+    """Raises ServeError before minutes of work, where something answers on one of the ports."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except (OSError, OverflowError) as error:
+                raise ServeError(
+                    f"port {port} cannot be used: {error}; choose others with --port and --page-port"
+                ) from error
 
 
 def show(shop: Shop, port: int, page_port: int, say: Say) -> int:

@@ -17,6 +17,7 @@ from etalage.bundle.manifest import Manifest
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, PhotoRefused, Unprocessable
+from etalage.features.photo import MAX_PIXELS, claimed_pixels
 from etalage.index import Index, open_index
 
 __all__ = ["Answer", "Filters", "Recommender", "Slot"]
@@ -137,6 +138,12 @@ class Recommender:
 
     def embed(self, photos: Sequence[bytes]) -> np.ndarray:
         """(B,) image files → (B, D) float32. Raises PhotoRefused that names every bad photo."""
+        claimed = sum(claimed_pixels(photo) for photo in photos) if len(photos) > 1 else 0
+        if claimed > MAX_PIXELS:  # one small body must not keep everybody else waiting
+            raise PhotoRefused(
+                f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
+                "send fewer at a time, or smaller ones"
+            )
         encoder = self.embedder.encoder
         pixels = np.empty((len(photos), encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
         refused = []

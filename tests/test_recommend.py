@@ -1,11 +1,13 @@
 """The funnel of one bundle, against a search written out in plain numpy."""
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
@@ -206,3 +208,13 @@ def test_f13_a_bundle_with_a_flipped_byte_is_not_opened(tmp_path: Path, folder: 
     (copy / file).write_bytes(bytes(content))
     with pytest.raises(BundleDamaged, match=file):
         Recommender.open(copy)
+
+
+def test_f45_photos_that_are_too_large_together_are_refused_before_decoding(
+    recommender: Recommender,
+) -> None:
+    sink = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(sink, "PNG")
+    assert len(recommender.similar(photos=[sink.getvalue()], k=2)) == 1
+    with pytest.raises(PhotoRefused, match="2 photos have 50,000,000 pixels together"):
+        recommender.similar(photos=[sink.getvalue()] * 2, k=2)

@@ -35,7 +35,8 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     """Write `folder/step-…`, then drop all but the newest KEEP. Raises OSError when the disk is full."""
     target = folder / f"step-{step:08d}"
     draft = folder / f".draft-{step:08d}"
-    shutil.rmtree(draft, ignore_errors=True)
+    for torn in folder.glob(".draft-*"):  # of a killed run: nobody else writes here
+        shutil.rmtree(torn, ignore_errors=True)
     draft.mkdir(parents=True)
     data = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
     state = {**checkpoint.state, "sha256": hashlib.sha256(data).hexdigest()}

@@ -19,10 +19,15 @@ from etalage.shop import Shop
 from etalage.training.run import parse_settings
 
 
-def load(folder: Path, data: Path) -> Shop:
-    """A shop at `folder` that holds the training and the test images, apart by the attribute `split`."""
+def load(folder: Path, data: Path, images: int | None = None) -> Shop:
+    """A shop at `folder` that holds the training and the test images, apart by the attribute `split`.
+
+    images: only so many of the training images, and a sixth as many of the test images.
+    """
     shop = Shop.create(folder, "Fashion-MNIST", bar)
     shutil.copy(Path(__file__).with_name("shop.toml"), folder / "shop.toml")
+    if images is not None:
+        data = files.first(data, folder.parent / f"{folder.name}-files", images)
     for prefix, part in (("train", "train"), ("t10k", "test")):
         done = shop.ingest(
             data / f"{prefix}-images-idx3-ubyte.gz",
@@ -38,11 +43,12 @@ def load(folder: Path, data: Path) -> Shop:
 def main(
     data: Annotated[Path | None, typer.Option(help="Folder of the four IDX files.")] = None,
     shop: Annotated[Path, typer.Option(help="Where the shop is made.")] = Path("build/fashion-mnist"),
+    images: Annotated[int | None, typer.Option(min=600, help="Only so many training images.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch the files where they are not found.")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
 ) -> None:
     found = files.find(data, shop.parent / "fashion-mnist-files" if download else None)
-    opened = load(shop, found)
+    opened = load(shop, found, images)
     trained, exported = opened.train(settings=parse_settings(set or []))
     print(f"{exported.name}: {trained.metrics}, {trained.seconds:.0f} s")
     done = opened.evaluate()
