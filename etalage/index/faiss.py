@@ -23,6 +23,7 @@ from etalage.index.contract import (
     refuse_known,
 )
 from etalage.index.exact import ExactIndex
+from etalage.index.lists import Selector, list_content, read_inner, train_centroids
 
 INDEX_FILE = "index.faiss"
 FEW = 4000
@@ -86,7 +87,7 @@ class IvfFlatIndex:
         else:
             wanted = lists or ceil(4 * sqrt(len(rows)))
             most = len(rows) if lists else len(rows) // POINTS_PER_LIST
-            centroids = _train(embeddings, max(1, min(wanted, most)), seed)
+            centroids = train_centroids(embeddings, max(1, min(wanted, most)), seed)
             trained_on = len(rows)
         quantizer = faiss.IndexFlatIP(dimension)
         quantizer.add(centroids)
@@ -136,7 +137,7 @@ class IvfFlatIndex:
         total = len(self) if places is None else len(places)
         if total == 0:
             return found
-        selector = None if allow is None else _Selector(allow)
+        selector = None if allow is None else Selector(allow)
         step = max(1, CELLS_AT_ONCE // max(self.lists, k))
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
@@ -168,7 +169,7 @@ class IvfFlatIndex:
         folder = Path(folder)
         header = Header.read(folder)
         faiss.omp_set_num_threads(threads)
-        inner = _read(folder / INDEX_FILE, header)
+        inner = read_inner(folder / INDEX_FILE, header)
         index = cls(
             inner,
             header.probes or 1,
@@ -178,7 +179,7 @@ class IvfFlatIndex:
         )
         rows, lists = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         for number in range(inner.nlist):
-            ids, embeddings = _list_content(inner, number)
+            ids, embeddings = list_content(inner, number)
             check_values(ids, embeddings, header.norm)
             rows.append(ids)
             lists.append(np.full(len(ids), number, np.int32))
@@ -207,7 +208,7 @@ class IvfFlatIndex:
         queries: np.ndarray,
         places: np.ndarray | None,
         total: int,
-        selector: "_Selector | None",
+        selector: Selector | None,
     ) -> None:
         """Fill `found` with the best of `places` (all when None), which are `total` in number."""
         k = min(found.rows.shape[1], total)
@@ -216,14 +217,14 @@ class IvfFlatIndex:
         usual = ceil(len(self) * self.probes / self.lists)
         plain = places is None and usual > 4 * k and not self.is_exact
         enough = max(usual if places is None else 2 * usual, 4 * k)
-        probed = None if plain else self._lists_to_read(queries, places, total, enough)
+        probed = None if plain else self._lists_toread_inner(queries, places, total, enough)
         self._fill(found, np.arange(len(queries)), queries, k, probed, selector)
         short = np.flatnonzero(found.rows[:, k - 1] < 0)
         if short.size:  # the nearest lists happened to hold fewer than k
-            probed = self._lists_to_read(queries[short], places, total, total)
+            probed = self._lists_toread_inner(queries[short], places, total, total)
             self._fill(found, short, queries[short], k, probed, selector)
 
-    def _lists_to_read(
+    def _lists_toread_inner(
         self, queries: np.ndarray, places: np.ndarray | None, total: int, enough: int
     ) -> np.ndarray:
         """(B, P) int64 numbers of the lists to read, padded with -1.
@@ -252,7 +253,7 @@ class IvfFlatIndex:
         queries: np.ndarray,
         k: int,
         probed: np.ndarray | None,
-        selector: "_Selector | None",
+        selector: Selector | None,
         extra: int = 1,
     ) -> None:
         """Search and write the first k columns of the rows `into` of `found`.
@@ -275,7 +276,7 @@ class IvfFlatIndex:
             self._fill(found, into[part], queries[part], k, fewer, selector, 8 * (k + extra))
 
     def _read_lists(
-        self, queries: np.ndarray, k: int, probed: np.ndarray | None, selector: "_Selector | None"
+        self, queries: np.ndarray, k: int, probed: np.ndarray | None, selector: Selector | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """faiss' answer, from the lists `probed` (when None: the nearest ones)."""
         scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -299,32 +300,6 @@ class IvfFlatIndex:
         return scores, rows
 
 
-class _Selector:
-    """An allow-mask in faiss' form; keeps the bits alive as long as faiss looks at them."""
-
-    def __init__(self, allow: np.ndarray) -> None:
-        self._bits = np.packbits(allow, bitorder="little")
-        self.inner = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
-
-
-def _train(embeddings: np.ndarray, lists: int, seed: int) -> np.ndarray:
-    """(lists, D) float32 centroids of unit length, by k-means on inner products."""
-    count, dimension = embeddings.shape
-    if count == 0:
-        return np.zeros((lists, dimension), np.float32)
-    if lists == 1:
-        return embeddings[:1].copy()
-    settings = faiss.ClusteringParameters()
-    settings.spherical = True
-    settings.seed = seed
-    settings.niter = 10
-    settings.min_points_per_centroid = 1  # the caller decides; faiss would print a warning
-    settings.max_points_per_centroid = 64
-    training = faiss.Clustering(dimension, lists, settings)
-    training.train(embeddings, faiss.IndexFlatIP(dimension))
-    return np.asarray(faiss.vector_to_array(training.centroids)).reshape(lists, dimension)
-
-
 def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray, seed: int) -> int:
     """The fewest probes (to within a quarter) with TARGET_RECALL of recall@10.
 
@@ -344,39 +319,3 @@ def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray,
             return probes
         probes = ceil(probes * 1.25) if probes > 3 else probes + 1
     return index.lists
-
-
-def _lengths(vectors: np.ndarray) -> np.ndarray:
-    """(N, 1), never 0."""
-    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return lengths.clip(min=1e-12)
-
-
-def _read(file: Path, header: Header) -> Any:
-    try:
-        inner: Any = faiss.read_index(str(file))  # comes back as its own class
-    except (RuntimeError, MemoryError) as error:  # faiss raises these two for whatever it cannot read
-        reason = str(error).splitlines()[-1] if str(error) else "out of memory"
-        raise IndexMismatch(f"{file}: cannot be read ({reason}); publish again") from error
-    is_ours = isinstance(inner, faiss.IndexIVFFlat) and inner.metric_type == faiss.METRIC_INNER_PRODUCT
-    if not is_ours or not isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat):
-        raise IndexMismatch(f"{file}: not an IVF-Flat index of inner products; publish again")
-    real = {"dimension": inner.d, "rows": inner.ntotal, "lists": inner.nlist}
-    for name, value in real.items():
-        if getattr(header, name) != value:
-            raise IndexMismatch(
-                f"{file}: {name} is {value}, but index.json says {getattr(header, name)}; publish again"
-            )
-    if inner.quantizer.ntotal != inner.nlist or inner.quantizer.d != inner.d:
-        raise IndexMismatch(f"{file}: its centroids do not fit its lists; publish again")
-    return inner
-
-
-def _list_content(inner: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) rows and (M, D) embeddings of one list, copied."""
-    size = inner.invlists.list_size(number)
-    if size == 0:
-        return np.empty(0, np.int64), np.empty((0, inner.d), np.float32)
-    ids = faiss.rev_swig_ptr(inner.invlists.get_ids(number), size).copy()
-    codes = faiss.rev_swig_ptr(inner.invlists.get_codes(number), size * inner.code_size)
-    return ids, codes.view(np.float32).reshape(size, inner.d).copy()
