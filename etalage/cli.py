@@ -195,12 +195,14 @@ def similar(
     item: Annotated[str | None, typer.Argument(help="An item_id.")] = None,
     photo: Annotated[Path | None, typer.Option(help="An image file.")] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
+    threshold: Annotated[float | None, typer.Option(help="Nothing less similar; see evaluate.")] = None,
     shop: ShopFolder = HERE,
 ) -> None:
     """What is like this item, or like this photo? Answered without a server."""
     photos = None if photo is None else [_read(photo)]
     try:
-        (answer,) = opened(shop).recommender().similar(item_id=item, photos=photos, k=k)
+        recommender = opened(shop).recommender()
+        (answer,) = recommender.similar(item_id=item, photos=photos, k=k, threshold=threshold)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
     table = table_of("rank", "item", "score", "title", "category", "price")

@@ -358,6 +358,8 @@ def test_similar_answers_for_a_photo_and_says_when_it_falls_back(shop: Path, tmp
     assert quick("similar", "no-such-item", "--shop", shop).lines[-1] == "unknown_item"
     everything = quick("similar", "item-00007", "-k", "100", "--shop", shop)
     assert everything.lines[-1] == f"only {ITEMS - 1} items with a photo"
+    nothing = quick("similar", "item-00007", "--threshold", "1.1", "--shop", shop)
+    assert nothing.lines[-1] == "no item is at least as similar as 1.1"
 
 
 def test_sync_says_what_it_did(shop: Path, tmp_path: Path) -> None:
