@@ -20,6 +20,7 @@ from tests import stripes
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_HERE = ("make test", "make bench")
 SERVERS = ("etalage serve", "etalage page", "mlflow models serve")
+pytestmark = pytest.mark.timeout(900)
 SMALL_DEMO = "--no-serve --items 1500 --shoppers 100"
 
 
