@@ -72,16 +72,14 @@ def evaluate(
     """
     model = next(iter(systems))
     every = {**systems, RAW: raw_pixels(_shrunk(photos.pixels_NHWC))}
-    part = "test" if len(photos.rows("test")) else "validation"
-    gate, _ = _measure(photos, every, "validation", config)
-    scores, rows = (
-        (gate, _rows(photos, "validation", config))
-        if part == "validation"
-        else _measure(photos, every, part, config)
-    )
+    gate, rows = _measure(photos, every, "validation", config)
     if config.metric not in gate[model].per_query:
         known = ", ".join(gate[model].per_query)
         raise ConfigError(f"[evaluate] metric = {config.metric!r}; there are: {known}")
+    part, scores = "validation", gate
+    if len(photos.rows("test")):
+        part = "test"
+        scores, rows = _measure(photos, every, part, config)
     per_query = {name: found.per_query[config.metric] for name, found in gate.items()}
     ours = per_query.pop(model)
     verdict = judge(model, "embedder", config.metric, ours, per_query, config.bootstrap)

@@ -12,6 +12,7 @@ import base64
 import binascii
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +140,13 @@ def log_bundle(
     photo = _example(recommender)
     example = pd.DataFrame({"input": [base64.b64encode(photo).decode()]})
     answer = BundleModel(recommender).predict(example, DEFAULTS)
-    signature = infer_signature(example, answer, params=DEFAULTS)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_uri)
     try:
+        with warnings.catch_warnings():
+            # MLflow warns of whole numbers, which cannot be missing: ours never are.
+            warnings.filterwarnings("ignore", message="Hint: Inferred schema")
+            signature = infer_signature(example, answer, params=DEFAULTS)
         _choose(experiment, tracking_uri)
         with mlflow.start_run(run_name=recommender.bundle):
             mlflow.set_tags({"bundle": recommender.bundle, "model_hash": recommender.embedder.model_hash})
