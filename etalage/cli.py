@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from etalage.config import parse_pairs
 from etalage.console import add_row, bar, err, out, table_of
 from etalage.errors import ConfigError, EtalageError, InputUnreadable, PhotoRefused, TooManyRefused
 from etalage.shop import MODEL, Shop
@@ -77,7 +78,7 @@ def ingest(
         source,
         table.value,
         format=format,
-        attributes=_pairs("--attribute", attribute),
+        attributes=parse_pairs("--attribute", attribute),
         class_names=names,
         ids=ids.value,
         photo_root=photo_root,
@@ -130,7 +131,7 @@ def train(
     fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
 ) -> None:
     """Train a model on the tables as they are, track it in MLflow, export it."""
-    trained, exported = opened(shop).train(model, _pairs("--set", set), fresh)
+    trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
     out.print(f"{exported.name}: {figures}; {trained.seconds:.0f} s")
 
@@ -281,14 +282,6 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputUnreadable(f"{file}: {error.strerror}") from error
-
-
-def _pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
-    split = [(pair, *pair.partition("=")) for pair in pairs or []]
-    for pair, key, equals, _ in split:
-        if not (key.strip() and equals):
-            raise ConfigError(f"{option} {pair}: expected key=value")
-    return {key.strip(): value.strip() for _, key, _, value in split} or None
 
 
 def main() -> None:

@@ -120,6 +120,15 @@ def validated(kind: type[S], raw: dict[str, Any], where: str) -> S:
         raise ConfigError("\n".join(_explain(kind, e, where) for e in error.errors())) from error
 
 
+def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
+    """["epochs=3"] → {"epochs": "3"}; None for none. Raises ConfigError that names `option`."""
+    split = [(pair, *pair.partition("=")) for pair in pairs or []]
+    for pair, key, equals, _ in split:
+        if not (key.strip() and equals):
+            raise ConfigError(f"{option} {pair}: expected key=value")
+    return {key.strip(): value.strip() for _, key, _, value in split} or None
+
+
 def _explain(kind: type[Settings], error: Any, where: str) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":

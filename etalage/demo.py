@@ -60,8 +60,9 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     manifest = shop.publish()
     size_of = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
     say(f"published {manifest.id}: {size_of}")
-    first = str(shop.recommender().catalogue.ids[0])
-    slate = shop.recommender().similar(item_id=first, k=3)[0].slate
+    recommender = shop.recommender()
+    first = str(recommender.catalogue.ids[0])
+    slate = recommender.similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
     say(f"registered in MLflow: {shop.register('etalage-demo')}")
     say(f"report: {done.report}")

@@ -17,8 +17,9 @@ from etalage.bundle.manifest import Manifest
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, PhotoRefused, Unprocessable
-from etalage.features.photo import MAX_PIXELS, claimed_pixels
+from etalage.features.photo import claimed_pixels
 from etalage.index import Index, open_index
+from etalage.lake.photo_facts import MAX_PIXELS
 
 __all__ = ["Answer", "Filters", "Recommender", "Slot"]
 
@@ -144,14 +145,8 @@ class Recommender:
                 f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
                 "send fewer at a time, or smaller ones"
             )
-        encoder = self.embedder.encoder
-        pixels = np.empty((len(photos), encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
-        refused = []
-        for row, photo in enumerate(photos):
-            try:
-                pixels[row] = encoder.decode(photo)
-            except PhotoRefused as error:
-                refused.append(f"row {row}: {error}")
+        pixels, _, reasons = self.embedder.encoder.decode_some(photos)
+        refused = [f"row {row}: {reason}" for row, reason in reasons.items()]
         if refused:
             more = len(refused) - MAX_NAMED_ROWS
             tail = [f"and {more} more"] if more > 0 else []

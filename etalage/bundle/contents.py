@@ -6,7 +6,7 @@
 of. It has the lake's columns, `photo_sha256` (null: no photo that can be used) and `popularity`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.errors import PhotoRefused, TableDamaged
+from etalage.errors import TableDamaged
 from etalage.lake.schema import PHOTO_OK, TABLES
 
 if TYPE_CHECKING:
@@ -203,8 +203,8 @@ def embed(
     for start in range(0, len(fresh), _EMBED_AT_ONCE):
         part = fresh[start : start + _EMBED_AT_ONCE]
         photos = payload.photos["bytes"].take(pa.array(part)).to_pylist()
-        good, rows, reasons = _embed_some(embedder, photos)
-        table[[part[n] for n in good]] = rows
+        pixels, good, reasons = embedder.encoder.decode_some(photos)
+        table[[part[n] for n in good]] = embedder.embed_pixels(pixels)
         embedded += len(good)
         refused |= {shas[part[n]]: reason for n, reason in reasons.items()}
         if progress is not None:
@@ -215,22 +215,6 @@ def embed(
     embeddings = np.zeros((payload.items.num_rows, embedder.dimension), dtype=np.float32)
     embeddings[place >= 0] = table[place[place >= 0]]
     return Embedded(payload, embeddings, embedded, refused)
-
-
-def _embed_some(
-    embedder: "PhotoEmbedder", photos: Sequence[bytes]
-) -> tuple[list[int], np.ndarray, dict[int, str]]:
-    """Positions embedded, their (n, D) embeddings, and {position: reason} of the refused."""
-    pixels, good, reasons = [], [], {}
-    for at, photo in enumerate(photos):
-        try:
-            pixels.append(embedder.encoder.decode(photo))
-            good.append(at)
-        except PhotoRefused as error:
-            reasons[at] = str(error)
-    if not good:
-        return good, np.empty((0, embedder.dimension), np.float32), reasons
-    return good, embedder.embed_pixels(np.stack(pixels)), reasons
 
 
 def _without(payload: Payload, refused: Mapping[str, str]) -> Payload:

@@ -79,7 +79,7 @@ class PhotoEmbedder:
 
     def embed(self, photos: Sequence[bytes]) -> np.ndarray:
         """(B,) image files → (B, D) float32, L2-normalised. Raises PhotoRefused with the position."""
-        return self.embed_pixels(self.encoder.decode_all(photos, len(photos)))
+        return self.embed_pixels(self.encoder.decode_all(photos))
 
     def embed_pixels(
         self, pixels_BHWC: np.ndarray, progress: Callable[[int], None] | None = None

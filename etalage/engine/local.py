@@ -6,8 +6,9 @@ function on N workers) and `trials`; this one has what is needed so far.
 
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
 S = TypeVar("S")
@@ -21,7 +22,7 @@ def settle(threads: int | None = None) -> None:
     other's threads. None: what there is.
 
     Waiting threads sleep instead of spinning: with another busy process on the machine, spinning made
-    small training steps up to 35 times slower (docs/decisions/threads.md). What the user set stays.
+    small training steps many times slower (docs/decisions/threads.md). What the user set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threads is not None:
@@ -33,7 +34,9 @@ def settle(threads: int | None = None) -> None:
 def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
     """`function` of every shard, in order, on `workers` fresh processes (default: one a core).
 
-    Function and shards must pickle. An exception in a shard is raised here.
+    Function and shards must pickle, and a script that calls this must guard its start with
+    `if __name__ == "__main__"`. Results that nobody has taken yet are at most a few a worker.
+    An exception in a shard is raised here.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
@@ -42,4 +45,10 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
         return
     # Fresh processes: a fork of a process with threads (pyarrow, torch) may hang.
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(function, shards)
+        waiting: deque[Future[R]] = deque()
+        for shard in shards:
+            waiting.append(pool.submit(function, shard))
+            if len(waiting) > 3 * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -7,19 +7,14 @@ network and so part of its export: it cannot be forgotten, and it cannot happen 
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from etalage.errors import ExportDamaged, PhotoRefused
-
-MAX_PIXELS = 40_000_000
-"""Refused before decoding: a file of a few bytes can claim any size."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""What Pillow may try to read; its rarer readers stay shut."""
+from etalage.lake.photo_facts import FORMATS, MAX_PIXELS
 
 
 def open_photo(photo: bytes) -> Image.Image:
@@ -100,20 +95,31 @@ class PhotoEncoder:
             )
         return np.asarray(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
 
-    def decode_all(
-        self, photos: Iterable[bytes], count: int, progress: Callable[[int], None] | None = None
-    ) -> np.ndarray:
-        """(count, size, size, channels) uint8. Raises PhotoRefused with the photo's position."""
-        pixels = np.empty((count, self.size, self.size, self.channels), dtype=np.uint8)
+    def decode_some(
+        self, photos: Sequence[bytes], progress: Callable[[int], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Those of N photos that can be decoded.
+
+        → (n, size, size, channels) uint8, their (n,) int64 positions, {position: reason} of the others.
+        """
+        pixels = np.empty((len(photos), self.size, self.size, self.channels), dtype=np.uint8)
+        good: list[int] = []
+        refused: dict[int, str] = {}
         for position, photo in enumerate(photos):
             try:
-                pixels[position] = self.decode(photo)
+                pixels[len(good)] = self.decode(photo)
+                good.append(position)
             except PhotoRefused as error:
-                raise PhotoRefused(f"photo {position}: {error}") from error
-            if progress is not None and position % 256 == 255:
-                progress(256)
-        if progress is not None:
-            progress(count % 256)
+                refused[position] = str(error)
+            if progress is not None:
+                progress(1)
+        return pixels[: len(good)], np.array(good, dtype=np.int64), refused
+
+    def decode_all(self, photos: Sequence[bytes]) -> np.ndarray:
+        """(N, size, size, channels) uint8. Raises PhotoRefused with the first bad photo's position."""
+        pixels, _, refused = self.decode_some(photos)
+        for position, reason in refused.items():
+            raise PhotoRefused(f"photo {position}: {reason}")
         return pixels
 
     def to_json(self) -> str:

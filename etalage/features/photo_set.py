@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import SplitConfig
-from etalage.errors import PhotoRefused, TooLittleData
+from etalage.errors import TooLittleData
 from etalage.features.photo import PhotoEncoder
 from etalage.features.split import assign
 
@@ -61,7 +61,9 @@ def photo_set(
     items = items.filter(pc.is_valid(items["photo_sha256"]))
     files = dict(zip(photos["sha256"].to_pylist(), photos["bytes"].to_pylist(), strict=True))
     sources = [files[sha256] for sha256 in items["photo_sha256"].to_pylist()]
-    pixels, good = _decoded(sources, encoder, progress)
+    pixels, good, refused = encoder.decode_some(sources, progress)
+    for reason in refused.values():
+        log.warning("a photo is left out of training: %s", reason)
     if len(good) == 0:
         raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
     items, sources = items.take(pa.array(good)), [sources[row] for row in good]
@@ -70,23 +72,6 @@ def photo_set(
     number = {name: place for place, name in enumerate(categories)}
     labels = np.array([number.get(name, -1) for name in found], dtype=np.int64)
     return PhotoSet(items["item_id"].to_pylist(), sources, pixels, labels, categories, assign(items, split))
-
-
-def _decoded(
-    sources: list[bytes], encoder: PhotoEncoder, progress: Callable[[int], None] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, H, W, C) uint8 of those that can be decoded, and their (n,) positions."""
-    pixels = np.empty((len(sources), encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
-    good: list[int] = []
-    for row, source in enumerate(sources):
-        try:
-            pixels[len(good)] = encoder.decode(source)
-            good.append(row)
-        except PhotoRefused as error:
-            log.warning("a photo is left out of training: %s", error)
-        if progress is not None:
-            progress(1)
-    return pixels[: len(good)], np.array(good, dtype=np.int64)
 
 
 def fingerprint(photos: PhotoSet) -> str:

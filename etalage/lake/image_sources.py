@@ -13,7 +13,7 @@ import numpy as np
 from etalage.errors import InputUnreadable
 from etalage.lake.casting import attributes_json, identity, legible
 from etalage.lake.checked import Loaded, table_of
-from etalage.lake.photo_facts import MOST_PIXELS, difference_hashes, pixels_as_png
+from etalage.lake.photo_facts import MAX_PIXELS, difference_hashes, pixels_as_png
 from etalage.lake.raw import Refusal, open_bytes
 from etalage.lake.row_photos import add_photo, photo_file
 from etalage.lake.schema import CATEGORY_SEPARATOR, PHOTO_OK, TABLES
@@ -207,10 +207,8 @@ def _checked_header(file: Path, dimensions: tuple[int, ...] = (3, 4)) -> tuple[i
         raise InputUnreadable(
             f"{file}: images have {shape[3]} channels; 1 (three dimensions) or 3 can be read"
         )
-    if len(shape) > 1 and shape[0] and not 0 < prod(shape[1:3]) <= MOST_PIXELS:
-        raise InputUnreadable(
-            f"{file}: images of {shape[1]} x {shape[2]} pixels; 1 to {MOST_PIXELS} are read"
-        )
+    if len(shape) > 1 and shape[0] and not 0 < prod(shape[1:3]) <= MAX_PIXELS:
+        raise InputUnreadable(f"{file}: images of {shape[1]} x {shape[2]} pixels; 1 to {MAX_PIXELS} are read")
     return shape
 
 

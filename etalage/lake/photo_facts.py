@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 """No format whose decoder starts another program (EPS), and none that nobody photographs in."""
-MOST_PIXELS = 40_000_000
+MAX_PIXELS = 40_000_000
+"""Refused before decoding, here and in `features`: a file of a few bytes can claim any size."""
 _HASH_SIZE = (9, 8)
 _SMALL = 144
 
@@ -34,14 +35,14 @@ def photo_facts(photo: bytes) -> PhotoFacts:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(photo), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"has too many pixels, at most {MOST_PIXELS} are decoded") from error
+        raise ValueError(f"has too many pixels, at most {MAX_PIXELS} are decoded") from error
     except UnidentifiedImageError:
         raise ValueError(f"is not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # Pillow's decoders raise what they like on broken files
         raise ValueError(f"is a broken image: {error}") from error
     width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"has {width} x {height} pixels, at most {MOST_PIXELS} are decoded")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"has {width} x {height} pixels, at most {MAX_PIXELS} are decoded")
     try:
         if image.format == "JPEG":
             image.draft("L", (64, 64))  # decodes a reduced image: several times faster

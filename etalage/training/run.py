@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from etalage.config import validated
-from etalage.errors import ConfigError
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.recipe import Recipe, Trained
@@ -33,17 +32,6 @@ def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str])
         except ValueError:
             given[key] = text
     return validated(recipe.config, given, where=f"[models.{recipe.name}]")
-
-
-def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """["epochs=3"] → {"epochs": "3"}. Raises ConfigError for a pair without `=`."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--set {pair}: expected key=value, such as --set epochs=3")
-        settings[key.strip()] = value.strip()
-    return settings
 
 
 def run(

@@ -13,10 +13,10 @@ import typer
 sys.path.insert(0, str(Path(__file__).parent))
 import files
 
+from etalage.config import parse_pairs
 from etalage.console import bar
 from etalage.errors import EtalageError
 from etalage.shop import Shop
-from etalage.training.run import parse_settings
 
 
 def load(folder: Path, data: Path, images: int | None = None) -> Shop:
@@ -49,7 +49,7 @@ def main(
 ) -> None:
     found = files.find(data, shop.parent / "fashion-mnist-files" if download else None)
     opened = load(shop, found, images)
-    trained, exported = opened.train(settings=parse_settings(set or []))
+    trained, exported = opened.train(settings=parse_pairs("--set", set))
     print(f"{exported.name}: {trained.metrics}, {trained.seconds:.0f} s")
     done = opened.evaluate()
     print(done.summary())

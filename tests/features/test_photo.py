@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from etalage.errors import ExportDamaged, PhotoRefused
-from etalage.features.photo import MAX_PIXELS, PhotoEncoder, open_photo
+from etalage.features.photo import PhotoEncoder, open_photo
+from etalage.lake.photo_facts import MAX_PIXELS
 
 
 def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -116,7 +117,7 @@ def test_any_bytes_are_decoded_or_refused(noise: bytes, keep: int) -> None:
 def test_the_position_of_a_bad_photo_is_told() -> None:
     good = file_of(Image.fromarray(wedge()))
     with pytest.raises(PhotoRefused, match="photo 1"):
-        PhotoEncoder(8).decode_all([good, b"no", good], 3)
+        PhotoEncoder(8).decode_all([good, b"no", good])
 
 
 def test_an_encoder_is_read_back() -> None:

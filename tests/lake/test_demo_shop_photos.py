@@ -60,13 +60,13 @@ def test_no_two_items_share_a_photo(photos: pa.Table) -> None:
 
 
 def test_a_photo_does_not_depend_on_the_shop_s_size_nor_on_which_process_drew_it(photos: pa.Table) -> None:
-    alone = drawn.drawn(7, 731, 734)
+    alone = drawn.drawn(7, (731, 734))
     assert [one.photo for one in alone] == photos["bytes"].to_pylist()[731:734]
     assert [one.phash for one in alone] == photos["phash"].to_pylist()[731:734]
 
 
 def test_another_seed_draws_other_photos(photos: pa.Table) -> None:
-    assert drawn.drawn(8, 3, 4)[0].photo != photos["bytes"][3].as_py()
+    assert drawn.drawn(8, (3, 4))[0].photo != photos["bytes"][3].as_py()
 
 
 def test_progress_adds_up_to_the_number_of_items() -> None:

@@ -32,7 +32,7 @@ from etalage.lake.casting import (
 )
 from etalage.lake.image_sources import idx_rows
 from etalage.lake.photo_facts import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     difference_hash,
     difference_hashes,
     photo_facts,
@@ -388,7 +388,7 @@ def test_f45_a_photo_of_too_many_pixels_is_refused_before_decoding() -> None:
         + part(b"IDAT", zlib.compress(b"\0" * 10))
         + part(b"IEND", b"")
     )
-    with pytest.raises(ValueError, match=f"too many pixels, at most {MOST_PIXELS}"):
+    with pytest.raises(ValueError, match=f"too many pixels, at most {MAX_PIXELS}"):
         photo_facts(bomb)
 
 

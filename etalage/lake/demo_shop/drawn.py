@@ -1,16 +1,15 @@
 """The demo shop's photos: photo n is a pure function of (seed, n), drawn on one or more processes."""
 
 import hashlib
-import multiprocessing
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import numpy as np
 from PIL import Image
 
+from etalage.engine import local
 from etalage.lake.demo_shop.categories import leaves
 from etalage.lake.demo_shop.drawing import Look, encoded, render
 from etalage.lake.demo_shop.facts import Facts, facts
@@ -75,8 +74,9 @@ def drawn_image(seed: int, f: Facts, i: int) -> Image.Image:
     return render(leaves()[int(f.leaf[i])].sketch(random), look, random)
 
 
-def drawn(seed: int, start: int, stop: int) -> list[DrawnPhoto]:
+def drawn(seed: int, span: tuple[int, int]) -> list[DrawnPhoto]:
     """The photos of the items [start, stop)."""
+    start, stop = span
     f = facts(seed, np.arange(start, stop, dtype=np.int64))
     photos = []
     for i, number in enumerate(range(start, stop)):
@@ -89,21 +89,7 @@ def drawn(seed: int, start: int, stop: int) -> list[DrawnPhoto]:
 
 
 def stream(seed: int, count: int, workers: int) -> Iterator[list[DrawnPhoto]]:
-    """The photos of the items [0, count), in order, in chunks; at most a few chunks wait at a time.
-
-    With workers > 1 the chunks are drawn by processes started afresh ("spawn"), so a script that
-    calls this must guard its start with `if __name__ == "__main__"`.
-    """
+    """The photos of the items [0, count), in order, in chunks; see engine.local.map for `workers`."""
     spans = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    if workers < 2 or count < _WORTH_A_PROCESS:
-        for start, stop in spans:
-            yield drawn(seed, start, stop)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[Future[list[DrawnPhoto]]] = deque()
-        for start, stop in spans:
-            waiting.append(pool.submit(drawn, seed, start, stop))
-            if len(waiting) > 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    alone = count < _WORTH_A_PROCESS
+    return local.map(partial(drawn, seed), spans, 1 if alone else max(workers, 1))
