@@ -47,6 +47,60 @@ class SplitConfig(Settings):
     test: float = Field(0.1, ge=0, le=0.5)
 
 
+class BehaviourConfig(Settings):
+    """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
+
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Kinds that count, with their weights; empty: every kind, each 1."""
+    targets: tuple[str, ...] = ()
+    """Kinds that count as a hit when a model is judged; empty: every kind that counts."""
+    positive_from: float | None = None
+    """A value (stars, counts) from here on is positive, a lower one an explicit negative; None: all are
+    positive."""
+    min_user: int = Field(1, ge=1)
+    min_item: int = Field(1, ge=1)
+    """Users and items with fewer interactions are left out of what models learn from."""
+    split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
+    last_n: int = Field(10, ge=1)
+    """The newest so many of each user are the test part, for `last_n`."""
+    validation: float = Field(0.1, gt=0, lt=0.5)
+    test: float = Field(0.1, gt=0, lt=0.5)
+    rank: float = Field(0.0, ge=0, lt=0.5)
+    """Shares of the interactions, newest last: train, rank, validation, test."""
+    seed: int = Field(0, ge=0)
+    repeat: bool = False
+    """May a shopper be shown again what they have (groceries), or not (films)?"""
+
+
+class OrderConfig(Settings):
+    """The last stage: scores → slate."""
+
+    value: float = Field(0.0, ge=0)
+    """Weight of the business value of an item, next to its score brought to 0 … 1."""
+    value_of: str = "price"
+    """What the value is: `price`, or `attributes.<key>` (a number, such as a margin)."""
+    diversity: float = Field(0.0, ge=0, le=1)
+    """Maximal marginal relevance: weight of being unlike what stands above, by embedding and category."""
+    per_brand: int | None = Field(None, ge=1)
+    per_category: int | None = Field(None, ge=1)
+    """At most so many of a brand, of a category, in one slate."""
+
+
+class FunnelConfig(Settings):
+    """retrieve → filter → rank → order → slate."""
+
+    retrievers: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Model → how many candidates it may bring. Empty: those that are trained, 200 each."""
+    ranker: str | None = None
+    seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
+    in_stock: bool = True
+    history: int = Field(100, ge=1)
+    """Acts of a shopper, newest first, that the funnel looks at."""
+    enough: int = Field(3, ge=1)
+    """Acts from which on the deep models speak; before, the collaborative ones do."""
+    order: OrderConfig = Field(default_factory=OrderConfig)
+
+
 class IndexConfig(Settings):
     kind: Literal["auto", "exact", "ivf_flat"] = "auto"
     """`auto`: exact up to 20,000 items, IVF-Flat above."""
@@ -90,6 +144,8 @@ class ShopConfig(Settings):
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig)
+    funnel: FunnelConfig = Field(default_factory=FunnelConfig)
     index: IndexConfig = Field(default_factory=IndexConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)

@@ -13,6 +13,7 @@ EtalageError                  1   500
 │   └── ChangesGone           3   500   the change feed was vacuumed away
 ├── TrainingError             6   500
 │   ├── TooLittleData         6   500   nothing to learn from
+│   ├── LeakageFound          6   500   what is to be predicted stands in what was learned from
 │   ├── LossNotFinite         6   500   NaN or infinity; names the batch
 │   └── CheckpointDamaged     6   500
 ├── ExportDamaged             7   500   a model folder that cannot be opened
@@ -81,6 +82,10 @@ class TrainingError(EtalageError):
 
 
 class TooLittleData(TrainingError):
+    pass
+
+
+class LeakageFound(TrainingError):
     pass
 
 

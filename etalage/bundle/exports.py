@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from etalage.bundle.runtime import FILES
 from etalage.errors import ExportDamaged, NothingToPublish
 
 VERDICT = "evaluation.json"
@@ -15,7 +14,7 @@ VERDICT = "evaluation.json"
 
 def newest_export(folder: Path) -> Path:
     """The export with the highest number. Raises NothingToPublish when there is none."""
-    found = sorted(p for p in folder.glob("[0-9]*-*") if all((p / name).is_file() for name in FILES))
+    found = sorted(p for p in folder.glob("[0-9]*-*") if (p / "export.json").is_file())
     if not found:
         raise NothingToPublish(f"{folder}: no trained model; run `etalage train {folder.name}` first")
     return found[-1]

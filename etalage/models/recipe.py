@@ -18,16 +18,26 @@ from etalage.config import Settings
 from etalage.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Role = Literal["embedder", "ranker", "classifier", "counter"]
+Data = Literal["photos", "behaviour", "examples"]
+"""What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples."""
+Scoring = Literal["prior", "item_item", "embeddings"]
+"""How a counter's arrays score (bundle/scoring.py)."""
 Batch = Mapping[str, "torch.Tensor"]
 
 
-class TrainingConfig(Settings):
-    """What the loop reads; every trained model's config extends it."""
+class ModelConfig(Settings):
+    """Base of every model's config; a counter's extends it directly."""
 
     seed: int = Field(0, ge=0)
+
+
+class TrainingConfig(ModelConfig):
+    """What the loop reads; every trained model's config extends it."""
+
     epochs: int = Field(10, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
     """None: as many as cover the data."""
@@ -42,7 +52,7 @@ class TrainingConfig(Settings):
     """A checkpoint at least every so many steps, and at the end of every epoch."""
 
 
-C = TypeVar("C", bound=TrainingConfig)
+C = TypeVar("C", bound=ModelConfig)
 
 
 class Task(Protocol):
@@ -78,6 +88,89 @@ class Task(Protocol):
         ...
 
 
+class Counter(Protocol):
+    """A recipe of role counter bound to its data: no gradient, one pass."""
+
+    def count(self) -> "Counted":
+        """Raises TooLittleData."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a counter found: arrays and settings, as bundle/scoring.py reads them. N items, row 0 unknown.
+
+    prior: `scores` (N + 1,) float32.
+    item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
+    history, column = item that it speaks for; settings `decay` (factor a step back in the history, 1: none),
+    `last` (acts that count; None: all).
+    embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha`: a query
+    is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a query is its user's row.
+    """
+
+    scoring: Scoring
+    arrays: dict[str, "np.ndarray"]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class BehaviourNetwork(Protocol):
+    """What the export asks of an embedder's network over behaviour (training/behaviour_export.py).
+
+    Inputs are named; the methods take them by position, in the order of the names.
+
+    query_inputs, of: `user` (B,) int64 rows · `history` (B, L) int64 item rows, newest last, padded in front
+    with 0 · `history_kinds` (B, L) int64, 0 = padding or no kind · `history_ages` (B, L) float32 days before
+    now, 0 for padding · `history_embeddings` (B, L, E) float32, zeros for padding: what `history_item` makes
+    of each act's item, looked up · `history_mask` (B, L) bool, True = an act · `user.<feature>`.
+    item_inputs, of: `item` (B,) int64 rows · `item.<feature>`: sparse (B,) int64, bag (B, T) int64, dense
+    (B, D) float32. Item 0 is the unknown one: a network with features scores it by content alone.
+    """
+
+    query_inputs: tuple[str, ...]
+    item_inputs: tuple[str, ...]
+    history_length: int
+    """L: acts of a history that are looked at; 0 without history."""
+
+    def embed_query(self, *inputs: "torch.Tensor") -> "torch.Tensor":
+        """(B, D) float32; inner product with embed_item's is the trained score, or in its order."""
+        ...
+
+    def embed_item(self, *inputs: "torch.Tensor") -> "torch.Tensor":
+        """(B, D) float32."""
+        ...
+
+    def history_item(self, *inputs: "torch.Tensor") -> "torch.Tensor":
+        """(B, E) float32 of item_inputs. Only asked where query_inputs have `history_embeddings`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One output of a ranker. `classes`: logits of so many classes, whose expected value is the score."""
+
+    name: str
+    kind: Literal["binary", "regression", "classes"] = "binary"
+    classes: tuple[float, ...] = ()
+    """The value of each class, for kind `classes`."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the network's output."""
+        return len(self.classes) if self.kind == "classes" else 1
+
+
+class RankerNetwork(Protocol):
+    """What the export asks of a ranker's network: forward(sparse (B, S) int64, dense (B, F) float32) →
+    (B, W) float32 logits or values, the columns of each objective side by side."""
+
+    sparse_inputs: tuple[str, ...]
+    """`user`, `item`: vocabulary rows; `user.<feature>`, `item.<feature>`; or any name of Examples."""
+    dense_inputs: tuple[str, ...]
+    """Names of features/pairs.py, `score.<retriever>`, or any name of Examples."""
+    objectives: tuple[Objective, ...]
+    """The first one is what candidates are ordered by."""
+
+
 @dataclass(frozen=True)
 class Recipe(Generic[C]):
     name: str
@@ -86,17 +179,18 @@ class Recipe(Generic[C]):
     config: type[C]
     columns: tuple[str, ...]
     """What it needs to know of an item: columns of `items`, or "photo"."""
-    bind: Callable[[C, Any], Task]
-    """(config, data) → task; the data is what `features` makes of `columns`."""
+    bind: Callable[[C, Any], Any]
+    """(config, data) → Task, or Counter for the role counter; the data is what `data` says."""
+    data: Data = "photos"
 
 
 @dataclass(frozen=True)
 class Trained(Generic[C]):
-    """A model after training: the best weights are in the network."""
+    """A model after training: the best weights are in the network; a counter has arrays instead."""
 
     recipe: str
     config: C
-    network: "torch.nn.Module"
+    network: "torch.nn.Module | None"
     metrics: dict[str, float]
     history: list[dict[str, float]]
     seconds: float
@@ -104,6 +198,7 @@ class Trained(Generic[C]):
     cpu_seconds: float
     run: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    counted: Counted | None = None
 
 
 def names() -> list[str]:

@@ -36,6 +36,7 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
     draft = folder / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
+    assert trained.network is not None
     network = trained.network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     _write_onnx(network, encoder, draft / "model.onnx")
     (draft / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
@@ -53,15 +54,15 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
     }
     (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     _compare(network, draft, encoder)
-    if (same := _same_model(folder, str(facts["model_hash"]))) is not None:
+    if (same := same_model(folder, str(facts["model_hash"]))) is not None:
         shutil.rmtree(draft)
         return same
-    target = folder / f"{_next_number(folder):04d}-{facts['model_hash'][:8]}"
+    target = folder / f"{next_number(folder):04d}-{facts['model_hash'][:8]}"
     draft.rename(target)
     return target
 
 
-def _same_model(folder: Path, model_hash: str) -> Path | None:
+def same_model(folder: Path, model_hash: str) -> Path | None:
     """The newest export, if it is of this very model: its evaluation then still holds."""
     try:
         newest = newest_export(folder)
@@ -70,7 +71,7 @@ def _same_model(folder: Path, model_hash: str) -> Path | None:
     return newest if read_facts(newest).get("model_hash") == model_hash else None
 
 
-def _next_number(folder: Path) -> int:
+def next_number(folder: Path) -> int:
     taken = [int(m[1]) for p in folder.iterdir() if (m := re.match(r"(\d+)-", p.name))]
     return max(taken, default=0) + 1
 
@@ -81,7 +82,7 @@ def _sample(encoder: PhotoEncoder, count: int) -> np.ndarray:
 
 
 def _write_onnx(network: torch.nn.Module, encoder: PhotoEncoder, file: Path) -> None:
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             network,
             (torch.from_numpy(_sample(encoder, 2)),),
@@ -109,7 +110,7 @@ def _compare(network: torch.nn.Module, folder: Path, encoder: PhotoEncoder) -> N
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter tells at length of operators that we do not use."""
     names = ("torch.onnx", "onnxscript", "onnx_ir")
     before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]

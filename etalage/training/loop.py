@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import C, Recipe, Task, Trained
+from etalage.models.recipe import C, Counter, Recipe, Task, Trained
 from etalage.training import checkpoint
 from etalage.training.checkpoint import Checkpoint
 
@@ -46,7 +46,7 @@ class _Progress:
 
 def fit(
     recipe: Recipe[C],
-    task: Task,
+    task: Task | Counter,
     config: C,
     run: Path,
     *,
@@ -54,11 +54,15 @@ def fit(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
+    A counter counts, and is done.
 
     progress: called after each step with (steps done, steps in all, a short line).
     Raises LossNotFinite at the first loss or gradient that is NaN or infinite, and names the batch; the
     checkpoints before it stay.
     """
+    if recipe.role == "counter":
+        return _count(recipe, cast(Counter, task), config, run)
+    task = cast(Task, task)
     torch.manual_seed(config.seed)
     fitting = _Fitting(task, config, run / "checkpoints")
     fitting.resume()
@@ -77,6 +81,13 @@ def fit(
         cpu_seconds=done.cpu_seconds,
         run=run,
     )
+
+
+def _count(recipe: Recipe[C], counter: Counter, config: C, run: Path) -> Trained[C]:
+    started = time.perf_counter(), time.process_time()
+    counted = counter.count()
+    seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+    return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 
 
 class _Fitting:

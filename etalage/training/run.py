@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etalage.config import validated
 from etalage.features.photo import PhotoEncoder
@@ -18,6 +18,12 @@ from etalage.models.recipe import Recipe, Trained
 from etalage.training.export import export
 from etalage.training.loop import fit
 from etalage.training.tracking import Run
+
+if TYPE_CHECKING:
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.features.examples import Examples
+
+Progress = Callable[[int, int, str], None]
 
 
 def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str]) -> Any:
@@ -43,16 +49,56 @@ def run(
     runs: Path,
     exports: Path,
     fresh: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """Train and export; → the trained model and its export's folder.
+    """Train a model of photos and export it; → the trained model and its export's folder.
 
     versions: the tables' versions that `photos` were read at. fresh: forget what an earlier run of the
     same config and data left. Raises what `fit` and `export` raise.
     """
-    data = fingerprint(photos)
+    facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
+
+    def write(trained: Trained[Any]) -> Path:
+        return export(trained, PhotoEncoder(config.size, config.channels), exports)
+
+    return _tracked(recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress)
+
+
+def train_behaviour(
+    recipe: Recipe[Any],
+    config: Any,
+    data: "BehaviourSet | Examples",
+    *,
+    runs: Path,
+    exports: Path,
+    versions: dict[str, int] | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Trained[Any], Path]:
+    """The same for a model of behaviour, counters included. Raises what `fit` and the export raise."""
+    from etalage.training.behaviour_export import export_behaviour
+
+    facts = {"data": data.fingerprint(), "tables": versions or {}}
+
+    def write(trained: Trained[Any]) -> Path:
+        return export_behaviour(recipe, trained, data, exports)
+
+    return _tracked(recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress)
+
+
+def _tracked(
+    recipe: Recipe[Any],
+    config: Any,
+    data: Any,
+    facts: dict[str, Any],
+    write: Callable[[Trained[Any]], Path],
+    *,
+    runs: Path,
+    fresh: bool,
+    progress: Progress | None,
+) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
-    name = hashlib.sha256(json.dumps([settled, data], sort_keys=True).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps([settled, facts["data"]], sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / recipe.name / name
     if fresh:
         folder = _unused(folder)
@@ -61,12 +107,10 @@ def run(
     known = note.read_text(encoding="utf-8").strip() if note.exists() else None
     with Run(runs, recipe.name, folder.name, resume=known) as tracker:
         note.write_text(tracker.id, encoding="utf-8")
-        facts = {"data": data, "tables": versions, "rows": len(photos.rows("train"))}
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
-        trained = fit(recipe, recipe.bind(config, photos), config, folder, tracker=tracker, progress=progress)
+        trained = fit(recipe, recipe.bind(config, data), config, folder, tracker=tracker, progress=progress)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
-        encoder = PhotoEncoder(config.size, config.channels)
-        exported = export(trained, encoder, exports)
+        exported = write(trained)
         tracker.file(exported, "model")
     return trained, exported
 

@@ -1,0 +1,115 @@
+"""Embedders of behaviour opened: inner product of the query's embedding, made now, and the item's.
+
+B queries   N items (row 0: unknown)   K items a query   D embedding dimension   L acts of a history
+"""
+
+import numpy as np
+
+from etalage.bundle.opened import QUERY, Base, Opened, user_feature
+from etalage.bundle.sessions import Session
+from etalage.errors import ExportDamaged
+from etalage.features.behaviour import NEVER, Queries
+
+DAY = 86_400_000_000
+"""Microseconds."""
+
+
+class EmbeddingScorer(Base):
+    """Inner product of the query's embedding and the item's."""
+
+    def __init__(self, opened: Opened, threads: int = 1) -> None:
+        super().__init__(opened)
+        self.item_embeddings = opened.array("item_embeddings", 2)
+        if len(self.item_embeddings) != len(self.items):
+            raise ExportDamaged(
+                f"{opened.folder}: {len(self.item_embeddings)} embeddings for {len(self.items)} rows of items"
+            )
+        self.dimension = int(self.item_embeddings.shape[1])
+        self._session = (
+            Session.open(opened.folder / QUERY, threads) if (opened.folder / QUERY).exists() else None
+        )
+        settings = opened.facts.get("settings", {})
+        self.alpha, self.reg = float(settings.get("alpha", 1.0)), float(settings.get("reg", 0.0))
+        self._gram = opened.array("gram", 2) if (opened.folder / "gram.npy").exists() else None
+        table = opened.folder / "user_embeddings.npy"
+        self._user_embeddings = opened.array("user_embeddings", 2) if table.exists() else None
+        self._history_embeddings: np.ndarray | None = None
+        if (opened.folder / "history_embeddings.npy").exists():
+            self._history_embeddings = opened.array("history_embeddings", 2)
+        self.history_length = int(opened.facts.get("history_length", 0))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return () if self._session is None else self._session.inputs
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        known = np.zeros(len(queries), bool)
+        if self._user_embeddings is not None or "user" in self.inputs:
+            known |= queries.users > 0
+        if self._gram is not None or any(name.startswith("history") for name in self.inputs):
+            rows = (
+                self.opened.model_rows(queries.items) if self._history_embeddings is None else queries.items
+            )
+            known |= np.bincount(queries.owners[rows > 0], minlength=len(queries)) > 0
+        return known
+
+    def embed_queries(self, queries: Queries) -> np.ndarray:
+        """(B, D) float32."""
+        if self._session is not None:
+            return self._session.run(self._feed(queries))[0]
+        if self._user_embeddings is not None:
+            return np.asarray(self._user_embeddings[queries.users], np.float32)
+        return self._folded_in(queries)
+
+    def _feed(self, queries: Queries) -> dict[str, np.ndarray]:
+        rows, kinds, times = queries.last(max(self.history_length, 1))
+        feed: dict[str, np.ndarray] = {}
+        for name in self.inputs:
+            if name == "user":
+                feed[name] = queries.users
+            elif name == "history":
+                feed[name] = self.opened.model_rows(rows)
+            elif name == "history_kinds":
+                feed[name] = kinds
+            elif name == "history_ages":
+                feed[name] = ages(times, queries.now)
+            elif name == "history_embeddings":
+                assert self._history_embeddings is not None
+                feed[name] = np.where((rows > 0)[:, :, None], self._history_embeddings[rows], np.float32(0))
+            elif name == "history_mask":
+                feed[name] = rows > 0
+            else:
+                feed[name] = user_feature(queries, name)
+        return feed
+
+    def _folded_in(self, queries: Queries) -> np.ndarray:
+        """Implicit ALS for users it has not seen: Hu, Koren, Volinsky (2008), eq. 4.
+
+        x = (gram + alpha Σ y yᵀ + reg I)⁻¹ Σ (1 + alpha) y, over the items y of the history.
+        """
+        assert self._gram is not None
+        whole = self._gram + self.reg * np.eye(self.dimension, dtype=np.float32)
+        embeddings = np.zeros((len(queries), self.dimension), np.float32)
+        for query in range(len(queries)):
+            rows = np.unique(queries.items[queries.starts[query] : queries.starts[query + 1]])
+            acted = np.asarray(self.item_embeddings[rows[rows > 0]], np.float64)
+            if len(acted):
+                left = whole + self.alpha * acted.T @ acted
+                embeddings[query] = np.linalg.solve(left, (1 + self.alpha) * acted.sum(axis=0))
+        return embeddings
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        found = self.embed_queries(queries) @ np.asarray(self.item_embeddings).T
+        found[:, 0] = -np.inf
+        return np.asarray(found, np.float32)
+
+    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
+        found = np.einsum("bd,bkd->bk", self.embed_queries(queries), self.item_embeddings[items_BK])
+        return np.where(items_BK > 0, found, -np.inf).astype(np.float32)
+
+
+def ages(times: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(B, L) float32 days before now; 0 where either is not known."""
+    known = (times != NEVER) & (now != NEVER)[:, None]
+    gone = np.where(known, now[:, None] - np.where(known, times, 0), 0)
+    return (np.maximum(gone, 0) / DAY).astype(np.float32)

@@ -1,0 +1,37 @@
+"""One exported network, run by ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from etalage.errors import ExportDamaged
+
+
+class Session:
+    """An ONNX network with named inputs. Safe to share between threads."""
+
+    def __init__(self, network: bytes, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A spinning pool steals the core from whoever shares it, and gains nothing at our sizes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self.inputs: tuple[str, ...] = tuple(one.name for one in self._session.get_inputs())
+
+    @classmethod
+    def open(cls, file: Path, threads: int = 1) -> "Session":
+        """Raises ExportDamaged."""
+        try:
+            return cls(file.read_bytes(), threads)
+        except Exception as error:  # onnxruntime's own classes share no root but Exception
+            raise ExportDamaged(f"{file}: cannot be opened: {error}; export the model again") from error
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Every output, for inputs by name."""
+        found: list[np.ndarray] = self._session.run(None, dict(feed))
+        return found

@@ -1,0 +1,242 @@
+"""What users did, as arrays: what models of behaviour learn from and are judged on.
+
+    M interactions   U users   N items   B queries   H acts in the histories of all queries
+
+User and item rows are those of the set's vocabularies: row 0 is unknown and never stands in an
+interaction of `train`.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from etalage.features.encoder import Encoder, Features
+from etalage.features.vocabulary import Vocabulary
+
+NEVER = np.iinfo(np.int64).min
+"""The time of an interaction whose time is not known; it sorts before every other."""
+
+PARTS = ("train", "rank", "validation", "test")
+"""In order of time where the split is by time. `rank`: what a ranker learns from, behind the retrievers'
+`train`."""
+
+Part = Literal["train", "rank", "validation", "test"]
+
+
+def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """int64 of the broadcast shape: one number for each pair of rows, ordered by (user, item)."""
+    return np.asarray(users, np.int64) << 32 | np.asarray(items, np.int64)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Sorted by (user, time, order of arrival); all arrays have the length M."""
+
+    users: np.ndarray
+    """(M,) int64 user rows."""
+    items: np.ndarray
+    """(M,) int64 item rows."""
+    kinds: np.ndarray
+    """(M,) int64 codes: 0 = no kind given, else 1 + the position in BehaviourSet.kinds."""
+    values: np.ndarray
+    """(M,) float32; NaN = none."""
+    times: np.ndarray
+    """(M,) int64 microseconds since 1970; NEVER = not known."""
+    labels: np.ndarray
+    """(M,) float32: 1 positive, 0 explicit negative (one star stays a negative)."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> "Interactions":
+        """These rows (a mask, or ascending positions)."""
+        columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
+        return Interactions(*(column[rows] for column in columns))
+
+    @property
+    def positive(self) -> "Interactions":
+        return self.take(self.labels > 0)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """(M,) int64: one number for each pair (user, item), in the order of (user, item)."""
+        return pair_keys(self.users, self.items)
+
+    def starts(self, users: int) -> np.ndarray:
+        """(users + 1,) int64: the interactions of user row u are starts[u] … starts[u + 1]."""
+        return np.searchsorted(self.users, np.arange(users + 1))
+
+    @classmethod
+    def sorted(
+        cls,
+        users: np.ndarray,
+        items: np.ndarray,
+        kinds: np.ndarray | None = None,
+        values: np.ndarray | None = None,
+        times: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> "Interactions":
+        """From columns in any order; what is not given is kind 0, NaN, NEVER, positive."""
+        count = len(users)
+        times = np.full(count, NEVER) if times is None else np.asarray(times, np.int64)
+        whole = cls(
+            np.asarray(users, np.int64),
+            np.asarray(items, np.int64),
+            np.zeros(count, np.int64) if kinds is None else np.asarray(kinds, np.int64),
+            np.full(count, np.nan, np.float32) if values is None else np.asarray(values, np.float32),
+            times,
+            np.ones(count, np.float32) if labels is None else np.asarray(labels, np.float32),
+        )
+        return whole.take(np.lexsort((np.arange(count), times, whole.users)))
+
+    @classmethod
+    def none(cls) -> "Interactions":
+        return cls.sorted(np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def joined(cls, *parts: "Interactions") -> "Interactions":
+        """All of them, sorted again: of one user and time, those of an earlier part come first."""
+        names = ("users", "items", "kinds", "values", "times", "labels")
+        return cls.sorted(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """B shoppers at a moment: who they are, and what they did until then.
+
+    The history of query b is `items[starts[b] : starts[b + 1]]`, oldest first; rows that the model does
+    not know are 0 and stay in it.
+    """
+
+    users: np.ndarray
+    """(B,) int64 user rows, 0 = unknown."""
+    starts: np.ndarray
+    """(B + 1,) int64."""
+    items: np.ndarray
+    """(H,) int64 item rows."""
+    kinds: np.ndarray
+    """(H,) int64 codes, as in Interactions."""
+    times: np.ndarray
+    """(H,) int64 microseconds; NEVER = not known."""
+    now: np.ndarray
+    """(B,) int64 microseconds: the moment of the question; NEVER = not known."""
+    features: Features = field(default_factory=Features)
+    """Of the B users, one row a query."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def block(self, start: int, stop: int) -> "Queries":
+        """Queries start … stop."""
+        first, last = self.starts[start], self.starts[stop]
+        return Queries(
+            self.users[start:stop],
+            self.starts[start : stop + 1] - first,
+            self.items[first:last],
+            self.kinds[first:last],
+            self.times[first:last],
+            self.now[start:stop],
+            self.features.take(np.arange(start, stop)) if len(self.features) else self.features,
+        )
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(H,) int64: the query that each act belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    def last(self, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The newest `length` acts of each, newest last, padded in FRONT: (B, L) rows, kinds, times.
+
+        Padding is row 0, kind 0, time NEVER.
+        """
+        back = self.starts[1:, None] - np.arange(length, 0, -1)[None, :]
+        inside = back >= self.starts[:-1, None]
+        at = np.where(inside, back, 0)
+        if len(self.items) == 0:
+            empty = np.zeros(at.shape, np.int64)
+            return empty, empty, np.full(at.shape, NEVER)
+        rows, kinds = (np.where(inside, column[at], 0) for column in (self.items, self.kinds))
+        return rows, kinds, np.where(inside, self.times[at], NEVER)
+
+
+@dataclass(frozen=True)
+class BehaviourSet:
+    """One shop's behaviour, split; what `bind` of a behaviour recipe is given."""
+
+    users: Vocabulary
+    items: Vocabulary
+    kinds: tuple[str, ...]
+    """Names of the kinds; code = position + 1."""
+    parts: dict[str, Interactions]
+    """By name of PARTS; a part that is not there is empty."""
+    item_features: Features = field(default_factory=Features)
+    """(N + 1) rows, aligned with `items`; row 0 = unknown. Empty: ids alone."""
+    user_features: Features = field(default_factory=Features)
+    item_encoder: Encoder | None = None
+    user_encoder: Encoder | None = None
+    negatives: dict[str, np.ndarray] = field(default_factory=dict)
+    """Published negatives by part: (B, n) item rows, in the order of `queries(part)`."""
+    own_split: bool = True
+    """False: the split was published by somebody else; its faults are counted, not refused."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How it was made: protocol, rule for positives, table versions, counts."""
+    targets: tuple[int, ...] = ()
+    """Codes of the kinds that count as a hit when a model is judged; empty: every kind."""
+
+    def part(self, name: str) -> Interactions:
+        return self.parts.get(name, Interactions.none())
+
+    def truth(self, part: str) -> Interactions:
+        """The hits of a part: its positives of the kinds in `targets`."""
+        acts = self.part(part).positive
+        return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+
+    def before(self, part: str) -> Interactions:
+        """Everything of the parts before `part`: what a model may know when it is judged on it."""
+        earlier = [self.part(name) for name in PARTS[: PARTS.index(part)]]
+        return Interactions.joined(*earlier)
+
+    def queries(self, part: str, history: Interactions | None = None) -> tuple[Queries, list[np.ndarray]]:
+        """One query for each user with hits in `part`, ascending, and their item rows (unique, sorted).
+
+        Histories are the positives `before(part)`, or those of `history`.
+        """
+        truth = self.truth(part)
+        users, first = np.unique(truth.users, return_index=True)
+        bounds = np.append(first, len(truth))
+        wanted = [np.unique(truth.items[a:b]) for a, b in pairwise(bounds)]
+        known = (self.before(part) if history is None else history).positive
+        now = truth.times[first] if len(first) else np.empty(0, np.int64)
+        return self.asked(users, known, now), wanted
+
+    def asked(self, users: np.ndarray, known: Interactions, now: np.ndarray) -> Queries:
+        """Queries of these user rows with their acts in `known` (sorted) as history."""
+        begin, end = np.searchsorted(known.users, users), np.searchsorted(known.users, users + 1)
+        lengths = end - begin
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(starts[-1]) - np.repeat(starts[:-1] - begin, lengths)
+        features = self.user_features.take(users) if len(self.user_features) else self.user_features
+        return Queries(users, starts, known.items[at], known.kinds[at], known.times[at], now, features)
+
+    def seen(self, part: str) -> Interactions:
+        """The acts before `part` whose items are not to be shown again to their users: those of the kinds in
+        `targets`; none where shoppers take the same again (facts["repeat"])."""
+        acts = Interactions.none() if self.facts.get("repeat") else self.before(part)
+        return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+
+    def with_parts(self, **parts: Interactions) -> "BehaviourSet":
+        return replace(self, parts={**self.parts, **parts})
+
+    def fingerprint(self) -> str:
+        """A short hash of what a run learned from."""
+        digest = hashlib.sha256()
+        for name in PARTS:
+            part = self.part(name)
+            for column in (part.users, part.items, part.kinds, part.values, part.times, part.labels):
+                digest.update(np.ascontiguousarray(column).tobytes())
+        for features in (self.item_features, self.user_features):
+            digest.update(features.fingerprint().encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,265 @@
+"""Trained or counted → the folder that bundle/scoring.py opens: arrays, ONNX, vocabularies, encoders.
+
+exports/<model>/0003-1a2b3c4d/. Everything is opened again and compared with the network before the
+folder gets its name.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from etalage.bundle.opened import (
+    FACTS,
+    FORMAT,
+    ITEM,
+    ITEM_ENCODER,
+    ITEM_FEATURES,
+    ITEMS,
+    PAIRS,
+    QUERY,
+    RANK,
+    USER_ENCODER,
+    USERS,
+    hash_export,
+)
+from etalage.bundle.scoring import open_scorer
+from etalage.bundle.sessions import Session
+from etalage.errors import ExportDamaged
+from etalage.features.behaviour import BehaviourSet
+from etalage.features.encoder import Features
+from etalage.models.recipe import Counted, Recipe, Trained
+from etalage.training.export import TOLERANCE, next_number, quiet, same_model
+
+if TYPE_CHECKING:
+    from etalage.features.examples import Examples
+
+ROWS_AT_ONCE = 4096
+
+
+def export_behaviour(
+    recipe: Recipe[Any], trained: Trained[Any], data: "BehaviourSet | Examples", folder: Path
+) -> Path:
+    """Write the next `folder/NNNN-hash8`; the newest one, if it is this very model.
+
+    Raises ExportDamaged when what ONNX Runtime computes is not what the network does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    facts: dict[str, Any] = {"format": FORMAT, "name": recipe.name, "role": recipe.role}
+    if trained.counted is not None:
+        facts |= _write_counted(draft, trained.counted)
+    elif recipe.role == "ranker":
+        facts |= _write_ranker(draft, _network(trained), data)
+    else:
+        assert isinstance(data, BehaviourSet)
+        facts |= _write_embedder(draft, _network(trained), data)
+    _write_ids(draft, data)
+    facts |= {
+        "kinds": list(data.kinds),
+        "model_hash": hash_export(draft),
+        "config": trained.config.model_dump(mode="json"),
+        "metrics": trained.metrics,
+        "history": trained.history,
+        "seconds": round(trained.seconds, 3),
+        "cpu_seconds": round(trained.cpu_seconds, 3),
+        "run": trained.run.name,
+        **trained.facts,
+    }
+    (draft / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+    open_scorer(draft)
+    if (same := same_model(folder, str(facts["model_hash"]))) is not None:
+        shutil.rmtree(draft)
+        return same
+    target = folder / f"{next_number(folder):04d}-{facts['model_hash'][:8]}"
+    draft.rename(target)
+    return target
+
+
+def _network(trained: Trained[Any]) -> nn.Module:
+    assert trained.network is not None
+    network: nn.Module = trained.network.eval().float()
+    return network
+
+
+def _write_ids(folder: Path, data: "BehaviourSet | Examples") -> None:
+    data.items.save(folder / ITEMS)
+    data.users.save(folder / USERS)
+    for encoder, name in ((data.item_encoder, ITEM_ENCODER), (data.user_encoder, USER_ENCODER)):
+        if encoder is not None:
+            (folder / name).write_text(encoder.to_json(), encoding="utf-8")
+
+
+def _save(folder: Path, name: str, array: np.ndarray) -> None:
+    with (folder / f"{name}.npy").open("wb") as sink:
+        np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
+
+
+# -- counters ----------------------------------------------------------------------------------
+
+
+def _write_counted(folder: Path, counted: Counted) -> dict[str, Any]:
+    for name, array in counted.arrays.items():
+        _save(folder, name, array)
+    return {"scoring": counted.scoring, "settings": counted.settings}
+
+
+# -- embedders ---------------------------------------------------------------------------------
+
+
+class _Named(nn.Module):
+    """A method of the network as a module of its own: the exporter takes a forward."""
+
+    def __init__(self, network: nn.Module, methods: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.methods = methods
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(getattr(self.network, method)(*inputs) for method in self.methods)
+
+
+def _write_embedder(folder: Path, network: Any, data: BehaviourSet) -> dict[str, Any]:
+    asks_history = "history_embeddings" in network.query_inputs
+    methods = ("embed_item", "history_item") if asks_history else ("embed_item",)
+    rows = np.arange(len(data.items))
+    item_feed = _item_feed(network.item_inputs, rows, data.item_features)
+    found = _in_blocks(_Named(network, methods), item_feed)
+    _save(folder, "item_embeddings", found[0])
+    if asks_history:
+        _save(folder, "history_embeddings", found[1])
+    query_feed = _query_sample(network, data, found[-1].shape[1] if asks_history else 0)
+    _write_onnx(_Named(network, ("embed_query",)), query_feed, folder / QUERY, ("embedding",))
+    # Items by id alone have no embedding that is not in the table.
+    if any(name != "item" for name in network.item_inputs):
+        sample = {name: values[:3] for name, values in item_feed.items()}
+        _write_onnx(_Named(network, methods), sample, folder / ITEM, ("embedding", "history")[: len(methods)])
+    return {
+        "scoring": "embeddings",
+        "dimension": int(found[0].shape[1]),
+        "history_length": int(network.history_length),
+        "query_inputs": list(network.query_inputs),
+        "item_inputs": list(network.item_inputs),
+    }
+
+
+def _item_feed(names: Iterable[str], rows: np.ndarray, features: Features) -> dict[str, np.ndarray]:
+    columns = features.columns
+    return {n: rows if n == "item" else columns[n.removeprefix("item.")][rows] for n in names}
+
+
+def _in_blocks(module: nn.Module, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The module's outputs for all rows of `feed`, some at a time."""
+    count = len(next(iter(feed.values())))
+    parts: list[tuple[Tensor, ...]] = []
+    with torch.inference_mode():
+        for start in range(0, count, ROWS_AT_ONCE):
+            some = (torch.from_numpy(v[start : start + ROWS_AT_ONCE]) for v in feed.values())
+            parts.append(module(*some))
+    return [torch.cat(columns).float().numpy() for columns in zip(*parts, strict=True)]
+
+
+def _query_sample(network: Any, data: BehaviourSet, width: int) -> dict[str, np.ndarray]:
+    """Two shoppers to export and compare with, the second without a history."""
+    rng = np.random.default_rng(0)
+    length = max(int(network.history_length), 1)
+    history = rng.integers(1, max(len(data.items), 2), (2, length))
+    history[1] = 0
+    history[0, : length // 2] = 0
+    every: dict[str, Callable[[], np.ndarray]] = {
+        "user": lambda: np.array([min(1, len(data.users) - 1), 0]),
+        "history": lambda: history,
+        "history_kinds": lambda: np.where(history > 0, min(1, len(data.kinds)), 0),
+        "history_ages": lambda: np.where(history > 0, 1.5, 0).astype(np.float32),
+        "history_embeddings": lambda: (
+            rng.normal(size=(2, length, width)) * (history > 0)[:, :, None]
+        ).astype(np.float32),
+        "history_mask": lambda: history > 0,
+    }
+    users = data.user_features.columns
+    feed = {}
+    for name in network.query_inputs:
+        if name in every:
+            feed[name] = every[name]()
+        else:
+            column = users[name.removeprefix("user.")]
+            feed[name] = column[np.array([min(1, len(column) - 1), 0])]
+    return feed
+
+
+# -- rankers -----------------------------------------------------------------------------------
+
+
+def _write_ranker(folder: Path, network: Any, data: "BehaviourSet | Examples") -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    sparse = np.stack(
+        [rng.integers(0, max(size, 1), 3) for size in _sparse_sizes(network, data)], axis=1
+    ).astype(np.int64)
+    dense = rng.normal(size=(3, len(network.dense_inputs))).astype(np.float32)
+    _write_onnx(_Named(network, ("forward",)), {"sparse": sparse, "dense": dense}, folder / RANK, ("scores",))
+    if not isinstance(data, BehaviourSet) and data.pairs is not None:
+        data.pairs.to_folder(folder / PAIRS)
+    of_items = {n.removeprefix("item.") for n in network.sparse_inputs if n.startswith("item.")}
+    if of_items:
+        (folder / ITEM_FEATURES).mkdir()
+        columns = data.item_features.columns
+        for name in sorted(columns):
+            if name in of_items or any(n.rpartition(".")[0] == name for n in of_items):
+                _save(folder / ITEM_FEATURES, name, columns[name])
+    return {
+        "scoring": "pairs",
+        "sparse_inputs": list(network.sparse_inputs),
+        "dense_inputs": list(network.dense_inputs),
+        "objectives": [asdict(objective) for objective in network.objectives],
+    }
+
+
+def _sparse_sizes(network: Any, data: "BehaviourSet | Examples") -> list[int]:
+    if isinstance(data, BehaviourSet):
+        sizes = {"user": len(data.users), "item": len(data.items)}
+        return [sizes[name] for name in network.sparse_inputs]
+    return [data.sizes[name] for name in network.sparse_inputs]
+
+
+# -- ONNX --------------------------------------------------------------------------------------
+
+
+def _write_onnx(module: nn.Module, feed: dict[str, np.ndarray], file: Path, outputs: tuple[str, ...]) -> None:
+    """Export with a free batch, run it again on other rows, compare. Raises ExportDamaged."""
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(values)) for values in feed.values())
+    module.eval()
+    with quiet(), torch.inference_mode():
+        torch.onnx.export(
+            module,
+            tensors,
+            str(file),
+            input_names=list(feed),
+            output_names=list(outputs),
+            dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in tensors),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    # Another number of rows than it was exported with: a batch that was baked in would show.
+    some = {name: np.concatenate([values, values[:1], values]) for name, values in feed.items()}
+    with torch.inference_mode():
+        expected = module(*(torch.from_numpy(values) for values in some.values()))
+    session = Session.open(file)
+    found = session.run({name: some[name] for name in session.inputs})
+    for name, ours, theirs in zip(outputs, expected, found, strict=True):
+        worst = float(np.abs(ours.numpy() - theirs).max(initial=0))
+        allowed = TOLERANCE * max(1.0, float(ours.abs().max()))
+        if not worst < allowed:
+            raise ExportDamaged(
+                f"{file}: {name} differs from the network's by {worst:.2e}, allowed {allowed:.0e}; "
+                "nothing was exported"
+            )
