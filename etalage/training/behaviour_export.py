@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,19 +34,50 @@ from etalage.bundle.scoring import open_scorer
 from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import BehaviourSet
-from etalage.features.encoder import Features
+from etalage.features.encoder import Encoder, Features
+from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import Counted, Recipe, Trained
 from etalage.training.export import TOLERANCE, next_number, quiet, same_model
 
 if TYPE_CHECKING:
-    from etalage.features.examples import Examples
+    from etalage.features.pairs import PairEncoder
 
 ROWS_AT_ONCE = 4096
 
 
-def export_behaviour(
-    recipe: Recipe[Any], trained: Trained[Any], data: "BehaviourSet | Examples", folder: Path
-) -> Path:
+@dataclass(frozen=True)
+class Source:
+    """What an export keeps of the data beside the model: vocabularies, encoders, features of the items."""
+
+    items: Vocabulary = field(default_factory=lambda: Vocabulary([]))
+    users: Vocabulary = field(default_factory=lambda: Vocabulary([]))
+    kinds: tuple[str, ...] = ()
+    item_features: Features = field(default_factory=Features)
+    user_features: Features = field(default_factory=Features)
+    item_encoder: Encoder | None = None
+    user_encoder: Encoder | None = None
+    pairs: "PairEncoder | None" = None
+    """For a ranker of pairs: what it knows of them."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Of the sparse inputs of a ranker, by name."""
+
+    @classmethod
+    def of(cls, data: BehaviourSet, pairs: "PairEncoder | None" = None) -> "Source":
+        encoders = data.item_encoder, data.user_encoder
+        sizes = {"user": len(data.users), "item": len(data.items)}
+        return cls(
+            data.items,
+            data.users,
+            data.kinds,
+            data.item_features,
+            data.user_features,
+            *encoders,
+            pairs,
+            sizes,
+        )
+
+
+def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, folder: Path) -> Path:
     """Write the next `folder/NNNN-hash8`; the newest one, if it is this very model.
 
     Raises ExportDamaged when what ONNX Runtime computes is not what the network does.
@@ -61,7 +92,6 @@ def export_behaviour(
     elif recipe.role == "ranker":
         facts |= _write_ranker(draft, _network(trained), data)
     else:
-        assert isinstance(data, BehaviourSet)
         facts |= _write_embedder(draft, _network(trained), data)
     _write_ids(draft, data)
     facts |= {
@@ -91,7 +121,7 @@ def _network(trained: Trained[Any]) -> nn.Module:
     return network
 
 
-def _write_ids(folder: Path, data: "BehaviourSet | Examples") -> None:
+def _write_ids(folder: Path, data: Source) -> None:
     data.items.save(folder / ITEMS)
     data.users.save(folder / USERS)
     for encoder, name in ((data.item_encoder, ITEM_ENCODER), (data.user_encoder, USER_ENCODER)):
@@ -128,7 +158,7 @@ class _Named(nn.Module):
         return tuple(getattr(self.network, method)(*inputs) for method in self.methods)
 
 
-def _write_embedder(folder: Path, network: Any, data: BehaviourSet) -> dict[str, Any]:
+def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     asks_history = "history_embeddings" in network.query_inputs
     methods = ("embed_item", "history_item") if asks_history else ("embed_item",)
     rows = np.arange(len(data.items))
@@ -168,7 +198,7 @@ def _in_blocks(module: nn.Module, feed: dict[str, np.ndarray]) -> list[np.ndarra
     return [torch.cat(columns).float().numpy() for columns in zip(*parts, strict=True)]
 
 
-def _query_sample(network: Any, data: BehaviourSet, width: int) -> dict[str, np.ndarray]:
+def _query_sample(network: Any, data: Source, width: int) -> dict[str, np.ndarray]:
     """Two shoppers to export and compare with, the second without a history."""
     rng = np.random.default_rng(0)
     length = max(int(network.history_length), 1)
@@ -199,14 +229,13 @@ def _query_sample(network: Any, data: BehaviourSet, width: int) -> dict[str, np.
 # -- rankers -----------------------------------------------------------------------------------
 
 
-def _write_ranker(folder: Path, network: Any, data: "BehaviourSet | Examples") -> dict[str, Any]:
+def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    sparse = np.stack(
-        [rng.integers(0, max(size, 1), 3) for size in _sparse_sizes(network, data)], axis=1
-    ).astype(np.int64)
+    sizes = [data.sizes[name] for name in network.sparse_inputs]
+    sparse = np.stack([rng.integers(0, max(size, 1), 3) for size in sizes], axis=1).astype(np.int64)
     dense = rng.normal(size=(3, len(network.dense_inputs))).astype(np.float32)
     _write_onnx(_Named(network, ("forward",)), {"sparse": sparse, "dense": dense}, folder / RANK, ("scores",))
-    if not isinstance(data, BehaviourSet) and data.pairs is not None:
+    if data.pairs is not None:
         data.pairs.to_folder(folder / PAIRS)
     of_items = {n.removeprefix("item.") for n in network.sparse_inputs if n.startswith("item.")}
     if of_items:
@@ -221,13 +250,6 @@ def _write_ranker(folder: Path, network: Any, data: "BehaviourSet | Examples") -
         "dense_inputs": list(network.dense_inputs),
         "objectives": [asdict(objective) for objective in network.objectives],
     }
-
-
-def _sparse_sizes(network: Any, data: "BehaviourSet | Examples") -> list[int]:
-    if isinstance(data, BehaviourSet):
-        sizes = {"user": len(data.users), "item": len(data.items)}
-        return [sizes[name] for name in network.sparse_inputs]
-    return [data.sizes[name] for name in network.sparse_inputs]
 
 
 # -- ONNX --------------------------------------------------------------------------------------

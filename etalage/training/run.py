@@ -22,6 +22,7 @@ from etalage.training.tracking import Run
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples
+    from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
 
@@ -71,19 +72,35 @@ def train_behaviour(
     *,
     runs: Path,
     exports: Path,
+    source: "Source | None" = None,
     versions: dict[str, int] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a model of behaviour, counters included. Raises what `fit` and the export raise."""
-    from etalage.training.behaviour_export import export_behaviour
+    """The same for a model of behaviour, counters included.
+
+    source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
+    Raises what `fit` and the export raise.
+    """
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.training.behaviour_export import Source, export_behaviour
+
+    if source is None:
+        source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
+    kept = source
 
     facts = {"data": data.fingerprint(), "tables": versions or {}}
 
     def write(trained: Trained[Any]) -> Path:
-        return export_behaviour(recipe, trained, data, exports)
+        return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress)
+
+
+def _source_of(examples: "Examples") -> "Source":
+    from etalage.training.behaviour_export import Source
+
+    return Source(sizes=dict(zip(examples.sparse_names, examples.sizes, strict=True)))
 
 
 def _tracked(
