@@ -153,7 +153,7 @@ def test_a_misspelt_model_in_the_config_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_model_and_an_unknown_setting_are_named(shop: Shop) -> None:
     with pytest.raises(ConfigError, match="image_similarity"):
-        shop.train("resnet")
+        shop.train("image_similarty")
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         shop.train(settings={"epoch": "3"})
 

@@ -1,5 +1,6 @@
 """A shop: one folder with its config, tables, runs, exports and bundles. It wires the steps."""
 
-from etalage.shop.shop import MODEL, Bar, Meter, Shop, silent
+from etalage.shop.progress import Bar, Meter, silent
+from etalage.shop.shop import MODEL, Shop
 
 __all__ = ["MODEL", "Bar", "Meter", "Shop", "silent"]

@@ -9,60 +9,31 @@ shop.recommender().similar(item_id="i000042", k=5)
 """
 
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
 from etalage.errors import DataError
+from etalage.shop import behaviour_steps, photo_steps
+from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
-    from etalage.bundle.contents import Payload
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
     from etalage.evaluation.photos import Evaluation
-    from etalage.features.photo import PhotoEncoder
-    from etalage.features.photo_set import PhotoSet
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
 
 
-class Meter(Protocol):
-    """What a step tells of its progress."""
-
-    def __call__(self, steps: int) -> None:
-        """So many more are done."""
-
-    def say(self, line: str, total: int) -> None:
-        """What is being done now, and how much there is in all."""
-
-
-Bar = Callable[[str, int | None], AbstractContextManager[Meter]]
-"""`with bar("embed photos", 5000) as meter: meter(256)`; None: the total is not known yet."""
-
 MODEL = "image_similarity"
-log = logging.getLogger(__name__)
-
-
-class _Silence:
-    def __call__(self, steps: int) -> None:
-        return None
-
-    def say(self, line: str, total: int) -> None:
-        return None
-
-
-@contextmanager
-def silent(title: str, total: int | None) -> Iterator[Meter]:
-    yield _Silence()
 
 
 class Shop:
@@ -124,28 +95,15 @@ class Shop:
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, progress=meter, **options)
 
-    def photos(self, payload: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":
-        """Every photo of the catalogue, decoded as the model wants it."""
-        from etalage.features.photo_set import photo_set
-
-        with self.bar("decode photos", payload.photos.num_rows) as meter:
-            return photo_set(payload.items, payload.photos, encoder, self.config.split, meter)
-
-    def _payload(self) -> "Payload":
-        from etalage.bundle.contents import gather
-
-        with self.bar("read the tables", None):
-            return gather(self.lake)
-
     def _require_writable(self) -> None:
         """Raises DataError before any work, where nothing could be kept of it."""
-        with self._disk():
+        with self.disk():
             self.runs.mkdir(parents=True, exist_ok=True)
             (self.runs / ".writable").touch()
             (self.runs / ".writable").unlink()
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def disk(self) -> Iterator[None]:
         """A full or read-only disk is said so, instead of shown as a traceback."""
         try:
             yield
@@ -160,69 +118,30 @@ class Shop:
         self, model: str = MODEL, settings: Mapping[str, str] | None = None, fresh: bool = False
     ) -> "tuple[Trained[Any], Path]":
         """Train on the tables as they are now, track it, export it; → the model and its export."""
-        from etalage.features.photo import PhotoEncoder
         from etalage.models import recipe as recipes
-        from etalage.training.run import resolve, run
+        from etalage.training.run import resolve
 
         recipe = recipes.find(model)
         config = resolve(recipe, self.config.models.get(model, {}), dict(settings or {}))
         self._require_writable()
-        payload = self._payload()
-        photos = self.photos(payload, PhotoEncoder(config.size, config.channels))
-        with self._disk(), self.bar(f"train {model}", None) as meter:
-            done = 0
-
-            def tell(step: int, total: int, line: str) -> None:
-                nonlocal done
-                meter.say(f"train {model}: {line}", total)
-                meter(step - done)
-                done = step
-
-            return run(
-                recipe,
-                config,
-                photos,
-                payload.versions,
-                runs=self.runs,
-                exports=self.exports(model),
-                fresh=fresh,
-                progress=tell,
-            )
+        if recipe.data == "photos":
+            return photo_steps.train(self, recipe, config, fresh)
+        return behaviour_steps.train(self, recipe, config, fresh)
 
     def evaluate(self, model: str = MODEL) -> "Evaluation":
-        """Measure the newest export beside raw pixels and an untrained network.
+        """Measure the newest export beside the simple ones.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
         from etalage.bundle.exports import newest_export, read_facts
-        from etalage.bundle.runtime import PhotoEmbedder
-        from etalage.evaluation.photos import evaluate, untrained
         from etalage.models import recipe as recipes
         from etalage.training import tracking
 
+        recipe = recipes.find(model)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
-        payload = self._payload()
-        photos = self.photos(payload, embedder.encoder)
-        count = len(photos.item_ids)
-        with self.bar(f"embed with {exported.name}", count) as meter:
-            ours = embedder.embed_pixels(photos.pixels_NHWC, meter)
-        facts = read_facts(exported)
-        recipe = recipes.find(model)
-        with self.bar("embed with an untrained network", count) as meter:
-            floor = untrained(recipe, recipe.config(**facts["config"]), photos, meter)
-        with self._disk(), self.bar("measure, draw the report", None):
-            done = evaluate(
-                photos,
-                {model: ours, "untrained network": floor},
-                config=self.config.evaluate,
-                export=exported,
-                model_hash=embedder.model_hash,
-                versions=payload.versions,
-                reports=self.folder / "reports",
-            )
-        if run := facts.get("mlflow_run"):
+        done = photo_steps.evaluate(self, recipe, exported)
+        if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
             )
@@ -233,7 +152,6 @@ class Shop:
 
         Raises PublishError and its kinds; the bundle that was current then still is.
         """
-        from etalage.bundle.contents import embed
         from etalage.bundle.exports import newest_export, read_verdict
         from etalage.bundle.publish import publish
         from etalage.bundle.refusals import Draft
@@ -242,12 +160,9 @@ class Shop:
         exported = newest_export(self.exports(model))
         # The whole of it is one publisher's turn: a second one is refused before any work.
         with self.bundles.publishing():
-            payload = self._payload()
-            with self.bar("embed the catalogue", payload.photos.num_rows) as meter:
-                embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
-                done = embed(payload, embedder, progress=meter)
-            for sha256, reason in done.refused.items():
-                log.warning("photo %s is left out: %s", sha256[:12], reason)
+            embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+            payload = photo_steps.payload(self)
+            done = photo_steps.embedded(self, payload, embedder)
             draft = Draft(
                 done.payload.items,
                 done.payload.photos,
@@ -296,7 +211,7 @@ class Shop:
         from etalage.training.tracking import store
 
         self._require_writable()
-        with self._disk(), self.bar("register in MLflow", None):
+        with self.disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
             return log_bundle(folder, store(self.runs), "bundles", name)
 

@@ -1,0 +1,151 @@
+"""Training and judging the models that look at photos; and every photo's embedding, made once."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.shop.progress import told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etalage.bundle.contents import Embedded, Payload
+    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.evaluation.photos import Evaluation
+    from etalage.features.photo import PhotoEncoder
+    from etalage.features.photo_set import PhotoSet
+    from etalage.models.recipe import Recipe, Trained
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+
+
+def payload(shop: "Shop") -> "Payload":
+    """What a bundle holds of the catalogue, read from the tables as they are now."""
+    from etalage.bundle.contents import gather
+
+    with shop.bar("read the tables", None):
+        return gather(shop.lake)
+
+
+def photos(shop: "Shop", whole: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":
+    """Every photo of the catalogue, decoded as the model wants it."""
+    from etalage.features.photo_set import photo_set
+
+    with shop.bar("decode photos", whole.photos.num_rows) as meter:
+        return photo_set(whole.items, whole.photos, encoder, shop.config.split, meter)
+
+
+def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+    from etalage.features.photo import PhotoEncoder
+    from etalage.training.run import run
+
+    whole = payload(shop)
+    decoded = photos(shop, whole, PhotoEncoder(config.size, config.channels))
+    with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
+        return run(
+            recipe,
+            config,
+            decoded,
+            whole.versions,
+            runs=shop.runs,
+            exports=shop.exports(recipe.name),
+            fresh=fresh,
+            progress=told(meter, f"train {recipe.name}"),
+        )
+
+
+def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: "Path") -> "Evaluation":
+    """Beside raw pixels and an untrained network."""
+    from etalage.bundle.exports import read_facts
+    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.evaluation.photos import evaluate, untrained
+
+    embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+    whole = payload(shop)
+    decoded = photos(shop, whole, embedder.encoder)
+    count = len(decoded.item_ids)
+    with shop.bar(f"embed with {exported.name}", count) as meter:
+        ours = embedder.embed_pixels(decoded.pixels_NHWC, meter)
+    with shop.bar("embed with an untrained network", count) as meter:
+        floor = untrained(recipe, recipe.config(**read_facts(exported)["config"]), decoded, meter)
+    with shop.disk(), shop.bar("measure, draw the report", None):
+        return evaluate(
+            decoded,
+            {recipe.name: ours, "untrained network": floor},
+            config=shop.config.evaluate,
+            export=exported,
+            model_hash=embedder.model_hash,
+            versions=whole.versions,
+            reports=shop.folder / "reports",
+        )
+
+
+def embedded(shop: "Shop", whole: "Payload", embedder: "PhotoEmbedder") -> "Embedded":
+    """Every photo of the payload embedded; those that the table `embeddings` has are not done again."""
+    from etalage.bundle.contents import embed
+
+    known = _known(shop, embedder)
+    with shop.bar("embed the catalogue", whole.photos.num_rows) as meter:
+        done = embed(whole, embedder, known, progress=meter)
+    for sha256, reason in done.refused.items():
+        log.warning("photo %s is left out: %s", sha256[:12], reason)
+    if done.embedded:
+        _keep(shop, embedder, done, known)
+    return done
+
+
+def _known(shop: "Shop", embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
+    """{sha256: (D,) embedding} of the photos that this very model embedded before."""
+    table = shop.lake.table("embeddings")
+    if not table.exists():
+        return {}
+    rows = table.read(columns=["owner", "id", "model", "embedding"])
+    ours = pc.and_(pc.equal(rows["owner"], "photo"), pc.equal(rows["model"], embedder.model_hash))
+    rows = rows.filter(ours).combine_chunks()
+    if not rows.num_rows:
+        return {}
+    flat = pc.list_flatten(rows["embedding"]).to_numpy().astype(np.float32)
+    table_of = flat.reshape(rows.num_rows, -1)
+    if table_of.shape[1] != embedder.dimension:
+        return {}
+    return dict(zip(rows["id"].to_pylist(), table_of, strict=True))
+
+
+def _keep(shop: "Shop", embedder: "PhotoEmbedder", done: "Embedded", known: Mapping[str, np.ndarray]) -> None:
+    from etalage.lake.schema import TABLES
+
+    shas = done.payload.items["photo_sha256"].to_pylist()
+    fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
+    columns = {
+        "owner": ["photo"] * len(fresh),
+        "id": list(fresh),
+        "model": [embedder.model_hash] * len(fresh),
+        "embedding": list(done.embeddings[list(fresh.values())]),
+    }
+    with shop.disk():
+        shop.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
+
+
+def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
+    """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
+    from etalage.bundle.exports import newest_export
+    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.bundle.selfcheck import photo_rows
+    from etalage.errors import NothingToPublish
+    from etalage.shop.shop import MODEL
+
+    try:
+        exported = newest_export(shop.exports(MODEL))
+    except NothingToPublish:
+        return {}
+    done = embedded(shop, payload(shop), PhotoEmbedder.open(exported, threads=os.cpu_count() or 1))
+    rows = photo_rows(done.payload.items)
+    if not len(rows):
+        return {}
+    return {"photo": (done.payload.items["item_id"].take(pa.array(rows)), done.embeddings[rows])}
