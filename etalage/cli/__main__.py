@@ -1,0 +1,5 @@
+"""`python -m etalage.cli`."""
+
+from etalage.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""What the shop knows: its tables, and what fills them."""
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.config import parse_pairs
+from etalage.console import add_row, bar, out, table_of
+from etalage.errors import ConfigError, TooManyRefused
+from etalage.shop import Shop
+
+
+class TableChoice(StrEnum):
+    """The tables that files are loaded into."""
+
+    items, photos, users, interactions = "items", "photos", "users", "interactions"
+
+
+Ids = StrEnum("Ids", ["stem", "path"])
+Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder"])
+
+
+@app.command()
+def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Option()] = "A shop") -> None:
+    """Make a shop's folder with a shop.toml to edit."""
+    try:
+        shop = Shop.create(folder, name, bar)
+    except OSError as error:
+        raise ConfigError(f"{folder}: no shop can be made there: {error.strerror}") from error
+    typed = shlex.quote(str(folder))
+    out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSONL, an IDX images file, or a folder.")],
+    table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
+    shop: ShopFolder = HERE,
+    format: Annotated[Format | None, typer.Option(help="Default: told from the name.")] = None,
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value for every item.")] = None,
+    class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
+    ids: Annotated[
+        Ids, typer.Option(help="A folder's item ids: file stems, or paths beneath it.")
+    ] = Ids.stem,
+    photo_root: Annotated[Path | None, typer.Option(help="Where a table's photo paths start.")] = None,
+    max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
+) -> None:
+    """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
+    names = class_names.split(",") if class_names else None
+    done = opened(shop).ingest(
+        source,
+        table.value,
+        format=format,
+        attributes=parse_pairs("--attribute", attribute),
+        class_names=names,
+        ids=ids.value,
+        photo_root=photo_root,
+    )
+    repeated = f"repeated {done.repeated}, " if done.repeated else ""
+    photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
+    out.print(
+        f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
+        f"unchanged {done.unchanged}, {repeated}refused {done.refused}{photos}"
+    )
+    for reason, count in sorted(done.refused_by_reason.items(), key=lambda pair: -pair[1])[:10]:
+        out.print(f"  {count} × {reason}")
+    if done.refused > max_refused:
+        raise TooManyRefused(
+            f"{source}: {done.refused} rows refused, --max-refused {max_refused}; the others are stored. "
+            f"File, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
+        )
+
+
+@app.command()
+def tables(shop: ShopFolder = HERE) -> None:
+    """The tables with their rows and versions."""
+    table = table_of("table", "rows", "version")
+    lake = opened(shop).lake
+    for name, version in sorted(lake.versions().items()):
+        add_row(table, name, f"{lake.table(name).count():,}", version)
+    out.print(table)
+
+
+@app.command()
+def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] = 20) -> None:
+    """The newest refused rows: file, line, reason."""
+    table = table_of("table", "file", "line", "reason")
+    stored = opened(shop).lake.table("refused")
+    if not stored.exists():
+        out.print("nothing was refused")
+        return
+    rows = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
+    order = [("refused_at", "descending"), ("file", "ascending"), ("line", "ascending")]
+    for row in rows.sort_by(order).slice(0, last).to_pylist():
+        add_row(table, row["what"], row["file"], row["line"], row["reason"])
+    out.print(table)

@@ -1,0 +1,98 @@
+"""Models: train, evaluate, publish; the bundles on disk."""
+
+from typing import Annotated, Any
+
+import typer
+
+from etalage.cli.app import HERE, Force, ShopFolder, app, opened
+from etalage.config import parse_pairs
+from etalage.console import add_row, out, table_of
+from etalage.shop import MODEL
+
+Model = Annotated[str, typer.Argument(help="A model of etalage/models.")]
+
+
+@app.command()
+def train(
+    model: Model = MODEL,
+    shop: ShopFolder = HERE,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
+) -> None:
+    """Train a model on the tables as they are, track it in MLflow, export it."""
+    trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh)
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
+    out.print(f"{exported.name}: {figures}; {trained.seconds:.0f} s")
+
+
+@app.command()
+def evaluate(model: Model = MODEL, shop: ShopFolder = HERE) -> None:
+    """Measure the newest export beside raw pixels and an untrained network; write the report."""
+    done = opened(shop).evaluate(model)
+    out.print(done.summary())
+    out.print(f"report: {done.report}")
+
+
+@app.command()
+def publish(
+    shop: ShopFolder = HERE,
+    force: Force = False,
+) -> None:
+    """Embed, index, check and publish a bundle; servers take it over by themselves."""
+    _tell(opened(shop).publish(force=force))
+
+
+@app.command()
+def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
+    """Publish what changed since the current bundle; only new and changed photos are embedded."""
+    done = opened(shop).sync(force)
+    out.print(
+        f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
+        f"changed {done.upserted}, removed {done.deleted}"
+    )
+    if done.whole:
+        out.print(f"the tables were read whole: {done.whole}")
+    if done.manifest is not None:
+        _tell(done.manifest)
+
+
+@app.command()
+def bundles(shop: ShopFolder = HERE) -> None:
+    """The bundles on disk; the current one is marked."""
+    table = table_of("", "bundle", "items", "indexed", "made", "model", "forced")
+    for one in opened(shop).bundles.survey():
+        mark = "→" if one.current else ""
+        if one.manifest is None:
+            add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
+            continue
+        made, model, forced = one.manifest.created_at, one.manifest.model, ", ".join(one.manifest.forced)
+        counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
+        add_row(table, mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
+    out.print(table)
+
+
+@app.command()
+def rollback(
+    bundle: Annotated[str | None, typer.Argument(help="Default: the one that was current before.")] = None,
+    shop: ShopFolder = HERE,
+) -> None:
+    """Make another bundle the current one."""
+    out.print(f"current: {opened(shop).rollback(bundle).id}")
+
+
+@app.command()
+def register(shop: ShopFolder = HERE, name: Annotated[str, typer.Option()] = "etalage") -> None:
+    """Log the current bundle to MLflow as a model and register it."""
+    out.print(opened(shop).register(name))
+
+
+def _tell(manifest: Any) -> None:
+    recall = ", ".join(
+        f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in manifest.index.recall
+    )
+    counts = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
+    out.print(f"published {manifest.id}: {counts}")
+    if recall:
+        out.print(f"recall@{manifest.index.recall[0].k} against exact, by share allowed: {recall}")
+    if manifest.forced:
+        out.print(f"forced past: {', '.join(manifest.forced)}")

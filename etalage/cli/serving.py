@@ -1,0 +1,85 @@
+"""Answers: without a server, with one, and on the page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.console import add_row, bar, out, table_of
+from etalage.errors import InputUnreadable, PhotoRefused
+
+
+@app.command()
+def similar(
+    item: Annotated[str | None, typer.Argument(help="An item_id.")] = None,
+    photo: Annotated[Path | None, typer.Option(help="An image file.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
+    threshold: Annotated[float | None, typer.Option(help="Nothing less similar; see evaluate.")] = None,
+    shop: ShopFolder = HERE,
+) -> None:
+    """What is like this item, or like this photo? Answered without a server."""
+    photos = None if photo is None else [_read(photo)]
+    try:
+        recommender = opened(shop).recommender()
+        (answer,) = recommender.similar(item_id=item, photos=photos, k=k, threshold=threshold)
+    except PhotoRefused as error:
+        raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
+    table = table_of("rank", "item", "score", "title", "category", "price")
+    for slot in answer.slate:
+        shown = slot.item
+        price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
+        named = (slot.item_id, f"{slot.score:.4f}", shown["title"], shown["category_id"])
+        add_row(table, slot.rank, *named, price)
+    out.print(table)
+    for note in filter(None, (answer.fallback, answer.reason)):
+        out.print(note)
+
+
+@app.command()
+def serve(
+    shop: ShopFolder = HERE,
+    host: Annotated[str | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option()] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File that holds the bearer key.")] = None,
+) -> None:
+    """Serve the current bundle over HTTP; a new bundle is taken over while serving."""
+    opened(shop).serve(host, port, key_file)
+
+
+@app.command()
+def page(
+    url: Annotated[str, typer.Option(help="Where `etalage serve` answers.")] = "http://127.0.0.1:8765",
+    port: Annotated[int, typer.Option()] = 8501,
+) -> None:
+    """The web page, on loopback; it speaks to the server alone."""
+    from etalage.page.run import run
+
+    raise typer.Exit(run(url, port))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo shop is made.")] = Path("demo"),
+    items: Annotated[int, typer.Option()] = 5000,
+    shoppers: Annotated[int, typer.Option()] = 2000,
+    seed: Annotated[int, typer.Option()] = 7,
+    serve: Annotated[bool, typer.Option(help="Serve the API and the page at the end.")] = True,
+    port: Annotated[int, typer.Option()] = 8765,
+    page_port: Annotated[int, typer.Option()] = 8501,
+) -> None:
+    """The whole path on a shop that is drawn for you: make it, train, evaluate, publish, serve."""
+    from etalage.demo import build, require_free, show
+
+    if serve:
+        require_free(port, page_port)
+    shop = build(folder, items, shoppers, seed, bar, out.print)
+    if serve:
+        raise typer.Exit(show(shop, port, page_port, out.print))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputUnreadable(f"{file}: {error.strerror}") from error
