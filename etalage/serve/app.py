@@ -63,7 +63,9 @@ def _bundle(request: Request) -> str | None:
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else None
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else {}
+    if error.http_status == 413:
+        headers["connection"] = "close"  # or the rest of what is too large would still be read
     body = wire.error_answer(_bundle(request), error)
     return Response(body, error.http_status, headers, media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""How much the server takes on: a bounded queue to the scorer, a deadline, a cap on request heads."""
+"""How much the server takes on: a bounded queue to the scorer, a deadline."""
 
 import asyncio
 import time
@@ -6,15 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from etalage.errors import Overloaded
 
 T = TypeVar("T")
 
 DEADLINE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1
-MAX_HEAD_BYTES = 32 * 1024
 
 
 class Scorer:
@@ -54,24 +51,3 @@ class Scorer:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-class CappedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which would gather a request's head without end."""
-
-    _in_head = False
-    _head = 0
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._head = self._head + len(data) if self._in_head else 0
-        if self._head > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's head is too large.")

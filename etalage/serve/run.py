@@ -13,7 +13,7 @@ import uvicorn
 from etalage.config import ServeConfig
 from etalage.errors import ServeError
 from etalage.serve.app import create_app
-from etalage.serve.limits import CappedProtocol
+from etalage.serve.connection import PatientProtocol
 
 KEEP_ALIVE_SECONDS = 5
 DRAIN_SECONDS = 10
@@ -40,7 +40,7 @@ def run(
     settings = uvicorn.Config(
         create_app(bundles, config, key),
         loop="uvloop",
-        http=CappedProtocol,
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from etalage.config import ServeConfig
 from etalage.serve.app import create_app
-from etalage.serve.limits import CappedProtocol
+from etalage.serve.connection import PatientProtocol
 
 T = TypeVar("T")
 WAIT = 20.0
@@ -40,7 +40,7 @@ class ThreadServer:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         settings_ = uvicorn.Config(
-            self.app, http=CappedProtocol, loop="uvloop", lifespan="on", ws="none", log_config=None
+            self.app, http=PatientProtocol, loop="uvloop", lifespan="on", ws="none", log_config=None
         )
         self._server = uvicorn.Server(settings_)
         self._thread = threading.Thread(target=self._run, daemon=True)

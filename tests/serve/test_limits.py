@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from etalage.errors import Overloaded
-from etalage.serve.limits import MAX_HEAD_BYTES, Scorer
+from etalage.serve.connection import MAX_HEAD_BYTES
+from etalage.serve.limits import Scorer
 from tests.serve.servers import ThreadServer, metric, until
 
 WAITING = 3
