@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from etalage.engine.children import child
 from etalage.errors import DataError, ServeError
 from etalage.shop import MODEL, Bar, Shop
 
@@ -110,8 +111,8 @@ def show(shop: Shop, port: int, page_port: int, say: Say) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else both would outlive us
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        processes.append(subprocess.Popen(server))
-        processes.append(subprocess.Popen(command(url, page_port), env=page))
+        processes.append(child(server))
+        processes.append(child(command(url, page_port), page))
         say(f"the page: {page_url}")
         say(f"the API:  {url}   (try: curl '{url}/v1/items?limit=1'; its description: {url}/openapi.json)")
         say("Ctrl-C ends both")
