@@ -122,6 +122,12 @@ class PublishConfig(Settings):
 
 class EvaluateConfig(Settings):
     metric: str = "precision_at_5"
+    """What models of photos are judged by."""
+    retrieval_metric: str = "recall_at_20"
+    ranking_metric: str = "ndcg_at_10"
+    """What retrievers and rankers of behaviour are judged by; or hit, precision, map_at_k, mrr, auroc."""
+    slices: dict[str, str] = Field(default_factory=dict)
+    """Model → the slice that it is there for, such as `cold items`; its gain is asked for there."""
     ks: tuple[PositiveInt, ...] = Field((1, 5, 10), min_length=1)
     bootstrap: int = Field(1000, ge=100)
     max_queries: int = Field(10_000, ge=1)
@@ -136,6 +142,8 @@ class ServeConfig(Settings):
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
     reload_seconds: float = Field(0.5, gt=0)
+    live: str | None = None
+    """The online store: a file, or redis://host:port/db; None: live/events.sqlite in the shop."""
 
 
 class ShopConfig(Settings):

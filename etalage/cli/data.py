@@ -98,3 +98,19 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] =
     for row in rows.sort_by(order).slice(0, last).to_pylist():
         add_row(table, row["what"], row["file"], row["line"], row["reason"])
     out.print(table)
+
+
+@app.command()
+def collect(shop: ShopFolder = HERE) -> None:
+    """Bring what shoppers did while served, out of the online store, into the table interactions."""
+    out.print(f"{opened(shop).collect()} acts are new in the table")
+
+
+@app.command()
+def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFolder = HERE) -> None:
+    """Forget a shopper: tables and online store; says where traces of them are left."""
+    done = opened(shop).erase(user)
+    for name, rows in done.rows.items():
+        out.print(f"{name}: {rows} gone")
+    for line in done.left:
+        out.print(f"left: {line}")

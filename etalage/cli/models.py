@@ -59,15 +59,17 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
 @app.command()
 def bundles(shop: ShopFolder = HERE) -> None:
     """The bundles on disk; the current one is marked."""
-    table = table_of("", "bundle", "items", "indexed", "made", "model", "forced")
+    table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
     for one in opened(shop).bundles.survey():
         mark = "→" if one.current else ""
         if one.manifest is None:
             add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
             continue
-        made, model, forced = one.manifest.created_at, one.manifest.model, ", ".join(one.manifest.forced)
+        made, forced = one.manifest.created_at, ", ".join(one.manifest.forced)
         counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
-        add_row(table, mark, one.id, *counts, made, f"{model.name} {model.hash[:8]}", forced)
+        every = [one.manifest.model] if one.manifest.model else []
+        models = ", ".join(f"{model.name} {model.hash[:8]}" for model in (*every, *one.manifest.models))
+        add_row(table, mark, one.id, *counts, made, models, forced)
     out.print(table)
 
 
@@ -87,12 +89,22 @@ def register(shop: ShopFolder = HERE, name: Annotated[str, typer.Option()] = "et
 
 
 def _tell(manifest: Any) -> None:
-    recall = ", ".join(
-        f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in manifest.index.recall
-    )
-    counts = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
-    out.print(f"published {manifest.id}: {counts}")
-    if recall:
-        out.print(f"recall@{manifest.index.recall[0].k} against exact, by share allowed: {recall}")
+    photos = f", {manifest.indexed:,} in the {manifest.index.kind} index of photos" if manifest.model else ""
+    out.print(f"published {manifest.id}: {manifest.items:,} items{photos}")
+    _tell_recall("photos", manifest.index.recall)
+    if manifest.models:
+        names = ", ".join(f"{one.name} ({one.role})" for one in manifest.models)
+        out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
+    for one in manifest.models:
+        if one.index is not None:
+            _tell_recall(one.name, one.index.recall)
+    for one in manifest.refused:
+        out.print(f"left out: {one.reason}")
     if manifest.forced:
         out.print(f"forced past: {', '.join(manifest.forced)}")
+
+
+def _tell_recall(name: str, measured: Any) -> None:
+    found = ", ".join(f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in measured)
+    if found:
+        out.print(f"{name}: recall@{measured[0].k} against exact, by share allowed: {found}")

@@ -37,6 +37,42 @@ def similar(
 
 
 @app.command()
+def recommend(
+    user: Annotated[str | None, typer.Argument(help="A user_id.")] = None,
+    had: Annotated[list[str] | None, typer.Option(help="item_id of an act, instead of a user.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 10,
+    explain: Annotated[bool, typer.Option(help="What each stage did.")] = False,
+    shop: ShopFolder = HERE,
+) -> None:
+    """What would this shopper want? Answered without a server, by what they did until now."""
+    from etalage.lake.live import Act
+    from etalage.lake.live.contract import clock
+
+    place = opened(shop)
+    history = [Act(item_id) for item_id in had] if had else None
+    live = place.live() if user is not None else None
+    try:
+        answer = place.recommender().recommend(
+            user_id=user, history=history, k=k, explain=explain, live=live, now=clock()
+        )
+    finally:
+        if live is not None:
+            live.close()
+    table = table_of("rank", "item", "score", "title", "price", "why")
+    for slot in answer.slate:
+        shown = slot.item
+        price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
+        add_row(table, slot.rank, slot.item_id, f"{slot.score:.4f}", shown["title"], price, slot.why or "")
+    out.print(table)
+    out.print(f"{answer.rung}{'' if answer.known else ': nothing is known of this shopper'}")
+    for stage in answer.trace.get("stages", ()) if explain else ():
+        dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
+        out.print(f"{stage['name']}: {stage['in']} → {stage['out']}{f' ({dropped})' if dropped else ''}")
+    if answer.reason:
+        out.print(answer.reason)
+
+
+@app.command()
 def serve(
     shop: ShopFolder = HERE,
     host: Annotated[str | None, typer.Option()] = None,

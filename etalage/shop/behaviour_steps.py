@@ -1,27 +1,46 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+import numpy as np
 
-from etalage.errors import TableMissing
+from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
 from etalage.shop import photo_steps
 from etalage.shop.progress import told
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pyarrow as pa
 
+    from etalage.bundle.opened import Base
+    from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.examples import Examples
+    from etalage.features.pairs import PairEncoder
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
 TABLES = ("items", "users", "interactions")
+QUOTA = 200
+"""Candidates of a retriever that [funnel] gives no quota."""
+EXAMPLES_OF = {"rank": "train", "validation": "validation", "test": "test"}
+"""Part of the behaviour → part of a ranker's examples: it learns from acts that no retriever learned from."""
+QUERIES_AT_ONCE = 512
 
 
-def behaviour(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
-    """The shop's behaviour as arrays, split as [behaviour] says, and the tables' versions.
+@dataclass(frozen=True)
+class Behaviour:
+    """The shop's behaviour, split as [behaviour] says, and the versions of the tables."""
 
-    Items have the embeddings of their photos as a feature, where a model of photos was trained.
+    data: "BehaviourSet"
+    versions: dict[str, int]
+    titles: dict[str, str]
+
+
+def behaviour(shop: "Shop") -> Behaviour:
+    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained.
+
     Raises TableMissing, TooLittleData.
     """
     from etalage.features.behaviour_set import behaviour_set
@@ -31,27 +50,182 @@ def behaviour(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
         raise TableMissing("there are no interactions: `etalage ingest FILE interactions` first")
     dense = photo_steps.by_item(shop)
 
-    def table(name: str) -> pa.Table | None:
+    def table(name: str) -> "pa.Table | None":
         return shop.lake.table(name).read(at[name]) if name in at else None
 
     with shop.bar("read what users did", None):
-        return behaviour_set(
-            table("interactions"), table("items"), table("users"), shop.config.behaviour, item_dense=dense
-        ), at
+        items = table("items")
+        data = behaviour_set(
+            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense
+        )
+    titles = {}
+    if items is not None:
+        titles = {
+            i: t for i, t in zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True) if t
+        }
+    return Behaviour(data, at, titles)
 
 
-def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+def train(
+    shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool, known: Behaviour | None = None
+) -> "tuple[Trained[Any], Path]":
+    """Train and export; a ranker of examples learns from what the shop's retrievers find."""
+    from etalage.training.behaviour_export import Source
     from etalage.training.run import train_behaviour
 
-    data, versions = behaviour(shop)
+    whole = known or behaviour(shop)
+    learned: BehaviourSet | Examples = whole.data
+    source = Source.of(whole.data)
+    if recipe.data == "examples":
+        learned, pairs = examples(shop, whole)
+        source = Source.of(whole.data, pairs, dict(zip(learned.sparse_names, learned.sizes, strict=True)))
     with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
             config,
-            data,
+            learned,
             runs=shop.runs,
             exports=shop.exports(recipe.name),
-            versions=versions,
+            source=source,
+            versions=whole.versions,
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
+        )
+
+
+def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, Base]":
+    """The retrievers of [funnel], opened: those named there, else every one that was trained on this data.
+
+    Raises NothingToPublish (one that is named was not trained), ConfigError (trained on other data).
+    """
+    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.bundle.scoring import open_scorer
+    from etalage.models import recipe as recipes
+
+    named = shop.config.funnel.retrievers
+    found: dict[str, Base] = {}
+    for name in named or recipes.names():
+        recipe = recipes.find(name)
+        if recipe.data != "behaviour" or recipe.role == "ranker":
+            if name in named:
+                raise ConfigError(
+                    f"[funnel] retrievers: {name} is a {recipe.role} of {recipe.data}; it retrieves nothing"
+                )
+            continue
+        try:
+            export = newest_export(shop.exports(name))
+        except NothingToPublish:
+            if name in named:
+                raise
+            continue
+        if read_facts(export).get("data") == data.fingerprint():
+            found[name] = open_scorer(export)
+        elif name in named:
+            raise ConfigError(
+                f"{name} was trained on other data than the tables hold now: `etalage train {name}`"
+            )
+    return found
+
+
+def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
+    """What the retrievers find for the shoppers of each later part, and which of it they then took.
+
+    Raises TooLittleData: no part `rank`, no retriever, nothing right among the candidates.
+    """
+    from etalage.bundle.candidates import Excluded, candidates, retriever
+    from etalage.features.examples import Examples
+    from etalage.features.pairs import PairEncoder, ranking_examples
+
+    data = whole.data
+    if not len(data.part("rank")):
+        raise TooLittleData(
+            "a ranker learns from the part `rank`: set [behaviour] rank = 0.1, train the retrievers"
+        )
+    scorers = retrievers(shop, data)
+    if not scorers:
+        raise TooLittleData("no retriever of this data: `etalage train popularity` (and others) first")
+    ways = [retriever(scorer) for scorer in scorers.values()]
+    quotas = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in scorers}
+    pairs = PairEncoder.fit(data.part("train"), len(data.items), data.item_features, retrievers=list(scorers))
+    parts = []
+    for part, into in EXAMPLES_OF.items():
+        queries, truth = data.queries(part)
+        seen = data.seen(part)
+        with shop.bar(f"candidates of {part}", len(queries)) as meter:
+            for start in range(0, len(queries), QUERIES_AT_ONCE):
+                some = queries.block(start, min(start + QUERIES_AT_ONCE, len(queries)))
+                begin, end = (np.searchsorted(seen.users, some.users + n) for n in (0, 1))
+                had = Excluded([seen.items[a:b] for a, b in zip(begin, end, strict=True)], len(data.items))
+                found = candidates(ways, some, quotas, None, had)
+                made = ranking_examples(
+                    some,
+                    truth[start : start + len(some)],
+                    found.rows,
+                    found.scores,
+                    encoder=pairs,
+                    item_features=data.item_features,
+                    users=len(data.users),
+                    part=into,
+                    ids=False,
+                )
+                parts.append(made)
+                meter(len(some))
+    whole_of_it = Examples.joined(*parts)
+    if not len(whole_of_it.rows("train")):
+        raise TooLittleData("nothing that shoppers took in `rank` is among the candidates: raise the quotas")
+    return whole_of_it, pairs
+
+
+def simple_ones(shop: "Shop", whole: Behaviour) -> list[str]:
+    """The counters that others must beat, trained on this data where they are not yet."""
+    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.models import recipe as recipes
+    from etalage.training.run import resolve
+
+    large = len(whole.data.items) > recipes.find("ease").config().max_items
+    names = ["popularity", "item_knn", "ials" if large else "ease"]
+    for name in names:
+        try:
+            fits = read_facts(newest_export(shop.exports(name))).get("data") == whole.data.fingerprint()
+        except NothingToPublish:
+            fits = False
+        if not fits:
+            recipe = recipes.find(name)
+            train(shop, recipe, resolve(recipe, shop.config.models.get(name, {}), {}), False, whole)
+    return names
+
+
+def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
+    """Beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other retrievers."""
+    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.bundle.scoring import open_scorer
+    from etalage.evaluation.behaviour import evaluate_behaviour
+    from etalage.evaluation.slices import ALL
+
+    whole = behaviour(shop)
+    ours = open_scorer(exported)
+    config, facts = shop.config.evaluate, read_facts(exported)
+    simple = [name for name in simple_ones(shop, whole) if name != recipe.name]
+    if recipe.role == "counter":
+        simple = [name for name in simple if name == "popularity"]
+    others = retrievers(shop, whole.data) if recipe.role == "ranker" else {}
+    systems = {recipe.name: ours, **others}
+    for name in simple:
+        systems.setdefault(name, open_scorer(newest_export(shop.exports(name))))
+    metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
+    with shop.disk(), shop.bar(f"measure {recipe.name} beside {', '.join(simple)}", None) as meter:
+        return evaluate_behaviour(
+            whole.data,
+            systems,
+            config=config,
+            export=exported,
+            model_hash=ours.model_hash,
+            metric=metric,
+            slice=config.slices.get(recipe.name, ALL),
+            simple=None if recipe.role == "ranker" else simple,
+            versions=whole.versions,
+            reports=shop.folder / "reports",
+            history=facts.get("history", ()),
+            titles=whole.titles,
+            progress=meter,
         )

@@ -135,8 +135,8 @@ def _keep(shop: "Shop", embedder: "PhotoEmbedder", done: "Embedded", known: Mapp
 def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
     """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
     from etalage.bundle.exports import newest_export
+    from etalage.bundle.indexed import photo_rows
     from etalage.bundle.runtime import PhotoEmbedder
-    from etalage.bundle.selfcheck import photo_rows
     from etalage.errors import NothingToPublish
     from etalage.shop.shop import MODEL
 

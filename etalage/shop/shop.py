@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
 from etalage.errors import DataError
-from etalage.shop import behaviour_steps, photo_steps
+from etalage.shop import behaviour_steps, bundling, live_steps, photo_steps
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
+    from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.evaluation.photos import Evaluation
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
+    from etalage.lake.live import LiveStore
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+    from etalage.shop.live_steps import Erased
 
 
 MODEL = "image_similarity"
@@ -128,7 +131,7 @@ class Shop:
             return photo_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
-    def evaluate(self, model: str = MODEL) -> "Evaluation":
+    def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation":
         """Measure the newest export beside the simple ones.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
@@ -140,46 +143,20 @@ class Shop:
         recipe = recipes.find(model)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        done = photo_steps.evaluate(self, recipe, exported)
+        steps = photo_steps if recipe.data == "photos" else behaviour_steps
+        done = steps.evaluate(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
             )
         return done
 
-    def publish(self, model: str = MODEL, force: bool = False) -> "Manifest":
-        """Embed the whole catalogue with the newest export, index it, check it, make it current.
+    def publish(self, force: bool = False) -> "Manifest":
+        """Embed and index the whole catalogue, lay the models of behaviour onto it, make the bundle current.
 
         Raises PublishError and its kinds; the bundle that was current then still is.
         """
-        from etalage.bundle.exports import newest_export, read_verdict
-        from etalage.bundle.publish import publish
-        from etalage.bundle.refusals import Draft
-        from etalage.bundle.runtime import PhotoEmbedder
-
-        exported = newest_export(self.exports(model))
-        # The whole of it is one publisher's turn: a second one is refused before any work.
-        with self.bundles.publishing():
-            embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
-            payload = photo_steps.payload(self)
-            done = photo_steps.embedded(self, payload, embedder)
-            draft = Draft(
-                done.payload.items,
-                done.payload.photos,
-                done.embeddings,
-                exported,
-                payload.versions,
-                read_verdict(exported),
-            )
-            with self.bar("index, measure recall, write the bundle", None) as meter:
-                return publish(
-                    self.bundles,
-                    draft,
-                    config=self.config.publish,
-                    index_config=self.config.index,
-                    force=force,
-                    progress=meter,
-                )
+        return bundling.publish(self, force)
 
     def sync(self, force: bool = False) -> "Synced":
         """Publish what changed in the tables since the current bundle; embeds only unknown photos."""
@@ -198,6 +175,19 @@ class Shop:
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
         return self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
+
+    def live(self) -> "LiveStore":
+        """The online store: recent acts, stock and prices. Close it. Raises ConfigError, DataError."""
+        return live_steps.opened(self)
+
+    def collect(self) -> int:
+        """What shoppers did since the last time, out of the online store into the table; how many acts."""
+        return live_steps.collect(self)
+
+    def erase(self, user_id: str) -> "Erased":
+        """Forget a shopper, and say where traces of them still are."""
+        self._require_writable()
+        return live_steps.erase(self, user_id)
 
     def recommender(self) -> "Recommender":
         """The current bundle, opened."""

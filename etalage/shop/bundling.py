@@ -1,0 +1,122 @@
+"""Exports → a bundle: which models are in it, and whom it knows."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etalage.errors import NothingToPublish
+from etalage.shop import live_steps, photo_steps
+
+if TYPE_CHECKING:
+    from etalage.bundle.manifest import Manifest
+    from etalage.bundle.models import PlacedModel
+    from etalage.bundle.refusals import Draft
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+
+
+def publish(shop: "Shop", force: bool) -> "Manifest":
+    """The newest export of the model of photos and of each model of the funnel, as one bundle; made current.
+
+    A model of behaviour that its gate refused is left out and named in the manifest; the counters, which
+    were there to be beaten, take its place. The online store learns the histories that the tables hold.
+    Raises PublishError and its kinds; the bundle that was current then still is.
+    """
+    from etalage.bundle.publish import publish as written
+
+    photos, models = _of_photos(shop), placed(shop)
+    if photos is None and not models:
+        raise NothingToPublish(f"{shop.folder / 'exports'}: no trained model; run `etalage train` first")
+    # The whole of it is one publisher's turn: a second one is refused before any work.
+    with shop.bundles.publishing():
+        draft = _draft(shop, photos, models)
+        with shop.bar("index, measure recall, write the bundle", None) as meter:
+            manifest = written(
+                shop.bundles,
+                draft,
+                config=shop.config.publish,
+                index_config=shop.config.index,
+                force=force,
+                progress=meter,
+            )
+    for one in manifest.refused:
+        log.warning("%s is not in the bundle: %s", one.name, one.reason)
+    if draft.crowd is not None:
+        live_steps.seed(shop, draft.crowd)
+    return manifest
+
+
+def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
+    from etalage.bundle.contents import gather_crowd
+    from etalage.bundle.exports import read_verdict
+    from etalage.bundle.refusals import Draft
+    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.bundle.shoppers import LOOKED_BACK, Rules
+
+    payload = photo_steps.payload(shop)
+    embeddings, verdict = None, None
+    if photos is not None:
+        embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
+        done = photo_steps.embedded(shop, payload, embedder)
+        payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
+    rules = Rules(shop.config.funnel, shop.config.behaviour)
+    crowd = None
+    if models:
+        with shop.bar("read the shoppers", None):
+            newest = LOOKED_BACK * shop.config.funnel.history
+            crowd = gather_crowd(shop.lake, shop.lake.versions(), newest)
+    return Draft(
+        payload.items,
+        payload.photos,
+        embeddings,
+        photos,
+        payload.versions,
+        verdict,
+        placed=models,
+        rules=rules,
+        crowd=crowd,
+    )
+
+
+def _of_photos(shop: "Shop") -> Path | None:
+    """The newest export of the model of photos; None where there is none."""
+    from etalage.bundle.exports import newest_export
+    from etalage.shop.shop import MODEL
+
+    try:
+        return newest_export(shop.exports(MODEL))
+    except NothingToPublish:
+        return None
+
+
+def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
+    """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
+    that were trained besides, or, where it names none, all that were trained; and the ranker.
+
+    Raises NothingToPublish: [funnel] names one that was not trained.
+    """
+    from etalage.bundle.exports import newest_export, read_verdict
+    from etalage.bundle.models import PlacedModel
+    from etalage.models import recipe as recipes
+
+    funnel, slices = shop.config.funnel, shop.config.evaluate.slices
+    found: list[PlacedModel] = []
+    for name in recipes.names():
+        recipe = recipes.find(name)
+        if recipe.data == "photos":
+            continue
+        named = name in funnel.retrievers or name == funnel.ranker
+        if recipe.role == "ranker" and not named:
+            continue
+        if funnel.retrievers and recipe.role == "embedder" and not named:
+            continue
+        try:
+            export = newest_export(shop.exports(name))
+        except NothingToPublish:
+            if named:
+                raise
+            continue
+        found.append(PlacedModel(export, read_verdict(export), slices.get(name)))
+    return tuple(found)
