@@ -21,7 +21,7 @@ class TableChoice(StrEnum):
 
 
 Ids = StrEnum("Ids", ["stem", "path"])
-Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder"])
+Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder", "ncf", "sequences", "set_ratings"])
 
 
 @app.command()

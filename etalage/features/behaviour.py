@@ -233,8 +233,11 @@ class BehaviourSet:
     def fingerprint(self) -> str:
         """A short hash of what a run learned from."""
         digest = hashlib.sha256()
+        for vocabulary in (self.users, self.items):
+            digest.update("\0".join([*vocabulary.ids.to_pylist(), "\0"]).encode())
         for name in PARTS:
             part = self.part(name)
+            digest.update(f"{name} {len(part)} ".encode())
             for column in (part.users, part.items, part.kinds, part.values, part.times, part.labels):
                 digest.update(np.ascontiguousarray(column).tobytes())
         for features in (self.item_features, self.user_features):

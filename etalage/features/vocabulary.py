@@ -4,7 +4,7 @@ No two ids share a row. Where that is too much memory, `Buckets` share rows, and
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -112,7 +112,7 @@ def _bucket(name: str, count: int) -> int:
     return int.from_bytes(digest, "big") % count + 1
 
 
-def _flat(ids: Ids | Iterable[str | None]) -> pa.Array:
+def _flat(ids: Ids) -> pa.Array:
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
     if isinstance(ids, pa.ChunkedArray):  # no chunk at all

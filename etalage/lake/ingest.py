@@ -27,7 +27,9 @@ from etalage.lake.readers import open_table
 from etalage.lake.schema import TABLES
 
 TableName = Literal["items", "photos", "users", "interactions"]
-FORMATS = ("csv", "parquet", "jsonl", "idx", "folder")
+BEHAVIOUR_FORMATS = ("ncf", "sequences", "set_ratings")
+"""Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
+FORMATS = ("csv", "parquet", "jsonl", "idx", "folder", *BEHAVIOUR_FORMATS)
 _SUFFIXES = {
     "csv": "csv",
     "tsv": "csv",
@@ -100,7 +102,12 @@ def ingest(
             source, ids, attributes, chunk_rows)  # fmt: skip
         loaded = image_set
     else:
-        checker = Checker(source, table, mapping or MappingConfig(), attributes, photo_root or source.parent)
+        mapping = mapping or MappingConfig()
+        if format in BEHAVIOUR_FORMATS:
+            if table != "interactions":
+                raise InputUnreadable(f"{source}: {format} fills interactions, not {table}")
+            mapping = MappingConfig(constants=mapping.constants)  # these formats name their columns
+        checker = Checker(source, table, mapping, attributes, photo_root or source.parent)
         loaded = _once_each(open_table(source, format, chunk_rows), checker)
     for part in loaded:
         _commit(lake, table, part, done, reasons)

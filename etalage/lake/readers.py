@@ -1,4 +1,4 @@
-"""Tables in files: CSV, JSONL and Parquet, read in chunks of raw rows with their line numbers.
+"""Tables in files: CSV, JSONL, Parquet and published behaviour, in chunks of raw rows with line numbers.
 
 A reader never stops at a bad row: it puts it among the chunk's `refused`. It raises
 InputUnreadable only when the file as a whole makes no sense: no header, not Parquet, broken gzip.
@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from etalage.errors import InputUnreadable
+from etalage.lake.behaviour_files import ncf_chunks, sequence_chunks, set_rating_chunks
 from etalage.lake.csv_reader import csv_chunks
 from etalage.lake.raw import LONGEST_VALUE, RawChunk, RawTable, Refusal, open_bytes
 
 
 def open_table(file: Path, format: str, rows: int) -> RawTable:
-    """`file` as `format` (csv, jsonl, parquet), read `rows` rows at a time."""
-    readers = {"csv": csv_chunks, "jsonl": _jsonl_chunks, "parquet": _parquet_chunks}
+    """`file` as `format` (csv, jsonl, parquet; ncf, sequences, set_ratings), read `rows` rows at a time."""
+    readers = {
+        "csv": csv_chunks,
+        "jsonl": _jsonl_chunks,
+        "parquet": _parquet_chunks,
+        "ncf": ncf_chunks,
+        "sequences": sequence_chunks,
+        "set_ratings": set_rating_chunks,
+    }
     return RawTable(file, lambda: _guarded(file, readers[format](file, rows)))
 
 

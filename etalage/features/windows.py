@@ -1,0 +1,128 @@
+"""Histories cut into windows, each with what came next: one training row teaches at every position.
+
+    P positive acts   R targets   W windows   B windows of a batch   L positive acts of a window
+    T targets of a batch
+
+A target is one interaction to be predicted; what is known of its user then are the positives before its
+moment: the rest of a basket does not tell of it. An explicit negative is a target, and never part of a history.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from etalage.errors import TooLittleData
+from etalage.features.behaviour import NEVER, Interactions
+
+_POOL = 20
+"""Batches whose windows are sorted by length together, so that short ones are not padded to long ones."""
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    users: np.ndarray
+    """(B,) int64 user rows."""
+    items: np.ndarray
+    """(B, L) int64 positive acts, newest last, padded in front with 0; L: the longest of the batch."""
+    kinds: np.ndarray
+    """(B, L) int64."""
+    at: np.ndarray
+    """(T,) int64: target t is asked after the first `at % (L + 1)` columns of window `at // (L + 1)`."""
+    targets: np.ndarray
+    """(T,) int64 rows into the interactions that the windows were made of."""
+
+
+class Windows:
+    """`acts` cut into windows of up to `length` positive acts; 0: no history, one target a window.
+
+    size: targets of a batch, about. targets: (M,) bool, which interactions are to be predicted. A window
+    reaches back half its length beyond its first target, so that nobody is asked without a past that
+    they have. Raises TooLittleData: no target at all.
+    """
+
+    def __init__(
+        self, acts: Interactions, targets: np.ndarray, length: int, size: int, seed: int = 0
+    ) -> None:
+        self.acts, self.length, self.size, self.seed = acts, length, size, seed
+        self.rows = np.flatnonzero(targets)
+        if len(self.rows) == 0:
+            raise TooLittleData("no interaction to learn from")
+        positive = acts.labels > 0
+        self.positives = acts.take(positive)
+        count = np.concatenate([[0], np.cumsum(positive)])
+        begins = np.searchsorted(acts.users, acts.users[self.rows])
+        # How many positives stand in `acts` ahead of its user, and how many of its user before its moment.
+        self._first = count[begins]
+        self._before = count[_moments(acts)[self.rows]] - self._first
+        self._cut()
+
+    def _cut(self) -> None:
+        if self.length == 0:
+            self._starts = np.arange(len(self.rows) + 1)
+            self._from = self._to = np.zeros(len(self.rows), np.int64)
+            return
+        stride = max(1, self.length // 2)
+        window = np.maximum(0, -(-self._before // stride) - 1)
+        users = self.acts.users[self.rows]
+        fresh = (np.diff(users, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
+        begins = np.flatnonzero(fresh)
+        self._starts = np.append(begins, len(self.rows))
+        ends = self._starts[1:] - 1
+        self._from = self._first[begins] + np.maximum(0, (window[begins] + 1) * stride - self.length)
+        self._to = self._first[begins] + self._before[ends]
+
+    def __len__(self) -> int:
+        """W."""
+        return len(self._starts) - 1
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(W,) positive acts of each window."""
+        return self._to - self._from
+
+    @cached_property
+    def steps(self) -> int:
+        """Batches an epoch, the same in every epoch."""
+        return max(1, round(len(self.rows) / self.size))
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """`steps` arrays of windows; each window is in one of them. A pure function of (seed, epoch)."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self))
+        if self.length:
+            pools = np.array_split(order, max(1, self.steps // _POOL))
+            order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        reached = np.cumsum(np.diff(self._starts)[order])
+        cuts = np.searchsorted(reached, reached[-1] * np.arange(1, self.steps) / self.steps, side="right")
+        parts = np.split(order, cuts)
+        return [parts[place] for place in rng.permutation(self.steps)]
+
+    def batch(self, windows: np.ndarray) -> WindowBatch:
+        """These windows, cropped to the longest of them."""
+        begin, end = self._from[windows], self._to[windows]
+        length = int((end - begin).max(initial=0))
+        back = end[:, None] - np.arange(length, 0, -1)[None, :]
+        inside = back >= begin[:, None]
+        place = np.where(inside, back, 0)
+        items, kinds = (
+            np.where(inside, c[place], 0) if length else np.zeros((len(windows), 0), np.int64)
+            for c in (self.positives.items, self.positives.kinds)
+        )
+        counts = self._starts[windows + 1] - self._starts[windows]
+        owner = np.repeat(np.arange(len(windows)), counts)
+        first = np.repeat(self._starts[windows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        target = first + np.arange(counts.sum())
+        column = np.zeros(len(target), np.int64)
+        if self.length:
+            column = length - (end[owner] - (self._first[target] + self._before[target]))
+        users = self.acts.users[self.rows[self._starts[windows]]]
+        return WindowBatch(users, items, kinds, owner * (length + 1) + column, self.rows[target])
+
+
+def _moments(acts: Interactions) -> np.ndarray:
+    """(M,) the first interaction of the same user and time; without a time each is a moment of its own."""
+    fresh = np.ones(len(acts), bool)
+    same = (acts.users[1:] == acts.users[:-1]) & (acts.times[1:] == acts.times[:-1])
+    fresh[1:] = ~same | (acts.times[1:] == NEVER)
+    return np.maximum.accumulate(np.where(fresh, np.arange(len(acts)), 0))

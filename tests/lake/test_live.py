@@ -1,0 +1,306 @@
+"""The online store, once in a SQLite file and once in a real Redis."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etalage.errors import ConfigError, DataError, Unprocessable
+from etalage.lake.live import Act, Event, LiveStore, open_live
+from etalage.lake.live.contract import clock, merged_change
+
+MINUTE = 60_000_000
+Open = Callable[[], LiveStore]
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of our own on a free port (Debian: `apt-get install redis-server`; `pip install redis`)."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine")
+    pytest.importorskip("redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same store again and again."""
+    uri: str | Path = tmp_path / "shop" / "live.sqlite"
+    if request.param == "redis":
+        uri = f"{request.getfixturevalue('redis_server')}?prefix={tmp_path.name}"
+    stores: list[LiveStore] = []
+
+    def open_it() -> LiveStore:
+        stores.append(open_live(uri))
+        return stores[-1]
+
+    yield open_it
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(opened: Open) -> LiveStore:
+    return opened()
+
+
+def event(number: int, user: str = "ann", item: str = "hat", at: int = 0, kind: str = "view") -> Event:
+    return Event(f"e{number}", user, Act(item, kind, None, at))
+
+
+def test_a_history_is_in_order_of_time_whatever_the_order_of_arrival(store: LiveStore, opened: Open) -> None:
+    store.append([event(1, item="hat", at=300), event(2, item="scarf", at=100)])
+    store.append([event(3, item="boots", at=200), event(4, "bob", "coat", 250)])
+    assert [act.item_id for act in store.history("ann", 10)] == ["scarf", "boots", "hat"]
+    assert [act.item_id for act in store.history("ann", 2)] == ["boots", "hat"]
+    assert store.history("nobody", 5) == []
+    assert opened().history("bob", 5) == [Act("coat", "view", None, 250)]
+
+
+def test_acts_of_one_time_stay_in_order_of_arrival(store: LiveStore) -> None:
+    store.append([event(n, item=f"item-{n}", at=7) for n in range(12)])
+    assert [act.item_id for act in store.history("ann", 3)] == ["item-9", "item-10", "item-11"]
+
+
+def test_f50_a_repeated_event_counts_once_and_a_late_one_takes_its_place(store: LiveStore) -> None:
+    first = store.append([event(1, at=100), event(2, at=300), event(1, at=100)])
+    assert (first.accepted, first.repeated, first.quarantined) == (2, 1, 0)
+    again = store.append([event(2, at=300), event(3, item="late", at=200)])
+    assert (again.accepted, again.repeated) == (1, 1)
+    assert [act.time for act in store.history("ann", 9)] == [100, 200, 300]
+
+
+def test_f50_the_future_is_quarantined_and_five_minutes_of_it_are_not(store: LiveStore) -> None:
+    now = clock()
+    done = store.append(
+        [event(1, at=now + 4 * MINUTE), event(2, item="tomorrow", at=now + 1440 * MINUTE), event(3, at=now)]
+    )
+    assert (done.accepted, done.repeated, done.quarantined) == (2, 0, 1)
+    assert "'e2'" in done.reasons[0] and "minutes ahead" in done.reasons[0]
+    assert "tomorrow" not in [act.item_id for act in store.history("ann", 9)]
+    assert [found.event_id for _, found in store.events(0, 9)] == ["e1", "e3"]
+
+
+def test_an_event_without_a_time_happened_when_it_arrived(store: LiveStore) -> None:
+    before = clock()
+    store.append([Event("e1", "ann", Act("hat", "buy", 2.5))])
+    (act,) = store.history("ann", 1)
+    assert (act.item_id, act.kind, act.value) == ("hat", "buy", 2.5)
+    assert act.time is not None and before <= act.time <= clock()
+
+
+def test_events_go_back_into_the_lake_in_order_of_arrival_page_by_page(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, 1))])
+    sent = [event(n, item=f"item-{n}", at=1000 - n) for n in range(7)]
+    store.append(sent)
+    found: list[Event] = []
+    after = 0
+    while page := store.events(after, 3):
+        after = page[-1][0]
+        found += [one for _, one in page]
+    assert found == sent
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (Event("", "ann", Act("hat")), "event_id is missing"),
+        (Event("e", "", Act("hat")), "user_id is missing"),
+        (Event("e", "ann", Act("h" * 600)), "600 characters"),
+        (Event("e", "an\ud800n", Act("hat")), "surrogate"),
+        (Event("e", "ann", Act("h\x00t")), "NUL"),
+    ],
+)
+def test_an_id_that_cannot_be_one_is_refused_and_nothing_of_its_batch_is_kept(
+    store: LiveStore, bad: Event, said: str
+) -> None:
+    with pytest.raises(Unprocessable, match=said):
+        store.append([event(1), bad])
+    assert store.history("ann", 5) == []
+
+
+def test_f30_ids_that_look_alike_are_different_shoppers(store: LiveStore) -> None:
+    names = ["café", "cafe\u0301", "CAFÉ", " café", "ق", "a:b", "a*", "a?"]
+    store.append([event(n, name, f"item-{n}", n + 1) for n, name in enumerate(names)])
+    for n, name in enumerate(names):
+        assert [act.item_id for act in store.history(name, 9)] == [f"item-{n}"]
+    assert store.history("half \ud800 pair", 3) == []
+
+
+def test_f57_an_erased_shopper_is_gone_and_nobody_else(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, 1)), ("bob", Act("old", "buy", None, 1))])
+    far = clock() + 60 * MINUTE
+    store.append([event(1, at=5), event(2, at=far), event(3, "bob", at=6)])
+    assert store.erase("ann") == 3
+    assert store.history("ann", 9) == []
+    assert [one.user_id for _, one in store.events(0, 9)] == ["bob"]
+    assert store.erase("ann") == 0
+    assert len(store.history("bob", 9)) == 2
+    assert store.users(9) == ["bob"]
+
+
+def test_f57_nothing_of_an_erased_shopper_is_left_in_the_file(tmp_path: Path) -> None:
+    store = open_live(tmp_path / "live.sqlite")
+    name = "a-name-that-nobody-else-has"
+    store.append([event(n, name, f"item-{n}", n + 1) for n in range(50)] + [event(99, "bob")])
+    assert name.encode() in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    store.erase(name)
+    assert name.encode() not in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    store.close()
+
+
+def test_seeding_again_replaces_what_was_seeded_and_spares_events(store: LiveStore) -> None:
+    store.append([event(1, item="hat", at=50, kind="buy")])
+    first = [("ann", Act("coat", "buy", 2.0, 10)), ("ann", Act("cap", "view", None, None))]
+    assert store.seed([*first, ("bob", Act("coat", "buy", None, 20))]) == 3
+    assert [act.item_id for act in store.history("ann", 9)] == ["cap", "coat", "hat"]
+    # The event came back out of the lake: it is not there twice.
+    assert store.seed([("ann", Act("hat", "buy", None, 50)), ("ann", Act("bag", "buy", None, 60))]) == 1
+    assert [act.item_id for act in store.history("ann", 9)] == ["hat", "bag"]
+    assert store.history("bob", 9) == []
+
+
+def test_changes_to_items_add_up_and_can_be_taken_back(store: LiveStore, opened: Open) -> None:
+    assert store.items() == {}
+    store.set_items({"hat": {"in_stock": False, "price": 9}, "cap": {"price": 3.5}})
+    store.set_items({"hat": {"price": None}})
+    found = opened().items()
+    assert {k: {n: v for n, v in change.items() if n != "time"} for k, change in found.items()} == {
+        "hat": {"in_stock": False},
+        "cap": {"price": 3.5},
+    }
+    assert all(abs(change["time"] - clock()) < MINUTE for change in found.values())
+    store.set_items({"hat": {"in_stock": None}})
+    assert set(store.items()) == {"cap"}
+
+
+def test_items_are_the_very_same_object_until_somebody_changes_something(
+    store: LiveStore, opened: Open
+) -> None:
+    store.set_items({"hat": {"price": 1.0}})
+    before = store.items()
+    assert store.items() is before
+    opened().set_items({"hat": {"price": 2.0}})
+    assert store.items() is not before
+    assert store.items()["hat"]["price"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "change", [{"price": -1}, {"price": float("nan")}, {"price": "9"}, {"in_stock": 1}, {"title": "x"}]
+)
+def test_a_change_of_a_wrong_kind_is_refused(store: LiveStore, change: dict[str, object]) -> None:
+    with pytest.raises(Unprocessable, match="'hat'"):
+        store.set_items({"cap": {"price": 2.0}, "hat": change})
+    assert store.items() == {}
+
+
+def test_many_threads_write_and_read_at_once_and_nothing_is_lost(opened: Open) -> None:
+    stores = [opened(), opened()]
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        try:
+            mine = stores[number % 2]
+            for n in range(20):
+                mine.append([event(100 * number + n, f"user-{number}", f"item-{n}", n + 1), event(7_000)])
+                mine.set_items({f"item-{number}": {"price": float(n)}})
+                if len(mine.history(f"user-{number}", 99)) != n + 1:
+                    wrong.append((number, n))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(stores[0].events(0, 1000)) == 6 * 20 + 1
+    assert {change["price"] for change in stores[1].items().values()} == {19.0}
+
+
+def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from etalage.lake.live import *\n"
+        "s = open_live(sys.argv[1]); s.append([Event('e1', 'ann', Act('hat', 'buy', None, 5))])\n"
+        "os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "live.sqlite")], check=False)
+    assert done.returncode == 9
+    assert [a.item_id for a in open_live(tmp_path / "live.sqlite").history("ann", 3)] == ["hat"]
+
+
+_sent = st.lists(st.tuples(st.integers(0, 9), st.integers(-50, 50), st.integers(0, 2)), max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches=st.lists(_sent, max_size=4), limit=st.integers(1, 12))
+def test_a_history_is_what_a_list_would_be(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[int, int, int]]], limit: int
+) -> None:
+    store = open_live(tmp_path_factory.mktemp("any") / "live.sqlite")
+    known: dict[str, tuple[int, int, Event]] = {}
+    for batch in batches:
+        events = [event(number, f"user-{user}", f"item-{at}", at) for number, at, user in batch]
+        done = store.append(events)
+        fresh = 0
+        for one in events:
+            if one.event_id not in known:
+                known[one.event_id] = (one.act.time or 0, len(known), one)
+                fresh += 1
+        assert (done.accepted, done.repeated) == (fresh, len(events) - fresh)
+    for user in ("user-0", "user-1", "user-2"):
+        mine = sorted((at, n, one.act.item_id) for at, n, one in known.values() if one.user_id == user)
+        assert [act.item_id for act in store.history(user, limit)] == [i for _, _, i in mine][-limit:]
+    store.close()
+
+
+def test_what_is_no_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "live.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(DataError, match=r"live\.sqlite.*next publish"):
+        open_live(tmp_path / "live.sqlite")
+    with pytest.raises(ConfigError, match="redis://"):
+        open_live("mongodb://localhost")
+    with pytest.raises(DataError, match="is the server up"):
+        pytest.importorskip("redis")
+        open_live("redis://127.0.0.1:1/0")
+    store = open_live(f"sqlite:{tmp_path / 'other.sqlite'}")
+    store.close()
+    with pytest.raises(DataError, match="closed"):
+        store.history("ann", 1)
+
+
+def test_a_change_merges_into_what_held_before() -> None:
+    assert merged_change(None, {"price": 2.0}, 5) == {"price": 2.0, "time": 5}
+    assert merged_change({"price": 2.0, "time": 5}, {"in_stock": False}, 7) == {
+        "price": 2.0,
+        "in_stock": False,
+        "time": 7,
+    }
+    assert merged_change({"price": 2.0, "time": 5}, {"price": None}, 7) == {}
