@@ -39,10 +39,12 @@ developer: .venv/.developer
 	$(BIN)/pip install --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# Installed from Debian where there is one: the page's tests need a browser, the kill sweeps strace.
+# Installed from Debian where there is one: the page's tests need a browser, the kill sweeps strace, the online
+# store's a Redis server.
 .venv/.developer: .venv/.installed requirements/lock-dev.txt
 	$(BIN)/pip install --disable-pip-version-check --requirement requirements/lock-dev.txt
-	@for tool in chromium strace; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	@for tool in chromium strace redis-server; do \
+	  command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing > /dev/null; \

@@ -1,80 +1,63 @@
-"""An opened bundle: query → candidates → filter → slate. No HTTP in it.
+"""An opened bundle: who asks → what to show. No HTTP in it.
 
-B queries   D embedding dimension   N items
+The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.py, explaining.py, similar.py.
+
+    B queries   D embedding dimension   N items   U shoppers   k places
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from etalage.bundle import manifest as manifests
-from etalage.bundle.catalogue import Catalogue, Filters, Kept
-from etalage.bundle.files import INDEX, MODELS, read_embeddings
-from etalage.bundle.manifest import Manifest
+from etalage.bundle.answers import Answer, Near, Ranked, Recommended, Slot
+from etalage.bundle.catalogue import Filters, Stock
+from etalage.bundle.explaining import place_traces, sentences, trace
+from etalage.bundle.funnel import Answered
+from etalage.bundle.parts import Parts
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
-from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, PhotoRefused, Unprocessable
+from etalage.bundle.shoppers import LOOKED_BACK, Shopper
+from etalage.bundle.similar import Alike, SimilarItems, Wanted, too_few
+from etalage.errors import (
+    BundleDamaged,
+    ExportDamaged,
+    IndexMismatch,
+    NotFound,
+    PhotoRefused,
+    Unprocessable,
+)
 from etalage.features.photo import claimed_pixels
-from etalage.index import Index, open_index
+from etalage.lake.live import Act, LiveStore
+from etalage.lake.live.contract import clock
 from etalage.lake.photo_facts import MAX_PIXELS
 
-__all__ = ["Answer", "Filters", "Recommender", "Slot"]
+__all__ = ["Act", "Answer", "Filters", "Near", "Ranked", "Recommended", "Recommender", "Slot"]
 
 MAX_NAMED_ROWS = 5
 """How many refused photos one error names."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One place of a slate. `item` is what is shown: title, brand, price, …"""
-
-    rank: int
-    item_id: str
-    score: float
-    """Inner product with the query; the item's popularity in a fallback."""
-    item: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The slate for one query, and how it came about."""
-
-    row: int
-    """Position of the query in the request."""
-    slate: list[Slot]
-    fallback: str | None = None
-    """`unknown_item` or `item_without_photo`: the slate is the most popular, not the most similar."""
-    reason: str | None = None
-    """Why the slate is shorter than asked."""
-    trace: dict[str, Any] = field(default_factory=dict)
+LIKED_AMONG = 2000
+"""Candidates of each retriever that `liked` looks through where a shop has more items."""
 
 
 class Recommender:
     """Everything that one bundle can answer. Safe to share between threads; never changes."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        catalogue: Catalogue,
-        embedder: PhotoEmbedder,
-        index: Index,
-        embeddings: np.ndarray,
-    ) -> None:
-        self.manifest = manifest
-        self.bundle: str = manifest.id
-        self.catalogue = catalogue
-        self.embedder = embedder
-        self._index = index
-        self._indexed = np.zeros(len(catalogue), dtype=bool)
-        self._indexed[index.rows] = True
-        self._embeddings = embeddings
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.manifest = parts.manifest
+        self.bundle: str = parts.manifest.id
+        self.catalogue = parts.catalogue
+        self.funnel = parts.funnel
+        self.users = parts.users
+        self._similar = SimilarItems(parts)
+        self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
 
     @classmethod
     def open(cls, folder: Path, *, threads: int = 1, verify: bool = True) -> "Recommender":
-        """Open the bundle in `folder`: check its files, warm up, repeat its recorded answers.
+        """Open the bundle in `folder`: check its files, repeat its recorded answers, warm up.
 
         `verify=False` skips the files' hashes, for who has just written them; the rest is checked.
         Raises BundleDamaged: a file missing or changed, parts that do not belong together, answers
@@ -83,21 +66,37 @@ class Recommender:
         folder = Path(folder)
         manifest = manifests.verify(folder) if verify else manifests.read_manifest(folder)
         try:
-            check_consistency(folder, manifest)  # opens, searches and embeds: nothing is cold afterwards
-            embedder = PhotoEmbedder.open(folder / MODELS / manifest.model.name, threads)
-            index = open_index(folder / INDEX, threads, model_hash=manifest.model.hash)
-            embeddings = read_embeddings(folder)
+            parts = check_consistency(folder, manifest, threads, verify=False)
         except (ExportDamaged, IndexMismatch, OSError) as error:
             raise BundleDamaged(f"bundle {manifest.id}: {error}") from error
-        recommender = cls(manifest, Catalogue.open(folder), embedder, index, embeddings)
+        recommender = cls(parts)
         recommender._warm_up()
         return recommender
 
     def _warm_up(self) -> None:
         """The first run of a network and of an index is the slowest: it is not a shopper's."""
-        encoder = self.embedder.encoder
-        blank = np.zeros((1, encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
-        self._index.search(self.embedder.embed_pixels(blank), 1)
+        if self.parts.photos is not None:
+            embedder, index = self.parts.photos.embedder, self.parts.photos.index
+            encoder = embedder.encoder
+            blank = np.zeros((1, encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
+            index.search(embedder.embed_pixels(blank), 1)
+        self.recommend(user_id="nobody", k=1, now=0)  # makes what is looked up by user_id
+
+    @property
+    def embedder(self) -> PhotoEmbedder | None:
+        """The model of photos; None: the bundle has none."""
+        return None if self.parts.photos is None else self.parts.photos.embedder
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Every model by name, with the hash of its export."""
+        photos = self.manifest.model
+        return {
+            **({} if photos is None else {photos.name: photos.hash}),
+            **{one.name: one.hash for one in self.manifest.models},
+        }
+
+    # -- items ---------------------------------------------------------------------------------
 
     def similar(
         self,
@@ -107,27 +106,30 @@ class Recommender:
         k: int = 10,
         filters: Filters | None = None,
         threshold: float | None = None,
+        live: LiveStore | None = None,
     ) -> list[Answer]:
         """The k items most similar to an item, or to each of the photos (image files).
 
         `threshold` drops what scores lower. An item is never in its own slate. An item that is
-        unknown or has no photo is answered by the most popular ones, labelled as a fallback.
-        Raises PhotoRefused (names the photo), Unprocessable (not exactly one query; k < 1).
+        unknown or has no photo is answered by behaviour, else by the most popular ones, labelled as a
+        fallback. Raises PhotoRefused (names the photo), Unprocessable (not exactly one query; k < 1).
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
-        if k < 1:
-            raise Unprocessable(f"k = {k}: at least 1")
-        filters = filters or Filters()
+        wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
         if photos is not None:
-            return self._nearest(self.embed(photos), None, k, filters, threshold)
-        assert item_id is not None
-        row = self.catalogue.row(item_id)
-        if row is None:
-            return [self._popular("unknown_item", None, k, filters, threshold)]
-        if not self.catalogue.has_photo[row]:
-            return [self._popular("item_without_photo", row, k, filters, threshold)]
-        return self._nearest(self._embeddings[row : row + 1], row, k, filters, threshold)
+            found = self._similar.to_photos(self.embed(photos), wanted)
+        else:
+            assert item_id is not None
+            found = [self._similar.to_item(item_id, wanted)]
+        return [self._answer(row, alike, wanted.stock) for row, alike in enumerate(found)]
+
+    def _answer(self, row: int, alike: Alike, stock: Stock) -> Answer:
+        slate = [
+            Slot(rank, self.catalogue.ids[at], score, self.catalogue.shown(at, stock))
+            for rank, (at, score) in enumerate(alike.found, start=1)
+        ]
+        return Answer(row, slate, alike.fallback, alike.reason, alike.trace)
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
@@ -138,99 +140,197 @@ class Recommender:
         return self.catalogue.photo(self.catalogue.known_row(item_id))
 
     def embed(self, photos: Sequence[bytes]) -> np.ndarray:
-        """(B,) image files → (B, D) float32. Raises PhotoRefused that names every bad photo."""
+        """(B,) image files → (B, D) float32. Raises PhotoRefused (names every bad photo), Unprocessable."""
+        if (embedder := self.embedder) is None:
+            raise Unprocessable("this bundle has no model of photos: ask with an item_id")
         claimed = sum(claimed_pixels(photo) for photo in photos) if len(photos) > 1 else 0
         if claimed > MAX_PIXELS:  # one small body must not keep everybody else waiting
             raise PhotoRefused(
                 f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
                 "send fewer at a time, or smaller ones"
             )
-        pixels, _, reasons = self.embedder.encoder.decode_some(photos)
+        pixels, _, reasons = embedder.encoder.decode_some(photos)
         refused = [f"row {row}: {reason}" for row, reason in reasons.items()]
         if refused:
             more = len(refused) - MAX_NAMED_ROWS
             tail = [f"and {more} more"] if more > 0 else []
             raise PhotoRefused("; ".join(refused[:MAX_NAMED_ROWS] + tail))
-        return self.embedder.embed_pixels(pixels)
+        return embedder.embed_pixels(pixels)
 
-    def _nearest(
-        self, queries_BD: np.ndarray, own: int | None, k: int, filters: Filters, threshold: float | None
-    ) -> list[Answer]:
-        allow = self.catalogue.mask(filters)
-        if own is not None:
-            allow[own] = False
-        indexed = self._indexed
-        count = int((allow & indexed).sum())
-        kind = "with a photo" if self.manifest.index.per_category is None else "in the index"
-        whole = own is None and filters == Filters()
-        # More than there are would only be padding: k may be far above a small shop's size.
-        wanted = min(k, count)
-        if wanted == 0:
-            rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
-            scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
-        else:
-            scores_BK, rows_BK = self._index.search(queries_BD, wanted, None if whole else allow)
-        answers = []
-        for position, (scores, rows) in enumerate(zip(scores_BK, rows_BK, strict=True)):
-            found = [(int(r), float(s)) for r, s in zip(rows, scores, strict=True) if r >= 0]
-            near = [pair for pair in found if threshold is None or pair[1] >= threshold]
-            reason = None
-            if len(near) < len(found):
-                reason = _below(threshold, len(near))
-            elif len(found) < k:
-                reason = self._short(len(found), count, own, filters, indexed, kind)
-            trace = {"retriever": "index", "model": self.embedder.model_hash, "candidates": count}
-            answers.append(Answer(position, self._slate(near), None, reason, trace))
-        return answers
+    # -- shoppers ------------------------------------------------------------------------------
 
-    def _popular(
-        self, fallback: str, own: int | None, k: int, filters: Filters, threshold: float | None
-    ) -> Answer:
-        """The most popular items in stock; those of the same category first, where it is known."""
-        trace: dict[str, Any] = {"retriever": "popularity"}
-        if threshold is not None:  # "is there a match?" must not be answered with bestsellers
-            return Answer(0, [], fallback, f"{_below(threshold, 0)}: there is no photo to compare", trace)
-        if filters.in_stock is None:
-            filters = Filters(filters.category, filters.min_price, filters.max_price, in_stock=True)
-        allow = self.catalogue.mask(filters)
-        if own is not None:
-            allow[own] = False
-        count = int(allow.sum())
-        order = self.catalogue.by_popularity
-        rows = order[allow[order]]
-        category = None if own is None else self.catalogue.category(own)
-        if category is not None:
-            kin = self.catalogue.mask(Filters(category=category))[rows]
-            rows = np.concatenate([rows[kin], rows[~kin]])
-        found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[:k]]
-        every = np.ones(len(self.catalogue), dtype=bool)
-        reason = None if len(found) == k else self._short(len(found), count, own, filters, every, "in all")
-        return Answer(0, self._slate(found), fallback, reason, {**trace, "candidates": count})
+    def recommend(
+        self,
+        *,
+        user_id: str | None = None,
+        history: Sequence[Act] | None = None,
+        k: int = 10,
+        filters: Filters | None = None,
+        explain: bool = False,
+        live: LiveStore | None = None,
+        now: int | None = None,
+    ) -> Recommended:
+        """The k items for a shopper, by their `history` (oldest first), else by what `live` has of them.
 
-    def _slate(self, found: list[tuple[int, float]]) -> list[Slot]:
-        return [
-            Slot(rank, self.catalogue.ids[row], score, self.catalogue.shown(row))
-            for rank, (row, score) in enumerate(found, start=1)
+        Stock and prices are those of `live` now. `explain` adds reasons and the trace. `now`:
+        microseconds since 1970. Raises Unprocessable: k < 1.
+        """
+        filters, stock = filters or Filters(), self.stock(live)
+        shopper = self._shopper(user_id, history, live, now)
+        answered = self.funnel.answer(shopper, _at_least_one(k), filters, stock)
+        slate = [
+            Slot(rank, self.catalogue.ids[row], score, self.catalogue.shown(row, stock))
+            for rank, (row, score) in enumerate(
+                zip(answered.rows.tolist(), answered.scores.tolist(), strict=True), start=1
+            )
         ]
+        told: dict[str, Any] = {}
+        if explain:
+            told = trace(self.funnel, shopper, answered, filters, stock)
+            reasons, steps = sentences(self.funnel, shopper, answered), place_traces(answered)
+            slate = [
+                Slot(s.rank, s.item_id, s.score, s.item, why, step)
+                for s, why, step in zip(slate, reasons, steps, strict=True)
+            ]
+        reason = None if len(slate) == k else self._short(answered, filters, stock)
+        known = shopper.known_acts > 0 or self._knows(user_id)
+        return Recommended(user_id, answered.rung, known, slate, reason, told)
 
-    def _short(
-        self, found: int, count: int, own: int | None, filters: Filters, among: np.ndarray, kind: str
-    ) -> str:
-        """Why a slate has `found` places: what each filter leaves of the items in `among`."""
-        among = among.copy()
+    def rank(
+        self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None
+    ) -> list[Ranked]:
+        """The score of each (user_id, item_id), and whether the shopper likes the item: probability at
+        least `threshold`. Pairs of unknown shoppers are scored by what is popular, and labelled."""
+        places: dict[str, list[int]] = {}
+        for place, (user_id, _) in enumerate(pairs):
+            places.setdefault(user_id, []).append(place)
+        ranked: dict[int, Ranked] = {}
+        for user_id, theirs in places.items():
+            ids = [pairs[place][1] for place in theirs]
+            shopper = self._shopper(user_id, None, live, None)
+            for place, one in zip(theirs, self._ranked(shopper, ids, threshold), strict=True):
+                ranked[place] = Ranked(place, *one)
+        return [ranked[place] for place in range(len(pairs))]
+
+    def _ranked(self, shopper: Shopper, item_ids: list[str], threshold: float) -> list[tuple[Any, ...]]:
+        """All but the row of Ranked, for items of one shopper."""
+        rows = np.array([-1 if (r := self.catalogue.row(i)) is None else r for i in item_ids], np.int64) + 1
+        scores, probabilities, _ = self.funnel.score_pairs(shopper, rows)
+        known_user = shopper.known_acts > 0 or self._knows(shopper.user_id)
+        found: list[tuple[Any, ...]] = []
+        for place, item_id in enumerate(item_ids):
+            known = bool(rows[place] > 0)
+            chance = float(probabilities[place]) if probabilities is not None and known else None
+            liked = None if chance is None else chance >= threshold
+            score = float(scores[place]) if known else 0.0
+            found.append((shopper.user_id, item_id, score, chance, liked, known_user, known))
+        return found
+
+    def liked(
+        self, user_id: str, k: int = 50, threshold: float = 0.5, live: LiveStore | None = None
+    ) -> list[Ranked]:
+        """The k items that a shopper most probably likes, of those they do not have, probability at least
+        `threshold`; without a ranker that gives probabilities, the k best. Raises NotFound, Unprocessable."""
+        shopper = self._shopper(user_id, None, live, None)
+        if not (shopper.known_acts > 0 or self._knows(user_id)):
+            raise NotFound(f"user_id {user_id[:60]!r}: nothing is known of this shopper")
+        _at_least_one(k)
+        if len(self.catalogue) <= LIKED_AMONG:
+            rows = np.setdiff1d(np.arange(1, len(self.catalogue) + 1), shopper.seen)
+        else:
+            answered = self.funnel.answer(shopper, LIKED_AMONG, Filters(), self.catalogue.stock)
+            rows = answered.ranking.rows
+        ranked = self._ranked(shopper, [self.catalogue.ids[row - 1] for row in rows], threshold)
+        good = [Ranked(0, *one) for one in ranked if one[4] is not False]
+        good.sort(key=lambda one: -one.score)
+        return [Ranked(n, *_fields(one)) for n, one in enumerate(good[:k])]
+
+    def users_for_item(self, item_id: str, k: int) -> list[Near]:
+        """The k shoppers to tell of an item: inner product of embeddings. Raises NotFound, Unprocessable."""
+        row = self.catalogue.known_row(item_id)
+        embeddings, model = self._user_embeddings()
+        item = np.asarray(self.funnel.models[model].item_embeddings[row + 1], np.float32)  # type: ignore[attr-defined]
+        return self._best_users(embeddings @ item, embeddings, None, k)
+
+    def users_like(self, user_id: str, k: int) -> list[Near]:
+        """The k shoppers most like this one: cosine of embeddings. Raises NotFound, Unprocessable."""
+        own = self.users.ids.row(user_id)
+        if own == 0:
+            raise NotFound(f"user_id {user_id[:60]!r}: no such shopper in this bundle")
+        embeddings, _ = self._user_embeddings()
+        lengths = np.maximum(np.linalg.norm(embeddings, axis=1), 1e-12)
+        scores = embeddings @ embeddings[own - 1] / (lengths * lengths[own - 1])
+        return self._best_users(scores, embeddings, own - 1, k)
+
+    def _user_embeddings(self) -> tuple[np.ndarray, str]:
+        if self.users.embeddings is None or self.users.model is None:
+            raise Unprocessable(
+                "this bundle has no embeddings of shoppers: publish one with a two-tower or ALS model"
+            )
+        return self.users.embeddings, self.users.model
+
+    def _best_users(self, scores: np.ndarray, embeddings: np.ndarray, own: int | None, k: int) -> list[Near]:
+        scores = np.where(embeddings.any(axis=1), scores, -np.inf)  # zeros: the model does not know them
         if own is not None:
-            among[own] = False
-        total = int(among.sum())
-        kept: list[Kept] = self.catalogue.kept(filters, among)
-        if found < count:
-            return f"the approximate index found {found} of {count} candidates"
-        if not kept:
-            return f"only {total} items {kind}"
-        parts = ", ".join(f"{name} leaves {number}" for name, number in kept)
-        amount = "no item passes" if count == 0 else f"only {count} pass"
-        return f"{amount} the filters: of {total} items {kind}, {parts}"
+            scores[own] = -np.inf
+        _at_least_one(k)
+        if len(scores) == 0:
+            return []
+        best = np.argpartition(-scores, min(k, len(scores)) - 1)[:k]
+        found = sorted((-float(scores[row]), int(row)) for row in best if np.isfinite(scores[row]))
+        return [Near(self.users.ids.id(row + 1), -score) for score, row in found]
+
+    # -- what is known now ---------------------------------------------------------------------
+
+    def stock(self, live: LiveStore | None) -> Stock:
+        """Stock and prices now; worked out again only when the store's changes are other ones."""
+        if live is None:
+            return self.catalogue.stock
+        changes = live.items()
+        seen, stock = self._stock
+        if seen is not changes:
+            stock = self.catalogue.stock_after(changes)
+            self._stock = (changes, stock)
+        return stock
+
+    def _shopper(
+        self, user_id: str | None, history: Sequence[Act] | None, live: LiveStore | None, now: int | None
+    ) -> Shopper:
+        acts = history
+        if acts is None and user_id is not None and live is not None:
+            acts = live.history(user_id, self.funnel.rules.funnel.history * LOOKED_BACK)
+        acts = list(acts or ())
+        if all(act.time is not None for act in acts):
+            acts.sort(key=lambda act: act.time or 0)
+        moment = clock() if now is None else now
+        attributes = self.users.attributes_of(user_id)
+        return Shopper.of(acts, self.catalogue, self.funnel.rules, user_id, moment, attributes)
+
+    def _knows(self, user_id: str | None) -> bool:
+        if user_id is None:
+            return False
+        models = self.funnel.models.values()
+        return self.users.ids.row(user_id) > 0 or any(one.users.row(user_id) > 0 for one in models)
+
+    def _short(self, answered: Answered, filters: Filters, stock: Stock) -> str:
+        """Why a slate is shorter than asked."""
+        among = np.ones(len(self.catalogue), dtype=bool)
+        among[answered.excluded.rows[0] - 1] = False
+        asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
+        count = int((self.catalogue.mask(asked, stock) & among).sum())
+        if len(answered.rows) < count:
+            return f"only {len(answered.rows)} of {count} items keep to the caps per brand and category"
+        kind = "in all" if answered.excluded.most == 0 else "that the shopper does not have"
+        return too_few(self.catalogue, asked, stock, among, count, kind)
 
 
-def _below(threshold: float | None, found: int) -> str:
-    amount = "no item is" if found == 0 else f"only {found} items are" if found > 1 else "only 1 item is"
-    return f"{amount} at least as similar as {threshold:g}"
+def _at_least_one(k: int) -> int:
+    if k < 1:
+        raise Unprocessable(f"k = {k}: at least 1")
+    return k
+
+
+def _fields(one: Ranked) -> tuple[Any, ...]:
+    return (
+        one.user_id, one.item_id, one.score, one.probability, one.liked, one.known_user, one.known_item
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from etalage.bundle.contents import embed, gather
+from etalage.bundle.contents import embed, gather, gather_crowd
 from etalage.bundle.manifest import Manifest
+from etalage.bundle.models import PlacedModel
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft
 from etalage.bundle.runtime import PhotoEmbedder
-from etalage.config import IndexConfig, PublishConfig
+from etalage.bundle.shoppers import Rules
+from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.lake.delta import Lake
 from etalage.lake.schema import TABLES
+from tests.behaviour_exports import embedding_export, item_item_export, prior_export
 from tests.exports import tiny_export
 
 CATEGORIES = ("Clothing > Dresses", "Clothing > Shirts > Short sleeves", "Shoes > Boots", "Bags")
@@ -163,3 +166,97 @@ def small_shop(
     )
     bundles = Bundles(folder / "bundles")
     return lake, bundles, published(lake, bundles, export, index_config=index_config)
+
+
+# -- behaviour ---------------------------------------------------------------------------------
+
+
+def act_rows(acts: Sequence[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    """Interactions (user_id, item number, kind), a minute apart."""
+    return [
+        {
+            "interaction_id": f"{at:06d}",
+            "user_id": user_id,
+            "item_id": f"item-{number:05d}",
+            "kind": kind,
+            "value": None,
+            "time": NOON + timedelta(minutes=at),
+        }
+        for at, (user_id, number, kind) in enumerate(acts)
+    ]
+
+
+def neighbours(items: int) -> np.ndarray:
+    """(N, N): item n speaks for n + 1 (0.9), n + 2 (0.5) and n + 7 (0.3), round the end."""
+    matrix = np.zeros((items, items), np.float32)
+    every = np.arange(items)
+    for step, weight in ((1, 0.9), (2, 0.5), (7, 0.3)):
+        matrix[every, (every + step) % items] = weight
+    return matrix
+
+
+def circle(items: int, dimension: int = 8) -> np.ndarray:
+    """(N, D) embeddings of lengths 1 … 2 that turn slowly with the item's number."""
+    angle = 2 * np.pi * np.arange(items)[:, None] / items * np.arange(1, dimension // 2 + 1)
+    turned = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(dimension / 2)
+    return (turned * (1 + np.arange(items)[:, None] / items)).astype(np.float32)
+
+
+def behaviour_exports(folder: Path, items: int) -> dict[str, Path]:
+    """Exports of popularity (the highest number first), item_knn (`neighbours`) and two_tower (`circle`),
+    where a shop has them."""
+    ids = [f"item-{n:05d}" for n in range(items)]
+    return {
+        "popularity": prior_export(folder / "popularity" / "0001-tiny", ids, [1.0 + n for n in range(items)]),
+        "item_knn": item_item_export(folder / "item_knn" / "0001-tiny", ids, neighbours(items)),
+        "two_tower": embedding_export(folder / "two_tower" / "0001-tiny", ids, circle(items)),
+    }
+
+
+def behaviour_shop(
+    folder: Path,
+    items: int = 40,
+    *,
+    photos: bool = False,
+    models: Sequence[str] = ("two_tower", "item_knn", "popularity"),
+    funnel: FunnelConfig | None = None,
+    behaviour: BehaviourConfig | None = None,
+    extra: Sequence[PlacedModel] = (),
+    passed: bool = True,
+    force: bool = False,
+    index_config: IndexConfig | None = None,
+) -> tuple[Lake, Bundles, Manifest]:
+    """A shop whose shoppers `user-0` … `user-5` each bought some items in a row, and one bundle."""
+    lake = Lake(folder / "tables")
+    fill(lake, range(items), range(items) if photos else [])
+    acts = [
+        (f"user-{user}", (5 * user + step) % items, "buy") for user in range(6) for step in range(3 + user)
+    ]
+    lake.table("interactions").merge(rows_of("interactions", act_rows(acts)))
+    exports = behaviour_exports(folder / "exports", items)
+    rules = Rules(funnel or FunnelConfig(), behaviour or BehaviourConfig())
+    payload, embeddings, export = gather(lake), None, None
+    if photos:
+        export = tiny_export(folder / "exports" / "image_similarity" / "0001-tiny")
+        done = embed(payload, PhotoEmbedder.open(export))
+        payload, embeddings = done.payload, done.embeddings
+    verdict = {"passed": passed, "metric": "recall_at_10"}
+    placed = [PlacedModel(exports[name], verdict if name == "two_tower" else None) for name in models]
+    draft = Draft(
+        payload.items,
+        payload.photos,
+        embeddings,
+        export,
+        payload.versions,
+        PASSED if photos else None,
+        placed=(*placed, *extra),
+        rules=rules,
+        crowd=gather_crowd(lake, lake.versions(), rules.funnel.history),
+    )
+    bundles = Bundles(folder / "bundles")
+    config = PublishConfig()
+    return (
+        lake,
+        bundles,
+        publish(bundles, draft, config=config, index_config=index_config or IndexConfig(), force=force),
+    )

@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from etalage.bundle.models import PlacedModel
+from etalage.bundle.scoring import ItemItemScorer, open_scorer
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
-from etalage.recommend import Answer, Filters, Recommender
-from tests.shops import drawn_photo, small_shop
+from etalage.features.behaviour import BehaviourSet, Interactions
+from etalage.features.vocabulary import Vocabulary
+from etalage.models import item_knn, popularity
+from etalage.recommend import Act, Answer, Filters, Recommender
+from tests.behaviour_exports import behaviour_export
+from tests.shops import behaviour_shop, drawn_photo, small_shop
 
 ITEMS = 40
 WITHOUT_PHOTO = 7
@@ -218,3 +224,41 @@ def test_f45_photos_that_are_too_large_together_are_refused_before_decoding(
     assert len(recommender.similar(photos=[sink.getvalue()], k=2)) == 1
     with pytest.raises(PhotoRefused, match="2 photos have 50,000,000 pixels together"):
         recommender.similar(photos=[sink.getvalue()] * 2, k=2)
+
+
+# -- the whole way -----------------------------------------------------------------------------
+
+
+def test_what_is_served_by_counted_models_is_what_their_exports_score(tmp_path: Path) -> None:
+    """Counted on some items, published with others: items are found by their id, scores stay the same."""
+    known = [name(n) for n in range(1, 31)]
+    rng = np.random.default_rng(8)
+    users = np.repeat(np.arange(1, 41), 8)
+    items = (users + rng.integers(0, 7, len(users)) ** 2) % 30 + 1  # acts of one shopper are near each other
+    acts = Interactions.sorted(users, items, times=np.arange(len(users)))
+    data = BehaviourSet(Vocabulary([f"u{n}" for n in range(40)]), Vocabulary(known), (), {"train": acts})
+    exports = []
+    for recipe in (item_knn.RECIPE, popularity.RECIPE):
+        counted = recipe.bind(recipe.config(), data).count()
+        folder = tmp_path / "exports" / recipe.name / "0001-counted"
+        behaviour_export(
+            folder, recipe.name, counted.scoring, counted.arrays, known, settings=counted.settings
+        )
+        exports.append(PlacedModel(folder))
+    _, bundles, manifest = behaviour_shop(tmp_path / "shop", 40, models=(), extra=exports)
+    shop = Recommender.open(bundles.path(manifest.id))
+    offline = open_scorer(exports[0].export)
+    assert isinstance(offline, ItemItemScorer)
+    for history in ([5], [3, 17, 9], [30, 2]):
+        rows = offline.items.rows([name(n) for n in history])
+        scores = offline.scores(offline.ask(None, rows, ["view"] * len(rows), rows))[0]
+        allowed = [n for n in range(1, 31) if scores[n] > 0 and n % 5]
+        expected = sorted(allowed, key=lambda n: -scores[n])[:4]
+        found = shop.recommend(history=[Act(name(n)) for n in history], k=4)
+        assert [slot.item_id for slot in found.slate] == [name(n) for n in expected]
+        explained = shop.recommend(history=[Act(name(n)) for n in history], k=4, explain=True).slate
+        served = [slot.trace["retrievers"]["item_knn"] for slot in explained if slot.trace]
+        np.testing.assert_allclose(served, scores[expected], rtol=1e-5)
+    bestseller = int(np.bincount(items)[[n for n in range(31) if n % 5]].argmax())
+    strangers = shop.recommend(k=1).slate[0].item_id
+    assert strangers == name([n for n in range(31) if n % 5][bestseller])

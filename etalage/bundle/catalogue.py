@@ -6,8 +6,9 @@ filter over 100,000 items costs a few vectorised passes.
     N items   P distinct category paths   S photos
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow
+from etalage.bundle.filters import Filters, Stock
 from etalage.errors import BundleDamaged, NotFound
 
+__all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
+
+MASKS_KEPT = 32
+"""Of category, brand and attribute filters; a byte an item each."""
 SEPARATOR = " > "
 """Between the steps of a category path: `Clothing > Dresses > Maxi dress`."""
 
@@ -27,19 +33,6 @@ SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 
 HIDDEN = ("photo_sha256",)
 """Columns of the payload that stay inside."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What an item must be, to be shown; None asks nothing."""
-
-    category: str | None = None
-    """This category path and everything beneath it."""
-    min_price: float | None = None
-    max_price: float | None = None
-    """Inclusive, in the item's own currency; an item of unknown price passes neither."""
-    in_stock: bool | None = None
-    """An item whose stock is not known counts as in stock."""
 
 
 class Kept(NamedTuple):
@@ -73,8 +66,14 @@ class Catalogue:
             raise BundleDamaged("items.arrow holds the same item_id twice; publish again")
         self.popularity: np.ndarray = _floats(self._columns["popularity"], missing=0.0)
         self.has_photo: np.ndarray = _bools(pc.is_valid(self._columns["photo_sha256"]))
-        self._price = _floats(self._columns["price"], missing=np.nan)
-        self._stocked = _bools(pc.fill_null(self._columns["in_stock"], True))
+        self.stock = Stock(
+            _frozen(_bools(pc.fill_null(self._columns["in_stock"], True))),
+            _frozen(_floats(self._columns["price"], missing=np.nan)),
+            {},
+        )
+        """As the tables said when the bundle was made."""
+        # Few filters are asked for again and again; each costs a pass over all items the first time.
+        self._masks: dict[tuple[str, str, str], np.ndarray] = {}
         self._paths, self._codes = _encoded(self._columns["category_id"])
         self.by_popularity: np.ndarray = np.argsort(-self.popularity, kind="stable")
         self._photos = _whole(photos, "bytes")
@@ -101,14 +100,46 @@ class Catalogue:
             raise NotFound(f"item_id {_short(item_id)}: no such item in this bundle")
         return row
 
-    def shown(self, row: int) -> dict[str, Any]:
-        """What a slate shows of one item: its id, SHOWN, and whether it has a photo."""
+    def stock_after(self, changes: Mapping[str, Mapping[str, Any]]) -> Stock:
+        """The stock with `changes` of an online store {item_id: {in_stock, price, time}} over it.
+
+        What the tables learnt later than a change (`updated_at`) stands; unknown items are passed over.
+        """
+        rows: dict[int, Mapping[str, Any]] = {}
+        for item_id, change in changes.items():
+            row = self._row_of.get(item_id)
+            if row is not None and change.get("time", 0) >= self._updated(row):
+                rows[row] = change
+        if not rows:
+            return self.stock
+        stocked, price = self.stock.stocked.copy(), self.stock.price.copy()
+        for row, change in rows.items():
+            stocked[row] = change.get("in_stock", stocked[row])
+            price[row] = change.get("price", price[row])
+        return Stock(_frozen(stocked), _frozen(price), rows)
+
+    def _updated(self, row: int) -> int:
+        column = self._columns.get("updated_at")
+        if column is None or not column[row].is_valid:
+            return 0
+        return int(column[row].cast(pa.timestamp("us", tz="UTC")).value)
+
+    def shown(self, row: int, stock: Stock | None = None) -> dict[str, Any]:
+        """What a slate shows of one item: its id, SHOWN (as they are in `stock`), whether it has a photo."""
         slot: dict[str, Any] = {"item_id": self.ids[row]}
         for name in SHOWN:
             column = self._columns.get(name)
             slot[name] = None if column is None else column[row].as_py()
         slot["has_photo"] = bool(self.has_photo[row])
+        if stock is not None and row in stock.changes:
+            slot |= {name: value for name, value in stock.changes[row].items() if name in slot}
         return slot
+
+    def title(self, row: int) -> str:
+        """The name that a shopper knows an item by; its id where it has none."""
+        column = self._columns.get("title")
+        found = None if column is None else column[row].as_py()
+        return found or self.ids[row]
 
     def everything(self, row: int) -> dict[str, Any]:
         """All columns of one item, those of HIDDEN left out."""
@@ -128,33 +159,113 @@ class Catalogue:
         path: str | None = self._columns["category_id"][row].as_py()
         return path
 
-    def mask(self, filters: Filters) -> np.ndarray:
+    def mask(self, filters: Filters, stock: Stock | None = None) -> np.ndarray:
         """(N,) bool: the items that pass every filter. The array is the caller's to change."""
         mask = np.ones(len(self), dtype=bool)
-        for _, part in self._parts(filters):
+        for _, part in self.parts(filters, stock):
             mask &= part
         return mask
 
-    def kept(self, filters: Filters, among: np.ndarray) -> list[Kept]:
+    def allowed(self, filters: Filters, stock: Stock | None = None) -> np.ndarray | None:
+        """The same to be read only, `exclude` left to the caller; None when everything passes.
+
+        What is asked most, "in stock", costs nothing.
+        """
+        stock = stock or self.stock
+        mask = stock.mask if filters.in_stock else None
+        rest = replace(filters, in_stock=None if filters.in_stock else filters.in_stock, exclude=())
+        for _, part in self.parts(rest, stock):
+            mask = part if mask is None else mask & part
+        return mask
+
+    def kept(self, filters: Filters, among: np.ndarray, stock: Stock | None = None) -> list[Kept]:
         """How many items of `among` (N,) bool each filter alone leaves: why a slate is short."""
-        return [Kept(name, int((part & among).sum())) for name, part in self._parts(filters)]
+        return [Kept(name, int((part & among).sum())) for name, part in self.parts(filters, stock)]
 
-    def _parts(self, filters: Filters) -> Iterator[tuple[str, np.ndarray]]:
+    def parts(self, filters: Filters, stock: Stock | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """Each filter that is asked for, as it is called, and the (N,) bool of what passes it."""
+        stock = stock or self.stock
         if filters.category is not None:
-            beneath = filters.category + SEPARATOR
-            paths = [path == filters.category or path.startswith(beneath) for path in self._paths]
-            # The last entry stands for "no category": code -1 picks it.
-            yield f"category {_short(filters.category)}", np.array([*paths, False])[self._codes]
+            yield f"category {_short(filters.category)}", self._having("category", "", filters.category)
+        if filters.brand is not None:
+            yield f"brand {_short(filters.brand)}", self._having("brand", "", filters.brand)
+        for key, value in sorted((filters.attributes or {}).items()):
+            yield f"{_short(key)} = {_short(value)}", self._having("attribute", key, value)
         if filters.min_price is not None:
-            yield f"min_price {filters.min_price:g}", self._price >= filters.min_price
+            yield f"min_price {filters.min_price:g}", stock.price >= filters.min_price
         if filters.max_price is not None:
-            yield f"max_price {filters.max_price:g}", self._price <= filters.max_price
+            yield f"max_price {filters.max_price:g}", stock.price <= filters.max_price
         if filters.in_stock is not None:
-            yield f"in_stock {str(filters.in_stock).lower()}", self._stocked == filters.in_stock
+            yield f"in_stock {str(filters.in_stock).lower()}", stock.stocked == filters.in_stock
+        if filters.exclude:
+            mask = np.ones(len(self), bool)
+            mask[[row for row in map(self._row_of.get, filters.exclude) if row is not None]] = False
+            yield f"exclude {len(filters.exclude)}", mask
 
-    def browse(self, search: str, filters: Filters, offset: int, limit: int) -> Page:
+    def _having(self, *asked: str) -> np.ndarray:
+        """`_make_having`, the MASKS_KEPT newest ones kept."""
+        what, key, value = asked
+        mask = self._masks.get((what, key, value))
+        if mask is None:
+            mask = self._make_having(what, key, value)
+            for old in list(self._masks)[: len(self._masks) - MASKS_KEPT + 1]:
+                self._masks.pop(old, None)
+            self._masks[what, key, value] = mask
+        return mask
+
+    def _make_having(self, what: str, key: str, value: str) -> np.ndarray:
+        """(N,) bool, read-only: in a category or beneath it, of a brand, with an attribute."""
+        if what == "category":
+            beneath = value + SEPARATOR
+            paths = [path == value or path.startswith(beneath) for path in self._paths]
+            # The last entry stands for "no category": code -1 picks it.
+            return _frozen(np.array([*paths, False])[self._codes])
+        if what == "brand":
+            column = self._columns.get("brand")
+            equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
+            return _frozen(np.zeros(len(self), bool) if equal is None else _bools(equal))
+        column = self._columns.get("attributes")
+        mask = np.zeros(len(self), bool)
+        if column is not None:
+            # A quick look for the value's text leaves few rows to be read as JSON.
+            text = json.dumps(value, ensure_ascii=False)
+            rows = np.flatnonzero(_bools(pc.fill_null(pc.match_substring(column, text), False)))
+            for row, written in zip(rows, column.take(pa.array(rows)).to_pylist(), strict=True):
+                mask[row] = json.loads(written).get(key) == value
+        return _frozen(mask)
+
+    @property
+    def category_codes(self) -> np.ndarray:
+        """(N,) int32 codes of the category paths; -1 = none."""
+        return self._codes
+
+    @cached_property
+    def brand_codes(self) -> np.ndarray:
+        """(N,) int32 codes of the brands; -1 = none."""
+        column = self._columns.get("brand")
+        return np.full(len(self), -1, np.int32) if column is None else _encoded(column)[1]
+
+    def values(self, name: str, rows: np.ndarray, stock: Stock | None = None) -> np.ndarray:
+        """(K,) float64 of `price`, or of the number in `attributes.<key>`; NaN where there is none."""
+        if name == "price":
+            return (stock or self.stock).price[rows]
+        column, key = self._columns.get("attributes"), name.removeprefix("attributes.")
+        found = np.full(len(rows), np.nan)
+        if column is None:
+            return found
+        for place, row in enumerate(rows):
+            written = column[int(row)].as_py()
+            try:
+                found[place] = float(json.loads(written)[key]) if written else np.nan
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def browse(
+        self, search: str, filters: Filters, offset: int, limit: int, stock: Stock | None = None
+    ) -> Page:
         """Items that pass the filters and hold every word of `search`; the most popular first."""
-        mask = self.mask(filters)
+        mask = self.mask(filters, stock)
         for word in _folded(search).split():
             mask &= _bools(pc.match_substring(self._text, word))
         rows = self.by_popularity[mask[self.by_popularity]]
@@ -197,6 +308,11 @@ def _whole(table: pa.Table, name: str) -> pa.Array:
 
 def _floats(column: pa.Array, missing: float) -> np.ndarray:
     return np.asarray(pc.fill_null(column.cast(pa.float64()), missing).to_numpy(zero_copy_only=False))
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _bools(column: pa.Array) -> np.ndarray:

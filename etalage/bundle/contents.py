@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.bundle.shoppers import Crowd
 from etalage.errors import TableDamaged
 from etalage.lake.schema import PHOTO_OK, TABLES
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 WEIGHTS = {"view": 1.0, "cart": 3.0, "buy": 5.0}
 """What one interaction adds to an item's popularity; other kinds add 1."""
 
+MOST_SHOPPERS = 1_000_000
+"""Whose embeddings a bundle keeps: those who acted last. The others are embedded when they come."""
 PHOTO_FACTS = ("item_id", "url", "status", "sha256")
 _EMBED_AT_ONCE = 256
 Progress = Callable[[int], None]
@@ -104,6 +107,19 @@ def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.Reco
     if "interactions" not in at:
         return ()
     return lake.table("interactions").batches(at["interactions"], columns=["item_id", "kind"], rows=1 << 16)
+
+
+def gather_crowd(lake: "Lake", at: Mapping[str, int], newest: int, most: int = MOST_SHOPPERS) -> Crowd:
+    """The shoppers who acted last, with the newest acts of each, at the versions `at`."""
+    tables = {
+        name: lake.table(name).read(version, columns=list(columns))
+        for name, columns in (("users", ("user_id", "attributes")), ("interactions", _ACTS))
+        if (version := at.get(name)) is not None
+    }
+    return Crowd.of(tables.get("users"), tables.get("interactions"), newest, most)
+
+
+_ACTS = ("user_id", "item_id", "kind", "value", "time")
 
 
 def main_photos(items: pa.Table, facts: pa.Table) -> pa.Array:

@@ -37,7 +37,7 @@ class PriorScorer(Base):
 class ItemItemScorer(Base):
     """score(i) = Σ over the history of w(act) · weights[act's item, i], where w falls by `decay` a step back.
 
-    An item acted on several times counts once, by its newest act.
+    An item acted on several times counts once, by its newest act; with `every_act`, each time.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -52,6 +52,7 @@ class ItemItemScorer(Base):
         settings = opened.facts.get("settings", {})
         self.decay = float(settings.get("decay") or 1.0)
         self.last: int | None = settings.get("last")
+        self.every_act = bool(settings.get("every_act", False))
         self._dense: np.ndarray | None = None
         if len(self.indices) > 0.2 * count * count:  # whole rows are then added faster than their entries
             self._dense = np.zeros((count, count), np.float32)
@@ -71,9 +72,16 @@ class ItemItemScorer(Base):
         if self.last is not None:
             keep &= back < self.last
         at = np.flatnonzero(keep)
+        if self.every_act:
+            return self._weighted(at, back, queries, owners)
         key = owners[at] * len(self.items) + queries.items[at]
         _, newest = np.unique(key[::-1], return_index=True)  # the first in reverse is the newest
         at = np.sort(at[len(at) - 1 - newest])
+        return self._weighted(at, back, queries, owners)
+
+    def _weighted(
+        self, at: np.ndarray, back: np.ndarray, queries: Queries, owners: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return queries.items[at], np.power(self.decay, back[at]).astype(np.float32), owners[at]
 
     def spread(self, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

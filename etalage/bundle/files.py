@@ -11,6 +11,7 @@ from etalage.errors import BundleDamaged
 
 ITEMS, PHOTOS, EMBEDDINGS, SELF_CHECK = "items.arrow", "photos.arrow", "embeddings.npy", "selfcheck.json"
 INDEX, MODELS = "index", "models"
+FUNNEL, INDEXES, USERS, USER_EMBEDDINGS = "funnel.json", "indexes", "users.arrow", "users.npy"
 
 
 def write_arrow(table: pa.Table) -> Callable[[BinaryIO], None]:
@@ -41,9 +42,9 @@ def read_arrow(file: Path) -> pa.Table:
     return table
 
 
-def read_embeddings(folder: Path) -> np.ndarray:
+def read_embeddings(folder: Path, name: str = EMBEDDINGS) -> np.ndarray:
     """Map the (N, D) float32 embeddings of the bundle in `folder`. Raises BundleDamaged."""
-    file = folder / EMBEDDINGS
+    file = folder / name
     try:
         array: Any = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -18,7 +18,8 @@ from etalage.bundle.durable import hash_file
 from etalage.config import Settings
 from etalage.errors import BundleDamaged, BundleError
 
-FORMAT = 1
+FORMAT = 2
+"""1: one model of photos. 2: models of behaviour and a funnel too, photos optional. Both are read."""
 MANIFEST = "manifest.json"
 _ID = re.compile(r"b([0-9]{6,12})-[0-9a-f]{8}")
 
@@ -55,17 +56,50 @@ class IndexFacts(Settings):
     recall: tuple[RecallFacts, ...] = ()
 
 
+class PlacedFacts(Settings):
+    """One model of behaviour, laid onto the bundle's items in `dir`. `hash` is that of its export, `placed`
+    that of what lies here; `index` its index in `indexes/<name>`, for embedders."""
+
+    name: str
+    role: str
+    scoring: str
+    hash: str
+    placed: str
+    dir: str
+    dimension: int | None = None
+    verdict: dict[str, Any] | None = None
+    forced: bool = False
+    """A person published it although its verdict did not pass."""
+    slice: str | None = None
+    """What part of the shoppers or items it was judged to be better for; None: all."""
+    index: IndexFacts | None = None
+    indexed: int = 0
+
+
+class RefusedFacts(Settings):
+    """A model that was not published, and why."""
+
+    name: str
+    hash: str
+    reason: str
+
+
 class Manifest(Settings):
     """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows,
-    `indexed` those in the index; `forced` names the refusals that a person overrode."""
+    `indexed` those in the index of photos (kind `none`: no model of photos); `forced` names the refusals
+    that a person overrode; `models` stand in the order of the funnel."""
 
     format: int
     id: str
     sequence: int = Field(ge=1)
     created_at: str
     tables: dict[str, int]
-    model: ModelFacts
+    model: ModelFacts | None = None
     index: IndexFacts
+    models: tuple[PlacedFacts, ...] = ()
+    refused: tuple[RefusedFacts, ...] = ()
+    users: int = 0
+    """Shoppers whose embeddings are in the bundle."""
     items: int = Field(ge=0)
     indexed: int = Field(ge=0)
     verdict: dict[str, Any] | None

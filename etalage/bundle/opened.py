@@ -93,7 +93,7 @@ class Base(ABC):
         self.items, self.users = opened.items, opened.users
         self._code = {kind: n for n, kind in enumerate(self.kinds, start=1)}
         file = opened.folder / USER_ENCODER
-        self._user_encoder = Encoder.from_json(file.read_text("utf-8"), str(file)) if file.exists() else None
+        self.user_encoder = Encoder.from_json(file.read_text("utf-8"), str(file)) if file.exists() else None
 
     def ask(
         self,
@@ -109,8 +109,8 @@ class Base(ABC):
         attributes: the users table's JSON of this shopper.
         """
         features = Features()
-        if self._user_encoder is not None:
-            features = self._user_encoder.encode(
+        if self.user_encoder is not None:
+            features = self.user_encoder.encode(
                 pa.table({"attributes": pa.array([attributes], pa.string())})
             )
         return Queries(

@@ -3,17 +3,17 @@
 B queries   K items a query   R = B · K pairs   S sparse   F dense inputs   W output columns
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from etalage.bundle.opened import ITEM_FEATURES, PAIRS, RANK, Base, Opened, user_feature
+from etalage.bundle.opened import ITEM_FEATURES, PAIRS, RANK, Base, Opened
 from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Queries
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from etalage.features.encoder import Features
+from etalage.features.pairs import PairEncoder, pair_sparse
 
 PAIRS_AT_ONCE = 1 << 17
 
@@ -28,32 +28,25 @@ class PairScorer(Base):
         self.sparse_inputs: tuple[str, ...] = tuple(facts["sparse_inputs"])
         self.dense_inputs: tuple[str, ...] = tuple(facts["dense_inputs"])
         self.objectives: list[dict[str, Any]] = list(facts["objectives"])
-        self._item_columns = {name: self._item_column(name) for name in self.sparse_inputs}
-        self.pairs: Any = None
+        self.item_features = self._item_features()
+        self.pairs: PairEncoder | None = None
         if (opened.folder / PAIRS).is_dir():
-            from etalage.features.pairs import PairEncoder
-
             self.pairs = PairEncoder.from_folder(opened.folder / PAIRS)
 
-    def _item_column(self, name: str) -> np.ndarray | None:
-        """(N + 1,) rows of a sparse input of the item, `item.<feature>` or `item.<bag>.<place>`."""
-        if not name.startswith("item."):
-            return None
+    def _item_features(self) -> Features:
+        """Sparse features and bags of the items, (N + 1) rows each."""
         folder = self.opened.folder / ITEM_FEATURES
-        key, _, place = name.removeprefix("item.").rpartition(".")
-        if (folder / f"{name.removeprefix('item.')}.npy").exists():
-            return np.array(self.opened.array(f"{ITEM_FEATURES}/{name.removeprefix('item.')}", 1), np.int64)
-        if place.isdigit() and (folder / f"{key}.npy").exists():
-            return np.array(self.opened.array(f"{ITEM_FEATURES}/{key}", 2)[:, int(place)], np.int64)
-        raise ExportDamaged(f"{self.opened.folder}: no feature {name!r} of the items; export the model again")
+        sparse, bags = {}, {}
+        for file in sorted(folder.glob("*.npy")) if folder.is_dir() else []:
+            ndim = np.load(file, mmap_mode="r", allow_pickle=False).ndim
+            column = self.opened.array(f"{ITEM_FEATURES}/{file.stem}", ndim)
+            (sparse if ndim == 1 else bags)[file.stem] = column
+        return Features(sparse, bags)
 
     @property
     def asks_retrievers(self) -> tuple[str, ...]:
         """Names of the retrievers whose scores are inputs."""
-        names = (
-            n.split(".", 1)[1] for n in self.dense_inputs if n.startswith(("score.", "found.", "place."))
-        )
-        return tuple(dict.fromkeys(names))
+        return self.pairs.retrievers if self.pairs is not None else ()
 
     def knows(self, queries: Queries) -> np.ndarray:
         known = queries.users > 0 if "user" in self.sparse_inputs else np.zeros(len(queries), bool)
@@ -92,28 +85,20 @@ class PairScorer(Base):
         self,
         queries: Queries,
         items_BK: np.ndarray,
-        scores: "Mapping[str, np.ndarray] | None" = None,
+        scores: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
         """`scores`: (B, K) of each retriever asked for; -inf or NaN where it did not find the item."""
         count, k = items_BK.shape
-        sparse = np.empty((count, k, len(self.sparse_inputs)), np.int64)
-        for column, name in enumerate(self.sparse_inputs):
-            of_items = self._item_columns[name]
-            if name == "user":
-                sparse[:, :, column] = queries.users[:, None]
-            elif name == "item":
-                sparse[:, :, column] = self.opened.model_rows(items_BK)
-            elif of_items is not None:
-                sparse[:, :, column] = of_items[items_BK]
-            else:
-                sparse[:, :, column] = user_feature(queries, name)[:, None]
+        sparse = pair_sparse(self.sparse_inputs, queries, items_BK, self.item_features)
+        if "item" in self.sparse_inputs:
+            sparse[..., self.sparse_inputs.index("item")] = self.opened.model_rows(items_BK)
         dense = np.zeros((count, k, len(self.dense_inputs)), np.float32)
         if self.dense_inputs:
-            if self.pairs is None:
+            if self.pairs is None or self.pairs.names != self.dense_inputs:
                 raise ExportDamaged(
-                    f"{self.opened.folder}: no {PAIRS}/ for {self.dense_inputs}; export again"
+                    f"{self.opened.folder}: {PAIRS}/ does not give {self.dense_inputs}; export again"
                 )
-            dense = self.pairs.encode(queries, items_BK, scores or {})
+            dense = self.pairs.encode(queries, items_BK, scores)
         flat = self.score_rows(sparse.reshape(count * k, -1), dense.reshape(count * k, -1))
         found = self.first_objective(flat).reshape(count, k)
         return np.where(items_BK > 0, found, -np.inf).astype(np.float32)

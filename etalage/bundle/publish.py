@@ -18,7 +18,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,33 @@ import pyarrow as pa
 
 from etalage.bundle.contents import Progress
 from etalage.bundle.durable import Written, seal_file, sync_folder, write_file
-from etalage.bundle.files import EMBEDDINGS, INDEX, ITEMS, MODELS, PHOTOS, SELF_CHECK, write_arrow, write_npy
-from etalage.bundle.manifest import FORMAT, MANIFEST, Manifest, seal, to_bytes
+from etalage.bundle.files import (
+    EMBEDDINGS,
+    FUNNEL,
+    INDEX,
+    ITEMS,
+    MODELS,
+    PHOTOS,
+    SELF_CHECK,
+    write_arrow,
+    write_npy,
+)
+from etalage.bundle.indexed import check_norms, indexed_rows, photo_rows
+from etalage.bundle.manifest import FORMAT, MANIFEST, Manifest, PlacedFacts, RefusedFacts, seal, to_bytes
+from etalage.bundle.measured import measured, saved
+from etalage.bundle.models import PlacedModel, Staging, judged, stage
+from etalage.bundle.parts import open_parts, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import Draft, refusals
 from etalage.bundle.runtime import FILES, PhotoEmbedder
-from etalage.bundle.selfcheck import check_made_by, check_norms, indexed_rows, photo_rows, record, spread
+from etalage.bundle.selfcheck import check_made_by, histories, record, spread
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import (
-    IndexMismatch,
-    NothingToPublish,
-    PublishBusy,
-    PublishError,
-    RecallTooLow,
-)
-from etalage.index import Index, RecallRow, build, open_index, probing_queries, recall
+from etalage.errors import GateRefused, IndexMismatch, NothingToPublish, PublishBusy, PublishError
+from etalage.index import Index, RecallRow, build, open_index
 from etalage.index.contract import Header
 
-__all__ = ["Draft", "publish"]
+__all__ = ["Draft", "PlacedModel", "publish"]
 
-RECALL_QUERIES = 500
 CHECKED_PHOTOS = 8
 
 
@@ -61,31 +68,37 @@ def publish(
     """Write `draft` as a new bundle and make it current.
 
     Refused before the pointer moves, in this order: NothingToPublish, GateRefused, CatalogueShrank,
-    RecallTooLow; `force` overrides all but the first, and the manifest says which. Also raises
-    PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's), and
-    PublishError (the disk): the bundle that was current still is. `progress` is called with 1 for
-    each of the steps.
+    RecallTooLow; `force` overrides all but the first, and the manifest says which. A model of behaviour
+    that the gate refuses is left out, and the manifest says why; where none is left, GateRefused. Also
+    raises PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's),
+    ExportDamaged, and PublishError (the disk): the bundle that was current still is. `progress` is
+    called with 1 for each of the steps.
     """
     step = progress or (lambda count: None)
     with bundles.publishing():
         before = _reference(bundles)
         embedder = _check_draft(draft)
-        forced = refusals(draft, before, config, force, embedder.model_hash)
+        models, refused = judged(draft.placed, force)
+        if embedder is None and not models:
+            raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
+        forced = refusals(draft, before, config, force, None if embedder is None else embedder.model_hash)
+        if any(model.forced for model, _ in models) and "gate" not in forced:
+            forced.insert(0, "gate")
         with _unharmed(bundles):
             with bundles.moving():
                 bundles.collect()
             staging = bundles.folder / f"{STAGING}{secrets.token_hex(4)}"
             try:
-                index = _built(bundles, draft, embedder, index_config)
-                measured = _measured(index, draft, config, index_config, force, forced)
+                written = _stage_payload(draft, staging)
+                photos = _stage_photos(bundles, draft, staging, embedder, config, index_config, force, forced)
+                written |= photos.written
                 step(1)
-                written = _stage(draft, staging, embedder, index)
-                facts: dict[str, Any] = {"kind": Header.read(staging / INDEX).kind}
-                facts |= {
-                    "per_category": index_config.per_category,
-                    "recall": [asdict(row) for row in measured],
-                }
-                content = _content(draft, embedder, facts, len(index), forced, written)
+                where = None if draft.synced_from is None else bundles.path(draft.synced_from)
+                laid = Staging(staging, draft.items, draft.dense, index_config, config, where)
+                placed, theirs = stage(models, laid, force, forced)
+                written |= theirs
+                content = _content(draft, embedder, photos, placed, refused, forced)
+                content |= _stage_answers(draft, staging, content, written)
                 step(1)
                 manifest = _release(bundles, staging, content, draft.synced_from)
                 step(1)
@@ -104,13 +117,17 @@ def _reference(bundles: Bundles) -> Manifest | None:
     return chosen[-1].manifest if chosen else None
 
 
-def _check_draft(draft: Draft) -> PhotoEmbedder:
+def _check_draft(draft: Draft) -> PhotoEmbedder | None:
     """Raises NothingToPublish, ExportDamaged, IndexMismatch: a draft that cannot become a bundle."""
-    missing = [name for name in FILES if not (draft.export / name).is_file()]
+    if draft.export is None and not draft.placed:
+        raise NothingToPublish("no model: `etalage train` first")
+    missing = [name for name in FILES if draft.export is not None and not (draft.export / name).is_file()]
     if missing:
         raise NothingToPublish(f"{draft.export}: no model (no {missing[0]}): `etalage train` first")
     if draft.items.num_rows == 0:
         raise NothingToPublish("the items table is empty: `etalage ingest` first")
+    if draft.export is None or draft.embeddings is None:
+        return None
     rows = photo_rows(draft.items)
     if len(rows) == 0:
         raise NothingToPublish(f"none of the {draft.items.num_rows} items has a photo that can be used")
@@ -129,8 +146,58 @@ def _check_draft(draft: Draft) -> PhotoEmbedder:
     return embedder
 
 
+def _stage_payload(draft: Draft, staging: Path) -> dict[str, Written]:
+    """Items, photos and the funnel's settings, written into the new folder `staging`. Raises OSError."""
+    staging.mkdir(parents=True)
+    return {
+        ITEMS: write_file(staging / ITEMS, write_arrow(draft.items)),
+        PHOTOS: write_file(staging / PHOTOS, write_arrow(draft.photos)),
+        FUNNEL: write_file(staging / FUNNEL, rules_bytes(draft.rules)),
+    }
+
+
+@dataclass(frozen=True)
+class _StagedPhotos:
+    written: dict[str, Written]
+    kind: str
+    per_category: int | None
+    recall: list[RecallRow]
+    indexed: int
+
+
+def _stage_photos(
+    bundles: Bundles,
+    draft: Draft,
+    staging: Path,
+    embedder: PhotoEmbedder | None,
+    config: PublishConfig,
+    index_config: IndexConfig,
+    force: bool,
+    forced: list[str],
+) -> _StagedPhotos:
+    """The model of photos with its embeddings and its index. Raises RecallTooLow, OSError, PublishError."""
+    if embedder is None or draft.embeddings is None or draft.export is None:
+        return _StagedPhotos({}, "none", None, [], 0)
+    index = _built(bundles, draft, embedder, index_config)
+    rows = measured(index, draft.embeddings[index.rows], config, index_config, force, forced)
+    written = {EMBEDDINGS: write_file(staging / EMBEDDINGS, write_npy(draft.embeddings))}
+    model = f"{MODELS}/{embedder.name}"
+    (staging / model).mkdir(parents=True)
+    for name in FILES:
+        content = (draft.export / name).read_bytes()
+        written[f"{model}/{name}"] = write_file(staging / model / name, content)
+    saved(index, staging / INDEX)
+    for file in sorted((staging / INDEX).iterdir()):
+        written[f"{INDEX}/{file.name}"] = seal_file(file)
+    for folder in (model, MODELS, INDEX):
+        sync_folder(staging / folder)
+    kind = Header.read(staging / INDEX).kind
+    return _StagedPhotos(written, kind, index_config.per_category, rows, len(index))
+
+
 def _built(bundles: Bundles, draft: Draft, embedder: PhotoEmbedder, config: IndexConfig) -> Index:
     """The index of the rows with a photo; a sync keeps the trained centroids of its bundle."""
+    assert draft.embeddings is not None
     rows = indexed_rows(draft.items, config.per_category)
     like: Index | None = None
     if draft.synced_from is not None:
@@ -138,89 +205,53 @@ def _built(bundles: Bundles, draft: Draft, embedder: PhotoEmbedder, config: Inde
     return build(rows, draft.embeddings[rows], config, like, model_hash=embedder.model_hash)
 
 
-def _measured(
-    index: Index,
-    draft: Draft,
-    config: PublishConfig,
-    index_config: IndexConfig,
-    force: bool,
-    forced: list[str],
-) -> list[RecallRow]:
-    """Recall against the exact index, filters included; an exact one needs no measuring.
-
-    Raises RecallTooLow; with `force`, adds to `forced` instead.
-    """
-    if index.is_exact:
-        return [RecallRow(None, config.recall_k, 1.0, 0)]
-    rows = index.rows
-    exact = build(rows, draft.embeddings[rows], index_config.model_copy(update={"kind": "exact"}))
-    queries = probing_queries(draft.embeddings[rows], RECALL_QUERIES)
-    measured = recall(index, exact, queries, config.recall_k)
-    worst = min(measured, key=lambda row: row.recall)
-    if worst.recall < config.min_recall:
-        if not force:
-            share = "" if worst.share is None else f" with {worst.share:.0%} of the items allowed"
-            raise RecallTooLow(
-                f"the index finds {worst.recall:.3f} of what the exact one finds{share}; min_recall asks for "
-                f"{config.min_recall:.3f}: raise index.probes, set index.kind = 'exact', or --force"
-            )
-        forced.append("recall")
-    return measured
-
-
-def _stage(draft: Draft, staging: Path, embedder: PhotoEmbedder, index: Index) -> dict[str, Written]:
-    """Write everything but the manifest into `staging`, durably. Raises OSError, PublishError."""
-    model = f"{MODELS}/{embedder.name}"
-    (staging / model).mkdir(parents=True)
-    written = {
-        ITEMS: write_file(staging / ITEMS, write_arrow(draft.items)),
-        PHOTOS: write_file(staging / PHOTOS, write_arrow(draft.photos)),
-        EMBEDDINGS: write_file(staging / EMBEDDINGS, write_npy(draft.embeddings)),
-    }
-    for name in FILES:
-        content = (draft.export / name).read_bytes()
-        written[f"{model}/{name}"] = write_file(staging / model / name, content)
-    reopened = _saved(index, staging / INDEX)
-    for file in sorted((staging / INDEX).iterdir()):
-        written[f"{INDEX}/{file.name}"] = seal_file(file)
-    answers = record(draft.items, draft.embeddings, reopened)
+def _stage_answers(
+    draft: Draft, staging: Path, content: dict[str, Any], written: dict[str, Written]
+) -> dict[str, Any]:
+    """The shoppers, and the answers of everything as the disk has it; → what is left of the content."""
+    unsigned = Manifest.model_validate({**content, **_UNSIGNED})
+    parts = open_parts(staging, unsigned, verify=False)
+    users = 0
+    if draft.crowd is not None:
+        users = len(draft.crowd)
+        written |= write_users(staging, draft.crowd, draft.rules, next(iter(parts.funnel.embedders), None))
+    answers = record(parts, histories(draft.crowd, parts.catalogue))
     written[SELF_CHECK] = write_file(staging / SELF_CHECK, answers)
-    for folder in (model, MODELS, INDEX):
-        sync_folder(staging / folder)
-    return written
+    files = {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())}
+    return {"users": users, "files": files}
 
 
-def _saved(index: Index, folder: Path) -> Index:
-    """The index as the disk has it. faiss tells of some failed writes only by a short file."""
-    try:
-        index.save(folder)
-        return open_index(folder, model_hash=index.model_hash, dimension=index.dimension)
-    except (RuntimeError, IndexMismatch) as error:
-        raise PublishError(
-            f"the index could not be written: {error}; is the disk full? Free some space and publish again"
-        ) from error
+_UNSIGNED: dict[str, Any] = {"id": "", "sequence": 1, "created_at": "", "files": {}}
 
 
 def _content(
     draft: Draft,
-    embedder: PhotoEmbedder,
-    index: dict[str, Any],
-    indexed: int,
+    embedder: PhotoEmbedder | None,
+    photos: _StagedPhotos,
+    placed: list[PlacedFacts],
+    refused: list[RefusedFacts],
     forced: list[str],
-    written: dict[str, Written],
 ) -> dict[str, Any]:
-    """The manifest as far as it is known before the pointer is locked."""
+    """The manifest as far as it is known before the answers are recorded."""
+    model = None
+    if embedder is not None:
+        model = {"name": embedder.name, "hash": embedder.model_hash, "dimension": embedder.dimension}
     return {
         "format": FORMAT,
         "tables": draft.tables,
-        "model": {"name": embedder.name, "hash": embedder.model_hash, "dimension": embedder.dimension},
-        "index": index,
+        "model": model,
+        "index": {
+            "kind": photos.kind,
+            "per_category": photos.per_category,
+            "recall": [asdict(row) for row in photos.recall],
+        },
+        "models": [one.model_dump(mode="json") for one in placed],
+        "refused": [one.model_dump(mode="json") for one in refused],
         "items": draft.items.num_rows,
-        "indexed": indexed,
+        "indexed": photos.indexed,
         "verdict": draft.verdict,
         "forced": forced,
         "synced_from": draft.synced_from,
-        "files": {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())},
     }
 
 

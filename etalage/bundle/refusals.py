@@ -1,16 +1,22 @@
 """What a bundle is made of, and the reasons not to publish it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest
-from etalage.bundle.selfcheck import photo_rows
-from etalage.config import PublishConfig
+from etalage.bundle.models import PlacedModel
+from etalage.bundle.shoppers import Crowd, Rules
+from etalage.config import BehaviourConfig, FunnelConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
+
+PHOTO_FEATURE = "photo"
+"""The name under which models of behaviour are given the embeddings of photos."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +24,42 @@ class Draft:
     """What a bundle is made of.
 
     `items` (N rows) and `photos` as in contents.Payload; `embeddings` (N, D) float32, zeros where an
-    item has no photo; `export` the model's folder; `tables` the versions; `verdict` the gate's;
-    `synced_from` the bundle that a sync carried on from.
+    item has no photo, and `export` the folder of the model of photos (both None: a shop without one);
+    `tables` the versions; `verdict` the gate's on that model; `synced_from` the bundle that a sync
+    carried on from. `placed`: the models of behaviour in the order of the funnel, `rules` how they are
+    asked, `crowd` the shoppers that the bundle is to know.
     """
 
     items: pa.Table
     photos: pa.Table
-    embeddings: np.ndarray
-    export: Path
+    embeddings: np.ndarray | None
+    export: Path | None
     tables: dict[str, int]
     verdict: dict[str, Any] | None
     synced_from: str | None = None
+    placed: tuple[PlacedModel, ...] = ()
+    rules: Rules = field(default_factory=lambda: Rules(FunnelConfig(), BehaviourConfig()))
+    crowd: Crowd | None = None
+    features: Mapping[str, tuple[pa.Array, np.ndarray]] = field(default_factory=dict)
+    """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
+
+    @property
+    def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:
+        """`features`, and the embeddings of the photos."""
+        if self.embeddings is None:
+            return dict(self.features)
+        rows = photo_rows(self.items)
+        ids = self.items["item_id"].combine_chunks().take(pa.array(rows))
+        return {PHOTO_FEATURE: (ids, self.embeddings[rows]), **self.features}
 
 
 def refusals(
-    draft: Draft, before: Manifest | None, config: PublishConfig, force: bool, model_hash: str
+    draft: Draft, before: Manifest | None, config: PublishConfig, force: bool, model_hash: str | None
 ) -> list[str]:
-    """The refusals that were overridden. Raises GateRefused, CatalogueShrank."""
+    """The refusals that were overridden; `model_hash`: of the model of photos. Raises GateRefused,
+    CatalogueShrank."""
     forced: list[str] = []
-    trouble = _gate_trouble(draft.verdict, model_hash)
+    trouble = None if model_hash is None else _gate_trouble(draft.verdict, model_hash)
     # A person's decision about a model stands for its syncs: the model is the same.
     decided = before is not None and draft.synced_from == before.id and "gate" in before.forced
     if trouble and not force and not decided:
@@ -67,7 +90,9 @@ def _shrink_trouble(draft: Draft, before: Manifest | None, max_shrink: float) ->
         return None
     now = {"items": draft.items.num_rows, "items with a photo": len(photo_rows(draft.items))}
     was = {"items": before.items}
-    if before.index.per_category is None:  # else the manifest does not say how many have a photo
+    if (
+        before.model is not None and before.index.per_category is None
+    ):  # else the manifest does not say how many have a photo
         was["items with a photo"] = before.indexed
     for what, count in was.items():
         lost = count - now[what]

@@ -1,41 +1,36 @@
 """Does the bundle still answer as it did when it was published?
 
-`selfcheck.json` records, for a few dozen items, what a real search of the written index found, and
-for a few photos that the model made the stored embedding of them. At load both are done again: an
-index, embeddings or a model of another bundle cannot pass, whatever its files' hashes say.
-
-    Q queries   D embedding dimension   k answers a query
+`selfcheck.json` records, for a few dozen items, what a real search of the written index found; for a few
+photos that the model made the stored embedding of them; and for a few histories what the funnel made of
+them. At load all is done again: an index, embeddings or a model of another bundle cannot pass, whatever
+its files' hashes say.
 """
 
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from etalage.bundle.files import (
-    EMBEDDINGS,
-    INDEX,
-    ITEMS,
-    MODELS,
-    PHOTOS,
-    SELF_CHECK,
-    read_arrow,
-    read_embeddings,
-)
+from etalage.bundle.catalogue import Catalogue, Filters
+from etalage.bundle.files import SELF_CHECK
+from etalage.bundle.funnel import Funnel
+from etalage.bundle.indexed import TOLERANCE
 from etalage.bundle.manifest import Manifest
-from etalage.errors import BundleDamaged, IndexMismatch
-from etalage.index import Index, open_index
+from etalage.bundle.parts import Parts, open_parts
+from etalage.bundle.shoppers import Crowd, Shopper
+from etalage.errors import BundleDamaged, IndexMismatch, NotFound
+from etalage.index import Index
+from etalage.lake.live import Act
 
 if TYPE_CHECKING:
     from etalage.bundle.runtime import PhotoEmbedder
 
 QUERIES, ANSWERS, PHOTO_QUERIES = 32, 10, 4
-TOLERANCE = 1e-3
-"""How far a score (an inner product of unit embeddings) may be from the recorded one: threads, batch
-sizes and processors move the last bits, another model or index moves it by a thousand times more."""
+HISTORIES, HISTORY_LENGTH = 8, 20
+History = Sequence[tuple[str, str, float | None]]
+"""Acts of nobody in particular, oldest first: item_id, kind, value."""
 
 
 def spread(rows: np.ndarray, count: int) -> np.ndarray:
@@ -45,80 +40,133 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
 
 
-def record(items: pa.Table, embeddings: np.ndarray, index: Index) -> bytes:
-    """The content of selfcheck.json: answers of `index` to some of its items."""
-    rows = index.rows
+# -- publish -----------------------------------------------------------------------------------
+
+
+def record(parts: Parts, asked: Sequence[History]) -> bytes:
+    """The content of selfcheck.json: answers of the parts that are there."""
+    said: dict[str, Any] = {"k": ANSWERS, "queries": [], "photos": []}
+    if parts.photos is not None:
+        said |= _photo_answers(parts.catalogue, parts.photos.embeddings, parts.photos.index)
+    if parts.manifest.models:
+        said["funnel"] = [_funnel_answer(parts.funnel, history) for history in asked]
+    return (json.dumps(said, indent=1) + "\n").encode()
+
+
+def histories(crowd: Crowd | None, catalogue: Catalogue) -> list[History]:
+    """What is asked: the newest acts of some shoppers, a made-up one where there are none, and nothing."""
+    asked: list[History] = [[]]
+    if crowd is not None and len(crowd):
+        asked += crowd.histories(HISTORIES, HISTORY_LENGTH)
+    else:
+        rows = catalogue.by_popularity[: 3 * HISTORIES].tolist()
+        asked += [
+            [(catalogue.ids[row], "view", None) for row in rows[n::HISTORIES]] for n in range(HISTORIES)
+        ]
+    return asked
+
+
+def _photo_answers(catalogue: Catalogue, embeddings: np.ndarray, index: Index) -> dict[str, Any]:
+    rows, ids = index.rows, catalogue.ids
     queries = spread(rows, QUERIES)
-    ids = items["item_id"]
     k = max(1, min(ANSWERS, len(rows)))
     answers = []
     if len(queries):
         found = index.search(np.ascontiguousarray(embeddings[queries]), k)
         for query, scores, best in zip(queries, found.scores, found.rows, strict=True):
             slate = [
-                [ids[int(row)].as_py(), round(float(score), 6)]
+                [ids[int(row)], round(float(score), 6)]
                 for row, score in zip(best, scores, strict=True)
                 if row >= 0
             ]
-            answers.append({"item_id": ids[int(query)].as_py(), "answers": slate})
-    photos = [ids[int(row)].as_py() for row in spread(rows, PHOTO_QUERIES)]
-    return (json.dumps({"k": k, "queries": answers, "photos": photos}, indent=1) + "\n").encode()
+            answers.append({"item_id": ids[int(query)], "answers": slate})
+    return {"k": k, "queries": answers, "photos": [ids[int(row)] for row in spread(rows, PHOTO_QUERIES)]}
 
 
-def self_check(
-    folder: Path, manifest: Manifest, index: Index, embedder: "PhotoEmbedder | None" = None
-) -> None:
-    """Search and embed again what selfcheck.json recorded, and compare.
+def _funnel_answer(funnel: Funnel, history: History) -> dict[str, Any]:
+    """The best of the ranking, before the order: that decides between near-equals anew each time."""
+    acts = [Act(item_id, kind, value) for item_id, kind, value in history]
+    shopper = Shopper.of(acts, funnel.catalogue, funnel.rules)
+    ranking = funnel.answer(shopper, ANSWERS, Filters(), funnel.catalogue.stock).ranking
+    best = np.argsort(-ranking.scores, kind="stable")[:ANSWERS]
+    answers = [[funnel.catalogue.ids[int(ranking.rows[n]) - 1], float(ranking.scores[n])] for n in best]
+    return {"history": [list(act) for act in history], "rung": ranking.plan.rung, "answers": answers}
 
-    Raises BundleDamaged (a different answer, an unreadable record) or IndexMismatch (the model does
-    not make the stored embeddings). Without `embedder` the photos are left out.
+
+# -- load --------------------------------------------------------------------------------------
+
+
+def check_consistency(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> Parts:
+    """Open every part once, check that they belong together, repeat the recorded answers; → the parts.
+
+    Reads only; call it after `manifest.verify`; then `verify=False` leaves out hashing the models again.
+    Raises IndexMismatch, ExportDamaged or BundleDamaged with the file's name.
+    """
+    parts = open_parts(folder, manifest, threads, verify)
+    self_check(folder, parts)
+    return parts
+
+
+def self_check(folder: Path, parts: Parts) -> None:
+    """Search, embed and recommend again what selfcheck.json recorded, and compare.
+
+    Raises BundleDamaged (a different answer, an unreadable record) or IndexMismatch (the model does not
+    make the stored embeddings).
     """
     try:
         recorded = json.loads((folder / SELF_CHECK).read_bytes())
-        ids = read_arrow(folder / ITEMS)["item_id"].to_pylist()
-        row_of = {item_id: row for row, item_id in enumerate(ids)}
-        embeddings = read_embeddings(folder)
-        _check_answers(recorded, row_of, ids, embeddings, index)
-        if embedder is not None:
-            _check_photos(folder, [row_of[item_id] for item_id in recorded["photos"]], embeddings, embedder)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        if parts.photos is not None:
+            _check_answers(recorded, parts.catalogue, parts.photos.embeddings, parts.photos.index)
+            rows = [parts.catalogue.known_row(item_id) for item_id in recorded["photos"]]
+            if rows:
+                photos = [parts.catalogue.photo(row) for row in rows]
+                check_made_by(parts.photos.embedder, photos, parts.photos.embeddings[rows], str(folder))
+        for expected in recorded.get("funnel", []) if parts.manifest.models else []:
+            _check_funnel(parts.funnel, expected)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, NotFound) as error:
         raise BundleDamaged(
-            f"{folder / SELF_CHECK} of {manifest.id} cannot be used: {error!r}; publish again"
+            f"{folder / SELF_CHECK} of {parts.manifest.id} cannot be used: {error!r}; publish again"
         ) from error
 
 
 def _check_answers(
-    recorded: dict[str, Any], row_of: dict[str, int], ids: list[str], embeddings: np.ndarray, index: Index
+    recorded: dict[str, Any], catalogue: Catalogue, embeddings: np.ndarray, index: Index
 ) -> None:
     queries = recorded["queries"]
     if not queries:
         return
-    rows = np.array([row_of[query["item_id"]] for query in queries])
+    rows = np.array([catalogue.known_row(query["item_id"]) for query in queries])
     found = index.search(np.ascontiguousarray(embeddings[rows]), int(recorded["k"]))
     for query, scores, best in zip(queries, found.scores, found.rows, strict=True):
-        expected = np.array([score for _, score in query["answers"]])
-        scores = scores[best >= 0]
-        if len(scores) != len(expected) or np.abs(scores - expected).max(initial=0) > TOLERANCE:
-            raise BundleDamaged(
-                f"self-check: the answer to item {query['item_id']!r} is not the recorded one: scores "
-                f"{np.round(scores[:3], 4).tolist()}, recorded {expected[:3].tolist()}; publish again"
-            )
-        # Below the last score stands a tie that may be cut elsewhere; above it every item must be there.
-        must = {item_id for item_id, score in query["answers"] if score > expected[-1] + TOLERANCE}
-        gone = must - {ids[int(row)] for row in best if row >= 0}
-        if gone:
-            raise BundleDamaged(
-                f"self-check: the answer to item {query['item_id']!r} lacks {sorted(gone)[:3]}; publish again"
-            )
+        ids = [catalogue.ids[int(row)] for row in best if row >= 0]
+        _compare(
+            f"the answer to item {query['item_id']!r}", ids, scores[best >= 0], query["answers"], TOLERANCE
+        )
 
 
-def _check_photos(folder: Path, rows: list[int], embeddings: np.ndarray, embedder: "PhotoEmbedder") -> None:
-    if not rows:
-        return
-    names = read_arrow(folder / ITEMS)["photo_sha256"].take(pa.array(rows)).to_pylist()
-    stored = read_arrow(folder / PHOTOS)
-    place = [stored["sha256"].index(name).as_py() for name in names]
-    check_made_by(embedder, stored["bytes"].take(pa.array(place)).to_pylist(), embeddings[rows], str(folder))
+def _check_funnel(funnel: Funnel, expected: dict[str, Any]) -> None:
+    found = _funnel_answer(funnel, [(str(i), str(k), v) for i, k, v in expected["history"]])
+    what = f"what is recommended after {[act[0] for act in expected['history']][-3:]}"
+    if found["rung"] != expected["rung"]:
+        raise BundleDamaged(f"self-check: {what} comes from {found['rung']!r}, not from {expected['rung']!r}")
+    ids = [item_id for item_id, _ in found["answers"]]
+    scores = np.array([score for _, score in found["answers"]])
+    largest = max((abs(score) for _, score in expected["answers"]), default=0.0)
+    _compare(what, ids, scores, expected["answers"], TOLERANCE * max(1.0, largest))
+
+
+def _compare(what: str, ids: list[str], scores: np.ndarray, recorded: list[Any], tolerance: float) -> None:
+    expected = np.array([score for _, score in recorded])
+    if len(scores) != len(expected) or np.abs(scores - expected).max(initial=0) > tolerance:
+        raise BundleDamaged(
+            f"self-check: {what} is not the recorded one: scores {np.round(scores[:3], 4).tolist()}, "
+            f"recorded {expected[:3].tolist()}; publish again"
+        )
+    # Below the last score stands a tie that may be cut elsewhere; above it every item must be there.
+    must = {item_id for item_id, score in recorded if score > expected[-1] + tolerance}
+    gone = must - set(ids)
+    if gone:
+        raise BundleDamaged(f"self-check: {what} lacks {sorted(gone)[:3]}; publish again")
 
 
 def check_made_by(embedder: "PhotoEmbedder", photos: list[bytes], embeddings: np.ndarray, where: str) -> None:
@@ -135,72 +183,3 @@ def check_made_by(embedder: "PhotoEmbedder", photos: list[bytes], embeddings: np
             f"{where}: model {embedder.name} does not make the stored embeddings (off by {worst:.2g}); "
             "they are another model's: publish again"
         )
-
-
-def check_consistency(folder: Path, manifest: Manifest) -> None:
-    """Do the parts of the bundle belong together? Sizes, types, norms and the model's hash.
-
-    Reads only; call it after `verify`. Raises IndexMismatch or BundleDamaged with the file's name.
-    """
-    from etalage.bundle.runtime import PhotoEmbedder
-
-    model = manifest.model
-    export = folder / MODELS / model.name
-    embedder = PhotoEmbedder.open(export)
-    if embedder.model_hash != model.hash or embedder.dimension != model.dimension:
-        raise IndexMismatch(
-            f"{export}: model {embedder.model_hash[:12]} of dimension {embedder.dimension}; the manifest "
-            f"says {model.hash[:12]} of dimension {model.dimension}; publish again"
-        )
-    embeddings, items = read_embeddings(folder), read_arrow(folder / ITEMS)
-    if items.num_rows != manifest.items or embeddings.shape != (manifest.items, model.dimension):
-        raise IndexMismatch(
-            f"{folder / EMBEDDINGS}: shape {embeddings.shape} for {items.num_rows} items and a model of "
-            f"dimension {model.dimension}; the manifest says {manifest.items} items; publish again"
-        )
-    rows = photo_rows(items)
-    check_norms(folder / EMBEDDINGS, embeddings, rows)
-    index = open_index(folder / INDEX, model_hash=model.hash, dimension=model.dimension)
-    expected = indexed_rows(items, manifest.index.per_category)
-    if not np.array_equal(index.rows, expected) or len(expected) != manifest.indexed:
-        raise IndexMismatch(
-            f"{folder / INDEX}: {len(index)} items; {len(expected)} are to be in it, the manifest says "
-            f"{manifest.indexed}; publish again"
-        )
-    self_check(folder, manifest, index, embedder)
-
-
-def photo_rows(items: pa.Table) -> np.ndarray:
-    """The item_rows that have a photo, ascending, int64: those that an index holds."""
-    valid = items["photo_sha256"].is_valid().to_numpy()
-    return np.flatnonzero(np.asarray(valid, dtype=bool)).astype(np.int64)
-
-
-def indexed_rows(items: pa.Table, per_category: int | None) -> np.ndarray:
-    """The item_rows that the index holds, ascending int64: those with a photo, `per_category` of each.
-
-    Which ones is decided by a hash of the item_id: it does not change as the catalogue grows, but for
-    newcomers with a lower hash. Items without a category count as a category of their own.
-    """
-    rows = photo_rows(items)
-    if per_category is None or len(rows) == 0:
-        return rows
-    some = items.take(pa.array(rows))
-    draws = [hashlib.blake2b(i.encode(), digest_size=8).digest() for i in some["item_id"].to_pylist()]
-    order = np.argsort(np.array([int.from_bytes(draw, "big") for draw in draws], np.uint64), kind="stable")
-    categories = np.array([name or "" for name in some["category_id"].to_pylist()])[order]
-    by_category = np.argsort(categories, kind="stable")
-    starts = np.flatnonzero(np.append(True, categories[by_category][1:] != categories[by_category][:-1]))
-    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
-    return np.sort(rows[order[by_category[place < per_category]]])
-
-
-def check_norms(where: Path, embeddings: np.ndarray, rows: np.ndarray) -> None:
-    """Raises IndexMismatch unless rows `rows` have length 1 within TOLERANCE, and all are finite."""
-    for start in range(0, len(rows), 65536):
-        block = embeddings[rows[start : start + 65536]]
-        with np.errstate(over="ignore", invalid="ignore"):
-            wrong = ~(np.abs(np.linalg.norm(block, axis=1) - 1) <= TOLERANCE)
-        if wrong.any():
-            row = int(rows[start + int(np.argmax(wrong))])
-            raise IndexMismatch(f"{where}: row {row} is not of length 1; embed and publish again")

@@ -27,6 +27,7 @@ from etalage.bundle.contents import (
     embed,
     find_photos,
     gather,
+    gather_crowd,
     in_order,
     interaction_batches,
     main_photos,
@@ -35,15 +36,18 @@ from etalage.bundle.contents import (
     served_versions,
     with_derived,
 )
+from etalage.bundle.exports import read_facts
 from etalage.bundle.files import ITEMS, MODELS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest, verify
+from etalage.bundle.models import PlacedModel
+from etalage.bundle.parts import read_rules
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft
 from etalage.bundle.runtime import PhotoEmbedder
-from etalage.bundle.selfcheck import photo_rows
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import ChangesGone, IndexMismatch, TableMissing
+from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
 from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
@@ -76,7 +80,8 @@ class _Opened:
     manifest: Manifest
     items: pa.Table
     photos: pa.Table
-    embeddings: np.ndarray
+    embeddings: np.ndarray | None
+    """None: a bundle without a model of photos."""
     folder: Path
 
     @classmethod
@@ -84,10 +89,12 @@ class _Opened:
         folder = bundles.path(bundles.current_id())
         manifest = verify(folder)
         items, photos = read_arrow(folder / ITEMS), read_arrow(folder / PHOTOS)
-        return cls(manifest, items, photos, read_embeddings(folder), folder)
+        embeddings = None if manifest.model is None else read_embeddings(folder)
+        return cls(manifest, items, photos, embeddings, folder)
 
     def carried(self) -> dict[str, np.ndarray]:
         """{sha256: (D,) embedding} of every photo that the bundle's model embedded."""
+        assert self.embeddings is not None
         rows = photo_rows(self.items)
         names = self.items["photo_sha256"].take(pa.array(rows)).to_pylist()
         return {name: self.embeddings[row] for name, row in zip(names, rows, strict=True)}
@@ -101,12 +108,15 @@ def sync(
     index_config: IndexConfig,
     force: bool = False,
     progress: Progress | None = None,
+    exports: Path | None = None,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
-    Publishes with the bundle's model and that model's verdict. Raises what `publish` raises, and
-    NoBundle, PointerDamaged, BundleDamaged (nothing to carry on from), TableMissing, TableDamaged.
-    `progress` is called with the number of photos embedded.
+    Publishes with the bundle's models and their verdicts. The models of behaviour are laid anew onto the
+    items, from their exports in `exports` (default: the folder of that name beside the bundles'); what an
+    embedder knows by content alone it embeds. Raises what `publish` raises, and NoBundle, PointerDamaged,
+    BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
+    TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -119,15 +129,20 @@ def sync(
         upserted, deleted = _difference(before.items, payload.items)
         if not upserted and not deleted:
             return _nothing(before, f"nothing that bundle {before.manifest.id} holds has changed", whole)
+        placed = _placed(before.manifest, exports or bundles.folder.parent / "exports")
         embedded = _embedded(before, payload, progress)
+        model, rules = before.manifest.model, read_rules(before.folder)
         draft = Draft(
             embedded.payload.items,
             embedded.payload.photos,
-            embedded.embeddings,
-            before.folder / MODELS / before.manifest.model.name,
+            None if model is None else embedded.embeddings,
+            None if model is None else before.folder / MODELS / model.name,
             payload.versions,
             before.manifest.verdict,
             synced_from=before.manifest.id,
+            placed=placed,
+            rules=rules,
+            crowd=gather_crowd(lake, lake.versions(), rules.funnel.history) if placed else None,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows
@@ -147,8 +162,38 @@ def _nothing(before: _Opened, reason: str, whole: str | None = None) -> Synced:
     return Synced(None, 0, before.photos.num_rows, 0, 0, reason, whole)
 
 
+def _placed(manifest: Manifest, exports: Path) -> tuple[PlacedModel, ...]:
+    """The bundle's models of behaviour by their exports. Raises NothingToPublish: one is gone.
+
+    A placed model cannot be laid onto other items: of those that its bundle did not have it holds nothing.
+    """
+    found = []
+    for facts in manifest.models:
+        export = next((p for p in _exports_of(exports / facts.name) if _is_of(p, facts.hash)), None)
+        if export is None:
+            raise NothingToPublish(
+                f"{exports / facts.name}: the export {facts.hash[:8]} of model {facts.name} in bundle "
+                f"{manifest.id} is gone: `etalage train {facts.name}` and `etalage publish`"
+            )
+        found.append(PlacedModel(export, facts.verdict, facts.slice, facts.forced))
+    return tuple(found)
+
+
+def _exports_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*-*"), reverse=True)
+
+
+def _is_of(export: Path, model_hash: str) -> bool:
+    try:
+        return bool(read_facts(export).get("model_hash") == model_hash)
+    except (OSError, ValueError):
+        return False
+
+
 def _embedded(before: _Opened, payload: Payload, progress: Progress | None) -> Embedded:
     model = before.manifest.model
+    if model is None or before.embeddings is None:
+        return Embedded(payload, np.zeros((payload.items.num_rows, 0), np.float32), 0)
     embedder = PhotoEmbedder.open(before.folder / MODELS / model.name)
     if embedder.model_hash != model.hash or before.embeddings.shape[1] != embedder.dimension:
         raise IndexMismatch(

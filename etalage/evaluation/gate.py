@@ -1,22 +1,26 @@
 """The promotion gate: a model that does not beat the simple ones at its own job is not published."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from etalage.errors import ExportDamaged
+from etalage.metrics import Interval, auroc_interval, paired_auroc, paired_bootstrap
 from etalage.metrics import bootstrap as interval_of
-from etalage.metrics import paired_bootstrap
+
+FEWEST = 20
+"""Of fewer questions no resample tells what another day would have brought: nothing passes."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """May this model be published? `rows`: one a system, the model first:
 
-    {"system", "value", "low", "high"}, and for each simple one {"gain", "gain_low", "gain_high",
-    "best"}: the model's gain over it, query by query, and whether it is the best of the simple ones.
+    {"system", "value", "low", "high"}, of the model "questions" too, and for each simple one {"gain",
+    "gain_low", "gain_high", "best"}: the model's gain over it, query by query, and whether it is the best
+    of the simple ones.
     """
 
     model: str
@@ -24,6 +28,14 @@ class Verdict:
     metric: str
     passed: bool
     rows: list[dict[str, Any]]
+    slice: str = "all"
+    """Of which questions it holds: a retriever may be there for new items alone."""
+
+    @property
+    def best(self) -> str:
+        """Who is to do the job: the model, or the best simple system where it does not pass."""
+        simple = next(row["system"] for row in self.rows if row.get("best"))
+        return self.model if self.passed else str(simple)
 
     @property
     def sentence(self) -> str:
@@ -31,9 +43,12 @@ class Verdict:
         best = next(row for row in self.rows if row.get("best"))
         gain = f"{best['gain']:+.4f} [{best['gain_low']:+.4f}, {best['gain_high']:+.4f}]"
         word = "beats" if self.passed else "does not beat"
+        asked = self.rows[0].get("questions", FEWEST)
+        where = "" if self.slice == "all" else f" of {self.slice}"
         return (
-            f"{self.model} {word} the best simple system, {best['system']}, at {self.metric}: "
+            f"{self.model} {word} the best simple system, {best['system']}, at {self.metric}{where}: "
             f"{self.rows[0]['value']:.4f} against {best['value']:.4f}, a gain of {gain}"
+            + (f"; {asked} questions are too few to tell" if asked < FEWEST else "")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -60,22 +75,59 @@ def judge(
     simple: Mapping[str, np.ndarray],
     bootstrap: int = 1000,
     seed: int = 0,
+    slice: str = "all",
 ) -> Verdict:
     """Compare (Q,) values of `metric` with each simple system's values of the same queries.
 
     Passes when the lower end of the paired bootstrap interval of the gain over the best simple one
-    is above 0. Raises ValueError: no simple system, or not the same queries.
+    is above 0, and there are FEWEST queries. Raises ValueError: no simple system, or not the same queries.
     """
+    return _compared(
+        Verdict(model, role, metric, False, [], slice),
+        ours,
+        simple,
+        lambda one: interval_of(one, bootstrap, seed),
+        lambda one, other: paired_bootstrap(one, other, bootstrap, seed),
+    )
+
+
+def judge_auroc(
+    model: str,
+    role: str,
+    positive: np.ndarray,
+    ours: np.ndarray,
+    simple: Mapping[str, np.ndarray],
+    slice: str = "all",
+) -> Verdict:
+    """As `judge`, by the AUROC of (R,) scores of rows with labels, such as shown and clicked.
+
+    The intervals are DeLong's (metrics.paired_auroc). Raises ValueError too where the labels are all alike.
+    """
+    return _compared(
+        Verdict(model, role, "auroc", False, [], slice),
+        ours,
+        simple,
+        lambda one: auroc_interval(one, positive),
+        lambda one, other: paired_auroc(one, other, positive),
+    )
+
+
+def _compared(
+    draft: Verdict,
+    ours: np.ndarray,
+    simple: Mapping[str, np.ndarray],
+    value: Callable[[np.ndarray], Interval],
+    gain: Callable[[np.ndarray, np.ndarray], Interval],
+) -> Verdict:
     if not simple:
-        raise ValueError(f"nothing to compare {model} with")
-    best = max(simple, key=lambda name: float(np.mean(simple[name])))
-    rows: list[dict[str, Any]] = [{"system": model, **interval_of(ours, bootstrap, seed)._asdict()}]
-    passed = False
-    for name, theirs in simple.items():
-        gain = paired_bootstrap(ours, theirs, bootstrap, seed)
-        row = {"system": name, **interval_of(theirs, bootstrap, seed)._asdict()}
-        row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "best": name == best}
-        rows.append(row)
-        if name == best:
-            passed = gain.low > 0
-    return Verdict(model, role, metric, passed, rows)
+        raise ValueError(f"nothing to compare {draft.model} with")
+    values = {name: value(theirs) for name, theirs in simple.items()}
+    best = max(values, key=lambda name: values[name].value)
+    gains = {name: gain(ours, theirs) for name, theirs in simple.items()}
+    rows: list[dict[str, Any]] = [{"system": draft.model, **value(ours)._asdict(), "questions": len(ours)}]
+    for name, over in gains.items():
+        row = {"system": name, **values[name]._asdict()}
+        rows.append(
+            row | {"gain": over.value, "gain_low": over.low, "gain_high": over.high, "best": name == best}
+        )
+    return replace(draft, passed=gains[best].low > 0 and len(ours) >= FEWEST, rows=rows)

@@ -14,12 +14,13 @@ from etalage.errors import PhotoRefused
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.protocols import Scores
 from etalage.features.photo import open_photo
+from etalage.metrics import Interval
 
 PHOTO_SIDE = 128
 """Photos are shrunk to this many pixels a side: a report of 100 photos stays below a few MB."""
 MAP_POINTS = 4_000
 INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"
-SERIES = ("#2f5d8c", "#c8c2b6", "#a39b8b", "#7d7568", "#e0b15a")
+SERIES = ("#2f5d8c", "#c8c2b6", "#a39b8b", "#7d7568", "#e0b15a", "#d8d3ca", "#5c5549", "#efe0b9")
 """The model in blue, the simple systems in greys."""
 
 Strip = tuple[bytes, str, Sequence[tuple[bytes, str, bool, float]]]
@@ -45,28 +46,20 @@ def write_report(
     the C names. `embeddings`: (N, D) and their N categories, for a map. Every text is escaped.
     `pictures`: a folder that gets the plots as PNG files too.
     """
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.j2")
+    intervals = {name: one.intervals for name, one in scores.items()}
     plots = {
-        "bars": _bars(scores, verdict) if scores else None,
+        "bars": bars(intervals, verdict) if scores else None,
         "confusion": _confusion(*confusion) if confusion and len(confusion[1]) else None,
     }
-    if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        for name, plot in plots.items():
-            if plot is not None:
-                (pictures / f"{name}.png").write_bytes(base64.b64decode(plot.partition(",")[2]))
-    html = page.render(
+    keep_pictures(pictures, plots)
+    return render(
+        "report.html.j2",
+        path,
         title=title,
         facts=dict(facts or {}),
         verdict=verdict,
         systems=list(scores),
-        table=_table(scores),
+        table=table(intervals),
         metric=verdict.metric if verdict else None,
         queries=len(next(iter(scores.values())).neighbours) if scores else 0,
         bars=plots["bars"],
@@ -74,17 +67,38 @@ def write_report(
         confusion=plots["confusion"],
         map=_map(*embeddings) if embeddings and len(embeddings[1]) > 2 else None,
     )
+
+
+def render(template: str, path: Path, **content: Any) -> Path:
+    """Write the page of this template to `path`, every text escaped."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    path.write_text(pages.get_template(template).render(**content), encoding="utf-8")
     return path
 
 
-def _table(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    """One row a metric: a cell a system, the best marked."""
+def keep_pictures(folder: Path | None, plots: Mapping[str, str | None]) -> None:
+    """The plots, data URIs, as PNG files too."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, plot in plots.items():
+        if plot is not None:
+            (folder / f"{name}.png").write_bytes(base64.b64decode(plot.partition(",")[2]))
+
+
+def table(intervals: Mapping[str, Mapping[str, Interval]]) -> list[dict[str, Any]]:
+    """Of system → metric → interval one row a metric: a cell a system, the best marked."""
     rows = []
-    for name in next(iter(scores.values())).intervals if scores else ():
-        cells = [one.intervals[name] for one in scores.values()]
+    for name in next(iter(intervals.values()), {}):
+        cells = [one[name] for one in intervals.values()]
         top = max(cell.value for cell in cells)
         # Small values, such as recall@5 in a category of thousands, need more digits to differ.
         digits = 3 if top >= 0.05 else 5
@@ -141,34 +155,46 @@ def _photo(data: bytes) -> str | None:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _drawing(figure: Figure) -> str:
+def drawing(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, bbox_inches="tight", facecolor="white")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _bars(scores: Mapping[str, Scores], verdict: Verdict | None) -> str:
-    """The metrics at the verdict's k (else the largest k), and mrr, with their intervals."""
-    names = list(next(iter(scores.values())).intervals)
+def bars(
+    intervals: Mapping[str, Mapping[str, Interval]], verdict: Verdict | None, recall: bool = False
+) -> str:
+    """The metrics at the verdict's k (else the largest k), and mrr, with their intervals.
+
+    With `recall` that too, and the axis ends where the figures do.
+    """
+    names = list(next(iter(intervals.values())))
     k = verdict.metric.rpartition("_at_")[2] if verdict else ""
     if not k.isdigit():
         k = max((n.rpartition("_at_")[2] for n in names if "_at_" in n), key=int, default="")
-    chosen = [n for n in names if n.endswith(f"_at_{k}") and not n.startswith("recall")] + ["mrr"]
-    chosen = [n for n in chosen if n in names]
+    chosen = [n for n in names if n.endswith(f"_at_{k}") and (recall or not n.startswith("recall"))]
+    chosen += ["mrr"] if "mrr" in names else []
     figure = Figure(figsize=(9.2, 3.2))
     axes = figure.subplots()
-    width = 0.8 / len(scores)
-    for number, (system, one) in enumerate(scores.items()):
-        values = np.array([one.intervals[n] for n in chosen])
-        at = np.arange(len(chosen)) + (number - (len(scores) - 1) / 2) * width
-        axes.bar(at, values[:, 0], width * 0.92, label=_plain(system), color=SERIES[number % len(SERIES)])
+    width = 0.8 / len(intervals)
+    for number, (system, one) in enumerate(intervals.items()):
+        values = np.array([one[n] for n in chosen])
+        at = np.arange(len(chosen)) + (number - (len(intervals) - 1) / 2) * width
+        axes.bar(at, values[:, 0], width * 0.92, label=plain(system), color=SERIES[number % len(SERIES)])
         reach = np.maximum(0, np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]))
         axes.errorbar(at, values[:, 0], reach, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
     axes.set_xticks(range(len(chosen)), [n.replace("_at_", " @ ").replace("knn_", "kNN\n") for n in chosen])
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, None if recall else 1)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
-    axes.legend(frameon=False, ncols=len(scores), loc="lower left", bbox_to_anchor=(0, 1), fontsize=9)
-    return _drawing(_tidy(figure))
+    axes.legend(
+        frameon=False, ncols=_columns(len(intervals)), loc="lower left", bbox_to_anchor=(0, 1), fontsize=9
+    )
+    return drawing(tidy(figure))
+
+
+def _columns(entries: int) -> int:
+    """Of a legend: one row, or two of about the same length."""
+    return entries if entries <= 5 else (entries + 1) // 2
 
 
 def _confusion(matrix: np.ndarray, names: Sequence[str]) -> str:
@@ -183,7 +209,7 @@ def _confusion(matrix: np.ndarray, names: Sequence[str]) -> str:
     size = 9 if count <= 16 else 7
     leaves = [_leaf(name) for name in names]
     short = leaves if len(set(leaves)) == count else list(names)
-    short = [_plain(name if len(name) <= 28 else "…" + name[-27:]) for name in short]
+    short = [plain(name if len(name) <= 28 else "…" + name[-27:]) for name in short]
     axes.set_xticks(range(count), short, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(range(count), short, fontsize=size)
     axes.set_xlabel("category by vote of the neighbours")
@@ -193,7 +219,7 @@ def _confusion(matrix: np.ndarray, names: Sequence[str]) -> str:
             share = shares[row, column]
             cell = axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size - 1)
             cell.set_color("white" if share > 0.55 else INK)
-    return _drawing(_tidy(figure, grid=False))
+    return drawing(tidy(figure, grid=False))
 
 
 def _map(embeddings: np.ndarray, labels: Sequence[str] | np.ndarray) -> dict[str, Any]:
@@ -217,11 +243,11 @@ def _map(embeddings: np.ndarray, labels: Sequence[str] | np.ndarray) -> dict[str
     for number, name in enumerate(named):
         x, y = points[labels == name].T
         colour = _colours(len(named))[number]
-        axes.scatter(x, y, s=9, color=colour, alpha=0.7, linewidths=0, label=_plain(_leaf(name)))
+        axes.scatter(x, y, s=9, color=colour, alpha=0.7, linewidths=0, label=plain(_leaf(name)))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=2.5)
-    image = _drawing(_tidy(figure, grid=False))
+    image = drawing(tidy(figure, grid=False))
     share = f"{100 * explained:.0f}"
     return {"image": image, "points": len(points), "explained": share, "rest": int(rest.sum())}
 
@@ -233,12 +259,12 @@ def _colours(count: int) -> Any:
     return colormaps[palette].colors  # type: ignore[attr-defined]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """matplotlib reads $…$ as mathematics, and leaves names that start with _ out of a legend."""
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
-def _tidy(figure: Figure, grid: bool = True) -> Figure:
+def tidy(figure: Figure, grid: bool = True) -> Figure:
     for axes in figure.axes:
         axes.set_axisbelow(True)
         axes.tick_params(length=0, colors=INK)

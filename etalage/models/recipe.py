@@ -103,7 +103,7 @@ class Counted:
     prior: `scores` (N + 1,) float32.
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
     history, column = item that it speaks for; settings `decay` (factor a step back in the history, 1: none),
-    `last` (acts that count; None: all).
+    `last` (acts that count; None: all), `every_act` (an item acted on twice speaks twice).
     embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha`: a query
     is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a query is its user's row.
     """

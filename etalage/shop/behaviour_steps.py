@@ -222,6 +222,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
             model_hash=ours.model_hash,
             metric=metric,
             slice=config.slices.get(recipe.name, ALL),
+            quota={name: shop.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
             simple=None if recipe.role == "ranker" else simple,
             versions=whole.versions,
             reports=shop.folder / "reports",

@@ -62,18 +62,19 @@ class Source:
     """Of the sparse inputs of a ranker, by name."""
 
     @classmethod
-    def of(cls, data: BehaviourSet, pairs: "PairEncoder | None" = None) -> "Source":
-        encoders = data.item_encoder, data.user_encoder
-        sizes = {"user": len(data.users), "item": len(data.items)}
+    def of(
+        cls, data: BehaviourSet, pairs: "PairEncoder | None" = None, sizes: dict[str, int] | None = None
+    ) -> "Source":
         return cls(
             data.items,
             data.users,
             data.kinds,
             data.item_features,
             data.user_features,
-            *encoders,
+            data.item_encoder,
+            data.user_encoder,
             pairs,
-            sizes,
+            sizes or {"user": len(data.users), "item": len(data.items)},
         )
 
 
@@ -237,13 +238,13 @@ def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     _write_onnx(_Named(network, ("forward",)), {"sparse": sparse, "dense": dense}, folder / RANK, ("scores",))
     if data.pairs is not None:
         data.pairs.to_folder(folder / PAIRS)
-    of_items = {n.removeprefix("item.") for n in network.sparse_inputs if n.startswith("item.")}
-    if of_items:
+    asked = {name.removeprefix("item.") for name in network.sparse_inputs if name.startswith("item.")}
+    columns = {**data.item_features.sparse, **data.item_features.bags}
+    kept = {name for name in columns if name in asked or asked & {f"{name}.first", f"{name}.last"}}
+    if kept:
         (folder / ITEM_FEATURES).mkdir()
-        columns = data.item_features.columns
-        for name in sorted(columns):
-            if name in of_items or any(n.rpartition(".")[0] == name for n in of_items):
-                _save(folder / ITEM_FEATURES, name, columns[name])
+    for name in sorted(kept):
+        _save(folder / ITEM_FEATURES, name, columns[name])
     return {
         "scoring": "pairs",
         "sparse_inputs": list(network.sparse_inputs),

@@ -71,7 +71,7 @@ def test_f10_a_full_disk_fails_the_publish_at_any_stage_and_a_rerun_completes(
         pytest.fail("no publish ever succeeded")
     assert refused >= 8
     ballast.unlink()
-    assert send(bundles, draft).sequence == 3
+    assert send(bundles, draft).sequence > manifest.sequence
 
 
 def test_f12_a_read_only_folder_is_refused_before_any_work(

@@ -25,7 +25,8 @@ def written(folder: Path, scoring: str, arrays: dict[str, np.ndarray], **facts: 
     Vocabulary(["uma", "vic"]).save(folder / "users.arrow")
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    whole = {"format": 1, "name": "it", "role": "counter", "scoring": scoring, "kinds": ["view", "buy"], **facts}
+    fixed = {"format": 1, "name": "it", "role": "counter", "kinds": ["view", "buy"]}
+    whole = {**fixed, "scoring": scoring, **facts}
     whole["model_hash"] = hash_export(folder)
     (folder / FACTS).write_text(json.dumps(whole), encoding="utf-8")
     return folder
@@ -81,6 +82,12 @@ def test_a_repeated_act_counts_once_by_its_newest(tmp_path: Path) -> None:
     scorer = open_scorer(item_item(tmp_path / "m", decay=0.5))
     found = scorer.scores(histories([1, 3, 1]))[0, 1:]
     np.testing.assert_allclose(found, (MATRIX[1] + 0.5 * MATRIX[3])[1:], rtol=1e-6)
+
+
+def test_every_act_counts_where_that_was_asked_for(tmp_path: Path) -> None:
+    scorer = open_scorer(item_item(tmp_path / "m", decay=0.5, every_act=True))
+    found = scorer.scores(histories([1, 3, 1]))[0, 1:]
+    np.testing.assert_allclose(found, (1.25 * MATRIX[1] + 0.5 * MATRIX[3])[1:], rtol=1e-6)
 
 
 def test_only_the_last_acts_speak(tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ def test_arrays_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:
     folder = written(tmp_path / "p", "prior", {"scores": np.array([object()] * 5)})
-    with pytest.raises(ExportDamaged, match="scores.npy"):
+    with pytest.raises(ExportDamaged, match=r"scores\.npy"):
         open_scorer(folder)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from etalage.errors import ExportDamaged
-from etalage.evaluation.gate import Verdict, judge
+from etalage.evaluation.gate import Verdict, judge, judge_auroc
+from etalage.metrics import auroc
 
 RNG = np.random.default_rng(0)
 EASY = RNG.random(600)
@@ -68,3 +69,39 @@ def test_what_is_no_verdict_is_refused(change: dict[str, object]) -> None:
 def test_nothing_to_compare_with_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to compare"):
         judge("cnn", "embedder", "mrr", BETTER, {})
+
+
+def test_who_does_the_job_is_the_model_or_the_best_simple_system() -> None:
+    assert judge("cnn", "embedder", "mrr", BETTER, SIMPLE).best == "cnn"
+    assert judge("cnn", "embedder", "mrr", UNTRAINED, SIMPLE).best == "raw pixels"
+
+
+def test_a_verdict_of_a_slice_says_so_and_an_older_one_is_of_all() -> None:
+    verdict = judge("towers", "embedder", "recall_at_20", BETTER, SIMPLE, slice="cold items")
+    assert "at recall_at_20 of cold items: " in verdict.sentence
+    raw = verdict.to_json()
+    assert Verdict.from_json(raw).slice == "cold items"
+    del raw["slice"], raw["rows"][0]["questions"]
+    older = Verdict.from_json(raw)
+    assert older.slice == "all" and " of " not in older.sentence.partition(":")[0]
+
+
+def test_of_a_handful_of_questions_nothing_passes() -> None:
+    verdict = judge("lucky", "embedder", "mrr", np.ones(19), {"simple": np.zeros(19)})
+    assert verdict.rows[1]["gain_low"] == 1
+    assert not verdict.passed
+    assert "19 questions are too few to tell" in verdict.sentence
+    assert judge("lucky", "embedder", "mrr", np.ones(20), {"simple": np.zeros(20)}).passed
+
+
+def test_rows_with_labels_are_judged_by_auroc() -> None:
+    rng = np.random.default_rng(4)
+    positive = rng.random(800) < 0.3
+    weak = rng.normal(size=800) + 0.5 * positive
+    strong = weak + 0.5 * positive
+    simple = {"chance": rng.random(800), "rate": weak}
+    verdict = judge_auroc("dlrm", "ranker", positive, strong, simple)
+    assert verdict.passed and verdict.metric == "auroc"
+    assert [row.get("best") for row in verdict.rows] == [None, False, True]
+    assert verdict.rows[0]["value"] == pytest.approx(auroc(strong, positive))
+    assert not judge_auroc("dlrm", "ranker", positive, weak, simple).passed

@@ -165,3 +165,14 @@ def test_fifty_categories_and_a_large_map_stay_one_readable_page(tmp_path: Path,
     assert matrix.width > 1200
     assert "4000 embeddings" in page.text and "smaller categories in grey" in page.text
     assert re.search(r"hold [3-4]\d% of the variance", page.text)
+
+
+def test_eight_systems_stand_side_by_side_each_in_its_own_colour(tmp_path: Path, scores) -> None:
+    from etalage.evaluation.report import SERIES, bars
+
+    assert len(set(SERIES)) == len(SERIES) >= 8
+    every = {f"system {n}": one.intervals for n, one in enumerate([*scores.values()] * 4)}
+    wide = bars(every, None, recall=True)
+    image = Image.open(io.BytesIO(base64.b64decode(wide.partition("base64,")[2])))
+    assert image.width < 1.3 * whole(tmp_path, scores).images()[0].width
+    assert wide != bars(every, None), "with recall it is another drawing"

@@ -1,0 +1,71 @@
+"""What a bundle answers: slates, scores of pairs, shoppers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of a slate. `item` is what is shown: title, brand, price, …"""
+
+    rank: int
+    item_id: str
+    score: float
+    """Inner product with the query, the ranker's score, or the item's popularity in a fallback."""
+    item: dict[str, Any]
+    why: str | None = None
+    """For the shopper: "because you bought …"."""
+    trace: dict[str, Any] | None = None
+    """For the shop: which retrievers found it, each stage's score."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The slate for one query, and how it came about."""
+
+    row: int
+    """Position of the query in the request."""
+    slate: list[Slot]
+    fallback: str | None = None
+    """`unknown_item` or `item_without_photo`: the slate is the most popular, not the most similar.
+    `by_behaviour`: without photos to compare, what the same shoppers want."""
+    reason: str | None = None
+    """Why the slate is shorter than asked."""
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The slate for one shopper, and how it came about."""
+
+    user_id: str | None
+    rung: str
+    """Who spoke: `deep`, `collaborative`, `photo` or `popular` (bundle/funnel.py)."""
+    known: bool
+    """Whether anything is known of the shopper."""
+    slate: list[Slot]
+    reason: str | None
+    """Why the slate is shorter than asked."""
+    trace: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The score of one pair of a shopper and an item."""
+
+    row: int
+    user_id: str
+    item_id: str
+    score: float
+    """Higher is better, among pairs of one shopper; 0 for an unknown item."""
+    probability: float | None
+    """That the shopper likes it; None where no ranker that gives probabilities knows both."""
+    liked: bool | None
+    known_user: bool
+    known_item: bool
+
+
+@dataclass(frozen=True)
+class Near:
+    user_id: str
+    score: float

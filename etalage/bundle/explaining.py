@@ -1,0 +1,198 @@
+"""Why a slate is as it is: for the shop, numbers of every stage; for the shopper, a sentence.
+
+K candidates   H acts
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from etalage.bundle.candidates import Excluded, candidates
+from etalage.bundle.catalogue import Filters, Stock
+from etalage.bundle.counting import ItemItemScorer
+from etalage.bundle.embedding import EmbeddingScorer
+from etalage.bundle.funnel import Answered, Funnel
+from etalage.bundle.retrievers import LookAlikeRetriever
+from etalage.bundle.shoppers import Shopper
+
+MOST_DROPPED = 50
+VERBS = {
+    "view": "you looked at",
+    "cart": "you put into your cart",
+    "buy": "you bought",
+    "rating": "you liked",
+    "play": "you listened to",
+}
+"""Other kinds: "you chose"."""
+
+
+def trace(
+    funnel: Funnel, shopper: Shopper, answered: Answered, filters: Filters, stock: Stock
+) -> dict[str, Any]:
+    """{"stages", "retrievers", "dropped"} of one answer; what the filters kept out is looked up again
+    without them."""
+    plan, found = answered.ranking.plan, answered.ranking.found
+    stages = [dict(stage) for stage in answered.stages.rows]
+    dropped = _filtered(funnel, answered, filters, stock, shopper)
+    stages[0]["dropped"] = dict(Counter(one["why"] for one in dropped))
+    below = len(answered.ranking.rows) - len(answered.order.places) - len(answered.order.capped)
+    ordered = Counter(answered.order.capped.values())
+    stages[-1]["dropped"] = {**({"below the last place": below} if below > 0 else {}), **ordered}
+    ids = funnel.catalogue.ids
+    dropped += [
+        {"item_id": ids[int(answered.ranking.rows[place]) - 1], "stage": "order", "why": why}
+        for place, why in answered.order.capped.items()
+    ]
+    retrievers = {
+        one.name: {
+            "quota": plan.quotas.get(one.name, 0),
+            "found": int(found.found_by(one.name).sum()) if one.name in found.scores else 0,
+        }
+        for one in plan.asked
+    }
+    return {
+        "rung": plan.rung,
+        "ranker": None if plan.ranker is None or plan.rung == "popular" else plan.ranker.name,
+        "acts": len(shopper.rows),
+        "stages": stages,
+        "retrievers": retrievers,
+        "dropped": dropped[:MOST_DROPPED],
+    }
+
+
+def _filtered(
+    funnel: Funnel, answered: Answered, filters: Filters, stock: Stock, shopper: Shopper
+) -> list[dict[str, str]]:
+    """What the retrievers would have brought, had they been asked without filters."""
+    plan = answered.ranking.plan
+    if answered.allow is None and answered.excluded.most == 0:
+        return []
+    every = candidates(plan.asked, plan.queries, plan.quotas, None, Excluded.none(1))
+    rows = every.rows[0] - 1
+    out = np.zeros(len(rows), bool) if answered.allow is None else ~answered.allow[rows]
+    excluded = answered.excluded.holds(np.zeros(len(rows), np.int64), rows + 1)
+    parts = list(funnel.catalogue.parts(_without_exclude(funnel.asked_filters(filters)), stock))
+    seen = set((shopper.seen - 1).tolist())
+    dropped = []
+    for row in rows[out | excluded].tolist():
+        missed = next((name for name, mask in parts if not mask[row]), None)
+        if missed is not None:
+            why = "out of stock" if missed == "in_stock true" else f"not {missed}"
+        else:
+            why = "seen" if row in seen else "excluded by the request"
+        dropped.append({"item_id": funnel.catalogue.ids[row], "stage": "retrieve", "why": why})
+    return dropped
+
+
+def _without_exclude(filters: Filters) -> Filters:
+    return Filters(**{**filters.__dict__, "exclude": ()})
+
+
+def place_traces(answered: Answered) -> list[dict[str, Any]]:
+    """For every place of the slate: which retrievers found the item, and each stage's score."""
+    found, order = answered.ranking.found, answered.order
+    traces: list[dict[str, Any]] = []
+    for n in range(len(answered.rows)):
+        if n >= len(order.places):
+            traces.append({"retrievers": {}, "rank": None, "order": None, "filled": True})
+            continue
+        place = int(order.places[n])
+        scores = {name: float(s[0, place]) for name, s in found.scores.items() if np.isfinite(s[0, place])}
+        traces.append(
+            {
+                "retrievers": scores,
+                "rank": float(answered.ranking.scores[place]),
+                "order": float(order.scores[n]),
+            }
+        )
+    return traces
+
+
+def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]:
+    """For every place of the slate, a reason that a shopper can read."""
+    rows = answered.rows + 1
+    votes = _votes(funnel, shopper, answered, rows)
+    said = []
+    for place in range(len(rows)):
+        act = int(np.argmax(votes[place])) if votes.shape[1] else -1
+        if act >= 0 and votes[place, act] > 0:
+            title = funnel.catalogue.title(int(shopper.rows[act]) - 1)
+            if answered.rung == "photo":
+                said.append(f"looks like {title}")
+            else:
+                said.append(f"because {VERBS.get(shopper.kinds[act], 'you chose')} {title}")
+        elif answered.rung in ("popular", "photo") or not len(shopper.rows):
+            said.append("popular right now")
+        else:
+            said.append(
+                "popular with shoppers like you" if _personal(answered, place) else "popular right now"
+            )
+    return said
+
+
+def _personal(answered: Answered, place: int) -> bool:
+    if place >= len(answered.order.places):
+        return False
+    at = int(answered.order.places[place])
+    names = [n for n, s in answered.ranking.found.scores.items() if np.isfinite(s[0, at])]
+    return any(name != answered.ranking.plan.asked[-1].name for name in names)
+
+
+def _votes(funnel: Funnel, shopper: Shopper, answered: Answered, rows: np.ndarray) -> np.ndarray:
+    """(k, H) how much each act speaks for each item, each retriever's votes brought to at most 1 an item.
+
+    Only retrievers that found the item are heard.
+    """
+    votes = np.zeros((len(rows), len(shopper.rows)))
+    if votes.size == 0:
+        return votes
+    found, places = answered.ranking.found, answered.order.places
+    for one in answered.ranking.plan.asked:
+        if one.name not in found.scores:
+            continue
+        heard = np.zeros(len(rows), bool)
+        heard[: len(places)] = np.isfinite(found.scores[one.name][0][places])
+        scorer = funnel.models.get(one.name)
+        if isinstance(scorer, ItemItemScorer):
+            theirs = _neighbour_votes(scorer, shopper, rows)
+        elif isinstance(scorer, EmbeddingScorer):
+            theirs = _cosines(np.asarray(scorer.item_embeddings), rows, shopper.rows)
+        elif isinstance(one, LookAlikeRetriever):
+            theirs = _cosines(one.embeddings, rows - 1, shopper.rows - 1)
+        else:
+            continue
+        most = np.maximum(theirs.max(axis=1, keepdims=True), 1e-12)
+        votes += np.where(heard[:, None], np.maximum(theirs, 0) / most, 0)
+    # An item does not explain itself.
+    votes[rows[:, None] == shopper.rows[None, :]] = 0
+    return votes
+
+
+def _neighbour_votes(scorer: ItemItemScorer, shopper: Shopper, rows: np.ndarray) -> np.ndarray:
+    """(k, H) weight from each act's item to each item, as the newest acts count."""
+    back = len(shopper.rows) - 1 - np.arange(len(shopper.rows))
+    decay = np.power(scorer.decay, back)
+    if scorer.last is not None:
+        decay = np.where(back < scorer.last, decay, 0)
+    columns, products, act = scorer.spread(shopper.rows, decay.astype(np.float32))
+    place = {int(row): n for n, row in enumerate(rows)}
+    votes = np.zeros((len(rows), len(shopper.rows)))
+    hit = np.isin(columns, rows)
+    at = np.array([place[int(column)] for column in columns[hit]], np.int64)
+    votes[at, act[hit]] = products[hit]
+    votes[:, shopper.rows == 0] = 0
+    return votes
+
+
+def _cosines(embeddings: np.ndarray, rows: np.ndarray, acts: np.ndarray) -> np.ndarray:
+    """(k, H) cosine of item and act's item; acts on items that are not there: 0."""
+    of_items, of_acts = _unit(embeddings[rows]), _unit(embeddings[np.maximum(acts, 0)])
+    found = of_items @ of_acts.T
+    return np.where(acts >= 0, found, 0) if (acts < 0).any() else np.asarray(found)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1))

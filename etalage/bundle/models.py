@@ -1,0 +1,244 @@
+"""The models of behaviour in a bundle: placed, indexed and measured at publish, opened and checked at load.
+
+models/<name>/      the export, laid onto the bundle's items (bundle/placing.py)
+indexes/<name>/     of an embedder: its item embeddings in an index
+
+N items   D embedding dimension
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.bundle.durable import Written, seal_file, sync_folder
+from etalage.bundle.embedding import EmbeddingScorer
+from etalage.bundle.files import INDEXES, MODELS
+from etalage.bundle.manifest import PlacedFacts, RefusedFacts
+from etalage.bundle.measured import measured, saved
+from etalage.bundle.opened import FACTS, ITEM, Base
+from etalage.bundle.placing import Dense, place
+from etalage.bundle.scoring import open_scorer
+from etalage.config import IndexConfig, PublishConfig
+from etalage.errors import ExportDamaged, GateRefused, IndexMismatch, NothingToPublish
+from etalage.index import Index, build, open_index
+from etalage.index.contract import NORM_TOLERANCE, Header, Norm
+
+
+@dataclass(frozen=True)
+class PlacedModel:
+    """A model of behaviour on its way into a bundle."""
+
+    export: Path
+    """Its export (not placed)."""
+    verdict: dict[str, Any] | None = None
+    """The gate's; a counter needs none: it is what the others are measured by."""
+    slice: str | None = None
+    """What part of the shoppers or items the verdict is about; None: all."""
+    forced: bool = False
+    """A person decided about it already."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model of a bundle, ready to answer."""
+
+    facts: PlacedFacts
+    scorer: Base
+    index: Index | None
+
+
+def judged(
+    placed: Sequence[PlacedModel], force: bool
+) -> tuple[list[tuple[PlacedModel, dict[str, Any]]], list[RefusedFacts]]:
+    """The models that may be published, with their export's facts, and those that may not.
+
+    Raises NothingToPublish (an export that is not there), GateRefused (two of one name).
+    """
+    good: list[tuple[PlacedModel, dict[str, Any]]] = []
+    refused: list[RefusedFacts] = []
+    for one in placed:
+        facts = _read_facts(one.export)
+        name, model_hash = str(facts["name"]), str(facts["model_hash"])
+        if any(name == other["name"] for _, other in good):
+            raise GateRefused(f"two models are called {name!r}; publish one of them")
+        trouble = _trouble(one, facts)
+        if trouble is None:
+            good.append((one, facts))
+        elif force or one.forced:
+            good.append((PlacedModel(one.export, one.verdict, one.slice, forced=True), facts))
+        else:
+            refused.append(RefusedFacts(name=name, hash=model_hash, reason=trouble))
+    return good, refused
+
+
+def _read_facts(export: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((export / FACTS).read_text(encoding="utf-8"))
+        if facts.get("model_hash") and facts.get("name"):
+            return facts
+    except OSError as error:
+        raise NothingToPublish(f"{export}: no model (no {FACTS}): `etalage train` first") from error
+    except ValueError as error:
+        raise ExportDamaged(f"{export / FACTS}: {error}; export the model again") from error
+    raise ExportDamaged(f"{export / FACTS}: no name or hash in it; export the model again")
+
+
+def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
+    """Why the gate keeps this model out."""
+    name, verdict = facts["name"], one.verdict
+    if verdict is None:
+        if facts.get("role") == "counter":
+            return None
+        return f"{name} was not evaluated: `etalage evaluate {name}` first"
+    if verdict.get("model_hash", facts["model_hash"]) != facts["model_hash"]:
+        return f"the verdict of {name} is about another model: `etalage evaluate {name}` again"
+    if verdict.get("passed") is not True and facts.get("role") != "counter":
+        return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
+    return None
+
+
+# -- publish -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where the models are laid, and by which rules."""
+
+    folder: Path
+    items: pa.Table
+    dense: Dense
+    index_config: IndexConfig
+    config: PublishConfig
+    before: Path | None
+    """The bundle that a sync carries on from: its centroids are kept."""
+
+
+def stage(
+    models: Sequence[tuple[PlacedModel, dict[str, Any]]], staging: Staging, force: bool, forced: list[str]
+) -> tuple[list[PlacedFacts], dict[str, Written]]:
+    """Place every model, index the embedders, seal the files; → facts and files for the manifest.
+
+    Raises ExportDamaged, RecallTooLow (with `force`: adds to `forced`), OSError.
+    """
+    placed: list[PlacedFacts] = []
+    written: dict[str, Written] = {}
+    for model, facts in models:
+        name = str(facts["name"])
+        folder = staging.folder / MODELS / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place(model.export, staging.items, folder, staging.dense)
+        scorer = open_scorer(folder, verify=False)
+        index_facts, indexed = None, 0
+        if isinstance(scorer, EmbeddingScorer):
+            index_facts, indexed = _indexed(name, scorer, staging, force, forced)
+            _seal(staging.folder / INDEXES / name, staging.folder, written)
+        _seal(folder, staging.folder, written)
+        placed.append(
+            PlacedFacts(
+                name=name,
+                role=scorer.role,
+                scoring=str(facts["scoring"]),
+                hash=scorer.model_hash,
+                placed=str(scorer.opened.facts["model_hash"]),
+                dir=f"{MODELS}/{name}",
+                dimension=scorer.dimension if isinstance(scorer, EmbeddingScorer) else None,
+                verdict=model.verdict,
+                forced=model.forced,
+                slice=model.slice,
+                index=index_facts,
+                indexed=indexed,
+            )
+        )
+    for made in (MODELS, INDEXES):
+        if (staging.folder / made).is_dir():
+            sync_folder(staging.folder / made)
+    return placed, written
+
+
+def _indexed(
+    name: str, scorer: EmbeddingScorer, staging: Staging, force: bool, forced: list[str]
+) -> tuple[dict[str, Any], int]:
+    rows = rows_to_index(scorer)
+    embeddings = np.asarray(scorer.item_embeddings[1:], np.float32)[rows]
+    config = staging.index_config.model_copy(update={"per_category": None})
+    like = None
+    if staging.before is not None and (staging.before / INDEXES / name).is_dir():
+        like = open_index(staging.before / INDEXES / name)
+        like = like if like.dimension == scorer.dimension else None
+    model_hash = str(scorer.opened.facts["model_hash"])
+    index = build(rows, embeddings, config, like, norm=norm_of(embeddings), model_hash=model_hash)
+    recall = measured(index, embeddings, staging.config, config, force, forced, name)
+    folder = staging.folder / INDEXES / name
+    folder.parent.mkdir(exist_ok=True)
+    saved(index, folder)
+    kind = Header.read(folder).kind
+    return {"kind": kind, "recall": tuple(asdict(row) for row in recall)}, len(index)
+
+
+def rows_to_index(scorer: EmbeddingScorer) -> np.ndarray:
+    """(M,) bundle rows of which the model can say something: it met them in training or looks at content."""
+    every = np.asarray(scorer.item_embeddings[1:], np.float32)
+    good = np.einsum("nd,nd->n", every, every) > 0
+    opened = scorer.opened
+    by_content = (opened.folder / ITEM).exists()
+    if opened.to_model is not None and not by_content:
+        good &= opened.to_model[1:] > 0
+    return np.flatnonzero(good).astype(np.int64)
+
+
+def norm_of(embeddings: np.ndarray) -> Norm:
+    """`l2` when all are of length 1."""
+    lengths = np.linalg.norm(embeddings, axis=1)
+    return "l2" if len(lengths) and bool((np.abs(lengths - 1) <= NORM_TOLERANCE / 2).all()) else "none"
+
+
+def _seal(folder: Path, root: Path, written: dict[str, Written]) -> None:
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        written[file.relative_to(root).as_posix()] = seal_file(file)
+    for inner in sorted(p for p in folder.rglob("*") if p.is_dir()):
+        sync_folder(inner)
+    sync_folder(folder)
+
+
+# -- load --------------------------------------------------------------------------------------
+
+
+def open_models(
+    folder: Path, models: Sequence[PlacedFacts], item_ids: pa.Array, threads: int = 1, verify: bool = True
+) -> list[OpenedModel]:
+    """The models of the bundle in `folder`, checked against the manifest's facts and the bundle's items.
+
+    Raises ExportDamaged, IndexMismatch.
+    """
+    opened = []
+    for facts in models:
+        where = folder / facts.dir
+        scorer = open_scorer(where, threads, verify)
+        found = (scorer.name, scorer.role, scorer.model_hash, str(scorer.opened.facts["model_hash"]))
+        if found != (facts.name, facts.role, facts.hash, facts.placed):
+            raise IndexMismatch(
+                f"{where}: model {found[0]} {found[2][:12]}, placed {found[3][:12]}; the manifest says "
+                f"{facts.name} {facts.hash[:12]}, {facts.placed[:12]}; publish again"
+            )
+        if not scorer.items.ids.equals(item_ids):
+            raise IndexMismatch(f"{where}: laid onto other items than the bundle's; publish again")
+        index = None
+        if isinstance(scorer, EmbeddingScorer):
+            index = _opened_index(folder / INDEXES / facts.name, scorer, facts, threads)
+        opened.append(OpenedModel(facts, scorer, index))
+    return opened
+
+
+def _opened_index(folder: Path, scorer: EmbeddingScorer, facts: PlacedFacts, threads: int) -> Index:
+    index = open_index(folder, threads, model_hash=facts.placed, dimension=scorer.dimension)
+    if len(index) != facts.indexed or not np.array_equal(index.rows, rows_to_index(scorer)):
+        raise IndexMismatch(
+            f"{folder}: {len(index)} items; the manifest says {facts.indexed}, the model "
+            f"{len(rows_to_index(scorer))}; publish again"
+        )
+    return index

@@ -1,0 +1,212 @@
+"""Who asks: a shopper's acts as the models are asked about them, and what they have seen.
+
+H acts   N items of the bundle   B queries   U shoppers
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.bundle.catalogue import Catalogue
+from etalage.bundle.opened import Base
+from etalage.config import BehaviourConfig, FunnelConfig
+from etalage.features.behaviour import NEVER, Queries
+from etalage.features.encoder import Features
+from etalage.lake.live import Act
+
+HAD = ("buy", "rating")
+"""Kinds of acts after which a shopper has a thing, besides the targets that the shop names."""
+LOOKED_BACK = 10
+"""What a shopper has seen is looked for in so many times the acts that the models look at."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of a shopper's acts speaks for an item, and what they are not to be shown again."""
+
+    funnel: FunnelConfig
+    behaviour: BehaviourConfig
+
+    def positive(self, kind: str, value: float | None) -> bool:
+        """As features/behaviour_set.py labels what models learn from."""
+        weights, start = self.behaviour.weights, self.behaviour.positive_from
+        if weights and weights.get(kind, 0) <= 0:
+            return False
+        return start is None or value is None or value >= start
+
+    @property
+    def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
+        """Where things are bought again and again, what was bought may be shown."""
+        return "keep" if self.behaviour.repeat and self.funnel.seen == "drop_bought" else self.funnel.seen
+
+    def has(self, kind: str) -> bool:
+        """Whether an act of this kind keeps its item off the slate."""
+        if self.seen == "drop_bought":
+            return kind in HAD or kind in self.behaviour.targets
+        return self.seen == "drop_all"
+
+
+@dataclass(frozen=True)
+class Shopper:
+    """One who asks, with the acts that count."""
+
+    user_id: str | None
+    rows: np.ndarray
+    """(H,) int64 vocabulary rows of the positives, oldest first; 0 = not in the bundle."""
+    kinds: tuple[str, ...]
+    times: np.ndarray
+    """(H,) int64 microseconds, NEVER = not known."""
+    seen: np.ndarray
+    """Vocabulary rows that are not to be shown."""
+    now: int = NEVER
+    attributes: str | None = None
+    _asked: dict[str, Queries] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        acts: Sequence[Act],
+        catalogue: Catalogue,
+        rules: Rules,
+        user_id: str | None = None,
+        now: int = NEVER,
+        attributes: str | None = None,
+    ) -> "Shopper":
+        """`acts` oldest first, as many as there are: the newest positives are kept."""
+        rows = [-1 if (row := catalogue.row(act.item_id)) is None else row for act in acts]
+        seen = [row + 1 for row, act in zip(rows, acts, strict=True) if row >= 0 and rules.has(act.kind)]
+        good = [n for n, act in enumerate(acts) if rules.positive(act.kind, act.value)][
+            -rules.funnel.history :
+        ]
+        times = [NEVER if (time := acts[n].time) is None else time for n in good]
+        return cls(
+            user_id,
+            np.array([rows[n] + 1 for n in good], np.int64),
+            tuple(acts[n].kind for n in good),
+            np.array(times, np.int64),
+            np.unique(np.array(seen, np.int64)),
+            now,
+            attributes,
+        )
+
+    @cached_property
+    def known_acts(self) -> int:
+        """Positives on items of the bundle."""
+        return int((self.rows > 0).sum())
+
+    def queries(self, model: Base) -> Queries:
+        """The question as `model` understands it: B = 1."""
+        if model.name not in self._asked:
+            self._asked[model.name] = model.ask(
+                self.user_id, self.rows, self.kinds, self.times, self.now, self.attributes
+            )
+        return self._asked[model.name]
+
+    def plain_queries(self) -> Queries:
+        """For retrievers that have no vocabulary of users or kinds."""
+        count = len(self.rows)
+        return Queries(
+            np.zeros(1, np.int64),
+            np.array([0, count], np.int64),
+            self.rows,
+            np.zeros(count, np.int64),
+            self.times,
+            np.array([self.now], np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The shoppers that a bundle knows: `users` (user_id, attributes), and the newest acts of each,
+    `acts` (user_id, item_id, kind, value, time), by user and oldest first."""
+
+    users: pa.Table
+    acts: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.users.num_rows)
+
+    @classmethod
+    def of(cls, users: pa.Table | None, interactions: pa.Table | None, newest: int, most: int) -> "Crowd":
+        """Of the lake's tables, the newest acts of the `most` shoppers who acted last."""
+        acts = (
+            _EMPTY if interactions is None else interactions.select(_EMPTY.column_names).cast(_EMPTY.schema)
+        )
+        acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid())).combine_chunks()
+        ids = acts["user_id"].combine_chunks().dictionary_encode() if acts.num_rows else None
+        codes = np.empty(0, np.int64) if ids is None else _one(ids).indices.to_numpy().astype(np.int64)
+        names = pa.array([], pa.string()) if ids is None else _one(ids).dictionary
+        times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy()
+        order = np.lexsort((np.arange(len(codes)), times, codes))
+        codes, times = codes[order], times[order]
+        ends = np.searchsorted(codes, np.arange(len(names)), side="right")
+        back = ends[codes] - 1 - np.arange(len(codes))
+        latest = times[ends - 1] if len(names) else times
+        chosen = np.zeros(len(names), bool)
+        chosen[np.argsort(-latest.astype(np.float64), kind="stable")[:most]] = True
+        keep = order[(back < newest) & chosen[codes]]
+        known = names.filter(pa.array(chosen))
+        known = known.take(pc.sort_indices(known))
+        attributes = pa.nulls(len(known), pa.string())
+        if users is not None and users.num_rows:
+            place = pc.index_in(known, value_set=_one(users["user_id"]))
+            attributes = _one(users["attributes"]).take(place).cast(pa.string())
+        return cls(pa.table({"user_id": known, "attributes": attributes}), acts.take(pa.array(keep)))
+
+    def queries(self, model: Base, rules: Rules) -> Queries:
+        """One question a shopper, in the order of `users`; B = U."""
+        acts = self.acts
+        kinds = acts["kind"].to_pylist()
+        good = [rules.positive(k or "", v) for k, v in zip(kinds, acts["value"].to_pylist(), strict=True)]
+        acts = acts.filter(pa.array(good, pa.bool_()))
+        owners = pc.index_in(acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
+        order = np.argsort(owners, kind="stable")
+        ends = np.searchsorted(owners[order], owners[order], side="right")
+        order = order[ends - 1 - np.arange(len(order)) < rules.funnel.history]
+        starts = np.searchsorted(owners[order], np.arange(len(self) + 1))
+        code = {kind: n for n, kind in enumerate(model.kinds, start=1)}
+        codes = np.array([code.get(kind, 0) for kind in acts["kind"].to_pylist()], np.int64)
+        times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy()
+        now = np.full(len(self), times.max(initial=NEVER), np.int64)
+        encoder = model.user_encoder
+        features = Features() if encoder is None else encoder.encode(self.users)
+        return Queries(
+            model.users.rows(self.users["user_id"]),
+            starts.astype(np.int64),
+            model.items.rows(acts["item_id"])[order],
+            codes[order],
+            times[order],
+            now,
+            features,
+        )
+
+    def histories(self, count: int, length: int) -> list[list[tuple[str, str, float | None]]]:
+        """The newest acts (item_id, kind, value) of some shoppers, always the same ones."""
+        ids = self.users["user_id"].to_pylist()
+        step = max(1, len(ids) // max(count, 1))
+        some = set(ids[::step][:count])
+        rows = self.acts.filter(pc.is_in(self.acts["user_id"], value_set=pa.array(sorted(some), pa.string())))
+        found: dict[str, list[tuple[str, str, float | None]]] = {}
+        for row in rows.select(["user_id", "item_id", "kind", "value"]).to_pylist():
+            found.setdefault(row["user_id"], []).append((row["item_id"], row["kind"] or "", row["value"]))
+        return [found[name][-length:] for name in sorted(found)]
+
+
+_EMPTY = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("kind", pa.string()),
+        ("value", pa.float64()),
+        ("time", pa.timestamp("us", tz="UTC")),
+    ]
+).empty_table()
+
+
+def _one(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

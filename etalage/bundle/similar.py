@@ -1,0 +1,182 @@
+"""What is like an item or a photo: by photos, else by what shoppers did, else the most popular.
+
+B queries   N items   D embedding dimension   k places
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from etalage.bundle.catalogue import Catalogue, Filters, Stock
+from etalage.bundle.embedding import EmbeddingScorer
+from etalage.bundle.parts import Parts, Photos
+from etalage.errors import Unprocessable
+from etalage.index import Index
+
+WIDER = 10
+"""By behaviour, so many times k items are looked at by inner product, and the k best by cosine are kept."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What was found for one query: bundle rows with their scores, best first."""
+
+    found: list[tuple[int, float]]
+    fallback: str | None = None
+    """`unknown_item`, `item_without_photo` (both: the most popular), `by_behaviour`."""
+    reason: str | None = None
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many, of which items."""
+
+    k: int
+    filters: Filters
+    threshold: float | None
+    stock: Stock
+
+
+class SimilarItems:
+    """Safe to share between threads; never changes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.catalogue: Catalogue = parts.catalogue
+        self._photos: Photos | None = parts.photos
+        self._per_category = parts.manifest.index.per_category
+        self._indexed = np.zeros(len(self.catalogue), dtype=bool)
+        if parts.photos is not None:
+            self._indexed[parts.photos.index.rows] = True
+        self._model: EmbeddingScorer | None = next(iter(parts.funnel.embedders), None)
+        indexes = {one.facts.name: one.index for one in parts.models}
+        self._index: Index | None = None if self._model is None else indexes[self._model.name]
+        self._placed = np.zeros(len(self.catalogue), dtype=bool)
+        if self._index is not None:
+            self._placed[self._index.rows] = True
+
+    def to_photos(self, queries_BD: np.ndarray, wanted: Wanted) -> list[Alike]:
+        """For each of (B, D) embeddings of photos. Raises Unprocessable: no model of photos."""
+        if self._photos is None:
+            raise Unprocessable("this bundle has no model of photos: ask with an item_id")
+        return self._nearest(self._photos, queries_BD, None, wanted)
+
+    def to_item(self, item_id: str, wanted: Wanted) -> Alike:
+        """For one item, which is never in its own answer."""
+        row = self.catalogue.row(item_id)
+        if row is None:
+            return self._popular("unknown_item", None, wanted)
+        if self._photos is not None and self.catalogue.has_photo[row]:
+            return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
+        if self._model is not None and self._index is not None and self._placed[row]:
+            return self._by_behaviour(self._model, self._index, row, wanted)
+        return self._popular("item_without_photo", row, wanted)
+
+    def _nearest(
+        self, photos: Photos, queries_BD: np.ndarray, own: int | None, wanted: Wanted
+    ) -> list[Alike]:
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        if own is not None:
+            allow[own] = False
+        count = int((allow & self._indexed).sum())
+        kind = "with a photo" if self._per_category is None else "in the index"
+        whole = own is None and wanted.filters == Filters()
+        # More than there are would only be padding: k may be far above a small shop's size.
+        places = min(wanted.k, count)
+        if places == 0:
+            rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
+            scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
+        else:
+            scores_BK, rows_BK = photos.index.search(queries_BD, places, None if whole else allow)
+        answers = []
+        for scores, rows in zip(scores_BK, rows_BK, strict=True):
+            found = [(int(r), float(s)) for r, s in zip(rows, scores, strict=True) if r >= 0]
+            near = [pair for pair in found if wanted.threshold is None or pair[1] >= wanted.threshold]
+            reason = None
+            if wanted.threshold is not None and len(near) < len(found):
+                reason = _below(wanted.threshold, len(near))
+            elif len(found) < wanted.k:
+                reason = self._short(len(found), count, own, wanted, self._indexed, kind)
+            trace = {"retriever": "index", "model": photos.embedder.model_hash, "candidates": count}
+            answers.append(Alike(near, None, reason, trace))
+        return answers
+
+    def _by_behaviour(self, model: EmbeddingScorer, index: Index, row: int, wanted: Wanted) -> Alike:
+        """Items whose embeddings point where this item's does: those that the same shoppers want."""
+        trace: dict[str, Any] = {"retriever": model.name, "model": model.model_hash}
+        if wanted.threshold is not None:
+            return Alike([], "by_behaviour", _no_photo(wanted.threshold), trace)
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        allow[row] = False
+        count = int((allow & self._placed).sum())
+        own = np.asarray(model.item_embeddings[row + 1], np.float32)
+        found: list[tuple[int, float]] = []
+        if count:
+            rows = index.search(own[None, :], min(WIDER * wanted.k + 50, count), allow).rows[0]
+            rows = rows[rows >= 0]
+            theirs = np.asarray(model.item_embeddings[rows + 1], np.float32)
+            cosines = theirs @ own / np.maximum(np.linalg.norm(theirs, axis=1) * np.linalg.norm(own), 1e-12)
+            best = np.lexsort((rows, -cosines))[: wanted.k]
+            found = [(int(rows[n]), float(cosines[n])) for n in best]
+        reason = None
+        if len(found) < wanted.k:
+            reason = self._short(len(found), count, row, wanted, self._placed, f"that {model.name} knows")
+        return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
+
+    def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
+        """The most popular items in stock; those of the same category first, where it is known."""
+        trace: dict[str, Any] = {"retriever": "popularity"}
+        if wanted.threshold is not None:  # "is there a match?" must not be answered with bestsellers
+            return Alike([], fallback, _no_photo(wanted.threshold), trace)
+        if wanted.filters.in_stock is None:
+            wanted = replace(wanted, filters=replace(wanted.filters, in_stock=True))
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        if own is not None:
+            allow[own] = False
+        count = int(allow.sum())
+        order = self.catalogue.by_popularity
+        rows = order[allow[order]]
+        category = None if own is None else self.catalogue.category(own)
+        if category is not None:
+            kin = self.catalogue.mask(Filters(category=category))[rows]
+            rows = np.concatenate([rows[kin], rows[~kin]])
+        found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[: wanted.k]]
+        every = np.ones(len(self.catalogue), dtype=bool)
+        reason = None
+        if len(found) < wanted.k:
+            reason = self._short(len(found), count, own, wanted, every, "in all")
+        return Alike(found, fallback, reason, {**trace, "candidates": count})
+
+    def _short(
+        self, found: int, count: int, own: int | None, wanted: Wanted, among: np.ndarray, kind: str
+    ) -> str:
+        """Why there are only `found`: what each filter leaves of the items in `among`."""
+        among = among.copy()
+        if own is not None:
+            among[own] = False
+        if found < count:
+            return f"the approximate index found {found} of {count} candidates"
+        return too_few(self.catalogue, wanted.filters, wanted.stock, among, count, kind)
+
+
+def too_few(
+    catalogue: Catalogue, filters: Filters, stock: Stock, among: np.ndarray, count: int, kind: str
+) -> str:
+    """Why only `count` of the items in `among` (N,) bool could be shown, filter by filter."""
+    total = int(among.sum())
+    kept = catalogue.kept(filters, among, stock)
+    if not kept:
+        return f"only {total} items {kind}"
+    parts = ", ".join(f"{name} leaves {number}" for name, number in kept)
+    amount = "no item passes" if count == 0 else f"only {count} pass"
+    return f"{amount} the filters: of {total} items {kind}, {parts}"
+
+
+def _no_photo(threshold: float) -> str:
+    return f"{_below(threshold, 0)}: there is no photo to compare"
+
+
+def _below(threshold: float, found: int) -> str:
+    amount = "no item is" if found == 0 else f"only {found} items are" if found > 1 else "only 1 item is"
+    return f"{amount} at least as similar as {threshold:g}"

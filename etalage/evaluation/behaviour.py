@@ -1,0 +1,215 @@
+"""A model of behaviour beside the simple ones: verdict on validation, figures on test.
+
+A retriever is judged by what it finds in the whole catalogue, or in the slice that it is there for; a ranker
+by the order it gives to what the retrievers found. Both beside every other system and beside chance.
+
+    B queries   N items   T right answers   C candidates a query
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from etalage import metrics
+from etalage.bundle.exports import write_verdict
+from etalage.bundle.scoring import Scorer
+from etalage.config import EvaluateConfig
+from etalage.errors import ConfigError
+from etalage.evaluation.gate import Verdict, judge
+from etalage.evaluation.measured import (
+    CHANCE,
+    RANKER,
+    Chance,
+    Measured,
+    SliceFigures,
+    measure,
+    published,
+    require_same_items,
+    simple_ones,
+    slice_figures,
+    spread,
+)  # fmt: skip
+from etalage.evaluation.rankers import QUOTA
+from etalage.evaluation.ranking import Published
+from etalage.evaluation.slices import ALL
+from etalage.features.behaviour import BehaviourSet
+from etalage.features.leakage import check_leakage
+from etalage.metrics import Interval
+
+DEFAULT_METRIC = {RANKER: "ndcg_at_10"}
+"""By role; of a retriever recall_at_20."""
+
+
+@dataclass(frozen=True)
+class BehaviourEvaluation:
+    """What `etalage evaluate` found of a model of behaviour."""
+
+    model: str
+    role: str
+    metric: str
+    slice: str
+    part: str
+    verdict: Verdict
+    scores: dict[str, dict[str, Interval]]
+    """System → metric → mean and 95% interval on `part`; the model first."""
+    spread: dict[str, dict[str, float]]
+    """System → coverage_at_k, novelty_at_k of its slates: neither is better the higher it is."""
+    slices: list[SliceFigures]
+    leakage: dict[str, Any]
+    published: dict[str, Published] = field(default_factory=dict)
+    """System → the protocol of published negatives on `part`, where the data has one."""
+    labelled: dict[str, dict[str, float]] = field(default_factory=dict)
+    """System with probabilities → auroc, log_loss, calibration_error over all its candidates."""
+    report: Path | None = None
+    files: list[Path] = field(default_factory=list)
+
+    def figures(self, system: str) -> dict[str, float]:
+        """Metric → value of one system, as MLflow takes them."""
+        found = {name: one.value for name, one in self.scores[system].items()}
+        found |= self.spread.get(system, {}) | self.labelled.get(system, {})
+        return {f"{self.part}_{name}": value for name, value in found.items()}
+
+    def summary(self) -> str:
+        lines = []
+        for system, found in self.scores.items():
+            low, high = f"{found[self.metric].low:.4f}", f"{found[self.metric].high:.4f}"
+            spread = ", ".join(f"{n} {v:.3f}" for n, v in self.spread.get(system, {}).items())
+            value = f"{self.metric} {found[self.metric].value:.4f} [{low}, {high}]"
+            lines.append(f"{system} ({self.part}): {value}{', ' + spread if spread else ''}")
+        return "\n".join([*lines, f"gate, on validation: {self.verdict.sentence}"])
+
+
+def evaluate_behaviour(
+    data: BehaviourSet,
+    systems: Mapping[str, Scorer],
+    *,
+    config: EvaluateConfig,
+    export: Path | None = None,
+    model_hash: str = "",
+    metric: str | None = None,
+    slice: str = ALL,
+    simple: Sequence[str] | None = None,
+    quota: int | Mapping[str, int] = QUOTA,
+    versions: Mapping[str, int] | None = None,
+    reports: Path | None = None,
+    history: Sequence[Mapping[str, float]] = (),
+    titles: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> BehaviourEvaluation:
+    """Measure `systems`, the model first; its role says how.
+
+    metric: such as recall_at_20, ndcg_at_10, mrr, auroc; None: what is usual for the role. slice: of
+    slices.slices. simple: those that the model must beat, by name; None: all others; chance in any case.
+    quota: candidates that each other system brings to a ranker; by name, those not named bring none.
+    history: metrics by epoch (Trained.history). titles: item_id → what the report calls it.
+    With `export`, the verdict is written beside it; with `reports`, the report into that folder.
+    progress: told of queries as they are done.
+    Raises LeakageFound, TooLittleData, ConfigError (metric, slice), ExportDamaged (made from other data).
+    """
+    leakage = check_leakage(data)
+    model, scorer = next(iter(systems.items()))
+    role = scorer.role
+    metric = metric or DEFAULT_METRIC.get(role, "recall_at_20")
+    config = config.model_copy(update={"ks": _ks(config.ks, metric)})
+    every: dict[str, Scorer] = {**systems, CHANCE: Chance(data.items, data.users)}
+    require_same_items(data, every)
+
+    def measured(part: str) -> Measured:
+        return measure(data, every, part, role, config, quota, progress)
+
+    gate = measured("validation")
+    verdict = _judged(gate, model, role, metric, slice, simple, config)
+    shown = measured("test") if len(data.truth("test")) else gate
+    part = shown.asked.part
+    whole = shown.values(ALL)
+    done = BehaviourEvaluation(
+        model,
+        role,
+        metric,
+        slice,
+        part,
+        verdict,
+        {name: metrics.bootstrap_all(values, config.bootstrap) for name, values in whole.items()},
+        spread(data, shown, metric) if role != RANKER else {},
+        slice_figures(shown, model, metric, simple, config),
+        leakage.to_json(),
+        published(data, every, part, leakage.cleaned, config),
+        shown.ordered.figures if shown.ordered else {},
+    )
+    if export is not None:
+        write_verdict(export, {"model_hash": model_hash, **verdict.to_json()})
+    if reports is None:
+        return done
+    from etalage.evaluation.behaviour_report import write_behaviour_report  # draws: matplotlib
+
+    report = write_behaviour_report(
+        reports / f"{model}-{export.name if export else 'evaluation'}.html",
+        done,
+        shown,
+        data,
+        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}),
+        history=history,
+        titles=titles or {},
+    )
+    return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+
+
+def _facts(
+    done: BehaviourEvaluation,
+    gate: Measured,
+    shown: Measured,
+    config: EvaluateConfig,
+    export: Path | None,
+    model_hash: str,
+    versions: Mapping[str, int],
+) -> dict[str, str]:
+    """What stands above the report's verdict."""
+
+    def asked(one: Measured) -> str:
+        count, right = len(one.asked.truth), len(one.asked.items)
+        return f"{one.asked.part}: {count:,} shoppers, {right:,} items to find"
+
+    facts = {"figures on": asked(shown), "verdict on": asked(gate)}
+    if export is not None:
+        facts = {"model": f"{export.name} ({model_hash[:12]})", **facts}
+    if versions:
+        facts["tables"] = ", ".join(f"{name} version {version}" for name, version in versions.items())
+    if shown.ordered is not None:
+        most = int(shown.ordered.found.counts.max())
+        recall = f"{shown.ordered.recall:.1%}"
+        facts["candidates"] = f"up to {most} a shopper; {recall} of what is to be found is among them"
+    if shown.asked.dropped:
+        facts["not asked for"] = f"{shown.asked.dropped:,} that their shoppers had already"
+    faults = {
+        name: sum(by_part.values()) for name, by_part in done.leakage.items() if isinstance(by_part, dict)
+    }
+    found = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in faults.items() if count)
+    facts["leakage"] = found or "none found"
+    facts["interval"] = f"95%, {config.bootstrap} bootstrap resamples of the shoppers"
+    return facts
+
+
+def _judged(
+    gate: Measured,
+    model: str,
+    role: str,
+    metric: str,
+    slice: str,
+    simple: Sequence[str] | None,
+    config: EvaluateConfig,
+) -> Verdict:
+    if slice not in gate.slices:
+        raise ConfigError(f"slice {slice!r}: validation has {', '.join(gate.slices)}")
+    values = gate.values(slice)
+    if metric not in values[model]:
+        raise ConfigError(f"metric {metric!r}: there are {', '.join(values[model])}, for any k")
+    theirs = {name: values[name][metric] for name in simple_ones(values, model, simple)}
+    return judge(model, role, metric, values[model][metric], theirs, config.bootstrap, slice=slice)
+
+
+def _ks(ks: Sequence[int], metric: str) -> tuple[int, ...]:
+    name, _, k = metric.rpartition("_at_")
+    if not (k.isdigit() and int(k) and name) and metric not in ("mrr", "auroc"):
+        raise ConfigError(f"metric {metric!r}: expected one such as recall_at_20, ndcg_at_10, mrr or auroc")
+    return tuple(sorted({*ks, int(k)} if k.isdigit() else set(ks)))

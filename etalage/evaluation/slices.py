@@ -1,0 +1,148 @@
+"""What is asked of a part of the data, and which right answers are of a kind: cold, rare, of a category.
+
+A model that is best on the whole may be worst for those who need it: newcomers, and new items.
+
+    B queries   N items   T right answers of all queries
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from etalage.errors import TooLittleData
+from etalage.features.behaviour import BehaviourSet, Interactions, Queries
+
+ALL, COLD_ITEMS = "all", "cold items"
+RARE = 5
+"""An item with no more positives than this in train is rare."""
+FEW_ACTS = 3
+"""A shopper with a shorter history is cold; so many acts the deep models ask for ([funnel] enough)."""
+CATEGORIES = 8
+"""The slices by category: the most frequent ones."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of one part: shoppers, and what they came to take."""
+
+    part: str
+    queries: Queries
+    truth: list[np.ndarray]
+    """B arrays of item rows, each once, none of them in `seen` of its user, none empty."""
+    seen: Interactions
+    """What is not shown again to these shoppers."""
+    dropped: int
+    """Right answers that stand in `seen`, and are therefore not asked for."""
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(T,) int64: the query of each right answer."""
+        return np.repeat(np.arange(len(self.truth)), [len(right) for right in self.truth])
+
+    @property
+    def items(self) -> np.ndarray:
+        """(T,) int64 item rows of the right answers."""
+        return np.concatenate([*self.truth, np.empty(0, np.int64)]).astype(np.int64)
+
+    def only(self, right: np.ndarray) -> tuple["Asked", np.ndarray]:
+        """With these (T,) bool of the right answers, without queries that have none left; and which stay."""
+        counts = np.bincount(self.owners[right], minlength=len(self.truth))
+        stay = np.flatnonzero(counts)
+        truth = np.split(self.items[right], np.cumsum(counts[stay])[:-1]) if len(stay) else []
+        return Asked(self.part, _some(self.queries, stay), truth, self.seen, self.dropped), stay
+
+
+def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
+    """The questions of `part`: at most `most` shoppers, drawn by the seed. Raises TooLittleData: none."""
+    queries, truth = data.queries(part)
+    seen = data.seen(part)
+    whole = Asked(part, queries, truth, seen, 0)
+    had = _taken(queries.users[whole.owners], whole.items, seen, len(data.items))
+    asked, _ = whole.only(~had)
+    if len(asked.truth) == 0:
+        raise TooLittleData(
+            f"no shopper has anything new in {part}: nothing to evaluate; see [behaviour] in shop.toml"
+        )
+    chosen = np.arange(len(asked.truth))
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
+    some = _some(asked.queries, chosen)
+    mine = np.isin(seen.users, some.users)
+    seen = seen if mine.all() else seen.take(mine)  # the acts of all shoppers can be most of the memory
+    return Asked(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
+
+
+@dataclass(frozen=True)
+class Slice:
+    name: str
+    words: str
+    """What it is made of, for the report."""
+    right: np.ndarray
+    """(T,) bool: the right answers that count; the queries that have none of them are not asked."""
+    candidates: np.ndarray | None = None
+    """(N + 1,) bool: what may be shown; None: everything."""
+
+
+def slices(data: BehaviourSet, asked: Asked) -> dict[str, Slice]:
+    """By name, `all` first; those without a single right answer are left out."""
+    items, owners = asked.items, asked.owners
+    known = np.bincount(data.part("train").positive.items, minlength=len(data.items))
+    cold = known == 0
+    cold[0] = False
+    short = np.diff(asked.queries.starts) < FEW_ACTS
+    of_cold = cold[items] & (items > 0)
+    found = [
+        Slice(ALL, "every shopper, the whole catalogue", np.ones(len(items), bool)),
+        Slice(COLD_ITEMS, "nobody took them in train; ranked among themselves", of_cold, cold),
+        Slice("cold items among all", "nobody took them in train; the whole catalogue", of_cold),
+        Slice("rare items", f"taken 1 to {RARE} times in train", (known[items] > 0) & (known[items] <= RARE)),
+        Slice("cold users", f"fewer than {FEW_ACTS} acts of history", short[owners]),
+    ]
+    if data.facts.get("repeat"):
+        before = data.before(asked.part).positive
+        again = _taken(asked.queries.users[owners], items, before, len(data.items))
+        found += [
+            Slice("taken again", "what the shopper had before", again),
+            Slice("taken anew", "what the shopper did not have before", ~again),
+        ]
+    for name, codes in _categories(data).items():
+        found.append(Slice(f"category: {name}", "right answers of this category", codes[items]))
+    return {one.name: one for one in found if one.right.any()}
+
+
+def _taken(users: np.ndarray, items: np.ndarray, acts: Interactions, width: int) -> np.ndarray:
+    """(T,) bool: does this user have this item in `acts`? Sorts the few pairs, not the many acts."""
+    pairs = users * width + items
+    wanted = np.unique(pairs)
+    if len(wanted) == 0:
+        return np.zeros(0, bool)
+    keys = acts.users * width + acts.items
+    at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+    found = np.zeros(len(wanted), bool)
+    found[at[wanted[at] == keys]] = True
+    return found[np.searchsorted(wanted, pairs)]
+
+
+def _categories(data: BehaviourSet) -> Mapping[str, np.ndarray]:
+    """The most frequent first steps of the category paths: name → (N + 1,) bool."""
+    steps = data.item_features.bags.get("category_id")
+    encoder = data.item_encoder
+    if steps is None or encoder is None or "category_id" not in encoder.bags or steps.shape[1] == 0:
+        return {}
+    first = steps[:, 0]
+    counts = np.bincount(first[1:])
+    counts[:1] = 0
+    largest = np.argsort(-counts, kind="stable")[:CATEGORIES]
+    names = encoder.bags["category_id"]
+    return {names.id(int(code)): first == code for code in largest if counts[code]}
+
+
+def _some(queries: Queries, rows: np.ndarray) -> Queries:
+    """These queries, in this order."""
+    lengths = np.diff(queries.starts)[rows]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    at = np.arange(starts[-1]) + np.repeat(queries.starts[:-1][rows] - starts[:-1], lengths)
+    features = queries.features.take(rows) if len(queries.features) else queries.features
+    acts = (queries.items[at], queries.kinds[at], queries.times[at])
+    return Queries(queries.users[rows], starts, *acts, queries.now[rows], features)

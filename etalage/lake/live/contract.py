@@ -1,0 +1,177 @@
+"""What every online store keeps to: acts of shoppers, in order of time, and changes to items."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from etalage.errors import Unprocessable
+
+CLOCK_SKEW = 5 * 60 * 1_000_000
+"""Microseconds that an event may lie in the future: clocks differ a little."""
+EARLIEST = -(2**53)
+"""Microseconds; whole numbers beyond are not exact in Redis' scores. The year 1684."""
+LIVE_COLUMNS = ("in_stock", "price")
+"""What may change of an item between two bundles."""
+LONGEST = 512
+"""Characters of an id, as in the tables."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that a shopper did."""
+
+    item_id: str
+    kind: str = "view"
+    value: float | None = None
+    """Stars, count or amount, as `kind` means it."""
+    time: int | None = None
+    """Microseconds since 1970; None = not known (an event without a time gets the time of its arrival)."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An act on its way in. The same `event_id` is counted once, however often it is sent."""
+
+    event_id: str
+    user_id: str
+    act: Act
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch of events: their numbers add up to its length."""
+
+    accepted: int
+    repeated: int
+    quarantined: int
+    reasons: tuple[str, ...] = ()
+    """Why events were quarantined: one line each, ten at most."""
+
+
+class LiveStore(Protocol):
+    """Safe to share between threads and processes."""
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """Keep events; idempotent by event_id, durable when it returns. Late ones take their place in time,
+        those more than five minutes ahead are quarantined. Raises Unprocessable: an id that cannot be one."""
+        ...
+
+    def history(self, user_id: str, limit: int) -> list[Act]:
+        """The newest `limit` acts, oldest first; of equal time, in order of arrival."""
+        ...
+
+    def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        """Events in order of arrival with their numbers, from the one behind `after` on: the way back into
+        the lake."""
+        ...
+
+    def set_items(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """{"item_id": {"in_stock": False, "price": 9.5}}; None takes a change back. Raises Unprocessable."""
+        ...
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """Every change that holds, with `time` (microseconds) of its setting.
+
+        The very same object until something changes: whoever derived something from it need not again.
+        Not to be changed.
+        """
+        ...
+
+    def erase(self, user_id: str) -> int:
+        """Forget a shopper; how many acts are gone, quarantined ones included."""
+        ...
+
+    def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
+        """Histories out of the lake, instead of those seeded before; how many acts. One that is there as an
+        event already (same user, item, kind and time) is not there twice."""
+        ...
+
+    def users(self, limit: int) -> list[str]:
+        """Some shoppers with a history: those who acted last."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def clock() -> int:
+    """Now, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def sorted_out(events: Sequence[Event], now: int) -> tuple[list[Event], list[tuple[Event, str]]]:
+    """Events to be kept, stamped, and those to be quarantined with the reason.
+
+    Raises Unprocessable that names the event: an empty or overlong id, text that is no Unicode.
+    """
+    good: list[Event] = []
+    bad: list[tuple[Event, str]] = []
+    for number, event in enumerate(events):
+        act = event.act
+        for name, text in (
+            ("event_id", event.event_id),
+            ("user_id", event.user_id),
+            ("item_id", act.item_id),
+            ("kind", act.kind),
+        ):
+            if trouble := _text_trouble(text):
+                raise Unprocessable(f"event {number}: {name} {trouble}")
+        if act.value is not None and not math.isfinite(act.value):
+            bad.append((event, f"event {_short(event.event_id)}: value {act.value} is not finite"))
+        elif act.time is not None and act.time > now + CLOCK_SKEW:
+            ahead = (act.time - now) / 60e6
+            bad.append((event, f"event {_short(event.event_id)}: its time is {ahead:,.0f} minutes ahead"))
+        elif act.time is not None and act.time < EARLIEST:
+            bad.append((event, f"event {_short(event.event_id)}: time {act.time} is before the year 1685"))
+        else:
+            good.append(event if act.time is not None else replace(event, act=replace(act, time=now)))
+    return good, bad
+
+
+def checked_changes(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same, with values of the right type. Raises Unprocessable that names item and key."""
+    checked: dict[str, dict[str, Any]] = {}
+    for item_id, change in changes.items():
+        if trouble := _text_trouble(item_id):
+            raise Unprocessable(f"item_id {trouble}")
+        for key, value in change.items():
+            if key not in LIVE_COLUMNS:
+                raise Unprocessable(
+                    f"item {_short(item_id)}: {key!r} cannot change here, only {' and '.join(LIVE_COLUMNS)}; "
+                    "other columns come in with `etalage ingest` and `etalage sync`"
+                )
+            if value is None:
+                continue
+            if key == "in_stock" and not isinstance(value, bool):
+                raise Unprocessable(f"item {_short(item_id)}: in_stock = {value!r}: true, false or null")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if key == "price" and not (number and math.isfinite(value) and value >= 0):
+                raise Unprocessable(f"item {_short(item_id)}: price = {value!r}: a number from 0 on, or null")
+        checked[item_id] = {k: float(v) if k == "price" and v is not None else v for k, v in change.items()}
+    return checked
+
+
+def merged_change(before: Mapping[str, Any] | None, change: Mapping[str, Any], now: int) -> dict[str, Any]:
+    """What holds of one item after `change`; {} when nothing does."""
+    both = {**(before or {}), **change}
+    kept = {key: both[key] for key in LIVE_COLUMNS if both.get(key) is not None}
+    return {**kept, "time": now} if kept else {}
+
+
+def _text_trouble(text: object) -> str | None:
+    if not isinstance(text, str) or not text:
+        return "is missing"
+    if len(text) > LONGEST:
+        return f"has {len(text)} characters, at most {LONGEST} are allowed"
+    if "\x00" in text:
+        return f"{_short(text)} holds a NUL character"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return f"{_short(text)} is no Unicode text (half a surrogate pair)"
+    return None
+
+
+def _short(text: str) -> str:
+    return ascii(text) if len(text) <= 40 else f"{text[:37]!a}…"

@@ -1,0 +1,268 @@
+"""The online store in Redis, for shops that are served by several machines.
+
+Keys, all beneath one prefix (`etalage`, or `?prefix=` of the URI):
+
+    ids              hash: event_id → number
+    acts             hash: number → JSON [event_id, user_id, item_id, kind, value, time]
+    log              sorted set: numbers of events by number
+    of:<user>        sorted set: numbers (zero-padded) by time
+    recent           sorted set: users by their newest time
+    quarantined      hash: event_id → JSON
+    items            hash: item_id → JSON;  changes: counter
+    seeds            generation;  seed:<generation>:<user>  list of JSON, oldest first
+
+Durable as Redis is told to be: `appendonly yes` with `appendfsync always` syncs before it answers.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from etalage.errors import ConfigError, DataError
+from etalage.lake.live.contract import (
+    Act,
+    Appended,
+    Event,
+    checked_changes,
+    clock,
+    merged_change,
+    sorted_out,
+)
+
+_TIMELESS = -(2**53) - 1
+"""The score of an act without a time: before all others."""
+_AT_ONCE = 1000
+# Atomic, so that a repeated event cannot slip in between question and answer.
+_APPEND = """
+local accepted = 0
+for n = 1, #ARGV, 3 do
+  local event_id, user_id, act = ARGV[n], ARGV[n + 1], ARGV[n + 2]
+  if redis.call('HEXISTS', KEYS[1], event_id) == 0 then
+    local number = redis.call('INCR', KEYS[5])
+    local time = cjson.decode(act)[6]
+    redis.call('HSET', KEYS[1], event_id, number)
+    redis.call('HSET', KEYS[2], number, act)
+    redis.call('ZADD', KEYS[3], number, number)
+    redis.call('ZADD', KEYS[6] .. user_id, string.format('%.0f', time), string.format('%016d', number))
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', time), user_id)
+    accepted = accepted + 1
+  end
+end
+return accepted
+"""
+
+
+class RedisStore:
+    """See LiveStore."""
+
+    def __init__(self, client: Any, prefix: str = "etalage") -> None:
+        """`client`: a redis.Redis that decodes answers to text."""
+        self._client = client
+        self.prefix = prefix
+        self._items: tuple[int, dict[str, dict[str, Any]]] | None = None
+
+    @classmethod
+    def open(cls, uri: str) -> "RedisStore":
+        """Raises ConfigError: the client is not installed. DataError: no answer."""
+        try:
+            import redis
+        except ImportError as error:
+            raise ConfigError(
+                f"live store {uri}: the Redis client is not installed; pip install redis"
+            ) from error
+        parts = urlsplit(uri)
+        options = parse_qs(parts.query)
+        prefix = options.pop("prefix", ["etalage"])[0]
+        query = "&".join(f"{key}={value}" for key, values in options.items() for value in values)
+        plain = urlunsplit(parts._replace(query=query))
+        store = cls(redis.Redis.from_url(plain, decode_responses=True), prefix)
+        with store._errors():
+            store._client.ping()
+        return store
+
+    # -- acts ----------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """See LiveStore.append."""
+        good, bad = sorted_out(events, clock())
+        keys = [self._key(name) for name in ("ids", "acts", "log", "recent", "number", "of:")]
+        accepted = 0
+        with self._errors():
+            for start in range(0, len(good), _AT_ONCE):
+                some = good[start : start + _AT_ONCE]
+                arguments = [text for e in some for text in (e.event_id, e.user_id, _written(e))]
+                accepted += int(self._client.eval(_APPEND, len(keys), *keys, *arguments))
+            for event, reason in bad:
+                text = json.dumps([event.user_id, _written(event), reason])
+                self._client.hset(self._key("quarantined"), event.event_id, text)
+        return Appended(accepted, len(good) - accepted, len(bad), tuple(r for _, r in bad[:10]))
+
+    def history(self, user_id: str, limit: int) -> list[Act]:
+        """See LiveStore.history."""
+        user_id = _asked(user_id)
+        if limit < 1:
+            return []
+        with self._errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zrevrange(self._key(f"of:{user_id}"), 0, limit - 1)
+            pipe.get(self._key("seeds"))
+            numbers, generation = pipe.execute()
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hmget(self._key("acts"), [str(int(n)) for n in numbers] or ["none"])
+            pipe.lrange(self._key(f"seed:{generation}:{user_id}"), -limit, -1)
+            written, seeded = pipe.execute()
+        appended = [_read(text).act for text in reversed(written) if text is not None]
+        acts = [Act(*json.loads(text)) for text in seeded] + appended
+        # Stable: seeds before events of the same time.
+        acts.sort(key=lambda act: _TIMELESS if act.time is None else act.time)
+        return acts[-limit:]
+
+    def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        """See LiveStore.events."""
+        with self._errors():
+            numbers = self._client.zrangebyscore(self._key("log"), f"({after}", "+inf", start=0, num=limit)
+            written = self._client.hmget(self._key("acts"), numbers) if numbers else []
+        pairs = zip(numbers, written, strict=True)
+        return [(int(number), _read(text)) for number, text in pairs if text is not None]
+
+    def users(self, limit: int) -> list[str]:
+        """See LiveStore.users."""
+        with self._errors():
+            found: list[str] = self._client.zrevrange(self._key("recent"), 0, limit - 1) if limit > 0 else []
+        return found
+
+    def erase(self, user_id: str) -> int:
+        """See LiveStore.erase."""
+        user_id = _asked(user_id)
+        with self._errors():
+            numbers = [str(int(n)) for n in self._client.zrange(self._key(f"of:{user_id}"), 0, -1)]
+            written = self._client.hmget(self._key("acts"), numbers) if numbers else []
+            seeds = self._key(f"seed:{self._client.get(self._key('seeds'))}:{user_id}")
+            gone = len(numbers) + int(self._client.llen(seeds))
+            held = self._client.hgetall(self._key("quarantined"))
+            theirs = [name for name, text in held.items() if json.loads(text)[0] == user_id]
+            pipe = self._client.pipeline()
+            pipe.delete(self._key(f"of:{user_id}"), seeds)
+            pipe.zrem(self._key("recent"), user_id)
+            if numbers:
+                pipe.hdel(self._key("acts"), *numbers)
+                pipe.zrem(self._key("log"), *numbers)
+                pipe.hdel(self._key("ids"), *[_read(text).event_id for text in written if text is not None])
+            if theirs:
+                pipe.hdel(self._key("quarantined"), *theirs)
+            pipe.execute()
+        return gone + len(theirs)
+
+    def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
+        """See LiveStore.seed. Grouped by shopper in memory; the old seeds hold until the new are there."""
+        by_user: dict[str, list[Act]] = {}
+        for user_id, act in acts:
+            by_user.setdefault(user_id, []).append(act)
+        seeded = 0
+        with self._errors():
+            before = self._client.get(self._key("seeds"))
+            generation = int(self._client.incr(self._key("generation")))
+            names = list(by_user)
+            for start in range(0, len(names), _AT_ONCE):
+                pipe = self._client.pipeline(transaction=False)
+                for user_id in names[start : start + _AT_ONCE]:
+                    fresh = self._unknown(user_id, by_user[user_id])
+                    seeded += len(fresh)
+                    if fresh:
+                        texts = [json.dumps([a.item_id, a.kind, a.value, a.time]) for a in fresh]
+                        pipe.rpush(self._key(f"seed:{generation}:{user_id}"), *texts)
+                        newest = max(_TIMELESS if a.time is None else a.time for a in fresh)
+                        pipe.zadd(self._key("recent"), {user_id: newest}, gt=True)
+                pipe.execute()
+            self._client.set(self._key("seeds"), generation)
+            if before is not None:
+                old = self._client.scan_iter(_literal(self._key(f"seed:{before}:")) + "*", count=_AT_ONCE)
+                for key in old:
+                    self._client.delete(key)
+        return seeded
+
+    def _unknown(self, user_id: str, acts: list[Act]) -> list[Act]:
+        """Those that are not there as events, oldest first."""
+        key = self._key(f"of:{user_id}")
+        known: set[tuple[str, str, int | None]] = set()
+        if self._client.exists(key):
+            numbers = [int(n) for n in self._client.zrange(key, 0, -1)]
+            events = [_read(text) for text in self._client.hmget(self._key("acts"), numbers) if text]
+            known = {(e.act.item_id, e.act.kind, e.act.time) for e in events}
+        fresh = [a for a in acts if a.time is None or (a.item_id, a.kind, a.time) not in known]
+        return sorted(fresh, key=lambda act: _TIMELESS if act.time is None else act.time)
+
+    # -- items ---------------------------------------------------------------------------------
+
+    def set_items(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """See LiveStore.set_items. Of two writers of one item at once, one starts again."""
+        checked, now, key = checked_changes(changes), clock(), self._key("items")
+
+        def change(pipe: Any) -> None:
+            names = list(checked)
+            before = pipe.hmget(key, names) if names else []
+            pipe.multi()
+            for name, text in zip(names, before, strict=True):
+                kept = merged_change(None if text is None else json.loads(text), checked[name], now)
+                if kept:
+                    pipe.hset(key, name, json.dumps(kept))
+                else:
+                    pipe.hdel(key, name)
+            pipe.incr(self._key("changes"))
+
+        with self._errors():
+            self._client.transaction(change, key)
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """See LiveStore.items."""
+        known = self._items
+        with self._errors():
+            count = int(self._client.get(self._key("changes")) or 0)
+            if known is not None and known[0] == count:
+                return known[1]
+            pipe = self._client.pipeline()  # count and changes of one moment
+            pipe.get(self._key("changes"))
+            pipe.hgetall(self._key("items"))
+            counted, rows = pipe.execute()
+        found = {item_id: json.loads(change) for item_id, change in rows.items()}
+        self._items = (int(counted or 0), found)
+        return found
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}:{name}"
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import redis
+
+        try:
+            yield
+        except redis.RedisError as error:
+            raise DataError(
+                f"the online store in Redis cannot be used: {error}; is the server up?"
+            ) from error
+
+
+def _written(event: Event) -> str:
+    act = event.act
+    return json.dumps([event.event_id, event.user_id, act.item_id, act.kind, act.value, act.time])
+
+
+def _read(text: str) -> Event:
+    event_id, user_id, *act = json.loads(text)
+    return Event(event_id, user_id, Act(*act))
+
+
+def _literal(text: str) -> str:
+    """`text` as a pattern that fits only itself."""
+    return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
+
+
+def _asked(user_id: str) -> str:
+    return user_id.encode("utf-8", "replace").decode("utf-8") if not user_id.isascii() else user_id

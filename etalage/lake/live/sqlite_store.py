@@ -1,0 +1,241 @@
+"""The online store in one SQLite file.
+
+Write-ahead log, so that readers never wait for a writer; one writer at a time; every commit is synced
+to the disk before `append` returns.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from etalage.errors import DataError
+from etalage.lake.live.contract import (
+    Act,
+    Appended,
+    Event,
+    checked_changes,
+    clock,
+    merged_change,
+    sorted_out,
+)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS acts (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT UNIQUE,        -- NULL: seeded out of the lake
+    user_id TEXT NOT NULL, item_id TEXT NOT NULL, kind TEXT NOT NULL, value REAL, time INTEGER
+);
+CREATE INDEX IF NOT EXISTS acts_of_user ON acts (user_id, time, number);
+CREATE INDEX IF NOT EXISTS seeded ON acts (number) WHERE event_id IS NULL;
+CREATE INDEX IF NOT EXISTS acts_by_time ON acts (time);
+CREATE TABLE IF NOT EXISTS quarantined (
+    event_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS quarantined_of_user ON quarantined (user_id);
+CREATE TABLE IF NOT EXISTS items (item_id TEXT PRIMARY KEY, change TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT OR IGNORE INTO counters VALUES ('items', 0);
+"""
+_BUSY_MILLISECONDS = 10_000
+_SEEDS_AT_ONCE = 50_000
+
+
+class SqliteStore:
+    """See LiveStore. A connection for each thread; `close` closes them all."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises DataError: the file cannot be opened, or is no such store."""
+        self.file = Path(file)
+        self._local = threading.local()
+        self._writing = threading.Lock()
+        self._connections: list[sqlite3.Connection] = []
+        self._items: tuple[int, dict[str, dict[str, Any]]] | None = None
+        self._closed = False
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.file.parent}: cannot be made: {error.strerror}") from error
+        with self._errors():
+            self._connection().executescript(_SCHEMA)
+
+    # -- acts ----------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """See LiveStore.append."""
+        good, bad = sorted_out(events, clock())
+        with self._transaction() as run:
+            accepted = 0
+            for event in good:
+                row = run(
+                    "INSERT OR IGNORE INTO acts (event_id, user_id, item_id, kind, value, time) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (event.event_id, event.user_id, *_columns(event.act)),
+                )
+                accepted += row.rowcount
+            for event, reason in bad:
+                run(
+                    "INSERT OR REPLACE INTO quarantined VALUES (?, ?, ?, ?)",
+                    (event.event_id, event.user_id, json.dumps(_columns(event.act)), reason),
+                )
+        reasons = tuple(reason for _, reason in bad[:10])
+        return Appended(accepted, len(good) - accepted, len(bad), reasons)
+
+    def history(self, user_id: str, limit: int) -> list[Act]:
+        """See LiveStore.history."""
+        rows = self._read(
+            "SELECT item_id, kind, value, time FROM acts WHERE user_id = ? "
+            "ORDER BY time DESC, number DESC LIMIT ?",  # NULL sorts before every time: oldest
+            (_asked(user_id), limit),
+        )
+        return [Act(*row) for row in reversed(rows)]
+
+    def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        """See LiveStore.events."""
+        rows = self._read(
+            "SELECT number, event_id, user_id, item_id, kind, value, time FROM acts "
+            "WHERE number > ? AND event_id IS NOT NULL ORDER BY number LIMIT ?",
+            (after, limit),
+        )
+        return [(row[0], Event(row[1], row[2], Act(*row[3:]))) for row in rows]
+
+    def users(self, limit: int) -> list[str]:
+        """See LiveStore.users."""
+        rows = self._read(
+            "SELECT user_id FROM (SELECT user_id, time, number FROM acts ORDER BY time DESC LIMIT ?) "
+            "GROUP BY user_id ORDER BY max(time) DESC, max(number) DESC LIMIT ?",
+            (limit * 200, limit),
+        )
+        return [row[0] for row in rows]
+
+    def erase(self, user_id: str) -> int:
+        """See LiveStore.erase."""
+        with self._transaction() as run:
+            gone = [
+                run(f"DELETE FROM {table} WHERE user_id = ?", (_asked(user_id),)).rowcount
+                for table in ("acts", "quarantined")
+            ]
+        # What was deleted still stands in free pages and in the log; F57 means gone.
+        with self._errors(), self._writing:
+            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return sum(gone)
+
+    def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
+        """See LiveStore.seed."""
+        with self._transaction() as run:
+            run("DELETE FROM acts WHERE event_id IS NULL")
+            run("CREATE TEMP TABLE IF NOT EXISTS fresh (user_id, item_id, kind, value, time)")
+            run("DELETE FROM fresh")
+            cursor = run("SELECT 1")
+            some: list[tuple[Any, ...]] = []
+            for user_id, act in acts:
+                some.append((user_id, *_columns(act)))
+                if len(some) == _SEEDS_AT_ONCE:
+                    cursor.executemany("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", some)
+                    some = []
+            cursor.executemany("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", some)
+            seeded = run(
+                "INSERT INTO acts (user_id, item_id, kind, value, time) "
+                "SELECT user_id, item_id, kind, value, time FROM fresh "
+                "WHERE NOT EXISTS (SELECT 1 FROM acts a WHERE a.user_id = fresh.user_id "
+                "AND a.item_id = fresh.item_id AND a.kind = fresh.kind "
+                "AND a.time = fresh.time AND a.event_id IS NOT NULL) ORDER BY fresh.rowid"
+            ).rowcount
+            run("DELETE FROM fresh")
+        return seeded
+
+    # -- items ---------------------------------------------------------------------------------
+
+    def set_items(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """See LiveStore.set_items."""
+        checked, now = checked_changes(changes), clock()
+        with self._transaction() as run:
+            for item_id, change in checked.items():
+                row = run("SELECT change FROM items WHERE item_id = ?", (item_id,)).fetchone()
+                kept = merged_change(None if row is None else json.loads(row[0]), change, now)
+                run("DELETE FROM items WHERE item_id = ?", (item_id,))
+                if kept:
+                    run("INSERT INTO items VALUES (?, ?)", (item_id, json.dumps(kept)))
+            run("UPDATE counters SET value = value + 1 WHERE name = 'items'")
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """See LiveStore.items."""
+        known = self._items
+        ((count,),) = self._read("SELECT value FROM counters WHERE name = 'items'")
+        if known is not None and known[0] == count:
+            return known[1]
+        with self._errors():
+            connection = self._connection()
+            connection.execute("BEGIN")  # count and changes of one moment
+            try:
+                ((count,),) = connection.execute("SELECT value FROM counters WHERE name = 'items'")
+                rows = connection.execute("SELECT item_id, change FROM items").fetchall()
+            finally:
+                connection.execute("COMMIT")
+        found = {item_id: json.loads(change) for item_id, change in rows}
+        self._items = (count, found)
+        return found
+
+    # -- the file ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every thread's connection; the store cannot be used after that."""
+        self._closed = True
+        with self._writing:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise DataError(f"{self.file}: the online store was closed")
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = sqlite3.connect(
+                self.file, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
+            )
+            self._connections.append(found)
+            found.execute("PRAGMA journal_mode = WAL")
+            found.execute("PRAGMA synchronous = FULL")
+            found.execute("PRAGMA secure_delete = ON")
+            self._local.connection = found
+        return found
+
+    def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._errors():
+            return self._connection().execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._errors(), self._writing:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection.execute
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise DataError(
+                f"{self.file}: the online store cannot be used: {error}; check disk and permissions, or move "
+                "the file away: a new one is made, and histories come back with the next publish"
+            ) from error
+
+
+def _columns(act: Act) -> tuple[str, str, float | None, int | None]:
+    return act.item_id, act.kind, act.value, act.time
+
+
+def _asked(user_id: str) -> str:
+    """No stored id has half a surrogate pair; asked for one, SQLite could not even look."""
+    return user_id.encode("utf-8", "replace").decode("utf-8") if not user_id.isascii() else user_id

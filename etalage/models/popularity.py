@@ -1,0 +1,71 @@
+"""How often each item was acted on: the floor under every other model, and what a stranger is shown.
+
+With a window or a half-life it is what is popular lately, a strong answer where fashions change: Ji et al.,
+A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020.
+
+    M interactions   N items
+"""
+
+import numpy as np
+from pydantic import Field
+
+from etalage.errors import TooLittleData
+from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
+from etalage.models.counting import counted_acts
+from etalage.models.recipe import Counted, ModelConfig, Recipe
+
+DAY = 86_400_000_000
+"""Microseconds."""
+
+
+class PopularityConfig(ModelConfig):
+    kind_weights: dict[str, float] = Field(default_factory=dict)
+    """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
+    window_days: float | None = Field(None, gt=0)
+    """Only acts of so many days before the newest one count; None: all."""
+    half_life_days: float | None = Field(None, gt=0)
+    """An act so many days before the newest one counts half; None: age does not matter."""
+
+
+class PopularityCounter:
+    """scores[i] = Σ over acts on i of weight · 2^(-age / half-life)."""
+
+    def __init__(self, config: PopularityConfig, data: BehaviourSet) -> None:
+        self.config, self.data = config, data
+
+    def count(self) -> Counted:
+        """Raises TooLittleData: nothing to count, or age matters and no act has a time."""
+        acts, weights_M = counted_acts(self.data, self.config.kind_weights, RECIPE.name)
+        weights_M = weights_M * self._freshness(acts)
+        scores = np.bincount(acts.items, weights_M, minlength=len(self.data.items))
+        return Counted("prior", {"scores": scores.astype(np.float32)})
+
+    def _freshness(self, acts: Interactions) -> np.ndarray:
+        """(M,) factors from 0 to 1. An act whose time is not known is older than all others: 0."""
+        window, half_life = self.config.window_days, self.config.half_life_days
+        if window is None and half_life is None:
+            return np.ones(len(acts))
+        timed = acts.times != NEVER
+        if not timed.any():
+            raise TooLittleData(
+                "popularity: no interaction has a time, so their age is not known; leave out window_days and "
+                "half_life_days, or load interactions with a time"
+            )
+        ages_M = (acts.times.max() - np.where(timed, acts.times, 0)) / DAY
+        fresh = timed.astype(np.float64)
+        if window is not None:
+            fresh *= ages_M <= window
+        if half_life is not None:
+            fresh *= np.exp2(-ages_M / half_life)
+        return fresh
+
+
+RECIPE = Recipe(
+    name="popularity",
+    role="counter",
+    paper="Ji et al., A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020",
+    config=PopularityConfig,
+    columns=(),
+    bind=PopularityCounter,
+    data="behaviour",
+)
