@@ -110,7 +110,12 @@ def test_the_readmes_commands_can_be_typed(typist: Typist, project: Path, tmp_pa
 
 
 def test_the_examples_commands_can_be_typed(typist: Typist, project: Path, shared_data: Path) -> None:
-    typist.extra = {"FASHION_MNIST": str(shared_data / "fashion-mnist")}
+    typist.extra = {
+        "FASHION_MNIST": str(shared_data / "fashion-mnist"),
+        "MOVIELENS": str(shared_data / "ml-latest-small"),
+        "COMPLETE_JOURNEY": str(shared_data / "complete-journey"),
+        "OMP_NUM_THREADS": "1",
+    }
     (typist.folder / "examples").symlink_to(project / "examples")
     blocks_of_all = [block for file in sorted(project.glob("examples/*/README.md")) for block in blocks(file)]
     assert sum(typist.run_block(*block) for block in blocks_of_all) >= 1

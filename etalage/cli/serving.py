@@ -50,14 +50,10 @@ def recommend(
 
     place = opened(shop)
     history = [Act(item_id) for item_id in had] if had else None
-    live = place.live() if user is not None else None
-    try:
+    with place.live_store() as live:
         answer = place.recommender().recommend(
             user_id=user, history=history, k=k, explain=explain, live=live, now=clock()
         )
-    finally:
-        if live is not None:
-            live.close()
     table = table_of("rank", "item", "score", "title", "price", "why")
     for slot in answer.slate:
         shown = slot.item

@@ -21,7 +21,7 @@ from etalage.features.examples import Examples
 from etalage.metrics import auroc
 
 MILLION = 1_000_000
-DAMPING = 4000.0
+DAMPING = 8000.0
 CARDINALITIES = (
     3, 5, 8, 12, 20, 30, 50, 80, 100, 150, 200, 300, 500, 800, 1000, 1500, 2000, 3000, 5000, 8000, 10_000,
     15_000, 20_000, 30_000, 50_000, 100_000,

@@ -64,7 +64,8 @@ def read_criteo(
     )  # fmt: skip
     if folder is not None:
         for array in arrays.values():
-            array.flush()
+            if isinstance(array, np.memmap):
+                array.flush()
         examples.describe(folder)
         examples = Examples.open(folder)
     return examples, vocabularies

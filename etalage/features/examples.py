@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,14 +97,15 @@ class Examples:
     def open(cls, folder: Path) -> "Examples":
         """Memory-mapped. Raises TableDamaged: a file is missing, torn, or of another shape."""
         try:
-            facts = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+            facts: dict[str, Any] = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
             grouped = facts.pop("grouped")
-            arrays = {
+            arrays: dict[str, Any] = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in _ARRAYS
                 if name != "groups" or grouped
             }
-            return cls(**{name: tuple(value) for name, value in facts.items()}, **arrays)
+            names: dict[str, Any] = {name: tuple(value) for name, value in facts.items()}
+            return cls(**names, **arrays)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TableDamaged(f"{folder}: not a folder of examples ({error}); make it again") from error
 
@@ -117,10 +119,10 @@ class Examples:
         if any(other._facts() != first._facts() for other in sets):
             raise ValueError("sets of other features, sizes or labels cannot be joined")
         names = ("sparse", "dense", "labels", "parts")
-        columns = {name: np.concatenate([getattr(one, name) for one in sets]) for name in names}
+        columns: dict[str, Any] = {n: np.concatenate([getattr(one, n) for one in sets]) for n in names}
         groups, taken = [], 0
-        for one in sets if first.groups is not None else ():
-            _, numbers = np.unique(one.groups, return_inverse=True)
+        for given in (one.groups for one in sets if one.groups is not None):
+            _, numbers = np.unique(given, return_inverse=True)
             groups.append(numbers + taken)
             taken += int(numbers.max(initial=-1)) + 1
         return replace(first, **columns, groups=np.concatenate(groups) if groups else None)

@@ -221,8 +221,8 @@ def ranking_examples(
     owner_T = np.repeat(np.arange(len(truth)), lengths)
     wanted_T = np.concatenate([*truth, np.empty(0, np.int64)]).astype(np.int64)
     times_BK, _ = _matches(owner_T, wanted_T, candidates_BK, len(encoder.popularity))
-    right_BK = np.asarray(times_BK > 0)
-    kept_BK = (candidates_BK > 0) & right_BK.any(axis=1)[:, None]
+    right_BK: np.ndarray = times_BK > 0
+    kept_BK = (candidates_BK > 0) & right_BK.any(axis=1, keepdims=True)
     if negatives is not None:
         drawn_BK = np.random.default_rng(seed).random(candidates_BK.shape)
         drawn_BK[right_BK | ~kept_BK] = np.inf

@@ -4,7 +4,8 @@
     T targets of a batch
 
 A target is one interaction to be predicted; what is known of its user then are the positives before its
-moment: the rest of a basket does not tell of it. An explicit negative is a target, and never part of a history.
+moment: the rest of a basket does not tell of it. An explicit negative is a target, and never part of a
+history.
 """
 
 from dataclasses import dataclass

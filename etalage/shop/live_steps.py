@@ -43,12 +43,8 @@ def seed(shop: "Shop", crowd: "Crowd") -> int:
         (user, Act(item, kind or "", value, None if time == NEVER else time))
         for (user, item, kind, value), time in zip(zip(*columns, strict=True), times, strict=True)
     )
-    with shop.bar("seed the online store", None), shop.disk():
-        store = opened(shop)
-        try:
-            return store.seed(acts)
-        finally:
-            store.close()
+    with shop.bar("seed the online store", None), shop.disk(), shop.live_store() as store:
+        return store.seed(acts)
 
 
 def collect(shop: "Shop") -> int:
@@ -57,8 +53,8 @@ def collect(shop: "Shop") -> int:
 
     mark = shop.folder / "live" / MARK
     after = int(mark.read_text(encoding="utf-8")) if mark.exists() else 0
-    store, added = opened(shop), 0
-    try:
+    added = 0
+    with shop.live_store() as store:
         while found := store.events(after, COLLECT_AT_ONCE):
             columns: dict[str, list[Any]] = {
                 "interaction_id": [f"event:{event.event_id}" for _, event in found],
@@ -79,8 +75,6 @@ def collect(shop: "Shop") -> int:
                 draft = mark.with_name(f".{MARK}")
                 draft.write_text(str(after), encoding="utf-8")
                 draft.replace(mark)
-    finally:
-        store.close()
     return added
 
 
@@ -106,11 +100,8 @@ def erase(shop: "Shop", user_id: str) -> Erased:
             table = shop.lake.table(name)
             if table.exists():
                 rows[name] = table.delete(_keys(table, name, user_id))
-        store = opened(shop)
-        try:
+        with shop.live_store() as store:
             rows["online store"] = store.erase(user_id)
-        finally:
-            store.close()
     return Erased(user_id, rows, _left(shop, user_id))
 
 

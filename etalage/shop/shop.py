@@ -176,9 +176,14 @@ class Shop:
         """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
         return self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
 
-    def live(self) -> "LiveStore":
-        """The online store: recent acts, stock and prices. Close it. Raises ConfigError, DataError."""
-        return live_steps.opened(self)
+    @contextmanager
+    def live_store(self) -> Iterator["LiveStore"]:
+        """The online store: recent acts, stock and prices. Raises ConfigError, DataError."""
+        store = live_steps.opened(self)
+        try:
+            yield store
+        finally:
+            store.close()
 
     def collect(self) -> int:
         """What shoppers did since the last time, out of the online store into the table; how many acts."""

@@ -169,11 +169,11 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     if asks_history:
         _save(folder, "history_embeddings", found[1])
     query_feed = _query_sample(network, data, found[-1].shape[1] if asks_history else 0)
-    _write_onnx(_Named(network, ("embed_query",)), query_feed, folder / QUERY, ("embedding",))
+    _write_onnx(_Named(network, ("embed_query",)), query_feed, folder / QUERY, ("query_embedding",))
     # Items by id alone have no embedding that is not in the table.
     if any(name != "item" for name in network.item_inputs):
         sample = {name: values[:3] for name, values in item_feed.items()}
-        _write_onnx(_Named(network, methods), sample, folder / ITEM, ("embedding", "history")[: len(methods)])
+        _write_onnx(_Named(network, methods), sample, folder / ITEM, ("item_embedding", "history_embedding")[: len(methods)])
     return {
         "scoring": "embeddings",
         "dimension": int(found[0].shape[1]),

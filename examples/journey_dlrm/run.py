@@ -65,10 +65,9 @@ def main(
     print(done.summary())
     manifest = opened.publish(force=True)
     print(f"published {manifest.id}: {', '.join(one.name for one in manifest.models)}")
-    live = opened.live()
-    user = live.users(1)[0]
-    answer = opened.recommender().recommend(user_id=user, k=5, explain=True, live=live)
-    live.close()
+    with opened.live_store() as live:
+        user = live.users(1)[0]
+        answer = opened.recommender().recommend(user_id=user, k=5, explain=True, live=live)
     for slot in answer.slate:
         print(f"{slot.rank}. {slot.item['title']} ({slot.item['category_id']}): {slot.why}")
     print(f"serve it: etalage serve --shop {shop}; report: {done.report}")

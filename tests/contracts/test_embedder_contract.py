@@ -16,7 +16,11 @@ from etalage.training.export import export
 from etalage.training.loop import fit
 from tests import stripes
 
-EMBEDDERS = [name for name in recipes.names() if recipes.find(name).role == "embedder"]
+EMBEDDERS = [
+    name
+    for name in recipes.names()
+    if recipes.find(name).role == "embedder" and recipes.find(name).data == "photos"
+]
 QUICK: dict[str, dict[str, Any]] = {"image_similarity": stripes.SETTINGS}
 """Small settings for each model; a new embedder needs a line here."""
 

@@ -95,5 +95,5 @@ def test_several_labels_agree_in_part() -> None:
 
 
 def test_too_few_sparse_features_are_refused() -> None:
-    with pytest.raises(ValueError, match="15 at least"):
+    with pytest.raises(ValueError, match="14 at least"):
         draw_clicks(100, cardinalities=(3, 4))

@@ -1,11 +1,19 @@
-"""Multi-Similarity against pytorch-metric-learning, which keeps loss and miner apart."""
+"""Multi-Similarity against pytorch-metric-learning, which keeps loss and miner apart; the softmaxes over
+items against plain cross-entropy; ordered classes against their definition."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from etalage.models.losses import cosine_softmax, multi_similarity
+from etalage.models.losses import (
+    cosine_softmax,
+    full_softmax,
+    multi_similarity,
+    ordinal,
+    sampled_softmax,
+    weighted_mean,
+)
 
 
 def reference(embeddings_BD: Tensor, labels_B: Tensor, **settings: float) -> Tensor:
@@ -153,3 +161,97 @@ def test_cosine_softmax_keeps_float32_under_autocast() -> None:
     expected = cosine_softmax(embeddings_BD, proxies_KD, labels_B)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(cosine_softmax(embeddings_BD, proxies_KD, labels_B), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("chunk", [3, 7, 100])
+def test_the_full_softmax_is_cross_entropy_in_value_and_gradients(smoothing: float, chunk: int) -> None:
+    random = torch.Generator().manual_seed(2)
+    queries, items = (torch.randn(n, 5, generator=random, requires_grad=True) for n in (17, 29))
+    targets = torch.randint(29, (17,), generator=random)
+    weights = torch.rand(17, generator=random)
+    plain = F.cross_entropy(queries @ items.T, targets, reduction="none", label_smoothing=smoothing)
+    expected = (plain * weights).sum() / weights.sum()
+    found = full_softmax(queries, items, targets, weights, smoothing=smoothing, chunk=chunk)
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(3 * loss, (queries, items)) for loss in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_full_softmax_stays_finite_for_scores_that_exp_cannot_hold() -> None:
+    queries = torch.tensor([[300.0], [-300.0]], requires_grad=True)
+    items = torch.tensor([[1.0], [0.0], [-1.0]])
+    loss = full_softmax(queries, items, torch.tensor([0, 0]))
+    assert float(loss.detach()) == pytest.approx(300.0)
+    assert torch.isfinite(torch.autograd.grad(loss, queries)[0]).all()
+
+
+def test_the_full_softmax_under_autocast_is_close_and_of_its_inputs_type() -> None:
+    random = torch.Generator().manual_seed(3)
+    queries, items = (torch.randn(n, 16, generator=random, requires_grad=True) for n in (40, 60))
+    targets = torch.randint(60, (40,), generator=random)
+    expected = torch.autograd.grad(F.cross_entropy(queries @ items.T, targets), queries)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = full_softmax(queries, items, targets)
+    found = torch.autograd.grad(loss, queries)[0]
+    assert loss.dtype == found.dtype == torch.float32
+    assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.999
+    assert not torch.equal(found, expected), "the products ran in bfloat16"
+
+
+def test_a_softmax_over_no_query_is_zero() -> None:
+    queries = torch.empty(0, 4, requires_grad=True)
+    loss = full_softmax(queries, torch.randn(5, 4), torch.empty(0, dtype=torch.int64))
+    assert loss == 0 and torch.autograd.grad(loss, queries)[0].shape == (0, 4)
+
+
+def test_with_the_correction_the_sum_over_drawn_items_is_that_over_all_on_average() -> None:
+    random = torch.Generator().manual_seed(4)
+    query, items = 0.5 * torch.randn(1, 8, generator=random), torch.randn(200, 8, generator=random)
+    logits = (query @ items.T)[0]
+    # Items that are asked for are drawn more often, as those of a batch are.
+    chance = (0.1 + 0.05 * (logits - logits.min())).clamp(max=0.95)
+    right = torch.zeros(1, dtype=torch.int64)
+
+    def sums(corrected: bool) -> torch.Tensor:
+        found = []
+        for _ in range(1500):
+            drawn = torch.rand(200, generator=random) < chance
+            rows = torch.cat([right, 1 + drawn[1:].nonzero()[:, 0]])
+            log_probability = chance[rows].log() * corrected
+            log_probability[0] = 0.0  # the right one is always among them
+            found.append((sampled_softmax(query, items[rows], right, log_probability) + logits[0]).exp())
+        return torch.stack(found).mean()
+
+    whole = logits.exp().sum()
+    assert abs(sums(corrected=True) / whole - 1) < 0.05
+    assert sums(corrected=False) / whole < 0.8
+
+
+def test_ordered_classes_have_probabilities_that_add_up_to_one() -> None:
+    bounds = torch.tensor([-1.0, 0.5, 2.0])
+    for score in (-30.0, -0.3, 0.0, 4.0, 30.0):
+        losses = ordinal(torch.full((4,), score), bounds, torch.arange(4))
+        assert torch.isfinite(losses).all()
+        assert float((-losses).exp().sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_an_ordered_class_is_above_each_bound_with_the_probability_of_a_sigmoid() -> None:
+    bounds, score = torch.tensor([-1.0, 0.5]), torch.tensor([0.7])
+    low, middle, high = (float((-ordinal(score, bounds, torch.tensor([k]))).exp()) for k in range(3))
+    assert middle + high == pytest.approx(float(torch.sigmoid(score + 1.0)), abs=1e-6)
+    assert high == pytest.approx(float(torch.sigmoid(score - 0.5)), abs=1e-6)
+    assert low == pytest.approx(1 - float(torch.sigmoid(score + 1.0)), abs=1e-6)
+
+
+def test_the_expected_class_rises_with_the_score() -> None:
+    scores, bounds = torch.linspace(-6, 6, 50), torch.tensor([-1.0, 0.2, 0.3, 3.0])
+    chances = torch.stack([(-ordinal(scores, bounds, torch.full((50,), k))).exp() for k in range(5)], dim=1)
+    assert ((chances * torch.arange(5)).sum(1).diff() > 0).all()
+
+
+def test_a_weighted_mean_of_nothing_is_zero() -> None:
+    assert weighted_mean(torch.empty(0), None) == 0
+    assert weighted_mean(torch.ones(2), torch.zeros(2)) == 0
+    assert float(weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 1.0]))) == pytest.approx(1.75)

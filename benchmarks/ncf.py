@@ -1,0 +1,183 @@
+"""Neural collaborative filtering's own protocol on Last.fm and Amazon Music: who beats whom, by how much?
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/ncf.py --data FOLDER [--seeds 0,1,2]
+
+FOLDER holds NAME.train.rating, NAME.test.rating and NAME.test.negative of lastfm and AMusic (Deng et al.,
+DeepCF, AAAI 2019). One positive of each user is ranked among the 99 negatives that were published with it.
+What is measured is the export, as it would be served. Each part (data set, system, seed) runs in a process of
+its own and is kept under build/, so that a benchmark that was stopped goes on where it was. Nothing was
+chosen by the test part, but where the name of a system says so.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).parent)]
+from table import Row, write  # noqa: E402
+
+from etalage.bundle.scoring import open_scorer  # noqa: E402
+from etalage.errors import EtalageError  # noqa: E402
+from etalage.evaluation.ranking import rank_published  # noqa: E402
+from etalage.features.leakage import check_leakage  # noqa: E402
+from etalage.features.published import ncf  # noqa: E402
+from etalage.metrics import bootstrap, paired_bootstrap  # noqa: E402
+from etalage.models import recipe as recipes  # noqa: E402
+
+SETS = ("lastfm", "AMusic")
+GMF = {"preset": "interactions", "part": "gmf", "spare_held_out": False}
+NEUMF = {"preset": "interactions", "spare_held_out": False}
+SYSTEMS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "lastfm": {
+        "popularity": ("popularity", {}),
+        "TF-IDF ItemKNN": ("item_knn", {}),
+        "EASE, chosen on validation": ("ease", {"regularisation": 400.0, "neighbours": None}),
+        "EASE, best on test": ("ease", {"regularisation": 800.0, "neighbours": None}),
+        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20, "spare_held_out": False}),
+        "GMF of interactions": ("neumf", GMF),
+        "NeuMF of interactions": ("neumf", NEUMF),
+        "the same, test positives spared": ("neumf", {**NEUMF, "spare_held_out": True}),
+    },
+    "AMusic": {
+        "popularity": ("popularity", {}),
+        "TF-IDF ItemKNN": ("item_knn", {}),
+        "EASE, chosen on validation": ("ease", {"regularisation": 200.0, "neighbours": None}),
+        "EASE, best on test": ("ease", {"regularisation": 400.0, "neighbours": None}),
+        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20, "spare_held_out": False}),
+        "GMF of interactions": ("neumf", {**GMF, "negatives": 512, "epochs": 16}),
+        "NeuMF of interactions": ("neumf", {**NEUMF, "negatives": 512, "epochs": 16}),
+        "the same, test positives spared": (
+            "neumf",
+            {**NEUMF, "negatives": 512, "epochs": 16, "spare_held_out": True},
+        ),
+    },
+}
+"""What each is trained with, on all of train; by data set and name, the recipe and its settings."""
+PUBLISHED = {"lastfm": (0.8995, 0.6186), "AMusic": (0.4116, 0.2601)}
+"""CFNet, table 3 of Deng et al."""
+REFERENCE = "EASE, best on test"
+COMMAND = "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/ncf.py --data FOLDER --seeds {}"
+NOTE = (
+    "HR@10 and nDCG@10 of one held-out positive of each user among its published negatives. `as published`: "
+    "with the faults of the lists ({faults}); `cleaned`: those negatives left out. Value: mean over users "
+    "and over {count} seeds (systems that draw nothing have one); interval: 95%, bootstrap over users. "
+    "`gain`: over EASE with the regularisation that is best on the test part, paired. CFNet: as its paper "
+    "gives it, chosen on the test part. `of interactions` (preset `interactions`): users are known by what "
+    "they took, items by their ids and by who took them; no pair is told of itself. Negatives of training "
+    "are drawn from all that a user did not take in train, like in the published code: a test positive may "
+    "be drawn. `test positives spared`: it may not, which no honest protocol can know; the difference is "
+    "what such a leak is worth. Seconds are of training alone, on one thread with other work beside it, "
+    "`cpu` of processor time; memory is the peak of the whole process."
+)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the rating files.")],
+    seeds: Annotated[str, typer.Option(help="Seeds of the systems that draw.")] = "0,1,2",
+    only: Annotated[str | None, typer.Option(help="Only systems whose name contains this; no table.")] = None,
+    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-ncf",
+) -> None:
+    numbers = [int(part) for part in seeds.split(",")]
+    parts: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for seed in numbers:
+        for name in SETS:
+            for system, (recipe, settings) in SYSTEMS[name].items():
+                if (only and only not in system) or (seed != numbers[0] and recipe != "neumf"):
+                    continue
+                found = _part(work, data, name, recipe, {**settings, "seed": seed})
+                parts.setdefault((name, system), []).append(found)
+                print(name, system, seed, {k: round(np.mean(v), 4) for k, v in found.items()}, flush=True)
+    if only:
+        return
+    faults = []
+    for name in SETS:
+        leakage = check_leakage(ncf(data, name, validation="none"))
+        share = 1 - float(leakage.cleaned["test"].mean())
+        faults.append(f"{share:.2%} of {name}'s are no true negatives")
+    write(
+        "ncf",
+        _rows(parts),
+        command=COMMAND.format(seeds),
+        seeds=numbers,
+        packages=["torch", "onnxruntime", "numpy", "scipy"],
+        note=NOTE.format(faults=", ".join(faults), count=len(numbers)),
+    )
+    print((Path(__file__).parent / "results" / "ncf.md").read_text())
+
+
+def _part(work: Path, data: Path, name: str, recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
+    key = hashlib.sha256(json.dumps([name, recipe, settings], sort_keys=True).encode()).hexdigest()[:10]
+    file = work / "parts" / f"{name}-{recipe}-{settings['seed']}-{key}.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            file.write_text(json.dumps(alone.submit(_measured, data, name, recipe, settings).result()))
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """By case and metric: a value for each user; and what the training took."""
+    from etalage.training.run import train_behaviour
+
+    data = ncf(folder, name, validation="none")
+    clean = check_leakage(data).cleaned["test"]
+    recipe = recipes.find(recipe_name)
+    with tempfile.TemporaryDirectory() as scratch:
+        runs, exports = Path(scratch) / "runs", Path(scratch) / "exports"
+        trained, exported = train_behaviour(
+            recipe, recipe.config(**settings), data, runs=runs, exports=exports
+        )
+        queries, truth = data.queries("test")
+        done = rank_published(open_scorer(exported), queries, truth, data.negatives["test"], clean)
+    figures: dict[str, Any] = {}
+    for case, ranked in (("as published", done.as_published), ("cleaned", done.cleaned)):
+        figures[f"{case}|HR@10"] = ranked.per_query["hit_at_10"].tolist()
+        figures[f"{case}|nDCG@10"] = ranked.per_query["ndcg_at_10"].tolist()
+    return figures | {
+        "training|wall": [trained.seconds],
+        "training|cpu": [trained.cpu_seconds],
+        "training|peak memory": [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024],
+    }
+
+
+def _rows(parts: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Row]:
+    rows = []
+    for (name, system), found in parts.items():
+        for key in found[0]:
+            case, metric = key.split("|")
+            values = np.array([one[key] for one in found])  # (seeds, users)
+            if case == "training":
+                unit = "MB" if "memory" in metric else "s"
+                flat = values[:, 0]
+                rows.append(Row(f"{name}, {case}", system, metric, flat.mean(), flat.min(), flat.max(), unit))
+                continue
+            mean = values.mean(axis=0)
+            rows.append(Row(f"{name}, {case}", system, metric, *bootstrap(mean)))
+            if system != REFERENCE:
+                than = np.mean([one[key] for one in parts[name, REFERENCE]], axis=0)
+                rows.append(
+                    Row(f"{name}, {case}", system, f"gain in {metric}", *paired_bootstrap(mean, than))
+                )
+    for name, published in PUBLISHED.items():
+        for metric, value in zip(("HR@10", "nDCG@10"), published, strict=True):
+            rows.append(Row(f"{name}, as published", "CFNet, its paper", metric, value, value, value))
+    return sorted(rows, key=lambda row: (row.case, row.metric))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except EtalageError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

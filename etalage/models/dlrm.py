@@ -1,0 +1,355 @@
+"""Ranking by dense and sparse features: embeddings, their pairwise dot products, and two perceptrons.
+
+Paper: M. Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation
+Systems, 2019, arXiv 1906.00091.
+
+    B batch   S sparse features   F dense features   D embedding width   W output columns
+"""
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from etalage.errors import ConfigError, TooLittleData
+from etalage.features.examples import Examples, blocks, shuffled
+from etalage.models.objectives import conflicts, loss_of, metrics_of
+from etalage.models.recipe import Batch, Objective, Recipe, TrainingConfig
+from etalage.models.rowwise_adagrad import RowwiseAdagrad, Tables
+
+FAR = 10.0
+"""A dense number further from its mean than so many spreads counts as that far."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "criteo_kaggle": {
+        "dimension": 16,
+        "linear": False,
+        "bottom": (512, 256, 64),
+        "top": (512, 256),
+        "optimiser": "sgd",
+        "table_optimiser": "sgd",
+        "learning_rate": 0.1,
+        "table_rate": 0.1,
+        "batch": 128,
+        "epochs": 1,
+        "precision": "float32",
+    }
+}
+"""As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1."""
+
+
+class DlrmConfig(TrainingConfig):
+    preset: Literal["criteo_kaggle"] | None = None
+    """Published settings, for what is not set here."""
+    dimension: int = Field(16, ge=1)
+    bottom: tuple[int, ...] = (512, 256, 64)
+    """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
+    top: tuple[int, ...] = (512, 256)
+    """Hidden widths of the perceptron over the interactions."""
+    linear: bool = True
+    """Adds a weight for each value of a sparse feature and for each dense one, straight to the output, as in
+    H.-T. Cheng et al., Wide & Deep Learning, DLRS 2016: for few rows, where pairs cannot be learned."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """After each hidden layer of the top."""
+    unknown: float = Field(0.0, ge=0, lt=1)
+    """Share of the sparse values that a training batch takes for unknown, so that row 0 is learned."""
+    min_count: int = Field(1, ge=1)
+    """A value of a sparse feature that fewer training rows have is unknown."""
+    objectives: tuple[Objective, ...] = ()
+    """By name of label; the first one orders the candidates. Empty: every label, binary."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Of the objectives' losses in the sum; 1 where none is given."""
+    metric: Literal["auto", "auroc", "auroc_by_query", "log_likelihood", "r2"] = "auto"
+    """What decides which epoch is kept, of the first objective. `auto`: auroc; r2 for regression."""
+    batch: int = Field(2048, ge=1)
+    optimiser: Literal["adam", "adagrad", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    table_optimiser: Literal["rowwise_adagrad", "sgd"] = "rowwise_adagrad"
+    table_rate: float = Field(0.02, gt=0)
+    table_start: float = Field(1e-7, ge=0)
+    """Where row-wise Adagrad's sum of squares starts: the larger, the less a rare value moves."""
+    table_decay: float = Field(0.0, ge=0)
+    """L2 penalty on the embeddings that a step touches."""
+    falling: bool = True
+    """The learning rates fall linearly to a tenth."""
+    window: int | None = Field(None, ge=1)
+    """Shuffle within blocks of so many rows, for data larger than memory; None: all rows."""
+    checkpoint_steps: int = Field(2000, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        return {**PRESETS[preset], **given} if preset in PRESETS else given
+
+
+class Dlrm(nn.Module):
+    """sparse (B, S) int64, dense (B, F) float32 → (B, W) float32: logits, or values for regression.
+
+    The top perceptron reads D + S + S(S-1)/2 numbers: the bottom's output, and the dot product of each
+    pair among it and the S embeddings. Without dense features there is no bottom: S(S-1)/2 numbers.
+    """
+
+    def __init__(
+        self,
+        config: DlrmConfig,
+        examples: Examples,
+        objectives: tuple[Objective, ...],
+        kept: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.sparse_inputs, self.dense_inputs = examples.sparse_names, examples.dense_names
+        self.objectives = objectives
+        sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
+        self.tables = Tables(examples.sizes, config.dimension, kept) if sparse else None
+        self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
+        count = sparse + bool(dense)
+        low_PP = torch.tril_indices(count, count, -1)
+        self.register_buffer("pairs_P", low_PP[0] * count + low_PP[1], persistent=False)
+        width = len(low_PP[0]) + (config.dimension if dense else 0)
+        if width == 0:
+            raise TooLittleData("one sparse feature and no dense one: nothing interacts")
+        columns = sum(objective.width for objective in objectives)
+        self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
+        self.linear_tables = Tables(examples.sizes, columns, kept) if config.linear and sparse else None
+        self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
+        for module in (self.linear_tables, self.linear_dense):
+            if module is not None:
+                nn.init.zeros_(module.weight)
+        self.register_buffer("dense_mean_F", torch.zeros(dense))
+        self.register_buffer("dense_spread_F", torch.ones(dense))
+        self.register_buffer("mean_W", torch.zeros(columns))
+        self.register_buffer("spread_W", torch.ones(columns))
+
+    def forward(self, sparse_BS: Tensor, dense_BF: Tensor) -> Tensor:
+        normal_BF = (dense_BF - self.get_buffer("dense_mean_F")) / self.get_buffer("dense_spread_F")
+        normal_BF = normal_BF.clamp(-FAR, FAR)
+        parts = [self.bottom(normal_BF)] if self.bottom is not None else []
+        inputs = list(parts)
+        if self.tables is not None:
+            found_BSD = self.tables(sparse_BS)
+            all_BPD = torch.cat([part[:, None].to(found_BSD.dtype) for part in parts] + [found_BSD], dim=1)
+            products_BPP = torch.bmm(all_BPD, all_BPD.transpose(1, 2))
+            inputs.append(products_BPP.flatten(1)[:, self.get_buffer("pairs_P")])
+        hidden_BW = self.top(torch.cat(inputs, dim=1)).float()
+        if self.linear_tables is not None:
+            hidden_BW = hidden_BW + self.linear_tables(sparse_BS).sum(dim=1)
+        if self.linear_dense is not None:
+            hidden_BW = hidden_BW + self.linear_dense(normal_BF).float()
+        out_BW: Tensor = hidden_BW * self.get_buffer("spread_W") + self.get_buffer("mean_W")
+        return out_BW
+
+
+def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> nn.Sequential:
+    """Linear layers with ReLU between, and behind the last one if asked for; started as the authors do."""
+    layers: list[nn.Module] = []
+    for number, (before, after) in enumerate(pairwise(widths)):
+        linear = nn.Linear(before, after)
+        nn.init.normal_(linear.weight, std=(2 / (before + after)) ** 0.5)
+        nn.init.normal_(linear.bias, std=after**-0.5)
+        layers.append(linear)
+        if last or number < len(widths) - 2:
+            layers.append(nn.ReLU())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+class DlrmTask:
+    """The recipe bound to examples."""
+
+    def __init__(self, config: DlrmConfig, examples: Examples) -> None:
+        self.config, self.examples = config, examples
+        self.objectives = config.objectives or tuple(Objective(name) for name in examples.label_names)
+        for objective in self.objectives:
+            if objective.name not in examples.label_names:
+                there = ", ".join(examples.label_names)
+                raise ConfigError(f"dlrm: no label {objective.name!r} for an objective; there are: {there}")
+        self.label_of = [examples.label_names.index(objective.name) for objective in self.objectives]
+        ends = np.cumsum([objective.width for objective in self.objectives])
+        self.columns = [
+            slice(int(end) - o.width, int(end)) for o, end in zip(self.objectives, ends, strict=True)
+        ]
+        first = self.objectives[0]
+        auto = "r2" if first.kind == "regression" else "auroc"
+        self.metric = auto if config.metric == "auto" else config.metric
+        self.train_rows = examples.rows("train")
+        if len(self.train_rows) == 0:
+            raise TooLittleData("dlrm: no example of the part `train`")
+        self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
+        self._before: dict[str, float] | None = None
+        self._scales = self._measure_scales()
+        self._kept = self._count() if config.min_count > 1 else None
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.train_rows) // self.config.batch)
+
+    def network(self) -> nn.Module:
+        network = Dlrm(self.config, self.examples, self.objectives, self._kept)
+        for name, values in self._scales.items():
+            network.get_buffer(name).copy_(torch.from_numpy(values))
+        return network
+
+    def _count(self) -> Tensor:
+        """(rows of all tables,) bool: which values at least `min_count` training rows have."""
+        counts = [np.zeros(size, np.int64) for size in self.examples.sizes]
+        for rows in blocks(self.train_rows, 2**16):
+            for column, found in zip(self.examples.sparse[rows].T, counts, strict=True):
+                found += np.bincount(column, minlength=len(found))
+        return torch.from_numpy(np.concatenate(counts) >= self.config.min_count)
+
+    def _measure_scales(self) -> dict[str, np.ndarray]:
+        """Of the training rows: means and spreads of dense features and of regression's targets, and the
+        logit of the share of positives, which a binary objective starts from."""
+        dense, labels = self.examples.dense, self.examples.labels
+        total, squares = np.zeros(dense.shape[1]), np.zeros(dense.shape[1])
+        for rows in blocks(self.train_rows, 2**16):
+            part = np.asarray(dense[rows], np.float64)
+            total, squares = total + part.sum(axis=0), squares + np.square(part).sum(axis=0)
+        mean = total / len(self.train_rows)
+        spread = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        mean_W, spread_W = (np.full(self.columns[-1].stop, value, np.float32) for value in (0, 1))
+        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
+            known = labels[self.train_rows, label]
+            known = known[np.isfinite(known)]
+            if len(known) == 0:
+                raise TooLittleData(f"dlrm: no training example has the label {objective.name!r}")
+            if objective.kind == "binary":
+                share = np.clip(known.mean(), 1e-4, 1 - 1e-4)
+                mean_W[column] = np.log(share / (1 - share))
+            elif objective.kind == "regression":
+                mean_W[column], spread_W[column] = known.mean(), max(float(known.std()), 1e-6)
+        return {
+            "dense_mean_F": mean.astype(np.float32),
+            "dense_spread_F": np.where(spread > 1e-6, spread, 1).astype(np.float32),
+            "mean_W": mean_W,
+            "spread_W": spread_W,
+        }
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        """clip_norm limits the dense part's gradient alone: those of the tables are none of the loop's."""
+        config = self.config
+        tables = [module for module in network.modules() if isinstance(module, Tables)]
+        own = {id(table.weight) for table in tables}
+        kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
+        dense = kind[config.optimiser](
+            [parameter for parameter in network.parameters() if id(parameter) not in own],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        adaptive = config.table_optimiser == "rowwise_adagrad"
+        return RowwiseAdagrad(
+            tables,
+            dense,
+            lr=config.table_rate,
+            decay=config.table_decay,
+            start=config.table_start,
+            adaptive=adaptive,
+        )
+
+    def rate(self, done: float) -> float:
+        return 1 - 0.9 * done if self.config.falling else 1.0
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        if self._plan[0] != epoch:
+            seed = (self.config.seed, epoch)
+            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
+        at = step % self.steps * self.config.batch
+        rows = self._plan[1][at : at + self.config.batch]
+        sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
+        if self.config.unknown:
+            rng = np.random.default_rng((self.config.seed, epoch, step, 1))
+            drawn = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn), 0)
+        return {
+            "sparse": sparse_BS,
+            "dense": torch.from_numpy(self.examples.dense[rows]),
+            "labels": torch.from_numpy(self.examples.labels[rows]),
+            "rows": torch.from_numpy(rows),
+        }
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        out_BW = network(batch["sparse"], batch["dense"])
+        losses = self.losses(out_BW, batch["labels"])
+        weights = self.config.weights
+        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+    def losses(self, out_BW: Tensor, labels_BO: Tensor) -> dict[str, Tensor]:
+        """By objective, the mean over rows whose label is known; regression's in spreads of the target."""
+        found = {}
+        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
+            out, wanted = out_BW[:, column].float(), labels_BO[:, label]
+            known = torch.isfinite(wanted)
+            out, wanted = out[known], wanted[known]
+            if objective.kind == "regression":
+                spread = float(self._scales["spread_W"][column][0])
+                out, wanted = out / spread, wanted / spread
+            each = loss_of(objective, out, wanted)
+            found[objective.name] = each.sum() / max(len(each), 1)
+        return found
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
+        if len(self.examples.rows("validation")) == 0:
+            return {}
+        if self._before is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
+                fresh = self.network().eval()
+            self._before = self.measure(fresh, "validation")
+        values = self.measure(network, "validation")
+        agreement = self.agreement(network) if len(self.objectives) > 1 else {}
+        before = {f"before.{self.metric}": self._before[self.metric]}
+        return {**values, **before, **agreement}
+
+    def predict(self, network: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """(R, W) float32 of the network in eval mode."""
+        parts = [np.empty((0, self.columns[-1].stop), np.float32)]
+        with torch.no_grad():
+            for part in blocks(rows):
+                sparse = torch.from_numpy(self.examples.sparse[part].astype(np.int64, copy=False))
+                parts.append(network(sparse, torch.from_numpy(self.examples.dense[part])).float().numpy())
+        return np.concatenate(parts)
+
+    def measure(self, network: nn.Module, part: str) -> dict[str, float]:
+        """Metrics of the first objective under their plain names, of the others as `<objective>.<metric>`."""
+        rows = self.examples.rows(part)
+        out_RW = self.predict(network, rows)
+        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        values: dict[str, float] = {}
+        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
+            wanted = self.examples.labels[rows, label]
+            known = np.isfinite(wanted)
+            own_groups = None if groups is None else groups[known]
+            found = metrics_of(objective, out_RW[known, column].astype(np.float64), wanted[known], own_groups)
+            prefix = f"{objective.name}." if values else ""
+            values |= {f"{prefix}{name}": value for name, value in found.items()}
+        return values
+
+    def agreement(self, network: nn.Module, rows: int = 4096) -> dict[str, float]:
+        """`conflicts` of the objectives on the weights that all of them share, on validation rows."""
+        some = self.examples.rows("validation")[:rows]
+        shared = [p for name, p in network.named_parameters() if name.startswith(("bottom", "top"))][:-2]
+        if not shared:
+            return {}
+        sparse = self.examples.sparse[some].astype(np.int64, copy=False)
+        with torch.inference_mode(False), torch.enable_grad():
+            out = network(torch.from_numpy(sparse), torch.from_numpy(self.examples.dense[some]))
+            losses = self.losses(out, torch.from_numpy(self.examples.labels[some]))
+            return conflicts(losses, shared)
+
+
+RECIPE = Recipe(
+    name="dlrm",
+    role="ranker",
+    paper="Naumov et al., Deep Learning Recommendation Model, 2019",
+    config=DlrmConfig,
+    columns=(),
+    bind=DlrmTask,
+    data="examples",
+)

@@ -1,0 +1,132 @@
+"""Embedding tables of which a step touches only the rows of its batch, and the optimiser that moves them.
+
+Papers: J. Duchi et al., Adaptive Subgradient Methods, JMLR 2011 (Adagrad); D. Mudigere et al.,
+Software-Hardware Co-design for Fast and Scalable Training of Deep Learning Recommendation Models,
+ISCA 2022, section 4.1 (row-wise: one accumulator a row, of the mean of the squared gradient).
+
+    B batch   S tables   D dimension   T rows of all tables that a batch touches
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from etalage.errors import LossNotFinite
+
+
+class Tables(nn.Module):
+    """S tables of one width as one matrix (rows of all, D): one lookup, one update.
+
+    Row 0 of each table (unknown) starts at zero, so that what was never trained says nothing; the other
+    rows are uniform in ±1/√n, n the table's rows (Naumov et al. 2019, their code).
+    """
+
+    def __init__(self, sizes: Sequence[int], dimension: int, kept: Tensor | None = None) -> None:
+        """sizes: rows of each table. kept: (rows of all,) bool; a row that is not kept is unknown, and takes
+        no memory but a number; None: all are."""
+        super().__init__()
+        counts = torch.tensor(sizes, dtype=torch.int64)
+        self.place: Tensor | None
+        self.register_buffer("place", None)
+        first_S = torch.cumsum(counts, 0) - counts
+        self.register_buffer("sizes_S", counts, persistent=False)
+        self.register_buffer("first_S", first_S, persistent=False)
+        if kept is not None:
+            kept = kept.index_fill(0, first_S, True)
+            place = torch.cumsum(kept, 0) - 1
+            unknown = torch.repeat_interleave(place[first_S], counts)
+            self.place = torch.where(kept, place, unknown)
+            counts = torch.stack([part.sum() for part in torch.split(kept, list(sizes))])
+        self.weight = nn.Parameter(torch.empty(int(counts.sum()), dimension))
+        self.touched: list[tuple[Tensor, Tensor]] = []
+        """(T,) rows and (T, D) copies of them that got the gradient; the optimiser takes them."""
+        with torch.no_grad():
+            for part in torch.split(self.weight, counts.tolist()):
+                part.uniform_(-(len(part) ** -0.5), len(part) ** -0.5)
+                part[0] = 0
+
+    def forward(self, rows_BS: Tensor) -> Tensor:
+        """(B, S) int64 rows, each of its table → (B, S, D) float32; a row outside its table is unknown."""
+        sizes_S, first_S = self.get_buffer("sizes_S"), self.get_buffer("first_S")
+        known_BS = (rows_BS >= 0) & (rows_BS < sizes_S)
+        at_BS = torch.where(known_BS, rows_BS, torch.zeros_like(rows_BS)) + first_S
+        if self.place is not None:
+            at_BS = self.place[at_BS]
+        if not (self.training and torch.is_grad_enabled()):
+            return nn.functional.embedding(at_BS, self.weight)
+        # The weights get no gradient of their own: it would be as large as all tables, at every step.
+        rows_T, place_BS = torch.unique(at_BS, return_inverse=True)
+        copies_TD = self.weight.detach()[rows_T].requires_grad_()
+        self.touched.append((rows_T, copies_TD))
+        return nn.functional.embedding(place_BS, copies_TD)
+
+
+class RowwiseAdagrad(torch.optim.Optimizer):
+    """Row-wise Adagrad for tables, and any dense optimiser for the rest, as one optimiser.
+
+    For row r with gradient g: a_r += mean(g²); w_r -= rate · g / (√a_r + eps). `decay` is an L2 penalty on
+    the rows that a step touches. `start` is where a_r starts: from 0 the first step of a row is as long as
+    `rate`, however weak its gradient, so that values seen once or twice become noise; with a start, only rows
+    that occur often outgrow it and move fast. adaptive=False: plain gradient descent on the tables.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[Tables],
+        dense: torch.optim.Optimizer,
+        *,
+        lr: float,
+        eps: float = 1e-8,
+        decay: float = 0.0,
+        start: float = 0.0,
+        adaptive: bool = True,
+    ) -> None:
+        self.tables, self.dense, self.adaptive = list(tables), dense, adaptive
+        weights = [table.weight for table in self.tables]
+        group = {"params": weights, "lr": lr, "eps": eps, "decay": decay}
+        super().__init__([*dense.param_groups, group], {})
+        for weight in weights if adaptive else []:
+            self.state[weight]["sum"] = torch.full((len(weight),), start)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients. Lookups whose backward is still to come stay."""
+        super().zero_grad(set_to_none)
+        for table in self.tables:
+            table.touched = [(rows, copies) for rows, copies in table.touched if copies.grad is None]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Raises LossNotFinite when a table's gradient is not finite; no row has moved then.
+
+        Several lookups of one table before a step are applied one after the other.
+        """
+        if closure is not None:
+            raise ValueError("a closure is not supported")
+        for table in self.tables:
+            for _, copies in table.touched:
+                if copies.grad is not None and not bool(torch.isfinite(copies.grad.sum())):
+                    raise LossNotFinite("the gradient of an embedding table; lower the learning rate")
+        # load_state_dict makes new groups and a new state: the dense optimiser sees those of today.
+        self.dense.param_groups, self.dense.state = self.param_groups[:-1], self.state
+        self.dense.step()
+        for table in self.tables:
+            for rows_T, copies_TD in table.touched:
+                if copies_TD.grad is not None:
+                    self._move(table.weight, rows_T, copies_TD)
+            table.touched.clear()
+
+    def _move(self, weight: nn.Parameter, rows_T: Tensor, copies_TD: Tensor) -> None:
+        group = self.param_groups[-1]
+        assert copies_TD.grad is not None
+        gradient_TD = copies_TD.grad
+        if group["decay"]:
+            gradient_TD = gradient_TD.add(copies_TD.detach(), alpha=group["decay"])
+        step_T = torch.full((len(rows_T), 1), -float(group["lr"]))
+        if self.adaptive:
+            total: Tensor = self.state[weight]["sum"]
+            now_T = total[rows_T] + gradient_TD.square().mean(dim=1)
+            total[rows_T] = now_T
+            step_T /= (now_T.sqrt() + group["eps"])[:, None]
+        weight.index_add_(0, rows_T, gradient_TD * step_T)

@@ -1,0 +1,120 @@
+"""EASE against the closed form, written down anew with dense matrices."""
+
+import numpy as np
+import pytest
+
+from etalage.errors import TooLittleData, TrainingError
+from etalage.features.behaviour import BehaviourSet, Interactions
+from etalage.features.vocabulary import Vocabulary
+from etalage.models import ease
+from etalage.models.ease import RECIPE, EaseConfig
+
+
+def shop(users: int, items: int, acts: int, seed: int = 0) -> BehaviourSet:
+    rng = np.random.default_rng(seed)
+    popular = 1 / np.arange(1, items)  # the last item is never acted on
+    drawn = Interactions.sorted(
+        rng.integers(1, users + 1, acts), rng.choice(np.arange(1, items), acts, p=popular / popular.sum())
+    )
+    ids = [[f"{letter}{n:03d}" for n in range(count)] for letter, count in (("u", users), ("i", items))]
+    return BehaviourSet(Vocabulary(ids[0]), Vocabulary(ids[1]), (), {"train": drawn})
+
+
+def matrix(data: BehaviourSet) -> np.ndarray:
+    """(U + 1, N + 1) zeros and ones."""
+    acts = data.part("train")
+    found = np.zeros((len(data.users), len(data.items)))
+    found[acts.users, acts.items] = 1
+    return found
+
+
+def closed_form(x_UN: np.ndarray, ridge: float, dropout: float = 0.0) -> np.ndarray:
+    gram = x_UN.T @ x_UN
+    precision = np.linalg.inv(gram + np.diag(ridge + dropout / (1 - dropout) * np.diag(gram)))
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def dense(data: BehaviourSet, **settings: object) -> np.ndarray:
+    found = RECIPE.bind(EaseConfig(**settings), data).count()
+    count = len(data.items)
+    weights = np.zeros((count, count))
+    rows = np.repeat(np.arange(count), np.diff(found.arrays["indptr"]))
+    weights[rows, found.arrays["indices"]] = found.arrays["weights"]
+    return weights
+
+
+MANY_USERS, MANY_ITEMS = (120, 20, 700), (15, 60, 200)
+
+
+@pytest.mark.parametrize("size", [MANY_USERS, MANY_ITEMS])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_it_is_the_closed_form_whichever_side_is_smaller(size: tuple[int, int, int], dropout: float) -> None:
+    data = shop(*size)
+    found = dense(data, regularisation=7.0, neighbours=None, dropout=dropout)
+    wanted = closed_form(matrix(data), 7.0, dropout)
+    wanted[0] = wanted[:, 0] = wanted[-1] = wanted[:, -1] = 0
+    assert np.abs(found - wanted).max() < 1e-6
+    assert np.abs(wanted).max() > 0.05
+    assert not np.allclose(wanted, wanted.T, atol=1e-3)  # else a transposed matrix would pass
+
+
+def test_each_item_is_reconstructed_best_from_the_others() -> None:
+    """Not only the formula: of all weights with a zero diagonal, these have the least ridge loss."""
+    data = shop(*MANY_USERS)
+    x_UN, found = matrix(data), dense(data, regularisation=7.0, neighbours=None)
+
+    def loss(weights: np.ndarray) -> float:
+        return float(((x_UN - x_UN @ weights) ** 2).sum() + 7.0 * (weights**2).sum())
+
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        step = rng.normal(0, 1e-3, found.shape)
+        np.fill_diagonal(step, 0)
+        assert loss(found + step) > loss(found)
+
+
+@pytest.mark.parametrize("size", [MANY_USERS, MANY_ITEMS])
+def test_only_the_largest_weights_of_a_row_stay_negative_ones_too(size: tuple[int, int, int]) -> None:
+    data = shop(*size)
+    whole = dense(data, regularisation=7.0, neighbours=None)
+    few = dense(data, regularisation=7.0, neighbours=4)
+    assert (few < 0).any()
+    for row in range(1, len(data.items) - 1):
+        kept = few[row] != 0
+        assert kept.sum() == min(4, (whole[row] != 0).sum())
+        assert np.allclose(few[row][kept], whole[row][kept], atol=1e-6)
+        assert np.abs(whole[row][~kept]).max() <= np.abs(whole[row][kept]).min(initial=np.inf) + 1e-6
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (MANY_USERS, MANY_ITEMS):
+        whole = dense(shop(*size), neighbours=5)
+        monkeypatch.setattr(ease, "BLOCK_ENTRIES", 130)
+        assert np.abs(dense(shop(*size), neighbours=5) - whole).max() < 1e-7
+        monkeypatch.undo()
+
+
+def test_with_activity_every_user_has_the_same_say() -> None:
+    data = shop(*MANY_USERS)
+    x_UN = matrix(data)
+    same_say = x_UN / np.sqrt(np.maximum(x_UN.sum(axis=1, keepdims=True), 1))
+    found = dense(data, regularisation=0.5, activity=1.0, neighbours=None)
+    wanted = closed_form(same_say, 0.5)
+    wanted[0] = wanted[:, 0] = wanted[-1] = wanted[:, -1] = 0
+    assert np.abs(found - wanted).max() < 1e-6
+
+
+def test_f49_a_single_item_is_refused() -> None:
+    acts = Interactions.sorted(np.array([1, 2, 2]), np.array([1, 1, 1]))
+    data = BehaviourSet(Vocabulary(["a", "b"]), Vocabulary(["x", "y"]), (), {"train": acts})
+    with pytest.raises(TooLittleData, match="no shopper acted on two different items"):
+        dense(data)
+
+
+def test_too_many_items_are_refused_and_ials_is_named() -> None:
+    data = shop(*MANY_USERS)
+    with pytest.raises(TrainingError, match=r"19 items and 120 users.*use the model ials"):
+        dense(data, max_items=10)
+    dense(shop(*MANY_ITEMS), max_items=20)  # 15 users: a small matrix, however many items
