@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from etalage.engine.children import child
-from etalage.errors import DataError, ServeError
+from etalage.errors import DataError, ServeError, TooLittleData
 from etalage.shop import MODEL, Bar, Shop
 
 NAME = 'name = "Étalage demo"'
@@ -31,13 +31,38 @@ examples_per_class = 3
 epochs = 24
 average = 0.99
 crop = 0
+
+[behaviour]
+targets = ["cart", "buy"]
+rank = 0.1
+
+[funnel]
+ranker = "dlrm"
+
+[funnel.retrievers]
+popularity = 200
+item_knn = 200
+ease = 200
+
+[funnel.order]
+diversity = 0.1
+per_brand = 4
+
+[models.dlrm]
+dimension = 8
+bottom = [64, 32]
+top = [64, 32]
+epochs = 3
+batch = 1024
 """
+SIMPLE, RANKER = ("popularity", "item_knn", "ease"), "dlrm"
 
 Say = Callable[[str], None]
 
 
 def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say) -> Shop:
-    """Make the shop, train, evaluate, publish, register; a folder that holds a demo is made anew.
+    """Make the shop, train on photos and behaviour, evaluate, publish, register; a demo that is there is made
+    anew.
 
     Raises what the steps raise; nothing is forced past a check.
     """
@@ -58,13 +83,29 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {hit:.3f} on validation")
     done = shop.evaluate(MODEL)
     say(done.summary())
+    for model in SIMPLE:
+        shop.train(model)
+    try:
+        shop.train(RANKER)
+        say(shop.evaluate(RANKER).summary())
+    except TooLittleData as error:
+        say(f"no ranker in a shop this small: {error}")
+        (folder / "shop.toml").write_text(CONFIG.replace(f'ranker = "{RANKER}"\n', ""), encoding="utf-8")
+        shop = Shop(folder, bar)
     manifest = shop.publish()
     size_of = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
-    say(f"published {manifest.id}: {size_of}")
+    say(f"published {manifest.id}: {size_of}; the funnel: {', '.join(one.name for one in manifest.models)}")
+    for one in manifest.refused:
+        say(f"left out: {one.reason}")
     recommender = shop.recommender()
     first = str(recommender.catalogue.ids[0])
     slate = recommender.similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
+    with shop.live_store() as live:
+        user = live.users(1)[0]
+        wanted = recommender.recommend(user_id=user, k=3, explain=True, live=live)
+    said = "; ".join(f"{slot.item['title']} ({slot.why})" for slot in wanted.slate)
+    say(f"for {user}, {wanted.rung}: {said}")
     say(f"registered in MLflow: {shop.register('etalage-demo')}")
     say(f"report: {done.report}")
     say(f"done in {time.monotonic() - started:.0f} s; the shop is the folder {folder}")
@@ -75,7 +116,7 @@ def _clear(folder: Path) -> None:
     """Remove an earlier demo, its shop.toml last. What is not one, a shop above all, is left alone."""
     if not folder.exists():
         return
-    made = {"shop.toml", "tables", "runs", "exports", "bundles", "reports"}
+    made = {"shop.toml", "tables", "runs", "exports", "bundles", "reports", "live"}
     found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {"a file"}
     file = folder / "shop.toml"
     if found and not file.is_file():

@@ -17,6 +17,7 @@ from etalage.bundle.retrievers import LookAlikeRetriever
 from etalage.bundle.shoppers import Shopper
 
 MOST_DROPPED = 50
+STRONGEST = ("buy", "rating", "cart", "view")
 VERBS = {
     "view": "you looked at",
     "cart": "you put into your cart",
@@ -121,7 +122,7 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
             if answered.rung == "photo":
                 said.append(f"looks like {title}")
             else:
-                said.append(f"because {VERBS.get(shopper.kinds[act], 'you chose')} {title}")
+                said.append(f"because {_verb(shopper, act)} {title}")
         elif answered.rung in ("popular", "photo") or not len(shopper.rows):
             said.append("popular right now")
         else:
@@ -129,6 +130,13 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
                 "popular with shoppers like you" if _personal(answered, place) else "popular right now"
             )
     return said
+
+
+def _verb(shopper: Shopper, act: int) -> str:
+    """The most that they did with the item of this act: who bought it has looked at it too."""
+    kinds = [shopper.kinds[n] for n in np.flatnonzero(shopper.rows == shopper.rows[act])]
+    told = [VERBS[kind] for kind in STRONGEST if kind in kinds]
+    return told[0] if told else VERBS.get(shopper.kinds[act], "you chose")
 
 
 def _personal(answered: Answered, place: int) -> bool:
