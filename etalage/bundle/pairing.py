@@ -36,7 +36,8 @@ class PairScorer(Base):
     def _item_features(self) -> Features:
         """Sparse features and bags of the items, (N + 1) rows each."""
         folder = self.opened.folder / ITEM_FEATURES
-        sparse, bags = {}, {}
+        sparse: dict[str, np.ndarray] = {}
+        bags: dict[str, np.ndarray] = {}
         for file in sorted(folder.glob("*.npy")) if folder.is_dir() else []:
             ndim = np.load(file, mmap_mode="r", allow_pickle=False).ndim
             column = self.opened.array(f"{ITEM_FEATURES}/{file.stem}", ndim)

@@ -67,7 +67,7 @@ def bundles(shop: ShopFolder = HERE) -> None:
             continue
         made, forced = one.manifest.created_at, ", ".join(one.manifest.forced)
         counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
-        every = [one.manifest.model] if one.manifest.model else []
+        every: list[Any] = [one.manifest.model] if one.manifest.model else []
         models = ", ".join(f"{model.name} {model.hash[:8]}" for model in (*every, *one.manifest.models))
         add_row(table, mark, one.id, *counts, made, models, forced)
     out.print(table)

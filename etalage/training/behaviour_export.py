@@ -173,7 +173,12 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     # Items by id alone have no embedding that is not in the table.
     if any(name != "item" for name in network.item_inputs):
         sample = {name: values[:3] for name, values in item_feed.items()}
-        _write_onnx(_Named(network, methods), sample, folder / ITEM, ("item_embedding", "history_embedding")[: len(methods)])
+        _write_onnx(
+            _Named(network, methods),
+            sample,
+            folder / ITEM,
+            ("item_embedding", "history_embedding")[: len(methods)],
+        )
     return {
         "scoring": "embeddings",
         "dimension": int(found[0].shape[1]),
