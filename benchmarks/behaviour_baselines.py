@@ -59,8 +59,8 @@ SYSTEMS: dict[str, dict[str, tuple[str, Settings]]] = {
     "AMusic": {
         "popularity": ("popularity", {}),
         "ItemKNN, TF-IDF": ("item_knn", {**KNN, "neighbours": 3000}),
-        "EASE": ("ease", {"regularisation": 200.0, "neighbours": 500}),
-        "iALS": ("ials", {"dimension": 64, "alpha": 10.0, "regularisation": 30.0, "frequency": 0.5}),
+        "EASE": ("ease", {"regularisation": 500.0, "neighbours": 500}),
+        "iALS": ("ials", {"dimension": 32, "alpha": 40.0, "regularisation": 30.0, "frequency": 0.5}),
         "deep matrix factorisation": ("matrix_factorisation", DEEP),
     },
     "Beauty": {
@@ -69,7 +69,7 @@ SYSTEMS: dict[str, dict[str, tuple[str, Settings]]] = {
         "ItemKNN, newer acts first": ("item_knn", {**KNN, "decay": 0.7}),
         "what follows what": ("item_knn", SEQUENCE),
         "EASE": ("ease", {"regularisation": 300.0, "neighbours": 500}),
-        "iALS": ("ials", {"dimension": 64, "alpha": 10.0, "regularisation": 30.0, "frequency": 0.5}),
+        "iALS": ("ials", {"dimension": 64, "alpha": 40.0, "regularisation": 30.0, "frequency": 1.0}),
     },
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {

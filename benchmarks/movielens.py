@@ -53,11 +53,11 @@ COMMAND = "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/movielens.
 NOTE = (
     "A rating is implicit feedback; each user's ten latest are the test, and all films that the user has not "
     "rated before are ranked (9,742 in all, rated or not). Value: mean over users and seeds; interval: 95%, "
-    "bootstrap over users; `gain`: over EASE, paired. Negatives of training are drawn from what a user has not "
-    "rated in train. `AUROC`: of the held-out films among all others. `at probability 0.5`: of the test's "
-    "positives and as many films that the user never rated, by NeuMF with its binary loss: accuracy, and "
-    "precision and recall of either class. `validation AUROC`, by epoch: of one held-out film of each user "
-    "against 99 drawn ones, epoch 0 before training; lowest and highest of the seeds."
+    "bootstrap over users; `gain`: over EASE, paired. Negatives of training are drawn from what a user has "
+    "not rated in train. `AUROC`: of the held-out films among all others. `at probability 0.5`: of the "
+    "test's positives and as many films that the user never rated, by NeuMF with its binary loss: accuracy, "
+    "and precision and recall of either class. `validation AUROC`, by epoch: of one held-out film of each "
+    "user against 99 drawn ones, epoch 0 before training; lowest and highest of the seeds."
 )
 
 

@@ -5,6 +5,7 @@ Needs httpx, numpy and Pillow; nothing of the rest of Etalage but its errors.
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,108 @@ class Category:
 
     path: str
     count: int
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that a shopper did. `value`: stars, count or amount; `time`: microseconds since 1970."""
+
+    item_id: str
+    kind: str = "view"
+    value: float | None = None
+    time: int | None = None
+
+
+@dataclass(frozen=True)
+class PastAct:
+    """An act of a history. `item` is None when the bundle does not have it."""
+
+    act: Act
+    item: Item | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What a shopper did, oldest first."""
+
+    bundle: str
+    user_id: str
+    acts: list[PastAct]
+
+
+@dataclass(frozen=True)
+class Event:
+    """An act on its way in; the same `event_id` is counted once, however often it is sent."""
+
+    event_id: str
+    user_id: str
+    act: Act
+
+
+@dataclass(frozen=True)
+class EventsDone:
+    """What became of the events that were sent."""
+
+    accepted: int
+    repeated: int
+    quarantined: int
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class ReasonedSlot:
+    """One place of a shopper's slate; `why` and `trace` where they were asked for."""
+
+    rank: int
+    score: float
+    item: Item
+    why: str | None
+    trace: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The slate for one shopper. rung: who spoke (`deep`, `collaborative`, `photo`, `popular`)."""
+
+    bundle: str
+    user_id: str | None
+    rung: str
+    known: bool
+    slate: list[ReasonedSlot]
+    reason: str | None
+    trace: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The score of one pair. `probability` is None where no ranker knows both; `item` only in `liked`."""
+
+    row: int
+    user_id: str
+    item_id: str
+    score: float
+    probability: float | None
+    liked: bool | None
+    known_user: bool
+    known_item: bool
+    item: Item | None = None
+
+
+@dataclass(frozen=True)
+class Near:
+    """A shopper, and how near; higher is nearer."""
+
+    user_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Erased:
+    """How many acts are gone from the online store, and where traces still are."""
+
+    user_id: str
+    acts: int
+    left: list[str]
 
 
 @dataclass(frozen=True)
@@ -180,6 +283,103 @@ class Client:
         nodes = self._send("GET", "/v1/categories").json()["categories"]
         return [Category(node["path"], node["count"]) for node in nodes]
 
+    # -- shoppers ------------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        user_id: str | None = None,
+        *,
+        history: Sequence[Act] | None = None,
+        k: int = 10,
+        explain: bool = False,
+        category: str | None = None,
+        min_price: float | None = None,
+        max_price: float | None = None,
+        in_stock: bool | None = None,
+        brand: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Recommended:
+        """The k items for a shopper, or for who did what `history` says (oldest first).
+
+        Raises RequestError and its kinds, NoBundle, ServeError.
+        """
+        filters: dict[str, Any] = {
+            "category": category,
+            "min_price": min_price,
+            "max_price": max_price,
+            "in_stock": in_stock,
+            "brand": brand,
+            "attributes": None if attributes is None else dict(attributes),
+            "exclude": list(exclude) or None,
+        }
+        body: dict[str, Any] = {"k": k, "explain": explain}
+        body["filters"] = {name: value for name, value in filters.items() if value is not None}
+        if user_id is not None:
+            body["user_id"] = user_id
+        if history is not None:
+            body["history"] = [_act_body(act) for act in history]
+        found = self._send("POST", "/v1/recommend", json=body).json()
+        slate = [
+            ReasonedSlot(slot["rank"], slot["score"], _item(slot), slot["why"], slot["trace"])
+            for slot in found["slate"]
+        ]
+        said = {name: found[name] for name in ("bundle", "user_id", "rung", "known", "reason", "trace")}
+        return Recommended(**said, slate=slate)
+
+    def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[Ranked]:
+        """The score of each (user_id, item_id); `liked`: probability at least `threshold`."""
+        asked = [{"user_id": user_id, "item_id": item_id} for user_id, item_id in pairs]
+        found = self._send("POST", "/v1/rank", json={"pairs": asked, "threshold": threshold}).json()
+        return [Ranked(**row) for row in found["ranked"]]
+
+    def liked(self, user_id: str, k: int = 50, threshold: float = 0.5) -> list[Ranked]:
+        """What a shopper most probably likes, with the items. Raises NotFound: nothing is known of them."""
+        path = f"/v1/users/{quote(user_id, safe='')}/liked"
+        found = self._send("GET", path, params={"k": k, "threshold": threshold}).json()["liked"]
+        return [Ranked(**{**row, "item": _item(row["item"])}) for row in found]
+
+    def users_for_item(self, item_id: str, k: int = 10) -> list[Near]:
+        """The shoppers to tell of an item. Raises NotFound; Unprocessable: no model for it."""
+        found = self._send("POST", "/v1/users", json={"item_id": item_id, "k": k}).json()
+        return [Near(**near) for near in found["users"]]
+
+    def users_like(self, user_id: str, k: int = 10) -> list[Near]:
+        """The shoppers most like this one. Raises NotFound, Unprocessable."""
+        found = self._send("POST", "/v1/users", json={"user_id": user_id, "k": k}).json()
+        return [Near(**near) for near in found["users"]]
+
+    def users(self, limit: int = 50) -> list[str]:
+        """Some shoppers: those who acted last."""
+        users: list[str] = self._send("GET", "/v1/users", params={"limit": limit}).json()["users"]
+        return users
+
+    def history(self, user_id: str, limit: int = 50) -> History:
+        """The newest acts of a shopper, oldest first; none for one that nobody knows."""
+        path = f"/v1/users/{quote(user_id, safe='')}/history"
+        found = self._send("GET", path, params={"limit": limit}).json()
+        acts = [
+            PastAct(
+                Act(act["item_id"], act["kind"], act["value"], act["time"]),
+                None if act["item"] is None else _item(act["item"]),
+            )
+            for act in found["acts"]
+        ]
+        return History(found["bundle"], found["user_id"], acts)
+
+    def send_events(self, events: Sequence[Event]) -> EventsDone:
+        """Tell what shoppers did; durable when it returns. To be sent again, as it is, after a ServeError."""
+        bodies = [
+            {"event_id": event.event_id, "user_id": event.user_id, **_act_body(event.act)} for event in events
+        ]
+        done = self._send("POST", "/v1/events", json={"events": bodies}).json()
+        return EventsDone(**{name: done[name] for name in EventsDone.__dataclass_fields__})
+
+    def erase(self, user_id: str) -> Erased:
+        """Forget a shopper's acts in the online store."""
+        done = self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}").json()
+        return Erased(done["user_id"], done["acts"], done["left"])
+
     def bundle(self) -> str | None:
         """The id of the bundle that serves; None when there is none yet."""
         bundle: str | None = self._send("GET", "/healthz").json()["bundle"]
@@ -209,10 +409,61 @@ def mlflow_similar(
         },
         "params": {"k": k, "image": image},
     }
+    return decode_table(_invoked(url, body, key, timeout))
+
+
+@dataclass(frozen=True)
+class RecommendedRow:
+    """One row of the MLflow endpoint's table of slates."""
+
+    row: int
+    rank: int
+    item_id: str
+    score: float
+    why: str
+
+
+def mlflow_recommend(
+    url: str,
+    shoppers: Sequence[str | Sequence[Act]],
+    k: int = 10,
+    *,
+    key: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> list[RecommendedRow]:
+    """Ask an MLflow scoring server of the task `recommend` for each shopper: a user_id, or a history.
+
+    Raises RequestError, ServeError.
+    """
+    records = [
+        {"user_id": one} if isinstance(one, str) else {"history": json.dumps([_act_body(act) for act in one])}
+        for one in shoppers
+    ]
+    rows = _invoked(url, {"dataframe_records": records, "params": {"k": k}}, key, timeout)
+    return [RecommendedRow(**row) for row in rows["predictions"]]
+
+
+def mlflow_rank(
+    url: str,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    key: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> list[tuple[float, float | None]]:
+    """Ask an MLflow scoring server of the task `rank`: (score, probability) of each (user_id, item_id).
+
+    Raises RequestError, ServeError.
+    """
+    split = {"columns": ["user_id", "item_id"], "data": [list(pair) for pair in pairs]}
+    rows = _invoked(url, {"dataframe_split": split}, key, timeout)["predictions"]
+    return [(row["score"], row["probability"]) for row in rows]
+
+
+def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float) -> Any:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     trusting = not _is_loopback(url)
     with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=trusting) as http:
-        return decode_table(_sent(http, "POST", "/invocations", json=body).json())
+        return _sent(http, "POST", "/invocations", json=body).json()
 
 
 def decode_table(answer: Any) -> list[TableRow]:
@@ -285,6 +536,13 @@ def _by_status(status: int) -> type[errors.EtalageError]:
         if kind.http_status == status and kind is not errors.PhotoRefused:
             return kind
     return errors.RequestError if 400 <= status < 500 else errors.ServeError
+
+
+def _act_body(act: Act) -> dict[str, Any]:
+    body: dict[str, Any] = {"item_id": act.item_id, "kind": act.kind}
+    return body | {
+        name: value for name, value in (("value", act.value), ("time", act.time)) if value is not None
+    }
 
 
 def _item(shown: Mapping[str, Any]) -> Item:

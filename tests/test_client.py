@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.client import Client, TableRow, decode_table
+from etalage.client import Act, Client, Event, TableRow, decode_table
 from etalage.errors import (
     EtalageError,
     KeyRefused,
@@ -21,9 +21,9 @@ from etalage.errors import (
     Unprocessable,
 )
 from etalage.recommend import Recommender
-from etalage.serve.pyfunc import encoded
+from etalage.serve.tables import encoded
 from tests.serve.servers import ThreadServer
-from tests.shops import drawn_photo, small_shop
+from tests.shops import behaviour_shop, drawn_photo, small_shop
 
 KEY = "client-key"
 
@@ -91,6 +91,51 @@ def test_refusals_come_back_as_the_servers_own_classes(client: Client, tmp_path:
             early.items()
     with pytest.raises(ServeError, match="is the server running"), Client("http://127.0.0.1:9") as nobody:
         nobody.items()
+
+
+def test_the_client_sends_what_shoppers_do_and_gets_what_they_would_want(tmp_path: Path) -> None:
+    _, bundles, manifest = behaviour_shop(tmp_path / "shop", 40)
+    with ThreadServer(bundles.folder, key=KEY) as server, Client(server.url, KEY) as client:
+        stranger = client.recommend("a/new one", k=3)
+        assert (stranger.rung, stranger.known, stranger.trace) == ("popular", False, None)
+        assert [slot.why for slot in stranger.slate] == [None] * 3
+        bought = Event("e-1", "a/new one", Act("item-00010", "buy", 2.0, 1_700_000_000_000_000))
+        done = client.send_events([bought, Event("e-2", "a/new one", Act("item-00016"))])
+        assert (done.accepted, done.repeated, done.quarantined, done.reasons) == (2, 0, 0, [])
+        assert client.send_events([bought]).repeated == 1
+        past = client.history("a/new one")
+        assert (past.bundle, past.user_id) == (manifest.id, "a/new one")
+        assert past.acts[0].act == bought.act and past.acts[0].item is not None
+        assert past.acts[0].item.title == "Piece 10"
+        found = client.recommend("a/new one", k=4, explain=True, exclude=["item-00011"], max_price=50)
+        reasons = {slot.item.item_id: slot.why for slot in found.slate}
+        assert "item-00011" not in reasons and reasons["item-00012"] == "because you bought Piece 10"
+        assert found.trace is not None and found.slate[0].trace is not None
+        same = client.recommend(history=[bought.act, Act("item-00016")], k=4, brand="Corvo")
+        assert same.user_id is None and {slot.item.brand for slot in same.slate} == {"Corvo"}
+        assert client.users(1) == ["a/new one"]
+        erased = client.erase("a/new one")
+        assert (erased.user_id, erased.acts) == ("a/new one", 2) and erased.left
+        assert client.history("a/new one").acts == []
+
+
+def test_the_client_asks_about_pairs_and_shoppers(tmp_path: Path) -> None:
+    _, bundles, _ = behaviour_shop(tmp_path / "shop", 40)
+    with ThreadServer(bundles.folder) as server, Client(server.url) as client:
+        client.send_events([Event(f"e{n}", "user-0", Act(f"item-{n:05d}", "buy")) for n in range(3)])
+        high, low, unknown = client.rank(
+            [("user-0", "item-00003"), ("user-0", "item-00020"), ("nobody", "no item")], threshold=0.7
+        )
+        assert high.score > low.score and (high.known_user, high.known_item) == (True, True)
+        assert (unknown.row, unknown.known_user, unknown.known_item) == (2, False, False)
+        liked = client.liked("user-0", k=2)
+        assert len(liked) == 2 and liked[0].item is not None and liked[0].item.item_id == liked[0].item_id
+        assert client.users_for_item("item-00001", 1)[0].user_id == "user-0"
+        assert len(client.users_like("user-0", 2)) == 2
+        with pytest.raises(NotFound, match="nothing is known"):
+            client.liked("nobody")
+        with pytest.raises(Unprocessable, match="exactly one of user_id, history"):
+            client.recommend("a", history=[])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

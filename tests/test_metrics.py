@@ -218,3 +218,156 @@ def test_large_inputs_are_resampled_in_blocks() -> None:
     interval = metrics.bootstrap(values, n=3)
     assert interval.value == 0.25
     assert interval.low == pytest.approx(0.25, abs=0.002)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_from_ranks_alone_come_the_same_figures_as_from_whole_rankings(seed: int) -> None:
+    relevant, total = ranked(seed)
+    shown = relevant[:, :9]  # what stands behind rank 9 is never shown
+    hidden = 2**31 - 1
+    places = [np.flatnonzero(row) + 1 for row in relevant]
+    ranks = np.concatenate([np.where(row > 9, hidden, row)[::-1] for row in places])
+    starts = np.concatenate([[0], np.cumsum(total)])
+    found = metrics.at_ranks(ranks, starts, (1, 4, 9))
+    expected = {"mrr": metrics.reciprocal_rank(shown)}
+    expected["mrr"][~shown.any(axis=1) & (total > 0)] = 1 / hidden
+    for k in (1, 4, 9):
+        expected |= {
+            f"hit_at_{k}": metrics.hit_at_k(shown, k),
+            f"recall_at_{k}": metrics.recall_at_k(shown, k, total),
+            f"precision_at_{k}": metrics.precision_at_k(shown, k),
+            f"ndcg_at_{k}": metrics.ndcg_at_k(shown, k, total),
+            f"map_at_{k}": metrics.average_precision_at_k(shown, k, total),
+        }
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auroc_of_ranks_is_that_of_scikit_learn(seed: int) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    relevant, total = ranked(seed)
+    places = [np.flatnonzero(row) + 1 for row in relevant]
+    starts = np.concatenate([[0], np.cumsum(total)])
+    found = metrics.at_ranks(np.concatenate(places), starts, (1,), np.full(25, 12))["auroc"]
+    for value, row in zip(found, relevant, strict=True):
+        expected = roc_auc_score(row, -np.arange(12)) if 0 < row.sum() < 12 else 0.5
+        assert value == pytest.approx(expected)
+
+
+def test_a_right_answer_that_is_never_shown_stands_behind_all_wrong_ones() -> None:
+    never = 2**31 - 1
+    found = metrics.at_ranks(np.array([1, never, never]), np.array([0, 2, 3]), (2,), np.array([5, 3]))
+    assert found["auroc"].tolist() == [0.5, 0.0]
+    assert found["recall_at_2"].tolist() == [0.5, 0.0]
+
+
+def labelled(seed: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities with ties, labels that are more often true where they are high, and uneven groups."""
+    rng = np.random.default_rng(seed)
+    probability = np.round(rng.beta(1, 3, rows), 2)
+    return probability, rng.random(rows) < probability**0.7, rng.integers(0, 60, rows) ** 2 // 40
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_auroc_is_that_of_scikit_learn_in_the_set_and_in_every_group(seed: int) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    scores, positive, groups = labelled(seed)
+    assert metrics.auroc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+    names, values = metrics.auroc_by(groups, scores, positive)
+    expected = {}
+    for group in np.unique(groups):
+        own = groups == group
+        if len(set(positive[own].tolist())) == 2:
+            expected[int(group)] = roc_auc_score(positive[own], scores[own])
+    assert 0 < len(expected) < len(np.unique(groups)), "a group of one kind is among them"
+    assert dict(zip(names.tolist(), values.tolist(), strict=True)) == pytest.approx(expected)
+
+
+def test_a_constant_score_has_half_and_one_class_has_no_auroc() -> None:
+    assert metrics.auroc(np.ones(7), np.arange(7) < 3) == 0.5
+    with pytest.raises(ValueError, match="needs both"):
+        metrics.auroc(np.arange(4.0), np.ones(4, bool))
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.auroc(np.array([0.1, np.nan]), np.array([True, False]))
+    with pytest.raises(ValueError, match="bool labels"):
+        metrics.log_loss(np.array([0.1, 0.2]), np.array([1, 0]))
+
+
+def test_the_interval_of_auroc_is_that_of_its_bootstrap_and_covers() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    scores, positive, _ = labelled(9)
+    found = metrics.auroc_interval(scores, positive)
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, 400, 400) for _ in range(600)]
+    low, high = np.quantile([metrics.auroc(scores[d], positive[d]) for d in draws], [0.025, 0.975])
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (roc_auc_score(positive, scores), low, high), abs=0.012
+    )
+    covered = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        good = rng.random(200) < 0.3
+        one = metrics.auroc_interval(rng.normal(size=200) + good, good)
+        covered += one.low <= 0.7602 <= one.high  # Φ(1/√2)
+    assert 0.91 <= covered / 300 <= 0.98
+
+
+def test_two_models_that_err_alike_are_told_apart_by_pairs() -> None:
+    rng = np.random.default_rng(1)
+    positive = rng.random(900) < 0.4
+    shared = rng.normal(size=900) + 0.8 * positive
+    better, worse = shared + 0.25 * positive, shared + 0.1 * rng.normal(size=900)
+    gain = metrics.paired_auroc(better, worse, positive)
+    assert gain.value == pytest.approx(metrics.auroc(better, positive) - metrics.auroc(worse, positive))
+    assert gain.low > 0
+    apart = metrics.auroc_interval(better, positive), metrics.auroc_interval(worse, positive)
+    assert apart[0].low < apart[1].high, "unpaired intervals overlap"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_loss_and_calibration_are_those_of_scikit_learn_and_torchmetrics(seed: int) -> None:
+    import torch
+    from sklearn.metrics import log_loss
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    probability, positive, _ = labelled(seed)
+    probability = np.random.default_rng(seed).permutation(probability) + 1e-4  # off the bins' edges
+    assert metrics.log_loss(probability, positive).mean() == pytest.approx(log_loss(positive, probability))
+    expected = binary_calibration_error(torch.tensor(probability), torch.tensor(positive).long(), n_bins=10)
+    found = metrics.calibration(probability, positive, bins=10)
+    assert found.error == pytest.approx(float(expected), abs=1e-6)
+    assert found.counts.sum() == 400
+    for number in np.flatnonzero(found.counts):
+        own = (probability * 10).astype(int) == number
+        assert found.predicted[number] == pytest.approx(probability[own].mean())
+        assert found.observed[number] == pytest.approx(positive[own].mean())
+
+
+def test_certainty_that_proves_wrong_costs_much_but_not_everything() -> None:
+    found = metrics.log_loss(np.array([0.0, 1.0, 1.0, 0.25]), np.array([True, False, True, True]))
+    assert found[:2] == pytest.approx([36.04, 36.04], abs=0.01)
+    assert found[2:] == pytest.approx([0, np.log(4)])
+    with pytest.raises(ValueError, match="0 to 1"):
+        metrics.calibration(np.array([1.2]), np.array([True]))
+
+
+def test_coverage_and_novelty_by_hand() -> None:
+    slates = np.array([[1, 4, 0], [4, 1, 2], [0, 0, 0]])
+    assert metrics.coverage(slates, 10) == pytest.approx(0.3)
+    counts = np.array([99, 7, 0, 5, 3])  # of 7 users; everybody has item 1, nobody item 2
+    bits = metrics.novelty(slates, counts, 7)
+    assert bits == pytest.approx([(0 + 1) / 2, (1 + 0 + 3) / 3, 0])
+
+
+def test_ranks_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="ranks from 1 on"):
+        metrics.at_ranks(np.array([0]), np.array([0, 1]), (1,))
+    with pytest.raises(ValueError, match="queries for 2"):
+        metrics.at_ranks(np.array([1]), np.array([0, 2]), (1,))
+    with pytest.raises(ValueError, match="k = 0"):
+        metrics.at_ranks(np.array([1]), np.array([0, 1]), (0,))

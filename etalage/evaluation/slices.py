@@ -69,7 +69,7 @@ def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     some = _some(asked.queries, chosen)
     mine = np.isin(seen.users, some.users)
-    seen = seen if mine.all() else seen.take(mine)  # the acts of all shoppers can be most of the memory
+    seen = seen.take(mine) if 2 * mine.sum() < len(mine) else seen  # it can be most of the memory
     return Asked(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
 
 

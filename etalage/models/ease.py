@@ -6,7 +6,7 @@ H. Steck, Autoencoders that don't overfit towards the Identity, NeurIPS 2020 (`d
     U users   N items that somebody acted on   R items in a block
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from pydantic import Field
@@ -52,7 +52,7 @@ class EaseCounter:
             raise TrainingError(
                 f"ease: {len(columns)} items and {len(rows)} users, and it inverts a dense matrix of the "
                 f"smaller number squared (max_items = {config.max_items}); use the model ials, which scales "
-                "with the interactions, or raise max_items if there is memory for 24 bytes a number"
+                "with the interactions, or raise max_items if there is memory for 8 bytes a number"
             )
         x_UN = whole[rows][:, columns].tocsr()
         x_UN = sparse.diags(np.diff(x_UN.indptr) ** (-config.activity / 2)) @ x_UN
@@ -69,9 +69,8 @@ class EaseCounter:
         count = len(columns)
         inverse_rows, diagonal_N = inverse(x_UN, self._ridge(x_UN))
         most = self.config.neighbours or count
-        size, blocks = max(1, BLOCK_ENTRIES // count), []
-        for first in range(0, count, size):
-            last = min(first + size, count)
+        blocks = []
+        for first, last in _blocks(count):
             block = -inverse_rows(first, last) / diagonal_N
             block[np.arange(last - first), np.arange(first, last)] = 0
             blocks.append(_largest(block, most))
@@ -98,7 +97,11 @@ def inverse(
     """
     users, count = x_UN.shape
     if count <= users:
-        gram_NN = (x_UN.T @ x_UN).toarray()
+        gram_NN = np.empty((count, count))
+        items_NU = x_UN.T.tocsr()
+        # The sparse product of all items at once could need more memory than the dense one.
+        for first, last in _blocks(count):
+            gram_NN[first:last] = (items_NU[first:last] @ x_UN).toarray()
         gram_NN[np.diag_indices(count)] += ridge_N
         precision_NN = _inverted(gram_NN)
         return lambda first, last: precision_NN[first:last], np.diagonal(precision_NN).copy()
@@ -129,14 +132,24 @@ def inverse(
 
 
 def _inverted(gram_NN: np.ndarray) -> np.ndarray:
-    """The inverse of a positive definite matrix, in its own memory and one copy."""
-    factor, failed = linalg.lapack.dpotrf(gram_NN, lower=1, overwrite_a=1)
+    """The inverse of a positive definite matrix, in the matrix's own memory."""
+    # LAPACK is column-major; the transpose of a symmetric matrix is itself, and needs no copy.
+    factor, failed = linalg.lapack.dpotrf(gram_NN.T, lower=1, overwrite_a=1)
     if not failed:
         half, failed = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed:
         raise TrainingError("ease: the item matrix cannot be inverted; raise regularisation")
-    below = np.tril(half, -1)
-    return np.asarray(below + below.T + np.diag(np.diagonal(half)))
+    for first, last in _blocks(len(half)):  # only its lower triangle is filled
+        half[first:last, last:] = half[last:, first:last].T
+        square = np.tril(half[first:last, first:last])
+        half[first:last, first:last] = square + np.tril(square, -1).T
+    return np.asarray(half.T)
+
+
+def _blocks(count: int) -> Iterator[tuple[int, int]]:
+    size = max(1, BLOCK_ENTRIES // count)
+    for first in range(0, count, size):
+        yield first, min(first + size, count)
 
 
 def _largest(block_RN: np.ndarray, most: int) -> sparse.csr_matrix:

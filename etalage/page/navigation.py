@@ -45,7 +45,12 @@ def home() -> None:
 
 
 def searched() -> None:
-    go(search=st.session_state.search.strip(), item=None, photo=False, page=1)
+    go(search=st.session_state.search.strip(), item=None, photo=False, for_shopper=False, page=1)
+
+
+def shopper_named() -> None:
+    """An id was typed in."""
+    go(shopper=st.session_state.shopper.strip() or None)
 
 
 def priced() -> None:

@@ -62,6 +62,61 @@ const cards = (data, send) => {
   return grid;
 };
 
+const acts = (data, send) => {
+  const row = make("div", "acts-row");
+  for (const item of data.items) {
+    const node = make("a", "card small", null, {
+      href: address("item", item.item_id),
+      "data-item": item.item_id,
+      title: item.title,
+    });
+    node.append(photo(item.photo, item.title), make("span", "did", item.did), make("span", "title", item.title, { dir: "auto" }));
+    row.append(link(node, () => send("pick", item.item_id)));
+  }
+  return row;
+};
+
+const KINDS = [["view", "View"], ["cart", "Cart"], ["buy", "Buy"]];
+
+const slate = (data, send) => {
+  const grid = make("div", "grid");
+  grid.style.setProperty("--columns", data.columns);
+  for (const item of data.items) {
+    const slot = make("div", "slot", null, { "data-item": item.item_id });
+    const shown = card(item, data.can_pick ? send : () => {});
+    shown.querySelector(".photo").append(make("span", "rank", item.rank));
+    if (item.mark) shown.querySelector(".photo").append(make("span", "mark", item.mark));
+    slot.append(shown, make("p", "why", item.why || "\u00a0", { dir: "auto", title: item.why }));
+    if (data.can_act) {
+      const buttons = make("div", "act");
+      for (const [kind, label] of KINDS) {
+        const button = make("button", kind, label, { type: "button", "aria-label": `${label}: ${item.title}` });
+        // Once: a second click before the new slate would be a second act.
+        button.addEventListener("click", () => {
+          grid.querySelectorAll("button").forEach((other) => { other.disabled = true; });
+          send("act", [item.item_id, kind]);
+        });
+        buttons.append(button);
+      }
+      slot.append(buttons);
+    }
+    grid.append(slot);
+  }
+  return grid;
+};
+
+const people = (data, send) => {
+  const list = make("nav", "tree", null, { "aria-label": "Shoppers" });
+  for (const id of data.ids) {
+    const node = make("button", id === data.chosen ? "row chosen" : "row", null, { type: "button", "data-shopper": id });
+    node.style.setProperty("--depth", 0);
+    node.append(make("span", "label", id, { dir: "auto" }));
+    node.addEventListener("click", () => send("shopper", id));
+    list.append(node);
+  }
+  return list;
+};
+
 const tree = (data, send) => {
   const list = make("nav", "tree", null, { "aria-label": "Categories" });
   const row = (label, count, value, depth, classes) => {
@@ -112,7 +167,7 @@ const brand = (data, send) => {
   return link(node, () => send("home", true));
 };
 
-const builders = { brand, tree, cards, item };
+const builders = { brand, tree, cards, acts, slate, people, item };
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".piece");

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from etalage.client import Slot
+from etalage.client import PastAct, ReasonedSlot, Slot
 from etalage.page import wording
 from etalage.page.thumbnails import inline
 
@@ -90,6 +90,71 @@ def cards(
         for slot in slots
     ]
     _mount(key, {"kind": "cards", "items": items, "columns": columns, "top": top}, pick=pick)
+
+
+def acts(key: str, acts: Sequence[PastAct], photos: Mapping[str, bytes], pick: Chosen) -> None:
+    """What a shopper did, as small cards, in the order given. `pick` gets the item_id of the one clicked."""
+    items = [
+        {
+            "item_id": past.act.item_id,
+            "title": (past.item.title if past.item else None) or past.act.item_id,
+            "in_stock": True,
+            "photo": inline(photos.get(past.act.item_id)),
+            "did": wording.done(past.act.kind, past.act.value),
+        }
+        for past in acts
+    ]
+    _mount(key, {"kind": "acts", "items": items}, pick=pick)
+
+
+def slate(
+    key: str,
+    slots: Sequence[ReasonedSlot],
+    photos: Mapping[str, bytes],
+    *,
+    columns: int,
+    marks: Mapping[str, str] | None = None,
+    act: Chosen | None = None,
+    pick: Chosen | None = None,
+) -> None:
+    """A slate with its reasons. `act` gets [item_id, kind] of the button clicked; without it there are none.
+
+    `marks`: item_id → a few words on its card.
+    """
+    items = [
+        {
+            "item_id": slot.item.item_id,
+            "rank": slot.rank,
+            "title": slot.item.title or slot.item.item_id,
+            "brand": slot.item.brand,
+            "price": wording.price(slot.item.price, slot.item.currency),
+            "in_stock": slot.item.in_stock is not False,
+            "photo": inline(photos.get(slot.item.item_id)),
+            "why": slot.why,
+            "mark": (marks or {}).get(slot.item.item_id),
+        }
+        for slot in slots
+    ]
+    data = {"kind": "slate", "items": items, "columns": columns, "can_act": act is not None}
+    data["can_pick"] = pick is not None
+    chosen = {name: call for name, call in (("act", act), ("pick", pick)) if call is not None}
+    _mount(key, data, **chosen)
+
+
+def people(ids: Sequence[str], chosen: str | None, choose: Chosen) -> None:
+    """A list of shoppers; `choose` gets the id that is clicked."""
+    _mount("people", {"kind": "people", "ids": list(ids), "chosen": chosen}, shopper=choose)
+
+
+def table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A small table of any texts; `name` is its class."""
+    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "".join(
+        "<tr>" + "".join(f'<td dir="auto">{escape(text)}</td>' for text in row) + "</tr>" for row in rows
+    )
+    st.html(
+        f'<table class="table {escape(name)}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
+    )
 
 
 def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen) -> None:

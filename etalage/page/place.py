@@ -12,6 +12,10 @@ class Place:
 
     item: str | None = None
     """The item that is open; None: the grid."""
+    for_shopper: bool = False
+    """The page of one shopper, in place of the grid."""
+    shopper: str | None = None
+    """Whose page it is; None: nobody was chosen yet."""
     photo: bool = False
     """The grid shows what is like the uploaded photo (which itself never stands in an address)."""
     search: str = ""
@@ -29,6 +33,8 @@ class Place:
         page = query.get("page", "1")
         return cls(
             item=query.get("item") or None,
+            for_shopper=query.get("view") == "shopper",
+            shopper=query.get("shopper") or None,
             photo=query.get("photo") == "1",
             search=query.get("q", ""),
             category=query.get("category") or None,
@@ -42,6 +48,8 @@ class Place:
         """The address of this place; what asks nothing is left out."""
         query = {
             "item": self.item or "",
+            "view": "shopper" if self.for_shopper else "",
+            "shopper": self.shopper or "",
             "photo": "1" if self.photo else "",
             "q": self.search,
             "category": self.category or "",

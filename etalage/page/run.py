@@ -24,12 +24,13 @@ THEME = {
 }
 
 
-def run(url: str, port: int) -> int:
+def run(url: str, port: int, compare: str | None = None) -> int:
     """Serve the page at 127.0.0.1:port for the server at `url`, until it is stopped. → exit code.
 
-    The server's key, if it has one, is taken from the environment (ETALAGE_KEY).
+    `compare`: a second server, whose slates are shown beside the first one's. The servers' keys, if they
+    have such, are taken from the environment (ETALAGE_KEY, ETALAGE_COMPARE_KEY).
     """
-    process = subprocess.Popen(command(url, port), env=environment(url))
+    process = subprocess.Popen(command(url, port), env=environment(url, compare=compare))
     # Who ends us means the page too: without this, it would stay behind and hold the port.
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -59,10 +60,12 @@ def command(url: str, port: int) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *given]
 
 
-def environment(url: str, key: str | None = None, name: str | None = None) -> dict[str, str]:
-    """This process's environment, with where the server is and what the shop is called.
+def environment(
+    url: str, key: str | None = None, name: str | None = None, compare: str | None = None
+) -> dict[str, str]:
+    """This process's environment, with where the servers are and what the shop is called.
 
-    `key` and `name` that are None keep what the environment says already. The key is never an
+    `key`, `name` and `compare` that are None keep what the environment says already. The key is never an
     argument: a command line can be read by everybody on the machine.
     """
     root = str(Path(etalage.__file__).resolve().parents[1])
@@ -72,4 +75,6 @@ def environment(url: str, key: str | None = None, name: str | None = None) -> di
         changed["ETALAGE_KEY"] = key
     if name is not None:
         changed["ETALAGE_NAME"] = name
+    if compare is not None:
+        changed["ETALAGE_COMPARE_URL"] = compare
     return {**os.environ, **changed}

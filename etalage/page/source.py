@@ -2,18 +2,21 @@
 
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from etalage.client import Client, Slot
+from etalage.client import Act, Client, Event, PastAct, Recommended, Slot
 from etalage.errors import NotFound
 from etalage.page.place import Place
 from etalage.page.thumbnails import thumbnail
 from etalage.page.wording import Branch, branches
 
+LOOKED_BACK = 1000
+"""Acts of a shopper: as many as one question may hold."""
 PHOTOS_AT_ONCE = 8
 PHOTOS_BYTES = 64 * 2**20
 """How much of the photos is kept for the next view."""
@@ -35,6 +38,20 @@ class Shown:
     def with_photo(self) -> list[str]:
         """The item_ids of those that have a photo."""
         return [slot.item.item_id for slot in self.slots if slot.item.photo is not None]
+
+
+@dataclass(frozen=True)
+class ForShopper:
+    """What one shopper did, and what they would want now."""
+
+    seconds: float
+    acts: list[PastAct]
+    """Oldest first."""
+    answer: Recommended
+
+    @property
+    def bundle(self) -> str:
+        return self.answer.bundle
 
 
 class Source:
@@ -70,6 +87,25 @@ class Source:
         seconds = time.perf_counter() - started
         answer = found.answers[0]
         return Shown(found.bundle, seconds, answer.slate, len(answer.slate), answer.fallback, answer.reason)
+
+    def shoppers(self, limit: int) -> list[str]:
+        """Some shoppers: those who acted last."""
+        return self.client.users(limit)
+
+    def for_shopper(self, user_id: str, k: int) -> ForShopper:
+        """What a shopper did, and their slate with its reasons."""
+        acts = self.client.history(user_id, LOOKED_BACK).acts
+        started = time.perf_counter()
+        answer = self.client.recommend(user_id, k=k, explain=True)
+        return ForShopper(time.perf_counter() - started, acts, answer)
+
+    def for_acts(self, acts: Sequence[Act], k: int) -> Recommended:
+        """The slate for whoever did this: what two servers can be asked alike."""
+        return self.client.recommend(history=acts, k=k, explain=True)
+
+    def act(self, user_id: str, item_id: str, kind: str) -> None:
+        """Tell the server what a shopper did just now."""
+        self.client.send_events([Event(uuid.uuid4().hex, user_id, Act(item_id, kind))])
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the server tells of an item. Raises NotFound."""

@@ -6,6 +6,7 @@ callback changes the place (navigation.py), the script shows it, its widgets inc
 
 import os
 from collections.abc import Callable
+from typing import TypeVar
 
 import streamlit as st
 
@@ -19,7 +20,7 @@ from etalage.errors import (
     PhotoRefused,
     ServeError,
 )
-from etalage.page import pieces, wording
+from etalage.page import pieces, shopper, wording
 from etalage.page.navigation import (
     correct,
     go,
@@ -34,7 +35,7 @@ from etalage.page.navigation import (
     without_photo,
 )
 from etalage.page.place import Place
-from etalage.page.source import Shown, Source
+from etalage.page.source import ForShopper, Shown, Source
 
 GRID = 30
 LIKE_PHOTO = 30
@@ -42,6 +43,7 @@ LIKE_ITEM = 12
 CARD_PIXELS = 480
 LARGE_PIXELS = 1200
 SIDE_AND_MAIN = (1, 4)
+HEAD = (5, 17, 3)
 
 ANOTHER_PHOTO = ("We could not use this photo", "Please try another one: JPEG, PNG or WebP work well.")
 TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
@@ -53,18 +55,25 @@ TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
     Overloaded: ("The shop is very busy", "Please try again in a moment."),
     ServeError: ("The shop does not answer", "Its server may be starting, or stopped."),
 }
+Answered = TypeVar("Answered", Shown, ForShopper, ForShopper | None)
 OTHER_TROUBLE = ("That did not work", "The server refused the question.")
 
 
 @st.cache_resource(show_spinner=False)
-def source(url: str) -> Source:
+def source(url: str, key_name: str = "ETALAGE_KEY") -> Source:
     """One for all sessions. The key is read here, so that it is no part of a cache's name."""
-    return Source(url, os.environ.get("ETALAGE_KEY") or None)
+    return Source(url, os.environ.get(key_name) or None)
+
+
+def other_source() -> Source | None:
+    """The server to compare with, if there is one. It never gets the first one's key."""
+    url = os.environ.get("ETALAGE_COMPARE_URL")
+    return source(url, "ETALAGE_COMPARE_KEY") if url else None
 
 
 def header(place: Place) -> None:
     with st.container(key="head"):
-        left, right = st.columns(SIDE_AND_MAIN, gap="large", vertical_alignment="center")
+        left, right, end = st.columns(HEAD, gap="large", vertical_alignment="center")
         with left:
             pieces.brand(os.environ.get("ETALAGE_NAME") or "Étalage", home)
         with right:
@@ -77,6 +86,16 @@ def header(place: Place) -> None:
                 max_chars=200,
                 on_change=searched,
             )
+        with end:
+            if place.for_shopper:
+                st.button("The shop", key="to-shop", icon=":material/storefront:", on_click=home)
+            else:
+                st.button(
+                    "For a shopper",
+                    key="to-shopper",
+                    icon=":material/person:",
+                    on_click=lambda: go(for_shopper=True, item=None, photo=False),
+                )
 
 
 def filters(place: Place, shop: Source, bundle: str | None) -> None:
@@ -173,8 +192,9 @@ def opened(place: Place, shop: Source) -> Shown:
     assert place.item is not None
     item = shop.item(place.item)
     shown = shop.similar_to_item(place.item, LIKE_ITEM)
+    before = "the shopper" if place.for_shopper else "the photo's results" if place.photo else "the shop"
     st.button(
-        "Back to the photo's results" if place.photo else "Back to the shop",
+        f"Back to {before}",
         key="back",
         icon=":material/arrow_back:",
         type="tertiary",
@@ -182,9 +202,15 @@ def opened(place: Place, shop: Source) -> Shown:
     )
     wanted = [place.item] if item.get("photo") else []
     photo = shop.photos(shown.bundle, wanted, LARGE_PIXELS).get(place.item)
-    pieces.item(item, photo, lambda path: go(category=path, item=None, photo=False, search="", page=1))
+    pieces.item(
+        item,
+        photo,
+        lambda path: go(category=path, item=None, photo=False, for_shopper=False, search="", page=1),
+    )
     with st.container(key="similar"):
-        if shown.fallback:
+        if shown.fallback == "by_behaviour":
+            pieces.heading("Wanted with it", "by what shoppers did")
+        elif shown.fallback:
             pieces.heading("Popular in the shop", wording.amount(len(shown.slots), "item", "items"))
             pieces.note("There is no photo of this item to compare: these are the most popular ones.")
         else:
@@ -215,6 +241,9 @@ def body(place: Place, shop: Source) -> None:
     if place.item is not None:
         guarded(lambda: opened(place, shop))
         return
+    if place.for_shopper:
+        page_of_shopper(place, shop)
+        return
     side, main = st.columns(SIDE_AND_MAIN, gap="large")
     with main:
         shown = guarded(lambda: like_photo(place, shop) if place.photo else grid(place, shop))
@@ -227,14 +256,27 @@ def body(place: Place, shop: Source) -> None:
                 raise
 
 
-def guarded(show: Callable[[], Shown]) -> Shown | None:
+def page_of_shopper(place: Place, shop: Source) -> None:
+    side, main = st.columns(SIDE_AND_MAIN, gap="large")
+    with main:
+        shown = guarded(lambda: shopper.shown(place, shop, other_source()))
+    with side:
+        try:
+            shopper.chooser(place, shop)
+        except EtalageError:
+            if shown is not None:  # else the trouble is told in the middle already
+                raise
+
+
+def guarded(show: Callable[[], Answered]) -> Answered | None:
     """Show it, and who answered; in trouble say so. None after trouble."""
     try:
         shown = show()
     except EtalageError as error:
         trouble(error)
         return None
-    pieces.foot(shown.bundle, shown.seconds)
+    if shown is not None:
+        pieces.foot(shown.bundle, shown.seconds)
     return shown
 
 

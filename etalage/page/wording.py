@@ -84,6 +84,32 @@ def _value(value: Any) -> str:
     return str(value)
 
 
+DONE = {"view": "viewed", "cart": "put in the cart", "buy": "bought", "rating": "rated", "play": "played"}
+RUNGS = {
+    "deep": "By the models that learnt from many shoppers' behaviour.",
+    "collaborative": "By what others did who acted on the same items.",
+    "photo": "By photos like those of the items that were looked at.",
+    "popular": "What is popular now, and not all alike.",
+}
+
+
+def done(kind: str, value: float | None = None) -> str:
+    """`bought`, `rated 4.5`; a kind of the shop's own stays as it is."""
+    said = DONE.get(kind, kind)
+    return f"{said} {value:g}" if kind == "rating" and value is not None else said
+
+
+def rung(name: str, known: bool) -> str:
+    """Who made a slate, in a sentence."""
+    said = RUNGS.get(name, name)
+    return said if known else f"Nothing is known of this shopper yet. {said}"
+
+
+def score(value: float | None) -> str:
+    """A score in a table: four digits that matter."""
+    return "" if value is None else f"{value:.4g}"
+
+
 def amount(number: int, one: str, many: str) -> str:
     """`1 item`, `1,204 items`."""
     return f"{number:,} {one if number == 1 else many}"

@@ -7,54 +7,73 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from etalage import __version__
 from etalage.config import ServeConfig
 from etalage.errors import EtalageError
+from etalage.lake.live import LiveStore, open_live
 from etalage.serve import wire
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
-from etalage.serve.limits import RETRY_AFTER_SECONDS, Scorer
+from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
 from etalage.serve.openapi import described
 from etalage.serve.reload import Window, watched
 from etalage.serve.routes import health, v1
+from etalage.serve.shopper_routes import shoppers
+
+ROUTERS = (health, v1, shoppers)
 
 
 def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> FastAPI:
     """The server of the shop whose bundles/ folder is `bundles`; with `key`, only its bearer is served.
 
+    Its online store is `config.live`, or a file in the shop: live/events.sqlite beside bundles/.
+
     Starts without a bundle too: /readyz then answers 503 until one is published.
     """
-    scorer = Scorer(config.max_waiting)
-    gauges = Gauges(waiting=lambda: scorer.waiting)
+    scorer, keeper = Worker(config.max_waiting), Worker(config.max_waiting, "keeper")
+    gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
     window = Window(bundles, gauges, config.reload_seconds)
+    live = _live(bundles, config)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with watched(window):
             yield
         scorer.close()
+        keeper.close()
+        live.close()
 
     app = FastAPI(
         title="Etalage",
         version=__version__,
-        description="What is like this? Every answer names the bundle that it came from.",
+        description="What is like this? What would this shopper want? Every answer names its bundle.",
         lifespan=lifespan,
         docs_url=None,  # the usual pages fetch their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # an item_id may end in a slash
     )
-    app.state.window, app.state.scorer, app.state.gauges, app.state.config = window, scorer, gauges, config
-    app.include_router(health)
-    app.include_router(v1)
+    app.state.window, app.state.gauges, app.state.config = window, gauges, config
+    app.state.scorer, app.state.keeper, app.state.live = scorer, keeper, live
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(EtalageError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_middleware(Gate, window=window, gauges=gauges, key=key)
     app.openapi = lambda: described(app, needs_key=key is not None)  # type: ignore[method-assign]
     return app
+
+
+def _live(bundles: Path, config: ServeConfig) -> LiveStore:
+    if config.live is not None:
+        return open_live(config.live)
+    folder = bundles.parent / "live"
+    folder.mkdir(parents=True, exist_ok=True)
+    return open_live(folder / "events.sqlite")
 
 
 def _bundle(request: Request) -> str | None:
@@ -64,8 +83,8 @@ def _bundle(request: Request) -> str | None:
 
 async def _refused(request: Request, error: Any) -> Response:
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else {}
-    if error.http_status == 413:
-        headers["connection"] = "close"  # or the rest of what is too large would still be read
+    # After a 413 the connection stays: closed with the rest unread, it would be reset and the answer lost
+    # (RFC 9112, 9.6). What still comes is thrown away, for as long as a request may take (connection.py).
     body = wire.error_answer(_bundle(request), error)
     return Response(body, error.http_status, headers, media_type="application/json")
 
@@ -78,4 +97,15 @@ async def _invalid(request: Request, error: Any) -> Response:
 async def _unrouted(request: Request, error: Any) -> Response:
     name = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "RequestError")
     body = wire.problem(_bundle(request), name, f"{request.method}: {error.detail}")
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        headers["allow"] = _allowed(request.scope["path"]) or headers.get("allow", "")
+    return Response(body, error.status_code, headers, media_type="application/json")
+
+
+def _allowed(path: str) -> str:
+    """Every method of a path: two routes may share one, and each knows only its own."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    first = next((route for route in routes if route.path_regex.match(path)), None)
+    methods = {method for r in routes if first and r.path == first.path for method in r.methods or ()}
+    return ", ".join(sorted(methods))

@@ -1,6 +1,6 @@
 """What /metrics tells. One registry per application: two servers in one process do not mix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -10,8 +10,8 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 class Gauges:
     """Requests, reloads, the bundle in use, the queue."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
-        """`waiting` is asked for the queue's length at each scrape."""
+    def __init__(self, scoring: Callable[[], int], keeping: Callable[[], int]) -> None:
+        """Both are asked at each scrape: how many requests wait for the scorer, and for the keeper."""
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self._requests = Counter("etalage_requests", "Answered requests.", labels, registry=self.registry)
@@ -31,23 +31,35 @@ class Gauges:
             registry=self.registry,
         )
         self._bundle = Gauge(
-            "etalage_bundle_info", "The bundle that serves.", ("bundle", "model"), registry=self.registry
+            "etalage_bundle_info", "The bundle that serves.", ("bundle",), registry=self.registry
+        )
+        self._models = Gauge(
+            "etalage_model_info",
+            "A model of that bundle.",
+            ("bundle", "model", "hash"),
+            registry=self.registry,
         )
         self._items = Gauge("etalage_items", "Items of the bundle that serves.", registry=self.registry)
-        queue = Gauge("etalage_waiting", "Requests that wait for the scorer.", registry=self.registry)
-        queue.set_function(waiting)
+        for name, help_text, waiting in (
+            ("etalage_waiting", "Requests that wait for the scorer.", scoring),
+            ("etalage_waiting_writes", "Requests that wait to write to the online store.", keeping),
+        ):
+            Gauge(name, help_text, registry=self.registry).set_function(waiting)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def reloaded(self, bundle: str, model: str, items: int) -> None:
-        """A bundle was taken over."""
+    def reloaded(self, bundle: str, models: Mapping[str, str], items: int) -> None:
+        """A bundle was taken over. models: name → hash."""
         self._reloads.labels("ok").inc()
         self._failing.set(0)
         self._bundle.clear()
-        self._bundle.labels(bundle, model).set(1)
+        self._bundle.labels(bundle).set(1)
+        self._models.clear()
+        for model, digest in models.items():
+            self._models.labels(bundle, model, digest[:12]).set(1)
         self._items.set(items)
 
     def reload_failed(self) -> None:

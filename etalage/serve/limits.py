@@ -1,6 +1,7 @@
-"""How much the server takes on: a bounded queue to the scorer, a deadline."""
+"""How much the server takes on: bounded queues, a deadline."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +15,18 @@ DEADLINE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1
 
 
-class Scorer:
-    """One thread that scores, and a queue before it that holds at most `most` requests.
+class Worker:
+    """One thread, and a queue before it that holds at most `most` requests.
 
-    One thread, because the work is arithmetic: a second one would only take turns with it.
+    A server has two. The scorer computes: a second one would only take turns with it. The keeper writes
+    to the online store: no slate waits for a disk, and a store takes one write at a time anyway.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, name: str = "scorer") -> None:
         self.waiting = 0
         self._most = most
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        self._counting = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def do(self, work: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
         """`work()` off the event loop.
@@ -34,20 +37,20 @@ class Scorer:
         if self.waiting >= self._most:
             raise Overloaded(f"{self.waiting} requests are waiting; try again in {RETRY_AFTER_SECONDS} s")
         deadline = time.monotonic() + seconds
-        self.waiting += 1
+        with self._counting:
+            self.waiting += 1
 
         def turn() -> T:
-            loop.call_soon_threadsafe(self._begun)
+            with self._counting:
+                self.waiting -= 1
             if time.monotonic() > deadline:
-                raise Overloaded(f"waited longer than {seconds:g} s and was not scored; try again")
+                raise Overloaded(f"waited longer than {seconds:g} s and was not begun; try again")
             return work()
 
         loop = asyncio.get_running_loop()
         # Shielded: a client that goes away must not leave the count of the waiting wrong.
         return await asyncio.shield(loop.run_in_executor(self._thread, turn))
 
-    def _begun(self) -> None:
-        self.waiting -= 1
-
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Finish what is begun; what waits is dropped."""
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -4,16 +4,27 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from etalage.serve import wire
+from etalage.serve import shopper_wire, wire
 
 _REFS = "#/components/schemas/{model}"
-_BODIES = (wire.SimilarToItem, wire.SimilarToPhoto, wire.SimilarToPhotos)
+_BODIES = (
+    wire.SimilarToItem,
+    wire.SimilarToPhoto,
+    wire.SimilarToPhotos,
+    shopper_wire.RecommendToUser,
+    shopper_wire.RecommendByHistory,
+    shopper_wire.Rank,
+    shopper_wire.UsersForItem,
+    shopper_wire.UsersLikeUser,
+    shopper_wire.Events,
+)
 _MEANING = {
     400: "Not JSON, not an image, not an id: the message names the field or row.",
     401: "The key is missing or wrong.",
-    404: "No such item, or no photo of it.",
+    404: "No such item or shopper, or no photo of it.",
     413: "The body is too large.",
     415: "The body is compressed, or not JSON.",
     422: "A field is missing, unknown or out of range.",
@@ -21,14 +32,11 @@ _MEANING = {
 }
 _OPEN = ("/healthz", "/readyz")
 
-SIMILAR_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {"oneOf": [{"$ref": _REFS.format(model=body.__name__)} for body in _BODIES]}
-        }
-    },
-}
+
+def body_of(*kinds: type[BaseModel]) -> dict[str, Any]:
+    """The body of a route that takes one of these, for OpenAPI."""
+    schema = {"oneOf": [{"$ref": _REFS.format(model=kind.__name__)} for kind in kinds]}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,35 +1,43 @@
-"""A bundle as an MLflow pyfunc: model and index in one artifact, loaded by this module, no pickle.
+"""A bundle as an MLflow pyfunc: models and indexes in one artifact, loaded by this module, no pickle.
 
+    etalage register          (or `log_bundle` below)
     mlflow models serve --env-manager local -m models:/etalage/1
 
-answers `{"dataframe_split": {"columns": ["input"], "data": [[<base64 of an image file>], …]}}`, any
-number of rows, with a table `row, rank, item_id, score, image`. Parameters: `k`, and `image`, the
-photos' encoding: `png` (base64), `float32_hex` (pixels / 255 as little-endian float32, row by row of
-the (H, W, C) image at the model's size, in hex) or `none`.
+A logged model does one task, which is chosen when it is logged, for each has a signature of its own:
+
+`similar` (of a bundle with photos, where it is what is meant if nothing is said)
+    {"dataframe_split": {"columns": ["input"], "data": [[<base64 of an image file>], …]}}
+    → row, rank, item_id, score, image. Parameters: `k`, and `image`, the photos' encoding: `png` (base64),
+    `float32_hex` (pixels / 255 as little-endian float32, row by row of the (H, W, C) image at the model's
+    size, in hex) or `none`.
+
+`recommend` (the whole funnel)
+    {"dataframe_records": [{"user_id": "ada"},
+                           {"history": "[{\\"item_id\\": \\"i7\\", \\"kind\\": \\"buy\\"}]"}, …]}
+    → row, rank, item_id, score, why. Parameter: `k`. A row has a user_id, a history (JSON, oldest first), or
+    both. A bundle keeps no histories: for a row with a user_id alone they are read from the online store
+    whose address is in ETALAGE_LIVE; without one, models that know the id speak, else what is popular.
+
+`rank` (the ranker alone)
+    {"dataframe_split": {"columns": ["user_id", "item_id"], "data": [["ada", "i7"], …]}}
+    → row, score, probability (null where no ranker knows both). ETALAGE_LIVE as above.
 """
 
-import base64
-import binascii
-import io
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from etalage.engine import local
-from etalage.errors import RequestError, Unprocessable
+from etalage.errors import RequestError
+from etalage.lake.live import LiveStore, open_live
 from etalage.recommend import Recommender
+from etalage.serve.tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("row", "rank", "item_id", "score", "image")
-ENCODINGS = ("png", "float32_hex", "none")
-DEFAULTS: dict[str, Any] = {"k": 5, "image": "png"}
-MAX_K = 1000
 PINNED = (
     "faiss-cpu",
     "mlflow",
@@ -44,64 +52,21 @@ PINNED = (
 
 
 class BundleModel:
-    """Answers tables of photos with tables of items."""
+    """Answers tables of questions with tables of answers."""
 
-    def __init__(self, recommender: Recommender) -> None:
-        self._recommender = recommender
+    def __init__(
+        self, recommender: Recommender, task: str | None = None, live: LiveStore | None = None
+    ) -> None:
+        """Raises Unprocessable: a task that is none, or that this bundle cannot do."""
+        self.table = table_of(recommender, task, live)
 
     def predict(self, data: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
-        """One answer per row of the column `input`; rows of the table in order of (row, rank).
+        """The answers to all rows, in order of (row, rank).
 
-        Raises RequestError that names the rows whose photo cannot be read; Unprocessable for k or
-        image out of range.
+        Raises RequestError that names the rows which cannot be answered; Unprocessable for a parameter
+        out of range.
         """
-        import pandas as pd
-
-        asked = {**DEFAULTS, **(params or {})}
-        k, encoding = int(asked["k"]), str(asked["image"])
-        if not 1 <= k <= MAX_K:
-            raise Unprocessable(f"k = {k}: 1 to {MAX_K}")
-        if encoding not in ENCODINGS:
-            raise Unprocessable(f"image = {encoding!r}: one of {', '.join(ENCODINGS)}")
-        table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        photos = _decoded(data["input"].tolist())
-        for answer in self._recommender.similar(photos=photos, k=k) if photos else []:
-            for slot in answer.slate:
-                table["row"].append(answer.row)
-                table["rank"].append(slot.rank)
-                table["item_id"].append(slot.item_id)
-                table["score"].append(slot.score)
-                table["image"].append(self._image(slot.item_id, encoding))
-        types = {"row": "int64", "rank": "int64", "item_id": "object", "score": "float64", "image": "object"}
-        return pd.DataFrame(table).astype(types)
-
-    def _image(self, item_id: str, encoding: str) -> str:
-        if encoding == "none":
-            return ""
-        pixels = self._recommender.embedder.encoder.decode(self._recommender.photo(item_id))
-        return encoded(pixels, encoding)
-
-
-def encoded(pixels_HWC: np.ndarray, encoding: str) -> str:
-    """(H, W, C) uint8 as `png` or `float32_hex` text."""
-    if encoding == "float32_hex":
-        return (pixels_HWC.astype("<f4") / np.float32(255)).astype("<f4").tobytes().hex()
-    flat = pixels_HWC[:, :, 0] if pixels_HWC.shape[2] == 1 else pixels_HWC
-    buffer = io.BytesIO()
-    Image.fromarray(flat).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _decoded(texts: list[Any]) -> list[bytes]:
-    photos, refused = [], []
-    for row, text in enumerate(texts):
-        try:
-            photos.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError, TypeError) as error:
-            refused.append(f"row {row}: not base64: {error}")
-    if refused:
-        raise RequestError("; ".join(refused[:5]))
-    return photos
+        return self.table.answer(data, {**self.table.defaults, **(params or {})})
 
 
 class ServedModel(BundleModel):
@@ -118,38 +83,46 @@ class ServedModel(BundleModel):
             raise MlflowException(str(error), error_code=BAD_REQUEST) from error
 
 
-def _load_pyfunc(data_path: str) -> ServedModel:
-    """MLflow's entry: `data_path` is the bundle's folder. Raises BundleDamaged."""
+def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
+    """MLflow's entry: `data_path` is the bundle's folder. Raises BundleDamaged, Unprocessable."""
     local.settle(threads=1)
-    return ServedModel(Recommender.open(Path(data_path)))
+    where = os.environ.get("ETALAGE_LIVE")
+    recommender = Recommender.open(Path(data_path))
+    return ServedModel(recommender, (model_config or {}).get("task"), open_live(where) if where else None)
 
 
 def log_bundle(
-    bundle: Path, tracking_uri: str, experiment: str = "etalage", registered_name: str = "etalage"
+    bundle: Path,
+    tracking_uri: str,
+    experiment: str = "etalage",
+    registered_name: str = "etalage",
+    task: str | None = None,
 ) -> str:
-    """Log the bundle in folder `bundle` to MLflow and register it; `models:/<name>/<version>`.
+    """Log the bundle in folder `bundle` to MLflow for one task and register it; `models:/<name>/<version>`.
 
-    The signature is inferred from a real answer, the environment pinned to what is installed.
+    task: `similar`, `recommend` or `rank`; None: `similar` for a bundle with photos, else `recommend`. The
+    signature is inferred from a real answer, the environment pinned to what is installed. Raises
+    Unprocessable: a task that is none, or that this bundle cannot do.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
-    import pandas as pd
     from mlflow.models import infer_signature
 
     recommender = Recommender.open(bundle)
-    photo = _example(recommender)
-    example = pd.DataFrame({"input": [base64.b64encode(photo).decode()]})
-    answer = BundleModel(recommender).predict(example, DEFAULTS)
+    model = BundleModel(recommender, task)
+    example, defaults = model.table.example(), dict(model.table.defaults)
+    answer = model.predict(example)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_uri)
     try:
         with warnings.catch_warnings():
             # MLflow warns of whole numbers, which cannot be missing: ours never are.
             warnings.filterwarnings("ignore", message="Hint: Inferred schema")
-            signature = infer_signature(example, answer, params=DEFAULTS)
+            signature = infer_signature(example, answer, params=defaults or None)
         _choose(experiment, tracking_uri)
         with mlflow.start_run(run_name=recommender.bundle):
-            mlflow.set_tags({"bundle": recommender.bundle, "model_hash": recommender.embedder.model_hash})
+            hashes = {f"model_hash.{name}": digest for name, digest in recommender.models.items()}
+            mlflow.set_tags({"bundle": recommender.bundle, **hashes})
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 loader_module="etalage.serve.pyfunc",
@@ -157,8 +130,9 @@ def log_bundle(
                 code_paths=[str(Path(__file__).resolve().parents[1])],
                 pip_requirements=pinned(),
                 signature=signature,
-                input_example=(example, DEFAULTS),
+                input_example=(example, defaults) if defaults else example,
                 metadata={"bundle": recommender.bundle},
+                model_config=None if task is None else {"task": task},
                 registered_model_name=registered_name,
             )
     finally:
@@ -183,13 +157,3 @@ def _choose(experiment: str, tracking_uri: str) -> None:
             beside = (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
         mlflow.create_experiment(experiment, artifact_location=beside)
     mlflow.set_experiment(experiment)
-
-
-def _example(recommender: Recommender) -> bytes:
-    """The photo of the first item that has one; a white one where none has."""
-    rows = np.flatnonzero(recommender.catalogue.has_photo)
-    if len(rows):
-        return recommender.catalogue.photo(int(rows[0]))
-    buffer = io.BytesIO()
-    Image.new("L", (8, 8), 255).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -82,7 +82,7 @@ class Window:
     def _take_over(self, fresh: Recommender) -> None:
         before = None if self.current is None else self.current.bundle
         self.current, self.problem, self._tried = fresh, None, ""
-        self._gauges.reloaded(fresh.bundle, fresh.embedder.model_hash[:12], len(fresh.catalogue))
+        self._gauges.reloaded(fresh.bundle, fresh.models, len(fresh.catalogue))
         log.info("serving bundle %s (before: %s)", fresh.bundle, before or "none")
 
     def _failed(self, wanted: str, error: EtalageError) -> None:

@@ -1,5 +1,6 @@
 """The routes. Each takes the request's bundle once and works with nothing else."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
@@ -8,11 +9,12 @@ from fastapi import APIRouter, Header, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from etalage.errors import NoBundle, RequestError
+from etalage.errors import NoBundle, NotFound, RequestError
+from etalage.lake.live import LiveStore
 from etalage.recommend import Filters, Recommender
 from etalage.serve import wire
-from etalage.serve.limits import DEADLINE_SECONDS, Scorer
-from etalage.serve.openapi import SIMILAR_BODY, refusals
+from etalage.serve.limits import DEADLINE_SECONDS
+from etalage.serve.openapi import body_of, refusals
 from etalage.serve.strict_json import parse, read_body
 
 health = APIRouter(tags=["health"])
@@ -26,28 +28,42 @@ Deadline = Annotated[
 ]
 
 
-def _json(body: bytes, status: int = 200) -> Response:
+def json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _recommender(request: Request) -> Recommender:
+def live_of(request: Request) -> LiveStore:
+    store: LiveStore = request.app.state.live
+    return store
+
+
+async def scored(request: Request, score: Callable[[], bytes], deadline_ms: int | None = None) -> Response:
+    """What `score` makes, in its turn. Raises Overloaded."""
+    seconds = DEADLINE_SECONDS if deadline_ms is None else deadline_ms / 1000
+    return json_response(await request.app.state.scorer.do(score, seconds))
+
+
+def current(request: Request) -> Recommender:
     recommender: Recommender | None = request.state.recommender
     if recommender is None:
         raise request.app.state.window.problem or NoBundle("the first bundle is being opened")
     return recommender
 
 
-def _item_id(request: Request, route: str) -> str:
-    """What follows `route` in the path, percent-decoded exactly once. Raises RequestError.
+def exact_id(request: Request, before: str, after: str = "", name: str = "item_id") -> str:
+    """What stands between `before` and `after` in the path, percent-decoded once.
 
-    From the raw path: the decoded one has already lost the bytes that are not UTF-8.
+    From the raw path: the decoded one has already lost the bytes that are not UTF-8. Raises RequestError;
+    NotFound for `after` whose slash is an escaped one: that belongs to an id.
     """
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    if not raw.endswith(after.encode()):
+        raise NotFound(f"{request.method}: there is nothing at this path")
     try:
-        item_id = unquote_to_bytes(raw)[len(route) :].decode("utf-8")
+        found = unquote_to_bytes(raw[len(before) : len(raw) - len(after)]).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"item_id: not UTF-8 at byte {error.start}") from error
-    return wire.check_id(item_id)
+        raise RequestError(f"{name}: not UTF-8 at byte {error.start}") from error
+    return wire.check_id(found, name)
 
 
 # -- health ------------------------------------------------------------------------------------
@@ -58,7 +74,7 @@ async def healthz(request: Request) -> Response:
     """The process answers."""
     recommender: Recommender | None = request.state.recommender
     bundle = None if recommender is None else recommender.bundle
-    return _json(orjson.dumps({"status": "alive", "bundle": bundle, "problem": None}))
+    return json_response(orjson.dumps({"status": "alive", "bundle": bundle, "problem": None}))
 
 
 @health.get("/readyz", response_model=wire.State, responses={503: {"model": wire.State}})
@@ -71,7 +87,7 @@ async def readyz(request: Request) -> Response:
         "bundle": recommender.bundle if recommender else None,
         "problem": None if problem is None else f"{type(problem).__name__}: see the server's log",
     }
-    return _json(orjson.dumps(state), 200 if recommender else 503)
+    return json_response(orjson.dumps(state), 200 if recommender else 503)
 
 
 @health.get(
@@ -91,11 +107,11 @@ async def metrics(request: Request) -> Response:
     "/similar",
     response_model=wire.SimilarAnswer,
     responses=refusals(400, 401, 413, 415, 422, 503),
-    openapi_extra={"requestBody": SIMILAR_BODY},
+    openapi_extra={"requestBody": body_of(wire.SimilarToItem, wire.SimilarToPhoto, wire.SimilarToPhotos)},
 )
 async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """The k items most similar to an item or to photos."""
-    recommender = _recommender(request)
+    recommender, live = current(request), live_of(request)
     body = await read_body(request, request.app.state.config.max_body_bytes)
     asked = wire.read_similar(parse(body))
     del body
@@ -107,13 +123,15 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
             else {"photos": wire.decode_photos(wire.photos_of(asked))}
         )
         answers = recommender.similar(
-            **about, k=asked.k, filters=wire.to_filters(asked.filters), threshold=asked.threshold
+            **about,
+            k=asked.k,
+            filters=wire.to_filters(asked.filters),
+            threshold=asked.threshold,
+            live=live,
         )
         return wire.similar_answer(recommender.bundle, answers)
 
-    seconds = DEADLINE_SECONDS if x_deadline_ms is None else x_deadline_ms / 1000
-    scorer: Scorer = request.app.state.scorer
-    return _json(await scorer.do(score, seconds))
+    return await scored(request, score, x_deadline_ms)
 
 
 @v1.get("/items", response_model=wire.ItemsAnswer, responses=refusals(401, 422, 503))
@@ -128,29 +146,29 @@ async def items(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
 ) -> Response:
     """Browse the items, the most popular first."""
-    recommender = _recommender(request)
+    recommender, live = current(request), live_of(request)
     stocked = None if in_stock is None else in_stock == "true"
     filters = Filters(category, min_price, max_price, stocked)
 
     def page() -> bytes:
-        catalogue = recommender.catalogue
-        rows, total = catalogue.browse(search, filters, offset, limit)
-        listed = [wire.listed(catalogue.shown(int(row))) for row in rows]
+        catalogue, stock = recommender.catalogue, recommender.stock(live)
+        rows, total = catalogue.browse(search, filters, offset, limit, stock)
+        listed = [wire.listed(catalogue.shown(int(row), stock)) for row in rows]
         return orjson.dumps({"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed})
 
-    return _json(await request.app.state.scorer.do(page))
+    return await scored(request, page)
 
 
 @v1.get("/categories", response_model=wire.CategoriesAnswer, responses=refusals(401, 503))
 async def categories(request: Request) -> Response:
     """Every node of the category tree."""
-    recommender = _recommender(request)
+    recommender = current(request)
 
     def tree() -> bytes:
         nodes = [{"path": path, "count": count} for path, count in recommender.catalogue.categories()]
         return orjson.dumps({"bundle": recommender.bundle, "categories": nodes})
 
-    return _json(await request.app.state.scorer.do(tree))
+    return await scored(request, tree)
 
 
 @v1.get(
@@ -160,9 +178,15 @@ async def categories(request: Request) -> Response:
 )
 async def item(request: Request, item_id: str) -> Response:
     """All that the bundle knows of one item. An id's slashes may be sent as %2F or as they are."""
-    recommender = _recommender(request)
-    found = recommender.item(_item_id(request, "/v1/items/"))
-    return _json(wire.item_answer(recommender.bundle, found))
+    recommender, live = current(request), live_of(request)
+    asked = exact_id(request, "/v1/items/")
+
+    def read() -> bytes:
+        found = recommender.item(asked)
+        shown = recommender.catalogue.shown(recommender.catalogue.known_row(asked), recommender.stock(live))
+        return wire.item_answer(recommender.bundle, {**found, **shown})
+
+    return await scored(request, read)
 
 
 @v1.get(
@@ -172,7 +196,7 @@ async def item(request: Request, item_id: str) -> Response:
 )
 async def photo(request: Request, item_id: str) -> Response:
     """The item's photo, the file as it was ingested."""
-    recommender = _recommender(request)
-    content = recommender.photo(_item_id(request, "/v1/photos/"))
+    recommender = current(request)
+    content = recommender.photo(exact_id(request, "/v1/photos/"))
     headers = {"content-type": wire.media_type(content), "x-content-type-options": "nosniff"}
     return Response(content, headers=headers)

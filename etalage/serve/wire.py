@@ -20,6 +20,7 @@ from etalage.recommend import Answer, Filters, Slot
 MAX_K = 1000
 MAX_PHOTOS = 64
 MAX_ID_BYTES = 512
+MAX_EXCLUDED = 1000
 _STARTS = (
     (b"\x89PNG", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -31,7 +32,7 @@ _STARTS = (
 QUERIES = ("item_id", "photo", "photos")
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -62,10 +63,13 @@ class FiltersBody(Strict):
     min_price: Price | None = None
     max_price: Price | None = None
     in_stock: bool | None = Field(None, description="Unknown stock counts as in stock.")
+    brand: str | None = None
+    attributes: dict[str, str] | None = Field(None, description="Every one of these must be just so.")
+    exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Items that must not come.")
 
 
 class Similar(Strict):
-    k: Annotated[int, BeforeValidator(_whole)] = Field(10, ge=1, le=MAX_K)
+    k: Annotated[int, BeforeValidator(whole)] = Field(10, ge=1, le=MAX_K)
     filters: FiltersBody | None = None
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="Leave out what is less similar; an empty slate then means: no match."
@@ -202,16 +206,16 @@ def explain(errors: Any) -> str:
     return "; ".join(parts)
 
 
-def check_id(item_id: str) -> str:
-    """An id exactly as it is. Raises RequestError: empty, NUL, too long, not text."""
+def check_id(item_id: str, name: str = "item_id") -> str:
+    """An id exactly as it is. Raises RequestError that names it: empty, NUL, too long, not text."""
     try:
         size = len(item_id.encode("utf-8"))
     except UnicodeEncodeError as error:
-        raise RequestError("item_id: half of a surrogate pair is not text") from error
+        raise RequestError(f"{name}: half of a surrogate pair is not text") from error
     if not 1 <= size <= MAX_ID_BYTES:
-        raise RequestError(f"item_id: {size} bytes; an id has 1 to {MAX_ID_BYTES}")
+        raise RequestError(f"{name}: {size} bytes; an id has 1 to {MAX_ID_BYTES}")
     if "\0" in item_id:
-        raise RequestError("item_id: NUL cannot be part of an id")
+        raise RequestError(f"{name}: NUL cannot be part of an id")
     return item_id
 
 
@@ -235,7 +239,15 @@ def photos_of(asked: SimilarToPhoto | SimilarToPhotos) -> list[str]:
 def to_filters(body: FiltersBody | None) -> Filters:
     if body is None:
         return Filters()
-    return Filters(body.category, body.min_price, body.max_price, body.in_stock)
+    return Filters(
+        body.category,
+        body.min_price,
+        body.max_price,
+        body.in_stock,
+        body.brand,
+        body.attributes,
+        tuple(body.exclude),
+    )
 
 
 # -- answers -----------------------------------------------------------------------------------

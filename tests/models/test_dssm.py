@@ -194,15 +194,16 @@ def test_training_stops_when_the_validation_loss_no_longer_falls_and_keeps_the_b
     assert again["validation_loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
-def test_the_validation_loss_is_of_a_bounded_number_of_pairs(data: BehaviourSet) -> None:
-    for loss in ("softmax", "bce"):
-        asked: list[int] = []
-        network = RECIPE.bind(config(), data).network()
-        network.query_tower.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
-        task = RECIPE.bind(config(loss=loss, validate_pairs=17, negatives=3), data)
-        with torch.inference_mode():
-            task.validate(network)
-        assert asked == [len(data.queries("validation")[0]), 17 * (1 if loss == "softmax" else 4)]
+@pytest.mark.parametrize(("loss", "of_each"), [("softmax", 1), ("bce", 4)])
+def test_the_validation_loss_is_of_a_bounded_number_of_pairs(
+    data: BehaviourSet, loss: str, of_each: int
+) -> None:
+    task = RECIPE.bind(config(loss=loss, validate_pairs=17, negatives=3), data)
+    network, asked = task.network(), []
+    network.query_tower.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    with torch.inference_mode():
+        task.validate(network)
+    assert asked == [len(data.queries("validation")[0]), 17 * of_each]
 
 
 # -- batches -----------------------------------------------------------------------------------

@@ -39,14 +39,14 @@ Visit = Callable[..., Any]
 class PageProcess:
     """The page as `etalage page` starts it, in a process of its own."""
 
-    def __init__(self, server: str, log: Path, key: str | None = None) -> None:
+    def __init__(self, server: str, log: Path, key: str | None = None, compare: str | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self._process = subprocess.Popen(
             command(server, port),
-            env=environment(server, key),
+            env=environment(server, key, compare=compare),
             stdout=log.open("wb"),
             stderr=subprocess.STDOUT,
         )

@@ -6,6 +6,8 @@ from etalage.page.place import Place
 
 EVERYTHING = Place(
     item="a/b?c=d&e",
+    for_shopper=True,
+    shopper="no one & nobody",
     photo=True,
     search="wool coat",
     category="Clothing > Coats & jackets",
@@ -32,7 +34,7 @@ def test_a_place_is_read_back_from_its_address() -> None:
         {"page": "9" * 5000},
         {"min_price": "nan", "max_price": "inf"},
         {"min_price": "-1", "max_price": "cheap"},
-        {"item": "", "category": "", "in_stock": "yes", "photo": "true"},
+        {"item": "", "category": "", "in_stock": "yes", "photo": "true", "view": "grid"},
         {"something": "else"},
     ],
 )

@@ -24,6 +24,8 @@ def test_the_key_is_in_the_environment_and_never_on_the_command_line(monkeypatch
         "Chez Ada",
     )
     assert os.environ["ETALAGE_KEY"] == "from-outside"
+    assert "ETALAGE_COMPARE_URL" not in given
+    assert environment(url, compare="http://127.0.0.1:9998")["ETALAGE_COMPARE_URL"] == "http://127.0.0.1:9998"
     line = " ".join(command(url, 8501))
     assert "from-outside" not in line and "secret" not in line
 

@@ -1,5 +1,6 @@
-"""One small published shop and one running server for the tests that only ask."""
+"""Two small published shops and running servers for the tests: one of photos, one of shoppers too."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,4 +55,61 @@ def server(served_shop: Path) -> Iterator[ThreadServer]:
 @pytest.fixture(scope="session")
 def http(server: ThreadServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop of 40 items with photos, all kinds of models, and six shoppers, `user-N` of whom bought the
+    3 + N items from 5 N on; its online store holds them. The ranker knows user-1, who likes high numbers.
+
+    Its bundles/ folder.
+    """
+    import numpy as np
+
+    from etalage.bundle.models import PlacedModel
+    from etalage.lake.live import Act, open_live
+    from tests.behaviour_exports import ranker_export
+    from tests.shops import behaviour_shop
+
+    folder, items = tmp_path_factory.mktemp("shoppers"), 40
+    logits = np.zeros((2, items + 1), np.float32)
+    logits[1, 1:] = (np.arange(items) - 24.5) / 8
+    ids = [f"item-{n:05d}" for n in range(items)]
+    ranker = ranker_export(folder / "exports" / "neumf" / "0001-tiny", ids, ["user-1"], logits)
+    verdict = {"passed": True, "metric": "auc"}
+    _, bundles, _ = behaviour_shop(folder, items, photos=True, extra=[PlacedModel(ranker, verdict)])
+    live = open_live(folder / "live" / "events.sqlite")
+    live.seed(
+        (f"user-{user}", Act(ids[5 * user + step], "buy", None, 1_700_000_000_000_000 + 100 * user + step))
+        for user in range(6)
+        for step in range(3 + user)
+    )
+    live.close()
+    return bundles.folder
+
+
+@pytest.fixture
+def shop_copy(shoppers_shop: Path, tmp_path: Path) -> Path:
+    """A copy of that shop to be changed; its bundles/ folder."""
+    return _copied(shoppers_shop, tmp_path / "copy")
+
+
+def _copied(bundles: Path, folder: Path) -> Path:
+    shutil.copytree(bundles.parent, folder)
+    return folder / bundles.name
+
+
+@pytest.fixture(scope="session")
+def shoppers_server(shoppers_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
+    """Of a copy: its online store learns from many tests."""
+    bundles = _copied(shoppers_shop, tmp_path_factory.mktemp("shoppers-server") / "shop")
+    with ThreadServer(bundles, max_body_bytes=200_000) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shoppers(shoppers_server: ThreadServer) -> Iterator[httpx.Client]:
+    """A client of that server. The shop's own six shoppers are only asked about, never changed."""
+    with httpx.Client(base_url=shoppers_server.url, timeout=20) as client:
         yield client

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -106,6 +107,61 @@ class ProcessServer:
             self.process.kill()
             assert self.process.stdout is not None
             self.process.stdout.close()
+
+
+class MlflowServer:
+    """`mlflow models serve` of one registered model, on a free port of loopback."""
+
+    def __init__(self, model_uri: str, tracking: str, log: Path, **environment: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.log = log
+        arguments = ["models", "serve", "--env-manager", "local", "-m", model_uri]
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                *arguments,
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(port),
+                "--workers",
+                "1",
+            ],
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": tracking,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                **environment,
+            },
+            cwd=log.parent,  # not the project: the model brings its own code
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.url = f"http://127.0.0.1:{port}"
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            return httpx.get(f"{self.url}/ping", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def __enter__(self) -> "MlflowServer":
+        try:
+            until(self._answers, 90)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait(20)
 
 
 def until(true: Callable[[], Any], seconds: float = WAIT) -> None:

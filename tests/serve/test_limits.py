@@ -14,7 +14,7 @@ import pytest
 
 from etalage.errors import Overloaded
 from etalage.serve.connection import MAX_HEAD_BYTES
-from etalage.serve.limits import Scorer
+from etalage.serve.limits import Worker
 from tests.serve.servers import ThreadServer, metric, until
 
 WAITING = 3
@@ -86,7 +86,7 @@ def test_f33_a_request_whose_deadline_passed_in_the_queue_is_not_scored(
             patient = clients.submit(post, narrow)
             until(lambda: metric(narrow.url, "etalage_waiting") == 2)
             time.sleep(0.05)
-        assert late.result().status_code == 503 and "was not scored" in late.result().text
+        assert late.result().status_code == 503 and "was not begun" in late.result().text
         assert patient.result().status_code == 200
     assert len(scored) == 1
 
@@ -99,7 +99,7 @@ def test_a_deadline_that_is_none_is_422(narrow: ThreadServer, deadline: str) -> 
 
 def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
     async def scenario() -> None:
-        scorer, go = Scorer(2), threading.Event()
+        scorer, go = Worker(2), threading.Event()
         first = asyncio.create_task(scorer.do(lambda: go.wait(20)))
         await asyncio.sleep(0.05)
         gone = [asyncio.create_task(scorer.do(lambda: None)) for _ in range(2)]

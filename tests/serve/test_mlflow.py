@@ -1,11 +1,6 @@
 """The MLflow endpoint, really served, against the native server on the same bundle: S0.16–S0.21."""
 
 import base64
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +14,7 @@ from etalage.client import Client, mlflow_similar
 from etalage.errors import RequestError
 from etalage.features.photo import PhotoEncoder
 from etalage.serve.pyfunc import PINNED, log_bundle
-from tests.serve.servers import ThreadServer, until
+from tests.serve.servers import MlflowServer, ThreadServer
 from tests.shops import drawn_photo, small_shop
 
 ITEMS = 30
@@ -45,38 +40,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
 
 @pytest.fixture(scope="module")
 def endpoint(logged: Logged, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow models serve` on a free port of loopback; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("mlflow") / "log"
-    arguments = ["models", "serve", "--env-manager", "local", "-m", logged.uri]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *arguments, "-h", "127.0.0.1", "-p", str(port), "--workers", "1"],
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": logged.tracking,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        cwd=log.parent,  # not the project: the model brings its own code
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            return httpx.get(f"{url}/ping", timeout=5).is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(answers, 90)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+    with MlflowServer(logged.uri, logged.tracking, tmp_path_factory.mktemp("mlflow") / "log") as server:
+        yield server.url
 
 
 def test_it_equals_the_native_server_item_for_item(logged: Logged, endpoint: str) -> None:
