@@ -68,7 +68,7 @@ SYSTEMS: dict[str, dict[str, tuple[str, Settings]]] = {
         "ItemKNN, TF-IDF": ("item_knn", KNN),
         "ItemKNN, newer acts first": ("item_knn", {**KNN, "decay": 0.7}),
         "what follows what": ("item_knn", SEQUENCE),
-        "EASE": ("ease", {"regularisation": 300.0, "neighbours": 500}),
+        "EASE": ("ease", {"regularisation": 250.0, "neighbours": 500}),
         "iALS": ("ials", {"dimension": 64, "alpha": 40.0, "regularisation": 30.0, "frequency": 1.0}),
     },
 }

@@ -1,0 +1,274 @@
+"""What the MLflow endpoint answers: a table of questions → a table of answers, one class for each task.
+
+`etalage.serve.pyfunc` says how a task is chosen, and shows a request of each.
+"""
+
+import base64
+import binascii
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from PIL import Image
+
+from etalage.errors import RequestError, Unprocessable
+from etalage.lake.live import Act, LiveStore
+from etalage.recommend import Recommender
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_K = 1000
+MAX_ACTS = 1000
+ENCODINGS = ("png", "float32_hex", "none")
+
+
+class Table(Protocol):
+    """One task of a bundle."""
+
+    columns: ClassVar[Mapping[str, str]]
+    """Of the answer: name → pandas type."""
+    defaults: ClassVar[Mapping[str, Any]]
+    """The parameters, and what holds when one is not given."""
+
+    def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
+        """Raises RequestError that names the rows which cannot be answered; Unprocessable: a parameter."""
+        ...
+
+    def example(self) -> "pd.DataFrame":
+        """Questions that the bundle can answer: the signature is inferred from them."""
+        ...
+
+
+class SimilarTable:
+    """Column `input`, base64 of an image file → row, rank, item_id, score, image."""
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "row": "int64", "rank": "int64", "item_id": "object", "score": "float64", "image": "object",
+    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = {"k": 5, "image": "png"}
+
+    def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
+        """Raises Unprocessable: the bundle has no model of photos."""
+        if recommender.embedder is None:
+            raise Unprocessable("this bundle has no model of photos: choose the task `recommend` or `rank`")
+        self._recommender, self._encoder = recommender, recommender.embedder.encoder
+
+    def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
+        """See Table.answer."""
+        k, encoding = _k(asked), str(asked["image"])
+        if encoding not in ENCODINGS:
+            raise Unprocessable(f"image = {encoding!r}: one of {', '.join(ENCODINGS)}")
+        photos = _decoded(data["input"].tolist())
+        answers = self._recommender.similar(photos=photos, k=k) if photos else []
+        return _filled(
+            self.columns,
+            (
+                (answer.row, slot.rank, slot.item_id, slot.score, self._image(slot.item_id, encoding))
+                for answer in answers
+                for slot in answer.slate
+            ),
+        )
+
+    def _image(self, item_id: str, encoding: str) -> str:
+        if encoding == "none":
+            return ""
+        return encoded(self._encoder.decode(self._recommender.photo(item_id)), encoding)
+
+    def example(self) -> "pd.DataFrame":
+        """See Table.example: the photo of the first item that has one; a white one where none has."""
+        import pandas as pd
+
+        rows = np.flatnonzero(self._recommender.catalogue.has_photo)
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8), 255).save(buffer, "PNG")
+        photo = self._recommender.catalogue.photo(int(rows[0])) if len(rows) else buffer.getvalue()
+        return pd.DataFrame({"input": [base64.b64encode(photo).decode()]})
+
+
+class RecommendTable:
+    """Columns `user_id`, `history` (JSON), one of them or both in a row → row, rank, item_id, score, why."""
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "row": "int64", "rank": "int64", "item_id": "object", "score": "float64", "why": "object",
+    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = {"k": 10}
+
+    def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
+        """`live`: whose histories count for rows without one of their own."""
+        self._recommender, self._live = recommender, live
+
+    def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
+        """See Table.answer."""
+        k = _k(asked)
+        users, histories = _texts(data, "user_id"), _texts(data, "history")
+        questions, refused = [], []
+        for row, (user_id, history) in enumerate(zip(users, histories, strict=True)):
+            try:
+                if user_id is None and history is None:
+                    raise RequestError("neither user_id nor history")
+                questions.append((user_id, None if history is None else read_history(history)))
+            except RequestError as error:
+                refused.append(f"row {row}: {error}")
+        if refused:
+            raise RequestError("; ".join(refused[:5]))
+        return _filled(self.columns, self._rows(questions, k))
+
+    def _rows(
+        self, questions: list[tuple[str | None, list[Act] | None]], k: int
+    ) -> Iterable[tuple[Any, ...]]:
+        for row, (user_id, history) in enumerate(questions):
+            found = self._recommender.recommend(
+                user_id=user_id, history=history, k=k, explain=True, live=self._live
+            )
+            for slot in found.slate:
+                yield row, slot.rank, slot.item_id, slot.score, slot.why or ""
+
+    def example(self) -> "pd.DataFrame":
+        """See Table.example: either column may be missing."""
+        import pandas as pd
+
+        history = json.dumps([{"item_id": self._recommender.catalogue.ids[0], "kind": "buy"}])
+        return pd.DataFrame({"user_id": [_some_user(self._recommender), None], "history": [None, history]})
+
+
+class RankTable:
+    """Columns `user_id`, `item_id` → row, score, probability (NaN where no ranker knows both)."""
+
+    columns: ClassVar[Mapping[str, str]] = {"row": "int64", "score": "float64", "probability": "float64"}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
+        """`live`: whose histories count."""
+        self._recommender, self._live = recommender, live
+
+    def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
+        """See Table.answer."""
+        pairs = list(zip(_texts(data, "user_id"), _texts(data, "item_id"), strict=True))
+        refused = [
+            f"row {row}: user_id and item_id are needed" for row, pair in enumerate(pairs) if None in pair
+        ]
+        if refused:
+            raise RequestError("; ".join(refused[:5]))
+        ranked = self._recommender.rank([(str(user), str(item)) for user, item in pairs], live=self._live)
+        return _filled(
+            self.columns,
+            (
+                (one.row, one.score, math.nan if one.probability is None else one.probability)
+                for one in ranked
+            ),
+        )
+
+    def example(self) -> "pd.DataFrame":
+        """See Table.example."""
+        import pandas as pd
+
+        item_id = self._recommender.catalogue.ids[0]
+        return pd.DataFrame({"user_id": [_some_user(self._recommender)], "item_id": [item_id]})
+
+
+TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable]] = {
+    "similar": SimilarTable,
+    "recommend": RecommendTable,
+    "rank": RankTable,
+}
+
+
+def table_of(recommender: Recommender, task: str | None, live: LiveStore | None = None) -> Table:
+    """The table of a task; None: `similar` of a bundle with photos, else `recommend`.
+
+    Raises Unprocessable.
+    """
+    if task is None:
+        task = "recommend" if recommender.embedder is None else "similar"
+    if task not in TASKS:
+        raise Unprocessable(f"task = {task!r}: one of {', '.join(TASKS)}")
+    return TASKS[task](recommender, live)
+
+
+def encoded(pixels_HWC: np.ndarray, encoding: str) -> str:
+    """(H, W, C) uint8 as `png` or `float32_hex` text."""
+    if encoding == "float32_hex":
+        return (pixels_HWC.astype("<f4") / np.float32(255)).astype("<f4").tobytes().hex()
+    flat = pixels_HWC[:, :, 0] if pixels_HWC.shape[2] == 1 else pixels_HWC
+    buffer = io.BytesIO()
+    Image.fromarray(flat).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def read_history(text: str) -> list[Act]:
+    """`[{"item_id", "kind"?, "value"?, "time"? (microseconds)}, …]` or `["item_id", …]`, oldest first.
+
+    Raises RequestError that names the place.
+    """
+    try:
+        acts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"history: not JSON: {error}") from error
+    if not isinstance(acts, list) or len(acts) > MAX_ACTS:
+        raise RequestError(f"history: a JSON list of at most {MAX_ACTS} acts is needed")
+    return [_act(act, f"history.{place}") for place, act in enumerate(acts)]
+
+
+def _act(act: Any, where: str) -> Act:
+    fields = {"item_id": act} if isinstance(act, str) else act
+    if not isinstance(fields, dict) or not set(fields) <= {"item_id", "kind", "value", "time"}:
+        raise RequestError(f"{where}: an item_id, or an object of item_id, kind, value, time")
+    item_id, kind, value, time = (fields.get(name) for name in ("item_id", "kind", "value", "time"))
+    kind = "view" if kind is None else kind
+    if not (isinstance(item_id, str) and item_id and isinstance(kind, str) and kind):
+        raise RequestError(f"{where}: item_id and kind are texts, and item_id is needed")
+    if value is not None and not (_is_number(value) and math.isfinite(value)):
+        raise RequestError(f"{where}.value: a finite number")
+    if time is not None and not (isinstance(time, int) and _is_number(time) and abs(time) <= 2**53):
+        raise RequestError(f"{where}.time: whole microseconds since 1970")
+    return Act(item_id, kind, None if value is None else float(value), time)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _k(asked: Mapping[str, Any]) -> int:
+    k = int(asked["k"])
+    if not 1 <= k <= MAX_K:
+        raise Unprocessable(f"k = {k}: 1 to {MAX_K}")
+    return k
+
+
+def _texts(data: "pd.DataFrame", name: str) -> list[str | None]:
+    """A column of texts; None where there is none."""
+    if name not in data.columns:
+        return [None] * len(data)
+    return [value if isinstance(value, str) else None for value in data[name].tolist()]
+
+
+def _decoded(texts: list[Any]) -> list[bytes]:
+    photos, refused = [], []
+    for row, text in enumerate(texts):
+        try:
+            photos.append(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError, TypeError) as error:
+            refused.append(f"row {row}: not base64: {error}")
+    if refused:
+        raise RequestError("; ".join(refused[:5]))
+    return photos
+
+
+def _filled(columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    table: dict[str, list[Any]] = {name: [] for name in columns}
+    for row in rows:
+        for name, value in zip(columns, row, strict=True):
+            table[name].append(value)
+    return pd.DataFrame(table).astype(dict(columns))
+
+
+def _some_user(recommender: Recommender) -> str:
+    """A shopper that the bundle knows, for the example; anybody where it knows none."""
+    knowing = (recommender.users.ids, *(model.users for model in recommender.funnel.models.values()))
+    return next((ids.id(1) for ids in knowing if len(ids) > 1), "somebody")
