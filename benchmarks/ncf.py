@@ -85,6 +85,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of the rating files.")],
     seeds: Annotated[str, typer.Option(help="Seeds of the systems that draw.")] = "0,1,2",
     only: Annotated[str | None, typer.Option(help="Only systems whose name contains this; no table.")] = None,
+    without: Annotated[str, typer.Option(help="Systems to leave out, a semicolon between.")] = "",
     work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-ncf",
 ) -> None:
     numbers = [int(part) for part in seeds.split(",")]
@@ -93,6 +94,8 @@ def main(
         for name in SETS:
             for system, (recipe, settings) in SYSTEMS[name].items():
                 if (only and only not in system) or (seed != numbers[0] and recipe != "neumf"):
+                    continue
+                if system in without.split(";"):
                     continue
                 found = _part(work, data, name, recipe, {**settings, "seed": seed})
                 parts.setdefault((name, system), []).append(found)
@@ -107,7 +110,7 @@ def main(
     write(
         "ncf",
         _rows(parts),
-        command=COMMAND.format(seeds),
+        command=COMMAND.format(seeds) + (f' --without "{without}"' if without else ""),
         seeds=numbers,
         packages=["torch", "onnxruntime", "numpy", "scipy"],
         note=NOTE.format(faults=", ".join(faults), count=len(numbers)),
