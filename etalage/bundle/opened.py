@@ -110,9 +110,7 @@ class Base(ABC):
         """
         features = Features()
         if self.user_encoder is not None:
-            features = self.user_encoder.encode(
-                pa.table({"attributes": pa.array([attributes], pa.string())})
-            )
+            features = self.user_encoder.encode(pa.table({"attributes": pa.array([attributes], pa.string())}))
         return Queries(
             np.array([self.users.row(user_id)], np.int64),
             np.array([0, len(rows)], np.int64),

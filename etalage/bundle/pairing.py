@@ -100,7 +100,10 @@ class PairScorer(Base):
                     f"{self.opened.folder}: {PAIRS}/ does not give {self.dense_inputs}; export again"
                 )
             dense = self.pairs.encode(queries, items_BK, scores)
-        flat = self.score_rows(sparse.reshape(count * k, -1), dense.reshape(count * k, -1))
+        # The widths are named: with no candidate at all, -1 could be anything.
+        flat = self.score_rows(
+            sparse.reshape(count * k, sparse.shape[-1]), dense.reshape(count * k, dense.shape[-1])
+        )
         found = self.first_objective(flat).reshape(count, k)
         return np.where(items_BK > 0, found, -np.inf).astype(np.float32)
 

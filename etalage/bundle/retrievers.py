@@ -263,10 +263,11 @@ def searched(
         found = index.search(queries, wanted)
         return kept(Brought(found.rows + 1, found.scores), excluded, quota)
     count = int(np.count_nonzero(allow))
-    if count <= SCORED_ALL and not index.is_exact:
-        return _scored_all(index, embeddings, queries, quota, allow, excluded)
     wide = int(1.2 * wanted * len(allow) / max(count, 1)) + 16
-    if index.is_exact or count < MOSTLY * len(allow) or wide >= len(index):
+    mostly = count >= MOSTLY * len(allow) and wide < len(index)
+    if count <= SCORED_ALL and not index.is_exact and not mostly:
+        return _scored_all(index, embeddings, queries, quota, allow, excluded)
+    if index.is_exact or not mostly:
         found = index.search(queries, wanted, allow)
         return kept(Brought(found.rows + 1, found.scores), excluded, quota)
     plain = index.search(queries, wide)

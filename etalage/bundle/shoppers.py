@@ -197,15 +197,19 @@ class Crowd:
         return [found[name][-length:] for name in sorted(found)]
 
 
-_EMPTY = pa.schema(
-    [
-        ("user_id", pa.string()),
-        ("item_id", pa.string()),
-        ("kind", pa.string()),
-        ("value", pa.float64()),
-        ("time", pa.timestamp("us", tz="UTC")),
-    ]
-).empty_table()
+# Not `schema.empty_table()`: that imports pandas, where it is installed.
+_EMPTY = pa.Table.from_batches(
+    [],
+    schema=pa.schema(
+        [
+            ("user_id", pa.string()),
+            ("item_id", pa.string()),
+            ("kind", pa.string()),
+            ("value", pa.float64()),
+            ("time", pa.timestamp("us", tz="UTC")),
+        ]
+    ),
+)
 
 
 def _one(column: Any) -> Any:

@@ -83,9 +83,15 @@ def rollback(
 
 
 @app.command()
-def register(shop: ShopFolder = HERE, name: Annotated[str, typer.Option()] = "etalage") -> None:
+def register(
+    shop: ShopFolder = HERE,
+    name: Annotated[str, typer.Option()] = "etalage",
+    task: Annotated[
+        str | None, typer.Option(help="similar, recommend or rank; default: what the bundle is for.")
+    ] = None,
+) -> None:
     """Log the current bundle to MLflow as a model and register it."""
-    out.print(opened(shop).register(name))
+    out.print(opened(shop).register(name, task))
 
 
 def _tell(manifest: Any) -> None:

@@ -83,11 +83,12 @@ def serve(
 def page(
     url: Annotated[str, typer.Option(help="Where `etalage serve` answers.")] = "http://127.0.0.1:8765",
     port: Annotated[int, typer.Option()] = 8501,
+    compare: Annotated[str | None, typer.Option(help="A second server, shown beside the first.")] = None,
 ) -> None:
-    """The web page, on loopback; it speaks to the server alone."""
+    """The web page, on loopback; it speaks to the servers alone."""
     from etalage.page.run import run
 
-    raise typer.Exit(run(url, port))
+    raise typer.Exit(run(url, port, compare))
 
 
 @app.command()

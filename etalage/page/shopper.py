@@ -51,9 +51,9 @@ def shown(place: Place, shop: Source, other: Source | None) -> ForShopper | None
     _history(found, shop)
     if other is None:
         _slate(place.shopper, found, shop)
+        _how(found.answer)
     else:
-        _side_by_side(place.shopper, found, shop, other)
-    _how(found.answer)
+        _how(_side_by_side(place.shopper, found, shop, other))
     return found
 
 
@@ -72,8 +72,8 @@ def _slate(user_id: str, found: ForShopper, shop: Source) -> None:
         )
 
 
-def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) -> None:
-    """Both servers asked the very same: by the acts, for their online stores may differ."""
+def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) -> Recommended:
+    """Both asked by the acts, for their online stores may differ; → the answer of `shop`."""
     past = [one.act for one in found.acts]
     answers = (shop.for_acts(past, SLATE), other.for_acts(past, SLATE))
     pieces.note(f"Both servers were asked with the same {wording.amount(len(past), 'act', 'acts')}.")
@@ -92,6 +92,7 @@ def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) 
                 act=(lambda asked: _act(shop, user_id, asked)) if source is shop else None,
                 pick=(lambda item_id: go(item=item_id)) if source is shop else None,
             )
+    return answers[0]
 
 
 def _marks(slate: Sequence[ReasonedSlot], against: Sequence[ReasonedSlot]) -> dict[str, str]:

@@ -200,15 +200,18 @@ class Shop:
 
         return Recommender.open(self.bundles.path(self.bundles.current_id()))
 
-    def register(self, name: str) -> str:
-        """Log the current bundle to the shop's MLflow as a model, register it; → its URI."""
+    def register(self, name: str, task: str | None = None) -> str:
+        """Log the current bundle to the shop's MLflow as a model, register it; → its URI.
+
+        task: `similar`, `recommend` or `rank`; None: what the bundle is for.
+        """
         from etalage.serve.pyfunc import log_bundle
         from etalage.training.tracking import store
 
         self._require_writable()
         with self.disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
-            return log_bundle(folder, store(self.runs), "bundles", name)
+            return log_bundle(folder, store(self.runs), "bundles", name, task)
 
     def serve(self, host: str | None = None, port: int | None = None, key_file: Path | None = None) -> None:
         """Serve the current bundle over HTTP until SIGTERM; the key is ETALAGE_KEY or in `key_file`.
