@@ -39,7 +39,7 @@ from etalage.training.loop import fit  # noqa: E402
 METRICS = {"hit_at_10": "HR@10", "ndcg_at_10": "nDCG@10"}
 Settings = dict[str, Any]
 TWO_TOWER: Settings = {
-    "width": 128,
+    "width": 64,
     "layers": 2,
     "heads": 2,
     "history": 50,
@@ -49,12 +49,16 @@ TWO_TOWER: Settings = {
     "temperature": 0.07,
     "batch_size": 2048,
     "learning_rate": 2e-3,
-    "epochs": 30,
+    "epochs": 24,
     "validate_queries": 30_000,
 }
 SYSTEMS: dict[str, tuple[str, Settings]] = {
     "popularity": ("popularity", {}),
     "ItemKNN, TF-IDF": ("item_knn", {"similarity": "tf_idf", "neighbours": 300, "shrink": 10.0}),
+    "what follows what": (
+        "item_knn",
+        {"similarity": "sequence", "backward": 0.3, "shrink": 100.0, "decay": 0.6},
+    ),
     "EASE": ("ease", {"regularisation": 300.0, "neighbours": 500}),
     "two-tower": ("two_tower", TWO_TOWER),
 }

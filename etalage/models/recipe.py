@@ -104,8 +104,8 @@ class Counted:
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
     history, column = item that it speaks for; settings `decay` (factor a step back in the history, 1: none),
     `last` (acts that count; None: all), `every_act` (an item acted on twice speaks twice).
-    embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha`: a query
-    is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a query is its user's row.
+    embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha` and
+    `reg`: a query is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a user has a row.
     """
 
     scoring: Scoring
