@@ -187,7 +187,7 @@ def test_a_model_that_the_gate_refuses_is_status_9_and_can_be_forced(shop: Path)
     forced = quick("publish", "--shop", shop, "--force")
     current = Bundles(shop / "bundles").current_id()
     assert forced.status == 0
-    assert forced.lines[0] == f"published {current}: {ITEMS} items, {ITEMS} in the exact index"
+    assert forced.lines[0] == f"published {current}: {ITEMS} items, {ITEMS} in the exact index of photos"
     assert forced.lines[-1] == "forced past: gate"
 
 
@@ -377,7 +377,7 @@ def test_sync_says_what_it_did(shop: Path, tmp_path: Path) -> None:
     assert said.status == 0, said.err
     assert said.lines[:2] == [
         f"{first} → {second}: embedded 1, carried over {ITEMS}, changed 2, removed 0",
-        f"published {second}: {ITEMS + 1} items, {ITEMS + 1} in the exact index",
+        f"published {second}: {ITEMS + 1} items, {ITEMS + 1} in the exact index of photos",
     ]
 
 
