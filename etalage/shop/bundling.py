@@ -29,8 +29,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     photos, models = _of_photos(shop), placed(shop)
     if photos is None and not models:
         raise NothingToPublish(
-            f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train a model "
-            "of behaviour, first"
+            f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
+            "a model of behaviour, first"
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
     with shop.bundles.publishing():
