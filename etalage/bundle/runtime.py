@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.photo import PhotoEncoder
 
@@ -35,20 +36,12 @@ class PhotoEmbedder:
     def __init__(
         self, name: str, dimension: int, model_hash: str, encoder: PhotoEncoder, network: bytes, threads: int
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning pool steals the core from whoever shares it, and gains nothing at our sizes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         self.name = name
         self.dimension = dimension
         self.model_hash = model_hash
         self.encoder = encoder
-        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        self._session = Session(network, threads)
+        (self._input,) = self._session.inputs
 
     @classmethod
     def open(cls, folder: Path, threads: int = 1) -> "PhotoEmbedder":
@@ -88,7 +81,7 @@ class PhotoEmbedder:
         embeddings = np.empty((len(pixels_BHWC), self.dimension), dtype=np.float32)
         for start in range(0, len(pixels_BHWC), BATCH):
             part = np.ascontiguousarray(pixels_BHWC[start : start + BATCH])
-            (found,) = self._session.run(None, {self._input: part})
+            (found,) = self._session.run({self._input: part})
             if found.shape != (len(part), self.dimension):
                 raise ExportDamaged(
                     f"model {self.name}: embeddings of shape {found.shape}, expected {self.dimension} wide"

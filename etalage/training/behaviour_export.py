@@ -37,7 +37,7 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import Counted, Recipe, Trained
-from etalage.training.export import TOLERANCE, next_number, quiet, same_model
+from etalage.training.export import TOLERANCE, named, quiet
 
 if TYPE_CHECKING:
     from etalage.features.pairs import PairEncoder
@@ -108,12 +108,7 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
     }
     (draft / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     open_scorer(draft)
-    if (same := same_model(folder, str(facts["model_hash"]))) is not None:
-        shutil.rmtree(draft)
-        return same
-    target = folder / f"{next_number(folder):04d}-{facts['model_hash'][:8]}"
-    draft.rename(target)
-    return target
+    return named(draft, folder, str(facts["model_hash"]))
 
 
 def _network(trained: Trained[Any]) -> nn.Module:

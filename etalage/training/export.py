@@ -54,15 +54,20 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
     }
     (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     _compare(network, draft, encoder)
-    if (same := same_model(folder, str(facts["model_hash"]))) is not None:
+    return named(draft, folder, str(facts["model_hash"]))
+
+
+def named(draft: Path, folder: Path, model_hash: str) -> Path:
+    """A finished export under its name, the next `folder/NNNN-hash8`; or the newest, if it is this model."""
+    if (same := _same_model(folder, model_hash)) is not None:
         shutil.rmtree(draft)
         return same
-    target = folder / f"{next_number(folder):04d}-{facts['model_hash'][:8]}"
+    target = folder / f"{_next_number(folder):04d}-{model_hash[:8]}"
     draft.rename(target)
     return target
 
 
-def same_model(folder: Path, model_hash: str) -> Path | None:
+def _same_model(folder: Path, model_hash: str) -> Path | None:
     """The newest export, if it is of this very model: its evaluation then still holds."""
     try:
         newest = newest_export(folder)
@@ -71,7 +76,7 @@ def same_model(folder: Path, model_hash: str) -> Path | None:
     return newest if read_facts(newest).get("model_hash") == model_hash else None
 
 
-def next_number(folder: Path) -> int:
+def _next_number(folder: Path) -> int:
     taken = [int(m[1]) for p in folder.iterdir() if (m := re.match(r"(\d+)-", p.name))]
     return max(taken, default=0) + 1
 
