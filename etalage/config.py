@@ -135,6 +135,17 @@ class EvaluateConfig(Settings):
     """The similarity is calibrated from which so many nearest neighbours are of the query's category."""
 
 
+class ClassifyConfig(Settings):
+    """How `etalage classify` and `POST /v1/classify` decide."""
+
+    threshold: float = Field(0.5, ge=0, le=1)
+    """An item whose best leaf is less probable stays unclassified."""
+    photos: int = Field(5, ge=1, le=10)
+    """At most so many photos of an item are looked at, the main one first."""
+    top: int = Field(3, ge=1, le=100)
+    """How many other leaves an answer names."""
+
+
 class ServeConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
@@ -157,6 +168,7 @@ class ShopConfig(Settings):
     index: IndexConfig = Field(default_factory=IndexConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
 
 

@@ -166,6 +166,36 @@ _REFUSED = TableSpec(
     stamp="refused_at",
 )
 
+_CLASSIFICATIONS = TableSpec(
+    "classifications",
+    "what the classifier says of each item, beside what the item carried itself; never merged into `items`",
+    (
+        Column("item_id", _TEXT, "whose category", required=True),
+        Column("category_id", _TEXT, "the leaf's id in the taxonomy; null: not classified, see `status`"),
+        Column("path", _TEXT, "the leaf's path from the root, joined by ' > '; null with category_id"),
+        Column(
+            "confidence", pa.float64(), "calibrated probability of the best leaf, 0 … 1; null = not asked"
+        ),
+        Column("best_id", _TEXT, "the most probable leaf, also where it is below the threshold"),
+        Column("best_path", _TEXT, "its path"),
+        Column("status", _TEXT, "`classified`, `below_threshold`, `no_input` or `outside` (of the taxonomy)"),
+        Column("model", _TEXT, "hash of the classifier's export"),
+        Column("photo_sha256", _TEXT, "the main photo of those that were looked at; null = none"),
+        Column(
+            "input", _TEXT, "hash of all that was looked at: photos, and the title where the model reads it"
+        ),
+        Column("given_id", _TEXT, "the category of the taxonomy that the item came with; null = none"),
+        Column("given_path", _TEXT, "its path"),
+        Column(
+            "given_how", _TEXT, "`given` by id, or `mapped`, `exact`, `similar`: from the merchant's own text"
+        ),
+        Column("classified_at", INSTANT, "when the row was written"),
+    ),
+    ("item_id",),
+    stamp="classified_at",
+)
+
 TABLES: dict[str, TableSpec] = {
-    spec.name: spec for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED)
+    spec.name: spec
+    for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED, _CLASSIFICATIONS)
 }
