@@ -146,6 +146,71 @@ class ClassifyConfig(Settings):
     """How many other leaves an answer names."""
 
 
+class PhotosConfig(Settings):
+    """[photos]: how links become photos (docs/links.md).
+
+    `hosts` answers for names instead of DNS, as a hosts file does, port included: another shop's machine, or many
+    virtual hosts of one server on this machine:
+
+        [photos]
+        hosts = {"shop-a.test" = "127.0.0.1:8081", "*.shop-b.test" = "127.0.0.1:8082"}
+        allow_networks = ["127.0.0.0/8"]
+
+    `http://cdn.shop-b.test/1.jpg` is then asked of 127.0.0.1:8082 with `Host: cdn.shop-b.test`. A key is a name,
+    `*.` and all names beneath it, or `name:port` for one port of the URL. A value is an address, or `address:port`
+    (`[::1]:port`). The address is checked like any other: one that is not public needs `allow_networks`, which is
+    for tests and a shop's own network alone.
+    """
+
+    contact: str | None = None
+    """A mail address or page, told to every server in the user agent. Needed unless every host is a loopback one."""
+    merchant: str | None = None
+    """The attribute of an item that says whose link it is, for `probe`; None: the link's host."""
+    hosts: dict[str, str] = Field(default_factory=dict)
+    allow_networks: tuple[str, ...] = ()
+    """Networks that may be connected to although they are not public, such as `10.1.0.0/16`."""
+    ca_file: str | None = None
+    """Certificates (PEM) that are trusted besides the system's."""
+    workers: PositiveInt | None = None
+    """Processes; None: one a core. A host belongs to one of them."""
+    connections: int = Field(64, ge=1, le=1024)
+    """Of one worker, at once."""
+    per_host: int = Field(2, ge=1, le=64)
+    """Connections to one host, at once."""
+    spacing: float = Field(0.25, ge=0)
+    """Seconds from the start of a request to the start of the next one to the same host, at least; a longer
+    Crawl-delay of its robots.txt counts instead."""
+    patience: float = Field(120.0, ge=0)
+    """A host that asks for a longer pause than this (seconds) is left alone for this run."""
+    tries: int = Field(3, ge=1, le=10)
+    """Of one link in one run, where trying again may help."""
+    backoff: float = Field(1.0, gt=0)
+    """Seconds of the first pause after a failure of a host; doubled with each one that follows."""
+    give_up: int = Field(6, ge=1)
+    """Failures of a host in a row after which it is left alone for this run."""
+    redirects: int = Field(5, ge=0, le=20)
+    connect_seconds: float = Field(10.0, gt=0)
+    deadline: float = Field(30.0, gt=0)
+    """Seconds for one link, all redirects and the whole body included; pauses out of politeness do not count."""
+    max_bytes: int = Field(20 * 2**20, ge=1024)
+    """Of one photo, as sent and after inflating."""
+    min_side: int = Field(32, ge=1)
+    """Pixels; a photo with a shorter side is too small (a pixel to count visits, a placeholder)."""
+    max_pixels: int = Field(40_000_000, ge=1, le=40_000_000)
+    side: int = Field(512, ge=16)
+    """Longest side of what is stored, in pixels; nothing is enlarged."""
+    format: Literal["jpeg", "keep"] = "jpeg"
+    """`keep`: the file as it was sent, neither resized nor re-encoded."""
+    quality: int = Field(90, ge=1, le=95)
+    decode_seconds: float = Field(10.0, gt=0)
+    """Processor seconds for one photo in the decoder's process; it may hang for twice as long."""
+    decode_megabytes: int = Field(1024, ge=128)
+    retry_after: float = Field(30.0, ge=0)
+    """Days after which a link that failed for good (404, not an image, ...) is asked for again."""
+    retry_minutes: float = Field(10.0, ge=0)
+    """Minutes after which a link that failed otherwise is; doubled with every further run in which it fails."""
+
+
 class ServeConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
@@ -161,6 +226,7 @@ class ShopConfig(Settings):
     name: str = "A shop"
     currency: str = "EUR"
     ingest: IngestConfig = Field(default_factory=IngestConfig)
+    photos: PhotosConfig = Field(default_factory=PhotosConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
     behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig)
