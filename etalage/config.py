@@ -149,21 +149,21 @@ class ClassifyConfig(Settings):
 class PhotosConfig(Settings):
     """[photos]: how links become photos (docs/links.md).
 
-    `hosts` answers for names instead of DNS, as a hosts file does, port included: another shop's machine, or many
-    virtual hosts of one server on this machine:
+    `hosts` answers for names instead of DNS, as a hosts file does, port included: another shop's machine, or
+    many virtual hosts of one server on this machine:
 
         [photos]
         hosts = {"shop-a.test" = "127.0.0.1:8081", "*.shop-b.test" = "127.0.0.1:8082"}
         allow_networks = ["127.0.0.0/8"]
 
-    `http://cdn.shop-b.test/1.jpg` is then asked of 127.0.0.1:8082 with `Host: cdn.shop-b.test`. A key is a name,
-    `*.` and all names beneath it, or `name:port` for one port of the URL. A value is an address, or `address:port`
-    (`[::1]:port`). The address is checked like any other: one that is not public needs `allow_networks`, which is
-    for tests and a shop's own network alone.
+    `http://cdn.shop-b.test/1.jpg` is then asked of 127.0.0.1:8082 with `Host: cdn.shop-b.test`. A key is a
+    name, `*.` and all names beneath it, or `name:port` for one port of the URL. A value is an address, or
+    `address:port` (`[::1]:port`). The address is checked like any other: one that is not public needs
+    `allow_networks`, which is for tests and a shop's own network alone.
     """
 
     contact: str | None = None
-    """A mail address or page, told to every server in the user agent. Needed unless every host is a loopback one."""
+    """A mail address or page, told to every server in the user agent. Needed unless all hosts are loopback."""
     merchant: str | None = None
     """The attribute of an item that says whose link it is, for `probe`; None: the link's host."""
     hosts: dict[str, str] = Field(default_factory=dict)
@@ -191,7 +191,7 @@ class PhotosConfig(Settings):
     redirects: int = Field(5, ge=0, le=20)
     connect_seconds: float = Field(10.0, gt=0)
     deadline: float = Field(30.0, gt=0)
-    """Seconds for one link, all redirects and the whole body included; pauses out of politeness do not count."""
+    """Seconds for one link, all redirects and the whole body included; polite pauses do not count."""
     max_bytes: int = Field(20 * 2**20, ge=1024)
     """Of one photo, as sent and after inflating."""
     min_side: int = Field(32, ge=1)
@@ -206,9 +206,9 @@ class PhotosConfig(Settings):
     """Processor seconds for one photo in the decoder's process; it may hang for twice as long."""
     decode_megabytes: int = Field(1024, ge=128)
     retry_after: float = Field(30.0, ge=0)
-    """Days after which a link that failed for good (404, not an image, ...) is asked for again."""
+    """Days after which a link that failed for good (404, not an image, …) is asked for again."""
     retry_minutes: float = Field(10.0, ge=0)
-    """Minutes after which a link that failed otherwise is; doubled with every further run in which it fails."""
+    """Minutes after which a link that failed otherwise is; doubled with every run in which it fails again."""
 
 
 class ServeConfig(Settings):

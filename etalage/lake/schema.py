@@ -11,6 +11,8 @@ import pyarrow as pa
 
 INSTANT = pa.timestamp("us", tz="UTC")
 PHOTO_OK = "ok"
+PHOTO_PENDING = "pending"
+"""A link that nobody has asked for yet; every other status is a state of lake/photos/states.py."""
 CATEGORY_SEPARATOR = " > "
 """A category is its path: `Clothing > Dresses > Maxi dress`; a filter on `Clothing` holds all beneath."""
 
@@ -97,8 +99,8 @@ _PHOTOS = TableSpec(
     (
         Column("item_id", _TEXT, "whose photo", required=True),
         Column("url", _TEXT, "where it came from: a link, or the file it was read from", required=True),
-        Column("status", _TEXT, "`ok`, or why there is no photo"),
-        Column("bytes", pa.binary(), "the encoded image file, unchanged (IDX rows become PNG)"),
+        Column("status", _TEXT, "`ok`, `pending` (a link not asked for yet), or why there is no photo"),
+        Column("bytes", pa.binary(), "the image file as given (IDX: PNG), or as [photos] stores downloads"),
         Column("width", pa.int32(), "pixels, as stored in the file"),
         Column("height", pa.int32(), "pixels, as stored in the file"),
         Column("sha256", _TEXT, "hex SHA-256 of `bytes`"),
@@ -166,6 +168,30 @@ _REFUSED = TableSpec(
     stamp="refused_at",
 )
 
+_LINKS = TableSpec(
+    "links",
+    "how asking for each link went the last time, one row a link whatever number of items have it",
+    (
+        Column("url", _TEXT, "the link, exactly as the items have it", required=True),
+        Column("host", _TEXT, "its host, lower case; null = the link has none"),
+        Column("status", _TEXT, "one of the states of lake/photos/states.py", required=True),
+        Column("reason", _TEXT, "what happened, for a person; null = all went well"),
+        Column("http_status", pa.int32(), "of the last answer; null = there was none"),
+        Column("final_url", _TEXT, "where redirects led; null = nowhere was anything asked"),
+        Column("etag", _TEXT, "of the last answer with a photo, for asking whether it changed"),
+        Column("last_modified", _TEXT, "likewise, as the server wrote it"),
+        Column("source_sha256", _TEXT, "hex SHA-256 of the last photo as it was sent"),
+        Column("stored_as", _TEXT, "how that photo was resized and re-encoded"),
+        Column("attempts", pa.int32(), "runs in a row that asked for it without success; 0 = `ok`"),
+        Column("retry_at", INSTANT, "not asked for again before this; null = `ok`"),
+        Column("checked_at", INSTANT, "when it was asked for"),
+        Column("downloaded", pa.int64(), "bytes of bodies that came over the wire then"),
+        Column("milliseconds", pa.float64(), "that its requests took, without polite pauses"),
+    ),
+    ("url",),
+    stamp="checked_at",
+)
+
 _CLASSIFICATIONS = TableSpec(
     "classifications",
     "what the classifier says of each item, beside what the item carried itself; never merged into `items`",
@@ -197,5 +223,5 @@ _CLASSIFICATIONS = TableSpec(
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
-    for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED, _CLASSIFICATIONS)
+    for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED, _LINKS, _CLASSIFICATIONS)
 }
