@@ -1,15 +1,41 @@
-"""Which items a model learns from, is tuned on and is judged on."""
+"""Which items a model learns from, is tuned on and is judged on.
+
+N items   P photos   D embedding dimension   G groups   C classes
+"""
 
 import hashlib
 import json
+import logging
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from etalage.config import SplitConfig
 from etalage.errors import ConfigError
+from etalage.features.grouping import Groups, bursts, equal, near_embeddings, near_hashes
 
 PARTS = ("train", "validation", "test")
+LARGE = 0.1
+"""A group with more than this share of all items is worth a warning: no split around it is even."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SeenPhotos:
+    """What near-duplicates are found by: of P photos, in any order."""
+
+    owners_P: np.ndarray
+    """(P,) int64 row of each photo's item."""
+    phashes_P: np.ndarray
+    """(P,) int64, see lake/photo_facts.py."""
+    embeddings_PD: np.ndarray | None = None
+    names_P: Sequence[str] | None = None
+    """File names or links, for bursts."""
+    classes_N: Sequence[Hashable] | None = None
+    """Each item's category, for bursts."""
 
 
 def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
@@ -23,10 +49,127 @@ def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
     """
     if config.group not in items.column_names:
         raise ConfigError(f"[split] group = {config.group!r}: items have {', '.join(items.column_names)}")
-    draws = np.array([_draw(value) for value in items.column(config.group).to_pylist()])
-    parts = np.full(len(draws), "train", dtype="<U10")
-    parts[draws < config.test + config.validation] = "validation"
-    parts[draws < config.test] = "test"
+    draws_N = np.array([_draw(value) for value in items.column(config.group).to_pylist()])
+    return _parts(items, config, draws_N)
+
+
+def assign_groups(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndarray:
+    """As `assign`, but whole groups: items of one `product`, near-duplicates and bursts, as `config` says.
+
+    All of a group fall by its smallest hash, so an item that is alone has the part that `assign` gives it,
+    and an item keeps its part when the catalogue grows, unless what was added belongs to its group. Published
+    parts stay as they are. Raises ConfigError: as `assign`; bursts without names, categories or embeddings.
+    """
+    if config.group not in items.column_names:
+        raise ConfigError(f"[split] group = {config.group!r}: items have {', '.join(items.column_names)}")
+    column = items.column(config.group).to_pylist()
+    groups = Groups(len(column))
+    groups.join(*equal(column))
+    groups.join(*equal(product_keys(items, config.product)))
+    for a_E, b_E in _photo_pairs(config, photos):
+        groups.join(photos.owners_P[a_E], photos.owners_P[b_E])
+    group_N = groups.numbers()
+    _warn(group_N, items)
+    smallest_G = np.ones(group_N.max(initial=-1) + 1)
+    np.minimum.at(smallest_G, group_N, [_draw(value) for value in column])
+    return _parts(items, config, smallest_G[group_N])
+
+
+def product_keys(items: pa.Table, attribute: str | None) -> list[str | None]:
+    """(N,) what each item's attribute says, None where it says nothing.
+
+    Numbers lose their leading zeros: a GTIN of 12, 13 or 14 digits is one product.
+    """
+    if attribute is None:
+        return [None] * items.num_rows
+    said = [json.loads(text or "{}").get(attribute) for text in items.column("attributes").to_pylist()]
+    texts = ["" if value is None else str(value).strip() for value in said]
+    return [(text.lstrip("0") if text.isdigit() else text) or None for text in texts]
+
+
+def split_groups(
+    groups_N: np.ndarray,
+    ids: Sequence[str],
+    fractions: tuple[float, float, float] = (0.70, 0.15, 0.15),
+    labels_N: np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """(N,) of "train", "validation" or "test": whole groups, by the hash of each group's smallest id.
+
+    Without labels a group's part depends on nothing but that id and the seed, so an item keeps its part when
+    rows are reordered and when the catalogue grows. With labels_N, (N,) int64, the parts are stratified so
+    far as groups allow: in the order of their hashes, each group goes where the counts of its classes then
+    lie nearest to `fractions` (least sum of squares; after Sechidis et al., ECML PKDD 2011). That does not
+    depend on the order of rows either, but on all that is there: a golden set keeps what was decided.
+
+    Raises ValueError: not one group and label an id, ids that are not unique, or fractions that are not 1.
+    """
+    if len(set(ids)) != len(groups_N) or len(ids) != len(groups_N):
+        raise ValueError(f"{len(groups_N)} groups for {len(ids)} ids, {len(set(ids))} of them different")
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(f"fractions {fractions}: none below 0, 1 in all")
+    codes_N = np.unique(groups_N, return_inverse=True)[1]
+    smallest: dict[int, str] = {}
+    for code, id in zip(codes_N.tolist(), ids, strict=True):
+        smallest[code] = min(smallest.get(code, id), id)
+    draws_G = np.array([_draw((seed, smallest[code])) for code in range(len(smallest))])
+    if labels_N is None:
+        return np.array(PARTS)[np.searchsorted(np.cumsum(fractions)[:2], draws_G, side="right")][codes_N]
+    if np.shape(labels_N) != np.shape(groups_N):
+        raise ValueError(f"{np.shape(labels_N)} labels for {len(groups_N)} ids")
+    part_G = _stratified(codes_N, np.unique(labels_N, return_inverse=True)[1], draws_G, np.array(fractions))
+    return np.array(PARTS)[part_G][codes_N]
+
+
+def _stratified(
+    codes_N: np.ndarray, class_N: np.ndarray, draws_G: np.ndarray, fractions: np.ndarray
+) -> np.ndarray:
+    """(G,) int64 place among PARTS."""
+    totals = np.bincount(class_N)
+    wanted_C3 = totals[:, None] * fractions
+    had_C3 = np.zeros_like(wanted_C3)
+    order = np.argsort(codes_N, kind="stable")
+    starts = np.searchsorted(codes_N[order], np.arange(len(draws_G) + 1))
+    part_G = np.zeros(len(draws_G), np.int64)
+    for code in np.argsort(draws_G, kind="stable").tolist():
+        classes, counts = np.unique(class_N[order[starts[code] : starts[code + 1]]], return_counts=True)
+        # Of the sum of squares only what differs between the three choices.
+        short, counts_C1 = had_C3[classes] - wanted_C3[classes], counts[:, None]
+        cost = (counts_C1 * (2 * short + counts_C1) / totals[classes, None]).sum(axis=0)
+        part_G[code] = np.where(fractions > 0, cost, np.inf).argmin()
+        had_C3[classes, part_G[code]] += counts
+    return part_G
+
+
+def _photo_pairs(config: SplitConfig, photos: SeenPhotos) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    if config.near_duplicates:
+        yield from near_hashes(photos.phashes_P, config.phash_distance)
+        if photos.embeddings_PD is not None:
+            yield from near_embeddings(photos.embeddings_PD, config.similarity)
+    if config.burst is not None:
+        if photos.names_P is None or photos.classes_N is None or photos.embeddings_PD is None:
+            raise ConfigError(
+                "[split] burst: needs photos with names, categories and embeddings; leave it out"
+            )
+        classes = [photos.classes_N[owner] for owner in photos.owners_P.tolist()]
+        yield equal(bursts(photos.names_P, classes, photos.embeddings_PD, config.burst))
+
+
+def _warn(group_N: np.ndarray, items: pa.Table) -> None:
+    size = np.bincount(group_N, minlength=1)
+    if size.max() > max(2, LARGE * len(group_N)):
+        example = items.column("item_id")[int(np.flatnonzero(group_N == size.argmax())[0])]
+        log.warning(
+            "%d of %d items are one group of near-duplicates, %s among them: look at it, and lower "
+            "[split] phash_distance or raise similarity if they are not",
+            size.max(), len(group_N), example,
+        )  # fmt: skip
+
+
+def _parts(items: pa.Table, config: SplitConfig, draws_N: np.ndarray) -> np.ndarray:
+    parts = np.full(len(draws_N), "train", dtype="<U10")
+    parts[draws_N < config.test + config.validation] = "validation"
+    parts[draws_N < config.test] = "test"
     if config.published is None:
         return parts
     for row, text in enumerate(items.column("attributes").to_pylist()):
@@ -38,7 +181,7 @@ def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
                 f"[split] published = {config.published!r}: item {items.column('item_id')[row]} says "
                 f"{said!r}; expected one of {', '.join(PARTS)}"
             )
-        if said == "train" and draws[row] < config.validation:
+        if said == "train" and draws_N[row] < config.validation:
             parts[row] = "validation"
         else:
             parts[row] = said
