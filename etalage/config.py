@@ -45,6 +45,17 @@ class SplitConfig(Settings):
     group: str = "item_id"
     validation: float = Field(0.1, ge=0, le=0.5)
     test: float = Field(0.1, ge=0, le=0.5)
+    product: str | None = None
+    """Attribute that names the product across merchants, such as a GTIN: its items fall together."""
+    near_duplicates: bool = False
+    """Items whose photos are near-duplicates fall together (features/grouping.py)."""
+    phash_distance: int = Field(4, ge=0, le=31)
+    """Bits, of 64, in which the perceptual hashes of near-duplicates may differ."""
+    similarity: float = Field(0.95, gt=0, le=1)
+    """Least cosine of the embeddings of near-duplicates, where the model has embeddings of photos."""
+    burst: float | None = Field(None, gt=0, le=1)
+    """Photos of one category with consecutive file numbers are one burst from this cosine on, and fall
+    together; None: file numbers mean nothing."""
 
 
 class BehaviourConfig(Settings):
@@ -163,7 +174,7 @@ class PhotosConfig(Settings):
     """
 
     contact: str | None = None
-    """A mail address or page, told to every server in the user agent. Needed unless all hosts are loopback."""
+    """A mail address or page, told to every server in the user agent. Needed unless all hosts are local."""
     merchant: str | None = None
     """The attribute of an item that says whose link it is, for `probe`; None: the link's host."""
     hosts: dict[str, str] = Field(default_factory=dict)
