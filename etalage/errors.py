@@ -10,6 +10,7 @@ EtalageError                  1   500
 │   ├── TooManyRefused        4   500   more rows refused than --max-refused allows
 │   ├── TableMissing          3   500   nothing was ingested yet
 │   ├── TableDamaged          5   500   torn log, short table, broken Parquet file
+│   ├── GoldenChanged         3   500   the golden set is not what was written
 │   └── ChangesGone           3   500   the change feed was vacuumed away
 ├── TrainingError             6   500
 │   ├── TooLittleData         6   500   nothing to learn from
@@ -74,6 +75,10 @@ class TableDamaged(DataError):
 
 
 class ChangesGone(DataError):
+    pass
+
+
+class GoldenChanged(DataError):
     pass
 
 
