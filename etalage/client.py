@@ -183,6 +183,87 @@ class Erased:
     left: list[str]
 
 
+# What an item is: `POST /v1/classify`, `GET /v1/confusion`.
+
+
+@dataclass(frozen=True)
+class Step:
+    """One category of a path; its confidence is that of all leaves beneath it."""
+
+    id: str
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Another category that it may be."""
+
+    id: str
+    path: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class StoredCategory:
+    """What the bundle holds of an item; `own` is the merchant's category."""
+
+    category_id: str | None
+    path: str | None
+    confidence: float | None
+    own: str | None
+
+
+@dataclass(frozen=True)
+class Categorised:
+    """What one thing is. `category_id` and `path` are None where it is not classified; `reason` says why."""
+
+    row: int
+    category_id: str | None
+    path: str | None
+    confidence: float | None
+    reason: str | None
+    steps: list[Step]
+    """From the root to the best leaf, whether it is certain enough or not."""
+    others: list[Leaf]
+    stored: StoredCategory | None
+
+
+@dataclass(frozen=True)
+class Categories:
+    """One answer an item, all of one bundle; `model` is the classifier's hash."""
+
+    bundle: str
+    model: str
+    answers: list[Categorised]
+
+
+@dataclass(frozen=True)
+class ValuedCategory:
+    """A row and column of the confusion matrix; `value`: what it is worth to the shop."""
+
+    id: str
+    path: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Which category is taken for which, the most valuable first. `counts[p][t]`: predicted p, true t."""
+
+    bundle: str
+    categories: list[ValuedCategory]
+    counts: list[list[int]]
+
+
+@dataclass(frozen=True)
+class ToClassify:
+    """One thing: its photos (image files), its title, or both."""
+
+    photos: Sequence[bytes] = ()
+    title: str | None = None
+
+
 @dataclass(frozen=True)
 class TableRow:
     """One row of the MLflow endpoint's table. `image`: (H, W, C) float32 in 0…1; None if not sent."""
@@ -226,12 +307,21 @@ class Client:
         max_price: float | None = None,
         in_stock: bool | None = None,
         threshold: float | None = None,
+        classified: str | None = None,
+        min_confidence: float | None = None,
     ) -> Answers:
         """The k most similar items to one item, one photo or each of several (image files).
 
         Raises RequestError and its kinds (PhotoRefused names the row), NoBundle, ServeError.
         """
-        filters = {"category": category, "min_price": min_price, "max_price": max_price, "in_stock": in_stock}
+        filters = {
+            "category": category,
+            "min_price": min_price,
+            "max_price": max_price,
+            "in_stock": in_stock,
+            "classified": classified,
+            "min_confidence": min_confidence,
+        }
         body: dict[str, Any] = {"k": k, "filters": {n: v for n, v in filters.items() if v is not None}}
         if threshold is not None:
             body["threshold"] = threshold
@@ -263,6 +353,8 @@ class Client:
         max_price: float | None = None,
         offset: int = 0,
         limit: int = 50,
+        classified: str | None = None,
+        min_confidence: float | None = None,
     ) -> Items:
         """Items that hold every word of `search`, the most popular first."""
         asked: dict[str, Any] = {
@@ -273,15 +365,48 @@ class Client:
             "max_price": max_price,
             "offset": offset,
             "limit": limit,
+            "classified": classified,
+            "min_confidence": min_confidence,
         }
         given = {name: value for name, value in asked.items() if value is not None}
         found = self._send("GET", "/v1/items", params=given).json()
         return Items(found["bundle"], found["total"], found["offset"], [_item(i) for i in found["items"]])
 
-    def categories(self) -> list[Category]:
-        """The nodes of the category tree, parents before children."""
-        nodes = self._send("GET", "/v1/categories").json()["categories"]
+    def categories(self, of: str = "merchants") -> list[Category]:
+        """The nodes of the category tree, parents before children; of: `merchants` or `classified`."""
+        nodes = self._send("GET", "/v1/categories", params={"of": of}).json()["categories"]
         return [Category(node["path"], node["count"]) for node in nodes]
+
+    # -- categories ----------------------------------------------------------------------------
+
+    def classify(
+        self, items: Sequence[ToClassify], *, threshold: float | None = None, top: int | None = None
+    ) -> Categories:
+        """What is each of these? None: threshold and number of other leaves as the shop has set them.
+
+        Raises RequestError (names the row that is no photo), Unprocessable: the bundle has no classifier.
+        """
+        bodies = [
+            {"photos": [base64.b64encode(photo).decode() for photo in one.photos], "title": one.title}
+            for one in items
+        ]
+        return self._classified({"items": bodies}, threshold, top)
+
+    def classify_item(
+        self, item_id: str, *, threshold: float | None = None, top: int | None = None
+    ) -> Categories:
+        """What an item of the catalogue is, now, beside what is stored. Raises NotFound, Unprocessable."""
+        return self._classified({"item_id": item_id}, threshold, top)
+
+    def _classified(self, body: dict[str, Any], threshold: float | None, top: int | None) -> Categories:
+        found = self._send("POST", "/v1/classify", json={**body, "threshold": threshold, "top": top}).json()
+        return Categories(found["bundle"], found["model"], [_categorised(one) for one in found["answers"]])
+
+    def confusion(self) -> Confusion:
+        """Which category the classifier takes for which. Raises NotFound: the bundle holds no such matrix."""
+        found = self._send("GET", "/v1/confusion").json()
+        categories = [ValuedCategory(**one) for one in found["categories"]]
+        return Confusion(found["bundle"], categories, found["counts"])
 
     # -- shoppers ------------------------------------------------------------------------------
 
@@ -299,6 +424,8 @@ class Client:
         brand: str | None = None,
         attributes: Mapping[str, str] | None = None,
         exclude: Sequence[str] = (),
+        classified: str | None = None,
+        min_confidence: float | None = None,
     ) -> Recommended:
         """The k items for a shopper, or for who did what `history` says (oldest first).
 
@@ -312,6 +439,8 @@ class Client:
             "brand": brand,
             "attributes": None if attributes is None else dict(attributes),
             "exclude": list(exclude) or None,
+            "classified": classified,
+            "min_confidence": min_confidence,
         }
         body: dict[str, Any] = {"k": k, "explain": explain}
         body["filters"] = {name: value for name, value in filters.items() if value is not None}
@@ -459,6 +588,40 @@ def mlflow_rank(
     return [(row["score"], row["probability"]) for row in rows]
 
 
+@dataclass(frozen=True)
+class CategoryRow:
+    """One row of the MLflow endpoint's table of categories; None where it is not classified."""
+
+    row: int
+    category_id: str | None
+    path: str | None
+    confidence: float | None
+
+
+def mlflow_classify(
+    url: str,
+    items: Sequence[tuple[bytes | None, str | None]],
+    threshold: float | None = None,
+    *,
+    key: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> list[CategoryRow]:
+    """Ask an MLflow scoring server of the task `classify` about each (photo, title); either may be None.
+
+    Raises RequestError, ServeError.
+    """
+    records = [
+        {"input": None if photo is None else base64.b64encode(photo).decode(), "title": title}
+        for photo, title in items
+    ]
+    given = {} if threshold is None else {"params": {"threshold": threshold}}
+    rows = _invoked(url, {"dataframe_records": records, **given}, key, timeout)["predictions"]
+    return [
+        CategoryRow(row["row"], row["category_id"] or None, row["path"] or None, row["confidence"])
+        for row in rows
+    ]
+
+
 def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float) -> Any:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     trusting = not _is_loopback(url)
@@ -547,6 +710,15 @@ def _act_body(act: Act) -> dict[str, Any]:
 
 def _item(shown: Mapping[str, Any]) -> Item:
     return Item(**{name: shown[name] for name in Item.__dataclass_fields__})
+
+
+def _categorised(one: Mapping[str, Any]) -> Categorised:
+    lists = {
+        "steps": [Step(**step) for step in one["steps"]],
+        "others": [Leaf(**leaf) for leaf in one["others"]],
+        "stored": None if one["stored"] is None else StoredCategory(**one["stored"]),
+    }
+    return Categorised(**{**one, **lists})
 
 
 def _answer(answer: Mapping[str, Any]) -> Answer:

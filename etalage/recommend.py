@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle import manifest as manifests
-from etalage.bundle.answers import Answer, Near, Ranked, Recommended, Slot
+from etalage.bundle.answers import Answer, Categorised, Near, Ranked, Recommended, Slot
 from etalage.bundle.catalogue import Filters, Stock
+from etalage.bundle.categorising import Categories
+from etalage.bundle.classifying import Confusion
 from etalage.bundle.explaining import place_traces, sentences, trace
 from etalage.bundle.funnel import Answered
+from etalage.bundle.manifest import ClassifierFacts
 from etalage.bundle.parts import Parts
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
@@ -34,7 +37,10 @@ from etalage.lake.live import Act, LiveStore
 from etalage.lake.live.contract import clock
 from etalage.lake.photo_facts import MAX_PIXELS
 
-__all__ = ["Act", "Answer", "Filters", "Near", "Ranked", "Recommended", "Recommender", "Slot"]
+__all__ = [
+    "Act", "Answer", "Categorised", "Confusion", "Filters", "Near", "Ranked", "Recommended", "Recommender",
+    "Slot",
+]  # fmt: skip
 
 MAX_NAMED_ROWS = 5
 """How many refused photos one error names."""
@@ -53,6 +59,7 @@ class Recommender:
         self.funnel = parts.funnel
         self.users = parts.users
         self._similar = SimilarItems(parts)
+        self._categories = Categories(parts)
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
 
     @classmethod
@@ -80,6 +87,7 @@ class Recommender:
             encoder = embedder.encoder
             blank = np.zeros((1, encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
             index.search(embedder.embed_pixels(blank), 1)
+        self._categories.warm_up()
         self.recommend(user_id="nobody", k=1, now=0)  # makes what is looked up by user_id
 
     @property
@@ -90,10 +98,11 @@ class Recommender:
     @property
     def models(self) -> dict[str, str]:
         """Every model by name, with the hash of its export."""
-        photos = self.manifest.model
+        photos, classifier = self.manifest.model, self.manifest.classifier
         return {
             **({} if photos is None else {photos.name: photos.hash}),
             **{one.name: one.hash for one in self.manifest.models},
+            **({} if classifier is None else {classifier.name: classifier.hash}),
         }
 
     # -- items ---------------------------------------------------------------------------------
@@ -143,12 +152,7 @@ class Recommender:
         """(B,) image files → (B, D) float32. Raises PhotoRefused (names every bad photo), Unprocessable."""
         if (embedder := self.embedder) is None:
             raise Unprocessable("this bundle has no model of photos: ask with an item_id")
-        claimed = sum(claimed_pixels(photo) for photo in photos) if len(photos) > 1 else 0
-        if claimed > MAX_PIXELS:  # one small body must not keep everybody else waiting
-            raise PhotoRefused(
-                f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
-                "send fewer at a time, or smaller ones"
-            )
+        _not_too_much(photos)
         pixels, _, reasons = embedder.encoder.decode_some(photos)
         refused = [f"row {row}: {reason}" for row, reason in reasons.items()]
         if refused:
@@ -156,6 +160,36 @@ class Recommender:
             tail = [f"and {more} more"] if more > 0 else []
             raise PhotoRefused("; ".join(refused[:MAX_NAMED_ROWS] + tail))
         return embedder.embed_pixels(pixels)
+
+    # -- categories ----------------------------------------------------------------------------
+
+    def classify(
+        self,
+        *,
+        item_id: str | None = None,
+        photos: Sequence[Sequence[bytes]] | None = None,
+        titles: Sequence[str | None] | None = None,
+        threshold: float | None = None,
+        top: int | None = None,
+    ) -> list[Categorised]:
+        """What is this? Of an item of the catalogue, by its title and its main photo, which is all that a
+        bundle holds; or of items by their photos (image files, several an item or none) and titles.
+
+        Below `threshold` an item is not classified; `top` other leaves are named (None: as the bundle was
+        published). Raises Unprocessable (no classifier; not exactly one question), NotFound, PhotoRefused.
+        """
+        _not_too_much([photo for some in photos or () for photo in some])
+        return self._categories.answers(item_id, photos, titles, threshold, top)
+
+    @property
+    def classifier(self) -> ClassifierFacts:
+        """Which classifier answers, and how it is asked. Raises Unprocessable: there is none."""
+        return self._categories.opened.facts
+
+    @property
+    def confusion(self) -> Confusion:
+        """What the classifier's evaluation found it to take for what. Raises NotFound: nothing was kept."""
+        return self._categories.confusion
 
     # -- shoppers ------------------------------------------------------------------------------
 
@@ -322,6 +356,16 @@ class Recommender:
             return f"only {len(answered.rows)} of {count} items keep to the caps per brand and category"
         kind = "in all" if answered.excluded.most == 0 else "that the shopper does not have"
         return too_few(self.catalogue, asked, stock, among, count, kind)
+
+
+def _not_too_much(photos: Sequence[bytes]) -> None:
+    """Raises PhotoRefused: one small body must not keep everybody else waiting."""
+    claimed = sum(claimed_pixels(photo) for photo in photos) if len(photos) > 1 else 0
+    if claimed > MAX_PIXELS:
+        raise PhotoRefused(
+            f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
+            "send fewer at a time, or smaller ones"
+        )
 
 
 def _at_least_one(k: int) -> int:

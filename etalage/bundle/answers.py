@@ -1,7 +1,9 @@
-"""What a bundle answers: slates, scores of pairs, shoppers."""
+"""What a bundle answers: slates, scores of pairs, shoppers, categories."""
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from etalage.bundle.classifier import Classified
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,27 @@ class Ranked:
 class Near:
     user_id: str
     score: float
+
+
+@dataclass(frozen=True)
+class StoredCategory:
+    """What the bundle holds of an item of its catalogue: as it was classified, and as it came."""
+
+    category_id: str | None
+    path: str | None
+    confidence: float | None
+    own: str | None
+    """The merchant's own category."""
+
+
+@dataclass(frozen=True)
+class Categorised:
+    """What one item is, by the bundle's classifier, now."""
+
+    row: int
+    """Position of the item in the request."""
+    found: Classified
+    reason: str | None
+    """Why it is not classified; None: it is."""
+    stored: StoredCategory | None = None
+    """Of an item of the catalogue."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ MASKS_KEPT = 32
 """Of category, brand and attribute filters; a byte an item each."""
 SEPARATOR = " > "
 """Between the steps of a category path: `Clothing > Dresses > Maxi dress`."""
+Whose = Literal["merchants", "classified"]
+"""Categories: as the items came with them, or as the classifier told them."""
 
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
@@ -74,7 +76,14 @@ class Catalogue:
         """As the tables said when the bundle was made."""
         # Few filters are asked for again and again; each costs a pass over all items the first time.
         self._masks: dict[tuple[str, str, str], np.ndarray] = {}
-        self._paths, self._codes = _encoded(self._columns["category_id"])
+        classified = self._columns.get("classified_path", pa.nulls(len(self.ids), pa.string()))
+        self._trees = {
+            "merchants": _encoded(self._columns["category_id"]),
+            "classified": _encoded(classified),
+        }
+        confidence = self._columns.get("classified_confidence", pa.nulls(len(self.ids), pa.float64()))
+        self.confidence: np.ndarray = _frozen(_floats(confidence, missing=np.nan))
+        """(N,) float64 of the classified category; NaN = not classified."""
         self.by_popularity: np.ndarray = np.argsort(-self.popularity, kind="stable")
         self._photos = _whole(photos, "bytes")
         self._photo_of: dict[str, int] = {
@@ -137,9 +146,19 @@ class Catalogue:
 
     def title(self, row: int) -> str:
         """The name that a shopper knows an item by; its id where it has none."""
+        return self.own_title(row) or self.ids[row]
+
+    def own_title(self, row: int) -> str | None:
+        """The title as it is; None where the item has none."""
         column = self._columns.get("title")
-        found = None if column is None else column[row].as_py()
-        return found or self.ids[row]
+        found: str | None = None if column is None else column[row].as_py()
+        return found
+
+    def classified(self, row: int) -> tuple[str | None, str | None, float | None]:
+        """Id, path and confidence of the category that the classifier told; all None where it told none."""
+        columns = (self._columns.get(f"classified_{name}") for name in ("id", "path", "confidence"))
+        leaf, path, confidence = (None if column is None else column[row].as_py() for column in columns)
+        return leaf, path, confidence
 
     def everything(self, row: int) -> dict[str, Any]:
         """All columns of one item, those of HIDDEN left out."""
@@ -187,6 +206,13 @@ class Catalogue:
         stock = stock or self.stock
         if filters.category is not None:
             yield f"category {_short(filters.category)}", self._having("category", "", filters.category)
+        if filters.classified is not None:
+            yield (
+                f"classified {_short(filters.classified)}",
+                self._having("classified", "", filters.classified),
+            )
+        if filters.min_confidence is not None:
+            yield f"min_confidence {filters.min_confidence:g}", self.confidence >= filters.min_confidence
         if filters.brand is not None:
             yield f"brand {_short(filters.brand)}", self._having("brand", "", filters.brand)
         for key, value in sorted((filters.attributes or {}).items()):
@@ -214,12 +240,14 @@ class Catalogue:
         return mask
 
     def _make_having(self, what: str, key: str, value: str) -> np.ndarray:
-        """(N,) bool, read-only: in a category or beneath it, of a brand, with an attribute."""
-        if what == "category":
+        """(N,) bool, read-only: in a category or beneath it (the merchant's, or as classified), of a brand,
+        with an attribute."""
+        if what in ("category", "classified"):
+            every, codes = self._trees["classified" if what == "classified" else "merchants"]
             beneath = value + SEPARATOR
-            paths = [path == value or path.startswith(beneath) for path in self._paths]
+            paths = [path == value or path.startswith(beneath) for path in every]
             # The last entry stands for "no category": code -1 picks it.
-            return _frozen(np.array([*paths, False])[self._codes])
+            return _frozen(np.array([*paths, False])[codes])
         if what == "brand":
             column = self._columns.get("brand")
             equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
@@ -234,10 +262,13 @@ class Catalogue:
                 mask[row] = json.loads(written).get(key) == value
         return _frozen(mask)
 
-    @property
+    @cached_property
     def category_codes(self) -> np.ndarray:
-        """(N,) int32 codes of the category paths; -1 = none."""
-        return self._codes
+        """(N,) int32 codes of the categories, the classified one where an item came with none; -1 = none."""
+        own, classified = self._columns["category_id"], self._columns.get("classified_path")
+        if own.null_count == 0 or classified is None:
+            return self._trees["merchants"][1]
+        return _encoded(pc.coalesce(own, classified.cast(own.type)))[1]
 
     @cached_property
     def brand_codes(self) -> np.ndarray:
@@ -273,20 +304,21 @@ class Catalogue:
 
     @cached_property
     def _text(self) -> pa.Array:
-        """(N,) title, brand and category in one folded string; made at the first search."""
+        """(N,) title, brand and both categories in one folded string; made at the first search."""
         parts = [
             pc.fill_null(self._columns[name].cast(pa.large_string()), "")
-            for name in ("title", "brand", "category_id")
+            for name in ("title", "brand", "category_id", "classified_path")
             if name in self._columns
         ]
         line = pa.scalar("\n", pa.large_string())
         return pc.utf8_lower(pc.utf8_normalize(pc.binary_join_element_wise(*parts, line), "NFKC"))
 
-    def categories(self) -> list[tuple[str, int]]:
+    def categories(self, of: Whose = "merchants") -> list[tuple[str, int]]:
         """Every node of the category tree, by path, with the number of items at or beneath it."""
-        own = np.bincount(self._codes[self._codes >= 0], minlength=len(self._paths))
+        paths, codes = self._trees[of]
+        own = np.bincount(codes[codes >= 0], minlength=len(paths))
         counts: dict[str, int] = {}
-        for path, count in zip(self._paths, own, strict=True):
+        for path, count in zip(paths, own, strict=True):
             steps = path.split(SEPARATOR)
             for depth in range(1, len(steps) + 1):
                 node = SEPARATOR.join(steps[:depth])

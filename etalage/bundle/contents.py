@@ -3,11 +3,12 @@
     N items   P distinct photos   D embedding dimension
 
 `items` has one row an item, sorted by item_id; the row number is the `item_row` that indexes speak
-of. It has the lake's columns, `photo_sha256` (null: no photo that can be used) and `popularity`.
+of. It has the lake's columns, `photo_sha256` (null: no photo that can be used), `popularity`, and what
+the classifier says of it: `classified_id`, `classified_path`, `classified_confidence`, null where nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 
 from etalage.bundle.shoppers import Crowd
 from etalage.errors import TableDamaged
-from etalage.lake.schema import PHOTO_OK, TABLES
+from etalage.lake.classifications import JOINED, Joined, joined
+from etalage.lake.item_photos import photos_of
+from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
     from etalage.bundle.runtime import PhotoEmbedder
@@ -39,6 +42,8 @@ class Payload:
     items: pa.Table
     photos: pa.Table
     versions: dict[str, int]
+    classified_by: dict[str, int] = field(default_factory=dict)
+    """Hash of a model → how many of the items it classified."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,22 @@ def gather(lake: "Lake", versions: Mapping[str, int] | None = None) -> Payload:
     shas = main_photos(items, facts)
     photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
     popularity = count_popularity(interaction_batches(lake, at), items["item_id"])
-    return Payload(with_derived(items, shas, popularity), photos, at)
+    said = classifications(lake, at, items["item_id"])
+    return Payload(with_derived(items, shas, popularity, said), photos, at, said.by)
 
 
 def served_versions(lake: "Lake") -> dict[str, int]:
     """The versions of those tables that a bundle is made from."""
-    return {name: v for name, v in lake.versions().items() if name in ("items", "photos", "interactions")}
+    return {name: v for name, v in lake.versions().items() if name in _SERVED}
+
+
+_SERVED = ("items", "photos", "interactions", "classifications")
+CLASSIFIED = {
+    "classified_id": pa.string(),
+    "classified_path": pa.string(),
+    "classified_confidence": pa.float64(),
+}
+"""The columns of the payload that the classifier fills; bundles of formats 1 and 2 have none."""
 
 
 def in_order(items: pa.Table) -> pa.Table:
@@ -82,10 +97,27 @@ def in_order(items: pa.Table) -> pa.Table:
     return taken.cast(plain)
 
 
-def with_derived(items: pa.Table, photo_sha256: pa.Array, popularity: np.ndarray) -> pa.Table:
-    """Items with the two columns that no table holds."""
+def with_derived(items: pa.Table, photo_sha256: pa.Array, popularity: np.ndarray, said: Joined) -> pa.Table:
+    """Items with the columns that the table of items does not hold."""
     items = items.append_column("photo_sha256", photo_sha256.cast(pa.string()))
-    return items.append_column("popularity", pa.array(popularity, pa.float64()))
+    items = items.append_column("popularity", pa.array(popularity, pa.float64()))
+    return with_classified(items, said)
+
+
+def with_classified(items: pa.Table, said: Joined) -> pa.Table:
+    """Items with the columns CLASSIFIED."""
+    columns = (said.category_id, said.path, said.confidence)
+    for (name, kind), column in zip(CLASSIFIED.items(), columns, strict=True):
+        items = items.append_column(name, column.cast(kind))
+    return items
+
+
+def classifications(lake: "Lake", at: Mapping[str, int], item_ids: pa.ChunkedArray | pa.Array) -> Joined:
+    """What the classifier says of these items; nothing where nobody was asked."""
+    table = lake.table("classifications")
+    if "classifications" not in at:
+        return joined(item_ids, table.spec.schema.empty_table())
+    return joined(item_ids, table.read(at["classifications"], columns=list(JOINED)))
 
 
 def photo_facts(lake: "Lake", at: Mapping[str, int]) -> pa.Table:
@@ -123,27 +155,9 @@ _ACTS = ("user_id", "item_id", "kind", "value", "time")
 
 
 def main_photos(items: pa.Table, facts: pa.Table) -> pa.Array:
-    """(N,) sha256 of each item's main photo, null without one.
-
-    The main photo is the one whose url is `items.photo_url`, else the first by url, among those
-    whose status is ok.
-    """
-    usable = pc.and_(pc.equal(facts["status"], PHOTO_OK), pc.is_valid(facts["sha256"]))
-    facts = facts.filter(pc.fill_null(usable, False))
-    row = pc.index_in(facts["item_id"], value_set=_flat(items["item_id"]))
-    facts, row = facts.filter(pc.is_valid(row)), row.drop_null()
-    rows = row.to_numpy().astype(np.int64)
-    if not len(rows):
-        return pa.nulls(items.num_rows, pa.string())
-    named = pc.fill_null(pc.equal(facts["url"], items["photo_url"].take(row)), False)
-    others = ~np.asarray(named.to_numpy(), dtype=bool)
-    by_url = np.empty(len(rows), np.int64)
-    by_url[pc.sort_indices(facts["url"]).to_numpy()] = np.arange(len(rows))
-    order = np.lexsort((by_url, others, rows))
-    first = order[np.r_[True, rows[order][1:] != rows[order][:-1]]]
-    place = np.full(items.num_rows, -1, np.int64)
-    place[rows[first]] = first
-    return _flat(facts["sha256"]).take(pa.array(place, mask=place < 0)).cast(pa.string())
+    """(N,) sha256 of each item's main photo, null without one: the one whose url is `items.photo_url`, else
+    the first by url, among those whose status is ok."""
+    return photos_of(items, facts, most=1).main()
 
 
 def find_photos(batches: Iterable[pa.RecordBatch], wanted: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -242,7 +256,7 @@ def _without(payload: Payload, refused: Mapping[str, str]) -> Payload:
     kept = pc.if_else(pc.is_in(column, value_set=names), pa.scalar(None, pa.string()), column)
     at = payload.items.column_names.index("photo_sha256")
     items = payload.items.set_column(at, "photo_sha256", kept)
-    return Payload(items.combine_chunks(), photos.combine_chunks(), payload.versions)
+    return replace(payload, items=items.combine_chunks(), photos=photos.combine_chunks())
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -24,6 +24,11 @@ class Filters:
     """Every one of these must be just so."""
     exclude: tuple[str, ...] = ()
     """item_ids that must not come."""
+    classified: str | None = None
+    """This path of the taxonomy and everything beneath it, as the classifier told it; `category` is the
+    merchant's own."""
+    min_confidence: float | None = None
+    """Classified with at least this confidence; an item that is not classified passes no such filter."""
 
 
 @dataclass(frozen=True)

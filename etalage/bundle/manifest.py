@@ -15,11 +15,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from etalage.bundle.durable import hash_file
-from etalage.config import Settings
+from etalage.config import ClassifyConfig, Settings
 from etalage.errors import BundleDamaged, BundleError
 
-FORMAT = 2
-"""1: one model of photos. 2: models of behaviour and a funnel too, photos optional. Both are read."""
+FORMAT = 3
+"""1: one model of photos. 2: models of behaviour and a funnel too, photos optional. 3: a classifier, and what
+it says of each item. All are read."""
 MANIFEST = "manifest.json"
 _ID = re.compile(r"b([0-9]{6,12})-[0-9a-f]{8}")
 
@@ -76,6 +77,30 @@ class PlacedFacts(Settings):
     indexed: int = 0
 
 
+class ClassifierFacts(Settings):
+    """The classifier that travels in the bundle, in models/<name>. `taxonomy` is the version of the taxonomy
+    that it classifies into, `leaves` how many leaves that has; `text`: it reads titles too."""
+
+    name: str
+    hash: str
+    taxonomy: str
+    leaves: int
+    text: bool
+    settings: ClassifyConfig
+    """How it is asked, where a request does not say."""
+    verdict: dict[str, Any] | None = None
+    forced: bool = False
+    """A person published it although its verdict did not pass."""
+
+
+class ClassifiedFacts(Settings):
+    """Which models classified how many of the bundle's items; `note`: where that is not the bundle's own."""
+
+    items: int
+    by: dict[str, int]
+    note: str | None = None
+
+
 class RefusedFacts(Settings):
     """A model that was not published, and why."""
 
@@ -97,6 +122,8 @@ class Manifest(Settings):
     model: ModelFacts | None = None
     index: IndexFacts
     models: tuple[PlacedFacts, ...] = ()
+    classifier: ClassifierFacts | None = None
+    classified: ClassifiedFacts | None = None
     refused: tuple[RefusedFacts, ...] = ()
     users: int = 0
     """Shoppers whose embeddings are in the bundle."""

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.bundle.catalogue import Catalogue
+from etalage.bundle.classifying import OpenedClassifier, open_classifier
 from etalage.bundle.durable import Written, write_file
 from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.files import (
@@ -74,6 +75,7 @@ class Parts:
     models: tuple[OpenedModel, ...]
     funnel: Funnel
     users: KnownUsers
+    classifier: OpenedClassifier | None = None
 
 
 def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> Parts:
@@ -92,7 +94,9 @@ def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool 
     if photos is not None and len(photos.index):
         look_alike = LookAlikeRetriever(photos.embedder.name, photos.embeddings, photos.index)
     funnel = Funnel(catalogue, models, read_rules(folder), look_alike)
-    return Parts(manifest, catalogue, photos, models, funnel, _users(folder, manifest, funnel))
+    users = _users(folder, manifest, funnel)
+    classifier = open_classifier(folder, manifest.classifier, threads)
+    return Parts(manifest, catalogue, photos, models, funnel, users, classifier)
 
 
 def _photos(folder: Path, manifest: Manifest, model: ModelFacts, items: pa.Table, threads: int) -> Photos:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etalage.bundle.classifying import classified_facts, judged_classifier, stage_classifier
 from etalage.bundle.contents import Progress
 from etalage.bundle.durable import Written, seal_file, sync_folder, write_file
 from etalage.bundle.files import (
@@ -38,7 +39,16 @@ from etalage.bundle.files import (
     write_npy,
 )
 from etalage.bundle.indexed import check_norms, indexed_rows, photo_rows
-from etalage.bundle.manifest import FORMAT, MANIFEST, Manifest, PlacedFacts, RefusedFacts, seal, to_bytes
+from etalage.bundle.manifest import (
+    FORMAT,
+    MANIFEST,
+    ClassifierFacts,
+    Manifest,
+    PlacedFacts,
+    RefusedFacts,
+    seal,
+    to_bytes,
+)
 from etalage.bundle.measured import measured, saved
 from etalage.bundle.models import PlacedModel, Staging, judged, stage
 from etalage.bundle.parts import open_parts, rules_bytes, write_users
@@ -68,8 +78,9 @@ def publish(
     """Write `draft` as a new bundle and make it current.
 
     Refused before the pointer moves, in this order: NothingToPublish, GateRefused, CatalogueShrank,
-    RecallTooLow; `force` overrides all but the first, and the manifest says which. A model of behaviour
-    that the gate refuses is left out, and the manifest says why; where none is left, GateRefused. Also
+    RecallTooLow; `force` overrides all but the first, and the manifest says which. A model of behaviour, or
+    a classifier, that the gate refuses is left out, and the manifest says why; where none is left,
+    GateRefused. Also
     raises PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's),
     ExportDamaged, and PublishError (the disk): the bundle that was current still is. `progress` is
     called with 1 for each of the steps.
@@ -79,10 +90,13 @@ def publish(
         before = _reference(bundles)
         embedder = _check_draft(draft)
         models, refused = judged(draft.placed, force)
-        if embedder is None and not models:
+        classifier, kept_out = judged_classifier(draft.classifier, force)
+        refused += kept_out
+        if embedder is None and not models and classifier is None:
             raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
         forced = refusals(draft, before, config, force, None if embedder is None else embedder.model_hash)
-        if any(model.forced for model, _ in models) and "gate" not in forced:
+        judged_ones = [model for model, _ in models] + ([classifier.model] if classifier else [])
+        if any(model.forced for model in judged_ones) and "gate" not in forced:
             forced.insert(0, "gate")
         with _unharmed(bundles):
             with bundles.moving():
@@ -97,7 +111,11 @@ def publish(
                 laid = Staging(staging, draft.items, draft.dense, index_config, config, where)
                 placed, theirs = stage(models, laid, force, forced)
                 written |= theirs
-                content = _content(draft, embedder, photos, placed, refused, forced)
+                facts = None
+                if classifier is not None:
+                    facts, theirs = stage_classifier(classifier, staging)
+                    written |= theirs
+                content = _content(draft, embedder, photos, placed, facts, refused, forced)
                 content |= _stage_answers(draft, staging, content, written)
                 step(1)
                 manifest = _release(bundles, staging, content, draft.synced_from)
@@ -119,7 +137,7 @@ def _reference(bundles: Bundles) -> Manifest | None:
 
 def _check_draft(draft: Draft) -> PhotoEmbedder | None:
     """Raises NothingToPublish, ExportDamaged, IndexMismatch: a draft that cannot become a bundle."""
-    if draft.export is None and not draft.placed:
+    if draft.export is None and not draft.placed and draft.classifier is None:
         raise NothingToPublish("no model: `etalage train` first")
     missing = [name for name in FILES if draft.export is not None and not (draft.export / name).is_file()]
     if missing:
@@ -229,6 +247,7 @@ def _content(
     embedder: PhotoEmbedder | None,
     photos: _StagedPhotos,
     placed: list[PlacedFacts],
+    classifier: ClassifierFacts | None,
     refused: list[RefusedFacts],
     forced: list[str],
 ) -> dict[str, Any]:
@@ -236,6 +255,7 @@ def _content(
     model = None
     if embedder is not None:
         model = {"name": embedder.name, "hash": embedder.model_hash, "dimension": embedder.dimension}
+    classified = classified_facts(dict(draft.classified_by), classifier)
     return {
         "format": FORMAT,
         "tables": draft.tables,
@@ -246,6 +266,8 @@ def _content(
             "recall": [asdict(row) for row in photos.recall],
         },
         "models": [one.model_dump(mode="json") for one in placed],
+        "classifier": None if classifier is None else classifier.model_dump(mode="json"),
+        "classified": None if classified is None else classified.model_dump(mode="json"),
         "refused": [one.model_dump(mode="json") for one in refused],
         "items": draft.items.num_rows,
         "indexed": photos.indexed,

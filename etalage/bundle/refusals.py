@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.models import PlacedModel
@@ -27,7 +28,8 @@ class Draft:
     item has no photo, and `export` the folder of the model of photos (both None: a shop without one);
     `tables` the versions; `verdict` the gate's on that model; `synced_from` the bundle that a sync
     carried on from. `placed`: the models of behaviour in the order of the funnel, `rules` how they are
-    asked, `crowd` the shoppers that the bundle is to know.
+    asked, `crowd` the shoppers that the bundle is to know. `classifier`: what classifies new items there;
+    `classified_by`: as in contents.Payload.
     """
 
     items: pa.Table
@@ -42,6 +44,8 @@ class Draft:
     crowd: Crowd | None = None
     features: Mapping[str, tuple[pa.Array, np.ndarray]] = field(default_factory=dict)
     """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
+    classifier: DraftedClassifier | None = None
+    classified_by: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:

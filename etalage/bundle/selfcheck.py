@@ -1,9 +1,9 @@
 """Does the bundle still answer as it did when it was published?
 
 `selfcheck.json` records, for a few dozen items, what a real search of the written index found; for a few
-photos that the model made the stored embedding of them; and for a few histories what the funnel made of
-them. At load all is done again: an index, embeddings or a model of another bundle cannot pass, whatever
-its files' hashes say.
+photos that the model made the stored embedding of them; for a few histories what the funnel made of them; and
+for a few items what the classifier takes them for. At load all is done again: an index, embeddings or a model
+of another bundle cannot pass, whatever its files' hashes say.
 """
 
 import json
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etalage.bundle.catalogue import Catalogue, Filters
+from etalage.bundle.classifier import ItemClassifier
+from etalage.bundle.classifying import recorded_answers
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.funnel import Funnel
 from etalage.bundle.indexed import TOLERANCE
@@ -27,7 +29,7 @@ from etalage.lake.live import Act
 if TYPE_CHECKING:
     from etalage.bundle.runtime import PhotoEmbedder
 
-QUERIES, ANSWERS, PHOTO_QUERIES = 32, 10, 4
+QUERIES, ANSWERS, PHOTO_QUERIES, CLASSIFIED = 32, 10, 4, 4
 HISTORIES, HISTORY_LENGTH = 8, 20
 History = Sequence[tuple[str, str, float | None]]
 """Acts of nobody in particular, oldest first: item_id, kind, value."""
@@ -50,7 +52,18 @@ def record(parts: Parts, asked: Sequence[History]) -> bytes:
         said |= _photo_answers(parts.catalogue, parts.photos.embeddings, parts.photos.index)
     if parts.manifest.models:
         said["funnel"] = [_funnel_answer(parts.funnel, history) for history in asked]
+    if parts.classifier is not None:
+        rows = _to_classify(parts.classifier.classifier, parts.catalogue)
+        said["classifier"] = recorded_answers(parts.classifier.classifier, parts.catalogue, rows)
     return (json.dumps(said, indent=1) + "\n").encode()
+
+
+def _to_classify(classifier: ItemClassifier, catalogue: Catalogue) -> list[int]:
+    """Some items with a photo, and where titles are read some without."""
+    rows = spread(np.flatnonzero(catalogue.has_photo), CLASSIFIED).tolist()
+    if classifier.uses_text:
+        rows += spread(np.flatnonzero(~catalogue.has_photo), CLASSIFIED).tolist()
+    return [int(row) for row in rows]
 
 
 def histories(crowd: Crowd | None, catalogue: Catalogue) -> list[History]:
@@ -123,6 +136,8 @@ def self_check(folder: Path, parts: Parts) -> None:
                 check_made_by(parts.photos.embedder, photos, parts.photos.embeddings[rows], str(folder))
         for expected in recorded.get("funnel", []) if parts.manifest.models else []:
             _check_funnel(parts.funnel, expected)
+        if parts.classifier is not None:
+            _check_classifier(parts.classifier.classifier, parts.catalogue, recorded["classifier"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, NotFound) as error:
         raise BundleDamaged(
             f"{folder / SELF_CHECK} of {parts.manifest.id} cannot be used: {error!r}; publish again"
@@ -153,6 +168,14 @@ def _check_funnel(funnel: Funnel, expected: dict[str, Any]) -> None:
     scores = np.array([score for _, score in found["answers"]])
     largest = max((abs(score) for _, score in expected["answers"]), default=0.0)
     _compare(what, ids, scores, expected["answers"], TOLERANCE * max(1.0, largest))
+
+
+def _check_classifier(classifier: ItemClassifier, catalogue: Catalogue, expected: list[Any]) -> None:
+    rows = [catalogue.known_row(one["item_id"]) for one in expected]
+    for found, one in zip(recorded_answers(classifier, catalogue, rows), expected, strict=True):
+        ids, scores = [leaf for leaf, _ in found["answers"]], [score for _, score in found["answers"]]
+        what = f"what {classifier.name} takes item {one['item_id']!r} for"
+        _compare(what, ids, np.array(scores), one["answers"], TOLERANCE)
 
 
 def _compare(what: str, ids: list[str], scores: np.ndarray, recorded: list[Any], tolerance: float) -> None:

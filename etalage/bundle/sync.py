@@ -19,10 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import (
+    CLASSIFIED,
     Embedded,
     Payload,
     Progress,
+    classifications,
     count_popularity,
     embed,
     find_photos,
@@ -88,7 +91,7 @@ class _Opened:
     def current(cls, bundles: Bundles) -> "_Opened":
         folder = bundles.path(bundles.current_id())
         manifest = verify(folder)
-        items, photos = read_arrow(folder / ITEMS), read_arrow(folder / PHOTOS)
+        items, photos = _today(read_arrow(folder / ITEMS)), read_arrow(folder / PHOTOS)
         embeddings = None if manifest.model is None else read_embeddings(folder)
         return cls(manifest, items, photos, embeddings, folder)
 
@@ -98,6 +101,14 @@ class _Opened:
         rows = photo_rows(self.items)
         names = self.items["photo_sha256"].take(pa.array(rows)).to_pylist()
         return {name: self.embeddings[row] for name, row in zip(names, rows, strict=True)}
+
+
+def _today(items: pa.Table) -> pa.Table:
+    """Items of a bundle of any format with the columns of today's."""
+    for name, kind in CLASSIFIED.items():
+        if name not in items.column_names:
+            items = items.append_column(name, pa.nulls(items.num_rows, kind))
+    return items
 
 
 def sync(
@@ -143,6 +154,8 @@ def sync(
             placed=placed,
             rules=rules,
             crowd=gather_crowd(lake, lake.versions(), rules.funnel.history) if placed else None,
+            classifier=_classifier(before),
+            classified_by=embedded.payload.classified_by,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows
@@ -177,6 +190,15 @@ def _placed(manifest: Manifest, exports: Path) -> tuple[PlacedModel, ...]:
             )
         found.append(PlacedModel(export, facts.verdict, facts.slice, facts.forced))
     return tuple(found)
+
+
+def _classifier(before: _Opened) -> DraftedClassifier | None:
+    """The bundle's own, which needs nothing of the items: it is carried over as it is."""
+    facts = before.manifest.classifier
+    if facts is None:
+        return None
+    model = PlacedModel(before.folder / MODELS / facts.name, facts.verdict, forced=facts.forced)
+    return DraftedClassifier(model, facts.settings)
 
 
 def _exports_of(folder: Path) -> list[Path]:
@@ -235,7 +257,9 @@ def _applied(lake: "Lake", before: _Opened, now: dict[str, int]) -> Payload:
     shas = _photos_of(lake, before, items, of_items, of_photos, now)
     photos = _bytes_of(lake, before, shas, of_photos, now)
     popularity = _popularity(lake, before, items, now)
-    return Payload(with_derived(items, shas, popularity), photos, now)
+    # Whole, but of four narrow columns: an item that is new may have been classified long ago.
+    said = classifications(lake, now, items["item_id"])
+    return Payload(with_derived(items, shas, popularity, said), photos, now, said.by)
 
 
 def _changes(lake: "Lake", name: str, since: Mapping[str, int], now: Mapping[str, int]) -> "Changes | None":

@@ -3,12 +3,12 @@
 import io
 import sys
 
-from etalage.cli import data, models, serving
+from etalage.cli import classify, data, models, serving
 from etalage.cli.app import app
 from etalage.console import err
 from etalage.errors import EtalageError
 
-__all__ = ["app", "data", "main", "models", "serving"]
+__all__ = ["app", "classify", "data", "main", "models", "serving"]
 
 
 def main() -> None:

@@ -67,8 +67,8 @@ def bundles(shop: ShopFolder = HERE) -> None:
             continue
         made, forced = one.manifest.created_at, ", ".join(one.manifest.forced)
         counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
-        every: list[Any] = [one.manifest.model] if one.manifest.model else []
-        models = ", ".join(f"{model.name} {model.hash[:8]}" for model in (*every, *one.manifest.models))
+        every: list[Any] = [one.manifest.model, *one.manifest.models, one.manifest.classifier]
+        models = ", ".join(f"{model.name} {model.hash[:8]}" for model in every if model is not None)
         add_row(table, mark, one.id, *counts, made, models, forced)
     out.print(table)
 
@@ -87,7 +87,8 @@ def register(
     shop: ShopFolder = HERE,
     name: Annotated[str, typer.Option()] = "etalage",
     task: Annotated[
-        str | None, typer.Option(help="similar, recommend or rank; default: what the bundle is for.")
+        str | None,
+        typer.Option(help="similar, recommend, rank or classify; default: what the bundle is for."),
     ] = None,
 ) -> None:
     """Log the current bundle to MLflow as a model and register it."""
@@ -104,6 +105,12 @@ def _tell(manifest: Any) -> None:
     for one in manifest.models:
         if one.index is not None:
             _tell_recall(one.name, one.index.recall)
+    if (one := manifest.classifier) is not None:
+        out.print(f"the classifier: {one.name} {one.hash[:8]}, {one.leaves:,} categories")
+    if (said := manifest.classified) is not None:
+        out.print(
+            f"classified: {said.items:,} of {manifest.items:,} items{f'; {said.note}' if said.note else ''}"
+        )
     for one in manifest.refused:
         out.print(f"left out: {one.reason}")
     if manifest.forced:

@@ -19,7 +19,7 @@ def similar(
     shop: ShopFolder = HERE,
 ) -> None:
     """What is like this item, or like this photo? Answered without a server."""
-    photos = None if photo is None else [_read(photo)]
+    photos = None if photo is None else [read_photo(photo)]
     try:
         recommender = opened(shop).recommender()
         (answer,) = recommender.similar(item_id=item, photos=photos, k=k, threshold=threshold)
@@ -111,7 +111,8 @@ def demo(
         raise typer.Exit(show(shop, port, page_port, out.print))
 
 
-def _read(file: Path) -> bytes:
+def read_photo(file: Path) -> bytes:
+    """Raises InputUnreadable."""
     try:
         return file.read_bytes()
     except OSError as error:

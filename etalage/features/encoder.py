@@ -84,7 +84,8 @@ class Encoder:
     sparse: dict[str, Vocabulary]
     """By feature: a column of text, or `attributes.<key>` for a key of the JSON column."""
     bags: dict[str, Vocabulary]
-    """`title` (its words), `category_id` (its path's steps, each with all above it)."""
+    """`title` (its words), `category_id` and `classified_path` (a path's steps, each with all above it): the
+    merchant's own category, and the one that the classifier told."""
     dense: dict[str, tuple[float, float]]
     """By column of numbers: mean and spread of log(1 + value); → (R, 2): the number, and "is missing"."""
 
@@ -170,8 +171,8 @@ def _steps(paths: list[str | None]) -> list[list[str]]:
     return [[CATEGORY_SEPARATOR.join(steps[: n + 1]) for n in range(len(steps))] for steps in split]
 
 
-_BAGS = {"title": _words, "category_id": _steps}
-_WIDTH = {"title": TITLE_WORDS, "category_id": CATEGORY_STEPS}
+_BAGS = {"title": _words, "category_id": _steps, "classified_path": _steps}
+_WIDTH = {"title": TITLE_WORDS, "category_id": CATEGORY_STEPS, "classified_path": CATEGORY_STEPS}
 
 
 def _bag(rows: list[list[str]], vocabulary: Vocabulary, width: int) -> np.ndarray:

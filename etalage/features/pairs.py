@@ -67,14 +67,16 @@ class PairEncoder:
         retrievers: Sequence[str] = (),
         recent_days: float = 28,
     ) -> "PairEncoder":
-        """items: N + 1. features: of the items: the leaf of the bag `category_id`, `brand`, `price`.
+        """items: N + 1. features: of the items: the leaf of the bag `category_id` (`classified_path` where
+        they came without categories), `brand`, `price`.
 
         Fit it on what is known before the acts that a ranker is to predict, or popularity tells the answer.
         """
         acts, features = acts.positive, features or Features()
         dated = acts.times[acts.times != NEVER]
         since = int(dated.max()) - int(recent_days * DAY) if len(dated) else NEVER
-        path, price = features.bags.get("category_id"), features.dense.get("price")
+        path = features.bags.get("category_id", features.bags.get("classified_path"))
+        price = features.dense.get("price")
         none = np.zeros(items, np.int64)
         unpriced = np.full(items, np.nan, np.float32)
         return cls(

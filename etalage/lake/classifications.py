@@ -94,10 +94,10 @@ def decided(rows: pa.Table, threshold: float) -> pa.Table:
         "category_id": pc.if_else(confident, rows["best_id"], nothing),
         "path": pc.if_else(confident, rows["best_path"], nothing),
     }
-    names = TABLES["classifications"].names
-    return pa.table(
-        {name: made.get(name, rows[name]) for name in names if name in (*rows.column_names, *made)}
-    )
+    rows = rows.select([name for name in rows.column_names if name not in made])
+    for name, column in made.items():
+        rows = rows.append_column(name, column)
+    return rows.select([name for name in TABLES["classifications"].names if name in rows.column_names])
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def joined(item_ids: pa.ChunkedArray | pa.Array, stored: pa.Table) -> Joined:
     at = flat(pc.index_in(flat(item_ids), value_set=flat(stored["item_id"])))
     columns = [flat(stored[name]).take(at) for name in JOINED[1:]]
     counted = pc.value_counts(columns[3].drop_null()).to_pylist()
-    return Joined(*columns[:3], {one["values"]: one["counts"] for one in counted})
+    leaf, path, confidence, _ = columns
+    return Joined(leaf, path, confidence, {one["values"]: one["counts"] for one in counted})
 
 
 def _bools(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -16,6 +16,7 @@ from etalage.config import ServeConfig
 from etalage.errors import EtalageError
 from etalage.lake.live import LiveStore, open_live
 from etalage.serve import wire
+from etalage.serve.category_routes import categories
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
@@ -24,7 +25,7 @@ from etalage.serve.reload import Window, watched
 from etalage.serve.routes import health, v1
 from etalage.serve.shopper_routes import shoppers
 
-ROUTERS = (health, v1, shoppers)
+ROUTERS = (health, v1, shoppers, categories)
 
 
 def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> FastAPI:
@@ -50,7 +51,7 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     app = FastAPI(
         title="Etalage",
         version=__version__,
-        description="What is like this? What would this shopper want? Every answer names its bundle.",
+        description="What is this? What is like it? What would a shopper want? Answers name their bundle.",
         lifespan=lifespan,
         docs_url=None,  # the usual pages fetch their scripts from elsewhere
         redoc_url=None,

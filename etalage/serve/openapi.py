@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from etalage.serve import shopper_wire, wire
+from etalage.serve import category_wire, shopper_wire, wire
 
 _REFS = "#/components/schemas/{model}"
 _BODIES = (
@@ -20,6 +20,9 @@ _BODIES = (
     shopper_wire.UsersForItem,
     shopper_wire.UsersLikeUser,
     shopper_wire.Events,
+    category_wire.ClassifyItem,
+    category_wire.ClassifyPhoto,
+    category_wire.ClassifyItems,
 )
 _MEANING = {
     400: "Not JSON, not an image, not an id: the message names the field or row.",

@@ -21,6 +21,11 @@ A logged model does one task, which is chosen when it is logged, for each has a 
 `rank` (the ranker alone)
     {"dataframe_split": {"columns": ["user_id", "item_id"], "data": [["ada", "i7"], …]}}
     → row, score, probability (null where no ranker knows both). ETALAGE_LIVE as above.
+
+`classify` (the classifier alone)
+    {"dataframe_records": [{"input": <base64 of an image file>, "title": "Oat milk 1 l"}, {"title": …}, …]}
+    → row, category_id, path, confidence. Parameter: `threshold`, below which category_id and path are empty.
+    A row has a photo, a title, or both.
 """
 
 import os
@@ -100,7 +105,7 @@ def log_bundle(
 ) -> str:
     """Log the bundle in folder `bundle` to MLflow for one task and register it; `models:/<name>/<version>`.
 
-    task: `similar`, `recommend` or `rank`; None: `similar` for a bundle with photos, else `recommend`. The
+    task: `similar`, `recommend`, `rank` or `classify`; None: what the bundle is for (tables.table_of). The
     signature is inferred from a real answer, the environment pinned to what is installed. Raises
     Unprocessable: a task that is none, or that this bundle cannot do.
     """

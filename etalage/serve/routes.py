@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from etalage.bundle.catalogue import Whose
 from etalage.errors import NoBundle, NotFound, RequestError
 from etalage.lake.live import LiveStore
 from etalage.recommend import Filters, Recommender
@@ -41,6 +42,11 @@ async def scored(request: Request, score: Callable[[], bytes], deadline_ms: int 
     """What `score` makes, in its turn. Raises Overloaded."""
     seconds = DEADLINE_SECONDS if deadline_ms is None else deadline_ms / 1000
     return json_response(await request.app.state.scorer.do(score, seconds))
+
+
+async def tree_of(request: Request) -> Any:
+    """The body, parsed. Raises RequestError, BodyTooLarge, UnsupportedMedia."""
+    return parse(await read_body(request, request.app.state.config.max_body_bytes))
 
 
 def current(request: Request) -> Recommender:
@@ -112,9 +118,7 @@ async def metrics(request: Request) -> Response:
 async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """The k items most similar to an item or to photos."""
     recommender, live = current(request), live_of(request)
-    body = await read_body(request, request.app.state.config.max_body_bytes)
-    asked = wire.read_similar(parse(body))
-    del body
+    asked = wire.read_similar(await tree_of(request))
 
     def score() -> bytes:
         about: dict[str, Any] = (
@@ -144,11 +148,17 @@ async def items(
     max_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    classified: Annotated[
+        str | None, Query(description="A path of the taxonomy, and all beneath it.")
+    ] = None,
+    min_confidence: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
 ) -> Response:
     """Browse the items, the most popular first."""
     recommender, live = current(request), live_of(request)
     stocked = None if in_stock is None else in_stock == "true"
-    filters = Filters(category, min_price, max_price, stocked)
+    filters = Filters(
+        category, min_price, max_price, stocked, classified=classified, min_confidence=min_confidence
+    )
 
     def page() -> bytes:
         catalogue, stock = recommender.catalogue, recommender.stock(live)
@@ -159,13 +169,16 @@ async def items(
     return await scored(request, page)
 
 
-@v1.get("/categories", response_model=wire.CategoriesAnswer, responses=refusals(401, 503))
-async def categories(request: Request) -> Response:
+@v1.get("/categories", response_model=wire.CategoriesAnswer, responses=refusals(401, 422, 503))
+async def categories(
+    request: Request,
+    of: Annotated[Whose, Query(description="As the items came, or as the classifier told.")] = "merchants",
+) -> Response:
     """Every node of the category tree."""
     recommender = current(request)
 
     def tree() -> bytes:
-        nodes = [{"path": path, "count": count} for path, count in recommender.catalogue.categories()]
+        nodes = [{"path": path, "count": count} for path, count in recommender.catalogue.categories(of)]
         return orjson.dumps({"bundle": recommender.bundle, "categories": nodes})
 
     return await scored(request, tree)

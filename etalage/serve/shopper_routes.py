@@ -13,18 +13,13 @@ from etalage.recommend import Recommender
 from etalage.serve import shopper_wire as wire
 from etalage.serve.limits import DEADLINE_SECONDS
 from etalage.serve.openapi import body_of, refusals
-from etalage.serve.routes import Deadline, current, exact_id, json_response, live_of, scored
-from etalage.serve.strict_json import parse, read_body
+from etalage.serve.routes import Deadline, current, exact_id, json_response, live_of, scored, tree_of
 from etalage.serve.wire import MAX_K, listed, to_filters
 
 shoppers = APIRouter(prefix="/v1", tags=["shoppers"])
 REFUSED = (400, 401, 413, 415, 422, 503)
 LEFT_IN_TABLES = "the shop's tables, until `etalage erase` deletes the shopper's rows"
 LEFT_IN_BUNDLES = "older bundles, until newer ones have replaced them"
-
-
-async def _tree(request: Request) -> Any:
-    return parse(await read_body(request, request.app.state.config.max_body_bytes))
 
 
 async def _kept(request: Request, keep: Callable[[], bytes], deadline_ms: int | None = None) -> Response:
@@ -46,7 +41,7 @@ async def recommend(request: Request, x_deadline_ms: Deadline = None) -> Respons
         "user_id": wire.RecommendToUser,
         "history": wire.RecommendByHistory,
     }
-    asked = wire.read_one_of(kinds, await _tree(request))
+    asked = wire.read_one_of(kinds, await tree_of(request))
 
     def score() -> bytes:
         about: dict[str, Any] = (
@@ -71,7 +66,7 @@ async def recommend(request: Request, x_deadline_ms: Deadline = None) -> Respons
 async def rank(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """The score of each pair, and whether the shopper likes the item."""
     recommender, live = current(request), live_of(request)
-    asked = wire.read(wire.Rank, await _tree(request))
+    asked = wire.read(wire.Rank, await tree_of(request))
 
     def score() -> bytes:
         pairs = [(pair.user_id, pair.item_id) for pair in asked.pairs]
@@ -94,7 +89,7 @@ async def users(request: Request, x_deadline_ms: Deadline = None) -> Response:
         "item_id": wire.UsersForItem,
         "user_id": wire.UsersLikeUser,
     }
-    asked: Any = wire.read_one_of(kinds, await _tree(request))
+    asked: Any = wire.read_one_of(kinds, await tree_of(request))
 
     def score() -> bytes:
         found = (
@@ -213,7 +208,7 @@ def _learnt_from(recommender: Recommender, user_id: str) -> bool:
 async def events(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """What shoppers did; the next slate of each knows it. Durable when answered."""
     live = live_of(request)
-    asked = wire.read(wire.Events, await _tree(request))
+    asked = wire.read(wire.Events, await tree_of(request))
 
     def keep() -> bytes:
         done = live.append(wire.to_events(asked))

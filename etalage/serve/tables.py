@@ -8,12 +8,13 @@ import binascii
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
+from etalage.bundle.catalogue import Catalogue
 from etalage.errors import RequestError, Unprocessable
 from etalage.lake.live import Act, LiveStore
 from etalage.recommend import Recommender
@@ -31,8 +32,11 @@ class Table(Protocol):
 
     columns: ClassVar[Mapping[str, str]]
     """Of the answer: name → pandas type."""
-    defaults: ClassVar[Mapping[str, Any]]
-    """The parameters, and what holds when one is not given."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The parameters, and what holds when one is not given."""
+        ...
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
         """Raises RequestError that names the rows which cannot be answered; Unprocessable: a parameter."""
@@ -82,11 +86,7 @@ class SimilarTable:
         """See Table.example: the photo of the first item that has one; a white one where none has."""
         import pandas as pd
 
-        rows = np.flatnonzero(self._recommender.catalogue.has_photo)
-        buffer = io.BytesIO()
-        Image.new("L", (8, 8), 255).save(buffer, "PNG")
-        photo = self._recommender.catalogue.photo(int(rows[0])) if len(rows) else buffer.getvalue()
-        return pd.DataFrame({"input": [base64.b64encode(photo).decode()]})
+        return pd.DataFrame({"input": [_some_photo(self._recommender.catalogue)]})
 
 
 class RecommendTable:
@@ -170,20 +170,71 @@ class RankTable:
         return pd.DataFrame({"user_id": [_some_user(self._recommender)], "item_id": [item_id]})
 
 
-TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable]] = {
+class ClassifyTable:
+    """Columns `input` (base64 of an image file), `title`, one of them or both in a row → row, category_id,
+    path, confidence. Not classified: empty texts, the best leaf's confidence (NaN: nothing to look at)."""
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "row": "int64", "category_id": "object", "path": "object", "confidence": "float64",
+    }  # fmt: skip
+
+    def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
+        """Raises Unprocessable: the bundle has no classifier."""
+        self._recommender = recommender
+        self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier.settings.threshold}
+
+    def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
+        """See Table.answer."""
+        threshold = float(asked["threshold"])
+        if not 0 <= threshold <= 1:
+            raise Unprocessable(f"threshold = {threshold:g}: 0 to 1")
+        given = _texts(data, "input")
+        decoded = iter(
+            _decoded([text for text in given if text], [n for n, text in enumerate(given) if text])
+        )
+        photos = [[next(decoded)] if text else [] for text in given]
+        found = self._recommender.classify(
+            photos=photos, titles=_texts(data, "title"), threshold=threshold, top=0
+        )
+        return _filled(
+            self.columns,
+            (
+                (
+                    one.row,
+                    one.found.category_id or "",
+                    one.found.path or "",
+                    math.nan if one.found.confidence is None else one.found.confidence,
+                )
+                for one in found
+            ),
+        )
+
+    def example(self) -> "pd.DataFrame":
+        """See Table.example: either column may be missing."""
+        import pandas as pd
+
+        photo = _some_photo(self._recommender.catalogue)
+        return pd.DataFrame({"input": [photo, None], "title": [None, self._recommender.catalogue.title(0)]})
+
+
+TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable] | type[ClassifyTable]] = {
     "similar": SimilarTable,
     "recommend": RecommendTable,
     "rank": RankTable,
+    "classify": ClassifyTable,
 }
 
 
 def table_of(recommender: Recommender, task: str | None, live: LiveStore | None = None) -> Table:
-    """The table of a task; None: `similar` of a bundle with photos, else `recommend`.
+    """The table of a task; None: `similar` of a bundle with photos, else `recommend`, or `classify` of one
+    that has a classifier and nothing else.
 
     Raises Unprocessable.
     """
+    if task is None and recommender.embedder is not None:
+        task = "similar"
     if task is None:
-        task = "recommend" if recommender.embedder is None else "similar"
+        task = "recommend" if recommender.manifest.models else "classify"
     if task not in TASKS:
         raise Unprocessable(f"task = {task!r}: one of {', '.join(TASKS)}")
     return TASKS[task](recommender, live)
@@ -246,9 +297,10 @@ def _texts(data: "pd.DataFrame", name: str) -> list[str | None]:
     return [value if isinstance(value, str) else None for value in data[name].tolist()]
 
 
-def _decoded(texts: list[Any]) -> list[bytes]:
+def _decoded(texts: list[Any], rows: Sequence[int] | None = None) -> list[bytes]:
+    """Raises RequestError that names the row of each text that is not base64; `rows`: where they stand."""
     photos, refused = [], []
-    for row, text in enumerate(texts):
+    for row, text in zip(rows or range(len(texts)), texts, strict=True):
         try:
             photos.append(base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError, TypeError) as error:
@@ -266,6 +318,15 @@ def _filled(columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> "pd.
         for name, value in zip(columns, row, strict=True):
             table[name].append(value)
     return pd.DataFrame(table).astype(dict(columns))
+
+
+def _some_photo(catalogue: Catalogue) -> str:
+    """The photo of the first item that has one, base64; a white one where none has."""
+    rows = np.flatnonzero(catalogue.has_photo)
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 255).save(buffer, "PNG")
+    photo = catalogue.photo(int(rows[0])) if len(rows) else buffer.getvalue()
+    return base64.b64encode(photo).decode()
 
 
 def _some_user(recommender: Recommender) -> str:

@@ -21,6 +21,8 @@ MAX_K = 1000
 MAX_PHOTOS = 64
 MAX_ID_BYTES = 512
 MAX_EXCLUDED = 1000
+MAX_NAMED = 5
+"""How many refused rows one error names."""
 _STARTS = (
     (b"\x89PNG", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -59,13 +61,21 @@ class Strict(BaseModel):
 class FiltersBody(Strict):
     """What an item must be, to be shown."""
 
-    category: str | None = Field(None, description="This category path and everything beneath it.")
+    category: str | None = Field(
+        None, description="This category path, as the merchant has it, and everything beneath it."
+    )
     min_price: Price | None = None
     max_price: Price | None = None
     in_stock: bool | None = Field(None, description="Unknown stock counts as in stock.")
     brand: str | None = None
     attributes: dict[str, str] | None = Field(None, description="Every one of these must be just so.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Items that must not come.")
+    classified: str | None = Field(
+        None, description="This path of the taxonomy and everything beneath it, as the classifier told it."
+    )
+    min_confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="Classified with at least this confidence."
+    )
 
 
 class Similar(Strict):
@@ -130,6 +140,9 @@ class ItemBody(BaseModel):
     item_id: str
     photo: str | None
     popularity: float
+    classified_id: str | None = Field(None, description="The leaf in the taxonomy; null: not classified.")
+    classified_path: str | None = None
+    classified_confidence: float | None = None
 
 
 class ItemAnswer(BaseModel):
@@ -228,7 +241,7 @@ def decode_photos(photos: list[str]) -> list[bytes]:
         except (binascii.Error, ValueError) as error:
             refused.append(f"row {row}: not base64: {error}")
     if refused:
-        raise RequestError("; ".join(refused[:5]))
+        raise RequestError("; ".join(refused[:MAX_NAMED]))
     return decoded
 
 
@@ -247,6 +260,8 @@ def to_filters(body: FiltersBody | None) -> Filters:
         body.brand,
         body.attributes,
         tuple(body.exclude),
+        body.classified,
+        body.min_confidence,
     )
 
 

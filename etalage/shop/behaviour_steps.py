@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
-TABLES = ("items", "users", "interactions")
+TABLES = ("items", "users", "interactions", "classifications")
 QUOTA = 200
 """Candidates of a retriever that [funnel] gives no quota."""
 EXAMPLES_OF = {"rank": "train", "validation": "validation", "test": "test"}
@@ -39,10 +39,12 @@ class Behaviour:
 
 
 def behaviour(shop: "Shop") -> Behaviour:
-    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained.
+    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained, and
+    the category that the classifier told beside the merchant's own.
 
     Raises TableMissing, TooLittleData.
     """
+    from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
@@ -55,6 +57,8 @@ def behaviour(shop: "Shop") -> Behaviour:
 
     with shop.bar("read what users did", None):
         items = table("items")
+        if items is not None:
+            items = with_classified(items, classifications(shop.lake, at, items["item_id"]))
         data = behaviour_set(
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense
         )

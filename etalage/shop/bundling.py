@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from etalage.errors import NothingToPublish
 from etalage.shop import live_steps, photo_steps
 
 if TYPE_CHECKING:
+    from etalage.bundle.classifying import DraftedClassifier
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.models import PlacedModel
     from etalage.bundle.refusals import Draft
@@ -18,23 +20,25 @@ log = logging.getLogger(__name__)
 
 
 def publish(shop: "Shop", force: bool) -> "Manifest":
-    """The newest export of the model of photos and of each model of the funnel, as one bundle; made current.
+    """The newest export of the model of photos, of each model of the funnel and of the classifier, as one
+    bundle; made current.
 
-    A model of behaviour that its gate refused is left out and named in the manifest; the counters, which
+    A model of behaviour (or the classifier) that its gate refused is left out and named in the manifest; the
+    counters, which
     were there to be beaten, take its place. The online store learns the histories that the tables hold.
     Raises PublishError and its kinds; the bundle that was current then still is.
     """
     from etalage.bundle.publish import publish as written
 
-    photos, models = _of_photos(shop), placed(shop)
-    if photos is None and not models:
+    photos, models, classifier = _of_photos(shop), placed(shop), _classifier(shop)
+    if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
             "a model of behaviour, first"
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
     with shop.bundles.publishing():
-        draft = _draft(shop, photos, models)
+        draft = replace(_draft(shop, photos, models), classifier=classifier)
         with shop.bar("index, measure recall, write the bundle", None) as meter:
             manifest = written(
                 shop.bundles,
@@ -80,6 +84,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         placed=models,
         rules=rules,
         crowd=crowd,
+        classified_by=payload.classified_by,
     )
 
 
@@ -92,6 +97,19 @@ def _of_photos(shop: "Shop") -> Path | None:
         return newest_export(shop.exports(MODEL))
     except NothingToPublish:
         return None
+
+
+def _classifier(shop: "Shop") -> "DraftedClassifier | None":
+    """The newest classifier with its verdict; None where none was trained."""
+    from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
+    from etalage.bundle.exports import newest_export, read_verdict
+    from etalage.bundle.models import PlacedModel
+
+    try:
+        export = newest_export(shop.exports(CLASSIFIER))
+    except NothingToPublish:
+        return None
+    return DraftedClassifier(PlacedModel(export, read_verdict(export)), shop.config.classify)
 
 
 def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
@@ -108,7 +126,7 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
     found: list[PlacedModel] = []
     for name in recipes.names():
         recipe = recipes.find(name)
-        if recipe.data == "photos":
+        if recipe.data in ("photos", "categories"):
             continue
         named = name in funnel.retrievers or name == funnel.ranker
         if recipe.role == "ranker" and not named:

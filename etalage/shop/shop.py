@@ -10,7 +10,7 @@ shop.recommender().similar(item_id="i000042", k=5)
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
 from etalage.errors import DataError
-from etalage.shop import behaviour_steps, bundling, live_steps, photo_steps
+from etalage.shop import behaviour_steps, bundling, classify_steps, live_steps, photo_steps
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
+    from etalage.bundle.classifier import Classified
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from etalage.lake.live import LiveStore
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+    from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.live_steps import Erased
 
 
@@ -151,6 +153,24 @@ class Shop:
             )
         return done
 
+    def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
+        """Bring the table `classifications` up to date by the newest classifier; items stay as they are.
+
+        Asks about new and changed items (`every`: about all) and keeps what each item carried itself beside
+        the answer. threshold: below it an item stays unclassified; None: [classify] threshold.
+        """
+        self._require_writable()
+        return classify_steps.classify(self, threshold, every)
+
+    def classify_one(
+        self, photos: "Sequence[bytes]", title: str | None = None, threshold: float | None = None
+    ) -> "Classified":
+        """What the newest classifier takes one thing for, by its photos and title; nothing is written.
+
+        Raises PhotoRefused, NothingToPublish: no classifier was trained.
+        """
+        return classify_steps.classify_one(self, photos, title, threshold)
+
     def publish(self, force: bool = False) -> "Manifest":
         """Embed and index the whole catalogue, lay the models of behaviour onto it, make the bundle current.
 
@@ -203,7 +223,7 @@ class Shop:
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle to the shop's MLflow as a model, register it; → its URI.
 
-        task: `similar`, `recommend` or `rank`; None: what the bundle is for.
+        task: `similar`, `recommend`, `rank` or `classify`; None: what the bundle is for.
         """
         from etalage.serve.pyfunc import log_bundle
         from etalage.training.tracking import store

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from etalage.bundle.manifest import MANIFEST, Manifest, identify, is_bundle_id, read_manifest, verify
+from etalage.bundle.manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    identify,
+    is_bundle_id,
+    read_manifest,
+    verify,
+)
 from etalage.errors import BundleDamaged, BundleError
 from tests.bundle.forged import rehash, writable
 from tests.shops import small_shop
@@ -129,8 +137,8 @@ def test_a_link_in_a_bundle_is_refused_even_to_the_same_bytes(bundle: Path, tmp_
 
 
 def test_f58_a_bundle_of_a_newer_format_is_a_clear_error(bundle: Path) -> None:
-    newer = rehash(bundle, format=3, surprise={"from": "the future"})
-    with pytest.raises(BundleError, match=r"format 3.*upgrade Etalage") as caught:
+    newer = rehash(bundle, format=FORMAT + 1, surprise={"from": "the future"})
+    with pytest.raises(BundleError, match=rf"format {FORMAT + 1}.*upgrade Etalage") as caught:
         verify(newer)
     assert not isinstance(caught.value, BundleDamaged)
 

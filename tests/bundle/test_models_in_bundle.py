@@ -49,7 +49,7 @@ def test_a_shop_without_photos_is_published_with_every_model_in_the_order_of_the
     tmp_path: Path,
 ) -> None:
     _, bundles, manifest = behaviour_shop(tmp_path, 30, funnel=FunnelConfig(history=7))
-    assert manifest.format == 2 and manifest.model is None
+    assert manifest.format == 3 and manifest.model is None
     assert (manifest.index.kind, manifest.indexed, manifest.users) == ("none", 0, 6)
     assert [(m.name, m.role, m.scoring, m.dimension, m.indexed) for m in manifest.models] == [
         ("two_tower", "embedder", "embeddings", 8, 30),

@@ -1,0 +1,48 @@
+"""The routes about categories: what is this, and how often is the answer a wrong one."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from etalage.serve import category_wire as wire
+from etalage.serve.openapi import body_of, refusals
+from etalage.serve.routes import Deadline, current, scored, tree_of
+from etalage.serve.shopper_wire import read_one_of
+
+categories = APIRouter(prefix="/v1", tags=["categories"])
+
+
+@categories.post(
+    "/classify",
+    response_model=wire.ClassifyAnswer,
+    responses=refusals(400, 401, 404, 413, 415, 422, 503),
+    openapi_extra={"requestBody": body_of(wire.ClassifyItem, wire.ClassifyPhoto, wire.ClassifyItems)},
+)
+async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response:
+    """The category of an item, of a photo or of several items, each with its confidence."""
+    recommender = current(request)
+    kinds: dict[str, type[wire.Classify]] = {
+        "item_id": wire.ClassifyItem,
+        "photo": wire.ClassifyPhoto,
+        "items": wire.ClassifyItems,
+    }
+    asked: Any = read_one_of(kinds, await tree_of(request))
+
+    def score() -> bytes:
+        if isinstance(asked, wire.ClassifyItem):
+            about: dict[str, Any] = {"item_id": asked.item_id}
+        else:
+            photos, titles = wire.rows_of(asked)
+            about = {"photos": photos, "titles": titles}
+        found = recommender.classify(**about, threshold=asked.threshold, top=asked.top)
+        return wire.classify_answer(recommender.bundle, recommender.classifier.hash, found)
+
+    return await scored(request, score, x_deadline_ms)
+
+
+@categories.get("/confusion", response_model=wire.ConfusionAnswer, responses=refusals(401, 404, 503))
+async def confusion(request: Request) -> Response:
+    """Which categories the classifier takes for which, by its evaluation; the most valuable ones."""
+    recommender = current(request)
+    return await scored(request, lambda: wire.confusion_answer(recommender.bundle, recommender.confusion))
