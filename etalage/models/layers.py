@@ -82,14 +82,14 @@ class FeatureSum(nn.Module):
     def forward(self, columns: Sequence[Tensor]) -> Tensor:
         total: Tensor | None = None
         for name, part, column in zip(self.names, self.parts, columns, strict=True):
-            found = _mean(part, column) if name in self.bags else part(column)
+            found = bag_mean(part, column) if name in self.bags else part(column)
             total = found if total is None else total + found
         if total is None:
             raise ValueError("no feature at all")
         return total
 
 
-def _mean(part: nn.Module, bag_BT: Tensor) -> Tensor:
+def bag_mean(part: nn.Module, bag_BT: Tensor) -> Tensor:
     """(B, D): the mean of the rows of a bag, zeros for an empty one."""
     if not torch.compiler.is_exporting():
         return F.embedding_bag(bag_BT, part.get_parameter("weight"), mode="mean", padding_idx=0)

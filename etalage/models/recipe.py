@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 Role = Literal["embedder", "ranker", "classifier", "counter"]
-Data = Literal["photos", "behaviour", "examples"]
-"""What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples."""
+Data = Literal["photos", "behaviour", "examples", "categories"]
+"""What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples,
+category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
 """How a counter's arrays score (bundle/scoring.py)."""
 Batch = Mapping[str, "torch.Tensor"]

@@ -21,6 +21,7 @@ from etalage.training.tracking import Run
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.category_set import CategorySet
     from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source
 
@@ -63,6 +64,33 @@ def run(
         return export(trained, PhotoEncoder(config.size, config.channels), exports)
 
     return _tracked(recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress)
+
+
+def train_categories(
+    recipe: Recipe[Any],
+    config: Any,
+    items: "CategorySet",
+    *,
+    runs: Path,
+    exports: Path,
+    versions: dict[str, int] | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Trained[Any], Path]:
+    """The same for a classifier of items. Raises what `fit` and the export raise."""
+    from etalage.training.category_export import export_classifier
+
+    facts = {
+        "data": items.fingerprint(),
+        "tables": versions or {},
+        "rows": len(items.rows("train")),
+        "taxonomy": items.taxonomy.version,
+    }
+
+    def write(trained: Trained[Any]) -> Path:
+        return export_classifier(trained, items, exports)
+
+    return _tracked(recipe, config, items, facts, write, runs=runs, fresh=fresh, progress=progress)
 
 
 def train_behaviour(

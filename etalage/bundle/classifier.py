@@ -1,0 +1,235 @@
+"""Opens an exported classifier of items: ONNX Runtime and numpy, no torch.
+
+Evaluation, `etalage classify`, the server and the MLflow endpoint all classify through this class.
+
+    N items   F features   L leaves   H W height and width in pixels
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from etalage.bundle.deciding import Deciding
+from etalage.bundle.sessions import Session
+from etalage.errors import ExportDamaged, PhotoRefused
+from etalage.features.category_set import mean_by_owner
+from etalage.features.photo import PhotoEncoder
+from etalage.features.words import WordEncoder
+from etalage.lake.taxonomy import Taxonomy
+
+CLASSIFIER_FILES = (
+    "trunk.onnx",
+    "heads.onnx",
+    "encoder.json",
+    "words.json",
+    "taxonomy.json",
+    "deciding.json",
+)
+"""What decides an answer, in the order in which they are hashed; export.json stands beside them."""
+FORMAT = 1
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """One category of a path, and how probable it is: the sum over the leaves beneath it."""
+
+    id: str
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What an item is. `category_id` and `path` are None below the threshold, or with nothing to look at
+    (`confidence` None too); `steps` lead to the decided leaf all the same."""
+
+    category_id: str | None
+    path: str | None
+    confidence: float | None
+    steps: tuple[Step, ...] = ()
+    others: tuple[tuple[str, str, float], ...] = ()
+    """The next most probable leaves: id, path, confidence."""
+
+
+def hash_classifier(folder: Path) -> str:
+    """SHA-256 over all that decides an answer."""
+    digest = hashlib.sha256()
+    for name in CLASSIFIER_FILES:
+        content = (folder / name).read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+class ItemClassifier:
+    """A classifier role's export: image files, titles → categories."""
+
+    def __init__(
+        self,
+        name: str,
+        model_hash: str,
+        trunk_hash: str,
+        taxonomy: Taxonomy,
+        encoder: PhotoEncoder,
+        words: WordEncoder | None,
+        deciding: Deciding,
+        trunk: Session,
+        heads: Session,
+        dimension: int,
+    ) -> None:
+        self.name, self.model_hash, self.trunk_hash = name, model_hash, trunk_hash
+        self.taxonomy, self.encoder, self.words, self.deciding = taxonomy, encoder, words, deciding
+        self.dimension = dimension
+        self._trunk, self._heads = trunk, heads
+        self._ids = [taxonomy.ids[row] for row in taxonomy.leaves_L]
+
+    @classmethod
+    def open(cls, folder: Path, threads: int = 1) -> "ItemClassifier":
+        """Raises ExportDamaged: a file is missing, unreadable, or not the one that was exported."""
+        for name in (*CLASSIFIER_FILES, "export.json"):
+            if not (folder / name).is_file():
+                raise ExportDamaged(f"{folder}: {name} is missing; export the model again")
+        try:
+            facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+            name, dimension = str(facts["name"]), int(facts["dimension"])
+            kept, version, text = str(facts["model_hash"]), int(facts["format"]), str(facts["text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
+        if version > FORMAT:
+            raise ExportDamaged(
+                f"{folder}: format {version}, this Etalage reads up to {FORMAT}; install a newer one"
+            )
+        if (found := hash_classifier(folder)) != kept:
+            raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+
+        def read(file: str) -> tuple[str, str]:
+            return (folder / file).read_text(encoding="utf-8"), str(folder / file)
+
+        return cls(
+            name,
+            kept,
+            hashlib.sha256((folder / "trunk.onnx").read_bytes()).hexdigest(),
+            Taxonomy.from_json(*read("taxonomy.json")),
+            PhotoEncoder.from_json(*read("encoder.json")),
+            None if text == "none" else WordEncoder.from_json(*read("words.json")),
+            Deciding.from_json(*read("deciding.json")),
+            Session.open(folder / "trunk.onnx", threads),
+            Session.open(folder / "heads.onnx", threads),
+            dimension,
+        )
+
+    @property
+    def uses_text(self) -> bool:
+        return self.words is not None
+
+    def features(self, pixels_NHWC: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """(N, H, W, 3) uint8 → (N, F) float32 of the photo network alone; works in batches of BATCH."""
+        features_NF = np.empty((len(pixels_NHWC), self.dimension), dtype=np.float32)
+        for start in range(0, len(pixels_NHWC), BATCH):
+            part = np.ascontiguousarray(pixels_NHWC[start : start + BATCH])
+            (found,) = self._trunk.run({self._trunk.inputs[0]: part})
+            if found.shape != (len(part), self.dimension):
+                raise ExportDamaged(
+                    f"model {self.name}: features {found.shape}, expected {self.dimension} wide"
+                )
+            features_NF[start : start + len(part)] = found
+            if progress is not None:
+                progress(len(part))
+        return features_NF
+
+    def leaf_probabilities(
+        self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
+    ) -> np.ndarray:
+        """(N, L) float32 over taxonomy.leaves_L, calibrated; rows sum to 1.
+
+        An item without a photo has zeros for features; without a title, None. Of one that has neither
+        nothing is known: all leaves alike.
+        """
+        has_photo_N = np.asarray(has_photo_N, dtype=bool)
+        words_NT = np.zeros((len(titles), 1), np.int64) if self.words is None else self.words.encode(titles)
+        feed = {"features": features_NF.astype(np.float32), "has_photo": has_photo_N, "words": words_NT}
+        scores = self._heads.run({name: feed[name] for name in self._heads.inputs})
+        return self.deciding.probabilities(scores, has_photo_N, (words_NT > 0).any(axis=1))
+
+    def sees(self, has_photo: bool, title: str | None) -> bool:
+        """Is there anything of such an item that this model looks at?"""
+        return has_photo or (self.words is not None and bool(self.words.encode([title]).any()))
+
+    def classify(
+        self,
+        photos: Sequence[Sequence[bytes]],
+        titles: Sequence[str | None],
+        threshold: float = 0.0,
+        top: int = 3,
+    ) -> list[Classified]:
+        """Items, each with any number of image files (their features are averaged) and a title or none.
+
+        Raises PhotoRefused that names every row with an image that cannot be decoded.
+        """
+        flat = [photo for some in photos for photo in some]
+        owners_P = np.repeat(np.arange(len(photos)), [len(some) for some in photos])
+        pixels, _, refused = self.encoder.decode_some(flat)
+        if refused:
+            raise PhotoRefused(
+                "; ".join(f"row {owners_P[at]}: {why}" for at, why in list(refused.items())[:5])
+            )
+        features_NF = mean_by_owner(self.features(pixels), owners_P, len(photos))
+        return self.answers(
+            features_NF, np.array([bool(some) for some in photos], bool), titles, threshold, top
+        )
+
+    def answers(
+        self,
+        features_NF: np.ndarray,
+        has_photo_N: np.ndarray,
+        titles: Sequence[str | None],
+        threshold: float = 0.0,
+        top: int = 3,
+    ) -> list[Classified]:
+        """The same from features that are there already; zeros for an item without a photo."""
+        probabilities_NL = self.leaf_probabilities(features_NF, has_photo_N, titles)
+        decided_N = self.deciding.decide(probabilities_NL, self.taxonomy)
+        return [
+            self._classified(probabilities_NL[row], int(decided_N[row]), threshold, top)
+            if self.sees(bool(has_photo_N[row]), titles[row])
+            else Classified(None, None, None)
+            for row in range(len(titles))
+        ]
+
+    def _classified(
+        self, probabilities_L: np.ndarray, decided: int, threshold: float, top: int
+    ) -> Classified:
+        taxonomy = self.taxonomy
+        row, confidence = int(taxonomy.leaves_L[decided]), float(probabilities_L[decided])
+        steps = tuple(
+            Step(taxonomy.ids[at], taxonomy.names[at], min(float(self._sum(probabilities_L, at)), 1.0))
+            for at in taxonomy.steps(row)
+        )
+        best = [
+            int(leaf) for leaf in np.argsort(-probabilities_L, kind="stable")[: top + 1] if leaf != decided
+        ]
+        others = tuple(
+            (self._ids[leaf], taxonomy.path(int(taxonomy.leaves_L[leaf])), float(probabilities_L[leaf]))
+            for leaf in best[:top]
+        )
+        if confidence < threshold:
+            return Classified(None, None, confidence, steps, others)
+        return Classified(taxonomy.ids[row], taxonomy.path(row), confidence, steps, others)
+
+    def _sum(self, probabilities_L: np.ndarray, row: int) -> float:
+        return float(probabilities_L[self._beneath[int(self.taxonomy.depths_N[row])] == row].sum())
+
+    @cached_property
+    def _beneath(self) -> dict[int, np.ndarray]:
+        """Depth → (L,) the row above each leaf at that depth."""
+        found = {}
+        for level in range(1, self.taxonomy.depth + 1):
+            rows_K, places_L = self.taxonomy.at_level(level)
+            found[level] = rows_K[places_L]
+        return found

@@ -1,0 +1,51 @@
+"""The pixels of a catalogue's photos, as a classifier learns from them.
+
+P photos   H W height and width in pixels
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.features.photo import PhotoEncoder
+from etalage.lake.item_photos import ItemPhotos
+
+log = logging.getLogger(__name__)
+
+
+def decoded(
+    photos: ItemPhotos,
+    batches: Iterable[pa.RecordBatch],
+    encoder: PhotoEncoder,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """→ (p, H, W, 3) uint8 of those that can be decoded, and (p,) int64 which of the P they are, rising.
+
+    batches: (sha256, bytes), streamed; a file that several items have is decoded once. The others are left
+    out, with a warning.
+    """
+    places: dict[str, list[int]] = {}
+    for place, sha256 in enumerate(photos.sha256.to_pylist()):
+        places.setdefault(sha256, []).append(place)
+    pixels = np.empty((len(photos.sha256), encoder.size, encoder.size, encoder.channels), np.uint8)
+    good = np.zeros(len(pixels), dtype=bool)
+    for batch in batches if places else ():
+        wanted = _wanted(batch, places)
+        found, rows, refused = encoder.decode_some(list(wanted.values()), progress)
+        names = list(wanted)
+        for one, row in zip(found, rows, strict=True):
+            for place in places.pop(names[row]):
+                pixels[place], good[place] = one, True
+        for reason in refused.values():
+            log.warning("a photo is left out: %s", reason)
+        if not places:
+            break
+    kept = np.flatnonzero(good)
+    return (pixels if len(kept) == len(pixels) else pixels[kept]), kept
+
+
+def _wanted(batch: pa.RecordBatch, places: dict[str, list[int]]) -> dict[str, bytes]:
+    pairs = zip(batch["sha256"].to_pylist(), batch["bytes"].to_pylist(), strict=True)
+    return {sha256: photo for sha256, photo in pairs if photo is not None and sha256 in places}

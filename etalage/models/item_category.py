@@ -1,0 +1,388 @@
+"""What is this product? Photo and title → a category of one taxonomy, with every level above it.
+
+Papers: the Criteo universal catalogue (one head a level, weighed by depth, the leaf is used);
+L. Bertinetto et al., Making Better Mistakes, CVPR 2020 (the flat rival and its cost-sensitive decoding,
+which bundle/deciding.py does); M. Tan & Q. V. Le, EfficientNet, ICML 2019 (the default backbone).
+
+A run has two phases. First the backbone stays as it is: every photo goes through it once, and the heads learn
+from kept features. Then the backbone learns too, from photos that are cropped, flipped and relit.
+
+    B batch   P photos   F features   T words of a title   L leaves   D depth of the taxonomy
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from etalage.errors import ConfigError, TooLittleData
+from etalage.features.category_set import CategorySet, mean_by_owner, shares
+from etalage.features.words import WordEncoder
+from etalage.models.augmenting import augmented
+from etalage.models.backbones import Backbone, backbone
+from etalage.models.category_heads import (
+    FlatHead,
+    Joint,
+    LevelHeads,
+    Levels,
+    Logits,
+    Title,
+    depth_weights,
+    level_loss,
+)
+from etalage.models.recipe import Batch, Recipe, TrainingConfig
+
+EMBED_AT_ONCE = 64
+
+
+class ItemCategoryConfig(TrainingConfig):
+    backbone: str = "small"
+    """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""
+    weights: str | None = None
+    """A file, or `package:NAME/PATH`; None: drawn at random, and then 10,000 photos are few."""
+    size: int | None = Field(None, ge=16, le=1024)
+    """Pixels a side; None: what the backbone was made for."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How a photo that is not square becomes so: white beside it, its middle, or out of shape."""
+    heads: Literal["levels", "flat"] = "levels"
+    level_weights: tuple[float, ...] | None = None
+    """Of the levels' losses, the top first; None: each twice the one above it."""
+    text: Literal["none", "late", "joint"] = "none"
+    """Titles: not at all, by a model of their own whose score is added, or in one head with the photo."""
+    buckets: int = Field(2**15, ge=2, le=2**22)
+    words: int = Field(64, ge=1, le=512)
+    text_width: int = Field(128, ge=2)
+    hidden: int = Field(512, ge=2)
+    """Width of the joint head."""
+    drop_photo: float = Field(0.15, ge=0, lt=1)
+    drop_title: float = Field(0.3, ge=0, lt=1)
+    """Share of the items whose photo, or title, is hidden from the joint head, so that it can do without."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    frozen_epochs: int = Field(0, ge=0)
+    """Epochs, of `epochs`, in which the backbone stays as its weights came."""
+    frozen_batch: int = Field(128, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    trunk_rate: float = Field(3e-4, gt=0)
+    """Of the backbone."""
+    weight_decay: float = Field(0.05, ge=0)
+    warm_up: float = Field(0.1, ge=0, lt=1)
+    norms: Literal["train", "keep"] = "train"
+    """Batch normalisation of the backbone: by the batch, or as its weights came."""
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    balance: float = Field(0.0, ge=0, le=2)
+    """Logit adjustment: 0 learns that common categories are common, 1 treats all alike."""
+    weak_weight: float = Field(0.3, ge=0, le=1)
+    """Of a label that was read from a merchant's text."""
+    crop: float = Field(0.4, gt=0, le=1)
+    """Smallest share of a photo that a crop keeps; 1: no crops."""
+    flip: bool = True
+    light: float = Field(0.3, ge=0, lt=1)
+    """Brightness, contrast and colours vary by up to this share."""
+    decision: Literal["probable", "risk"] = "probable"
+    """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
+    served: Literal["float32", "int8"] = "float32"
+    """How the backbone is exported; int8 keeps to the evaluation's gate like any other export."""
+
+
+class ItemCategory(nn.Module):
+    """Backbone, title and heads. `trunk` is None where ready features are learned from."""
+
+    def __init__(
+        self, config: ItemCategoryConfig, levels: Levels, trunk: Backbone | None, width: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.title = Title(config.buckets, config.text_width) if config.text != "none" else None
+        joint = config.text == "joint"
+        self.joint = Joint(width, config.text_width, config.hidden, config.dropout) if joint else None
+        self.heads = nn.ModuleDict({"photo": self._heads(levels, config.hidden if joint else width)})
+        if config.text == "late":
+            self.heads["title"] = self._heads(levels, config.text_width)
+
+    def _heads(self, levels: Levels, width: int) -> nn.Module:
+        if self.config.heads == "flat":
+            return FlatHead(width, levels)
+        return LevelHeads(width, levels, self.config.level_weights or depth_weights(len(levels.sizes)))
+
+    def train(self, mode: bool = True) -> "ItemCategory":
+        super().train(mode)
+        if self.trunk is not None and self.config.norms == "keep":
+            for module in self.trunk.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def states(
+        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """By head: what it looks at, (B, W), and (B,) bool, whether there is anything to look at."""
+        photo_BF = self.dropout(self.norm(features_BF)) * has_photo_B[:, None]
+        if self.title is None:
+            return {"photo": (photo_BF, has_photo_B)}
+        title_BW, has_title_B = self.title(words_BT), (words_BT > 0).any(dim=1)
+        if self.joint is None:
+            return {"photo": (photo_BF, has_photo_B), "title": (self.dropout(title_BW), has_title_B)}
+        together = self.joint(photo_BF, title_BW, has_photo_B, has_title_B)
+        return {"photo": (together, has_photo_B | has_title_B)}
+
+    def logits(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> dict[str, Logits]:
+        """By head: one (B, K_d) a level."""
+        states = self.states(features_BF, has_photo_B, words_BT)
+        return {name: self.heads[name](state_BW) for name, (state_BW, _) in states.items()}
+
+    def forward(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> tuple[Tensor, ...]:
+        """(B, L) float32 scores of the leaves a head; what to add them with is settled after training."""
+        states = self.states(features_BF, has_photo_B, words_BT)
+        return tuple(_leaf_scores(self.heads[name], state_BW) for name, (state_BW, _) in states.items())
+
+
+def _leaf_scores(head: nn.Module, state_BW: Tensor) -> Tensor:
+    assert isinstance(head, LevelHeads | FlatHead)
+    return head.leaf_scores(state_BW)
+
+
+class ItemCategoryTask:
+    """The recipe bound to a set of items. A batch is of looks: an item with one of its photos, or none."""
+
+    metric = "leaf_accuracy"
+
+    def __init__(self, config: ItemCategoryConfig, items: CategorySet) -> None:
+        self.config, self.items = config, items
+        self.levels = Levels.of(items.taxonomy)
+        weights = config.level_weights or depth_weights(len(self.levels.sizes))
+        if len(weights) != len(self.levels.sizes) or weights[-1] <= 0:
+            raise ConfigError(
+                f"level_weights = {weights}: the taxonomy has {len(self.levels.sizes)} levels, the deepest "
+                "of which must count"
+            )
+        self.level_weights = weights
+        self.looks_M2 = self._looks(items.rows("train"))
+        if not len(self.looks_M2):
+            raise TooLittleData(
+                "no item of the training part has a category of the taxonomy and a photo (or, with text, "
+                "a title): see `etalage taxonomy check`"
+            )
+        self.validation = items.rows("validation", leaf=True)
+        self.words_NT = torch.from_numpy(self._encoded_titles())
+        self.targets_ND = torch.from_numpy(items.targets_ND)
+        self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
+        self._features_PF: Tensor | None = None
+        self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def _looks(self, rows: np.ndarray) -> np.ndarray:
+        """(M, 2) int64: item, photo (-1: none), for what this config can learn from."""
+        photos = self.items.photos_of(rows)
+        looks = [np.stack([self.items.owners_P[photos], photos], axis=1)]
+        if self.config.text != "none":
+            bare = [n for n in rows[~self.items.has_photo_N[rows]] if self.items.titles[n]]
+            looks.append(np.array([[n, -1] for n in bare], dtype=np.int64).reshape(-1, 2))
+        return np.concatenate(looks)
+
+    def _encoded_titles(self) -> np.ndarray:
+        if self.config.text == "none":
+            return np.zeros((len(self.items), 1), dtype=np.int64)
+        return WordEncoder(self.config.buckets, self.config.words).encode(self.items.titles)
+
+    # -- what the loop asks ------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.looks_M2) // self.config.batch)
+
+    def network(self) -> nn.Module:
+        config, ready_PF = self.config, self.items.features_PF
+        if ready_PF is not None:
+            return ItemCategory(config, self.levels, None, ready_PF.shape[1])
+        trunk = backbone(config.backbone, config.weights, config.drop_path)
+        return ItemCategory(config, self.levels, trunk, trunk.expected.features)
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        config = self.config
+        groups = []
+        for is_trunk in (True, False):
+            rate = config.trunk_rate if is_trunk else config.learning_rate
+            for decayed in (True, False):
+                chosen = [
+                    parameter
+                    for name, parameter in network.named_parameters()
+                    if name.startswith("trunk.") == is_trunk and (parameter.ndim > 1) == decayed
+                ]
+                decay = config.weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+        return torch.optim.AdamW([group for group in groups if group["params"]])
+
+    def rate(self, done: float) -> float:
+        """Falls by a cosine in each of the two phases; rises first in the second."""
+        config = self.config
+        frozen = min(config.frozen_epochs / config.epochs, 1.0) if self.items.features_PF is None else 1.0
+        if done < frozen:
+            return 0.5 * (1 + math.cos(math.pi * done / frozen))
+        share = (done - frozen) / (1 - frozen) if frozen < 1 else 1.0
+        if share < config.warm_up:
+            return max(share / config.warm_up, 0.01)
+        return 0.5 * (1 + math.cos(math.pi * (share - config.warm_up) / (1 - config.warm_up)))
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        if self._plan[0] != epoch:
+            order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.looks_M2))
+            self._plan = (epoch, order)
+        frozen = self.frozen(epoch)
+        size = self.config.frozen_batch if frozen else self.config.batch
+        # The last batch is filled up from the start of the order.
+        places = self._plan[1][(step * size + np.arange(size)) % len(self.looks_M2)]
+        looks = torch.from_numpy(self.looks_M2[places])
+        mix = torch.tensor([self.config.seed, epoch, step, int(frozen)])
+        return {"rows": looks[:, 0], "photos": looks[:, 1], "seed": mix}
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(network, ItemCategory)
+        config, rows_B = self.config, batch["rows"]
+        seed, epoch, step, frozen = (int(number) for number in batch["seed"])
+        draws = np.random.default_rng([seed, epoch, step]).integers(2**62)
+        generator = torch.Generator().manual_seed(int(draws))
+        has_photo_B, words_BT = batch["photos"] >= 0, self.words_NT[rows_B]
+        features_BF = self._features(network, batch["photos"], bool(frozen), generator)
+        if config.text == "joint":
+            has_photo_B, words_BT = self._hidden(has_photo_B, words_BT, generator)
+        states = network.states(features_BF, has_photo_B, words_BT)
+        total = torch.zeros((), dtype=torch.float32)
+        for name, (state_BW, there_B) in states.items():
+            # A level's loss is a mean over the batch: of the rows that this head can see anything of.
+            if bool(there_B.any()):
+                total = total + self._head_loss(network.heads[name](state_BW[there_B]), rows_B[there_B])
+        return total
+
+    def _head_loss(self, logits: Logits, rows_B: Tensor) -> Tensor:
+        weak = None if self.items.weak_N is None else torch.from_numpy(self.items.weak_N)[rows_B]
+        weights_B = None if weak is None else torch.where(weak, self.config.weak_weight, 1.0)
+        return level_loss(
+            logits,
+            self.targets_ND[rows_B],
+            self.level_weights,
+            only_deepest=self.config.heads == "flat",
+            smoothing=self.config.smoothing,
+            priors=self._priors if self.config.balance else None,
+            row_weights_B=weights_B,
+        )
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Share of the validation items whose leaf is right, and mean log-probability of the true one."""
+        assert isinstance(network, ItemCategory)
+        if not len(self.validation):
+            return {}
+        truth = self.items.leaf_N[self.validation]
+        heads = self.scores(network, self.validation)
+        scores_NL = np.sum([np.where(there[:, None], one, 0) for one, there in heads], axis=0)
+        return {"leaf_accuracy": float((scores_NL.argmax(axis=1) == truth).mean())}
+
+    # -- features ----------------------------------------------------------------------------------
+
+    def frozen(self, epoch: int) -> bool:
+        """Does the backbone stay as it is in this epoch?"""
+        return not self.learns_trunk or epoch < self.config.frozen_epochs
+
+    def scores(
+        self, network: ItemCategory, rows: np.ndarray, hide: str | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """A head each: (n, L) float32 scores of these items, and (n,) bool, whether it saw anything of them.
+
+        An item of several photos is seen by the mean of their features. hide: `photo` or `title`."""
+        items = self.items
+        photos = items.photos_of(rows)
+        place = np.full(len(items), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        features = self._plain_features(network, photos)
+        features_NF = mean_by_owner(features.numpy(), place[items.owners_P[photos]], len(rows))
+        has_photo_N = torch.from_numpy(items.has_photo_N[rows] & (hide != "photo"))
+        words_NT = self.words_NT[torch.from_numpy(rows)] * int(hide != "title")
+        states = network.states(torch.from_numpy(features_NF), has_photo_N, words_NT)
+        found = network(torch.from_numpy(features_NF), has_photo_N, words_NT)
+        theres = [there for _, there in states.values()]
+        return [(one.float().numpy(), there.numpy()) for one, there in zip(found, theres, strict=True)]
+
+    def _features(
+        self, network: ItemCategory, photos_B: Tensor, frozen: bool, generator: torch.Generator
+    ) -> Tensor:
+        """(B, F); zeros where there is no photo."""
+        there_B = photos_B >= 0
+        if frozen:
+            return self._kept(network)[photos_B].float() * there_B[:, None]
+        assert network.trunk is not None and self.items.pixels_PHWC is not None
+        found = network.trunk.planes(self._augmented(network.trunk, photos_B[there_B], generator))
+        features_BF = found.new_zeros(len(photos_B), found.shape[1])
+        features_BF[there_B] = found
+        return features_BF
+
+    def _augmented(self, trunk: Backbone, photos_B: Tensor, generator: torch.Generator) -> Tensor:
+        assert self.items.pixels_PHWC is not None
+        config = self.config
+        planes = trunk.normalise(torch.from_numpy(self.items.pixels_PHWC[photos_B.numpy()]))
+        return augmented(planes, generator, crop=config.crop, flip=config.flip, light=config.light)
+
+    def _plain_features(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
+        """(p, F) of these photos as the network is now."""
+        if self.frozen(max(self._plan[0], 0)):
+            return self._kept(network)[torch.from_numpy(photos)].float()
+        return self._embedded(network, photos)
+
+    def _embedded(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
+        assert network.trunk is not None and self.items.pixels_PHWC is not None
+        parts = np.array_split(photos, max(1, -(-len(photos) // EMBED_AT_ONCE)))
+        found = [network.trunk(torch.from_numpy(self.items.pixels_PHWC[part])) for part in parts]
+        return torch.cat(found).float()
+
+    def _kept(self, network: ItemCategory) -> Tensor:
+        """(P, F) of every photo by the backbone as it came, made once, in the first step that asks; or the ready
+        ones, float16 too, which nobody copies."""
+        if self._features_PF is None:
+            if self.items.features_PF is not None:
+                self._features_PF = torch.from_numpy(self.items.features_PF)
+            else:
+                learning = network.training
+                network.eval()
+                with torch.inference_mode():
+                    found = self._embedded(network, np.arange(len(self.items.owners_P)))
+                self._features_PF = found.clone()
+                network.train(learning)
+        return self._features_PF
+
+    def _hidden(
+        self, has_photo_B: Tensor, words_BT: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some photos and some titles hidden, never both of an item."""
+        draws_B = torch.rand(len(has_photo_B), generator=generator)
+        has_title_B = (words_BT > 0).any(dim=1)
+        no_photo_B = (draws_B < self.config.drop_photo) & has_title_B
+        no_title_B = (draws_B > 1 - self.config.drop_title) & has_photo_B & ~no_photo_B
+        return has_photo_B & ~no_photo_B, words_BT * ~no_title_B[:, None]
+
+    @cached_property
+    def _priors(self) -> list[Tensor]:
+        """(K_d,) a level: `balance` times the log share of each category among the training items."""
+        targets_ND = self.items.targets_ND[self.items.rows("train")]
+        return list(self._logs(targets_ND))
+
+    def _logs(self, targets_ND: np.ndarray) -> Iterator[Tensor]:
+        for level, size in enumerate(self.levels.sizes):
+            yield torch.from_numpy(np.log(shares(targets_ND[:, level], size))) * self.config.balance
+
+
+RECIPE = Recipe(
+    name="item_category",
+    role="classifier",
+    paper="Criteo, universal catalogue; Bertinetto et al., Making Better Mistakes, CVPR 2020",
+    config=ItemCategoryConfig,
+    columns=("photo", "title", "category_id"),
+    bind=ItemCategoryTask,
+    data="categories",
+)
