@@ -29,13 +29,17 @@ HOSTS = 6
 COLUMNS = ("id", "title", "product_type", "image_link", "brand", "gtin", "google_product_category", "split")
 DETOURS = ("moved", "busy", "shaky")
 """How a link gives its photo elsewhere, or at the second attempt."""
-FAULTS = {
-    "missing": "dead", "home": "redirected_home", "page": "not_an_image", "silent": "timeout",
-    "cut": "broken", "gone": "dead", "pixel": "too_small", "refused": "dead", "forbidden": "http_error",
-    "fenced": "refused_by_robots", "drip": "timeout", "short": "broken", "error": "http_error",
-    "opted_out": "refused_by_robots", "loop": "too_many_redirects", "inside": "refused_by_policy",
+FAULTS: dict[str, tuple[str, ...]] = {
+    "missing": ("dead",), "home": ("redirected_home",), "page": ("not_an_image",), "silent": ("timeout",),
+    "cut": ("broken",), "gone": ("dead",), "pixel": ("too_small",), "refused": ("dead", "host_down"),
+    "forbidden": ("http_error",), "fenced": ("refused_by_robots",), "drip": ("timeout",),
+    "short": ("broken",), "error": ("http_error",), "opted_out": ("refused_by_robots",),
+    "loop": ("too_many_redirects",), "inside": ("refused_by_policy",),
 }  # fmt: skip
-"""How a link fails (server.py) → the state that it must end in (table `links`). The commonest come first."""
+"""How a link fails (server.py) → the states that it may end in (table `links`); the commonest come first. A host
+that refuses every connection is not asked for all of its links."""
+TEMPORARY = ("silent", "drip", "refused", "short", "error")
+"""Those that may well work the next time."""
 BROKEN_LINKS = (
     "htp:/{host}/p/{n}.jpg", "{host}/p/{n}.jpg", "http://", "http://{host}:photo/{n}.jpg",
     "ftp://{host}/p/{n}.jpg", "http:// {host}/p/{n}.jpg", "n/a",
@@ -65,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Offer:
-    """One row of one merchant's feed; `how` its link answers, `state` what must become of it (None: no link).
+    """One row of one merchant's feed; `how` its link answers, `states` what may become of it (none: no link).
 
     part: as published. of, file: None for a service.
     """
@@ -83,7 +87,7 @@ class Offer:
     of: Class | None
     file: Path | None
     how: str
-    state: str | None
+    states: tuple[str, ...]
 
     def row(self) -> dict[str, str | None]:
         """As the feed has it."""
@@ -107,9 +111,9 @@ class World:
 
     offers: tuple[Offer, ...]
 
-    def expected(self) -> dict[str, str]:
-        """{link: the state that it must end in}."""
-        return {offer.link: offer.state for offer in self.offers if offer.link and offer.state}
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """{link: the states that it may end in}."""
+        return {offer.link: offer.states for offer in self.offers if offer.link}
 
     def hows(self) -> Counter[str]:
         return Counter(offer.how for offer in self.offers)
@@ -197,14 +201,20 @@ def make(data: Path, folder: Path, ids: dict[str, tuple[str, str]], seed: int = 
             carried, kind = identity(merchant, photo.of, chosen, ids, draw)
             offers.append(Offer(
                 merchant, f"{merchant.prefix}-{counts[merchant.prefix]:05d}", title, category,
-                f"http://img{draw.randrange(HOSTS)}.{merchant.domain}/p/{number:05d}-{place}.jpg",
-                gtin(number), carried, kind, photo.part, photo.of, file, "photo", "ok",
+                f"http://img{draw.randrange(HOSTS)}.{merchant.domain}/p/{number:05d}-{place}/{shot(photo)}.jpg",
+                gtin(number), carried, kind, photo.part, photo.of, file, "photo", ("ok",),
             ))  # fmt: skip
     offers = troubled(offers, draw)
     offers += services(counts)
     world = World(tuple(offers))
     write(world, folder)
     return world
+
+
+def shot(photo: Source) -> str:
+    """A file name as a camera gives it: consecutive shots of one shelf have consecutive numbers."""
+    number = photo.file.stem.rpartition("_")[2]
+    return f"{'IMG' if photo.part == 'train' else 'DSC'}_{number.zfill(4)}" if number.isdigit() else "front"
 
 
 def smaller(file: Path, into: Path) -> Path:
@@ -230,7 +240,7 @@ def troubled(offers: list[Offer], draw: random.Random) -> list[Offer]:
 
     spoil(INVALID, BROKEN_LINKS, lambda offer, text, n: replace(
         offer, link=text.format(host=f"img0.{offer.merchant.domain}", n=f"{offer.item_id}"),
-        how="invalid", state="invalid"))  # fmt: skip
+        how="invalid", states=("invalid",)))  # fmt: skip
     spoil(FAILING, FAULTS, failing)
     spoil(TROUBLED, DETOURS, lambda offer, how, n: replace(offer, how=how))
     return changed
@@ -245,14 +255,14 @@ def failing(offer: Offer, how: str, number: int) -> Offer:
         link = INSIDE[number // len(FAULTS) % len(INSIDE)].format(n=offer.item_id)
     elif how == "fenced":
         link = f"http://img0.{offer.merchant.domain}/members/{offer.item_id}.jpg"
-    return replace(offer, link=link, how=how, state=FAULTS[how])
+    return replace(offer, link=link, how=how, states=FAULTS[how])
 
 
 def services(counts: Counter[str]) -> list[Offer]:
     """What is no product: no photo, and no place in a taxonomy of retail."""
     return [
         Offer(merchant, f"{merchant.prefix}-{counts[merchant.prefix] + number:05d}", title, category, None,
-              "", None, "service", "train", None, None, "none", None)
+              "", None, "service", "train", None, None, "none", ())
         for merchant in MERCHANTS for number, (title, category) in enumerate(SERVICES, start=1)
     ]  # fmt: skip
 
