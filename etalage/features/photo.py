@@ -9,12 +9,16 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.lake.photo_facts import FORMATS, MAX_PIXELS
+
+Fit = Literal["pad", "crop", "stretch"]
+Resample = Literal["bilinear", "bicubic"]
 
 
 def open_photo(photo: bytes) -> Image.Image:
@@ -79,20 +83,22 @@ class PhotoEncoder:
 
     size: int
     channels: int = 3
+    fit: Fit = "pad"
+    """What makes a photo square: `pad`, white beside it; `crop`, its middle; `stretch`, out of shape."""
+    resample: Resample = "bilinear"
 
     def decode(self, photo: bytes) -> np.ndarray:
-        """(size, size, channels) uint8: the aspect is kept, the rest is white.
-
-        Raises PhotoRefused, see `open_photo`.
-        """
+        """(size, size, channels) uint8. Raises PhotoRefused, see `open_photo`."""
         image = open_photo(photo).convert("L" if self.channels == 1 else "RGB")
-        if image.size != (self.size, self.size):
-            image = ImageOps.pad(
-                image,
-                (self.size, self.size),
-                Image.Resampling.BILINEAR,
-                color=255 if self.channels == 1 else (255, 255, 255),
-            )
+        side, how = (self.size, self.size), Image.Resampling[self.resample.upper()]
+        if image.size == side:
+            pass
+        elif self.fit == "pad":
+            image = ImageOps.pad(image, side, how, color=255 if self.channels == 1 else (255, 255, 255))
+        elif self.fit == "crop":
+            image = ImageOps.fit(image, side, how)
+        else:
+            image = image.resize(side, how)
         return np.asarray(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
 
     def decode_some(
@@ -130,9 +136,15 @@ class PhotoEncoder:
         """Raises ExportDamaged when the text is not an encoder's."""
         try:
             fields = json.loads(text)
-            encoder = cls(size=int(fields["size"]), channels=int(fields["channels"]))
+            encoder = cls(
+                size=int(fields["size"]),
+                channels=int(fields["channels"]),
+                fit=fields.get("fit", "pad"),  # exports of before say neither
+                resample=fields.get("resample", "bilinear"),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ExportDamaged(f"{where}: not a photo encoder: {error!r}; export the model again") from error
-        if encoder.channels not in (1, 3) or not 1 <= encoder.size <= 4096:
+        known = encoder.fit in get_args(Fit) and encoder.resample in get_args(Resample)
+        if encoder.channels not in (1, 3) or not 1 <= encoder.size <= 4096 or not known:
             raise ExportDamaged(f"{where}: impossible {encoder}; export the model again")
         return encoder
