@@ -1,0 +1,149 @@
+"""A shard: the links of some hosts, asked for by one worker; what comes of them goes into files of its own.
+
+It is told by files and answers by files, so that the worker may be any process on any machine that sees them.
+"""
+
+import asyncio
+import multiprocessing
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.config import PhotosConfig
+from etalage.lake.photos.links import RESULT, Link, result_of
+from etalage.lake.photos.visiting import Visitor
+
+STOP = "stop"
+"""A file of this name beside the results asks the workers to end."""
+_HOSTS = 4
+"""Hosts a connection: one that waits for its turn takes none."""
+_FILE_ROWS, _FILE_BYTES, _FILE_SECONDS = 500, 32 * 2**20, 2.0
+_TICK = 0.25
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Number `number` of `count`. `links`: an Arrow file of ASKED rows, sorted by host; `results`: the folder
+    for files of RESULT rows; `photos`: whether they hold the photos, or only how large those are."""
+
+    number: int
+    count: int
+    links: Path
+    results: Path
+    config: PhotosConfig
+    photos: bool = True
+
+    def owns(self, host: str) -> bool:
+        return shard_of(host, self.count) == self.number
+
+
+def shard_of(host: str | None, count: int) -> int:
+    """Which of `count` shards a host belongs to: politeness is kept there."""
+    return zlib.crc32((host or "").encode()) % count
+
+
+def run_shard(shard: Shard) -> int:
+    """Ask for every link of the shard; → for how many. Runs anywhere; raises ConfigError."""
+    return asyncio.run(_run(shard))
+
+
+async def _run(shard: Shard) -> int:
+    with pa.memory_map(str(shard.links)) as file:
+        links = pa.ipc.open_file(file).read_all()
+        results = Results(shard)
+        async with Visitor(shard.config, workers=shard.count, owns=shard.owns) as visitor:
+            await _visit_all(links, visitor, results)
+    results.write()
+    return results.written
+
+
+async def _visit_all(links: pa.Table, visitor: Visitor, results: "Results") -> None:
+    hosts = iter(by_host(links["host"]))
+    ticking = asyncio.create_task(results.tick())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_HOSTS * visitor.config.connections):
+                group.create_task(_visit_hosts(hosts, links, visitor, results))
+    finally:
+        ticking.cancel()
+
+
+async def _visit_hosts(
+    hosts: Iterator[tuple[int, int]], links: pa.Table, visitor: Visitor, results: "Results"
+) -> None:
+    for start, stop in hosts:
+        rows = iter(range(start, stop))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(visitor.config.per_host, stop - start)):
+                group.create_task(_visit_rows(rows, links, visitor, results))
+        if (host := links["host"][start].as_py()) is not None:
+            visitor.forget(host)
+
+
+async def _visit_rows(rows: Iterator[int], links: pa.Table, visitor: Visitor, results: "Results") -> None:
+    for row in rows:
+        if results.stopped:
+            return
+        link = Link.of(links.slice(row, 1).to_pylist()[0])
+        results.add(result_of(link, await visitor.visit(link), visitor.config, datetime.now(UTC)))
+
+
+def by_host(hosts: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """(first row, row after the last) of each host in a sorted column; the ones with the most links first."""
+    coded = hosts.combine_chunks().dictionary_encode(null_encoding="encode")
+    codes = coded.indices.to_numpy()
+    edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
+    spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)) if len(codes) else []
+    return sorted(spans, key=lambda span: span[0] - span[1])
+
+
+class Results:
+    """Rows as they come, in files that are whole from the moment they have their name."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.written = 0
+        self.stopped = False
+        self._shard = shard
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._files = 0
+        self._since = time.monotonic()
+
+    def add(self, row: dict[str, Any]) -> None:
+        if not self._shard.photos:
+            row = row | {"bytes": None}
+        self._rows.append(row)
+        self._bytes += len(row["bytes"] or b"")
+        if len(self._rows) >= _FILE_ROWS or self._bytes >= _FILE_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        self._since = time.monotonic()
+        if not self._rows:
+            return
+        columns = {field.name: [row[field.name] for row in self._rows] for field in RESULT}
+        name = f"{self._shard.number:05d}-{self._files:08d}.arrow"
+        begun = self._shard.results / f".{name}"
+        with pa.OSFile(str(begun), "wb") as sink, pa.ipc.new_file(sink, RESULT) as file:
+            file.write_table(pa.table(columns, schema=RESULT))
+        begun.replace(self._shard.results / name)
+        self.written += len(self._rows)
+        self._files += 1
+        self._rows, self._bytes = [], 0
+
+    async def tick(self) -> None:
+        """Write what is waiting, and look whether to end: asked to, or the process that wanted it is gone."""
+        parent = multiprocessing.parent_process()
+        while True:
+            await asyncio.sleep(_TICK)
+            gone = parent is not None and not parent.is_alive()
+            self.stopped = self.stopped or gone or (self._shard.results / STOP).exists()
+            if time.monotonic() - self._since > _FILE_SECONDS:
+                self.write()
