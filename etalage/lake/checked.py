@@ -27,7 +27,7 @@ from etalage.lake.casting import (
 )
 from etalage.lake.raw import RawChunk, Refusal
 from etalage.lake.row_photos import add_photo, row_photo
-from etalage.lake.schema import TABLES, TableSpec
+from etalage.lake.schema import PHOTO_PENDING, TABLES, TableSpec
 
 _ATTRIBUTE = "attributes."
 _PATHS = ("photo_path", "path")
@@ -183,9 +183,7 @@ class Checker:
         which = next((n for n in _PHOTO_COLUMNS.get(self.spec.name, ()) if n in sources), None)
         own = self.spec.name == "photos"
         if which is None:
-            for n in range(len(chunk.lines)) if own else ():
-                bad.setdefault(n, "photo: is missing")
-            return {}
+            return self._links(columns, bad) if own else {}
         urls = columns.get("url" if own else "photo_url") or [None] * len(chunk.lines)
         rows: dict[str, list[Any]] = {name: [] for name in TABLES["photos"].names}
         for n, raw in enumerate(chunk.columns[sources[which]]):
@@ -207,6 +205,18 @@ class Checker:
         if not own and any(urls):
             columns["photo_url"] = urls
         return rows
+
+    def _links(self, columns: dict[str, list[Any]], bad: dict[int, str]) -> dict[str, list[Any]]:
+        """Photos that are links alone: pending, until they are fetched. One that was fetched stays."""
+        links: dict[str, list[Any]] = {"item_id": [], "url": [], "status": []}
+        for n, (item_id, url) in enumerate(zip(columns["item_id"], columns["url"], strict=True)):
+            if n not in bad and not url:
+                bad[n] = "url: is missing"
+            if n not in bad:
+                links["item_id"].append(item_id)
+                links["url"].append(url)
+                links["status"].append(PHOTO_PENDING)
+        return links
 
     def _identify(self, columns: dict[str, list[Any]], bad: dict[int, str]) -> None:
         """Give the rows an id where they have none: the hash of the row and its occurrence number."""
@@ -243,10 +253,11 @@ class Checker:
         if table == "items" and not given.isdisjoint(_PATHS):
             given.add("item_id")
         needed = [n for n in _NEEDED[table] if n not in given]
-        if table == "photos" and not any(n in mapped for n in _PHOTO_COLUMNS["photos"]):
+        if table == "photos" and not any(n in mapped for n in (*_PHOTO_COLUMNS["photos"], "url")):
             needed.append("photo_path")
         if needed:
             lines = "\n".join(f'{n} = "<one of the columns found>"' for n in needed)
+            lines += "\n(for links instead of files: url)" if "photo_path" in needed else ""
             raise InputUnreadable(
                 f"{self.file}: no column for {', '.join(needed)}. Columns found: {shown}. "
                 f"Write in shop.toml which they are:\n[ingest.{table}.columns]\n{lines}"

@@ -133,12 +133,13 @@ class Table:
         if self._storage.ledger:
             self._storage.ledger.check_rows(opened.version(), total, "in its data files")
 
-    def merge(self, rows: pa.Table) -> Merged:
+    def merge(self, rows: pa.Table, only_new: bool = False) -> Merged:
         """Insert new rows and update changed ones, by key; of a repeated key the last row counts.
 
         Idempotent: rows equal to the stored ones write nothing, and do not appear in the change
         feed. Columns that `rows` lacks keep their stored values (null in new rows). The table's
-        stamp column, where null, is filled with the present time when the row is written.
+        stamp column, where null, is filled with the present time when the row is written. `only_new`: a row
+        whose key is stored stays as it is.
         Raises DataError: an unknown column, a null key, a value that does not fit, no space left.
         """
         rows = last_of_each(self._checked(rows), self.spec.key)
@@ -146,6 +147,7 @@ class Table:
         def attempt() -> Merged:
             opened = self._open_or_create()
             new, changed = self._new_and_changed(opened, rows)
+            changed &= not only_new
             wanted = rows.filter(pa.array(new | changed))
             if wanted.num_rows:
                 self._write(opened, self._stamped(wanted), bool(changed.any()))

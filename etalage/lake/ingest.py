@@ -193,7 +193,8 @@ def _commit(lake: Lake, table: TableName, part: Loaded, done: Ingested, reasons:
     done.photos_refused += sum(r.what is not None and r.what != table for r in part.refused)
     reasons.update(_kind_of(r.reason) for r in part.refused)
     for name, rows in part.tables.items():
-        merged = lake.table(name).merge(rows)
+        links = name == "photos" and "sha256" not in rows.column_names
+        merged = lake.table(name).merge(rows, only_new=links)  # a link that was fetched is not pending again
         if name == table:
             done.inserted += merged.inserted
             done.updated += merged.updated

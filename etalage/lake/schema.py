@@ -107,7 +107,7 @@ _PHOTOS = TableSpec(
         Column(
             "phash", pa.int64(), "64-bit difference hash of the grey 9 x 8 reduction, for near-duplicates"
         ),
-        Column("fetched_at", INSTANT, "when the bytes were read or downloaded"),
+        Column("fetched_at", INSTANT, "when the bytes were read or downloaded, or the status was found out"),
     ),
     ("item_id", "url"),
     stamp="fetched_at",
