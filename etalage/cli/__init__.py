@@ -3,12 +3,12 @@
 import io
 import sys
 
-from etalage.cli import classify, data, models, serving
+from etalage.cli import classify, data, models, photos, serving
 from etalage.cli.app import app
 from etalage.console import err
 from etalage.errors import EtalageError
 
-__all__ = ["app", "classify", "data", "main", "models", "serving"]
+__all__ = ["app", "classify", "data", "main", "models", "photos", "serving"]
 
 
 def main() -> None:
@@ -23,4 +23,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "etalage").startswith("etalage"):
             raise
-        sys.exit(f"{error.name} is not installed: pip install 'etalage[train]'")
+        extra = "photos" if error.name in ("aiohttp", "protego", "yarl") else "train"
+        sys.exit(f"{error.name} is not installed: pip install 'etalage[{extra}]'")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
 from etalage.errors import DataError
-from etalage.shop import behaviour_steps, bundling, classify_steps, live_steps, photo_steps
+from etalage.shop import behaviour_steps, bundling, classify_steps, fetch_steps, live_steps, photo_steps
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.live import LiveStore
+    from etalage.lake.photos.fetch import Fetched
+    from etalage.lake.photos.probe import Probe
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
     from etalage.shop.classify_steps import ClassifiedShop
@@ -100,6 +102,19 @@ class Shop:
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, progress=meter, **options)
 
+    def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
+        """Ask for a seeded sample of the links; nothing is stored. Raises ConfigError, DataError."""
+        return fetch_steps.probe(self, links, seed)
+
+    def fetch_photos(self, refresh: float | None = None, again: bool = False) -> "Fetched":
+        """Get the photo of every link that is due (docs/links.md); run again, it goes on where it was.
+
+        refresh: also those that are so many days old, if they have changed. again: also links that failed,
+        before their time. Raises ConfigError, DataError.
+        """
+        self._require_writable()
+        return fetch_steps.fetch(self, refresh, again)
+
     def _require_writable(self) -> None:
         """Raises DataError before any work, where nothing could be kept of it."""
         with self.disk():
@@ -131,6 +146,10 @@ class Shop:
         self._require_writable()
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
+        if recipe.data == "categories":
+            from etalage.shop import category_steps
+
+            return category_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
     def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation":
