@@ -155,7 +155,8 @@ class ItemClassifier:
         words_NT = np.zeros((len(titles), 1), np.int64) if self.words is None else self.words.encode(titles)
         feed = {"features": features_NF.astype(np.float32), "has_photo": has_photo_N, "words": words_NT}
         scores = self._heads.run({name: feed[name] for name in self._heads.inputs})
-        return self.deciding.probabilities(scores, has_photo_N, (words_NT > 0).any(axis=1))
+        has_title_N = np.asarray((words_NT > 0).any(axis=1))
+        return self.deciding.probabilities(scores, has_photo_N, has_title_N)
 
     def sees(self, has_photo: bool, title: str | None) -> bool:
         """Is there anything of such an item that this model looks at?"""

@@ -50,6 +50,19 @@ class Backbone(nn.Module):
     def forward(self, pixels_BHWC: Tensor) -> Tensor:
         return self.planes(self.normalise(pixels_BHWC))
 
+    def kept(self, stages: int) -> list[nn.Module]:
+        """The modules with weights of the first so many stages, none of which learns any more.
+
+        Raises ConfigError: there are not so many."""
+        by_stage = _by_stage(self.network)
+        if stages >= len(by_stage):
+            raise ConfigError(f"keep_stages = {stages}: the backbone has {len(by_stage)}; at most one less")
+        names = {name for stage in by_stage[:stages] for name in stage}
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in names)
+        owners = {name.rpartition(".")[0] for name in names}
+        return [module for name, module in self.network.named_modules() if name in owners]
+
     def planes(self, planes_BCHW: Tensor) -> Tensor:
         """The same of planes that were normalised already (and augmented)."""
         features_BF: Tensor = self.network(planes_BCHW)
@@ -107,6 +120,19 @@ def _of_timm(name: str, drop_path: float) -> Backbone:
     )
     size, mean, deviation = made_for["input_size"][-1], tuple(made_for["mean"]), tuple(made_for["std"])
     return Backbone(network, Expected(size, mean, deviation, resample, int(features)))
+
+
+def _by_stage(network: nn.Module) -> list[list[str]]:
+    """Names of parameters, stage by stage from the photo on."""
+    matcher: Any = getattr(network, "group_matcher", None)
+    if matcher is None:
+        parts = network.named_children()
+        named = [[f"{part}.{name}" for name, _ in module.named_parameters()] for part, module in parts]
+        return [names for names in named if names]
+    from timm.models import group_parameters
+
+    found: dict[int, list[str]] = group_parameters(network, matcher(coarse=True))
+    return [found[number] for number in sorted(found)]
 
 
 def timm_there() -> Any:

@@ -23,7 +23,9 @@ from etalage.errors import ExportDamaged
 from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
-from etalage.models.item_category import ItemCategory, ItemCategoryConfig, ItemCategoryTask
+from etalage.models.backbones import Backbone
+from etalage.models.item_category import ItemCategoryTask
+from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.training.calibrating import calibrated
 from etalage.training.export import named, quiet
@@ -96,17 +98,6 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
     return named(draft, folder, str(facts["model_hash"]))
 
 
-class _Trunk(nn.Module):
-    def __init__(self, network: ItemCategory) -> None:
-        super().__init__()
-        assert network.trunk is not None
-        self.trunk = network.trunk
-
-    def forward(self, photos: Tensor) -> Tensor:
-        found: Tensor = self.trunk(photos)
-        return found
-
-
 class _Heads(nn.Module):
     """The network without its trunk: what is exported must not hold it twice."""
 
@@ -122,14 +113,19 @@ class _Heads(nn.Module):
 def _write_networks(
     network: ItemCategory, encoder: PhotoEncoder, config: ItemCategoryConfig, draft: Path
 ) -> None:
-    side = encoder.size
-    photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8))
-    width = network.trunk.expected.features if network.trunk is not None else 0
+    assert network.trunk is not None
+    width = network.trunk.expected.features
     length = config.words if config.text != "none" else 1
     looked_at = (torch.randn(2, width), torch.tensor([True, False]), torch.ones(2, length, dtype=torch.int64))
-    _write(_Trunk(network), (photos,), ["photos"], ["features"], draft / "trunk.onnx")
+    write_trunk(network.trunk, encoder.size, draft / "trunk.onnx")
     outputs = [f"scores_{name}" for name in network.heads]
     _write(_Heads(network), looked_at, ["features", "has_photo", "words"], outputs, draft / "heads.onnx")
+
+
+def write_trunk(trunk: Backbone, size: int, file: Path) -> None:
+    """(B, size, size, 3) uint8 → (B, F) float32 as ONNX."""
+    photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8))
+    _write(trunk, (photos,), ["photos"], ["features"], file)
 
 
 def _write(

@@ -74,10 +74,14 @@ def train_categories(
     runs: Path,
     exports: Path,
     versions: dict[str, int] | None = None,
+    golden: str | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a classifier of items. Raises what `fit` and the export raise."""
+    """The same for a classifier of items; golden: the hash of the golden set, which it did not see.
+
+    Raises what `fit` and the export raise.
+    """
     from etalage.training.category_export import export_classifier
 
     facts = {
@@ -85,6 +89,7 @@ def train_categories(
         "tables": versions or {},
         "rows": len(items.rows("train")),
         "taxonomy": items.taxonomy.version,
+        "golden": golden,
     }
 
     def write(trained: Trained[Any]) -> Path:

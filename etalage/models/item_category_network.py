@@ -1,0 +1,130 @@
+"""The network of models/item_category.py, and what it can be set to.
+
+B batch   F features   T words of a title   L leaves   D depth of the taxonomy
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from etalage.models.backbones import Backbone
+from etalage.models.category_heads import FlatHead, Joint, LevelHeads, Levels, Logits, Title, depth_weights
+from etalage.models.recipe import TrainingConfig
+
+
+class ItemCategoryConfig(TrainingConfig):
+    backbone: str = "small"
+    """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""
+    weights: str | None = None
+    """A file, or `package:NAME/PATH`; None: drawn at random, and then 10,000 photos are few."""
+    size: int | None = Field(None, ge=16, le=1024)
+    """Pixels a side; None: what the backbone was made for."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How a photo that is not square becomes so: white beside it, its middle, or out of shape."""
+    heads: Literal["levels", "flat"] = "levels"
+    level_weights: tuple[float, ...] | None = None
+    """Of the levels' losses, the top first; None: each twice the one above it."""
+    text: Literal["none", "late", "joint"] = "none"
+    """Titles: not at all, by a model of their own whose score is added, or in one head with the photo."""
+    buckets: int = Field(2**15, ge=2, le=2**22)
+    words: int = Field(64, ge=1, le=512)
+    text_width: int = Field(128, ge=2)
+    hidden: int = Field(512, ge=2)
+    """Width of the joint head."""
+    drop_photo: float = Field(0.15, ge=0, lt=1)
+    drop_title: float = Field(0.3, ge=0, lt=1)
+    """Share of the items whose photo, or title, is hidden from the joint head, so that it can do without."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    frozen_epochs: int = Field(0, ge=0)
+    """Epochs, of `epochs`, in which the backbone stays as its weights came."""
+    frozen_batch: int = Field(128, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    trunk_rate: float = Field(3e-4, gt=0)
+    """Of the backbone."""
+    weight_decay: float = Field(0.05, ge=0)
+    warm_up: float = Field(0.1, ge=0, lt=1)
+    keep_stages: int = Field(0, ge=0)
+    """So many first stages of the backbone, the stem counting as one, never learn: edges and colours are what
+    they were, and half of a step's time goes into them."""
+    norms: Literal["train", "keep"] = "train"
+    """Batch normalisation of the backbone: by the batch, or as its weights came."""
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    balance: float = Field(0.0, ge=0, le=2)
+    """Logit adjustment: 0 learns that common categories are common, 1 treats all alike."""
+    weak_weight: float = Field(0.3, ge=0, le=1)
+    """Of a label that was read from a merchant's text."""
+    crop: float = Field(0.4, gt=0, le=1)
+    """Smallest share of a photo that a crop keeps; 1: no crops."""
+    flip: bool = True
+    light: float = Field(0.3, ge=0, lt=1)
+    """Brightness, contrast and colours vary by up to this share."""
+    decision: Literal["probable", "risk"] = "probable"
+    """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
+    served: Literal["float32", "int8"] = "float32"
+    """How the backbone is exported; int8 keeps to the evaluation's gate like any other export."""
+
+
+class ItemCategory(nn.Module):
+    """Backbone, title and heads. `trunk` is None where ready features are learned from."""
+
+    def __init__(
+        self, config: ItemCategoryConfig, levels: Levels, trunk: Backbone | None, width: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.kept = trunk.kept(config.keep_stages) if trunk is not None and config.keep_stages else []
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.title = Title(config.buckets, config.text_width) if config.text != "none" else None
+        joint = config.text == "joint"
+        self.joint = Joint(width, config.text_width, config.hidden, config.dropout) if joint else None
+        self.heads = nn.ModuleDict({"photo": self._heads(levels, config.hidden if joint else width)})
+        if config.text == "late":
+            self.heads["title"] = self._heads(levels, config.text_width)
+
+    def _heads(self, levels: Levels, width: int) -> nn.Module:
+        if self.config.heads == "flat":
+            return FlatHead(width, levels)
+        return LevelHeads(width, levels, self.config.level_weights or depth_weights(len(levels.sizes)))
+
+    def train(self, mode: bool = True) -> "ItemCategory":
+        super().train(mode)
+        if self.trunk is not None and self.config.norms == "keep":
+            for module in self.trunk.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        for module in self.kept:
+            module.eval()
+        return self
+
+    def states(
+        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """By head: what it looks at, (B, W), and (B,) bool, whether there is anything to look at."""
+        photo_BF = self.dropout(self.norm(features_BF)) * has_photo_B[:, None]
+        if self.title is None:
+            return {"photo": (photo_BF, has_photo_B)}
+        title_BW, has_title_B = self.title(words_BT), (words_BT > 0).any(dim=1)
+        if self.joint is None:
+            return {"photo": (photo_BF, has_photo_B), "title": (self.dropout(title_BW), has_title_B)}
+        together = self.joint(photo_BF, title_BW, has_photo_B, has_title_B)
+        return {"photo": (together, has_photo_B | has_title_B)}
+
+    def logits(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> dict[str, Logits]:
+        """By head: one (B, K_d) a level."""
+        states = self.states(features_BF, has_photo_B, words_BT)
+        return {name: self.heads[name](state_BW) for name, (state_BW, _) in states.items()}
+
+    def forward(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> tuple[Tensor, ...]:
+        """(B, L) float32 scores of the leaves a head; what to add them with is settled after training."""
+        states = self.states(features_BF, has_photo_B, words_BT)
+        return tuple(_leaf_scores(self.heads[name], state_BW) for name, (state_BW, _) in states.items())
+
+
+def _leaf_scores(head: nn.Module, state_BW: Tensor) -> Tensor:
+    assert isinstance(head, LevelHeads | FlatHead)
+    return head.leaf_scores(state_BW)
