@@ -25,3 +25,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets at {folder}; set ETALAGE_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchmetrics() -> None:
+    """`import torchmetrics` wants torchvision: here it works beside a torch that it was not built for, too."""
+    from etalage.models.backbones import timm_there
+
+    timm_there()

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from etalage import metrics
 
+pytestmark = pytest.mark.usefixtures("torchmetrics")
 HAND = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], bool)
 TOTAL = np.array([3, 1, 5])
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from etalage.errors import ExportDamaged
+from etalage.evaluation.resampling import grouped_bootstrap
 from etalage.metrics import Interval, auroc_interval, paired_auroc, paired_bootstrap
 from etalage.metrics import bootstrap as interval_of
 
@@ -76,18 +77,31 @@ def judge(
     bootstrap: int = 1000,
     seed: int = 0,
     slice: str = "all",
+    groups: np.ndarray | None = None,
 ) -> Verdict:
     """Compare (Q,) values of `metric` with each simple system's values of the same queries.
 
     Passes when the lower end of the paired bootstrap interval of the gain over the best simple one
-    is above 0, and there are FEWEST queries. Raises ValueError: no simple system, or not the same queries.
+    is above 0, and there are FEWEST queries. groups: (Q,) queries that stand or fall together, such as photos
+    of one product; whole groups are resampled then, and counted as the questions.
+    Raises ValueError: no simple system, or not the same queries.
     """
+    draft = Verdict(model, role, metric, False, [], slice)
+    if groups is None:
+        return _compared(
+            draft,
+            ours,
+            simple,
+            lambda one: interval_of(one, bootstrap, seed),
+            lambda one, other: paired_bootstrap(one, other, bootstrap, seed),
+        )
     return _compared(
-        Verdict(model, role, metric, False, [], slice),
+        draft,
         ours,
         simple,
-        lambda one: interval_of(one, bootstrap, seed),
-        lambda one, other: paired_bootstrap(one, other, bootstrap, seed),
+        lambda one: grouped_bootstrap(one, groups, bootstrap, seed),
+        lambda one, other: grouped_bootstrap(one - other, groups, bootstrap, seed),
+        len(np.unique(groups)),
     )
 
 
@@ -118,16 +132,18 @@ def _compared(
     simple: Mapping[str, np.ndarray],
     value: Callable[[np.ndarray], Interval],
     gain: Callable[[np.ndarray, np.ndarray], Interval],
+    questions: int | None = None,
 ) -> Verdict:
     if not simple:
         raise ValueError(f"nothing to compare {draft.model} with")
     values = {name: value(theirs) for name, theirs in simple.items()}
     best = max(values, key=lambda name: values[name].value)
     gains = {name: gain(ours, theirs) for name, theirs in simple.items()}
-    rows: list[dict[str, Any]] = [{"system": draft.model, **value(ours)._asdict(), "questions": len(ours)}]
+    questions = len(ours) if questions is None else questions
+    rows: list[dict[str, Any]] = [{"system": draft.model, **value(ours)._asdict(), "questions": questions}]
     for name, over in gains.items():
         row = {"system": name, **values[name]._asdict()}
         rows.append(
             row | {"gain": over.value, "gain_low": over.low, "gain_high": over.high, "best": name == best}
         )
-    return replace(draft, passed=gains[best].low > 0 and len(ours) >= FEWEST, rows=rows)
+    return replace(draft, passed=gains[best].low > 0 and questions >= FEWEST, rows=rows)
