@@ -36,8 +36,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "short": ("broken",), "error": ("http_error",), "opted_out": ("refused_by_robots",),
     "loop": ("too_many_redirects",), "inside": ("refused_by_policy",),
 }  # fmt: skip
-"""How a link fails (server.py) → the states that it may end in (table `links`); the commonest come first. A host
-that refuses every connection is not asked for all of its links."""
+"""How a link fails (server.py) → the states that it may end in (table `links`); the commonest come first. A
+host that refuses every connection is not asked for all of its links."""
 TEMPORARY = ("silent", "drip", "refused", "short", "error")
 """Those that may well work the next time."""
 BROKEN_LINKS = (

@@ -64,6 +64,15 @@ def classes(data: Path) -> list[Class]:
     ]
 
 
+def own_ids() -> dict[str, tuple[str, str]]:
+    """{class: (its id in fine.csv, the id of Google's category above it)}."""
+    with (HERE / "google.csv").open(encoding="utf-8") as file:
+        return {
+            row["class_name"]: (f"grocery-{row['class_id']}", row["google_id"])
+            for row in csv.DictReader(file)
+        }
+
+
 def wording(merchant: Merchant, one: Class, draw: random.Random) -> tuple[str, str]:
     """A title and a category in the merchant's words; about half of the titles tell the class."""
     luck = draw.random()

@@ -1,0 +1,87 @@
+"""What the example claims, checked: how every link ended, how the crawler behaved, what the answers are worth."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from feeds import FAULTS, TEMPORARY, World
+
+from etalage.config import PhotosConfig
+
+SLACK = 0.9
+"""Of the spacing between requests, by the clock of a server on a busy machine."""
+
+
+@dataclass
+class Claims:
+    """What was claimed and found; `broken` names what did not hold."""
+
+    broken: list[str] = field(default_factory=list)
+
+    def that(self, claim: str, holds: bool, found: object = "") -> None:
+        """Print the claim, and remember it where it does not hold."""
+        print(f"  {'ok    ' if holds else 'BROKEN'}  {claim}{f': {found}' if found != '' else ''}")
+        if not holds:
+            self.broken.append(claim)
+
+
+def links_ended_well(world: World, rows: Iterable[Mapping[str, Any]], claims: Claims) -> None:
+    """Each link is in one of the states that its server's behaviour allows. rows: of table `links`."""
+    states = {row["url"]: row["status"] for row in rows}
+    by_how: dict[str, Counter[str]] = defaultdict(Counter)
+    wrong = []
+    for offer in world.offers:
+        if offer.link is None:
+            continue
+        state = states.get(offer.link, "never asked for")
+        by_how[offer.how][state] += 1
+        if state not in offer.states:
+            wrong.append(f"{offer.link} ({offer.how}): {state}")
+    for how in ("photo", "moved", "busy", "shaky", "invalid", *FAULTS):
+        told = ", ".join(f"{count} {state}" for state, count in by_how[how].most_common())
+        print(f"    {how:10}  {told or '–'}")
+    total = sum(sum(counts.values()) for counts in by_how.values())
+    claims.that(f"every one of {total} links ended in the right state", not wrong, "; ".join(wrong[:5]))
+
+
+def read_requests(log: Path) -> list[dict[str, Any]]:
+    """What the merchants' servers were asked, in order."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+def crawler_behaved(requests: list[dict[str, Any]], config: PhotosConfig, claims: Claims) -> None:
+    """By the servers' own log of one run."""
+    by_host: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for request in requests:
+        by_host[request["host"]].append(request)
+    fenced = [request["path"] for request in requests if request["path"].startswith("/members/")]
+    claims.that("nothing was asked for that robots.txt keeps back", not fenced, fenced[:3] or "")
+    late = [host for host, asked in by_host.items()
+            if min(asked, key=lambda request: request["time"])["path"] != "/robots.txt"]  # fmt: skip
+    claims.that(f"all of {len(by_host)} hosts were asked for robots.txt first", not late, late[:3] or "")
+    most = max((request["at_once"] for request in requests), default=0)
+    claims.that(f"at most {config.per_host} requests at once to a host", most <= config.per_host, most)
+    hasty = []
+    for host, asked in by_host.items():
+        times = [request["time"] for request in asked]
+        if max(times) - min(times) < SLACK * config.spacing * (len(times) - 1):
+            hasty.append(host)
+    claims.that(f"no host was asked more often than every {config.spacing:g} s", not hasty, hasty[:3] or "")
+    told = {request["agent"] for request in requests}
+    named = all(str(config.contact) in agent for agent in told)
+    claims.that("every request said who asks", named, ", ".join(sorted(told)))
+
+
+def only_failed_asked_again(world: World, requests: list[dict[str, Any]], claims: Claims) -> None:
+    """In a second run: nothing that is stored already, and nothing that failed for good. requests: of that run."""
+    may = {offer.link for offer in world.offers if offer.how in TEMPORARY}
+    asked = {f"http://{request['host']}{request['path']}" for request in requests}
+    asked = {url for url in asked if not url.endswith("/robots.txt")}
+    claims.that(
+        f"a second run asks for {len(asked)} of the links that failed for now, and for no other",
+        asked <= may,
+        ", ".join(sorted(asked - may)[:3]),
+    )
