@@ -67,7 +67,7 @@ class Robots:
             fetched = await self._fetch(target)
         except Ended as ended:
             return ended
-        if fetched.status >= 500:
+        if fetched.status >= 500 or fetched.status == 429:
             why = f"robots.txt answers {fetched.status}, which means: nothing at all"
             return Ended(State.refused_by_robots, why, lasting=False)
         return parsed(fetched.text if fetched.status == 200 else "")

@@ -30,7 +30,12 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def is_root(self) -> bool:
+        return self.path == "/"
+
+    @property
     def is_home(self) -> bool:
+        """Where shops send those who ask for what is gone."""
         return _HOME.fullmatch(self.path) is not None
 
 

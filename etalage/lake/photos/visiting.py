@@ -137,7 +137,7 @@ class Visitor:
             pace = self._pace(hop.host)
             if pace.closed is not None:
                 raise pace.closed
-            delay = await self._robots.check(hop)
+            delay = await self._wanted(hop, trip)
             if delay is not None and delay > pace.spacing:
                 pace.slow_to(delay)
             async with self._turn(pace):
@@ -147,13 +147,22 @@ class Visitor:
             hop = trip.hop = found
             await self._check_hop(first, hop, seen)
 
+    async def _wanted(self, hop: Target, trip: Trip) -> float | None:
+        """The Crawl-delay. A host that does not answer about its robots.txt costs its links that time."""
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self._robots.check(hop)
+        except Ended:
+            trip.seconds += asyncio.get_running_loop().time() - began
+            raise
+
     async def _check_hop(self, first: Target, hop: Target, seen: set[str]) -> None:
         if hop.url in seen:
             raise Ended(State.too_many_redirects, "a circle")
         if len(seen) > self.config.redirects:
             raise Ended(State.too_many_redirects, f"more than {self.config.redirects}")
         seen.add(hop.url)
-        if hop.is_home and not first.is_home:
+        if hop.is_home and not first.is_root:
             await self._guarded(hop)  # somebody's private home page is not one
             raise Ended(State.redirected_home, f"to {hop.url}")
 
