@@ -37,6 +37,19 @@ def go(**changes: Any) -> None:
     st.session_state.clicked = True
 
 
+def within(category: str | None = None, classified: str | None = None) -> None:
+    """The grid of one category: the merchant's own, or as classified."""
+    grid = {
+        "item": None,
+        "photo": False,
+        "for_shopper": False,
+        "for_categories": False,
+        "search": "",
+        "page": 1,
+    }
+    go(**grid, category=category, classified=classified)
+
+
 def home() -> None:
     """The whole grid, nothing filtered."""
     st.session_state.place = Place()
@@ -45,7 +58,8 @@ def home() -> None:
 
 
 def searched() -> None:
-    go(search=st.session_state.search.strip(), item=None, photo=False, for_shopper=False, page=1)
+    words = st.session_state.search.strip()
+    go(search=words, item=None, photo=False, for_shopper=False, for_categories=False, page=1)
 
 
 def shopper_named() -> None:

@@ -1,4 +1,4 @@
-// The parts of the page that can be clicked: brand, category tree, grid of cards, one item.
+// The parts of the page that can be clicked: brand, category tree, grid of cards, one item, who is taken for whom.
 // Whatever comes from the catalogue becomes a text node or an attribute, never HTML.
 
 const make = (tag, className, text, attributes = {}) => {
@@ -137,12 +137,7 @@ const tree = (data, send) => {
 const item = (data, send) => {
   const view = make("article", "item", null, { "data-item": data.item_id });
   const words = make("div", "words");
-  const path = make("div", "crumbs");
-  for (const [category, label] of data.crumbs) {
-    const step = make("a", null, label, { href: address("category", category), dir: "auto" });
-    path.append(link(step, () => send("category", category)));
-  }
-  words.append(path);
+  words.append(trail(data.crumbs, "category", send));
   if (data.brand) words.append(make("p", "brand", data.brand, { dir: "auto" }));
   words.append(make("h1", null, data.title, { dir: "auto" }));
   const offer = make("p", "offer");
@@ -152,6 +147,7 @@ const item = (data, send) => {
   );
   words.append(offer);
   if (data.description) words.append(make("p", "description", data.description, { dir: "auto" }));
+  if (data.classified) words.append(classified(data.classified, send));
   const facts = make("dl", "facts");
   for (const [name, value] of data.facts) {
     facts.append(make("dt", null, name, { dir: "auto" }), make("dd", null, value, { dir: "auto" }));
@@ -161,13 +157,98 @@ const item = (data, send) => {
   return view;
 };
 
+// A path whose steps lead to what lies at or beneath them.
+const trail = (crumbs, name, send) => {
+  const path = make("div", "crumbs");
+  for (const [category, label] of crumbs) {
+    const step = make("a", null, label, { href: address(name, category), dir: "auto" });
+    path.append(link(step, () => send(name, category)));
+  }
+  return path;
+};
+
+const bar = (share) => {
+  const whole = make("span", "bar", null, { role: "presentation" });
+  const part = make("span");
+  part.style.width = `${Math.round(1000 * share) / 10}%`;
+  whole.append(part);
+  return whole;
+};
+
+const classified = (data, send) => {
+  const line = make("div", "classified", null, { "data-share": data.share });
+  const sure = make("span", "sure");
+  sure.append(bar(data.share), make("span", "percent", data.percent, { title: "How sure the classifier is" }));
+  line.append(make("span", "name", "Classified as"), trail(data.crumbs, "classified", send), sure);
+  return line;
+};
+
+const told = (data) => {
+  const view = make("div", "told");
+  view.append(make("p", "lead", data.sure ? "This is" : "Not sure. Perhaps"));
+  const steps = make("ol");
+  for (const [name, share, percent] of data.steps) {
+    const step = make("li");
+    step.append(make("span", "label", name, { dir: "auto" }), bar(share), make("span", "percent", percent));
+    steps.append(step);
+  }
+  view.append(steps);
+  if (data.others.length) {
+    const others = data.others.map(([path, percent]) => `${path.split(" > ").pop()} (${percent})`);
+    view.append(make("p", "others", `Or: ${others.join(", ")}`, { dir: "auto" }));
+  }
+  return view;
+};
+
+const NUMBERED = 16;  // categories up to which a cell has room for its count
+
+const confusion = (data, send) => {
+  const view = make("div", data.categories.length > NUMBERED ? "confusion dense" : "confusion");
+  view.style.setProperty("--many", data.categories.length);
+  const table = make("table");
+  const head = make("tr");
+  const corner = make("th", "corner");
+  corner.append(make("span", null, "truly →"), make("span", null, "↓ taken for"));
+  head.append(corner);
+  for (const one of data.categories) {
+    const column = make("th", "true", null, { scope: "col", title: one.path });
+    column.append(make("span", null, one.label, { dir: "auto" }));
+    head.append(column);
+  }
+  head.append(make("th", "value", "value"));
+  table.append(head);
+  data.counts.forEach((counts, predicted) => {
+    const own = data.categories[predicted];
+    const row = make("tr");
+    const name = make("th", "predicted", null, { scope: "row", title: own.path });
+    const lead = make("a", null, own.label, { href: address("classified", own.path), dir: "auto" });
+    name.append(link(lead, () => send("category", own.path)));
+    row.append(name);
+    counts.forEach((count, actual) => {
+      const share = data.totals[actual] ? count / data.totals[actual] : 0;
+      const said = `${count} of ${data.totals[actual]} of “${data.categories[actual].label}” taken for “${own.label}”`;
+      const cell = make("td", actual === predicted ? "right" : "wrong", null, {
+        title: said, "aria-label": said, "data-cell": `${predicted},${actual}`,
+      });
+      cell.style.setProperty("--share", share);
+      if (count && data.categories.length <= NUMBERED) cell.textContent = count;
+      if (share > 0.55) cell.classList.add("deep");
+      row.append(cell);
+    });
+    row.append(make("td", "value", own.value));
+    table.append(row);
+  });
+  view.append(table);
+  return view;
+};
+
 const brand = (data, send) => {
   const node = make("a", "wordmark", null, { href: "?" });
   node.append(make("span", "name", data.name, { dir: "auto" }), make("span", "line", data.line));
   return link(node, () => send("home", true));
 };
 
-const builders = { brand, tree, cards, acts, slate, people, item };
+const builders = { brand, tree, cards, acts, slate, people, item, told, confusion };
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".piece");

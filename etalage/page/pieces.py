@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from etalage.client import PastAct, ReasonedSlot, Slot
+from etalage.client import Categorised, Confusion, PastAct, ReasonedSlot, Slot
 from etalage.page import wording
 from etalage.page.thumbnails import inline
 
@@ -47,7 +47,7 @@ def brand(name: str, home: Callable[[], None]) -> None:
     _mount("brand", data, home=lambda _: home())
 
 
-def tree(branches: Sequence[wording.Branch], selected: str | None, choose: Chosen) -> None:
+def tree(branches: Sequence[wording.Branch], selected: str | None, choose: Chosen, key: str = "tree") -> None:
     """The category tree; `choose` gets a path, or "" for everything."""
     shown = [
         {
@@ -60,7 +60,7 @@ def tree(branches: Sequence[wording.Branch], selected: str | None, choose: Chose
         for branch in branches
     ]
     data = {"kind": "tree", "branches": shown, "selected": selected, "total": ""}
-    _mount("tree", data, category=lambda path: choose(path))
+    _mount(key, data, category=lambda path: choose(path))
 
 
 def cards(
@@ -157,8 +157,9 @@ def table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     )
 
 
-def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen) -> None:
-    """One item, large. `choose` gets the category path that is clicked in its breadcrumbs."""
+def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen, choose_classified: Chosen) -> None:
+    """One item, large. `choose` gets the category path that is clicked in its breadcrumbs, and
+    `choose_classified` the one that is clicked in what the classifier told."""
     data = {
         "kind": "item",
         "item_id": item["item_id"],
@@ -168,11 +169,52 @@ def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen) -> None:
         "in_stock": item.get("in_stock") is not False,
         "description": item.get("description"),
         "crumbs": wording.crumbs(item.get("category_id")),
+        "classified": _classified(item),
         "facts": [*wording.facts(item), ("Item number", item["item_id"])],
         "photo": inline(photo),
         "top": f"item {item['item_id']}",
     }
-    _mount("item", data, category=choose)
+    _mount("item", data, category=choose, classified=choose_classified)
+
+
+def _classified(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the classifier told of an item; None where it told nothing."""
+    path, confidence = item.get("classified_path"), item.get("classified_confidence")
+    if not path or confidence is None:
+        return None
+    return {"crumbs": wording.crumbs(path), "share": confidence, "percent": wording.percent(confidence)}
+
+
+def told(found: Categorised) -> None:
+    """What a photo shows: each step of the path with its confidence, and what else it may be."""
+    path = wording.SEPARATOR.join(step.name for step in found.steps)
+    data = {
+        "kind": "told",
+        "sure": found.category_id is not None,
+        "crumbs": wording.crumbs(path),
+        "share": found.confidence or 0.0,
+        "percent": wording.percent(found.confidence or 0.0),
+        "steps": [[step.name, step.confidence, wording.percent(step.confidence)] for step in found.steps],
+        "others": [
+            [leaf.path, wording.percent(leaf.confidence)] for leaf in found.others if leaf.confidence >= 0.01
+        ],
+    }
+    _mount("told", data)
+
+
+def confusion(matrix: Confusion, choose: Chosen) -> None:
+    """The matrix: predicted down, true across, the most valuable top-left. `choose` gets a path."""
+    totals = [sum(row[true] for row in matrix.counts) for true in range(len(matrix.categories))]
+    data = {
+        "kind": "confusion",
+        "categories": [
+            {"path": one.path, "label": one.path.split(wording.SEPARATOR)[-1], "value": f"{one.value:,.0f}"}
+            for one in matrix.categories
+        ],
+        "counts": matrix.counts,
+        "totals": totals,
+    }
+    _mount("confusion", data, category=choose)
 
 
 def heading(title: str, note: str = "") -> None:

@@ -14,6 +14,8 @@ class Place:
     """The item that is open; None: the grid."""
     for_shopper: bool = False
     """The page of one shopper, in place of the grid."""
+    for_categories: bool = False
+    """The page that shows which category is taken for which, in place of the grid."""
     shopper: str | None = None
     """Whose page it is; None: nobody was chosen yet."""
     photo: bool = False
@@ -21,6 +23,8 @@ class Place:
     search: str = ""
     category: str | None = None
     """A category path; everything beneath it is shown too."""
+    classified: str | None = None
+    """A path of the taxonomy, as the classifier told it; everything beneath it is shown too."""
     in_stock: bool = False
     """Only what is in stock."""
     min_price: float | None = None
@@ -34,10 +38,12 @@ class Place:
         return cls(
             item=query.get("item") or None,
             for_shopper=query.get("view") == "shopper",
+            for_categories=query.get("view") == "categories",
             shopper=query.get("shopper") or None,
             photo=query.get("photo") == "1",
             search=query.get("q", ""),
             category=query.get("category") or None,
+            classified=query.get("classified") or None,
             in_stock=query.get("in_stock") == "1",
             min_price=_price(query.get("min_price")),
             max_price=_price(query.get("max_price")),
@@ -48,11 +54,12 @@ class Place:
         """The address of this place; what asks nothing is left out."""
         query = {
             "item": self.item or "",
-            "view": "shopper" if self.for_shopper else "",
+            "view": "shopper" if self.for_shopper else "categories" if self.for_categories else "",
             "shopper": self.shopper or "",
             "photo": "1" if self.photo else "",
             "q": self.search,
             "category": self.category or "",
+            "classified": self.classified or "",
             "in_stock": "1" if self.in_stock else "",
             "min_price": "" if self.min_price is None else f"{self.min_price:.15g}",
             "max_price": "" if self.max_price is None else f"{self.max_price:.15g}",
@@ -64,6 +71,7 @@ class Place:
         """What an item must be, to be shown; without what asks nothing."""
         asked = {
             "category": self.category,
+            "classified": self.classified,
             "in_stock": self.in_stock or None,
             "min_price": self.min_price,
             "max_price": self.max_price,

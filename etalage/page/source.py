@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from etalage.client import Act, Client, Event, PastAct, Recommended, Slot
-from etalage.errors import NotFound
+from etalage.client import Act, Categorised, Client, Confusion, Event, PastAct, Recommended, Slot, ToClassify
+from etalage.errors import NotFound, Unprocessable
 from etalage.page.place import Place
 from etalage.page.thumbnails import thumbnail
 from etalage.page.wording import Branch, branches
@@ -54,6 +54,18 @@ class ForShopper:
         return self.answer.bundle
 
 
+@dataclass(frozen=True)
+class Mistakes:
+    """The confusion matrix of the classifier that answers."""
+
+    seconds: float
+    matrix: Confusion
+
+    @property
+    def bundle(self) -> str:
+        return self.matrix.bundle
+
+
 class Source:
     """Shared by all sessions of the page; safe between threads."""
 
@@ -63,7 +75,7 @@ class Source:
         self._photos: OrderedDict[tuple[str, str, int], bytes | None] = OrderedDict()
         self._kept = 0
         self._lock = threading.Lock()
-        self._tree: tuple[str, list[tuple[str, int]]] = ("", [])
+        self._trees: dict[str, tuple[str, list[tuple[str, int]]]] = {}
 
     def listing(self, place: Place, limit: int) -> Shown:
         """One page of the grid. Raises EtalageError and its kinds, as the methods below do."""
@@ -111,12 +123,25 @@ class Source:
         """All that the server tells of an item. Raises NotFound."""
         return self.client.item(item_id)
 
-    def tree(self, bundle: str, selected: str | None) -> list[Branch]:
-        """The category tree, open at the selected one; asked once per bundle."""
-        known, tree = self._tree
+    def what_is(self, photo: bytes, others: int) -> Categorised | None:
+        """What a photo shows, and `others` that it may be; None: the server's bundle has no classifier."""
+        try:
+            return self.client.classify([ToClassify([photo])], top=others).answers[0]
+        except Unprocessable:
+            return None
+
+    def confusion(self) -> "Mistakes":
+        """Which category is taken for which. Raises NotFound: the server's bundle cannot say."""
+        started = time.perf_counter()
+        found = self.client.confusion()
+        return Mistakes(time.perf_counter() - started, found)
+
+    def tree(self, bundle: str, selected: str | None, of: str = "merchants") -> list[Branch]:
+        """The category tree, open at the selected one; asked once per bundle. of: see Client.categories."""
+        known, tree = self._trees.get(of, ("", []))
         if known != bundle:
-            tree = [(node.path, node.count) for node in self.client.categories()]
-            self._tree = (bundle, tree)
+            tree = [(node.path, node.count) for node in self.client.categories(of)]
+            self._trees[of] = (bundle, tree)
         return branches(tree, selected)
 
     def photos(self, bundle: str, wanted: Sequence[str], side: int) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from etalage.errors import (
     PhotoRefused,
     ServeError,
 )
-from etalage.page import pieces, shopper, wording
+from etalage.page import categories, pieces, shopper, wording
 from etalage.page.navigation import (
     correct,
     go,
@@ -32,10 +32,11 @@ from etalage.page.navigation import (
     settle,
     stocked,
     upload_key,
+    within,
     without_photo,
 )
 from etalage.page.place import Place
-from etalage.page.source import ForShopper, Shown, Source
+from etalage.page.source import ForShopper, Mistakes, Shown, Source
 
 GRID = 30
 LIKE_PHOTO = 30
@@ -43,7 +44,7 @@ LIKE_ITEM = 12
 CARD_PIXELS = 480
 LARGE_PIXELS = 1200
 SIDE_AND_MAIN = (1, 4)
-HEAD = (5, 17, 3)
+HEAD = (5, 16, 4)
 
 ANOTHER_PHOTO = ("We could not use this photo", "Please try another one: JPEG, PNG or WebP work well.")
 TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
@@ -55,7 +56,8 @@ TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
     Overloaded: ("The shop is very busy", "Please try again in a moment."),
     ServeError: ("The shop does not answer", "Its server may be starting, or stopped."),
 }
-Answered = TypeVar("Answered", Shown, ForShopper, ForShopper | None)
+Answered = TypeVar("Answered", Shown, ForShopper, ForShopper | None, Mistakes | None)
+MAY_BE = 3  # other categories that are named of a shopper's photo
 OTHER_TROUBLE = ("That did not work", "The server refused the question.")
 
 
@@ -87,7 +89,7 @@ def header(place: Place) -> None:
                 on_change=searched,
             )
         with end:
-            if place.for_shopper:
+            if place.for_shopper or place.for_categories:
                 st.button("The shop", key="to-shop", icon=":material/storefront:", on_click=home)
             else:
                 st.button(
@@ -116,6 +118,7 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
                 place.category,
                 lambda path: go(category=path or None, item=None, page=1),
             )
+            told(place, shop, bundle)
         pieces.heading("Price")
         low, high = st.columns(2)
         for column, name, value, word in (
@@ -139,14 +142,32 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
         )
 
 
+def told(place: Place, shop: Source, bundle: str) -> None:
+    """The tree of what the classifier told, where it told anything; and the way to how often it errs."""
+    branches = shop.tree(bundle, place.classified, "classified")
+    if not branches:
+        return
+    pieces.heading("As classified")
+    pieces.tree(
+        branches, place.classified, lambda path: go(classified=path or None, item=None, page=1), "told-tree"
+    )
+    st.button(
+        "What is taken for what",
+        key="to-categories",
+        icon=":material/grid_on:",
+        type="tertiary",
+        on_click=lambda: go(for_categories=True, item=None, photo=False),
+    )
+
+
 def grid(place: Place, shop: Source) -> Shown:
     shown = shop.listing(place, GRID)
     if not shown.slots and shown.total and place.page > 1:  # an address beyond the last page
         place = correct(page=-(-shown.total // GRID))
         shown = shop.listing(place, GRID)
     title = f"“{place.search}”" if place.search else "Everything"
-    if place.category:
-        label = place.category.split(wording.SEPARATOR)[-1]
+    if labels := [path.split(wording.SEPARATOR)[-1] for path in (place.category, place.classified) if path]:
+        label = ", ".join(labels)
         title = f"{title} in {label}" if place.search else label
     with st.container(key="grid-title"):
         pieces.heading(title, wording.amount(shown.total, "item", "items"))
@@ -175,14 +196,18 @@ def empty(place: Place) -> None:
 def like_photo(place: Place, shop: Source) -> Shown:
     photo: bytes = st.session_state.photo
     shown = shop.similar_to_photo(photo, LIKE_PHOTO, place)
+    answer = shop.what_is(photo, MAY_BE)
     with st.container(key="own"):
-        left, middle, right = st.columns([1, 5, 2], vertical_alignment="center")
+        left, middle, what, right = st.columns([2, 5, 6, 3], gap="medium", vertical_alignment="center")
         with left:
             pieces.uploaded(photo)
         with middle:
             pieces.heading("Like your photo", wording.amount(len(shown.slots), "item", "items"))
             if shown.reason:
                 pieces.note(shown.reason)
+        if answer is not None and answer.steps:
+            with what:
+                pieces.told(answer)
         right.button("Back to the shop", key="back", icon=":material/close:", on_click=without_photo)
     shelf("like-photo", shown, shop, columns=5, scored=True, top=f"photo {hash(photo)} {place}")
     return shown
@@ -205,7 +230,8 @@ def opened(place: Place, shop: Source) -> Shown:
     pieces.item(
         item,
         photo,
-        lambda path: go(category=path, item=None, photo=False, for_shopper=False, search="", page=1),
+        lambda path: within(category=path),
+        lambda path: within(classified=path),
     )
     with st.container(key="similar"):
         if shown.fallback == "by_behaviour":
@@ -243,6 +269,9 @@ def body(place: Place, shop: Source) -> None:
         return
     if place.for_shopper:
         page_of_shopper(place, shop)
+        return
+    if place.for_categories:
+        guarded(lambda: categories.shown(shop))
         return
     side, main = st.columns(SIDE_AND_MAIN, gap="large")
     with main:

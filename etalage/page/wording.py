@@ -13,6 +13,7 @@ WITHOUT_CENTS = frozenset({"JPY", "KRW", "CLP", "ISK", "VND", "XAF", "XOF", "PYG
 SHOWN_APART = frozenset(
     {"item_id", "title", "description", "brand", "price", "currency", "category_id", "in_stock", "photo"}
     | {"attributes", "photo_url", "popularity", "updated_at"}
+    | {"classified_id", "classified_path", "classified_confidence"}
 )
 """Columns of an item that have a place of their own on the page, or none."""
 
@@ -103,6 +104,11 @@ def rung(name: str, known: bool) -> str:
     """Who made a slate, in a sentence."""
     said = RUNGS.get(name, name)
     return said if known else f"Nothing is known of this shopper yet. {said}"
+
+
+def percent(share: float) -> str:
+    """`93%`; `<1%` and `>99%`, for nothing that a classifier says is certain."""
+    return "<1%" if share < 0.01 else ">99%" if share > 0.99 else f"{share:.0%}"
 
 
 def score(value: float | None) -> str:
