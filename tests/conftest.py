@@ -29,7 +29,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def torchmetrics() -> None:
-    """`import torchmetrics` wants torchvision: here it works beside a torch that it was not built for, too."""
+    """`import torchmetrics` wants torchvision: this works beside a torch that it was not built for."""
     from etalage.models.backbones import timm_there
 
     timm_there()

@@ -7,13 +7,11 @@ from etalage.lake.taxonomy import Taxonomy
 
 
 def ragged() -> Taxonomy:
-    """Food > (Fruit > (Apple, Pear, Plum), Bread), Tools > Saw, Gifts: eight leaves down to three levels…
-
-    in file order: Apple, Pear, Plum, Bread, Saw > (Hand saw, Band saw), Gifts.
-    """
+    """Seven leaves down to three levels, in file order: Apple, Pear, Plum, Bread, Hand saw, Band saw, Gifts."""
     rows = [
-        ("1", "Food", -1), ("2", "Fruit", 0), ("3", "Apple", 1), ("4", "Pear", 1), ("5", "Plum", 1), ("6", "Bread", 0),
-        ("7", "Tools", -1), ("8", "Saw", 6), ("9", "Hand saw", 7), ("10", "Band saw", 7), ("11", "Gifts", -1),
+        ("1", "Food", -1), ("2", "Fruit", 0), ("3", "Apple", 1), ("4", "Pear", 1), ("5", "Plum", 1),
+        ("6", "Bread", 0), ("7", "Tools", -1), ("8", "Saw", 6), ("9", "Hand saw", 7), ("10", "Band saw", 7),
+        ("11", "Gifts", -1),
     ]  # fmt: skip
     return Taxonomy(
         [id for id, _, _ in rows], [name for _, name, _ in rows], np.array([up for _, _, up in rows])
