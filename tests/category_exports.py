@@ -169,10 +169,10 @@ def _model(nodes: Any, inputs: Any, outputs: Any, constants: Mapping[str, np.nda
 
 
 def classified_shop(folder: Path, items: int = 24, *, photos: bool = True, text: bool = True) -> Shop:
-    """A shop whose item n is of leaf n % 4 by its photo's colour, with a classifier; `photos`: a model of photos.
+    """A shop whose item n is of leaf n % 4 by its photo's colour, with a classifier, and a model of photos.
 
-    Every sixth item (0, 6, …) has no photo; item 5 has a second one, in the colour of another leaf; items 8 and
-    9 have no merchant's category. Nothing is classified or published yet.
+    Every sixth item (0, 6, …) has no photo; item 5 has a second one, in the colour of another leaf; items 8
+    and 9 have no merchant's category. Nothing is classified or published yet.
     """
     shop = Shop.create(folder, "Corner")
     numbers = range(items)

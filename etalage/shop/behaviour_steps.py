@@ -39,8 +39,8 @@ class Behaviour:
 
 
 def behaviour(shop: "Shop") -> Behaviour:
-    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained, and
-    the category that the classifier told beside the merchant's own.
+    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained,
+    and the category that the classifier told beside the merchant's own.
 
     Raises TableMissing, TooLittleData.
     """
