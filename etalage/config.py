@@ -146,6 +146,46 @@ class EvaluateConfig(Settings):
     """The similarity is calibrated from which so many nearest neighbours are of the query's category."""
 
 
+class TaxonomyConfig(Settings):
+    """[taxonomy]: the one tree of categories for every merchant's items (docs/taxonomy.md).
+
+    Files are named relative to the shop's folder:
+
+        [taxonomy]
+        file = "taxonomy-with-ids.en-US.txt"
+        level = 4
+        retired = ["2015/taxonomy-with-ids.en-US.txt"]
+        names = {"de-DE" = "2015/taxonomy-with-ids.de-DE.txt"}
+        merchant = "merchant"
+        map = "map.csv"
+    """
+
+    file: str | None = None
+    """Google's file with ids; or, when its name ends in .csv, a tree as id,parent,name. None: no taxonomy."""
+    extend: str | None = None
+    """A CSV (id,parent,name) of more categories beneath those of `file`."""
+    level: int | None = Field(None, ge=1)
+    """Cut there: a deeper category counts as the one above it. None: the whole tree."""
+    names: dict[str, str] = Field(default_factory=dict)
+    """Language → the same taxonomy in it, for names to show and for items that carry a path in it."""
+    retired: tuple[str, ...] = ()
+    """Older versions of `file`: an id that only they know is told as retired, not as unknown."""
+    given: str = "google_product_category"
+    """The attribute of an item that carries an id, or a whole path, of the taxonomy."""
+    merchant: str | None = None
+    """The attribute of an item that names its merchant; None: what a category is called does not depend on
+    who sells it."""
+    map: str | None = None
+    """A CSV (merchant,category,id) of what merchants' own categories are; `etalage taxonomy map` drafts it."""
+    similar_from: float | None = Field(None, gt=0, le=1)
+    """A merchant's category that is mapped nowhere becomes, from this similarity of text on, the most similar
+    one, as a weak label. None: never."""
+    outside: tuple[str, ...] = ()
+    """More of what is no retail: ids (and all beneath them), or names that a merchant's path begins with."""
+    values: str | None = None
+    """A CSV (category_id,value) of what categories are worth; None: counted from purchases."""
+
+
 class ClassifyConfig(Settings):
     """How `etalage classify` and `POST /v1/classify` decide."""
 
@@ -246,6 +286,7 @@ class ShopConfig(Settings):
     publish: PublishConfig = Field(default_factory=PublishConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
+    taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
 
 
