@@ -3,8 +3,8 @@
 A file is taken whole or refused with the line that is wrong: a tree with a hole would give wrong paths and
 distances without a word. Google's files of 2015 and 2021 are taken. Its zh-CN file of 2012 is refused: eight
 of its lines have no line for their parent, six have the path of an earlier line. `read_google` with a list
-for what it leaves out takes the other 4,572 of its 4,586 categories; `read_paths` takes every id, as no tree is
-needed to know what an id was called.
+for what it leaves out takes the other 4,572 of its 4,586 categories; `read_paths` takes every id, as no tree
+is needed to know what an id was called.
 """
 
 from collections.abc import Iterator, Sequence

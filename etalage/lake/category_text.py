@@ -1,0 +1,224 @@
+"""What a merchant calls its categories, and which category of the taxonomy that is.
+
+Three ways, from sure to weak: `PathBook` knows whole paths, in every language and age that it was given;
+`read_map` reads what a person has looked up; `CategoryText` finds the category whose wording is most like it.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from etalage.errors import InputUnreadable
+from etalage.lake.csv_rows import csv_rows
+from etalage.lake.schema import CATEGORY_SEPARATOR
+from etalage.lake.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+OUTSIDE_WORD = "outside"
+"""Stands in a map where a merchant's category is no business of the taxonomy."""
+GRAMS = (3, 4)
+"""Lengths of the character n-grams; a word counts with a space on either side."""
+ABOVE = 0.4
+"""What the step above counts, next to the step itself (1): the leaf weighs most."""
+_AT_ONCE = 512
+"""Texts whose similarities to all categories are held at once."""
+_SEPARATORS = re.compile(r"\s*(?:>|»|›|→|\||\\|/|::)\s*")
+_NO_WORD = re.compile(r"[^\w]+")
+
+
+def folded(text: str) -> str:
+    """Equal for texts that differ in case, composition of letters, and spaces only."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return CATEGORY_SEPARATOR.join(" ".join(step.split()) for step in text.split(CATEGORY_SEPARATOR.strip()))
+
+
+def steps_of(text: str) -> list[str]:
+    """The steps of a path, whichever separator its merchant uses: > » › → | / \\ or ::."""
+    return [step for step in _SEPARATORS.split(text.strip()) if step]
+
+
+class PathBook:
+    """Whole paths → rows. What is added first is kept; a path that one file gives to two ids is none's."""
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self._taxonomy = taxonomy
+        self._row_of = {folded(taxonomy.path(row)): row for row in range(len(taxonomy))}
+        self._gone: set[str] = set()
+
+    def add(self, paths: Mapping[str, str]) -> None:
+        """paths: {id: path}, in another language or of another age; ids that the taxonomy lacks are gone."""
+        ids: dict[str, set[str]] = {}
+        for id, path in paths.items():
+            ids.setdefault(folded(path), set()).add(id)
+        for path, those in ids.items():
+            rows = {self._taxonomy.row(id) for id in those}
+            if rows == {-1}:
+                self._gone.add(path)
+            elif len(rows) == 1:
+                self._row_of.setdefault(path, rows.pop())
+
+    def row(self, path: str) -> int:
+        """-1: unknown, or retired."""
+        return self._row_of.get(folded(path), -1)
+
+    def retired(self, path: str) -> bool:
+        """Whether only older files have this path."""
+        key = folded(path)
+        return key in self._gone and key not in self._row_of
+
+
+@dataclass(frozen=True)
+class CategoryMap:
+    """What a person says that merchants' categories are."""
+
+    rows: Mapping[tuple[str | None, str], int]
+    """(merchant, folded text) → row, -1 for outside; the merchant None stands for all."""
+
+    def row(self, merchant: str | None, text: str) -> int | None:
+        """None: not in the map. The merchant's own line counts before the line for all."""
+        key = folded(text)
+        found = self.rows.get((merchant, key))
+        return self.rows.get((None, key)) if found is None else found
+
+
+def read_map(taxonomy: Taxonomy, file: Path, book: PathBook) -> CategoryMap:
+    """A CSV with merchant (empty: all), category (the merchant's text) and id (or path) of the taxonomy.
+
+    A line without an id is still to be looked up, and is passed over; `outside` in place of an id says that
+    the category is no business of the taxonomy. Raises InputUnreadable, with the line: as `csv_rows`, no
+    category, an unknown id, two ids for one category of a merchant.
+    """
+    rows: dict[tuple[str | None, str], int] = {}
+    for line, (merchant, text, id) in csv_rows(file, ("merchant", "category", "id")):
+        if text is None:
+            raise InputUnreadable(f"{file}: line {line}: no category; write the merchant's text there")
+        if id is None:
+            continue
+        row = found_row(taxonomy, book, id)
+        if row < 0 and id.strip().casefold() != OUTSIDE_WORD:
+            raise InputUnreadable(
+                f"{file}: line {line}: {id!r} is no id of the taxonomy; `etalage taxonomy show` lists them"
+            )
+        if rows.setdefault((merchant, folded(text)), row) != row:
+            whose = merchant or "all merchants"
+            raise InputUnreadable(f"{file}: line {line}: {text!r} of {whose} has another id further up")
+    return CategoryMap(rows)
+
+
+def found_row(taxonomy: Taxonomy, book: PathBook, text: str) -> int:
+    """The row of an id or a whole path; -1: neither."""
+    row = taxonomy.row(text.strip())
+    return row if row >= 0 else book.row(text)
+
+
+class CategoryText:
+    """Cosine of TF-IDF over the character n-grams of words, of a text against every category's path.
+
+    A step counts ABOVE times the step beneath it, in texts as in paths; the frequency of an n-gram counts
+    by its logarithm. `names`: the categories in other languages, (N,) each; the best of all languages counts.
+    (Salton & Buckley 1988, Term-weighting approaches in automatic text retrieval: weights `ltc`.)
+    """
+
+    def __init__(self, taxonomy: Taxonomy, names: Iterable[Sequence[str]] = ()) -> None:
+        self._taxonomy = taxonomy
+        self._languages = [taxonomy.names, *names]
+        self._columns: dict[str, int] = {}
+
+    def nearest(self, texts: Sequence[str], count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """→ (n, count) int64 rows, the most similar first, and (n, count) float32 similarities, 0 … 1.
+
+        A row is -1 where nothing is similar at all. Of equally similar ones the first in the file is first.
+        """
+        total = len(self._taxonomy)
+        count = min(count, total)
+        rows = np.empty((len(texts), count), dtype=np.int64)
+        similar = np.empty((len(texts), count), dtype=np.float32)
+        categories = self._categories.T.tocsr()
+        for start in range(0, len(texts), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            queries = self._weighed([steps_of(text) for text in texts[some]])
+            scores = (queries @ categories).toarray()
+            scores = scores.reshape(len(scores), len(self._languages), total).max(axis=1)
+            # By score, and among equals by place in the file, whichever the partition met first.
+            kept = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+            kept.sort(axis=1)
+            found = np.take_along_axis(scores, kept, axis=1)
+            order = np.argsort(-found, axis=1, kind="stable")
+            rows[some] = np.take_along_axis(kept, order, axis=1)
+            similar[some] = np.take_along_axis(found, order, axis=1)
+        rows[similar <= 0] = -1
+        return rows, np.clip(similar, 0, 1)
+
+    @cached_property
+    def _categories(self) -> "csr_matrix":
+        """(languages * N, V) float32, rows of length 1."""
+        paths = [
+            [names[step] for step in self._taxonomy.steps(row)]
+            for names in self._languages
+            for row in range(len(self._taxonomy))
+        ]
+        for path in paths:
+            for gram in _grams(path[-1]):
+                self._columns.setdefault(gram, len(self._columns))
+        return self._weighed(paths)
+
+    @cached_property
+    def _idf_V(self) -> np.ndarray:
+        """(V,) float32, by the names of the categories: what stands in many says little."""
+        seen = np.zeros(len(self._columns), dtype=np.int64)
+        for names in self._languages:
+            for name in names:
+                seen[[self._columns[gram] for gram in _grams(name)]] += 1
+        count = len(self._languages) * len(self._taxonomy)
+        return (np.log((1 + count) / (1 + seen)) + 1).astype(np.float32)
+
+    def _weighed(self, paths: Sequence[Sequence[str]]) -> "csr_matrix":
+        """(n, V) float32: TF-IDF with weights by step; grams that no category has are left out."""
+        from scipy.sparse import csr_matrix
+
+        known: dict[str, list[tuple[int, float]]] = {}
+        data: list[float] = []
+        columns: list[int] = []
+        ends = [0]
+        for path in paths:
+            for above, step in enumerate(reversed(path)):
+                if (terms := known.get(step)) is None:
+                    terms = known[step] = self._terms(step)
+                columns += [column for column, _ in terms]
+                data += [weight * ABOVE**above for _, weight in terms]
+            ends.append(len(data))
+        shape = (len(paths), len(self._columns))
+        weighed = csr_matrix((np.array(data, np.float32), np.array(columns, np.int64), ends), shape)
+        weighed.sum_duplicates()
+        weighed = weighed.multiply(self._idf_V).tocsr()
+        lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1))).ravel()
+        scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return csr_matrix(weighed.multiply(scale[:, None]), dtype=np.float32)
+
+    def _terms(self, step: str) -> list[tuple[int, float]]:
+        """(column, 1 + log of how often) of the grams of one step."""
+        return [
+            (self._columns[gram], 1 + float(np.log(times)))
+            for gram, times in _grams(step).items()
+            if gram in self._columns
+        ]
+
+
+def _grams(text: str) -> dict[str, int]:
+    """The n-grams of a text's words, with how often."""
+    found: dict[str, int] = {}
+    for word in _NO_WORD.split(unicodedata.normalize("NFKC", text).casefold()):
+        padded = f" {word} "
+        for size in GRAMS if word else ():
+            for start in range(max(1, len(padded) - size + 1)):
+                gram = padded[start : start + size]
+                found[gram] = found.get(gram, 0) + 1
+    return found
