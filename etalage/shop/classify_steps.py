@@ -20,6 +20,7 @@ from etalage.lake.classifications import OUTSIDE, STATUSES, decided, hash_inputs
 from etalage.lake.difference import same_rows
 from etalage.lake.item_photos import photos_of
 from etalage.lake.schema import CATEGORY_SEPARATOR, TABLES
+from etalage.shop import taxonomy_steps
 
 if TYPE_CHECKING:
     from etalage.bundle.classifier import Classified, ItemClassifier
@@ -207,15 +208,19 @@ class Given:
 
 
 def given_of(shop: "Shop", items: pa.Table) -> Given:
-    """As the shop's taxonomy reads the items' own categories; nothing where the shop has no taxonomy."""
-    try:
-        from etalage.shop import taxonomy_steps
-    except ImportError:
-        nothing = pa.nulls(items.num_rows, pa.string())
+    """As the shop's taxonomy reads the items' own categories; nothing where [taxonomy] names no file.
+
+    Raises ConfigError, InputUnreadable.
+    """
+    count, text = items.num_rows, pa.string()
+    if shop.config.taxonomy.file is None:
+        nothing = pa.nulls(count, text)
         return Given(
-            dict.fromkeys(("given_id", "given_path", "given_how"), nothing), np.zeros(items.num_rows, bool)
+            {"given_id": nothing, "given_path": nothing, "given_how": nothing}, np.zeros(count, bool)
         )
-    raise NotImplementedError
+    found = taxonomy_steps.labels(shop, items)
+    columns = {"given_id": found.given_ids, "given_path": found.given_paths, "given_how": found.how}
+    return Given({name: pa.array(column, text) for name, column in columns.items()}, found.outside_N)
 
 
 def _standing(table: "Table") -> tuple[dict[str, int], list[tuple[str, int]]]:
