@@ -35,7 +35,7 @@ def write_behaviour_report(
              done.scores.items()}  # fmt: skip
     plots = {
         "bars": bars(first, done.verdict, recall=True),
-        "epochs": _epochs(history) if history else None,
+        "epochs": epochs(history) if history else None,
         "calibration": _calibration(shown) if done.labelled else None,
     }
     keep_pictures(path.with_suffix(""), plots)
@@ -146,10 +146,10 @@ def _shoppers(
     return found
 
 
-def _epochs(history: Sequence[Mapping[str, float]]) -> str | None:
-    """Metrics by epoch, AUROC above all; two panels where they are of two kinds."""
+def epochs(history: Sequence[Mapping[str, float]], curves: Sequence[str] = CURVES) -> str | None:
+    """Metrics by epoch: of the first two kinds, of `curves`, that there are, a panel each."""
     names = sorted({name for one in history for name in one})
-    kinds = [(kind, [n for n in names if kind in n]) for kind in CURVES]
+    kinds = [(kind, [n for n in names if kind in n]) for kind in curves]
     kinds = [(kind, some) for kind, some in kinds if some][:2]
     if not kinds:
         return None

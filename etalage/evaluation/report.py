@@ -121,12 +121,12 @@ def table(intervals: Mapping[str, Mapping[str, Interval]]) -> list[dict[str, Any
 
 def _strip(query: bytes, category: str, answers: Sequence[tuple[bytes, str, bool, float]]) -> dict[str, Any]:
     return {
-        "query": _photo(query),
+        "query": photo_uri(query),
         "category": category,
         "leaf": _leaf(category),
         "answers": [
             {
-                "photo": _photo(photo),
+                "photo": photo_uri(photo),
                 "category": category,
                 "leaf": _leaf(category),
                 "hit": hit,
@@ -141,7 +141,7 @@ def _leaf(category: str) -> str:
     return category.rpartition(" > ")[2]
 
 
-def _photo(data: bytes) -> str | None:
+def photo_uri(data: bytes) -> str | None:
     """A data URI of the photo, shrunk; None where it cannot be shown."""
     try:
         image = open_photo(data)
