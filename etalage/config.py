@@ -176,7 +176,7 @@ class TaxonomyConfig(Settings):
     """The attribute of an item that names its merchant; None: what a category is called does not depend on
     who sells it."""
     map: str | None = None
-    """A CSV (merchant,category,id) of what merchants' own categories are; `etalage taxonomy map` drafts it."""
+    """A CSV (merchant,category,id): what merchants' own categories are; `etalage taxonomy map` drafts it."""
     similar_from: float | None = Field(None, gt=0, le=1)
     """A merchant's category that is mapped nowhere becomes, from this similarity of text on, the most similar
     one, as a weak label. None: never."""

@@ -7,7 +7,7 @@ for what it leaves out takes the other 4,572 of its 4,586 categories; `read_path
 is needed to know what an id was called.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +72,13 @@ def read_google(file: Path, left_out: list[str] | None = None) -> Taxonomy:
 
 
 def read_paths(file: Path) -> dict[str, str]:
-    """{id: path}, the first of each id, from a file in Google's format; holes in the tree do not matter.
+    """{id: path}, the first of each id; .csv as `read_csv`, elsewhere holes in the tree do not matter.
 
     Raises InputUnreadable, with the line: no such file, not UTF-8, no id, an empty step.
     """
+    if file.suffix.lower() == ".csv":
+        taxonomy = read_csv(file)
+        return {id: taxonomy.path(row) for row, id in enumerate(taxonomy.ids)}
     paths: dict[str, str] = {}
     for _, id, steps in _google_lines(file):
         paths.setdefault(id, CATEGORY_SEPARATOR.join(steps))
@@ -104,19 +107,15 @@ def read_taxonomy(file: Path) -> Taxonomy:
     return read_csv(file) if file.suffix.lower() == ".csv" else read_google(file)
 
 
-def localised(taxonomy: Taxonomy, file: Path) -> tuple[tuple[str, ...], int]:
-    """→ (N,) names by id out of a translated file, the taxonomy's own where it has none; how many it has.
+def localised(taxonomy: Taxonomy, paths: Mapping[str, str]) -> tuple[str, ...]:
+    """(N,) names by id out of {id: path} in another language, the taxonomy's own where there is none.
 
-    The files differ in age: a category that is younger than its translation keeps its name. Raises
-    InputUnreadable.
+    Files differ in age: a category that is younger than its translation keeps its name.
     """
-    paths = (
-        {entry.id: entry.name for entry in _entries(file)}
-        if file.suffix.lower() == ".csv"
-        else {id: path.rsplit(CATEGORY_SEPARATOR, 1)[-1] for id, path in read_paths(file).items()}
+    return tuple(
+        paths[id].rsplit(CATEGORY_SEPARATOR, 1)[-1] if id in paths else name
+        for id, name in zip(taxonomy.ids, taxonomy.names, strict=True)
     )
-    names = tuple(paths.get(id, name) for id, name in zip(taxonomy.ids, taxonomy.names, strict=True))
-    return names, sum(id in paths for id in taxonomy.ids)
 
 
 def _google_lines(file: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:

@@ -1,0 +1,237 @@
+"""One taxonomy for every merchant's items: which category each item carries (lake/labelling.py).
+
+N items   L leaves
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.errors import ConfigError, TableMissing
+from etalage.lake.category_text import read_map
+from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, How, Reader, Said
+from etalage.lake.labelling import WEAK as WEAK
+from etalage.lake.taxonomy import Taxonomy
+from etalage.lake.taxonomy_files import localised, read_paths, read_taxonomy
+
+if TYPE_CHECKING:
+    from etalage.config import TaxonomyConfig
+    from etalage.shop.shop import Shop
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What each item carries itself; the model's answers stand elsewhere, in the table classifications."""
+
+    rows_N: np.ndarray
+    """(N,) int64 rows of the cut taxonomy, -1 = none; a category above the leaves stays one."""
+    how: list[How | None]
+    """(N,) how the row is known."""
+    problems: dict[str, int]
+    """REASONS → items; those that no item has are left out. An item may have two."""
+    outside_N: np.ndarray
+    """(N,) bool: no business of the taxonomy (services, travel); its row is -1."""
+    given_ids: list[str | None]
+    """(N,) the category that the item carries, before the cut; None where its row is -1."""
+    given_paths: list[str | None]
+    """(N,) its path."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem."""
+
+    reason: str
+    items: int
+    values: list[tuple[str, int]]
+    """What those items say, with how many of them say it, most first."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A line for the map, for a person to look at."""
+
+    merchant: str | None
+    category: str
+    id: str | None
+    """None: no category is like it."""
+    path: str | None
+    similarity: float
+    items: int
+
+
+def whole(shop: "Shop") -> Taxonomy:
+    """[taxonomy] `file` with `extend`, before the cut. Raises ConfigError: none is set, InputUnreadable."""
+    config = shop.config.taxonomy
+    if config.file is None:
+        raise ConfigError(
+            f"{shop.folder / 'shop.toml'}: no taxonomy; write [taxonomy] and "
+            'file = "taxonomy-with-ids.en-US.txt"'
+        )
+    found = read_taxonomy(shop.folder / config.file)
+    return found.extended(shop.folder / config.extend) if config.extend else found
+
+
+def taxonomy(shop: "Shop") -> Taxonomy:
+    """As `whole`, cut at [taxonomy] `level`: what models learn and answer with."""
+    level = shop.config.taxonomy.level
+    return whole(shop) if level is None else whole(shop).cut(level)
+
+
+def names(shop: "Shop", tree: Taxonomy, language: str) -> tuple[str, ...]:
+    """(N,) the names of `tree`'s categories in a language of [taxonomy] `names`, else their own.
+
+    Raises ConfigError, InputUnreadable.
+    """
+    files = shop.config.taxonomy.names
+    if language not in files:
+        known = ", ".join(files) or "none"
+        raise ConfigError(
+            f"{shop.folder / 'shop.toml'}: [taxonomy] names has no {language!r}; it has {known}"
+        )
+    return localised(tree, read_paths(shop.folder / files[language]))
+
+
+def reader(shop: "Shop") -> Reader:
+    """What reads the items' own categories. Raises ConfigError, InputUnreadable."""
+    config, tree = shop.config.taxonomy, whole(shop)
+    languages = [read_paths(shop.folder / file) for file in config.names.values()]
+    older = [read_paths(shop.folder / file) for file in config.retired]
+    made = Reader(tree, languages, older, config.outside)
+    if config.map:
+        made.map = read_map(tree, shop.folder / config.map, made.book)
+    return made
+
+
+def labels(shop: "Shop", items: pa.Table) -> Labels:
+    """items: rows of the table with `category_id` and `attributes`. Raises ConfigError, InputUnreadable."""
+    known, said = reader(shop), _said(shop.config.taxonomy, items)
+    tree, told = known.tree, known.tell(said, shop.config.taxonomy.similar_from)
+    level = shop.config.taxonomy.level
+    cut = tree if level is None else tree.cut(level)
+    rows = {
+        row: row if level is None else cut.row(tree.ids[tree.ancestor(row, level)])
+        for row in {one.row for one in told.values()} - {-1}
+    }
+    each = [told[one] for one in said]
+    counted = Counter(reason for one in each for reason in one.reasons)
+    return Labels(
+        rows_N=np.array([rows.get(one.row, -1) for one in each], dtype=np.int64),
+        how=[one.how for one in each],
+        problems={reason: counted[reason] for reason in REASONS if counted[reason]},
+        outside_N=np.array([one.outside for one in each], dtype=bool),
+        given_ids=[tree.ids[one.row] if one.row >= 0 else None for one in each],
+        given_paths=[tree.path(one.row) if one.row >= 0 else None for one in each],
+    )
+
+
+def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
+    """(L,) float64: what `tree`'s leaves are worth, by [taxonomy] `values`, else by what was bought of them.
+
+    tree: the shop's taxonomy, or what is left of it after a cut. All 0 where nothing was bought. Raises
+    ConfigError, InputUnreadable, TableMissing.
+    """
+    from etalage.lake.category_values import bought_values, leaf_values, read_values
+
+    config, everything = shop.config.taxonomy, whole(shop)
+    if config.values:
+        return leaf_values(tree, everything, read_values(everything, shop.folder / config.values))
+    acts = shop.lake.table("interactions")
+    if not acts.exists():
+        return np.zeros(len(tree.leaves_L))
+    items = _items(shop)
+    found = labels(shop, items).given_ids
+    rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
+    bought = bought_values(
+        everything, rows, items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
+    )
+    return leaf_values(tree, everything, bought)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How the catalogue stands to the taxonomy."""
+
+    items: int
+    how: dict[str, int]
+    """How labels are known → items."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def check(shop: "Shop") -> Checked:
+    """Raises ConfigError, InputUnreadable, TableMissing."""
+    said = Counter(_said(shop.config.taxonomy, _items(shop)))
+    told = reader(shop).tell(said, shop.config.taxonomy.similar_from)
+    ways: Counter[str] = Counter()
+    findings: dict[str, Counter[str]] = {reason: Counter() for reason in REASONS}
+    for one, count in said.items():
+        if how := told[one].how:
+            ways[how] += count
+        for reason in told[one].reasons:
+            findings[reason][_value(one, reason)] += count
+    return Checked(
+        said.total(),
+        {how: ways[how] for how in WAYS},
+        [Finding(reason, found.total(), found.most_common()) for reason, found in findings.items() if found],
+    )
+
+
+def proposals(shop: "Shop") -> list[Proposal]:
+    """For each category of a merchant that nothing but similar wording tells, the most similar one.
+
+    Those of most items first. Raises ConfigError, InputUnreadable, TableMissing.
+    """
+    known = reader(shop)
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for one, count in Counter(_said(shop.config.taxonomy, _items(shop))).items():
+        bare = Said(None, one.merchant, one.category)
+        if one.category and known.surely(bare).row < 0 and not known.surely(bare).outside:
+            counts[one.merchant, one.category] += count
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0][0] or "", pair[0][1]))
+    rows, similar = known.text.nearest([text for (_, text), _ in ordered])
+    return [
+        Proposal(
+            merchant,
+            text,
+            known.tree.ids[row] if row >= 0 else None,
+            known.tree.path(row) if row >= 0 else None,
+            float(similarity),
+            count,
+        )
+        for ((merchant, text), count), row, similarity in zip(
+            ordered, rows[:, 0].tolist(), similar[:, 0], strict=True
+        )
+    ]
+
+
+def _said(config: "TaxonomyConfig", items: pa.Table) -> list[Said]:
+    """(N,)."""
+    found = []
+    for category, text in zip(items["category_id"].to_pylist(), items["attributes"].to_pylist(), strict=True):
+        attributes = json.loads(text) if text else {}
+        given, merchant = attributes.get(config.given), attributes.get(config.merchant)
+        found.append(Said(_kept(given), _kept(merchant), _kept(category)))
+    return found
+
+
+def _kept(text: str | None) -> str | None:
+    return text if text and text.strip() else None
+
+
+def _value(one: Said, reason: str) -> str:
+    """What an item with this problem says, for a person to read."""
+    if reason in (UNKNOWN, RETIRED, PATH):
+        return one.given or ""
+    text = one.category or one.given or ""
+    return f"{one.merchant}: {text}" if one.merchant else text
+
+
+def _items(shop: "Shop") -> pa.Table:
+    table = shop.lake.table("items")
+    if not table.exists():
+        raise TableMissing("there are no items: `etalage ingest FILE items` first")
+    return table.read(columns=["item_id", "category_id", "attributes"])
