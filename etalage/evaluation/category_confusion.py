@@ -179,8 +179,10 @@ def draw_confusion(confusion: Confusion) -> str:
     return drawing(tidy(figure, grid=False))
 
 
-def short_names(paths: Sequence[str], longest: int = 28) -> list[str]:
-    """The leaves' names, or paths cut at their beginning where two leaves have one name."""
+def short_names(paths: Sequence[str], longest: int = 34) -> list[str]:
+    """The leaves' names, or paths where two leaves have one name; of long ones the beginning and the end."""
     leaves = [path.rpartition(" > ")[2] for path in paths]
     chosen = [leaf if leaves.count(leaf) == 1 else path for leaf, path in zip(leaves, paths, strict=True)]
-    return [plain(name if len(name) <= longest else "…" + name[1 - longest :]) for name in chosen]
+    half = longest // 2
+    cut = [name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}" for name in chosen]
+    return [plain(name) for name in cut]

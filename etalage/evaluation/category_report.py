@@ -247,5 +247,5 @@ def _coverage(measured: CategoryMeasures) -> str:
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.grid(color=RULE, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.1, 1))
     return drawing(tidy(figure))
