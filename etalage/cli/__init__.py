@@ -3,12 +3,12 @@
 import io
 import sys
 
-from etalage.cli import classify, data, models, photos, serving
+from etalage.cli import classify, data, models, photos, serving, taxonomy
 from etalage.cli.app import app
 from etalage.console import err
 from etalage.errors import EtalageError
 
-__all__ = ["app", "classify", "data", "main", "models", "photos", "serving"]
+__all__ = ["app", "classify", "data", "main", "models", "photos", "serving", "taxonomy"]
 
 
 def main() -> None:

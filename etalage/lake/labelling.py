@@ -80,7 +80,7 @@ class Reader:
         self.tree = tree
         self.map: CategoryMap | None = None
         self.book = PathBook(tree)
-        self._languages, self._older = languages, older
+        self.languages, self._older = languages, older
         for paths in (*languages, *older):
             self.book.add(paths)
         row_of = {text: tree.row(text) for text in outside}
@@ -89,7 +89,7 @@ class Reader:
 
     @cached_property
     def text(self) -> CategoryText:
-        return CategoryText(self.tree, [localised(self.tree, paths) for paths in self._languages])
+        return CategoryText(self.tree, [localised(self.tree, paths) for paths in self.languages])
 
     def tell(self, said: Iterable[Said], similar_from: float | None = None) -> dict[Said, Told]:
         """Each different thing that is said, with what is known by it. similar_from None: never similar."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.errors import ConfigError, TableMissing
-from etalage.lake.category_text import read_map
+from etalage.lake.category_text import found_row, read_map
 from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, How, Reader, Said
 from etalage.lake.labelling import WEAK as WEAK
 from etalage.lake.taxonomy import Taxonomy
@@ -153,6 +153,42 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """One category, or the top, for a person to read."""
+
+    title: str
+    names: dict[str, str]
+    """Language → name, where the file of the language has the category."""
+    counts_as: str | None
+    """The path that stands for it after the cut; None: itself."""
+    beneath: list[tuple[str, str, int]]
+    """Id, name, and how many leaves are beneath: 0 of a leaf."""
+
+
+def show(shop: "Shop", category: str | None) -> Shown:
+    """category: an id or a path; None: the top. Raises ConfigError, InputUnreadable."""
+    known = reader(shop)
+    tree, level = known.tree, shop.config.taxonomy.level
+    row = -1 if category is None else found_row(tree, known.book, category)
+    if category is not None and row < 0:
+        raise ConfigError(
+            f"{category!r}: no id and no path of the taxonomy; start with `etalage taxonomy show`"
+        )
+    leaves: Counter[int] = Counter(step for leaf in tree.leaves_L for step in tree.steps(int(leaf))[:-1])
+    beneath = [(tree.ids[child], tree.names[child], leaves[int(child)]) for child in tree.children(row)]
+    if row < 0:
+        title = f"{len(tree):,} categories, {len(tree.leaves_L):,} leaves, depth {tree.depth}"
+        return Shown(title, {}, None, beneath)
+    other = {
+        language: localised(tree, paths)[row]
+        for language, paths in zip(shop.config.taxonomy.names, known.languages, strict=True)
+        if tree.ids[row] in paths
+    }
+    cut_to = None if level is None or tree.depths_N[row] <= level else tree.path(tree.ancestor(row, level))
+    return Shown(f"{tree.ids[row]}: {tree.path(row)}", other, cut_to, beneath)
+
+
+@dataclass(frozen=True)
 class Checked:
     """How the catalogue stands to the taxonomy."""
 
@@ -226,8 +262,7 @@ def _value(one: Said, reason: str) -> str:
     """What an item with this problem says, for a person to read."""
     if reason in (UNKNOWN, RETIRED, PATH):
         return one.given or ""
-    text = one.category or one.given or ""
-    return f"{one.merchant}: {text}" if one.merchant else text
+    return ": ".join(text for text in (one.merchant, one.category or one.given) if text)
 
 
 def _items(shop: "Shop") -> pa.Table:

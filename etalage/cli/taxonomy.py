@@ -1,0 +1,95 @@
+"""`etalage taxonomy`: the one tree of categories, and how the merchants' categories stand to it."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.console import add_row, out, table_of
+from etalage.errors import ConfigError
+from etalage.shop import taxonomy_steps
+
+if TYPE_CHECKING:
+    from etalage.shop.taxonomy_steps import Proposal
+
+taxonomy = typer.Typer(
+    help="The one tree of categories for every merchant's items.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(taxonomy, name="taxonomy")
+COLUMNS = ("merchant", "category", "id", "path", "similarity", "items")
+"""Of the draft of a map; reading a map, the last three are passed over."""
+
+
+@taxonomy.command()
+def show(
+    category: Annotated[str | None, typer.Argument(help="An id or a path; default: the top.")] = None,
+    shop: ShopFolder = HERE,
+) -> None:
+    """A category: its path, its names in other languages, and what is beneath it."""
+    shown = taxonomy_steps.show(opened(shop), category)
+    out.print(shown.title)
+    for language, name in shown.names.items():
+        out.print(f"{language}: {name}")
+    if shown.counts_as:
+        out.print(f"beneath the cut: counts as {shown.counts_as}")
+    if shown.beneath:
+        table = table_of("id", "name", "leaves beneath")
+        for id, name, leaves in shown.beneath:
+            add_row(table, id, name, f"{leaves:,}" if leaves else "")
+        out.print(table)
+
+
+@taxonomy.command()
+def check(
+    shop: ShopFolder = HERE,
+    examples: Annotated[int, typer.Option(min=0, help="How many of each problem to show.")] = 5,
+) -> None:
+    """How the items' own categories stand to it: unknown, retired, outside, not mapped."""
+    done = taxonomy_steps.check(opened(shop))
+    ways = ", ".join(f"{how} {count:,}" for how, count in done.how.items())
+    out.print(f"{done.items:,} items: {ways}")
+    for finding in done.findings:
+        out.print(f"{finding.reason}: {finding.items:,} items")
+        for value, count in finding.values[:examples] if any(value for value, _ in finding.values) else ():
+            out.print(f"  {count:,} × {value}")
+        if (more := len(finding.values) - examples) > 0 and examples:
+            out.print(f"  … and {more:,} others")
+
+
+@taxonomy.command()
+def map(
+    shop: ShopFolder = HERE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new CSV; default: shown here.")
+    ] = None,
+) -> None:
+    """Draft a map of merchants' categories by similar wording, for a person to look through."""
+    place = opened(shop)
+    if output is not None and output.exists():
+        raise ConfigError(f"{output}: is there already, and may hold a person's work; name a new file")
+    found = taxonomy_steps.proposals(place)
+    if output is not None:
+        _write(output, found)
+        out.print(f"{output}: {len(found):,} categories. Look through every line, then name it in shop.toml:")
+        out.print(f"[taxonomy]\nmap = {str(output)!r}")
+        return
+    table = table_of(*COLUMNS)
+    for one in found:
+        add_row(table, *_cells(one))
+    out.print(table)
+
+
+def _write(file: Path, found: "list[Proposal]") -> None:
+    try:
+        with file.open("x", encoding="utf-8", newline="") as opened_file:
+            writer = csv.writer(opened_file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(_cells(one) for one in found)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _cells(one: "Proposal") -> tuple[str | int | None, ...]:
+    return one.merchant, one.category, one.id, one.path, f"{one.similarity:.3f}", one.items
