@@ -68,8 +68,10 @@ class CategorySet:
         return there
 
     def rows(self, *parts: str, leaf: bool = False) -> np.ndarray:
-        """(n,) int64 items of these parts that have a label; leaf: one at a leaf."""
+        """(n,) int64 items of these parts that have a label; leaf: a sure one at a leaf, to be judged by."""
         known = (self.leaf_N if leaf else self.labels_N) >= 0
+        if leaf and self.weak_N is not None:
+            known = known & ~self.weak_N
         return np.flatnonzero(np.isin(self.parts_N, parts) & known)
 
     def photos_of(self, rows: np.ndarray) -> np.ndarray:

@@ -60,6 +60,15 @@ def assign_groups(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> n
     and an item keeps its part when the catalogue grows, unless what was added belongs to its group. Published
     parts stay as they are. Raises ConfigError: as `assign`; bursts without names, categories or embeddings.
     """
+    group_N = grouped(items, config, photos)
+    _warn(group_N, items)
+    smallest_G = np.ones(group_N.max(initial=-1) + 1)
+    np.minimum.at(smallest_G, group_N, [_draw(value) for value in items.column(config.group).to_pylist()])
+    return _parts(items, config, smallest_G[group_N])
+
+
+def grouped(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndarray:
+    """(N,) int64 number of each item's group. Raises ConfigError, as `assign_groups`."""
     if config.group not in items.column_names:
         raise ConfigError(f"[split] group = {config.group!r}: items have {', '.join(items.column_names)}")
     column = items.column(config.group).to_pylist()
@@ -68,11 +77,7 @@ def assign_groups(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> n
     groups.join(*equal(product_keys(items, config.product)))
     for a_E, b_E in _photo_pairs(config, photos):
         groups.join(photos.owners_P[a_E], photos.owners_P[b_E])
-    group_N = groups.numbers()
-    _warn(group_N, items)
-    smallest_G = np.ones(group_N.max(initial=-1) + 1)
-    np.minimum.at(smallest_G, group_N, [_draw(value) for value in column])
-    return _parts(items, config, smallest_G[group_N])
+    return groups.numbers()
 
 
 def product_keys(items: pa.Table, attribute: str | None) -> list[str | None]:

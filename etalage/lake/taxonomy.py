@@ -137,9 +137,17 @@ class Taxonomy:
         """The categories of depth 1 … level, with their ids; leaves may be shallower."""
         if level < 1:
             raise ValueError(f"level = {level}: at least 1")
-        if level >= self.depth:
-            return self
-        kept = np.flatnonzero(self.depths_N <= level)
+        return self if level >= self.depth else self._only(self.depths_N <= level)
+
+    def pruned(self, rows: np.ndarray) -> "Taxonomy":
+        """(n,) rows → these categories and what lies above them, with their ids; there must be one."""
+        kept = np.zeros(len(self), dtype=bool)
+        kept[np.unique(self._above_ND[rows])] = True
+        return self._only(kept)
+
+    def _only(self, kept_N: np.ndarray) -> "Taxonomy":
+        """kept_N: (N,) bool, true above whatever is true."""
+        kept = np.flatnonzero(kept_N)
         place = np.full(len(self) + 1, -1, dtype=np.int64)  # the last entry stands for "no parent"
         place[kept] = np.arange(len(kept))
         ids, names = ([of[row] for row in kept] for of in (self.ids, self.names))

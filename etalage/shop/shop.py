@@ -10,7 +10,7 @@ shop.recommender().similar(item_id="i000042", k=5)
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
 from etalage.errors import DataError
-from etalage.shop import behaviour_steps, bundling, classify_steps, fetch_steps, live_steps, photo_steps
+from etalage.shop import (
+    behaviour_steps,
+    bundling,
+    category_steps,
+    classify_steps,
+    fetch_steps,
+    live_steps,
+    photo_steps,
+)
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
     from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.photos import Evaluation
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
@@ -41,6 +50,10 @@ if TYPE_CHECKING:
 
 
 MODEL = "image_similarity"
+_EVALUATE: dict[str, Callable[..., Any]] = {
+    "photos": photo_steps.evaluate,
+    "categories": category_steps.evaluate,
+}
 
 
 class Shop:
@@ -147,12 +160,10 @@ class Shop:
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
-            from etalage.shop import category_steps
-
             return category_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
-    def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation":
+    def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation | CategoryEvaluation":
         """Measure the newest export beside the simple ones.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
@@ -164,8 +175,7 @@ class Shop:
         recipe = recipes.find(model)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        steps = photo_steps if recipe.data == "photos" else behaviour_steps
-        done = steps.evaluate(self, recipe, exported)
+        done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")

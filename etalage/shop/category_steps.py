@@ -1,0 +1,206 @@
+"""Training and judging the model that says what an item is."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.errors import TableMissing, TooLittleData
+from etalage.lake.labelling import WEAK
+from etalage.shop import taxonomy_steps
+from etalage.shop.progress import told
+
+if TYPE_CHECKING:
+    from etalage.evaluation.category_evaluation import CategoryEvaluation
+    from etalage.features.category_set import CategorySet
+    from etalage.features.golden import Golden
+    from etalage.features.photo import PhotoEncoder
+    from etalage.lake.taxonomy import Taxonomy
+    from etalage.models.recipe import Recipe, Trained
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+TABLES = ("items", "photos")
+FACTS = ("item_id", "url", "status", "sha256", "phash")
+GOLDEN = "golden.json"
+LEARNED = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The catalogue as a classifier learns it, and what tells its photos and products apart."""
+
+    data: "CategorySet"
+    sha256_P: list[str]
+    phashes_P: np.ndarray
+    keys_N: list[str | None]
+    """Of the product, across merchants."""
+    groups_N: np.ndarray
+    """(N,) int64: what shows the same thing has the same number."""
+    versions: dict[str, int]
+
+
+def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
+    """Read it, decode its photos, split it. Items of the golden set are in the part `test`, whatever else.
+
+    Raises TableMissing, ConfigError, TooLittleData, GoldenChanged.
+    """
+    from etalage.bundle.contents import in_order, photo_batches
+    from etalage.features.catalogue_photos import decoded
+    from etalage.features.category_set import CategorySet
+    from etalage.features.split import SeenPhotos, assign_groups, grouped, product_keys
+    from etalage.lake.item_photos import photos_of
+
+    at = {name: version for name, version in shop.lake.versions().items() if name in TABLES}
+    if "items" not in at:
+        raise TableMissing("there are no items: `etalage ingest FILE items` first")
+    with shop.bar("read the tables", None):
+        items = in_order(shop.lake.table("items").read(at["items"]))
+        labels = taxonomy_steps.labels(shop, items)
+        facts = _facts(shop, at)
+        found = photos_of(items, facts, shop.config.classify.photos)
+    if not (labels.rows_N >= 0).any():
+        raise TooLittleData("no item has a category of the taxonomy: see `etalage taxonomy check`")
+    with shop.bar("decode photos", len(found.sha256)) as meter:
+        pixels, kept = decoded(found, photo_batches(shop.lake, at), encoder, meter)
+    owners, places = found.owners[kept], found.places[kept]
+    phashes = np.asarray(facts["phash"].take(pa.array(places)).fill_null(0).to_numpy(), np.int64)
+    urls: list[str] = facts["url"].take(pa.array(places)).to_pylist()
+    classes = [None if row < 0 else row for row in labels.rows_N.tolist()]
+    seen = SeenPhotos(owners, phashes, _embedded(shop, pixels), urls, classes)
+    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), labels.rows_N)
+    data = CategorySet(
+        item_ids=items["item_id"].to_pylist(),
+        taxonomy=taxonomy,
+        labels_N=labels_N,
+        parts_N=assign_groups(items, shop.config.split, seen),
+        titles=items["title"].to_pylist(),
+        owners_P=owners,
+        pixels_PHWC=pixels,
+        weak_N=np.array([how in WEAK for how in labels.how], dtype=bool),
+    )
+    shas = found.sha256.take(pa.array(kept)).to_pylist()
+    keys = product_keys(items, shop.config.split.product)
+    return Labelled(data, shas, phashes, keys, grouped(items, shop.config.split, seen), at)
+
+
+def _asked(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarray]":
+    """The part of the taxonomy that this shop has items of, in whichever part; and the labels there."""
+    taxonomy = whole.pruned(np.unique(labels_N[labels_N >= 0]))
+    rows = np.array([taxonomy.row(id) for id in whole.ids] + [-1], dtype=np.int64)
+    return taxonomy, rows[labels_N]
+
+
+def _facts(shop: "Shop", at: dict[str, int]) -> pa.Table:
+    if "photos" not in at:
+        from etalage.lake.schema import TABLES as SPECS
+
+        return pa.schema([SPECS["photos"].schema.field(name) for name in FACTS]).empty_table()
+    return shop.lake.table("photos").read(at["photos"], columns=list(FACTS))
+
+
+def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+    """Train and export. The first training of a shop makes its golden set, out of the part `test`.
+
+    Raises LeakageFound where what is to be learned from stands in the golden set.
+    """
+    from etalage.training.category_export import encoder_of
+    from etalage.training.run import train_categories
+
+    whole = labelled(shop, encoder_of(config))
+    golden = settled(shop, whole)
+    with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
+        return train_categories(
+            recipe,
+            config,
+            whole.data,
+            runs=shop.runs,
+            exports=shop.exports(recipe.name),
+            versions=whole.versions,
+            golden=None if golden is None else golden.hash,
+            fresh=fresh,
+            progress=told(meter, f"train {recipe.name}"),
+        )
+
+
+def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluation":
+    """Beside the commonest category, raw pixels and the words of titles; figures are of the golden set.
+
+    Raises TooLittleData, ConfigError (other categories than it learned), LeakageFound, GoldenChanged.
+    """
+    from etalage.bundle.classifier import ItemClassifier
+    from etalage.evaluation.category_evaluation import Looked, evaluate_categories
+
+    classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
+    whole = labelled(shop, classifier.encoder)
+    golden = settled(shop, whole)
+    assert whole.data.pixels_PHWC is not None
+    with shop.bar(f"look with {exported.name}", len(whole.data.pixels_PHWC)) as meter:
+        features = classifier.features(whole.data.pixels_PHWC, meter)
+    values = taxonomy_steps.values(shop, whole.data.taxonomy)
+    if not values.any():
+        log.warning("no category is worth anything (no [taxonomy] values, no purchases): all count alike")
+        values = np.ones_like(values)
+    looked = Looked(
+        whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
+    )
+    with shop.disk(), shop.bar("measure, draw the report", None):
+        return evaluate_categories(
+            looked,
+            classifier,
+            config=shop.config.evaluate,
+            export=exported,
+            reports=shop.folder / "reports",
+        )
+
+
+def settled(shop: "Shop", whole: Labelled) -> "Golden | None":
+    """The shop's golden set, made now where it has none; nothing that is learned from is in it.
+
+    None: the part `test` is empty. Raises LeakageFound, GoldenChanged.
+    """
+    from etalage.features.golden import check_golden, make_golden, read_golden, write_golden
+
+    file = shop.folder / GOLDEN
+    if file.exists():
+        golden = read_golden(file)
+    else:
+        test = whole.data.rows("test", leaf=True)
+        if not len(test):
+            log.warning("the part `test` is empty: there is no golden set, and figures will be of validation")
+            return None
+        golden = make_golden(*_rows(whole, test), phash_distance=shop.config.split.phash_distance)
+        with shop.disk():
+            write_golden(golden, file)
+    check_golden(golden, *_rows(whole, whole.data.rows(*LEARNED))[:4])
+    return golden
+
+
+def _rows(whole: Labelled, rows: np.ndarray) -> tuple[list[Any], list[Any], list[int], list[Any], list[Any]]:
+    """Item, SHA-256, perceptual hash, product and category of each photo of these items; an item without a
+    photo has a row too."""
+    data = whole.data
+    photos = data.photos_of(rows)
+    bare = rows[~data.has_photo_N[rows]]
+    owners = [*data.owners_P[photos].tolist(), *bare.tolist()]
+    return (
+        [data.item_ids[row] for row in owners],
+        [*(whole.sha256_P[photo] for photo in photos), *[None] * len(bare)],
+        [*whole.phashes_P[photos].tolist(), *[0] * len(bare)],
+        [whole.keys_N[row] for row in owners],
+        [None if (label := data.labels_N[row]) < 0 else data.taxonomy.ids[label] for row in owners],
+    )
+
+
+def _embedded(shop: "Shop", pixels_PHWC: np.ndarray) -> np.ndarray | None:
+    """What near-duplicates and bursts are told by beside their hashes, where [split] asks for it."""
+    split = shop.config.split
+    if not (split.near_duplicates or split.burst is not None) or not len(pixels_PHWC):
+        return None
+    from etalage.features.catalogue_photos import layout
+
+    return layout(pixels_PHWC)
