@@ -74,7 +74,7 @@ def probe(
     plan = plan_of(lake)
     require_contact(config, plan.hosts)
     chosen = sample(plan.links["url"].to_pylist(), count, seed)
-    asked = plan.links.take(pa.array(chosen))
+    asked = plan.links.take(pa.array(chosen, pa.int64()))
     if started is not None:
         started(len(chosen))
     results = _results(asked, config, progress)

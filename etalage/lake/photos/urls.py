@@ -10,7 +10,14 @@ from etalage.lake.photos.states import Ended, State
 _LONGEST = 8000
 _PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_HOME = re.compile(r"(/[a-z]{2}([-_][a-z]{2})?)?(/((index|default|home)(\.[a-z]{2,5})?/?)?)?", re.I)
+_LANGUAGES = (
+    "ar bg cs da de el en es et fi fr ga he hi hr hu id it ja ko lt lv ms nb nl no pl pt ro ru sk sl sr sv "
+    "th tr uk vi zh au ca eu gb us"
+)
+_HOME = re.compile(
+    rf"(/({'|'.join(_LANGUAGES.split())})([-_][a-z]{{2}})?)?(/((index|default|home)(\.[a-z]{{2,5}})?/?)?)?",
+    re.I,
+)
 """`/`, `/index.html`, `/home`, and each of them beneath a language: `/en/`, `/fr-be/index.php`."""
 
 
