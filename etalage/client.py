@@ -6,6 +6,7 @@ Needs httpx, numpy and Pillow; nothing of the rest of Etalage but its errors.
 import base64
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -617,9 +618,16 @@ def mlflow_classify(
     given = {} if threshold is None else {"params": {"threshold": threshold}}
     rows = _invoked(url, {"dataframe_records": records, **given}, key, timeout)["predictions"]
     return [
-        CategoryRow(row["row"], row["category_id"] or None, row["path"] or None, row["confidence"])
+        CategoryRow(
+            row["row"], row["category_id"] or None, row["path"] or None, _known_number(row["confidence"])
+        )
         for row in rows
     ]
+
+
+def _known_number(value: float | None) -> float | None:
+    """MLflow's server writes NaN, which JSON does not have, where there is no number."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import embed, gather, gather_crowd
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.models import PlacedModel
@@ -225,6 +226,7 @@ def behaviour_shop(
     passed: bool = True,
     force: bool = False,
     index_config: IndexConfig | None = None,
+    classifier: DraftedClassifier | None = None,
 ) -> tuple[Lake, Bundles, Manifest]:
     """A shop whose shoppers `user-0` … `user-5` each bought some items in a row, and one bundle."""
     lake = Lake(folder / "tables")
@@ -252,6 +254,8 @@ def behaviour_shop(
         placed=(*placed, *extra),
         rules=rules,
         crowd=gather_crowd(lake, lake.versions(), rules.funnel.history),
+        classifier=classifier,
+        classified_by=payload.classified_by,
     )
     bundles = Bundles(folder / "bundles")
     config = PublishConfig()

@@ -60,16 +60,21 @@ def http(server: ThreadServer) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shop of 40 items with photos, all kinds of models, and six shoppers, `user-N` of whom bought the
-    3 + N items from 5 N on; its online store holds them. The ranker knows user-1, who likes high numbers.
+    """A shop of 40 items with photos, all kinds of models, a classifier, and six shoppers, `user-N` of whom
+    bought the 3 + N items from 5 N on; its online store holds them. The ranker knows user-1, who likes high
+    numbers.
 
     Its bundles/ folder.
     """
     import numpy as np
 
+    from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
+    from etalage.bundle.exports import read_verdict
     from etalage.bundle.models import PlacedModel
+    from etalage.config import ClassifyConfig
     from etalage.lake.live import Act, open_live
     from tests.behaviour_exports import ranker_export
+    from tests.category_exports import classifier_export
     from tests.shops import behaviour_shop
 
     folder, items = tmp_path_factory.mktemp("shoppers"), 40
@@ -78,7 +83,11 @@ def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids = [f"item-{n:05d}" for n in range(items)]
     ranker = ranker_export(folder / "exports" / "neumf" / "0001-tiny", ids, ["user-1"], logits)
     verdict = {"passed": True, "metric": "auc"}
-    _, bundles, _ = behaviour_shop(folder, items, photos=True, extra=[PlacedModel(ranker, verdict)])
+    export = classifier_export(folder / "exports" / CLASSIFIER / "0001-tiny")
+    classifier = DraftedClassifier(PlacedModel(export, read_verdict(export)), ClassifyConfig())
+    _, bundles, _ = behaviour_shop(
+        folder, items, photos=True, extra=[PlacedModel(ranker, verdict)], classifier=classifier
+    )
     live = open_live(folder / "live" / "events.sqlite")
     live.seed(
         (f"user-{user}", Act(ids[5 * user + step], "buy", None, 1_700_000_000_000_000 + 100 * user + step))
