@@ -200,8 +200,9 @@ class Checked:
 
 def check(shop: "Shop") -> Checked:
     """Raises ConfigError, InputUnreadable, TableMissing."""
+    known = reader(shop)
     said = Counter(_said(shop.config.taxonomy, _items(shop)))
-    told = reader(shop).tell(said, shop.config.taxonomy.similar_from)
+    told = known.tell(said, shop.config.taxonomy.similar_from)
     ways: Counter[str] = Counter()
     findings: dict[str, Counter[str]] = {reason: Counter() for reason in REASONS}
     for one, count in said.items():
