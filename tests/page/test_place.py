@@ -11,6 +11,7 @@ EVERYTHING = Place(
     photo=True,
     search="wool coat",
     category="Clothing > Coats & jackets",
+    classified="Apparel > Outerwear",
     in_stock=True,
     min_price=10.05,
     max_price=1234567.89,
@@ -22,6 +23,8 @@ def test_a_place_is_read_back_from_its_address() -> None:
     assert Place.from_query(EVERYTHING.to_query()) == EVERYTHING
     assert Place.from_query({}) == Place()
     assert Place().to_query() == {}
+    told = Place(for_categories=True)
+    assert told.to_query() == {"view": "categories"} and Place.from_query(told.to_query()) == told
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,7 @@ def test_an_address_that_makes_no_sense_asks_nothing(query: dict[str, str]) -> N
 
 def test_filters_hold_only_what_is_asked() -> None:
     assert Place(search="coat", page=2).filters() == {}
+    assert Place(classified="A > B", item="x").filters() == {"classified": "A > B"}
     assert Place(min_price=0.0, in_stock=True).filters() == {"in_stock": True, "min_price": 0.0}
 
 

@@ -86,3 +86,19 @@ def test_acts_rungs_and_scores_are_said_plainly() -> None:
     assert unknown == f"Nothing is known of this shopper yet. {known}"
     assert wording.rung("collaborative", True) != known and wording.rung("new", True) == "new"
     assert [wording.score(None), wording.score(0.123456), wording.score(1234.5)] == ["", "0.1235", "1234"]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "<1%"),
+        (0.0099, "<1%"),
+        (0.01, "1%"),
+        (0.934, "93%"),
+        (0.99, "99%"),
+        (0.9901, ">99%"),
+        (1.0, ">99%"),
+    ],
+)
+def test_nothing_that_a_classifier_says_is_certain(share: float, said: str) -> None:
+    assert wording.percent(share) == said
