@@ -7,7 +7,7 @@ from etalage.lake.taxonomy import Taxonomy
 
 
 def ragged() -> Taxonomy:
-    """Seven leaves down to three levels, in file order: Apple, Pear, Plum, Bread, Hand saw, Band saw, Gifts."""
+    """Seven leaves on three levels, in file order: Apple, Pear, Plum, Bread, Hand saw, Band saw, Gifts."""
     rows = [
         ("1", "Food", -1), ("2", "Fruit", 0), ("3", "Apple", 1), ("4", "Pear", 1), ("5", "Plum", 1),
         ("6", "Bread", 0), ("7", "Tools", -1), ("8", "Saw", 6), ("9", "Hand saw", 7), ("10", "Band saw", 7),
