@@ -135,7 +135,8 @@ class CategoryText:
     def nearest(self, texts: Sequence[str], count: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """→ (n, count) int64 rows, the most similar first, and (n, count) float32 similarities, 0 … 1.
 
-        A row is -1 where nothing is similar at all. Of equally similar ones the first in the file is first.
+        A row is -1 where nothing is similar at all. Of equally similar ones the first in the file is first
+        (for count > 1: of those that are among the first `count`).
         """
         total = len(self._taxonomy)
         count = min(count, total)
@@ -147,13 +148,8 @@ class CategoryText:
             queries = self._weighed([steps_of(text) for text in texts[some]])
             scores = (queries @ categories).toarray()
             scores = scores.reshape(len(scores), len(self._languages), total).max(axis=1)
-            # By score, and among equals by place in the file, whichever the partition met first.
-            kept = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-            kept.sort(axis=1)
-            found = np.take_along_axis(scores, kept, axis=1)
-            order = np.argsort(-found, axis=1, kind="stable")
-            rows[some] = np.take_along_axis(kept, order, axis=1)
-            similar[some] = np.take_along_axis(found, order, axis=1)
+            rows[some] = _best(scores, count)
+            similar[some] = np.take_along_axis(scores, rows[some], axis=1)
         rows[similar <= 0] = -1
         return rows, np.clip(similar, 0, 1)
 
@@ -184,32 +180,44 @@ class CategoryText:
         """(n, V) float32: TF-IDF with weights by step; grams that no category has are left out."""
         from scipy.sparse import csr_matrix
 
-        known: dict[str, list[tuple[int, float]]] = {}
-        data: list[float] = []
-        columns: list[int] = []
+        known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        data: list[np.ndarray] = [np.empty(0, np.float32)]
+        columns: list[np.ndarray] = [np.empty(0, np.int64)]
         ends = [0]
         for path in paths:
+            ends.append(ends[-1])
             for above, step in enumerate(reversed(path)):
                 if (terms := known.get(step)) is None:
                     terms = known[step] = self._terms(step)
-                columns += [column for column, _ in terms]
-                data += [weight * ABOVE**above for _, weight in terms]
-            ends.append(len(data))
+                columns.append(terms[0])
+                data.append(terms[1] * ABOVE**above)
+                ends[-1] += len(terms[0])
         shape = (len(paths), len(self._columns))
-        weighed = csr_matrix((np.array(data, np.float32), np.array(columns, np.int64), ends), shape)
+        weighed = csr_matrix((np.concatenate(data), np.concatenate(columns), ends), shape)
         weighed.sum_duplicates()
         weighed = weighed.multiply(self._idf_V).tocsr()
         lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1))).ravel()
         scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
         return csr_matrix(weighed.multiply(scale[:, None]), dtype=np.float32)
 
-    def _terms(self, step: str) -> list[tuple[int, float]]:
-        """(column, 1 + log of how often) of the grams of one step."""
-        return [
-            (self._columns[gram], 1 + float(np.log(times)))
-            for gram, times in _grams(step).items()
-            if gram in self._columns
-        ]
+    def _terms(self, step: str) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) int64 columns of one step's grams, and (n,) float32 1 + log of how often each occurs."""
+        known = [(self._columns[gram], n) for gram, n in _grams(step).items() if gram in self._columns]
+        columns, times = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        return columns, 1 + np.log(times, dtype=np.float32)
+
+
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    """(n, N) → (n, count) int64 places of the highest scores, highest first.
+
+    The first in the file is first among equals, except for which of those at the lowest score are kept.
+    """
+    if count == 1:
+        return scores.argmax(axis=1)[:, None]
+    kept = np.sort(np.argpartition(-scores, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(scores, kept, axis=1), axis=1, kind="stable")
+    found: np.ndarray = np.take_along_axis(kept, order, axis=1)
+    return found
 
 
 def _grams(text: str) -> dict[str, int]:
