@@ -55,7 +55,10 @@ class SplitConfig(Settings):
     """Least cosine of the embeddings of near-duplicates, where the model has embeddings of photos."""
     burst: float | None = Field(None, gt=0, le=1)
     """Photos of one category with consecutive file numbers are one burst from this cosine on, and fall
-    together; None: file numbers mean nothing."""
+    together; None: no bursts."""
+    burst_reach: int = Field(1, ge=0)
+    """How far apart the file numbers of a burst's neighbours may be; 0: the numbers mean nothing (they were
+    shuffled, or are hashes), any two photos of a category may be neighbours."""
 
 
 class BehaviourConfig(Settings):

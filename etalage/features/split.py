@@ -157,7 +157,8 @@ def _photo_pairs(config: SplitConfig, photos: SeenPhotos) -> Iterator[tuple[np.n
                 "[split] burst: needs photos with names, categories and embeddings; leave it out"
             )
         classes = [photos.classes_N[owner] for owner in photos.owners_P.tolist()]
-        yield equal(bursts(photos.names_P, classes, photos.embeddings_PD, config.burst))
+        reach = config.burst_reach or None
+        yield equal(bursts(photos.names_P, classes, photos.embeddings_PD, config.burst, reach))
 
 
 def _warn(group_N: np.ndarray, items: pa.Table) -> None:

@@ -130,6 +130,19 @@ def test_a_burst_falls_together_and_needs_names() -> None:
         assign_groups(items(40), config, seen(40))
 
 
+def test_a_burst_whose_numbers_were_shuffled_falls_together() -> None:
+    order = np.random.default_rng(0).permutation(40)
+    embeddings = np.repeat(np.eye(10), 4, axis=0)[order]
+    names = [f"shelf_{n:03}.jpg" for n in range(40)]
+    photos = seen(40, embeddings_PD=embeddings, names_P=names, classes_N=["one"] * 40)
+    config = SplitConfig(burst=0.9, burst_reach=0, validation=0.3, test=0.3)
+    parts = assign_groups(items(40), config, photos)
+    shelves = embeddings.argmax(axis=1)
+    assert all(len(set(parts[shelves == shelf])) == 1 for shelf in range(10)) and len(set(parts)) > 1
+    by_number = assign_groups(items(40), config.model_copy(update={"burst_reach": 1}), photos)
+    assert any(len(set(by_number[shelves == shelf])) > 1 for shelf in range(10))
+
+
 def test_an_item_keeps_its_part_when_others_are_added() -> None:
     gtins: list[object] = [f"9{n % 150}" for n in range(600)]
     config = SplitConfig(product="gtin", validation=0.2, test=0.2)
