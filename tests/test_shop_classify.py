@@ -250,3 +250,51 @@ def test_the_classifier_asked_is_the_newest(shop: Shop) -> None:
     assert shop.classify().model == ItemClassifier.open(newest).model_hash
     shutil.rmtree(newest)
     assert shop.classify().asked == 24
+
+
+# -- what it is good for ---------------------------------------------------------------------------
+
+
+def test_models_of_behaviour_see_the_classified_category_beside_the_merchants(shop: Shop) -> None:
+    """Taught, laid onto the bundle's items, and laid anew by a sync after an item was told to be another."""
+    from etalage.bundle.exports import newest_export
+    from etalage.bundle.scoring import open_scorer
+    from etalage.features.encoder import Encoder
+    from etalage.shop import behaviour_steps
+    from tests.shops import act_rows
+
+    acts = [(f"user-{user}", (user + 4 * step) % 24, "buy") for user in range(12) for step in range(5)]
+    shop.lake.table("interactions").merge(rows_of("interactions", act_rows(acts)))
+    bare = behaviour_steps.behaviour(shop).data
+    assert "classified_path" not in bare.item_features.bags, "nothing is classified yet"
+    shop.classify()
+    data = behaviour_steps.behaviour(shop)
+    assert "classifications" in data.versions and data.data.fingerprint() != bare.fingerprint()
+    encoder = data.data.item_encoder
+    assert encoder is not None
+    steps = encoder.bags["classified_path"]
+    assert "Food > Drinks" in steps.ids.to_pylist() and "category_id" in encoder.bags
+    row = data.data.items.row("item-00002")
+    expected = [steps.row("Food"), steps.row("Food > Apples")]
+    assert data.data.item_features.bags["classified_path"][row, :3].tolist() == [*expected, 0]
+
+    settings = {"epochs": "1", "steps_per_epoch": "20", "width": "8"}
+    shop.train("two_tower", settings)
+    export = newest_export(shop.exports("two_tower"))
+    kept = Encoder.from_json((export / "item_encoder.json").read_text(), "the export")
+    assert "classified_path" in kept.bags
+    shop.train("popularity")
+    shop.publish(force=True)
+
+    def embedding(number: int) -> list[float]:
+        folder = shop.bundles.path(shop.bundles.current_id())
+        scorer = open_scorer(folder / "models" / "two_tower")
+        found: list[float] = scorer.item_embeddings[number + 1].tolist()  # type: ignore[attr-defined]
+        return found
+
+    before = {number: embedding(number) for number in (2, 3)}
+    shop.lake.table("photos").merge(rows_of("photos", [photo_row(2, coloured("50", 2))]))
+    shop.classify()
+    assert shop.sync().manifest is not None
+    assert embedding(3) == pytest.approx(before[3], abs=1e-6)
+    assert embedding(2) != pytest.approx(before[2], abs=1e-4)

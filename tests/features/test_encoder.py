@@ -59,6 +59,22 @@ def test_a_title_is_a_bag_of_its_words_and_a_category_of_its_path() -> None:
         [1, 2, 3], [1, 2, 0], [1, 0, 0], [0, 0, 0], [1, 2, 3], [1, 0, 0]]  # fmt: skip
 
 
+def test_what_a_classifier_told_is_a_bag_of_its_own_beside_the_merchants_category() -> None:
+    told = items().append_column("classified_path", pa.array(["X > Y", "X > Y", "X", "X", None, "Z"]))
+    encoder = Encoder.fit(told)
+    assert encoder.bags["classified_path"].ids.to_pylist() == ["X", "X > Y"]
+    found = encoder.encode(told)
+    assert found.bags["classified_path"][:, :2].tolist() == [[1, 2], [1, 2], [1, 0], [1, 0], [0, 0], [0, 0]]
+    assert (
+        found.bags["category_id"].tolist()
+        == Encoder.fit(items()).encode(items()).bags["category_id"].tolist()
+    )
+    without = encoder.encode(items())  # the bundle of a shop where nothing is classified any more
+    assert without.bags["classified_path"].sum() == 0
+    nothing = items().append_column("classified_path", pa.nulls(6, pa.string()))
+    assert "classified_path" not in Encoder.fit(nothing).bags
+
+
 def test_a_price_is_centred_on_what_it_was_fitted_on_and_a_missing_one_says_so() -> None:
     found = Encoder.fit(items()).encode(items()).dense["price"]
     assert found.shape == (6, 2) and found.dtype == np.float32

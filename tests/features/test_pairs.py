@@ -232,3 +232,14 @@ def test_wrong_candidates_can_be_thinned_and_right_ones_never_are(encoder: PairE
     for found in (one, other):
         assert found.labels[:, 0].sum() == 2
         assert np.bincount(found.groups).tolist() == [2, 0, 2]
+
+
+def test_items_that_came_without_categories_are_alike_by_the_classified_one() -> None:
+    own = ITEMS.bags["category_id"]
+    bare = {name: bag for name, bag in ITEMS.bags.items() if name != "category_id"}
+    classified = Features(ITEMS.sparse, {**bare, "classified_path": own}, ITEMS.dense, ITEMS.sizes)
+    both = Features(ITEMS.sparse, {**ITEMS.bags, "classified_path": own[::-1]}, ITEMS.dense, ITEMS.sizes)
+    expected = PairEncoder.fit(TRAIN, N + 1, ITEMS).categories
+    assert expected.any()
+    np.testing.assert_array_equal(PairEncoder.fit(TRAIN, N + 1, classified).categories, expected)
+    np.testing.assert_array_equal(PairEncoder.fit(TRAIN, N + 1, both).categories, expected)
