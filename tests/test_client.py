@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.client import Act, Client, Event, TableRow, decode_table
+from etalage.client import Act, Client, Event, Step, TableRow, ToClassify, ValuedCategory, decode_table
 from etalage.errors import (
     EtalageError,
     KeyRefused,
@@ -22,6 +22,7 @@ from etalage.errors import (
 )
 from etalage.recommend import Recommender
 from etalage.serve.tables import encoded
+from tests.category_exports import classified_shop, coloured
 from tests.serve.servers import ThreadServer
 from tests.shops import behaviour_shop, drawn_photo, small_shop
 
@@ -184,3 +185,45 @@ def test_what_is_no_table_is_refused(answer: object) -> None:
 
 def test_all_refusals_share_one_root() -> None:
     assert issubclass(ServeError, EtalageError) and issubclass(PhotoRefused, RequestError)
+
+
+def test_the_client_decodes_what_things_are(tmp_path: Path) -> None:
+    shop = classified_shop(tmp_path / "shop", photos=False)
+    shop.classify()
+    manifest = shop.publish()
+    with ThreadServer(shop.bundles.folder, key=KEY) as server, Client(server.url, KEY) as client:
+        found = client.classify(
+            [ToClassify([coloured("21")]), ToClassify(title="oat milk"), ToClassify()], top=1
+        )
+        assert manifest.classifier is not None
+        assert (found.bundle, found.model) == (manifest.id, manifest.classifier.hash)
+        apple, milk, nothing = found.answers
+        assert (apple.row, apple.category_id, apple.path) == (0, "21", "Food > Apples")
+        assert apple.steps[0] == Step("1", "Food", apple.steps[0].confidence) and len(apple.others) == 1
+        assert milk.path == "Food > Drinks > Milk" and milk.reason is None and milk.stored is None
+        assert (nothing.path, nothing.confidence, nothing.steps) == (None, None, []) and nothing.reason
+        (item,) = client.classify_item("item-00005", threshold=1.0).answers
+        assert item.category_id is None and item.stored is not None
+        assert (item.stored.path, item.stored.own) == ("Food > Drinks > Juice", "Ours > Shelf 2")
+        confusion = client.confusion()
+        assert confusion.categories[0] == ValuedCategory("50", "Clothing > Dresses", 410.5)
+        assert confusion.counts[1] == [4, 17, 1]
+        told = client.categories("classified")
+        assert told[0].path == "Clothing" and client.categories()[0].path == "Ours"
+        apples = client.items(classified="Food > Apples", min_confidence=0.9)
+        assert {int(one.item_id[-5:]) for one in apples.items} == {2, 10, 14, 22}
+        slate = client.recommend(history=[], classified="Food > Apples", min_confidence=0.9).slate
+        assert {int(slot.item.item_id[-5:]) for slot in slate} <= {2, 10, 14, 22}
+        (answer,) = client.similar(item_id="item-00003", classified="Food", min_confidence=0.5).answers
+        assert {int(slot.item.item_id[-5:]) % 4 for slot in answer.slate} == {0, 1, 2}
+        with pytest.raises(PhotoRefused, match="row 1: not an image"):
+            client.classify([ToClassify([coloured("21")]), ToClassify([b"text"])])
+        with pytest.raises(NotFound, match="item-99999"):
+            client.classify_item("item-99999")
+
+
+def test_the_client_passes_on_that_there_is_no_classifier(client: Client) -> None:
+    with pytest.raises(Unprocessable, match="this bundle has no classifier"):
+        client.classify([ToClassify(title="milk")])
+    with pytest.raises(NotFound, match="no confusion matrix"):
+        client.confusion()
