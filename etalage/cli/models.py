@@ -9,6 +9,7 @@ from etalage.config import parse_pairs
 from etalage.console import add_row, out, table_of
 from etalage.shop import MODEL
 
+COSTS = ("minutes", "ms_1", "ms_64", "megabytes")
 Model = Annotated[str, typer.Argument(help="A model of etalage/models.")]
 
 
@@ -31,6 +32,21 @@ def evaluate(model: Model = MODEL, shop: ShopFolder = HERE) -> None:
     done = opened(shop).evaluate(model)
     out.print(done.summary())
     out.print(f"report: {done.report}")
+
+
+@app.command()
+def compare(shop: ShopFolder = HERE) -> None:
+    """Every classifier that was exported, on the golden set, in one grid: how good, how long, how large."""
+    done = opened(shop).compare()
+    shown = ("accuracy", "macro_f1", "value_true", "severity", "calibration_error")
+    table = table_of("model", *shown, "minutes", "ms a photo, 1", "ms a photo, 64", "MB")
+    for one in done.grid.to_json():
+        name = f"{one['model']} (randomly initialised: timed, not ranked)" if one["random"] else one["model"]
+        figures = ["" if one.get(metric) is None else f"{one[metric]['value']:.4f}" for metric in shown]
+        costs = ["" if one.get(c) is None else f"{one[c]['value']:.2f}" for c in COSTS]
+        add_row(table, name, *figures, *costs)
+    out.print(table)
+    out.print(f"figures of {done.part}; the whole grid: {done.picture}, {done.table}")
 
 
 @app.command()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
     from etalage.shop.classify_steps import ClassifiedShop
+    from etalage.shop.grid_steps import Compared
     from etalage.shop.live_steps import Erased
 
 
@@ -199,6 +200,13 @@ class Shop:
         Raises PhotoRefused, NothingToPublish: no classifier was trained.
         """
         return classify_steps.classify_one(self, photos, title, threshold)
+
+    def compare(self, model: str = "item_category") -> "Compared":
+        """Every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
+        from etalage.shop import grid_steps
+
+        self._require_writable()
+        return grid_steps.compare(self, model)
 
     def publish(self, force: bool = False) -> "Manifest":
         """Embed and index the whole catalogue, lay the models of behaviour onto it, make the bundle current.
