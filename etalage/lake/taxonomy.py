@@ -23,11 +23,12 @@ class Taxonomy:
     def __init__(self, ids: Sequence[str], names: Sequence[str], parents_N: np.ndarray) -> None:
         """parents_N: (N,) rows, -1 for a top category. Raises ValueError: empty, an id twice, a cycle."""
         self.ids, self.names = tuple(ids), tuple(names)
-        self.parents_N = np.asarray(parents_N, dtype=np.int64)
+        self.parents_N = np.array(parents_N, dtype=np.int64)  # a copy: it becomes read-only
         self._row_of = {id: row for row, id in enumerate(self.ids)}
         if not self.ids or len(self._row_of) != len(self.ids) or len(self.names) != len(self.ids):
             raise ValueError("no category, or an id twice")
-        if self.parents_N.shape != (len(self.ids),) or self.parents_N.max() >= len(self.ids):
+        known = (self.parents_N >= -1) & (self.parents_N < len(self.ids))
+        if self.parents_N.shape != (len(self.ids),) or not known.all():
             raise ValueError("a parent that is no row")
         self.depths_N = self._depths()
         self.parents_N.flags.writeable = self.depths_N.flags.writeable = False

@@ -263,6 +263,8 @@ def test_json_keeps_everything(tree: Taxonomy) -> None:
         '{"ids": ["a"], "names": ["one"]}',
         '{"ids": ["a"], "names": ["one"], "parents": ["x"]}',
         '{"ids": ["a"], "names": ["one"], "parents": [0]}',
+        '{"ids": ["a", "b"], "names": ["one", "two"], "parents": [-1, -2]}',
+        '{"ids": ["a", "b"], "names": ["one", "two"], "parents": [-1]}',
         '{"ids": ["a"], "names": ["one"], "parents": [99999999999999999999]}',
         '{"ids": 7, "names": ["one"], "parents": [-1]}',
     ],
@@ -270,6 +272,13 @@ def test_json_keeps_everything(tree: Taxonomy) -> None:
 def test_a_damaged_taxonomy_is_refused_with_its_place(damaged: str) -> None:
     with pytest.raises(ExportDamaged, match=r"taxonomy\.json: not a taxonomy"):
         Taxonomy.from_json(damaged, "exports/taxonomy.json")
+
+
+def test_the_arrays_that_it_is_made_of_stay_their_owners() -> None:
+    parents = np.array([-1, 0])
+    tree = Taxonomy(["a", "b"], ["one", "two"], parents)
+    parents[1] = -1
+    assert tree.parents_N.tolist() == [-1, 0] and not tree.parents_N.flags.writeable
 
 
 @given(st.recursive(st.none() | st.integers() | st.text() | st.floats(), lambda x: st.lists(x), max_leaves=5))
