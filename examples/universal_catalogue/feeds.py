@@ -54,6 +54,8 @@ SERVICES = (
     ("Delivery within two hours", "Services > Delivery"),
     ("Cooking class, one evening", "Services > Events"),
 )
+MISTAKEN = {"wrong": 0.01, "unknown": 0.005, "retired": 0.005}
+"""Shares of the items that carry such an id; at least one does."""
 RETIRED, UNKNOWN = "10", "987654321"
 """An id of Google's taxonomy of 2012 that is gone since, and one that never was."""
 
@@ -151,20 +153,9 @@ def gtin(number: int) -> str:
 
 
 def identity(
-    merchant: Merchant,
-    one: Class,
-    every: Sequence[Class],
-    ids: dict[str, tuple[str, str]],
-    draw: random.Random,
+    merchant: Merchant, one: Class, ids: dict[str, tuple[str, str]], draw: random.Random
 ) -> tuple[str | None, str]:
     """The category id that an item carries, and what kind of one. ids: {class: (its own, Google's above)}."""
-    luck = draw.random()
-    if luck < 0.01:
-        return ids[draw.choice([other for other in every if other is not one]).name][0], "wrong"
-    if luck < 0.015:
-        return UNKNOWN, "unknown"
-    if luck < 0.02:
-        return RETIRED, "retired"
     luck = draw.random()
     if luck < merchant.fine:
         return ids[one.name][0], "fine"
@@ -198,13 +189,13 @@ def make(data: Path, folder: Path, ids: dict[str, tuple[str, str]], seed: int = 
                 file = smaller(photo.file, folder / "photos" / f"{number:05d}.jpg")
             counts[merchant.prefix] += 1
             title, category = wording(merchant, photo.of, draw)
-            carried, kind = identity(merchant, photo.of, chosen, ids, draw)
+            carried, kind = identity(merchant, photo.of, ids, draw)
             offers.append(Offer(
                 merchant, f"{merchant.prefix}-{counts[merchant.prefix]:05d}", title, category,
                 f"http://img{draw.randrange(HOSTS)}.{merchant.domain}/p/{number:05d}-{place}/{shot(photo)}.jpg",
                 gtin(number), carried, kind, photo.part, photo.of, file, "photo", ("ok",),
             ))  # fmt: skip
-    offers = troubled(offers, draw)
+    offers = troubled(mistaken(offers, ids, draw), draw)
     offers += services(counts)
     world = World(tuple(offers))
     write(world, folder)
@@ -224,6 +215,20 @@ def smaller(file: Path, into: Path) -> Path:
         image.thumbnail((240, 240), Image.Resampling.BICUBIC)
         image.save(into, "JPEG", quality=72)
     return into
+
+
+def mistaken(offers: list[Offer], ids: dict[str, tuple[str, str]], draw: random.Random) -> list[Offer]:
+    """The same offers, some of which carry another class's id, one that never was, or one that is gone."""
+    changed = list(offers)
+    order = draw.sample(range(len(offers)), len(offers))
+    for kind, share in MISTAKEN.items():
+        for _ in range(max(1, round(share * len(offers)))):
+            at = order.pop()
+            one = changed[at].of
+            others = [offer.of.name for offer in offers if offer.of and offer.of is not one]
+            carried = {"wrong": ids[draw.choice(others)][0], "unknown": UNKNOWN, "retired": RETIRED}[kind]
+            changed[at] = replace(changed[at], google=carried, carries=kind)
+    return changed
 
 
 def troubled(offers: list[Offer], draw: random.Random) -> list[Offer]:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,6 +36,7 @@ class Request:
     host: str
     path: str
     headers: dict[str, str]
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     status: int = 0
 
@@ -135,7 +137,7 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Re
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
     }
     _, path, _ = first.split(" ", 2)
-    return Request(headers.get("host", "").partition(":")[0].lower(), path, headers, writer)
+    return Request(headers.get("host", "").partition(":")[0].lower(), path, headers, reader, writer)
 
 
 # -- how a link may answer; each says whether the connection may be kept -----------------------
@@ -224,11 +226,14 @@ async def drip(request: Request, link: dict[str, Any], asked: int) -> bool:
 
 
 async def until_left(request: Request, crumb: bytes) -> None:
+    """Send a crumb now and then, until the other side ends the connection."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and not request.writer.is_closing():
+    while time.monotonic() < end:
         request.writer.write(crumb)
         await request.writer.drain()
-        await asyncio.sleep(0.2)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(request.reader.read(1), 0.2)
+            return
 
 
 def status(code: int) -> Callable[[Request, dict[str, Any], int], Awaitable[bool]]:

@@ -17,10 +17,13 @@ from PIL import Image
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "universal_catalogue"
 sys.path.insert(0, str(EXAMPLE))
+import checks  # noqa: E402
 import feeds  # noqa: E402
 import merchants  # noqa: E402
 import server  # noqa: E402
 import values  # noqa: E402
+
+from etalage.config import PhotosConfig  # noqa: E402
 
 
 @dataclass
@@ -227,7 +230,9 @@ def test_some_items_carry_an_id_that_is_wrong_unknown_or_retired(world: tuple[fe
         elif offer.carries == "wrong":
             assert offer.google not in (offer.of.name, None)
     kinds = Counter(offer.carries for offer in world[0].offers)
-    assert min(kinds[kind] for kind in ("wrong", "unknown", "retired", "nothing", "service")) >= 5
+    assert min(kinds[kind] for kind in ("nothing", "service")) >= 5
+    count = len(world[0].offers) - kinds["service"]
+    assert [kinds[kind] for kind in feeds.MISTAKEN] == [round(count * s) for s in feeds.MISTAKEN.values()]
 
 
 def test_three_formats_hold_the_same_columns(world: tuple[feeds.World, Path]) -> None:
@@ -261,6 +266,64 @@ def test_the_same_seed_draws_the_same_world(
     told = [[(offer.item_id, offer.title, offer.link, offer.google) for offer in one.offers] for one in small]
     assert told[0] == told[1] != told[2]
     assert len({offer.of.name for offer in small[0].offers if offer.of}) == 6
+
+
+# -- claims ------------------------------------------------------------------------------------
+
+
+def requests(
+    *asked: tuple[str, float], at_once: int = 1, host: str = "img1.shop.test"
+) -> list[dict[str, object]]:
+    """As a server's log has them: path and time of each."""
+    return [
+        {
+            "host": host,
+            "path": path,
+            "time": when,
+            "status": 200,
+            "at_once": at_once,
+            "agent": "Etalage (+me)",
+        }
+        for path, when in asked
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "broken"),
+    [
+        (requests(("/robots.txt", 0.0), ("/p/1.jpg", 1.0), ("/p/2.jpg", 2.0)), None),
+        (requests(("/robots.txt", 0.0), ("/members/1.jpg", 1.0)), "robots.txt keeps back"),
+        (requests(("/p/1.jpg", 0.0), ("/robots.txt", 1.0)), "robots.txt first"),
+        (requests(("/robots.txt", 0.0), ("/p/1.jpg", 1.0), at_once=3), "at once to a host"),
+        (requests(("/robots.txt", 0.0), ("/p/1.jpg", 0.3), ("/p/2.jpg", 0.7)), "more often than"),
+    ],
+)
+def test_bad_manners_are_found(asked: list[dict[str, object]], broken: str | None) -> None:
+    claims = checks.Claims()
+    config = PhotosConfig(contact="me", spacing=0.5, per_host=2)
+    checks.crawler_behaved(asked, config, claims)
+    assert [claim for claim in claims.broken if not broken or broken not in claim] == []
+    assert bool(claims.broken) == bool(broken)
+
+
+def test_a_link_in_a_wrong_state_is_found(world: tuple[feeds.World, Path]) -> None:
+    drawn = world[0]
+    rows = [{"url": url, "status": states[-1]} for url, states in drawn.expected().items()]
+    fine, claims = checks.Claims(), checks.Claims()
+    checks.links_ended_well(drawn, rows, fine)
+    home = next(offer.link for offer in drawn.offers if offer.how == "home")
+    checks.links_ended_well(
+        drawn, [row if row["url"] != home else {**row, "status": "ok"} for row in rows], claims
+    )
+    assert fine.broken == [] and len(claims.broken) == 1
+
+
+def test_a_photo_that_is_fetched_twice_is_found(world: tuple[feeds.World, Path]) -> None:
+    by_how = {offer.how: offer.link for offer in world[0].offers if offer.link}
+    for how, fine in (("silent", True), ("photo", False), ("missing", False)):
+        claims, url = checks.Claims(), httpx.URL(by_how[how])
+        checks.only_failed_asked_again(world[0], requests((url.path, 0.0), host=url.host), claims)
+        assert (claims.broken == []) == fine, how
 
 
 # -- values ------------------------------------------------------------------------------------
