@@ -5,7 +5,7 @@ import ipaddress
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ConfigError
@@ -86,6 +86,7 @@ def test_f40_a_public_address_is_not_refused(address: str) -> None:
     assert refusal(ipaddress.ip_address(address)) is None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_f40_what_python_calls_private_is_refused(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
@@ -94,6 +95,7 @@ def test_f40_what_python_calls_private_is_refused(
         assert refusal(address) is not None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_f40_an_address_in_disguise_is_as_the_address(address: ipaddress.IPv4Address) -> None:
     number = int(address)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.config import PhotosConfig
@@ -89,6 +89,7 @@ def test_a_probe_needs_a_contact_as_a_fetch_does(tmp_path: Path, hostile: Hostil
         probe(made, hostile.config())
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=8), unique=True, max_size=40), st.integers(0, 50), st.text(max_size=8))
 def test_a_link_that_is_added_changes_one_of_the_sample_at_most(
     urls: list[str], count: int, new: str

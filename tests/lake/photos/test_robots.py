@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.lake.photos.robots import AGENT, Fetched, Robots, parsed, tag_refusal
@@ -35,11 +35,13 @@ def test_a_tag_is_for_everybody_or_for_the_one_it_names(headers: list[str], refu
     assert tag_refusal(headers) == (None if refused is None else f"X-Robots-Tag: {refused}")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=3))
 def test_any_tag_is_read(headers: list[str]) -> None:
     tag_refusal(headers)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_robots_txt_is_read(text: str) -> None:
     rules = parsed(text)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.config import PhotosConfig
@@ -12,6 +12,7 @@ from etalage.lake.photos.shard import STOP, Shard, by_host, run_shard, shard_of
 from tests.lake.photos.hostile import Hostile
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a.test", "b.test", "c.test", None]), max_size=40))
 def test_every_row_is_in_one_span_of_one_host(hosts: list[str | None]) -> None:
     column = pa.table({"h": pa.array(hosts, pa.string())}).sort_by("h")["h"]

@@ -4,7 +4,7 @@ ones)."""
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.lake.photos.states import Ended, State
@@ -59,6 +59,7 @@ def test_a_link_to_a_port_that_is_not_the_webs_has_a_host_all_the_same() -> None
     assert host_of("http://mail.example:25/a.jpg") == "mail.example"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_target_or_ends(text: str) -> None:
     for link in (text, f"http://{text}", f"http://shop.example/{text}"):
@@ -68,6 +69,7 @@ def test_any_text_is_a_target_or_ends(text: str) -> None:
             assert found.host and found.path.startswith("/")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_location_is_a_target_or_ends(text: str) -> None:
     with contextlib.suppress(Ended):
