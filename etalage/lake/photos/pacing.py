@@ -65,7 +65,7 @@ class Pace:
         while self.closed is None and (left := self._next - self._clock()) > 0:
             await asyncio.sleep(left)
         if self.closed is not None:
-            raise self.closed
+            raise self.closed.again()
 
     def take(self) -> bool:
         """The turn, unless somebody else took it just now; the next one comes `spacing` later."""
@@ -80,7 +80,7 @@ class Pace:
         if seconds > self.manners.patience:
             self._close(State.throttled, f"robots.txt asks for {seconds:g} s between requests", None)
             assert self.closed is not None
-            raise self.closed
+            raise self.closed.again()
         self.spacing = max(self.spacing, seconds)
         self._next = max(self._next, self._clock() + self.spacing)
 

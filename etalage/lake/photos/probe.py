@@ -23,6 +23,7 @@ from etalage.lake.photos.estimate import Cost, Share, estimate, wilson
 from etalage.lake.photos.fetch import run_shards
 from etalage.lake.photos.links import ASKED, RESULT
 from etalage.lake.photos.plan import Plan, plan_of, require_contact
+from etalage.lake.photos.spool import read_results
 from etalage.lake.photos.states import State
 
 NO_MERCHANT = "(none)"
@@ -104,7 +105,7 @@ def _results(asked: pa.Table, config: PhotosConfig, progress: Callable[[int], No
         if progress is not None:
             progress(links.num_rows)
         files = sorted(Path(made).glob("[0-9]*.arrow"))
-        return pa.concat_tables([pa.ipc.open_file(pa.OSFile(str(file))).read_all() for file in files])
+        return pa.concat_tables([read_results(file) for file in files])
 
 
 def _empty(kind: pa.DataType, count: int) -> pa.Array:

@@ -52,14 +52,16 @@ class Robots:
             if rules.outcome.state is not State.refused_by_robots:
                 # The host failed, not its robots.txt: the next link asks again, in its turn.
                 self._known.pop(target.origin, None)
-            raise rules
+            raise rules.again()
         if not rules.can_fetch(target.url, AGENT):
             raise Ended(State.refused_by_robots, "robots.txt does not want it")
         return rules.crawl_delay(AGENT)
 
     def forget(self, host: str) -> None:
         """Nothing more is asked of this host."""
-        for origin in [o for o in self._known if o.partition("://")[2].rpartition(":")[0] == host]:
+        for origin in [
+            o for o in self._known if o.partition("://")[2].rpartition(":")[0].strip("[]") == host
+        ]:
             del self._known[origin]
 
     async def _rules(self, target: Target) -> "Rules | Ended":

@@ -65,14 +65,22 @@ async def _run(shard: Shard) -> int:
 
 
 async def _visit_all(links: pa.Table, visitor: Visitor, results: "Results") -> None:
-    hosts = iter(by_host(links["host"]))
-    ticking = asyncio.create_task(results.tick())
-    try:
+    async def work() -> None:
+        hosts = iter(by_host(links["host"]))
         async with asyncio.TaskGroup() as group:
             for _ in range(_HOSTS * visitor.config.connections):
                 group.create_task(_visit_hosts(hosts, links, visitor, results))
+
+    working = asyncio.create_task(work())
+    ticking = asyncio.create_task(results.tick(working))
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not results.stopped:
+            raise
     finally:
         ticking.cancel()
+        working.cancel()
 
 
 async def _visit_hosts(
@@ -89,8 +97,6 @@ async def _visit_hosts(
 
 async def _visit_rows(rows: Iterator[int], links: pa.Table, visitor: Visitor, results: "Results") -> None:
     for row in rows:
-        if results.stopped:
-            return
         link = Link.of(links.slice(row, 1).to_pylist()[0])
         results.add(result_of(link, await visitor.visit(link), visitor.config, datetime.now(UTC)))
 
@@ -138,12 +144,15 @@ class Results:
         self._files += 1
         self._rows, self._bytes = [], 0
 
-    async def tick(self) -> None:
-        """Write what is waiting, and look whether to end: asked to, or the process that wanted it is gone."""
+    async def tick(self, working: "asyncio.Task[None]") -> None:
+        """Write what is waiting, and end the work where that is asked for, or whoever wanted it is gone."""
         parent = multiprocessing.parent_process()
         while True:
             await asyncio.sleep(_TICK)
             gone = parent is not None and not parent.is_alive()
-            self.stopped = self.stopped or gone or (self._shard.results / STOP).exists()
+            if gone or (self._shard.results / STOP).exists():
+                self.stopped = True
+                working.cancel()
+                return
             if time.monotonic() - self._since > _FILE_SECONDS:
                 self.write()

@@ -71,7 +71,7 @@ def commit(run: Path, lake: Lake, done: Committed) -> int:
     """Commit and delete the files that are there now; → how many links they were of. Raises DataError."""
     links = 0
     for files in _batches(sorted(run.glob("[0-9]*.arrow"))):
-        rows = pa.concat_tables([_read(file) for file in files]).combine_chunks()
+        rows = pa.concat_tables([read_results(file) for file in files]).combine_chunks()
         links += rows.num_rows
         _commit(rows, lake, done)
         for file in files:
@@ -92,7 +92,8 @@ def _batches(files: list[Path]) -> Iterator[list[Path]]:
         yield batch
 
 
-def _read(file: Path) -> pa.Table:
+def read_results(file: Path) -> pa.Table:
+    """RESULT rows. Raises DataError."""
     try:
         with pa.OSFile(str(file)) as source:
             return pa.ipc.open_file(source).read_all().cast(RESULT)

@@ -81,3 +81,8 @@ class Ended(Exception):
     ) -> None:
         super().__init__(reason)
         self.outcome = Outcome(state, reason, lasting, again_after)
+
+    def again(self) -> "Ended":
+        """The same, to be raised for another link: one that is raised twice keeps the traces of both."""
+        one = self.outcome
+        return Ended(one.state, str(one.reason), one.lasting, one.again_after)

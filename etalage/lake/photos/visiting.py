@@ -136,7 +136,7 @@ class Visitor:
         while True:
             pace = self._pace(hop.host)
             if pace.closed is not None:
-                raise pace.closed
+                raise pace.closed.again()
             delay = await self._wanted(hop, trip)
             if delay is not None and delay > pace.spacing:
                 pace.slow_to(delay)
@@ -174,12 +174,13 @@ class Visitor:
 
     async def _ask(self, link: Link, trip: Trip, hop: Target, pace: Pace) -> Target | Sent:
         """Where this hop leads, or the photo that it is. Raises Ended."""
-        async with self._answer(trip, hop, pace, link.conditions(hop.url)) as answer:
+        conditions = link.conditions(hop.url)
+        async with self._answer(trip, hop, pace, conditions) as answer:
             if answer.status in _REDIRECTS:
                 return redirected(hop, answer.headers.get("Location"))
             headers = answer.headers
             validators = headers.get("ETag"), headers.get("Last-Modified")
-            if answer.status == 304 and link.source_sha256 is not None:
+            if answer.status == 304 and conditions:
                 return Sent(None, validators[0] or link.etag, validators[1] or link.last_modified)
             check_status(answer)
             if refused := tag_refusal(headers.getall("X-Robots-Tag", [])):

@@ -1,5 +1,6 @@
 """Links are dealt out by host: each host to one shard, the one with the most links first."""
 
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,3 +61,12 @@ def test_a_shard_that_is_asked_to_stop_keeps_what_it_has(tmp_path: Path, hostile
     hostile.gate = lambda path: (tmp_path / STOP).touch() if path == "/photo/3.jpg" else None
     shard = Shard(0, 1, links_file(tmp_path, urls), tmp_path, hostile.config(spacing=0.05, per_host=1))
     assert 0 < run_shard(shard) < 200
+
+
+def test_a_shard_that_is_asked_to_stop_does_not_wait_for_a_host(tmp_path: Path, hostile: Hostile) -> None:
+    urls = ["http://h0.test/photo/1.jpg", "http://h0.test/later?after=60", "http://h0.test/photo/2.jpg"]
+    hostile.gate = lambda path: (tmp_path / STOP).touch() if path.startswith("/later") else None
+    config = hostile.config(per_host=1, tries=2, patience=120)
+    began = time.monotonic()
+    assert run_shard(Shard(0, 1, links_file(tmp_path, urls), tmp_path, config)) == 1
+    assert time.monotonic() - began < 30
