@@ -99,7 +99,7 @@ class ItemClassifier:
             facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
             name, dimension = str(facts["name"]), int(facts["dimension"])
             kept, version, text = str(facts["model_hash"]), int(facts["format"]), str(facts["text"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
         if version > FORMAT:
             raise ExportDamaged(
@@ -171,7 +171,7 @@ class ItemClassifier:
     ) -> list[Classified]:
         """Items, each with any number of image files (their features are averaged) and a title or none.
 
-        Raises PhotoRefused that names every row with an image that cannot be decoded.
+        Raises PhotoRefused that names the rows of images that cannot be decoded, of the first five.
         """
         flat = [photo for some in photos for photo in some]
         owners_P = np.repeat(np.arange(len(photos)), [len(some) for some in photos])

@@ -61,7 +61,7 @@ class Deciding:
             fields = json.loads(text)
             weights = {str(seen): [float(w) for w in given] for seen, given in fields["weights"].items()}
             decision = fields["decision"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ExportDamaged(f"{where}: cannot be read: {error!r}; export the model again") from error
         finite = all(np.isfinite(weight) for given in weights.values() for weight in given)
         if decision not in get_args(Decision) or not set(weights) <= set(SEEN) or not finite:

@@ -85,7 +85,7 @@ class PhotoEncoder:
                 fit=fields.get("fit", "pad"),  # exports of before say neither
                 resample=fields.get("resample", "bilinear"),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{where}: not a photo encoder: {error!r}; export the model again") from error
         known = encoder.fit in get_args(Fit) and encoder.resample in get_args(Resample)
         if encoder.channels not in (1, 3) or not 1 <= encoder.size <= 4096 or not known:

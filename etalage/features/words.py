@@ -47,7 +47,7 @@ class WordEncoder:
         try:
             fields = json.loads(text)
             encoder = cls(int(fields["buckets"]), int(fields["length"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{where}: not a word encoder: {error!r}; export the model again") from error
         if not (1 <= encoder.buckets <= 2**24 and 1 <= encoder.length <= 4096):
             raise ExportDamaged(f"{where}: impossible {encoder}; export the model again")
@@ -57,7 +57,8 @@ class WordEncoder:
 def _entries(title: str) -> Iterable[str]:
     """Words first, so that a long title loses pieces and not words."""
     # Case and accents differ between merchants for the same word; a title is no identity.
-    plain = unicodedata.normalize("NFKD", title.casefold())
+    # Folded between: `℡` becomes letters only by the first step, and some letters come apart by folding.
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).casefold())
     words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
     yield from words
     yield from (f"{first} {second}" for first, second in itertools.pairwise(words))

@@ -60,8 +60,7 @@ class Backbone(nn.Module):
         names = {name for stage in by_stage[:stages] for name in stage}
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name not in names)
-        owners = {name.rpartition(".")[0] for name in names}
-        return [module for name, module in self.network.named_modules() if name in owners]
+        return [module for module in self.network.modules() if _stays(module)]
 
     def planes(self, planes_BCHW: Tensor) -> Tensor:
         """The same of planes that were normalised already (and augmented)."""
@@ -122,6 +121,12 @@ def _of_timm(name: str, drop_path: float) -> Backbone:
     return Backbone(network, Expected(size, mean, deviation, resample, int(features)))
 
 
+def _stays(module: nn.Module) -> bool:
+    """Has it weights, none of which learns?"""
+    weights = list(module.parameters())
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
 def _by_stage(network: nn.Module) -> list[list[str]]:
     """Names of parameters, stage by stage from the photo on."""
     matcher: Any = getattr(network, "group_matcher", None)
@@ -174,9 +179,12 @@ def read_weights(where: str) -> dict[str, Tensor]:
         # weights_only: a pickle that would run code is refused, not run.
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpicklers and parsers raise what they like
-        raise ConfigError(f"weights = {where!r}: cannot be read: {str(error).splitlines()[0]}") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"weights = {where!r}: cannot be read: {why}") from error
     found = found.get("state_dict", found) if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise ConfigError(f"weights = {where!r}: not a table of tensors; save the network's state_dict()")
     return dict(found)
 

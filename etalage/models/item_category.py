@@ -39,12 +39,13 @@ class ItemCategoryTask:
         self.config, self.items = config, items
         self.levels = Levels.of(items.taxonomy)
         weights = config.level_weights or depth_weights(len(self.levels.sizes))
-        if len(weights) != len(self.levels.sizes) or weights[-1] <= 0:
+        if len(weights) != len(self.levels.sizes) or weights[-1] <= 0 or min(weights) < 0:
             raise ConfigError(
                 f"level_weights = {weights}: the taxonomy has {len(self.levels.sizes)} levels, the deepest "
-                "of which must count"
+                "of which must count, none less than nothing"
             )
         self.level_weights = weights
+        self.words_NT = torch.from_numpy(self._encoded_titles())
         self.looks_M2 = self._looks(items.rows("train"))
         if not len(self.looks_M2):
             raise TooLittleData(
@@ -52,7 +53,6 @@ class ItemCategoryTask:
                 "a title): see `etalage taxonomy check`"
             )
         self.validation = items.rows("validation", leaf=True)
-        self.words_NT = torch.from_numpy(self._encoded_titles())
         self.targets_ND = torch.from_numpy(items.targets_ND)
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
         self._features_PF: Tensor | None = None
@@ -63,7 +63,8 @@ class ItemCategoryTask:
         photos = self.items.photos_of(rows)
         looks = [np.stack([self.items.owners_P[photos], photos], axis=1)]
         if self.config.text != "none":
-            bare = [n for n in rows[~self.items.has_photo_N[rows]] if self.items.titles[n]]
+            # A title without a word says as little as none.
+            bare = [n for n in rows[~self.items.has_photo_N[rows]] if bool(self.words_NT[n].any())]
             looks.append(np.array([[n, -1] for n in bare], dtype=np.int64).reshape(-1, 2))
         return np.concatenate(looks)
 
@@ -157,7 +158,7 @@ class ItemCategoryTask:
         )
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Share of the validation items whose leaf is right, and mean log-probability of the true one."""
+        """Share of the validation items whose leaf is right."""
         assert isinstance(network, ItemCategory)
         if not len(self.validation):
             return {}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from etalage.bundle.classifier import CLASSIFIER_FILES, FORMAT, ItemClassifier, hash_classifier
 from etalage.bundle.deciding import Deciding
-from etalage.errors import ExportDamaged
+from etalage.errors import ConfigError, ExportDamaged
 from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
@@ -52,7 +52,7 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
     """
     network, config = trained.network, trained.config
     if not isinstance(network, ItemCategory) or network.trunk is None or items.pixels_PHWC is None:
-        raise ExportDamaged("a classifier of ready features has no photo network: nothing to export")
+        raise ConfigError("a classifier of ready features has no photo network: train it from photos")
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
