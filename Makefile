@@ -26,7 +26,7 @@ check: developer
 
 bench: developer
 	for script in benchmarks/[a-z]*.py; do \
-	  case $$script in benchmarks/table.py|benchmarks/grocery.py) ;; *) $(BIN)/python $$script $(ARGS) || exit 1 ;; esac; done
+	  case $$script in benchmarks/table.py|benchmarks/grocery.py|benchmarks/category_systems.py) ;; *) $(BIN)/python $$script $(ARGS) || exit 1 ;; esac; done
 
 environment: .venv/.installed
 developer: .venv/.developer

@@ -11,8 +11,8 @@ kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pi
 import base64
 import json
 import sys
-import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,8 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from grocery import LITE0, WEIGHTS, Grocery, grocery  # noqa: E402
+from category_systems import FINE_TUNED, INT8, LEARNED, SYSTEMS, Done, made, size_of, slug  # noqa: E402
+from grocery import LITE0, Grocery, grocery  # noqa: E402
 from table import Row, write  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
@@ -29,28 +30,6 @@ from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.metrics import Interval  # noqa: E402
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-HEADS: dict[str, Any] = {
-    "epochs": 12, "frozen_epochs": 12, "frozen_batch": 64, "learning_rate": 2e-3, "average": 0.99,
-}  # fmt: skip
-LEARNED: dict[str, Any] = {
-    "size": 176, "epochs": 10, "frozen_epochs": 2, "learning_rate": 1e-3, "trunk_rate": 4e-4,
-    "crop": 0.35, "light": 0.15, "average": 0.99, "warm_up": 0.05,
-}  # fmt: skip
-SYSTEMS: dict[str, dict[str, Any]] = {
-    "levels, fine-tuned": LEARNED,
-    "levels": HEADS,
-    "flat": HEADS | {"heads": "flat"},
-    "levels, least risk": HEADS | {"decision": "risk"},
-    "flat, least risk": HEADS | {"heads": "flat", "decision": "risk"},
-    "levels, balanced": HEADS | {"balance": 1.0},
-    "photo + title, late": HEADS | {"text": "late"},
-    "photo + title, joint": HEADS | {"text": "joint"},
-    "small network, from nothing": {
-        "backbone": "small", "weights": None, "epochs": 40, "learning_rate": 3e-3, "trunk_rate": 3e-3,
-        "crop": 0.35, "light": 0.1, "average": 0.99, "batch": 64,
-    },
-}  # fmt: skip
-"""Name → settings over LITE0 with its weights. Those that are not fine-tuned share the kept features."""
 METRICS = (
     "accuracy", "top_3", "macro_f1", "value_true", "value_predicted", "severity", "severity_wrong",
     "calibration_error", "coverage_at_90",
@@ -72,85 +51,46 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one system with one seed answered on the photos that figures are of."""
-
-    probabilities_NL: np.ndarray
-    decided_N: np.ndarray
-    minutes: float
-    """Of processor time, features included."""
-    megabytes: float
-
-
 def main(
     data: Annotated[Path, typer.Option(help="The Grocery Store data set.")],
     taxonomy: Annotated[Path, typer.Option(help="Google's file with ids.")],
     journey: Annotated[Path, typer.Option(help="The Complete Journey.")],
     seeds: Annotated[str, typer.Option()] = "0,1,2",
-    systems: Annotated[str, typer.Option(help="By semicolon.")] = ";".join(SYSTEMS),
+    systems: Annotated[str, typer.Option(help="By semicolon.")] = ";".join((*SYSTEMS, INT8)),
     keep: Annotated[Path, typer.Option()] = Path("build/benchmarks/item_category"),
     table: Annotated[bool, typer.Option(help="Make the table of what is there.")] = True,
 ) -> None:
     local.settle()
     keep.mkdir(parents=True, exist_ok=True)
     wanted = [int(seed) for seed in seeds.split(",")]
+
+    @cache
+    def shops(size: int) -> Grocery:
+        return grocery(data, taxonomy, PhotoEncoder(size, 3, "pad", "bicubic"), journey)
+
     for name in systems.split(";"):
-        size = SYSTEMS[name].get("size", 64 if SYSTEMS[name].get("backbone") == "small" else 224)
         for seed in wanted:
-            part = keep / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.npz"
+            part = _part(keep, name, seed)
             if not part.exists():
-                shop = grocery(data, taxonomy, PhotoEncoder(size, 3, "pad", "bicubic"), journey)
-                done = _trained(name, seed, shop, keep)
+                shop = shops(size_of(name))
+                done = made(name, seed, shop, keep)
                 np.savez(part, **vars(done))
                 right = shop.data.leaf_N[shop.data.rows("test")] == done.decided_N
                 print(f"{name}, seed {seed}: {right.mean():.4f}, {done.minutes:.1f} min", flush=True)
     if table:
-        _table(data, taxonomy, journey, wanted, keep)
+        _table(shops(224), wanted, keep)
 
 
-def _trained(name: str, seed: int, shop: Grocery, keep: Path) -> Done:
-    """Train, export, answer by the export."""
-    from etalage.bundle.classifier import ItemClassifier
-    from etalage.models import recipe as recipes
-    from etalage.training.category_export import export_classifier
-    from etalage.training.loop import fit
-
-    recipe = recipes.find("item_category")
-    settings = {
-        "backbone": LITE0,
-        "weights": WEIGHTS,
-        "checkpoint_steps": 10**6,
-        **SYSTEMS[name],
-        "seed": seed,
-    }
-    config = recipe.config(**settings)
-    with tempfile.TemporaryDirectory() as folder:
-        trained = fit(recipe, recipe.bind(config, shop.data), config, Path(folder))
-        kept = keep / f"exports-{name.replace(', ', '-').replace(' ', '_')}-{seed}"
-        export = export_classifier(trained, shop.data, kept)
-    classifier = ItemClassifier.open(export, threads=1)
-    rows = shop.data.rows("test")
-    assert shop.data.pixels_PHWC is not None
-    features = classifier.features(shop.data.pixels_PHWC[rows])
-    titles = [shop.data.titles[row] for row in rows]
-    given = classifier.leaf_probabilities(features, np.ones(len(rows), bool), titles)
-    facts = json.loads((export / "export.json").read_text())
-    decided = classifier.deciding.decide(given, classifier.taxonomy)
-    return Done(given, decided, facts["cpu_seconds"] / 60, facts["megabytes"])
-
-
-def _table(data: Path, taxonomy: Path, journey: Path, seeds: list[int], keep: Path) -> None:
+def _table(shop: Grocery, seeds: list[int], keep: Path) -> None:
     from etalage.evaluation.categories import measure_categories
 
-    shop = grocery(data, taxonomy, PhotoEncoder(224, 3, "pad", "bicubic"), journey)
     rows = shop.data.rows("test")
     simple = _simple(shop, rows)
     found: dict[str, list[Any]] = {}
     told: dict[str, list[Done]] = {}
     measures = []
     for seed in seeds:
-        answered = {name: done for name in SYSTEMS if (done := _kept(keep, name, seed)) is not None}
+        answered = {name: done for name in (*SYSTEMS, INT8) if (done := _kept(keep, name, seed)) is not None}
         if not answered:
             continue
         systems = {name: Answers(one.probabilities_NL, one.decided_N) for name, one in answered.items()}
@@ -173,7 +113,9 @@ def _table(data: Path, taxonomy: Path, journey: Path, seeds: list[int], keep: Pa
         right = [_coarse(shop, rows, one.decided_N) for one in scores]
         table.append(_range(name, seen, "coarse_accuracy", right))
         for metric, unit in (("minutes", "min"), ("megabytes", "MB")) if name in told else ():
-            table.append(_range(name, seen, metric, [getattr(one, metric) for one in told[name]], unit))
+            values = [getattr(one, metric) for one in told[name]]
+            if np.isfinite(values).all():
+                table.append(_range(name, seen, metric, values, unit))
     write(
         "item_category",
         table,
@@ -210,12 +152,13 @@ def _pictures(
     speeds = _speeds()
     models = []
     for name, dones in told.items():
-        backbone = SYSTEMS[name].get("backbone", LITE0)
+        backbone = SYSTEMS.get(name, LEARNED).get("backbone", LITE0)
         one, many = speeds.get(backbone, (None, None))
         minutes, size = (
             float(np.mean([getattr(d, what) for d in dones])) for what in ("minutes", "megabytes")
         )
-        models.append(Measured(name, minutes, one, many, size, _mean(found[name])))
+        size_or_none = size if np.isfinite(size) else None
+        models.append(Measured(name, minutes, one, many, size_or_none, _mean(found[name])))
     models += [
         Measured(name, None, one, many, None, random=True)
         for name, (one, many) in speeds.items()
@@ -223,7 +166,7 @@ def _pictures(
     ]
     shown = replace(measures, levels=tuple(measures.levels[n] for n in (2, 3, -1)))
     grid(shown, models, k=3).draw(PICTURES / "category-grid.png")
-    best = measures.scores[next(iter(told))]
+    best = measures.scores[FINE_TUNED if FINE_TUNED in told else next(iter(told))]
     matrix = most_valuable(measures.truth_N, best.decided_N, shop.values_L, shop.data.taxonomy)
     picture = base64.b64decode(draw_confusion(matrix).partition(",")[2])
     (PICTURES / "category-confusion.png").write_bytes(picture)
@@ -244,12 +187,16 @@ def _speeds() -> dict[str, tuple[float, float]]:
     }
 
 
+def _part(keep: Path, name: str, seed: int) -> Path:
+    return keep / f"{slug(name)}-{seed}.npz"
+
+
 def _coarse(shop: Grocery, rows: np.ndarray, decided: np.ndarray) -> float:
     return float((shop.coarse_L[decided] == shop.coarse_L[shop.data.leaf_N[rows]]).mean())
 
 
 def _kept(keep: Path, name: str, seed: int) -> Done | None:
-    part = keep / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.npz"
+    part = _part(keep, name, seed)
     if not part.exists():
         return None
     with np.load(part) as kept:
