@@ -23,6 +23,7 @@ from table import Row, write  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 from etalage.evaluation.resampling import grouped_bootstrap  # noqa: E402
+from etalage.features.catalogue_photos import layout  # noqa: E402
 from etalage.features.grouping import bursts, group  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.features.split import split_groups  # noqa: E402
@@ -67,6 +68,7 @@ def main(
     for similarity in SWEEP:
         rows += shop.split_both_ways(similarity, numbers)
     rows += shop.same_photos(numbers)
+    rows += shop.by_colours(numbers)
     rows += shop.as_published()
     rows += chains(fashion)
     shop.draw(PICTURE)
@@ -212,6 +214,31 @@ class Photos:
             own = rng.permutation(train[self.labels_N[train] == label])
             gone += own[: np.count_nonzero(self.labels_N[twins] == label)].tolist()
         return np.concatenate([np.setdiff1d(train, gone), twins])
+
+    def by_colours(self, seeds: list[int]) -> list[Row]:
+        """How much a split leaks that is made without a network: hashes, and colours on a grid of 8 × 8."""
+        twins_N = self.groups()
+        encoder = PhotoEncoder(96, 3, "crop", "bicubic")
+        colours_NF = layout(encoder.decode_all(self.files))
+        rows = []
+        for similarity, reach in ((None, None), (0.5, 1), (0.6, None), (0.7, None)):
+            found, system = None, "hashes alone"
+            if similarity is not None:
+                found = bursts(self.names, self.labels_N.tolist(), colours_NF, similarity, reach)
+                system = (
+                    f"colours from {similarity}, {'any two of a class' if reach is None else 'consecutive'}"
+                )
+            none = [None] * len(self.names)
+            groups_N = group(none, self.phashes_N, None, found, phash_distance=HASH_DISTANCE, similarity=1)
+            shares = []
+            for seed in seeds:
+                parts = split_groups(groups_N, self.names, labels_N=self.labels_N, seed=seed)
+                shared = np.isin(twins_N[parts == "test"], twins_N[parts == "train"])
+                shares.append((float(shared.mean()),) * 3)
+            rows.append(
+                Row("without a network", system, "test photos with a twin in train", *_over_seeds(shares))
+            )
+        return rows
 
     def as_published(self) -> list[Row]:
         groups_N = self.groups()
