@@ -54,11 +54,9 @@ def _maps(drawn: Callable[..., Tensor], crop: float, flip: bool) -> Tensor:
     """(B, 2, 3): where in the photo each corner of the crop lies, in the [-1, 1] of affine_grid."""
     area_B = crop + (1 - crop) * (drawn() + 1) / 2
     stretch_B = torch.exp(drawn() * math.log(ASPECT) / 2) if crop < 1 else torch.ones_like(area_B)
-    width_B = (area_B.sqrt() * stretch_B).clamp(max=1)
-    height_B = (area_B.sqrt() / stretch_B).clamp(max=1)
-    # A side that is cut short at the photo's own makes a crop of more than 3/4 smaller than it was to be.
-    height_B = torch.maximum(height_B, crop / width_B)
-    width_B = torch.maximum(width_B, crop / height_B)
+    # A side that ends at the photo's own must not take more off the area than was to go: beyond 3/4 it would.
+    width_B = (area_B.sqrt() * stretch_B).clamp(crop, 1)
+    height_B = torch.maximum((area_B.sqrt() / stretch_B).clamp(max=1), crop / width_B)
     maps_B23 = torch.zeros(len(area_B), 2, 3)
     maps_B23[:, 0, 0] = width_B * (torch.where(drawn() < 0, -1.0, 1.0) if flip else 1.0)
     maps_B23[:, 1, 1] = height_B
