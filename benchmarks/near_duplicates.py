@@ -177,6 +177,10 @@ class Photos:
                 found.setdefault((system, "test photos with a twin in train"), []).append(
                     (share, share, share)
                 )
+        left_in, by_group = (
+            np.array(found[system, "accuracy"])[:, 0] for system in ("near-duplicates left in", "by group")
+        )
+        found["difference", "accuracy"] = [(one, one, one) for one in (left_in - by_group).tolist()]
         size = np.bincount(groups_N)
         rows = [Row(case, system, metric, *_over_seeds(values)) for (system, metric), values in found.items()]
         counts = (("groups", len(size)), ("photos in a group of several", (size[groups_N] > 1).mean()),
