@@ -114,6 +114,8 @@ def test_the_examples_commands_can_be_typed(typist: Typist, project: Path, share
         "FASHION_MNIST": str(shared_data / "fashion-mnist"),
         "MOVIELENS": str(shared_data / "ml-latest-small"),
         "COMPLETE_JOURNEY": str(shared_data / "complete-journey"),
+        "GROCERY": str(shared_data / "grocery-store"),
+        "GOOGLE_TAXONOMY": str(shared_data / "google-product-taxonomy"),
         "OMP_NUM_THREADS": "1",
     }
     (typist.folder / "examples").symlink_to(project / "examples")
