@@ -255,6 +255,14 @@ class Confusion:
     bundle: str
     categories: list[ValuedCategory]
     counts: list[list[int]]
+    elsewhere: list[int]
+    """Items of each category that were taken for one that is not shown; empty: none were."""
+
+    @property
+    def totals(self) -> list[int]:
+        """Items of each category."""
+        shown = [sum(row[true] for row in self.counts) for true in range(len(self.categories))]
+        return [here + away for here, away in zip(shown, self.elsewhere or [0] * len(shown), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -407,7 +415,7 @@ class Client:
         """Which category the classifier takes for which. Raises NotFound: the bundle holds no such matrix."""
         found = self._send("GET", "/v1/confusion").json()
         categories = [ValuedCategory(**one) for one in found["categories"]]
-        return Confusion(found["bundle"], categories, found["counts"])
+        return Confusion(found["bundle"], categories, found["counts"], found["elsewhere"])
 
     # -- shoppers ------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ MATRIX = {
         {"id": "21", "path": "Food > Apples", "value": 12.0},
     ],
     "counts": [[31, 2, 0], [4, 17, 1], [0, 0, 9]],
+    "elsewhere": [1, 0, 3],
 }
 
 

@@ -207,7 +207,7 @@ def test_the_client_decodes_what_things_are(tmp_path: Path) -> None:
         assert (item.stored.path, item.stored.own) == ("Food > Drinks > Juice", "Ours > Shelf 2")
         confusion = client.confusion()
         assert confusion.categories[0] == ValuedCategory("50", "Clothing > Dresses", 410.5)
-        assert confusion.counts[1] == [4, 17, 1]
+        assert confusion.counts[1] == [4, 17, 1] and confusion.totals == [36, 19, 13]
         told = client.categories("classified")
         assert told[0].path == "Clothing" and client.categories()[0].path == "Ours"
         apples = client.items(classified="Food > Apples", min_confidence=0.9)

@@ -40,6 +40,8 @@ class Confusion(Settings):
 
     categories: tuple[ConfusionCategory, ...]
     counts: tuple[tuple[int, ...], ...]
+    elsewhere: tuple[int, ...] = ()
+    """Items of each category that were taken for one that is not shown; (): none were."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _confusion(file: Path) -> Confusion | None:
     except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
         raise BundleDamaged(f"{file} cannot be read: {error}; evaluate and publish again") from error
     side = len(found.categories)
-    if [len(row) for row in found.counts] != [side] * side:
+    if [len(row) for row in found.counts] != [side] * side or len(found.elsewhere) not in (0, side):
         raise BundleDamaged(f"{file}: {side} categories, but not as many rows and columns; evaluate again")
     return found
 

@@ -120,7 +120,7 @@ def _keep(export: Path, measures: CategoryMeasures, classifier: ItemClassifier) 
     """The confusion matrix beside the export, for the bundle and its page."""
     ours = next(iter(measures.scores.values()))
     found = most_valuable(measures.truth_N, ours.decided_N, measures.values_L, classifier.taxonomy).to_json()
-    kept = {name: found[name] for name in ("categories", "counts")}
+    kept = {name: found[name] for name in ("categories", "counts", "elsewhere")}
     draft = export / ".confusion.json"
     draft.write_text(json.dumps(kept), encoding="utf-8")
     draft.replace(export / "confusion.json")

@@ -20,7 +20,7 @@ def shown(shop: Source) -> Mistakes | None:
         return None
     matrix = found.matrix
     right = sum(matrix.counts[n][n] for n in range(len(matrix.categories)))
-    total = sum(map(sum, matrix.counts))
+    total = sum(matrix.totals)
     share = f", {wording.percent(right / total)} of them right" if total else ""
     pieces.heading("What is taken for what", f"{wording.amount(total, 'item', 'items')}{share}")
     pieces.note(
@@ -38,7 +38,7 @@ def shown(shop: Source) -> Mistakes | None:
 def worst(matrix: Confusion, most: int) -> list[tuple[str, str, str, str]]:
     """The largest cells off the diagonal: true path, predicted path, items, share of the true ones."""
     size = range(len(matrix.categories))
-    totals = [sum(matrix.counts[p][t] for p in size) for t in size]
+    totals = matrix.totals
     wrong = [(matrix.counts[p][t], p, t) for p in size for t in size if p != t and matrix.counts[p][t]]
     wrong.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
     paths = [one.path.replace(wording.SEPARATOR, " › ") for one in matrix.categories]

@@ -204,7 +204,6 @@ def told(found: Categorised) -> None:
 
 def confusion(matrix: Confusion, choose: Chosen) -> None:
     """The matrix: predicted down, true across, the most valuable top-left. `choose` gets a path."""
-    totals = [sum(row[true] for row in matrix.counts) for true in range(len(matrix.categories))]
     data = {
         "kind": "confusion",
         "categories": [
@@ -212,7 +211,7 @@ def confusion(matrix: Confusion, choose: Chosen) -> None:
             for one in matrix.categories
         ],
         "counts": matrix.counts,
-        "totals": totals,
+        "totals": matrix.totals,
     }
     _mount("confusion", data, category=choose)
 

@@ -105,6 +105,9 @@ class ConfusionAnswer(BaseModel):
     bundle: str
     categories: list[ConfusionCategoryBody] = Field(description="The most valuable first.")
     counts: list[list[int]] = Field(description="Rows: predicted; columns: true.")
+    elsewhere: list[int] = Field(
+        description="Items of each category that were taken for one not shown; empty: none were."
+    )
 
 
 # -- reading and writing -----------------------------------------------------------------------

@@ -248,6 +248,7 @@ def test_the_self_check_asks_about_photos_and_where_it_reads_them_titles(bundle:
         json.dumps({**MATRIX, "counts": [[1, 2], [3, 4]]}),
         json.dumps({**MATRIX, "counts": [[1, 2, 3], [3, 4, 5], [6, 7]]}),
         json.dumps({**MATRIX, "more": 1}),
+        json.dumps({**MATRIX, "elsewhere": [1]}),
         json.dumps({**MATRIX, "categories": [{"id": "50", "path": "Clothing"}]}),
     ],
 )

@@ -23,6 +23,7 @@ MATRIX = {
         {"id": "66", "path": f"Food > {ATTACK}", "value": 12.0},
     ],
     "counts": [[31, 2, 0], [4, 17, 1], [0, 0, 9]],
+    "elsewhere": [5, 0, 1],
 }
 
 
@@ -127,7 +128,7 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     cell = page.locator(".confusion td[data-cell='1,0']")
     cell.wait_for()
     assert cell.inner_text() == "4"
-    assert cell.get_attribute("title") == "4 of 35 of “Dresses” taken for “Juice”"
+    assert cell.get_attribute("title") == "4 of 40 of “Dresses” taken for “Juice”"
     names = page.locator(".confusion th.predicted").all_inner_texts()
     assert names == page.locator(".confusion th.true").all_inner_texts() == ["Dresses", "Juice", ATTACK]
     assert page.locator(".confusion tr >> nth=1").locator("td").all_inner_texts() == ["31", "2", "", "4,100"]
@@ -135,7 +136,7 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     assert places[1]["y"] > places[0]["y"] and places[1]["x"] == places[0]["x"], "predicted goes down"
     assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
     rows = page.locator(".table.mistakes tbody tr").all_inner_texts()
-    assert rows[0].split("\t") == ["Clothing › Dresses", "Food › Drinks › Juice", "4", "11%"]
+    assert rows[0].split("\t") == ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
     assert "view=categories" in page.url and unharmed(page)
     page.locator(".confusion th.predicted a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items))
@@ -150,10 +151,10 @@ def test_the_page_of_categories_has_an_address_and_a_way_back(visit: Visit, clie
 
 def test_the_worst_mistakes_are_told_first() -> None:
     named = [ValuedCategory(str(n), f"A > {n}", 1.0) for n in range(3)]
-    matrix = Confusion("b", named, [[5, 3, 0], [9, 0, 1], [0, 3, 200]])
+    matrix = Confusion("b", named, [[5, 3, 0], [9, 0, 1], [0, 3, 200]], [6, 0, 0])
     assert worst(matrix, 3) == [
-        ("A › 0", "A › 1", "9", "64%"),
+        ("A › 0", "A › 1", "9", "45%"),
         ("A › 1", "A › 0", "3", "50%"),
         ("A › 1", "A › 2", "3", "50%"),
     ]
-    assert worst(Confusion("b", named, [[5, 0, 0], [0, 1, 0], [0, 0, 2]]), 3) == []
+    assert worst(Confusion("b", named, [[5, 0, 0], [0, 1, 0], [0, 0, 2]], []), 3) == []
