@@ -20,6 +20,8 @@ from etalage.errors import BundleDamaged, ConfigError, IndexMismatch, PhotoRefus
 CLASSIFIER = "item_category"
 """The model's name, and its folder among the exports."""
 CONFUSION = "confusion.json"
+MEASURES = "measures"
+"""Under this name a verdict has all that the evaluation measured."""
 ANSWERS = 5
 """Leaves of an item that the self-check keeps."""
 
@@ -95,10 +97,15 @@ def stage_classifier(draft: DraftedClassifier, staging: Path) -> tuple[Classifie
         leaves=len(classifier.taxonomy.leaves_L),
         text=classifier.uses_text,
         settings=draft.config,
-        verdict=draft.model.verdict,
+        verdict=_verdict_alone(draft.model.verdict),
         forced=draft.model.forced,
     )
     return facts, written
+
+
+def _verdict_alone(kept: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Without the curves of the report, which would make up most of the manifest."""
+    return None if kept is None else {name: value for name, value in kept.items() if name != MEASURES}
 
 
 def classified_facts(by: dict[str, int], classifier: ClassifierFacts | None) -> ClassifiedFacts | None:

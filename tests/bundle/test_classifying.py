@@ -62,6 +62,7 @@ def test_the_classifier_travels_with_its_verdict_its_settings_and_its_confusion(
     assert (facts.name, facts.leaves, facts.text) == ("item_category", 4, True)
     assert facts.taxonomy == export.taxonomy.version and facts.settings == ClassifyConfig()
     assert facts.verdict is not None and facts.verdict["passed"] and not facts.forced
+    assert "measures" not in facts.verdict, "the report's curves stay beside the export"
     assert manifest.classified is not None and manifest.classified.note is None
     assert manifest.classified.by == {export.model_hash: manifest.classified.items} and manifest.format == 3
     travelled = {name for name in manifest.files if name.startswith(f"{MODELS}/{CLASSIFIER}/")}
