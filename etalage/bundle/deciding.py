@@ -46,7 +46,7 @@ class Deciding:
         """(N,) int64 place of the decided leaf among taxonomy.leaves_L."""
         if self.decision == "probable":
             return probabilities_NL.argmax(axis=1)
-        return least_risk(probabilities_NL, taxonomy.distances(taxonomy.leaves_L, taxonomy.leaves_L))
+        return least_risk(probabilities_NL, taxonomy.leaf_distances_LL)
 
     def to_json(self) -> str:
         weights = {
@@ -87,7 +87,7 @@ def softmax(scores_NL: np.ndarray) -> np.ndarray:
 
 def least_risk(probabilities_NL: np.ndarray, costs_LL: np.ndarray) -> np.ndarray:
     """(N,) int64: the leaf l with the least Σ_t p(t) · cost(l, t). costs_LL: row = decided, column = true."""
-    costs_LL = costs_LL.astype(np.float32)
+    costs_LL = costs_LL.astype(np.float32, copy=False)
     parts = [
         (probabilities_NL[start : start + _ROWS] @ costs_LL.T).argmin(axis=1)
         for start in range(0, len(probabilities_NL), _ROWS)

@@ -177,6 +177,11 @@ class Taxonomy:
         found: np.ndarray = depths - 2 * shared
         return found
 
+    @cached_property
+    def leaf_distances_LL(self) -> np.ndarray:
+        """(L, L) float32 of `distance` between leaves; kept, as every decision of least risk asks for it."""
+        return self.distances(self.leaves_L, self.leaves_L).astype(np.float32)
+
     # -- kept beside a model -----------------------------------------------------------------------
 
     def to_json(self) -> str:
