@@ -200,9 +200,10 @@ class ItemCategoryTask:
         if frozen:
             return self._kept(network)[photos_B].float() * there_B[:, None]
         assert network.trunk is not None and self.items.pixels_PHWC is not None
-        found = network.trunk.planes(self._augmented(network.trunk, photos_B[there_B], generator))
-        features_BF = found.new_zeros(len(photos_B), found.shape[1])
-        features_BF[there_B] = found
+        features_BF = torch.zeros(len(photos_B), network.trunk.expected.features)
+        if bool(there_B.any()):
+            planes = self._augmented(network.trunk, photos_B[there_B], generator)
+            features_BF[there_B] = network.trunk.planes(planes)
         return features_BF
 
     def _augmented(self, trunk: Backbone, photos_B: Tensor, generator: torch.Generator) -> Tensor:

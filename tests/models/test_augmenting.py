@@ -71,7 +71,7 @@ def test_a_crop_keeps_at_least_its_share_and_lies_inside(crop: float) -> None:
 def test_crops_lie_anywhere_and_red_still_grows_to_the_right() -> None:
     seen = plain(ramp(400), crop=0.3)
     middle = seen[:, :2, 11:13, 11:13].mean((2, 3))
-    assert bool((middle.std(0) > 0.08).all())
+    assert bool((middle.std(0) > 0.05).all())
     assert torch.allclose(middle.mean(0), torch.full((2,), 0.5), atol=0.04)
     width, height = kept(seen)
     assert float(width.min()) > 0 and float(height.min()) > 0
@@ -81,9 +81,9 @@ def test_another_light_moves_no_pixel() -> None:
     """An affine change of each colour: what was equal stays equal, what grew still grows."""
     seen = plain(ramp(50), light=0.4)
     assert not torch.allclose(seen, ramp(50), atol=0.05)
-    assert torch.allclose(seen[:, 0, 0], seen[:, 0, 0], atol=1e-5)
     grown = seen[:, 0, :, 1:] - seen[:, 0, :, :-1]
     assert torch.allclose(grown, grown.mean((1, 2), keepdim=True).expand_as(grown), atol=1e-4)
+    assert float(grown.min()) > 0
 
 
 def test_light_varies_by_at_most_its_share() -> None:

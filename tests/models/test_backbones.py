@@ -144,6 +144,7 @@ class Planted:
         return (Path.write_text, (self.marker, "ran"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("written_by", ["torch", "pickle"])
 def test_f15_a_pickle_planted_in_a_weights_file_is_refused_and_does_not_run(
     written_by: str, tmp_path: Path
@@ -282,10 +283,10 @@ def test_weights_of_imagenet_know_fruit_in_a_shop(shared_data: Path) -> None:
     with torch.inference_mode():
         features = made(pixels)
         found = whole.classifier(features).argmax(dim=1)
-        upside_down = whole.classifier(made(pixels.flip(3))).argmax(dim=1)
+        exchanged = whole.classifier(made(pixels.flip(3))).argmax(dim=1)
     truth = torch.tensor([number for number, _ in files])
     assert len(truth) == 16
     assert float((found == truth).float().mean()) > 0.7
     assert set(found[truth == 948].tolist()) == {948}
-    # Red and blue exchanged, which any mistake of order comes to, is worse.
-    assert (upside_down == truth).sum() < (found == truth).sum()
+    # Red for blue, as some libraries decode, would be seen here.
+    assert (exchanged == truth).sum() < (found == truth).sum()

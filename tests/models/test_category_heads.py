@@ -1,5 +1,6 @@
 """Heads over a ragged tree, and the loss of all levels against one written out."""
 
+import itertools
 import math
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_flat_head_that_is_quite_sure_stays_finite() -> None:
     logits = head(torch.ones(1, 1))
     loss = level_loss(logits, torch.tensor([[1, 0, 1]]), WEIGHTS)
     loss.backward()
-    assert math.isfinite(float(loss)) and torch.isfinite(head.leaves.weight.grad).all()
+    assert torch.isfinite(loss) and torch.isfinite(head.leaves.weight.grad).all()
 
 
 def test_a_leaf_scores_the_weighed_sum_of_its_path() -> None:
@@ -77,7 +78,7 @@ def test_a_tree_of_one_level_has_one_head() -> None:
 def test_each_level_weighs_twice_the_one_above(depth: int) -> None:
     weights = depth_weights(depth)
     assert len(weights) == depth and sum(weights) == pytest.approx(1)
-    assert all(b == pytest.approx(2 * a) for a, b in zip(weights, weights[1:], strict=False))
+    assert all(b == pytest.approx(2 * a) for a, b in itertools.pairwise(weights))
 
 
 # -- the loss ------------------------------------------------------------------------------------
