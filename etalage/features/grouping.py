@@ -110,7 +110,8 @@ def bursts(
     Photos of one class and one series (a name up to its last number: `IMG_0041.jpg` is number 41 of `IMG_`)
     whose numbers are at most `reach` apart, with a cosine from `similarity` on, are one burst, and so are all
     that such pairs connect. reach = None: any two of a class may be, for files whose numbers say nothing any
-    more (shuffled, or hashes). A key is the name of the burst's first photo, with its class.
+    more (shuffled, or hashes). A photo of class None is alone. A key is the name of the burst's first photo,
+    with its class.
     Raises ValueError: not one class and one embedding a name, or limits out of range.
     """
     if not len(names) == len(classes) == len(embeddings_ND) or (reach is not None and reach < 1):
@@ -120,6 +121,8 @@ def bursts(
     series: dict[Hashable, list[tuple[int, int]]] = {}
     for row, (name, kind) in enumerate(zip(names, classes, strict=True)):
         numbered = _NUMBER.match(name)
+        if kind is None:
+            continue
         if reach is None:
             series.setdefault((kind,), []).append((row, row))
         elif numbered:

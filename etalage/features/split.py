@@ -56,15 +56,18 @@ def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
 def assign_groups(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndarray:
     """As `assign`, but whole groups: items of one `product`, near-duplicates and bursts, as `config` says.
 
-    All of a group fall by its smallest hash, so an item that is alone has the part that `assign` gives it,
-    and an item keeps its part when the catalogue grows, unless what was added belongs to its group. Published
-    parts stay as they are. Raises ConfigError: as `assign`; bursts without names, categories or embeddings.
+    All of a group fall by the hash of its smallest value of `group`, so an item that is alone has the part
+    that `assign` gives it, large groups fall no other way than small ones, and an item keeps its part when
+    the catalogue grows, unless what was added belongs to its group. Published parts stay as they are.
+    Raises ConfigError: as `assign`; bursts without names, categories or embeddings.
     """
     group_N = grouped(items, config, photos)
     _warn(group_N, items)
-    smallest_G = np.ones(group_N.max(initial=-1) + 1)
-    np.minimum.at(smallest_G, group_N, [_draw(value) for value in items.column(config.group).to_pylist()])
-    return _parts(items, config, smallest_G[group_N])
+    smallest: dict[int, str | None] = {}
+    for number, value in zip(group_N.tolist(), items.column(config.group).to_pylist(), strict=True):
+        smallest[number] = min(smallest.get(number, value), value, key=repr)
+    draws_G = np.array([_draw(smallest[number]) for number in range(len(smallest))])
+    return _parts(items, config, draws_G[group_N])
 
 
 def grouped(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndarray:

@@ -70,9 +70,10 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
     owners, places = found.owners[kept], found.places[kept]
     phashes = np.asarray(facts["phash"].take(pa.array(places)).fill_null(0).to_numpy(), np.int64)
     urls: list[str] = facts["url"].take(pa.array(places)).to_pylist()
-    classes = [None if row < 0 else row for row in labels.rows_N.tolist()]
-    seen = SeenPhotos(owners, phashes, _embedded(shop, pixels), urls, classes)
     taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), labels.rows_N)
+    leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
+    classes = [row if row in leaves else None for row in labels_N.tolist()]
+    seen = SeenPhotos(owners, phashes, _embedded(shop, pixels), urls, classes)
     data = CategorySet(
         item_ids=items["item_id"].to_pylist(),
         taxonomy=taxonomy,

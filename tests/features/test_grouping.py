@@ -194,6 +194,14 @@ def test_names_without_a_meaning_are_joined_by_looks_within_a_class() -> None:
     assert found == ["1\0q9", "1\0q9", None, None]
 
 
+def test_photos_of_no_known_class_are_in_no_burst() -> None:
+    names = ["s1.jpg", "s2.jpg", "s3.jpg", "s4.jpg"]
+    same = np.stack([FLAT[0]] * 4)
+    for reach in (1, None):
+        found = bursts(names, [None, None, "c", "c"], same, 0.9, reach=reach)
+        assert found == [None, None, "c\0s3.jpg", "c\0s3.jpg"]
+
+
 def test_bursts_of_two_series_with_the_same_numbers_stay_apart() -> None:
     names = ["a1", "a2", "b1", "b2"]
     found = bursts(names, [0] * 4, np.stack([FLAT[0]] * 4), 0.9)

@@ -93,6 +93,14 @@ def test_items_of_one_product_fall_together_whoever_sells_them() -> None:
     ]  # fmt: skip
 
 
+def test_large_groups_fall_no_other_way_than_small_ones() -> None:
+    gtins: list[object] = [f"9{n // 10}" for n in range(10_000)]
+    config = SplitConfig(product="gtin", validation=0.15, test=0.15)
+    parts = assign_groups(with_gtins(gtins), config, seen(10_000))
+    for part, share in zip(PARTS, (0.70, 0.15, 0.15), strict=True):
+        assert abs((parts == part).mean() - share) < 0.04, part
+
+
 def test_items_with_near_duplicate_photos_fall_together() -> None:
     pairs = hashes(200)
     phashes = np.concatenate([pairs, pairs ^ 0b1001])
