@@ -1,0 +1,65 @@
+"""What would it cost at the size of the original: 36 million products once, 25 billion a day?
+
+    python benchmarks/scale.py
+
+Multiplies what category_inference.json and photos_fetch.json measured on one core; measures nothing itself.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent)]
+from table import RESULTS, Row, write  # noqa: E402
+
+SIZES = {"36 million": 36e6, "25 billion": 25e9}
+DAY_HOURS = 24.0
+NOTE = (
+    "Core hours: photos over photos a second of one core, measured here; cores: so many do it in a day. "
+    "`fetch` is asking, downloading, decoding, resizing and storing at 256 pixels (photos_fetch.json); "
+    "`decode` and the networks are of category_inference.json, at batch 64. Linear, which hosts are not: of "
+    "a merchant with one host and a request every 0.25 s no cluster fetches more than 345,600 photos a day. "
+    "Measured while other work ran on the machine."
+)
+
+
+def main() -> None:
+    rates = {**_inference(), **_fetching()}
+    rows = []
+    for size, count in SIZES.items():
+        for stage, (value, low, high) in rates.items():
+            hours = [count / rate / 3600 for rate in (value, high, low)]
+            rows.append(Row(size, stage, "core hours", *hours, "h"))
+            rows.append(Row(size, stage, "cores for one day", *(one / DAY_HOURS for one in hours)))
+    write("scale", rows, command="python benchmarks/scale.py", seeds=[], packages=["numpy"], note=NOTE)
+    print((RESULTS / "scale.md").read_text())
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def _inference() -> dict[str, tuple[float, float, float]]:
+    """Stage → photos a second of one core, with its range."""
+    found = {}
+    for row in _rows("category_inference"):
+        backbone = row["case"].partition(",")[0]
+        rate = row["value"], row["low"], row["high"]
+        if row["system"] == "decode" and backbone == "tf_efficientnet_lite0":
+            found["decode"] = rate
+        if row["system"] in ("onnx", "int8") and row["metric"] == "photos a second, batch 64":
+            found[f"{backbone}, {row['system']}"] = rate
+    return found
+
+
+def _fetching() -> dict[str, tuple[float, float, float]]:
+    for row in _rows("photos_fetch"):
+        if row["system"] == "fetch" and row["metric"] == "photos a second per core":
+            return {"fetch": (row["value"], row["low"], row["high"])}
+    raise KeyError("photos_fetch.json has no photos a second per core of fetch")
+
+
+if __name__ == "__main__":
+    main()
