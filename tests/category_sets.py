@@ -44,7 +44,7 @@ def leaves(count: int, seed: int = 3) -> np.ndarray:
 
 
 def photos(places: np.ndarray, seed: int = 5) -> np.ndarray:
-    """(P, SIDE, SIDE, 3) uint8: a block in the leaf's colour, high or low, over noise that fades downwards."""
+    """(P, SIDE, SIDE, 3) uint8: a block in the leaf's colour, high or low, over fading noise."""
     rng = np.random.default_rng(seed)
     fade = np.linspace(1.0, 0.3, SIDE)[:, None, None]
     drawn = rng.integers(0, 120, (len(places), SIDE, SIDE, 3)) * fade

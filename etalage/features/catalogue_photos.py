@@ -55,10 +55,10 @@ LAYOUT = 8
 
 
 def layout(pixels_PHWC: np.ndarray) -> np.ndarray:
-    """(P, H, W, C) uint8 → (P, C · 64) float32 of length 1: which colours lie where, on a grid of 8 × 8.
+    """(P, H, W, C) uint8 → (P, 64 · C) float32 of length 1: which colours lie where, on a grid of 8 × 8.
 
-    What near-duplicates and bursts are told by. It depends on nothing that is trained, so a split stays the
-    same from model to model.
+    Zeros for a photo of one colour. What near-duplicates and bursts are told by: it depends on nothing that is
+    trained, so a split stays the same from model to model.
     """
     count, height, width, channels = pixels_PHWC.shape
     rows, columns = (np.linspace(0, side, LAYOUT, endpoint=False).astype(int) for side in (height, width))
@@ -67,7 +67,8 @@ def layout(pixels_PHWC: np.ndarray) -> np.ndarray:
     for start in range(0, count, 256):
         part = pixels_PHWC[start : start + 256].astype(np.float32)
         cells[start : start + 256] = np.add.reduceat(np.add.reduceat(part, rows, axis=1), columns, axis=2)
-    flat = (cells / (tall[:, None, None] * wide[:, None])).reshape(count, -1)
+    cells /= (tall[:, None, None] * wide[:, None]).astype(np.float32)
+    flat = cells.reshape(count, LAYOUT * LAYOUT * channels)
     flat -= flat.mean(axis=1, keepdims=True)
     found: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     return found
