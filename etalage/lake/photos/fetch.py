@@ -6,6 +6,7 @@ What a worker has written is committed while the others go on. What was committe
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from etalage.lake.photos.spool import Committed, alone, commit, new_run, take_up
 
 Progress = Callable[[int], None]
 _COMMIT_SECONDS = 2.0
+_COMMIT_PART = 10.0
+"""Commits come as many times their own length apart: a large table, whose commits take longer, has fewer of
+them."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,12 @@ def _committing(run: Path, lake: Lake, done: Committed, progress: Progress | Non
 
     def work() -> None:
         try:
-            last = False
+            last, pause = False, _COMMIT_SECONDS
             while not last:
-                last = over.wait(_COMMIT_SECONDS)
+                last = over.wait(pause)
+                began = time.monotonic()
                 count = commit(run, lake, done)
+                pause = max(_COMMIT_SECONDS, _COMMIT_PART * (time.monotonic() - began))
                 if progress is not None and count:
                     progress(count)
         except BaseException as error:
