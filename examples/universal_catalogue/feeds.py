@@ -192,7 +192,7 @@ def make(data: Path, folder: Path, ids: dict[str, tuple[str, str]], seed: int = 
             carried, kind = identity(merchant, photo.of, ids, draw)
             offers.append(Offer(
                 merchant, f"{merchant.prefix}-{counts[merchant.prefix]:05d}", title, category,
-                f"http://img{draw.randrange(HOSTS)}.{merchant.domain}/p/{number:05d}-{place}/{shot(photo)}.jpg",
+                f"http://img{draw.randrange(HOSTS)}.{merchant.domain}/p/{number:05d}-{place}.jpg",
                 gtin(number), carried, kind, photo.part, photo.of, file, "photo", ("ok",),
             ))  # fmt: skip
     offers = troubled(mistaken(offers, ids, draw), draw)
@@ -200,12 +200,6 @@ def make(data: Path, folder: Path, ids: dict[str, tuple[str, str]], seed: int = 
     world = World(tuple(offers))
     write(world, folder)
     return world
-
-
-def shot(photo: Source) -> str:
-    """A file name as a camera gives it: consecutive shots of one shelf have consecutive numbers."""
-    number = photo.file.stem.rpartition("_")[2]
-    return f"{'IMG' if photo.part == 'train' else 'DSC'}_{number.zfill(4)}" if number.isdigit() else "front"
 
 
 def smaller(file: Path, into: Path) -> Path:

