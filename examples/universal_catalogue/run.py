@@ -206,7 +206,8 @@ def answers(shop: Shop, world: feeds.World, gate: bool, claims: checks.Claims) -
     own = {row["item_id"]: row["category_id"] for row in items}
     found = checks.written_back(world, rows, own, claims)
     print(f"  of {found.items} items that carried no id, {found.decided} were decided, {found.right} rightly")
-    claims.that("most of what was decided is right", found.right > found.decided / 2)
+    if weights_are_here():
+        claims.that("most of what was decided is right", found.right > found.decided / 2)
     claims.that("asking again asks about nothing", shop.classify().asked == 0)
 
     say("9. etalage publish")
