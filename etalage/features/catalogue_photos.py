@@ -57,8 +57,8 @@ LAYOUT = 8
 def layout(pixels_PHWC: np.ndarray) -> np.ndarray:
     """(P, H, W, C) uint8 → (P, 64 · C) float32 of length 1: which colours lie where, on a grid of 8 × 8.
 
-    Zeros for a photo of one colour. What near-duplicates and bursts are told by: it depends on nothing that is
-    trained, so a split stays the same from model to model.
+    Zeros for a photo of one colour. What near-duplicates and bursts are told by: it depends on nothing that
+    is trained, so a split stays the same from model to model.
     """
     count, height, width, channels = pixels_PHWC.shape
     rows, columns = (np.linspace(0, side, LAYOUT, endpoint=False).astype(int) for side in (height, width))

@@ -130,3 +130,76 @@ def test_an_encoder_is_read_back() -> None:
 def test_a_damaged_encoder_is_refused(text: str) -> None:
     with pytest.raises(ExportDamaged):
         PhotoEncoder.from_json(text)
+
+
+def gradients(width: int, height: int) -> Image.Image:
+    """Red from 0 to 240 to the right, green from 0 to 240 downwards."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[..., 0] = np.linspace(0, 240, width, dtype=np.uint8)[None, :]
+    pixels[..., 1] = np.linspace(0, 240, height, dtype=np.uint8)[:, None]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 24), (24, 48)])
+def test_what_makes_a_photo_square_is_a_choice(width: int, height: int) -> None:
+    """Padded, all of it is there between white; cropped, its middle; stretched, all of it, out of shape."""
+    photo = file_of(gradients(width, height))
+    pad, crop, stretch = (
+        PhotoEncoder(24, fit=fit).decode(photo).astype(int) for fit in ("pad", "crop", "stretch")
+    )
+    assert pad.shape == crop.shape == stretch.shape == (24, 24, 3)
+    long, other = (1, 0) if width > height else (0, 1)
+    assert ((pad == 255).all(axis=(long, 2))).sum() == 12
+    assert not (crop == 255).all(axis=2).any() and not (stretch == 255).all(axis=2).any()
+    along = [np.ptp(one[..., 1 - long].mean(axis=1 - long)) for one in (crop, stretch)]
+    across = [np.ptp(one[..., 1 - other].mean(axis=1 - other)) for one in (crop, stretch)]
+    assert along[0] == pytest.approx(120, abs=12) and along[1] > 225
+    assert min(across) > 225
+    for one in (crop, stretch):
+        assert one[12, 23, 0] > one[12, 0, 0] and one[23, 12, 1] > one[0, 12, 1]
+    assert abs(crop[12, 12] - 120).max(initial=0, where=[True, True, False]) < 12, "not the middle"
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_a_photo_of_the_right_size_is_never_touched(fit: str) -> None:
+    pixels = wedge(16, 16)
+    for resample in ("bilinear", "bicubic"):
+        found = PhotoEncoder(16, 3, fit, resample).decode(file_of(Image.fromarray(pixels)))  # type: ignore[arg-type]
+        assert np.array_equal(found, pixels)
+
+
+def test_photos_are_resampled_as_asked() -> None:
+    """Bicubic overshoots beside an edge, bilinear never does."""
+    edge = np.full((64, 64, 3), 60, np.uint8)
+    edge[:, 32:] = 190
+    linear, cubic = (
+        PhotoEncoder(24, fit="stretch", resample=how).decode(file_of(Image.fromarray(edge)))
+        for how in ("bilinear", "bicubic")
+    )
+    assert (linear.min(), linear.max()) == (60, 190)
+    assert cubic.min() < 60 and cubic.max() > 190
+
+
+def test_how_a_photo_is_fitted_is_read_back() -> None:
+    encoder = PhotoEncoder(224, 3, "crop", "bicubic")
+    assert PhotoEncoder.from_json(encoder.to_json()) == encoder
+
+
+def test_f58_an_encoder_of_before_pads_and_is_bilinear() -> None:
+    old = '{\n "channels": 1,\n "size": 28\n}'
+    assert PhotoEncoder.from_json(old) == PhotoEncoder(28, 1, "pad", "bilinear")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"size": 8, "channels": 3, "fit": "squash"}',
+        '{"size": 8, "channels": 3, "resample": "nearest"}',
+        '{"size": 8, "channels": 3, "fit": ["pad"]}',
+        '{"size": 8, "channels": 3, "fit": null}',
+        '{"size": 1e999, "channels": 3}',
+    ],
+)
+def test_an_impossible_encoder_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ExportDamaged, match=r"there/encoder\.json"):
+        PhotoEncoder.from_json(text, "there/encoder.json")

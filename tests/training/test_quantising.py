@@ -1,0 +1,78 @@
+"""A photo network of 8-bit numbers: smaller, and nearly the same."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from etalage.bundle.sessions import Session
+from etalage.models.backbones import backbone
+from etalage.training.category_export import write_trunk
+from etalage.training.quantising import quantised
+from tests.category_sets import SIDE, leaves, photos
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trunk whose batch normalisation has seen photos: fresh, its means would be those of nothing."""
+    torch.manual_seed(2)
+    trunk = backbone("small").train()
+    with torch.no_grad():
+        for _ in range(8):
+            trunk(torch.from_numpy(photos(leaves(64))))
+    file = tmp_path_factory.mktemp("trunk") / "trunk.onnx"
+    write_trunk(trunk.eval(), SIDE, file)
+    return file
+
+
+def eight_bits(plain: Path, folder: Path, **changes: int) -> Path:
+    file = folder / "trunk.onnx"
+    file.write_bytes(plain.read_bytes())
+    quantised(file, photos(leaves(60)), **changes)
+    return file
+
+
+def features(file: Path) -> np.ndarray:
+    (found,) = Session.open(file).run({"photos": photos(leaves(50, seed=9), seed=8)})
+    return found
+
+
+def test_int8_is_smaller_and_its_features_point_the_same_way(plain: Path, tmp_path: Path) -> None:
+    file = eight_bits(plain, tmp_path)
+    assert file.stat().st_size < 0.45 * plain.stat().st_size
+    whole, small = features(plain), features(file)
+    assert whole.shape == small.shape == (50, 128) and small.dtype == np.float32
+    cosine = (whole * small).sum(1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(small, axis=1)
+    assert cosine.min() > 0.98
+    assert not np.array_equal(whole, small)
+    # Near enough to tell which photo is which.
+    centred = [one - whole.mean(axis=0) for one in (whole, small)]
+    distances = np.linalg.norm(centred[0][:, None] - centred[1][None], axis=2)
+    assert (distances.argmin(axis=0) == np.arange(50)).mean() > 0.9
+
+
+def test_convolutions_are_in_whole_numbers_and_pixels_stay_as_they_are(plain: Path, tmp_path: Path) -> None:
+    graph = onnx.load(eight_bits(plain, tmp_path)).graph
+    weights = {one.name: one for one in graph.initializer}
+    made_of = {node.output[0]: node for node in graph.node}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 10
+    for node in convolutions:
+        source = made_of[node.input[1]]
+        assert source.op_type == "DequantizeLinear"
+        assert weights[source.input[0]].data_type == onnx.TensorProto.INT8
+        assert len(weights[source.input[1]].dims) == 1, "one scale for all channels"
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [one.name for one in (*graph.input, *graph.output)] == ["photos", "features"]
+
+
+def test_the_same_photos_make_the_same_file_and_logging_is_as_before(plain: Path, tmp_path: Path) -> None:
+    level = logging.getLogger().level
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one, other = (eight_bits(plain, tmp_path / name, seed=3) for name in ("a", "b"))
+    assert np.array_equal(features(one), features(other))
+    assert logging.getLogger().level == level
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["trunk.onnx"]
