@@ -18,12 +18,14 @@ HEADS: dict[str, Any] = {
     "epochs": 12, "frozen_epochs": 12, "frozen_batch": 64, "learning_rate": 2e-3, "average": 0.99,
 }  # fmt: skip
 LEARNED: dict[str, Any] = {
-    "size": 176, "epochs": 10, "frozen_epochs": 2, "learning_rate": 1e-3, "trunk_rate": 4e-4,
-    "crop": 0.35, "light": 0.15, "average": 0.99, "warm_up": 0.05,
+    "epochs": 5, "frozen_epochs": 1, "learning_rate": 1e-3, "trunk_rate": 4e-4,
+    "crop": 0.35, "light": 0.15, "average": 0.98, "warm_up": 0.05,
 }  # fmt: skip
 FINE_TUNED, INT8 = "levels, fine-tuned", "levels, fine-tuned, int8"
 SYSTEMS: dict[str, dict[str, Any]] = {
     FINE_TUNED: LEARNED,
+    "levels, fine-tuned at 176 px": LEARNED
+    | {"size": 176, "epochs": 10, "frozen_epochs": 2, "average": 0.99},
     "levels": HEADS,
     "flat": HEADS | {"heads": "flat"},
     "levels, least risk": HEADS | {"decision": "risk"},

@@ -101,6 +101,12 @@ class ItemCategory(nn.Module):
             module.eval()
         return self
 
+    def features(self, pixels_BHWC: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 → (B, F) float32 of the backbone, which is there unless features are ready."""
+        assert self.trunk is not None
+        features_BF: Tensor = self.trunk(pixels_BHWC)
+        return features_BF
+
     def states(
         self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor
     ) -> dict[str, tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from etalage.features.category_set import CategorySet
 from etalage.features.clicks import draw_clicks
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
@@ -16,10 +17,12 @@ from etalage.training.boxes import Box, Graph, _Layered
 from etalage.training.drawing import Calls, _boxes, _traced, draw, readable_weights, summary
 from tests import stripes
 from tests.behaviours import behaviour
+from tests.category_sets import QUICK, category_set
 
 GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "counter"]
 SETTINGS: dict[str, dict[str, Any]] = {
     "image_similarity": stripes.SETTINGS,
+    "item_category": {**QUICK, "text": "joint"},
     "dssm": {"vectors": "photo"},
     "dlrm": {"bottom": (8,), "top": (16,), "dimension": 4},
     "two_tower": {"width": 8, "history": 5},
@@ -68,6 +71,7 @@ def photos() -> PhotoSet:
 DATA: dict[str, Any] = {
     "photos": photos,
     "behaviour": behaviour,
+    "categories": lambda: category_set(40),
     "examples": lambda: draw_clicks(2000, cardinalities=(3,) * 15, seed=1).examples,
 }
 
@@ -76,6 +80,13 @@ def examples_of(network: Any, data: Any) -> Calls:
     rows = 3
     if isinstance(data, PhotoSet):
         return (torch.from_numpy(data.pixels_NHWC[:rows]),)
+    if isinstance(data, CategorySet):
+        assert data.pixels_PHWC is not None
+        pixels = torch.from_numpy(data.pixels_PHWC[:rows])
+        with torch.no_grad():
+            features = network.eval().features(pixels)
+        seen = torch.ones(rows, dtype=torch.bool)
+        return {"features": (pixels,), "forward": (features, seen, torch.ones(rows, 8, dtype=torch.int64))}
     if hasattr(network, "sparse_inputs"):
         return (
             torch.ones(rows, len(network.sparse_inputs), dtype=torch.int64),
