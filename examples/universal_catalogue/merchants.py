@@ -2,12 +2,18 @@
 
 import csv
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 DEPARTMENTS = {"Fruit": "41", "Vegetables": "42", "Packages": "50"}
 """Kassa 24's codes of the three top classes."""
+VAGUE = {
+    "ga": ("{shelf}, loose", "From our {lower} counter", "{first}", "Daily fresh"),
+    "fk": ("{shelf}, Klasse I", "{shelf} vom Markt", "{first}", "Frisch heute"),
+}
+"""Titles that tell the shelf, the first word of the class, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,29 +82,18 @@ def own_ids() -> dict[str, tuple[str, str]]:
 def wording(merchant: Merchant, one: Class, draw: random.Random) -> tuple[str, str]:
     """A title and a category in the merchant's words; about half of the titles tell the class."""
     luck = draw.random()
-    if merchant.prefix == "ga":
-        shelf = one.aisle.split(" > ")[-1]
-        vague = (
-            f"{shelf}, loose",
-            f"From our {shelf.lower()} counter",
-            f"{one.english.split()[0]}",
-            "Daily fresh",
-        )
-        return (one.english if luck < 0.5 else draw.choice(vague)), one.aisle
-    if merchant.prefix == "fk":
-        shelf = one.regal.split(" / ")[-1]
-        vague = (
-            f"{shelf}, Klasse I",
-            f"{shelf} vom Markt",
-            f"{one.german.split()[0].split('-')[0]}",
-            "Frisch heute",
-        )
-        return (one.german if luck < 0.5 else draw.choice(vague)), one.regal
-    code = f"{DEPARTMENTS[one.top]}{one.coarse:02d}"
-    return (receipt(one.english) if luck < 0.6 else f"ART {draw.randrange(10**5):05d}"), code
+    if merchant.prefix not in VAGUE:
+        title = receipt(one.english) if luck < 0.6 else f"ART {draw.randrange(10**5):05d}"
+        return title, f"{DEPARTMENTS[one.top]}{one.coarse:02d}"
+    name, own = (one.english, one.aisle) if merchant.prefix == "ga" else (one.german, one.regal)
+    if luck < 0.5:
+        return name, own
+    shelf = re.split(" [>/] ", own)[-1]
+    first = name.split()[0] if merchant.prefix == "ga" else re.split("[ -]", name)[0]
+    return draw.choice(VAGUE[merchant.prefix]).format(shelf=shelf, lower=shelf.lower(), first=first), own
 
 
 def receipt(name: str) -> str:
-    """As a till prints it: `Golden Delicious apples` → `GLDN DLCS PPLS`."""
+    """As a till prints it: `Golden Delicious apples` → `GLDN DLCS APPLS`."""
     words = name.upper().split()
     return " ".join(word[0] + "".join(c for c in word[1:] if c not in "AEIOU")[:4] for word in words)[:18]
