@@ -1,21 +1,22 @@
 """An exported classifier, opened without torch."""
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from etalage.bundle.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
+from etalage.bundle.deciding import Deciding
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
+from tests.category_exports import SIDE, classifier_export, coloured
 from tests.category_sets import QUICK, category_set
+from tests.stripes import png
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,6 @@ def export(items: CategorySet, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def classifier(export: Path) -> ItemClassifier:
     return ItemClassifier.open(export)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def photo(items: CategorySet, row: int) -> bytes:
@@ -157,3 +152,71 @@ def test_f58_a_newer_format_asks_for_a_newer_etalage(export: Path, tmp_path: Pat
     (copy / "export.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(ExportDamaged, match="format 99"):
         ItemClassifier.open(copy)
+
+
+# -- by hand: an export whose answers can be worked out -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trunk.onnx", b"no network"),
+        ("heads.onnx", b""),
+        ("encoder.json", b'{"size": 0, "channels": 3}'),
+        ("words.json", b'{"buckets": 8}'),
+        ("taxonomy.json", b'{"ids": ["a", "a"], "names": ["A", "A"], "parents": [-1, -1]}'),
+        ("deciding.json", b'{"weights": {"photo": [null]}, "decision": "probable"}'),
+        ("export.json", b'{"name": "item_category"}'),
+    ],
+)
+def test_a_file_that_cannot_be_what_it_should_be_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    """Written with a hash that fits, so that each reader is the last one to say no."""
+    folder = classifier_export(tmp_path / "made")
+    (folder / name).write_bytes(content)
+    if name != "export.json":
+        facts = json.loads((folder / "export.json").read_text())
+        (folder / "export.json").write_text(json.dumps(facts | {"model_hash": hash_classifier(folder)}))
+    with pytest.raises(ExportDamaged, match=name.replace(".", r"\.")):
+        ItemClassifier.open(folder)
+
+
+def test_f54_a_trunk_of_another_width_is_refused_before_its_features_are_used(tmp_path: Path) -> None:
+    folder = classifier_export(tmp_path / "made")
+    facts = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps(facts | {"dimension": 4}))
+    with pytest.raises(ExportDamaged, match="expected 4 wide"):
+        ItemClassifier.open(folder).classify([[coloured("21")]], [None])
+
+
+def test_the_least_risk_may_be_another_leaf_than_the_most_probable(tmp_path: Path) -> None:
+    """A colour that is a dress's by 39%, juice's by 27, milk's by 18 and an apple's by 16: food, at any rate."""
+    folder = classifier_export(tmp_path / "made", text=False, sharpness=3.0)
+    photo = png(np.full((SIDE, SIDE, 3), (100, 160, 110), np.uint8))
+    found = {}
+    for decision in ("probable", "risk"):
+        deciding = Deciding({"photo": [1.0]}, decision)  # type: ignore[arg-type]
+        (folder / "deciding.json").write_text(deciding.to_json())
+        facts = json.loads((folder / "export.json").read_text())
+        (folder / "export.json").write_text(json.dumps(facts | {"model_hash": hash_classifier(folder)}))
+        (found[decision],) = ItemClassifier.open(folder).classify([[photo]], [None], top=2)
+    probable, risk = found["probable"], found["risk"]
+    assert probable.category_id == "50" and risk.category_id == "300"
+    assert risk.others[0][::2] == (probable.category_id, pytest.approx(probable.confidence))
+    assert [step.name for step in risk.steps][:2] == ["Food", "Drinks"]
+    assert risk.confidence < probable.confidence and risk.steps[0].confidence > probable.confidence
+    assert len(risk.others) == len(probable.others) == 2
+    assert risk.category_id not in [one[0] for one in risk.others]
+
+
+def test_of_a_model_without_text_a_title_is_nothing_to_look_at(tmp_path: Path) -> None:
+    blind = ItemClassifier.open(classifier_export(tmp_path / "blind", text=False))
+    (title, both) = blind.classify([[], [coloured("21")]], ["juice", "juice"], top=0)
+    assert (title.confidence, title.category_id, title.steps) == (None, None, ())
+    assert both.path == "Food > Apples" and both.others == ()
+    reading = ItemClassifier.open(classifier_export(tmp_path / "reading"))
+    assert reading.classify([[]], ["juice"])[0].path == "Food > Drinks > Juice"
+    assert reading.trunk_hash == blind.trunk_hash and reading.model_hash != blind.model_hash
+
+
+def test_no_item_has_no_answer(tmp_path: Path) -> None:
+    assert ItemClassifier.open(classifier_export(tmp_path / "made")).classify([], []) == []
