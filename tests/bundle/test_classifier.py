@@ -189,7 +189,7 @@ def test_f54_a_trunk_of_another_width_is_refused_before_its_features_are_used(tm
 
 
 def test_the_least_risk_may_be_another_leaf_than_the_most_probable(tmp_path: Path) -> None:
-    """A colour that is a dress's by 39%, juice's by 27, milk's by 18 and an apple's by 16: food, at any rate."""
+    """A colour that is a dress's by 39%, juice's by 27, milk's by 18, an apple's by 16: food, at any rate."""
     folder = classifier_export(tmp_path / "made", text=False, sharpness=3.0)
     photo = png(np.full((SIDE, SIDE, 3), (100, 160, 110), np.uint8))
     found = {}
