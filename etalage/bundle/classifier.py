@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from etalage.bundle.deciding import Deciding
+from etalage.bundle.exports import check_format, check_hash
 from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
@@ -101,12 +102,8 @@ class ItemClassifier:
             kept, version, text = str(facts["model_hash"]), int(facts["format"]), str(facts["text"])
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
-        if version > FORMAT:
-            raise ExportDamaged(
-                f"{folder}: format {version}, this Etalage reads up to {FORMAT}; install a newer one"
-            )
-        if (found := hash_classifier(folder)) != kept:
-            raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+        check_format(folder, version, FORMAT)
+        check_hash(folder, hash_classifier(folder), kept)
 
         def read(file: str) -> tuple[str, str]:
             return (folder / file).read_text(encoding="utf-8"), str(folder / file)
@@ -130,18 +127,7 @@ class ItemClassifier:
 
     def features(self, pixels_NHWC: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """(N, H, W, 3) uint8 → (N, F) float32 of the photo network alone; works in batches of BATCH."""
-        features_NF = np.empty((len(pixels_NHWC), self.dimension), dtype=np.float32)
-        for start in range(0, len(pixels_NHWC), BATCH):
-            part = np.ascontiguousarray(pixels_NHWC[start : start + BATCH])
-            (found,) = self._trunk.run({self._trunk.inputs[0]: part})
-            if found.shape != (len(part), self.dimension):
-                raise ExportDamaged(
-                    f"model {self.name}: features {found.shape}, expected {self.dimension} wide"
-                )
-            features_NF[start : start + len(part)] = found
-            if progress is not None:
-                progress(len(part))
-        return features_NF
+        return self._trunk.rows(pixels_NHWC, self.dimension, BATCH, f"model {self.name}: features", progress)
 
     def leaf_probabilities(
         self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
@@ -151,16 +137,18 @@ class ItemClassifier:
         An item without a photo has zeros for features; without a title, None. Of one that has neither
         nothing is known: all leaves alike.
         """
+        return self._judged(features_NF, has_photo_N, titles)[0]
+
+    def _judged(
+        self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`leaf_probabilities`, and (N,) bool: is there anything of the item that this model looks at?"""
         has_photo_N = np.asarray(has_photo_N, dtype=bool)
         words_NT = np.zeros((len(titles), 1), np.int64) if self.words is None else self.words.encode(titles)
         feed = {"features": features_NF.astype(np.float32), "has_photo": has_photo_N, "words": words_NT}
         scores = self._heads.run({name: feed[name] for name in self._heads.inputs})
         has_title_N = np.asarray((words_NT > 0).any(axis=1))
-        return self.deciding.probabilities(scores, has_photo_N, has_title_N)
-
-    def sees(self, has_photo: bool, title: str | None) -> bool:
-        """Is there anything of such an item that this model looks at?"""
-        return has_photo or (self.words is not None and bool(self.words.encode([title]).any()))
+        return self.deciding.probabilities(scores, has_photo_N, has_title_N), has_photo_N | has_title_N
 
     def classify(
         self,
@@ -194,11 +182,11 @@ class ItemClassifier:
         top: int = 3,
     ) -> list[Classified]:
         """The same from features that are there already; zeros for an item without a photo."""
-        probabilities_NL = self.leaf_probabilities(features_NF, has_photo_N, titles)
+        probabilities_NL, seen_N = self._judged(features_NF, has_photo_N, titles)
         decided_N = self.deciding.decide(probabilities_NL, self.taxonomy)
         return [
             self._classified(probabilities_NL[row], int(decided_N[row]), threshold, top)
-            if self.sees(bool(has_photo_N[row]), titles[row])
+            if seen_N[row]
             else Classified(None, None, None)
             for row in range(len(titles))
         ]

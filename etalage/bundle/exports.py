@@ -26,6 +26,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def check_format(folder: Path, version: int, newest: int) -> None:
+    """Raises ExportDamaged: an export of a format that came later."""
+    if version > newest:
+        raise ExportDamaged(
+            f"{folder}: format {version}, this Etalage reads up to {newest}; install a newer one"
+        )
+
+
+def check_hash(folder: Path, found: str, kept: str) -> None:
+    """Raises ExportDamaged: the files hash to `found`, export.json says `kept`."""
+    if found != kept:
+        raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+
+
 def write_verdict(export: Path, verdict: dict[str, Any]) -> None:
     """Keep what the evaluation found beside the export; whole or not at all."""
     draft = export / f".{VERDICT}"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.exports import check_format, check_hash
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Encoder, Features
@@ -151,13 +152,9 @@ def read_opened(folder: Path, verify: bool = True) -> Opened:
         kept, version, _ = str(facts["model_hash"]), int(facts["format"]), str(facts["scoring"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportDamaged(f"{folder / FACTS}: {error!r}; export the model again") from error
-    if version > FORMAT:
-        raise ExportDamaged(
-            f"{folder}: format {version}, this Etalage reads up to {FORMAT}; install a newer one"
-        )
-    found = hash_export(folder) if verify else kept
-    if found != kept:
-        raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+    check_format(folder, version, FORMAT)
+    if verify:
+        check_hash(folder, hash_export(folder), kept)
     none = Vocabulary([])
     items, users = (Vocabulary.open(folder / f) if (folder / f).exists() else none for f in (ITEMS, USERS))
     opened = Opened(folder, facts, items, users, None)

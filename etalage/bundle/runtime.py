@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from etalage.bundle.exports import check_format, check_hash
 from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.photo import PhotoEncoder
@@ -41,7 +42,7 @@ class PhotoEmbedder:
         self.model_hash = model_hash
         self.encoder = encoder
         self._session = Session(network, threads)
-        (self._input,) = self._session.inputs
+        (_,) = self._session.inputs  # a network of several is no embedder of photos
 
     @classmethod
     def open(cls, folder: Path, threads: int = 1) -> "PhotoEmbedder":
@@ -55,13 +56,9 @@ class PhotoEmbedder:
             kept, version = str(facts["model_hash"]), int(facts["format"])
         except (ValueError, KeyError, TypeError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
-        if version > FORMAT:
-            raise ExportDamaged(
-                f"{folder}: format {version}, this Etalage reads up to {FORMAT}; install a newer one"
-            )
+        check_format(folder, version, FORMAT)
         found = hash_model(folder)
-        if found != kept:
-            raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+        check_hash(folder, found, kept)
         encoder = PhotoEncoder.from_json(
             (folder / "encoder.json").read_text(encoding="utf-8"), where=str(folder / "encoder.json")
         )
@@ -78,15 +75,5 @@ class PhotoEmbedder:
         self, pixels_BHWC: np.ndarray, progress: Callable[[int], None] | None = None
     ) -> np.ndarray:
         """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches of BATCH."""
-        embeddings = np.empty((len(pixels_BHWC), self.dimension), dtype=np.float32)
-        for start in range(0, len(pixels_BHWC), BATCH):
-            part = np.ascontiguousarray(pixels_BHWC[start : start + BATCH])
-            (found,) = self._session.run({self._input: part})
-            if found.shape != (len(part), self.dimension):
-                raise ExportDamaged(
-                    f"model {self.name}: embeddings of shape {found.shape}, expected {self.dimension} wide"
-                )
-            embeddings[start : start + len(part)] = found
-            if progress is not None:
-                progress(len(part))
-        return embeddings
+        what = f"model {self.name}: embeddings"
+        return self._session.rows(pixels_BHWC, self.dimension, BATCH, what, progress)

@@ -1,6 +1,6 @@
 """One exported network, run by ONNX Runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +35,27 @@ class Session:
         """Every output, for inputs by name."""
         found: list[np.ndarray] = self._session.run(None, dict(feed))
         return found
+
+    def rows(
+        self,
+        given: np.ndarray,
+        width: int,
+        batch: int,
+        what: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """(N, …) → (N, width) float32 of a network with one input and one output, `batch` rows at a time.
+
+        Raises ExportDamaged that says `what` has another shape. progress: called with the rows of each batch.
+        """
+        (name,) = self.inputs
+        made = np.empty((len(given), width), dtype=np.float32)
+        for start in range(0, len(given), batch):
+            part = np.ascontiguousarray(given[start : start + batch])
+            (found,) = self.run({name: part})
+            if found.shape != (len(part), width):
+                raise ExportDamaged(f"{what} of shape {found.shape}, expected {width} wide")
+            made[start : start + len(part)] = found
+            if progress is not None:
+                progress(len(part))
+        return made

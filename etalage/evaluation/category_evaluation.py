@@ -23,7 +23,7 @@ from etalage.evaluation.category_answers import Answers
 from etalage.evaluation.category_confusion import most_valuable
 from etalage.evaluation.category_report import write_category_report
 from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_naive_bayes
-from etalage.features.category_set import CategorySet, mean_by_owner
+from etalage.features.category_set import CategorySet
 from etalage.lake.photo_facts import pixels_as_png
 
 MAJORITY, PIXELS, TITLES = "majority", "raw pixels", "words of titles"
@@ -158,10 +158,7 @@ def _measured(
 def model_answers(looked: Looked, classifier: ItemClassifier, rows: np.ndarray) -> dict[str, Answers]:
     """The model as it decides, and by the other decision."""
     data = looked.data
-    photos = data.photos_of(rows)
-    place = np.full(len(data), -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    features = mean_by_owner(looked.features_PF[photos], place[data.owners_P[photos]], len(rows))
+    features = data.means(looked.features_PF[data.photos_of(rows)], rows)
     titles = [data.titles[row] for row in rows]
     given = classifier.leaf_probabilities(features, data.has_photo_N[rows], titles)
     other = Deciding({}, "risk" if classifier.deciding.decision == "probable" else "probable")

@@ -80,6 +80,12 @@ class CategorySet:
         chosen[rows] = True
         return np.flatnonzero(chosen[self.owners_P])
 
+    def means(self, values_PF: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(p, F) of `photos_of(rows)` → (n, F) float32 of these items, rising: the mean of its photos."""
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        return mean_by_owner(values_PF, place[self.owners_P[self.photos_of(rows)]], len(rows))
+
     def with_features(self, features_PF: np.ndarray) -> "CategorySet":
         """The same items by ready features instead of pixels."""
         return replace(self, pixels_PHWC=None, features_PF=features_PF)

@@ -61,7 +61,11 @@ def assign_groups(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> n
     the catalogue grows, unless what was added belongs to its group. Published parts stay as they are.
     Raises ConfigError: as `assign`; bursts without names, categories or embeddings.
     """
-    group_N = grouped(items, config, photos)
+    return parts_of_groups(items, config, grouped(items, config, photos))
+
+
+def parts_of_groups(items: pa.Table, config: SplitConfig, group_N: np.ndarray) -> np.ndarray:
+    """As `assign_groups`, of the groups that `grouped` found."""
     _warn(group_N, items)
     smallest: dict[int, str | None] = {}
     for number, value in zip(group_N.tolist(), items.column(config.group).to_pylist(), strict=True):

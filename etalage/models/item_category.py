@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
-from etalage.features.category_set import CategorySet, mean_by_owner, shares
+from etalage.features.category_set import CategorySet, shares
 from etalage.features.words import WordEncoder
 from etalage.models.augmenting import augmented
 from etalage.models.backbones import Backbone, backbone
@@ -180,17 +180,13 @@ class ItemCategoryTask:
 
         An item of several photos is seen by the mean of their features. hide: `photo` or `title`."""
         items = self.items
-        photos = items.photos_of(rows)
-        place = np.full(len(items), -1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        features = self._plain_features(network, photos)
-        features_NF = mean_by_owner(features.numpy(), place[items.owners_P[photos]], len(rows))
+        features = self._plain_features(network, items.photos_of(rows))
+        features_NF = torch.from_numpy(items.means(features.numpy(), rows))
         has_photo_N = torch.from_numpy(items.has_photo_N[rows] & (hide != "photo"))
         words_NT = self.words_NT[torch.from_numpy(rows)] * int(hide != "title")
-        states = network.states(torch.from_numpy(features_NF), has_photo_N, words_NT)
-        found = network(torch.from_numpy(features_NF), has_photo_N, words_NT)
-        theres = [there for _, there in states.values()]
-        return [(one.float().numpy(), there.numpy()) for one, there in zip(found, theres, strict=True)]
+        states = network.states(features_NF, has_photo_N, words_NT)
+        pairs = zip(network.leaf_scores(states), states.values(), strict=True)
+        return [(found.float().numpy(), there.numpy()) for found, (_, there) in pairs]
 
     def _features(
         self, network: ItemCategory, photos_B: Tensor, frozen: bool, generator: torch.Generator

@@ -127,8 +127,11 @@ class ItemCategory(nn.Module):
 
     def forward(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> tuple[Tensor, ...]:
         """(B, L) float32 scores of the leaves a head; what to add them with is settled after training."""
-        states = self.states(features_BF, has_photo_B, words_BT)
-        return tuple(_leaf_scores(self.heads[name], state_BW) for name, (state_BW, _) in states.items())
+        return tuple(self.leaf_scores(self.states(features_BF, has_photo_B, words_BT)))
+
+    def leaf_scores(self, states: dict[str, tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """`states` → (B, L) float32 a head."""
+        return [_leaf_scores(self.heads[name], state_BW) for name, (state_BW, _) in states.items()]
 
 
 def _leaf_scores(head: nn.Module, state_BW: Tensor) -> Tensor:

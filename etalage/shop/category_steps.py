@@ -45,14 +45,11 @@ class Labelled:
 
 
 def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
-    """Read it, decode its photos, split it. Items of the golden set are in the part `test`, whatever else.
-
-    Raises TableMissing, ConfigError, TooLittleData, GoldenChanged.
-    """
+    """Read it, decode its photos, split it. Raises TableMissing, ConfigError, TooLittleData."""
     from etalage.bundle.contents import in_order, photo_batches
     from etalage.features.catalogue_photos import decoded
     from etalage.features.category_set import CategorySet
-    from etalage.features.split import SeenPhotos, assign_groups, grouped, product_keys
+    from etalage.features.split import SeenPhotos, grouped, parts_of_groups, product_keys
     from etalage.lake.item_photos import photos_of
 
     at = {name: version for name, version in shop.lake.versions().items() if name in TABLES}
@@ -74,11 +71,12 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
     leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
     classes = [row if row in leaves else None for row in labels_N.tolist()]
     seen = SeenPhotos(owners, phashes, _embedded(shop, pixels), urls, classes)
+    groups_N = grouped(items, shop.config.split, seen)
     data = CategorySet(
         item_ids=items["item_id"].to_pylist(),
         taxonomy=taxonomy,
         labels_N=labels_N,
-        parts_N=assign_groups(items, shop.config.split, seen),
+        parts_N=parts_of_groups(items, shop.config.split, groups_N),
         titles=items["title"].to_pylist(),
         owners_P=owners,
         pixels_PHWC=pixels,
@@ -86,7 +84,7 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
     )
     shas = found.sha256.take(pa.array(kept)).to_pylist()
     keys = product_keys(items, shop.config.split.product)
-    return Labelled(data, shas, phashes, keys, grouped(items, shop.config.split, seen), at)
+    return Labelled(data, shas, phashes, keys, groups_N, at)
 
 
 def _asked(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarray]":
@@ -142,10 +140,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
     assert whole.data.pixels_PHWC is not None
     with shop.bar(f"look with {exported.name}", len(whole.data.pixels_PHWC)) as meter:
         features = classifier.features(whole.data.pixels_PHWC, meter)
-    values = taxonomy_steps.values(shop, whole.data.taxonomy)
-    if not values.any():
-        log.warning("no category is worth anything (no [taxonomy] values, no purchases): all count alike")
-        values = np.ones_like(values)
+    values = worth(shop, whole.data.taxonomy)
     looked = Looked(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
     )
@@ -157,6 +152,15 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
             export=exported,
             reports=shop.folder / "reports",
         )
+
+
+def worth(shop: "Shop", taxonomy: "Taxonomy") -> np.ndarray:
+    """(L,) float64 value of each leaf; all alike where nothing is known of it."""
+    values = taxonomy_steps.values(shop, taxonomy)
+    if not values.any():
+        log.warning("no category is worth anything (no [taxonomy] values, no purchases): all count alike")
+        values = np.ones_like(values)
+    return values
 
 
 def settled(shop: "Shop", whole: Labelled) -> "Golden | None":

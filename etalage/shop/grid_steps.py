@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etalage.errors import ConfigError, NothingToPublish
-from etalage.shop import category_steps, taxonomy_steps
+from etalage.shop import category_steps
 
 if TYPE_CHECKING:
     from etalage.bundle.classifier import ItemClassifier
@@ -48,6 +48,7 @@ def compare(shop: "Shop", name: str) -> Compared:
         raise NothingToPublish(f"{shop.exports(name)}: no trained model; run `etalage train {name}` first")
     known: dict[PhotoEncoder, category_steps.Labelled] = {}
     systems, models, part, looked = {}, [], "test", None
+    values: np.ndarray | None = None
     for export in exports:
         classifier = _opened(export)
         if classifier.encoder not in known:
@@ -63,8 +64,8 @@ def compare(shop: "Shop", name: str) -> Compared:
         photos = whole.data.photos_of(rows)
         with shop.bar(f"look with {export.name}", len(photos)) as meter:
             features[photos] = classifier.features(whole.data.pixels_PHWC[photos], meter)
-        values = taxonomy_steps.values(shop, whole.data.taxonomy)
-        values = values if values.any() else np.ones_like(values)
+        if values is None:  # every export that comes so far is of the same leaves
+            values = category_steps.worth(shop, whole.data.taxonomy)
         looked = Looked(whole.data, features, whole.groups_N, values, whole.versions, None)
         answers = next(iter(model_answers(looked, classifier, rows).values()))
         systems[export.name] = answers
