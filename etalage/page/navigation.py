@@ -1,5 +1,6 @@
 """From one place to another: what the callbacks do. They run before the script, which then shows it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -58,21 +59,21 @@ def home() -> None:
 
 
 def searched() -> None:
-    words = st.session_state.search.strip()
+    words = widget("search").strip()
     go(search=words, item=None, photo=False, for_shopper=False, for_categories=False, page=1)
 
 
 def shopper_named() -> None:
     """An id was typed in."""
-    go(shopper=st.session_state.shopper.strip() or None)
+    go(shopper=widget("shopper").strip() or None)
 
 
 def priced() -> None:
-    go(min_price=st.session_state.min_price, max_price=st.session_state.max_price, page=1)
+    go(min_price=widget("min_price"), max_price=widget("max_price"), page=1)
 
 
 def stocked() -> None:
-    go(in_stock=st.session_state.in_stock, page=1)
+    go(in_stock=widget("in_stock"), page=1)
 
 
 def upload_key() -> str:
@@ -99,8 +100,39 @@ def without_photo() -> None:
     go(photo=False)
 
 
-def set_widget(key: str, value: Any) -> str:
-    """Before a widget is made: it will show what the place says. → its key."""
+def set_widget(name: str, value: Any) -> str:
+    """Before a widget is made: it will show what the place says. → its key.
+
+    One whose value is set here is a new widget, of a new key: a click's message may still carry the value that
+    the old one had in the browser, and that is nothing the shopper chose.
+    """
+    key = _key(name)
     if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[f"{name}-set"] = st.session_state.get(f"{name}-set", 0) + 1
+        key = _key(name)
         st.session_state[key] = value
     return key
+
+
+def widget(name: str) -> Any:
+    """What the shopper entered."""
+    return st.session_state[_key(name)]
+
+
+def entered(name: str, then: Callable[[], None]) -> Callable[[], None]:
+    """`then`, for the widget that set_widget named last, when it has another value than it was made with.
+
+    A browser may still send the values of widgets that are no longer shown, with a click on something else.
+    """
+    key = _key(name)
+    made_with = st.session_state[key]
+
+    def hear() -> None:
+        if key == _key(name) and st.session_state.get(key, made_with) != made_with:
+            then()
+
+    return hear
+
+
+def _key(name: str) -> str:
+    return f"{name}-{st.session_state.get(f'{name}-set', 0)}"

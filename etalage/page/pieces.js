@@ -252,7 +252,8 @@ const builders = { brand, tree, cards, acts, slate, people, item, told, confusio
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".piece");
-  const send = (name, value) => setTriggerValue(name, value);
+  // A click that comes while the script still runs may be sent a second time with the next one: each has its name.
+  const send = (name, value) => setTriggerValue(name, { value, click: `${Date.now()}-${Math.random()}` });
   root.replaceChildren(builders[data.kind](data, send));
   // Another view begins at its top, as another page of a shop would.
   if (data.top !== undefined && window.etalageTop !== data.top) {

@@ -28,13 +28,15 @@ def style() -> None:
 
 
 def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
-    """One piece; `chosen` by the name of what a click sends."""
+    """One piece; `chosen` by the name of what a click sends. A click is heard once, however often it comes."""
 
     def told(name: str) -> Callable[[], None]:
         def tell() -> None:
-            value = getattr(st.session_state[key], name)
-            if value is not None:
-                chosen[name](value)
+            sent = getattr(st.session_state[key], name)
+            if sent is None or sent["click"] == st.session_state.get(f"{key}-{name}-heard"):
+                return
+            st.session_state[f"{key}-{name}-heard"] = sent["click"]
+            chosen[name](sent["value"])
 
         return tell
 

@@ -8,7 +8,7 @@ import streamlit as st
 from etalage.client import PastAct, ReasonedSlot, Recommended
 from etalage.errors import EtalageError
 from etalage.page import pieces, wording
-from etalage.page.navigation import go, set_widget, shopper_named
+from etalage.page.navigation import entered, go, set_widget, shopper_named
 from etalage.page.place import Place
 from etalage.page.source import ForShopper, Source
 
@@ -31,7 +31,7 @@ def chooser(place: Place, shop: Source) -> None:
             placeholder="Type an id",
             label_visibility="collapsed",
             max_chars=512,
-            on_change=shopper_named,
+            on_change=entered("shopper", shopper_named),
         )
         pieces.note("Or one of those who acted last:")
         pieces.people(shop.shoppers(LISTED), place.shopper, lambda user_id: go(shopper=user_id))

@@ -23,6 +23,7 @@ from etalage.errors import (
 from etalage.page import categories, pieces, shopper, wording
 from etalage.page.navigation import (
     correct,
+    entered,
     go,
     home,
     photographed,
@@ -86,7 +87,7 @@ def header(place: Place) -> None:
                 icon=":material/search:",
                 label_visibility="collapsed",
                 max_chars=200,
-                on_change=searched,
+                on_change=entered("search", searched),
             )
         with end:
             if place.for_shopper or place.for_categories:
@@ -133,12 +134,12 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
                 format="%.15g",
                 placeholder=word,
                 label_visibility="collapsed",
-                on_change=priced,
+                on_change=entered(name, priced),
             )
         st.toggle(
             "Only what is in stock",
             key=set_widget("in_stock", place.in_stock),
-            on_change=stocked,
+            on_change=entered("in_stock", stocked),
         )
 
 
