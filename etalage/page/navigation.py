@@ -103,8 +103,8 @@ def without_photo() -> None:
 def set_widget(name: str, value: Any) -> str:
     """Before a widget is made: it will show what the place says. → its key.
 
-    One whose value is set here is a new widget, of a new key: a click's message may still carry the value that
-    the old one had in the browser, and that is nothing the shopper chose.
+    One whose value is set here is a new widget, of a new key: a click's message may still carry the value
+    that the old one had in the browser, and that is nothing the shopper chose.
     """
     key = _key(name)
     if key not in st.session_state or st.session_state[key] != value:

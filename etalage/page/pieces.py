@@ -28,7 +28,7 @@ def style() -> None:
 
 
 def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
-    """One piece; `chosen` by the name of what a click sends. A click is heard once, however often it comes."""
+    """One piece; `chosen` by the name of what a click sends. Each click is heard once."""
 
     def told(name: str) -> Callable[[], None]:
         def tell() -> None:
