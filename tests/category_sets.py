@@ -7,6 +7,7 @@ from etalage.lake.taxonomy import Taxonomy
 
 SIDE = 32
 QUICK: dict[str, object] = {
+    "backbone": "small",
     "size": SIDE,
     "epochs": 5,
     "batch": 32,

@@ -75,7 +75,6 @@ class ItemClassifier:
         self,
         name: str,
         model_hash: str,
-        trunk_hash: str,
         taxonomy: Taxonomy,
         encoder: PhotoEncoder,
         words: WordEncoder | None,
@@ -84,7 +83,7 @@ class ItemClassifier:
         heads: Session,
         dimension: int,
     ) -> None:
-        self.name, self.model_hash, self.trunk_hash = name, model_hash, trunk_hash
+        self.name, self.model_hash = name, model_hash
         self.taxonomy, self.encoder, self.words, self.deciding = taxonomy, encoder, words, deciding
         self.dimension = dimension
         self._trunk, self._heads = trunk, heads
@@ -111,7 +110,6 @@ class ItemClassifier:
         return cls(
             name,
             kept,
-            hashlib.sha256((folder / "trunk.onnx").read_bytes()).hexdigest(),
             Taxonomy.from_json(*read("taxonomy.json")),
             PhotoEncoder.from_json(*read("encoder.json")),
             None if text == "none" else WordEncoder.from_json(*read("words.json")),

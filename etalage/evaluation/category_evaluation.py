@@ -20,7 +20,6 @@ from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.categories import CategoryMeasures, measure_categories
 from etalage.evaluation.category_answers import Answers
-from etalage.evaluation.category_confusion import most_valuable
 from etalage.evaluation.category_report import write_category_report
 from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_naive_bayes
 from etalage.features.category_set import CategorySet
@@ -110,16 +109,15 @@ def evaluate_categories(
         photos=lambda row: _png(data, int(rows[row])),
         titles=[data.titles[row] for row in rows],
     )
-    _keep(export, shown, classifier)
+    _keep(export, files[-1])
     measures = {"measures": shown.to_json(), "part": part}
     write_verdict(export, {"model_hash": classifier.model_hash, **verdict.to_json(), **measures})
     return CategoryEvaluation(shown, part, verdict.sentence, files[0], files)
 
 
-def _keep(export: Path, measures: CategoryMeasures, classifier: ItemClassifier) -> None:
-    """The confusion matrix beside the export, for the bundle and its page."""
-    ours = next(iter(measures.scores.values()))
-    found = most_valuable(measures.truth_N, ours.decided_N, measures.values_L, classifier.taxonomy).to_json()
+def _keep(export: Path, confusion: Path) -> None:
+    """The report's confusion matrix beside the export, for the bundle and its page."""
+    found = json.loads(confusion.read_text(encoding="utf-8"))
     kept = {name: found[name] for name in ("categories", "counts", "elsewhere")}
     draft = export / ".confusion.json"
     draft.write_text(json.dumps(kept), encoding="utf-8")

@@ -60,7 +60,6 @@ def write_category_report(
     history: Sequence[Mapping[str, float]] = (),
     photos: Callable[[int], bytes | None] | None = None,
     titles: Sequence[str | None] | None = None,
-    confusion: Path | None = None,
     value_words: str = "its value",
 ) -> list[Path]:
     """Write the report of `measured` to `path`; its plots as PNG files, and the confusion matrix of the most
@@ -68,8 +67,7 @@ def write_category_report(
 
     gate: the verdict, where it was reached on other items; None: `measured`'s. history: metrics by epoch.
     photos: gives the image file of a measured row (0 … N - 1) where there is one; only a few are asked for.
-    titles: of the N rows. confusion: a JSON file that gets the matrix too. value_words: what a category's
-    value is, in words. Every text is escaped.
+    titles: of the N rows. value_words: what a category's value is, in words. Every text is escaped.
     """
     model, ours = next(iter(measured.scores.items()))
     matrix = most_valuable(measured.truth_N, ours.decided_N, measured.values_L, taxonomy)
@@ -87,9 +85,7 @@ def write_category_report(
     keep_pictures(folder, plots)
     (folder / "confusion.csv").write_text(matrix.to_csv(), encoding="utf-8")
     kept = json.dumps(matrix.to_json(), ensure_ascii=False) + "\n"
-    for file in (folder / "confusion.json", confusion):
-        if file is not None:
-            file.write_text(kept, encoding="utf-8")
+    (folder / "confusion.json").write_text(kept, encoding="utf-8")
     page = render(
         "category.html.j2",
         path,

@@ -31,6 +31,7 @@ def decoded(
         places.setdefault(sha256, []).append(place)
     pixels = np.empty((len(photos.sha256), encoder.size, encoder.size, encoder.channels), np.uint8)
     good = np.zeros(len(pixels), dtype=bool)
+    broken = 0
     for batch in batches if places else ():
         wanted = _wanted(batch, places)
         found, rows, refused = encoder.decode_some(list(wanted.values()), progress)
@@ -40,8 +41,11 @@ def decoded(
                 pixels[place], good[place] = one, True
         for reason in refused.values():
             log.warning("a photo is left out: %s", reason)
+        broken += len(refused)
         if not places:
             break
+    if without := len(places) - broken:
+        log.warning("%d photos are left out: the table `photos` has no bytes of them", without)
     kept = np.flatnonzero(good)
     return (pixels if len(kept) == len(pixels) else pixels[kept]), kept
 

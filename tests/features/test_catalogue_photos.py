@@ -58,6 +58,7 @@ def test_what_cannot_be_decoded_or_is_not_there_is_left_out(caplog: pytest.LogCa
     assert kept.tolist() == [1, 4, 5]
     assert np.array_equal(found, pixels[[0, 2, 0]])
     assert caplog.text.count("a photo is left out") == 1
+    assert "2 photos are left out: the table `photos` has no bytes of them" in caplog.text
 
 
 def test_reading_stops_when_all_are_there() -> None:

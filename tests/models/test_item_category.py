@@ -428,6 +428,26 @@ def test_impossible_settings_are_refused() -> None:
         bound(weights="/nowhere.pth").network()
 
 
+def test_by_default_the_backbone_has_seen_photos_before_and_heads_alone_learn() -> None:
+    config = ItemCategoryConfig()
+    assert config.backbone == "tf_efficientnet_lite0" and str(config.weights).startswith("package:")
+    assert config.frozen_epochs == config.epochs == 12
+    assert ItemCategoryConfig(epochs=30).frozen_epochs == 30
+    assert ItemCategoryConfig(epochs=30, frozen_epochs=3).frozen_epochs == 3
+    assert ItemCategoryConfig(**config.model_dump()) == config
+
+
+@pytest.mark.parametrize("said", [{"backbone": "small"}, {"weights": None}, {"backbone": "inception_v3"}])
+def test_a_backbone_without_weights_learns_from_the_start(said: dict[str, Any]) -> None:
+    config = ItemCategoryConfig(**said)
+    assert (config.weights, config.frozen_epochs) == (None, 0)
+
+
+def test_weights_of_ones_own_are_frozen_too() -> None:
+    config = ItemCategoryConfig(backbone="inception_v3", weights="ours.pth")
+    assert (config.weights, config.frozen_epochs) == ("ours.pth", 12)
+
+
 def test_without_validation_items_there_are_no_metrics(tmp_path: Path) -> None:
     items = category_set(SMALL)
     interior = np.where(items.parts_N == "train", items.labels_N, items.taxonomy.row("c3"))

@@ -203,8 +203,8 @@ def test_ready_features_have_nothing_to_export(items: CategorySet, tmp_path: Pat
 
 
 def test_photos_are_brought_to_what_the_backbone_was_made_for() -> None:
-    assert encoder_of(ItemCategoryConfig()) == PhotoEncoder(64, 3, "pad", "bilinear")
-    lite = ItemCategoryConfig(backbone="tf_efficientnet_lite0", fit="crop")
+    assert encoder_of(ItemCategoryConfig(backbone="small")) == PhotoEncoder(64, 3, "pad", "bilinear")
+    lite = ItemCategoryConfig(fit="crop")
     assert encoder_of(lite) == PhotoEncoder(224, 3, "crop", "bicubic")
     assert encoder_of(lite.model_copy(update={"size": 96})).size == 96
     with pytest.raises(ConfigError, match="no such network"):

@@ -1,0 +1,135 @@
+"""`train item_category`, `evaluate` and `compare` on a shop's tables, and the golden set between them."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etalage.bundle.exports import newest_export, read_facts, read_verdict
+from etalage.errors import ConfigError, GoldenChanged, LeakageFound
+from etalage.shop import Shop
+from tests.category_exports import LEAVES, LINES, coloured, leaf_of
+from tests.shops import item_row, photo_row, rows_of
+
+MODEL = "item_category"
+CONFIG = """
+[taxonomy]
+file = "taxonomy.txt"
+[split]
+published = "split"
+[evaluate]
+bootstrap = 100
+[models.item_category]
+backbone = "small"
+size = 16
+epochs = 3
+precision = "float32"
+learning_rate = 0.01
+trunk_rate = 0.003
+text = "late"
+buckets = 256
+crop = 1
+light = 0
+"""
+ITEMS = 72
+
+
+def part_of(number: int) -> str:
+    """Leaves and parts have no common rhythm: each part has items of every leaf."""
+    return ("train", "train", "train", "validation", "test")[number % 5]
+
+
+def item(number: int, leaf: str, part: str) -> dict[str, Any]:
+    attributes = json.dumps({"split": part, "google_product_category": leaf})
+    return item_row(number, title=f"Piece {number % 7}", attributes=attributes)
+
+
+def put(shop: Shop, number: int, leaf: str, part: str, photo: bytes | None = None) -> None:
+    shop.lake.table("items").merge(rows_of("items", [item(number, leaf, part)]))
+    shop.lake.table("photos").merge(rows_of("photos", [photo_row(number, photo or coloured(leaf, number))]))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained twice, with another head; the second was evaluated."""
+    folder = tmp_path_factory.mktemp("categories") / "shop"
+    folder.mkdir()
+    (folder / "taxonomy.txt").write_text(LINES, encoding="utf-8")
+    (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
+    shop = Shop(folder)
+    rows = [item(n, leaf_of(n), part_of(n)) for n in range(ITEMS)]
+    shop.lake.table("items").merge(rows_of("items", rows))
+    shop.lake.table("photos").merge(
+        rows_of("photos", [photo_row(n, coloured(leaf_of(n), n)) for n in range(ITEMS) if n % 9])
+    )
+    shop.train(MODEL)
+    shop.train(MODEL, {"heads": "flat"})
+    shop.evaluate(MODEL)
+    return folder
+
+
+@pytest.fixture
+def shop(built: Path, tmp_path: Path) -> Shop:
+    shutil.copytree(built, tmp_path / "shop")
+    return Shop(tmp_path / "shop")
+
+
+def test_the_first_training_lays_the_test_part_aside(shop: Shop) -> None:
+    golden = json.loads((shop.folder / "golden.json").read_text())
+    laid = {row["item_id"] for row in golden["rows"]}
+    assert laid == {f"item-{n:05d}" for n in range(ITEMS) if part_of(n) == "test"}
+    exports = sorted(shop.exports(MODEL).glob("0*"))
+    assert [read_facts(one)["golden"] for one in exports] == [golden["hash"]] * 2
+
+
+def test_figures_are_of_the_golden_set_and_the_verdict_of_validation(shop: Shop) -> None:
+    export = newest_export(shop.exports(MODEL))
+    verdict = read_verdict(export)
+    assert verdict is not None and verdict["part"] == "test"
+    assert verdict["model_hash"] == read_facts(export)["model_hash"]
+    confusion = json.loads((export / "confusion.json").read_text())
+    assert {one["id"] for one in confusion["categories"]} == set(LEAVES)
+    counted = sum(map(sum, confusion["counts"])) + sum(confusion["elsewhere"])
+    assert counted == sum(part_of(n) == "test" for n in range(ITEMS))
+    (page,) = (shop.folder / "reports").glob("item_category-0002-*.html")
+    assert json.loads((page.with_suffix("") / "confusion.json").read_text())["counts"] == confusion["counts"]
+
+
+def test_compare_has_every_export_and_the_simple_ones_in_one_grid(shop: Shop) -> None:
+    done = shop.compare()
+    exports = {one.name for one in shop.exports(MODEL).glob("0*")}
+    assert done.part == "test" and len(exports) == 2
+    table = done.table.read_text(encoding="utf-8")
+    for name in (*exports, "majority", "raw pixels", "words of titles"):
+        assert name in table, table
+    assert done.picture.stat().st_size > 10_000
+
+
+def test_exports_of_other_categories_are_passed_over(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    (shop.folder / "taxonomy.txt").write_text(LINES + "22 - Food > Pears\n", encoding="utf-8")
+    put(shop, 3, "22", "train", coloured("21", 3))
+    with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="train it again"):
+        Shop(shop.folder).compare()
+    assert caplog.text.count("learned other categories than the shop has now") == 2
+
+
+def test_a_golden_set_that_was_edited_is_refused(shop: Shop) -> None:
+    file = shop.folder / "golden.json"
+    golden = json.loads(file.read_text())
+    del golden["rows"][2]
+    file.write_text(json.dumps(golden))
+    for ask in (lambda: shop.train(MODEL), lambda: shop.evaluate(MODEL), shop.compare):
+        with pytest.raises(GoldenChanged, match=r"golden\.json"):
+            ask()
+
+
+def test_a_photo_of_the_golden_set_that_comes_back_under_another_id_is_a_leak(shop: Shop) -> None:
+    put(shop, 500, leaf_of(4), "train", coloured(leaf_of(4), 4))
+    before = sorted(shop.exports(MODEL).iterdir())
+    for ask in (lambda: shop.train(MODEL), lambda: shop.evaluate(MODEL), shop.compare):
+        with pytest.raises(LeakageFound, match="item-00500"):
+            ask()
+    assert sorted(shop.exports(MODEL).iterdir()) == before
