@@ -6,17 +6,22 @@ PYTHON ?= python3
 TORCH ?=
 ARGS ?=
 DEMO ?= demo
+WORKERS ?= 2
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test check bench environment developer clean
+.PHONY: demo test slow check bench environment developer clean
 
 demo: environment
 	$(BIN)/etalage demo $(DEMO) $(ARGS)
 
 test: developer
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# What takes minutes for one answer: every example, typed as its README says.
+slow: developer
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: developer
 	$(BIN)/ruff check .
@@ -24,7 +29,7 @@ check: developer
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: developer
+bench: slow
 	for script in benchmarks/[a-z]*.py; do \
 	  case $$script in benchmarks/table.py|benchmarks/grocery.py|benchmarks/category_systems.py) ;; *) $(BIN)/python $$script $(ARGS) || exit 1 ;; esac; done
 

@@ -18,7 +18,7 @@ from etalage.cli import app
 from tests import acts, stripes
 
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOT_HERE = ("make test", "make bench")
+NOT_HERE = ("make test", "make slow", "make bench")
 SERVERS = ("etalage serve", "etalage page", "mlflow models serve")
 pytestmark = pytest.mark.timeout(900)
 SMALL_DEMO = "--no-serve --items 1500 --shoppers 100"
@@ -109,6 +109,7 @@ def test_the_readmes_commands_can_be_typed(typist: Typist, project: Path, tmp_pa
     assert sum(typist.run_block(*block) for block in blocks(project / "README.md")) >= 2
 
 
+@pytest.mark.slow
 def test_the_examples_commands_can_be_typed(typist: Typist, project: Path, shared_data: Path) -> None:
     typist.extra = {
         "FASHION_MNIST": str(shared_data / "fashion-mnist"),

@@ -99,9 +99,9 @@ def test_a_deadline_that_is_none_is_422(narrow: ThreadServer, deadline: str) -> 
 
 def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
     async def scenario() -> None:
-        scorer, go = Worker(2), threading.Event()
-        first = asyncio.create_task(scorer.do(lambda: go.wait(20)))
-        await asyncio.sleep(0.05)
+        scorer, begun, go = Worker(2), threading.Event(), threading.Event()
+        first = asyncio.create_task(scorer.do(lambda: begun.set() or go.wait(20)))
+        await asyncio.to_thread(begun.wait, 20)
         gone = [asyncio.create_task(scorer.do(lambda: None)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
@@ -110,8 +110,10 @@ def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
             task.cancel()
         go.set()
         assert await first
+        async with asyncio.timeout(20):
+            while scorer.waiting:
+                await asyncio.sleep(0.001)
         assert await scorer.do(lambda: "served") == "served"
-        assert scorer.waiting == 0
         scorer.close()
 
     asyncio.run(scenario())
