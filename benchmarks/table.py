@@ -56,6 +56,13 @@ def write(
     (RESULTS / f"{name}.md").write_text(_markdown(facts, rows), encoding="utf-8")
 
 
+def _digits(row: Row) -> int:
+    """Behind the point: a share has four; a count none."""
+    if row.unit in ("s", "%") or abs(row.value) >= 100:
+        return 0 if all(float(end).is_integer() for end in (row.value, row.low, row.high)) else 1
+    return 4
+
+
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS.parent).stdout.strip()
 
@@ -74,7 +81,7 @@ def _markdown(facts: dict[str, object], rows: list[Row]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        digits = 1 if row.unit in ("s", "%") else 4
+        digits = _digits(row)
         interval = f"{row.low:.{digits}f} – {row.high:.{digits}f}"
         value = f"{row.value:.{digits}f} {row.unit}".strip()
         lines.append(f"| {row.case} | {row.system} | {row.metric} | {value} | {interval} |")
