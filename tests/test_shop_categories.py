@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from etalage.bundle.exports import newest_export, read_facts, read_verdict
 from etalage.errors import ConfigError, GoldenChanged, LeakageFound
-from etalage.shop import Shop
+from etalage.features.photo import PhotoEncoder
+from etalage.shop import Shop, category_steps
 from tests.category_exports import LEAVES, LINES, coloured, leaf_of
 from tests.shops import item_row, photo_row, rows_of
 
@@ -42,19 +44,19 @@ def part_of(number: int) -> str:
     return ("train", "train", "train", "validation", "test")[number % 5]
 
 
-def item(number: int, leaf: str, part: str) -> dict[str, Any]:
-    attributes = json.dumps({"split": part, "google_product_category": leaf})
+def item(number: int, leaf: str, part: str, **more: str) -> dict[str, Any]:
+    attributes = json.dumps({"split": part, "google_product_category": leaf, **more})
     return item_row(number, title=f"Piece {number % 7}", attributes=attributes)
 
 
-def put(shop: Shop, number: int, leaf: str, part: str, photo: bytes | None = None) -> None:
-    shop.lake.table("items").merge(rows_of("items", [item(number, leaf, part)]))
+def put(shop: Shop, number: int, leaf: str, part: str, photo: bytes | None = None, **more: str) -> None:
+    shop.lake.table("items").merge(rows_of("items", [item(number, leaf, part, **more)]))
     shop.lake.table("photos").merge(rows_of("photos", [photo_row(number, photo or coloured(leaf, number))]))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained twice, with another head; the second was evaluated."""
+    """Trained twice, the second time with another head and size; that one was evaluated."""
     folder = tmp_path_factory.mktemp("categories") / "shop"
     folder.mkdir()
     (folder / "taxonomy.txt").write_text(LINES, encoding="utf-8")
@@ -66,7 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows_of("photos", [photo_row(n, coloured(leaf_of(n), n)) for n in range(ITEMS) if n % 9])
     )
     shop.train(MODEL)
-    shop.train(MODEL, {"heads": "flat"})
+    shop.train(MODEL, {"heads": "flat", "size": "24"})
     shop.evaluate(MODEL)
     return folder
 
@@ -96,6 +98,64 @@ def test_figures_are_of_the_golden_set_and_the_verdict_of_validation(shop: Shop)
     assert counted == sum(part_of(n) == "test" for n in range(ITEMS))
     (page,) = (shop.folder / "reports").glob("item_category-0002-*.html")
     assert json.loads((page.with_suffix("") / "confusion.json").read_text())["counts"] == confusion["counts"]
+
+
+def judged(shop: Shop) -> int:
+    """Items that the newest export's figures are of."""
+    shop.evaluate(MODEL)
+    confusion = json.loads((newest_export(shop.exports(MODEL)) / "confusion.json").read_text())
+    return sum(map(sum, confusion["counts"])) + sum(confusion["elsewhere"])
+
+
+def test_what_the_catalogue_gains_later_is_not_in_the_golden_set(shop: Shop) -> None:
+    before = judged(shop)
+    for number in (601, 602, 603):
+        put(shop, number, "21", "test")
+    assert judged(shop) == before
+    whole = category_steps.labelled(shop, PhotoEncoder(16))
+    new = [whole.data.item_ids.index(f"item-{number:05d}") for number in (601, 602, 603)]
+    assert not set(new) & set(whole.data.rows("train", "validation", "test"))
+
+
+def test_a_golden_item_is_judged_by_the_category_that_it_was_laid_aside_with(shop: Shop) -> None:
+    put(shop, 4, "50" if leaf_of(4) != "50" else "21", "train", coloured(leaf_of(4), 4))
+    whole = category_steps.labelled(shop, PhotoEncoder(16))
+    row = whole.data.item_ids.index("item-00004")
+    assert whole.data.parts_N[row] == "test"
+    assert whole.data.taxonomy.ids[whole.data.labels_N[row]] == leaf_of(4)
+
+
+def test_a_golden_items_twin_at_another_merchant_is_not_learned_from(shop: Shop) -> None:
+    (shop.folder / "shop.toml").write_text(
+        CONFIG.replace("[split]", '[split]\nproduct = "gtin"'), encoding="utf-8"
+    )
+    shop = Shop(shop.folder)
+    put(shop, 4, leaf_of(4), "test", gtin="4006381333931")
+    put(shop, 500, leaf_of(4), "train", gtin="04006381333931")
+    whole = category_steps.labelled(shop, PhotoEncoder(16))
+    parts = dict(zip(whole.data.item_ids, whole.data.parts_N.tolist(), strict=True))
+    assert (parts["item-00004"], parts["item-00500"]) == ("test", "aside")
+    assert judged(shop) == sum(part_of(n) == "test" for n in range(ITEMS))
+
+
+def test_a_golden_set_that_would_refuse_every_training_is_not_laid_aside(shop: Shop) -> None:
+    (shop.folder / "golden.json").unlink()
+    put(shop, 500, leaf_of(4), "train", coloured(leaf_of(4), 4))
+    with pytest.raises(LeakageFound, match="item-00500"):
+        shop.train(MODEL)
+    assert not (shop.folder / "golden.json").exists()
+
+
+def test_groups_do_not_depend_on_what_size_a_model_looks_at(shop: Shop) -> None:
+    (shop.folder / "shop.toml").write_text(
+        CONFIG.replace("[split]", "[split]\nnear_duplicates = true"), encoding="utf-8"
+    )
+    shop = Shop(shop.folder)
+    small, large = (
+        category_steps.labelled(shop, encoder).groups_N
+        for encoder in (PhotoEncoder(8, 1, "stretch"), PhotoEncoder(40, 3, "crop"))
+    )
+    assert small.tolist() == large.tolist() and len(np.unique(small)) < ITEMS
 
 
 def test_compare_has_every_export_and_the_simple_ones_in_one_grid(shop: Shop) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from etalage.features.category_set import CategorySet
     from etalage.features.golden import Golden
     from etalage.features.photo import PhotoEncoder
+    from etalage.lake.item_photos import ItemPhotos
     from etalage.lake.taxonomy import Taxonomy
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
@@ -27,7 +28,12 @@ log = logging.getLogger(__name__)
 TABLES = ("items", "photos")
 FACTS = ("item_id", "url", "status", "sha256", "phash")
 GOLDEN = "golden.json"
+LAYOUT_SIDE = 96
+"""Pixels a side of the photos that near-duplicates and bursts are told by."""
 LEARNED = ("train", "validation")
+ASIDE = "aside"
+"""The part of what would be `test` by today's split and is not in the golden set: neither learned from nor
+judged on."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,12 @@ class Labelled:
 
 
 def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
-    """Read it, decode its photos, split it. Raises TableMissing, ConfigError, TooLittleData."""
+    """Read it, decode its photos, split it.
+
+    Once there is a golden set, its items are the part `test`, with the categories that stand in it, and what
+    shows the same thing as one of them is learned from no more.
+    Raises TableMissing, ConfigError, TooLittleData, GoldenChanged.
+    """
     from etalage.bundle.contents import in_order, photo_batches
     from etalage.features.catalogue_photos import decoded
     from etalage.features.category_set import CategorySet
@@ -60,31 +71,72 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
         labels = taxonomy_steps.labels(shop, items)
         facts = _facts(shop, at)
         found = photos_of(items, facts, shop.config.classify.photos)
-    if not (labels.rows_N >= 0).any():
+    golden = _golden(shop)
+    rows_N, weak_N = _as_laid(golden, items, labels, taxonomy_steps.taxonomy(shop))
+    if not (rows_N >= 0).any():
         raise TooLittleData("no item has a category of the taxonomy: see `etalage taxonomy check`")
     with shop.bar("decode photos", len(found.sha256)) as meter:
         pixels, kept = decoded(found, photo_batches(shop.lake, at), encoder, meter)
     owners, places = found.owners[kept], found.places[kept]
     phashes = np.asarray(facts["phash"].take(pa.array(places)).fill_null(0).to_numpy(), np.int64)
     urls: list[str] = facts["url"].take(pa.array(places)).to_pylist()
-    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), labels.rows_N)
+    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), rows_N)
     leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
     classes = [row if row in leaves else None for row in labels_N.tolist()]
-    seen = SeenPhotos(owners, phashes, _embedded(shop, pixels), urls, classes)
+    seen = SeenPhotos(owners, phashes, _embedded(shop, found, at), urls, classes)
     groups_N = grouped(items, shop.config.split, seen)
+    item_ids = items["item_id"].to_pylist()
     data = CategorySet(
-        item_ids=items["item_id"].to_pylist(),
+        item_ids=item_ids,
         taxonomy=taxonomy,
         labels_N=labels_N,
-        parts_N=parts_of_groups(items, shop.config.split, groups_N),
+        parts_N=_pinned(golden, item_ids, groups_N, parts_of_groups(items, shop.config.split, groups_N)),
         titles=items["title"].to_pylist(),
         owners_P=owners,
         pixels_PHWC=pixels,
-        weak_N=np.array([how in WEAK for how in labels.how], dtype=bool),
+        weak_N=weak_N,
     )
     shas = found.sha256.take(pa.array(kept)).to_pylist()
     keys = product_keys(items, shop.config.split.product)
     return Labelled(data, shas, phashes, keys, groups_N, at)
+
+
+def _golden(shop: "Shop") -> "Golden | None":
+    from etalage.features.golden import read_golden
+
+    file = shop.folder / GOLDEN
+    return read_golden(file) if file.exists() else None
+
+
+def _as_laid(
+    golden: "Golden | None", items: pa.Table, labels: "taxonomy_steps.Labels", taxonomy: "Taxonomy"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) int64 row of each item's category, and (N,) bool whether it is a weak label: those of the golden
+    set as they were when it was made, whatever was changed since."""
+    rows_N = labels.rows_N.copy()
+    weak_N = np.array([how in WEAK for how in labels.how], dtype=bool)
+    if golden is not None:
+        categories = {row.item_id: row.category_id for row in golden.rows}
+        for number, item_id in enumerate(items["item_id"].to_pylist()):
+            if item_id in categories:
+                rows_N[number] = taxonomy.row(categories.pop(item_id) or "")
+                weak_N[number] = False
+        if categories:
+            log.warning("%d items of %s are in the catalogue no more", len(categories), GOLDEN)
+    return rows_N, weak_N
+
+
+def _pinned(
+    golden: "Golden | None", item_ids: list[str], groups_N: np.ndarray, parts_N: np.ndarray
+) -> np.ndarray:
+    """(N,) parts where the golden set is `test`, all of it and nothing else."""
+    if golden is None:
+        return parts_N
+    laid_N = np.array([item_id in golden.item_ids for item_id in item_ids], dtype=bool)
+    pinned_N = parts_N.astype("<U10")
+    pinned_N[np.isin(groups_N, groups_N[laid_N]) | (parts_N == "test")] = ASIDE
+    pinned_N[laid_N] = "test"
+    return pinned_N
 
 
 def _asked(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarray]":
@@ -168,20 +220,21 @@ def settled(shop: "Shop", whole: Labelled) -> "Golden | None":
 
     None: the part `test` is empty. Raises LeakageFound, GoldenChanged.
     """
-    from etalage.features.golden import check_golden, make_golden, read_golden, write_golden
+    from etalage.features.golden import check_golden, make_golden, write_golden
 
-    file = shop.folder / GOLDEN
-    if file.exists():
-        golden = read_golden(file)
-    else:
+    learned = _rows(whole, whole.data.rows(*LEARNED))[:4]
+    golden = _golden(shop)
+    if golden is None:
         test = whole.data.rows("test", leaf=True)
         if not len(test):
             log.warning("the part `test` is empty: there is no golden set, and figures will be of validation")
             return None
         golden = make_golden(*_rows(whole, test), phash_distance=shop.config.split.phash_distance)
+        check_golden(golden, *learned)  # one that would refuse every training is not laid aside
         with shop.disk():
-            write_golden(golden, file)
-    check_golden(golden, *_rows(whole, whole.data.rows(*LEARNED))[:4])
+            write_golden(golden, shop.folder / GOLDEN)
+        return golden
+    check_golden(golden, *learned)
     return golden
 
 
@@ -201,11 +254,18 @@ def _rows(whole: Labelled, rows: np.ndarray) -> tuple[list[Any], list[Any], list
     )
 
 
-def _embedded(shop: "Shop", pixels_PHWC: np.ndarray) -> np.ndarray | None:
-    """What near-duplicates and bursts are told by beside their hashes, where [split] asks for it."""
-    split = shop.config.split
-    if not (split.near_duplicates or split.burst is not None) or not len(pixels_PHWC):
-        return None
-    from etalage.features.catalogue_photos import layout
+def _embedded(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarray | None:
+    """What near-duplicates and bursts are told by beside their hashes, where [split] asks for it.
 
-    return layout(pixels_PHWC)
+    Of photos as one encoder decodes them, whatever the model's own is: the split must not depend on it.
+    """
+    from etalage.bundle.contents import photo_batches
+    from etalage.features.catalogue_photos import decoded, layout
+    from etalage.features.photo import PhotoEncoder
+
+    split = shop.config.split
+    if not (split.near_duplicates or split.burst is not None):
+        return None
+    seen_by = PhotoEncoder(LAYOUT_SIDE, 3, "crop", "bicubic")  # as benchmarks/near_duplicates.py measured it
+    with shop.bar("decode photos, to group them", len(found.sha256)) as meter:
+        return layout(decoded(found, photo_batches(shop.lake, at), seen_by, meter)[0])
