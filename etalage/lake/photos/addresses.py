@@ -183,7 +183,8 @@ class Guard:
             why = next((why for why in refusals if why), "the name has no address")
             raise Ended(State.refused_by_policy, why)
         if self._local_only and not all(address.is_loopback for address, _ in good):
-            raise Ended(State.refused_by_policy, "[photos] contact is not set, and this is another machine")
+            why = "[photos] contact is not set, and this is another machine"
+            raise Ended(State.refused_by_policy, why, lasting=False)
         return good
 
 

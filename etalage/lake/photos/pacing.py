@@ -29,13 +29,16 @@ class Manners:
     backoff: float
     give_up: int
     patience: float
+    share: int = 1
+    """So many workers ask it; of the pauses that robots.txt asks for, each takes as many times the length."""
 
     @classmethod
     def of(cls, config: PhotosConfig, share: int = 1) -> "Manners":
         """share: so many workers ask a host without knowing of each other; each takes that part of its
         rate."""
         per_host = config.per_host if share == 1 else 1
-        return cls(per_host, share * config.spacing, config.backoff, config.give_up, config.patience)
+        spacing = share * config.spacing
+        return cls(per_host, spacing, config.backoff, config.give_up, config.patience, share)
 
 
 class Pace:
@@ -81,7 +84,7 @@ class Pace:
             self._close(State.throttled, f"robots.txt asks for {seconds:g} s between requests", None)
             assert self.closed is not None
             raise self.closed.again()
-        self.spacing = max(self.spacing, seconds)
+        self.spacing = max(self.spacing, seconds * self.manners.share)
         self._next = max(self._next, self._clock() + self.spacing)
 
     def worked(self) -> None:
@@ -95,7 +98,7 @@ class Pace:
         if asked is not None and asked > self.manners.patience:
             self._close(State.throttled, f"asked to wait for {asked:.0f} s", asked)
         elif for_good:
-            self._close(outcome.state, str(outcome.reason), None)
+            self._close(outcome.state, str(outcome.reason), None, outcome.lasting)
         elif self._failures >= self.manners.give_up:
             why = f"given up after {self._failures} failures in a row, the last: {outcome.reason}"
             state = State.throttled if outcome.state is State.throttled else State.host_down
@@ -105,9 +108,9 @@ class Pace:
             pause = asked if asked is not None else doubled * (0.5 + self._draw())
             self._next = max(self._next, self._clock() + pause)
 
-    def _close(self, state: State, reason: str, again_after: float | None) -> None:
+    def _close(self, state: State, reason: str, again_after: float | None, lasting: bool = False) -> None:
         if self.closed is None:
-            self.closed = Ended(state, reason, lasting=False, again_after=again_after)
+            self.closed = Ended(state, reason, lasting, again_after)
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:

@@ -15,7 +15,7 @@ _LANGUAGES = (
     "th tr uk vi zh au ca eu gb us"
 )
 _HOME = re.compile(
-    rf"(/({'|'.join(_LANGUAGES.split())})([-_][a-z]{{2}})?)?(/((index|default|home)(\.[a-z]{{2,5}})?/?)?)?",
+    rf"(/({'|'.join(_LANGUAGES.split())})([-_][a-z]{{2}})?)?(/((index|default|home)(\.(x?html?|php\d?|aspx?|jspx?|cfm|do))?/?)?)?",
     re.I,
 )
 """`/`, `/index.html`, `/home`, and each of them beneath a language: `/en/`, `/fr-be/index.php`."""
@@ -43,7 +43,16 @@ class Target:
     @property
     def is_home(self) -> bool:
         """Where shops send those who ask for what is gone."""
+        return self.may_be_home and not (self._is_script and "?" in self.url)
+
+    @property
+    def may_be_home(self) -> bool:
+        """Also a script with a query, which may give anything: the answer tells."""
         return _HOME.fullmatch(self.path) is not None
+
+    @property
+    def _is_script(self) -> bool:
+        return "." in self.path
 
 
 def target(link: str) -> Target:

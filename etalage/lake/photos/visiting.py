@@ -30,7 +30,8 @@ _GONE = frozenset({404, 410})
 _ROBOTS_HOPS = 5
 _NOT_AT_ONCE = frozenset({State.bad_certificate, State.refused_by_robots})
 """Worth asking for again, but not in this run."""
-_NO_PHOTOS = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
+_PAGES = frozenset({"text/html", "application/xhtml+xml"})
+_NO_PHOTOS = _PAGES | {"image/svg+xml"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Visitor:
     """Asks for links, politely. Use as an `async with`; one of it a worker.
 
     workers: how many of them there are. A host that is not its own by `owns` (a redirect led there) is asked
-    at that part of its rate, so that all of them together keep to it.
+    at that part of its rate, so that all of them together keep to it; one that has links of its own as well
+    is asked at less than twice its rate.
     """
 
     def __init__(
@@ -115,9 +117,10 @@ class Visitor:
         return outcome
 
     def forget(self, host: str) -> None:
-        """All links of this host were visited."""
+        """All links of this host were visited. One that is left alone stays so: a redirect may lead there."""
         self._robots.forget(host)
-        self._paces.pop(host, None)
+        if (pace := self._paces.get(host)) is not None and pace.closed is None:
+            del self._paces[host]
 
     # -- hops ----------------------------------------------------------------------------------
 
@@ -138,7 +141,7 @@ class Visitor:
             if pace.closed is not None:
                 raise pace.closed.again()
             delay = await self._wanted(hop, trip)
-            if delay is not None and delay > pace.spacing:
+            if delay is not None and delay * pace.manners.share > pace.spacing:
                 pace.slow_to(delay)
             async with self._turn(pace):
                 found = await self._ask(link, trip, hop, pace)
@@ -185,6 +188,8 @@ class Visitor:
             check_status(answer)
             if refused := tag_refusal(headers.getall("X-Robots-Tag", [])):
                 raise Ended(State.refused_by_robots, refused)
+            if answer.content_type in _PAGES and hop.may_be_home and hop.url != target(link.url).url:
+                raise Ended(State.redirected_home, f"to {hop.url}")
             if answer.content_type in _NO_PHOTOS:
                 raise Ended(State.not_an_image, f"is {answer.content_type}")
             encoding, most = headers.get("Content-Encoding"), self.config.max_bytes

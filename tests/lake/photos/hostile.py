@@ -185,7 +185,8 @@ class Hostile:
         tag = f'"{hash(content) & 0xFFFFFFFF:x}"'
         if asked.headers.get("if-none-match") == tag:
             return await out.send(304, b"", {"ETag": tag})
-        return await out.send(200, content, {"ETag": tag})
+        kind = {"Content-Type": "text/html"} if content.startswith(b"<") else {}
+        return await out.send(200, content, {"ETag": tag, **kind})
 
     # -- what it does, by the first step of the path ----------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -110,6 +111,24 @@ def test_a_crawl_delay_that_is_longer_counts() -> None:
         assert free_at(pace, clock) == 3.0
         pace.slow_to(1)
         assert pace.spacing == 3
+
+    run(test)
+
+
+def test_a_host_of_several_workers_has_its_crawl_delay_from_all_of_them_together() -> None:
+    def test(pace: Pace, clock: Clock) -> None:
+        free_at(pace, clock)
+        pace.slow_to(3)
+        assert free_at(pace, clock) == 12.0
+
+    run(test, replace(MANNERS, share=4))
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_host_that_may_not_be_asked_is_closed_for_as_long_as_its_first_link(lasting: bool) -> None:
+    def test(pace: Pace, clock: Clock) -> None:
+        pace.failed(Outcome(State.refused_by_policy, "10.0.0.1 is private", lasting), for_good=True)
+        assert pace.closed is not None and pace.closed.again().outcome.lasting is lasting
 
     run(test)
 

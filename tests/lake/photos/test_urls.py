@@ -91,8 +91,19 @@ def test_a_location_is_read_from_where_it_was_said(location: str, sent: str) -> 
     assert redirected(target("https://shop.example/a/photo.jpg"), location).url == sent
 
 
-HOMES = ["/", "/en", "/en/", "/fr-BE/", "/index.html", "/Default.aspx", "/de/home", "/?a=b"]
-OTHERS = ["/a.jpg", "/to", "/en/a.jpg", "/homeware", "/index.jpg/a", "/indexes", "/home/a"]
+HOMES = ["/", "/en", "/en/", "/fr-BE/", "/index.html", "/Default.aspx", "/de/home", "/?a=b", "/home?from=404"]
+OTHERS = [
+    "/a.jpg",
+    "/to",
+    "/en/a.jpg",
+    "/homeware",
+    "/index.jpg/a",
+    "/indexes",
+    "/home/a",
+    "/home.png",
+    "/en/index.jpeg",
+]
+OTHERS += ["/index.php?img=5", "/ca/default.aspx?id=5"]
 
 
 @pytest.mark.parametrize("path", HOMES)

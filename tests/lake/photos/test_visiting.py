@@ -188,7 +188,7 @@ def test_every_kind_of_redirect_is_followed(visit: Visit, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "home", ["/", "http://shop.test", "/en/", "/index.html", "/fr-be/index.php?from=x", "/home"]
+    "home", ["/", "http://shop.test", "/en/", "/index.html", "/fr-be/index.php", "/home"]
 )
 def test_f43_a_redirect_to_the_home_page_is_told_from_a_photo(
     visit: Visit, hostile: Hostile, home: str
@@ -198,6 +198,14 @@ def test_f43_a_redirect_to_the_home_page_is_told_from_a_photo(
     assert outcome.state is State.redirected_home
     assert outcome.photo is None
     assert len(hostile.paths()) == 1  # the home page is not asked once more for each product that is gone
+
+
+def test_f43_of_a_script_with_a_query_the_answer_tells(visit: Visit, hostile: Hostile) -> None:
+    hostile.files["/index.php"] = jpeg(3)
+    assert visit(redirect("/index.php?img=5")).state is State.ok
+    hostile.files["/fr-be/index.php"] = b"<html>Welcome"
+    assert visit(redirect("/fr-be/index.php?from=x")).state is State.redirected_home
+    assert visit("/fr-be/index.php?from=x").state is State.not_an_image, "nobody led there"
 
 
 def test_f43_a_photo_at_the_root_of_its_host_is_a_photo(visit: Visit, hostile: Hostile) -> None:
