@@ -203,7 +203,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _actions(commit: bytes) -> list[dict[str, Any]]:
-    actions = [json.loads(line) for line in commit.decode("utf-8").splitlines() if line.strip()]
+    actions = [json.loads(line) for line in commit.splitlines() if line.strip()]
     if not all(isinstance(a, dict) for a in actions):
         raise ValueError("a line is not a JSON object")
     return actions

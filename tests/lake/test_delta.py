@@ -73,6 +73,14 @@ def test_a_stamp_that_the_source_does_not_give_is_no_difference(lake: Lake) -> N
     assert table.read()["updated_at"].to_pylist()[0] == given_time
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\r\n", "\ufeff"])
+def test_a_text_with_another_end_of_line_in_it_is_a_text(lake: Lake, odd: str) -> None:
+    for table in (lake.table("items"), Lake(lake.root).table("items")):
+        for price in (1.0, 2.0):
+            table.merge(items(item_id=[f"a{odd}b"], title=[f"{odd}Cup{odd}"], price=[price]))
+    assert Lake(lake.root).table("items").read()["title"].to_pylist() == [f"{odd}Cup{odd}"]
+
+
 def test_columns_that_the_rows_lack_keep_their_values(lake: Lake) -> None:
     table = lake.table("items")
     table.merge(items(item_id=["a", "b"], title=["Boot", "Coat"], price=[1.0, 2.0]))
