@@ -34,8 +34,8 @@ class SeenPhotos:
     embeddings_PD: np.ndarray | None = None
     names_P: Sequence[str] | None = None
     """File names or links, for bursts."""
-    classes_N: Sequence[Hashable] | None = None
-    """Each item's category, for bursts."""
+    classes_N: Sequence[Hashable | None] | None = None
+    """Each item's category, None where it has none: within one, bursts and alike embeddings join."""
 
 
 def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
@@ -157,7 +157,9 @@ def _photo_pairs(config: SplitConfig, photos: SeenPhotos) -> Iterator[tuple[np.n
     if config.near_duplicates:
         yield from near_hashes(photos.phashes_P, config.phash_distance)
         if photos.embeddings_PD is not None:
-            yield from near_embeddings(photos.embeddings_PD, config.similarity)
+            for a_E, b_E in near_embeddings(photos.embeddings_PD, config.similarity):
+                alike_E = _same_class(photos, a_E, b_E)
+                yield a_E[alike_E], b_E[alike_E]
     if config.burst is not None:
         if photos.names_P is None or photos.classes_N is None or photos.embeddings_PD is None:
             raise ConfigError(
@@ -166,6 +168,17 @@ def _photo_pairs(config: SplitConfig, photos: SeenPhotos) -> Iterator[tuple[np.n
         classes = [photos.classes_N[owner] for owner in photos.owners_P.tolist()]
         reach = config.burst_reach or None
         yield equal(bursts(photos.names_P, classes, photos.embeddings_PD, config.burst, reach))
+
+
+def _same_class(photos: SeenPhotos, a_E: np.ndarray, b_E: np.ndarray) -> np.ndarray:
+    """(E,) bool: of one class, or one of the two has none. Likeness across classes is no identity."""
+    if photos.classes_N is None:
+        return np.ones(len(a_E), dtype=bool)
+    number: dict[Hashable | None, int] = {None: -1}
+    codes_N = np.array([number.setdefault(one, len(number)) for one in photos.classes_N], np.int64)
+    a_E, b_E = codes_N[photos.owners_P[a_E]], codes_N[photos.owners_P[b_E]]
+    same_E: np.ndarray = (a_E == b_E) | (a_E < 0) | (b_E < 0)
+    return same_E
 
 
 def _warn(group_N: np.ndarray, items: pa.Table) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from etalage.config import SplitConfig
 from etalage.errors import ConfigError
-from etalage.features.split import PARTS, SeenPhotos, assign, assign_groups, product_keys, split_groups
+from etalage.features.split import (
+    PARTS,
+    SeenPhotos,
+    assign,
+    assign_groups,
+    grouped,
+    product_keys,
+    split_groups,
+)
 
 
 def items(count: int, said: dict[int, str] | None = None) -> pa.Table:
@@ -125,6 +133,15 @@ def test_all_photos_of_an_item_count_and_embeddings_too() -> None:
     for start in range(30):
         table = items(start + 3).slice(start)
         assert len(set(assign_groups(table, config, photos))) == 1
+
+
+def test_alike_embeddings_join_within_a_class_and_where_one_has_none() -> None:
+    embeddings = np.repeat(np.eye(3), 2, axis=0)
+    photos = seen(6, embeddings_PD=embeddings, classes_N=["tea", "coffee", "milk", "milk", None, "tea"])
+    config = SplitConfig(near_duplicates=True)
+    numbers = grouped(items(6), config, photos)
+    assert numbers[0] != numbers[1], "two classes"
+    assert numbers[2] == numbers[3] and numbers[4] == numbers[5]
 
 
 def test_a_burst_falls_together_and_needs_names() -> None:
