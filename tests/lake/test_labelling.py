@@ -89,7 +89,7 @@ def test_a_known_id_says_more_than_the_shelf_that_it_stands_on(reader: Reader) -
     assert reader.surely(Said("21", "Bob", "Services > Wrapping paper")) == Told(row("21"), "given")
 
 
-def test_an_unknown_id_is_told_even_where_a_map_or_a_path_knows_better(reader: Reader) -> None:
+def test_f51_an_unknown_id_is_told_even_where_a_map_or_a_path_knows_better(reader: Reader) -> None:
     assert reader.surely(Said("777", "Ann", "Obst")) == Told(row("10"), "mapped", (UNKNOWN,))
     assert reader.surely(Said("900", "Bob", "Food > Bread")) == Told(row("12"), "exact", (RETIRED,))
     assert reader.surely(Said("900", "Bob", "Services > X")) == Told(-1, None, (RETIRED, OUTSIDE))
