@@ -64,7 +64,8 @@ def made(name: str, seed: int, shop: Grocery, keep: Path) -> Done:
     """Train it and ask it; what is exported stays in `keep`."""
     if name == INT8:
         return _in_int8(seed, shop, keep)
-    settings = {"backbone": LITE0, "weights": WEIGHTS, "checkpoint_steps": 10**6, **SYSTEMS[name]}
+    settings = {"backbone": LITE0, "weights": WEIGHTS, "served": "float32", **SYSTEMS[name]}
+    settings["checkpoint_steps"] = 10**6
     if SYSTEMS[name]["frozen_epochs"] == SYSTEMS[name]["epochs"]:
         return _on_features(settings | {"seed": seed}, shop)
     return _exported(settings | {"seed": seed}, shop, keep / f"exports-{slug(name)}-{seed}")

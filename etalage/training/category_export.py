@@ -28,8 +28,8 @@ from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.training.calibrating import calibrated
+from etalage.training.category_served import settle_numbers
 from etalage.training.export import named, quiet
-from etalage.training.quantising import quantised
 
 TOLERANCE = 2e-3
 """Largest difference of a leaf's probability between torch and ONNX Runtime, both float32."""
@@ -62,9 +62,6 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
     encoder, words = encoder_of(config), WordEncoder(config.buckets, config.words)
     deciding, calibration = calibrated(task, network)
     _write_networks(network, encoder, config, draft)
-    if config.served == "int8":
-        train = items.photos_of(items.rows("train"))
-        quantised(draft / "trunk.onnx", items.pixels_PHWC[train])
     texts = {
         "encoder.json": encoder.to_json(),
         "words.json": words.to_json(),
@@ -81,9 +78,7 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
         "dimension": network.trunk.expected.features,
         "leaves": len(items.taxonomy.leaves_L),
         "taxonomy": items.taxonomy.version,
-        "model_hash": hash_classifier(draft),
         "config": config.model_dump(mode="json"),
-        "megabytes": round(sum((draft / name).stat().st_size for name in CLASSIFIER_FILES) / 2**20, 2),
         "calibration": calibration,
         "metrics": trained.metrics,
         "history": trained.history,
@@ -92,10 +87,20 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
         "run": trained.run.name,
         **trained.facts,
     }
+    _tell(draft, facts)
+    _compare(network, draft, deciding, task)
+    facts["numbers"] = settle_numbers(draft, items, config.served, config.seed)
+    return named(draft, folder, _tell(draft, facts))
+
+
+def _tell(draft: Path, facts: dict[str, Any]) -> str:
+    """Write export.json about the files as they are now. → their hash."""
+    files = [draft / name for name in CLASSIFIER_FILES]
+    made = hash_classifier(draft)
+    facts["model_hash"] = made
+    facts["megabytes"] = round(sum(file.stat().st_size for file in files) / 2**20, 2)
     (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
-    if config.served == "float32":
-        _compare(network, draft, deciding, task)
-    return named(draft, folder, str(facts["model_hash"]))
+    return made
 
 
 class _Heads(nn.Module):

@@ -1,0 +1,76 @@
+"""Which numbers a classifier's photo network is served in: int8 where it costs no accuracy, else float32.
+
+Of two that are alike the cheaper one is served. What is compared are the validation items' answers of the two
+exports, each as it would be served; the gate of the evaluation then judges what was chosen.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from etalage.bundle.classifier import BATCH, ItemClassifier
+from etalage.bundle.sessions import Session
+from etalage.features.category_set import CategorySet
+from etalage.training.quantising import quantised
+
+POINT = 0.01
+"""Of leaf accuracy that int8 may cost."""
+FEWEST, MOST = 50, 1000
+"""Validation items with photos: of fewer nothing can be told, more tell nothing new."""
+
+
+def settle_numbers(
+    draft: Path, items: CategorySet, served: Literal["cheapest", "float32", "int8"], seed: int
+) -> dict[str, Any]:
+    """Leave in `draft`, a whole export in float32, the trunk.onnx that is to be served.
+
+    → what export.json tells: `served`, and of int8 the validation `items`, their `accuracy` in either and
+    the share of them that both answer `alike`. The hash in export.json is then no longer the draft's.
+    """
+    rows = _judged(items, seed)
+    if served == "float32" or (served == "cheapest" and len(rows) < FEWEST):
+        return {"served": "float32"}
+    assert items.pixels_PHWC is not None
+    small = draft / "int8.onnx"
+    shutil.copyfile(draft / "trunk.onnx", small)
+    quantised(small, items.pixels_PHWC[items.photos_of(items.rows("train"))], seed)
+    told: dict[str, Any] = {}
+    if len(rows):
+        classifier = ItemClassifier.open(draft)
+        whole_N = _answers(classifier, Session.open(draft / "trunk.onnx"), items, rows)
+        small_N = _answers(classifier, Session.open(small), items, rows)
+        truth_N = items.leaf_N[rows]
+        told = {
+            "items": len(rows),
+            "accuracy": {
+                "float32": round(float((whole_N == truth_N).mean()), 4),
+                "int8": round(float((small_N == truth_N).mean()), 4),
+            },
+            "alike": round(float((whole_N == small_N).mean()), 4),
+        }
+    if served == "cheapest" and told["accuracy"]["int8"] < told["accuracy"]["float32"] - POINT:
+        small.unlink()
+        return {"served": "float32", **told}
+    small.replace(draft / "trunk.onnx")
+    return {"served": "int8", **told}
+
+
+def _judged(items: CategorySet, seed: int) -> np.ndarray:
+    """(n,) validation items with a photo and a sure leaf."""
+    rows = items.rows("validation", leaf=True)
+    rows = rows[items.has_photo_N[rows]]
+    if len(rows) > MOST:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
+    return rows
+
+
+def _answers(classifier: ItemClassifier, trunk: Session, items: CategorySet, rows: np.ndarray) -> np.ndarray:
+    """(n,) leaves, of photos and titles as they are."""
+    assert items.pixels_PHWC is not None
+    photos = items.pixels_PHWC[items.photos_of(rows)]
+    features = items.means(trunk.rows(photos, classifier.dimension, BATCH, "validation features"), rows)
+    titles = [items.titles[row] for row in rows]
+    given = classifier.leaf_probabilities(features, np.ones(len(rows), bool), titles)
+    return classifier.deciding.decide(given, classifier.taxonomy)
