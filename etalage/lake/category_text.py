@@ -6,7 +6,7 @@ Three ways, from sure to weak: `PathBook` knows whole paths, in every language a
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,34 +45,46 @@ def steps_of(text: str) -> list[str]:
     return [step for step in _SEPARATORS.split(text.strip()) if step]
 
 
+Key = Callable[[str], str]
+
+
 class PathBook:
-    """Whole paths → rows. What is added first is kept; a path that one file gives to two ids is none's."""
+    """Whole paths → rows. What is added first is kept; a path that one file gives to two ids is none's.
+
+    As it is written first; then whichever separators its steps stand between.
+    """
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._taxonomy = taxonomy
-        self._row_of = {folded(taxonomy.path(row)): row for row in range(len(taxonomy))}
-        self._gone: set[str] = set()
+        self._row_of: dict[Key, dict[str, int]] = {folded: {}, _however_parted: {}}
+        self._gone: dict[Key, set[str]] = {folded: set(), _however_parted: set()}
+        self.add({taxonomy.ids[row]: taxonomy.path(row) for row in range(len(taxonomy))})
 
     def add(self, paths: Mapping[str, str]) -> None:
         """paths: {id: path}, in another language or of another age; ids that the taxonomy lacks are gone."""
-        ids: dict[str, set[str]] = {}
-        for id, path in paths.items():
-            ids.setdefault(folded(path), set()).add(id)
-        for path, those in ids.items():
-            rows = {self._taxonomy.row(id) for id in those}
-            if rows == {-1}:
-                self._gone.add(path)
-            elif len(rows) == 1:
-                self._row_of.setdefault(path, rows.pop())
+        for key, row_of in self._row_of.items():
+            ids: dict[str, set[str]] = {}
+            for id, path in paths.items():
+                ids.setdefault(key(path), set()).add(id)
+            for path, those in ids.items():
+                rows = {self._taxonomy.row(id) for id in those}
+                if rows == {-1}:
+                    self._gone[key].add(path)
+                elif len(rows) == 1:
+                    row_of.setdefault(path, rows.pop())
 
     def row(self, path: str) -> int:
         """-1: unknown, or retired."""
-        return self._row_of.get(folded(path), -1)
+        found = (row_of.get(key(path), -1) for key, row_of in self._row_of.items())
+        return next((row for row in found if row >= 0), -1)
 
     def retired(self, path: str) -> bool:
         """Whether only older files have this path."""
-        key = folded(path)
-        return key in self._gone and key not in self._row_of
+        return self.row(path) < 0 and any(key(path) in gone for key, gone in self._gone.items())
+
+
+def _however_parted(path: str) -> str:
+    return folded(CATEGORY_SEPARATOR.join(steps_of(path)))
 
 
 @dataclass(frozen=True)

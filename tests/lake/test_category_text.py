@@ -50,10 +50,28 @@ def test_a_path_is_known_whatever_its_case_and_spaces(tree: Taxonomy, text: str)
 
 
 @pytest.mark.parametrize(
-    "text", ["Apples", "Fruit > Apples", "Food > Fruit > Apple", "Food / Fruit / Apples", ""]
+    "text", ["Apples", "Fruit > Apples", "Food > Fruit > Apple", "Food - Fruit - Apples", "/", ""]
 )
 def test_part_of_a_path_or_another_one_is_not(tree: Taxonomy, text: str) -> None:
     assert PathBook(tree).row(text) == -1
+
+
+@pytest.mark.parametrize("between", ["/", " / ", "|", " » ", "::", " \\ ", ">"])
+def test_a_merchants_separator_makes_no_other_path(tree: Taxonomy, between: str) -> None:
+    book = PathBook(tree)
+    book.add({"999": "Food > Tapes"})
+    assert book.row(between.join(("Food", "Fruit", "Apples"))) == tree.row("11")
+    assert book.row(between.join(("Food", "Apples", "Fruit"))) == -1
+    assert book.retired(between.join(("food", "tapes")))
+
+
+def test_a_name_with_a_separator_in_it_is_itself_before_it_is_two_steps() -> None:
+    names = ["Discs", "CD/DVD", "CD", "DVD", "Cards", "I/O"]
+    shelf = Taxonomy([f"d{n}" for n in range(6)], names, np.array([-1, 0, 0, 2, -1, 4]))
+    book = PathBook(shelf)
+    assert book.row("Discs > CD/DVD") == 1 and book.row("Discs > CD > DVD") == 3
+    assert book.row("Discs/CD/DVD") == -1, "it may be either"
+    assert book.row("Cards / I/O") == 5
 
 
 def test_letters_are_equal_however_they_are_composed() -> None:
