@@ -37,8 +37,8 @@ FEWEST, SECONDS = 3, 2.0
 """Each is run so often at least, and for so long."""
 NOTE = (
     "One thread. Each backbone takes photos at the size that it was made for; the heads cost nothing beside "
-    "it. `eager`: torch, float32; `onnx`: ONNX Runtime, float32, which is how an export is served; `int8`: "
-    'the same, quantised (`served = "int8"`). Photos a second of processor time, by median; the interval is '
+    "it. `eager`: torch, float32; `onnx`: ONNX Runtime, float32; `int8`: the same, quantised, as an export "
+    "is served where that costs no accuracy. Photos a second of processor time, by median; the interval is "
     "from the slowest to the fastest run. `decode`: a JPEG of {pixels} pixels decoded, brought to the size, "
     "by Pillow. `limit`: the multiply-adds of the backbone at the rate of a large float32 matrix product in "
     "torch on the same thread, {rate:.0f} billion a second."
