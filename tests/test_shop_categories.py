@@ -68,7 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows_of("photos", [photo_row(n, coloured(leaf_of(n), n)) for n in range(ITEMS) if n % 9])
     )
     shop.train(MODEL)
-    shop.train(MODEL, {"heads": "flat", "size": "24"})
+    shop.train(MODEL, {"heads": "flat", "size": "24", "served": "int8"})
     shop.evaluate(MODEL)
     return folder
 
@@ -98,6 +98,15 @@ def test_figures_are_of_the_golden_set_and_the_verdict_of_validation(shop: Shop)
     assert counted == sum(part_of(n) == "test" for n in range(ITEMS))
     (page,) = (shop.folder / "reports").glob("item_category-0002-*.html")
     assert json.loads((page.with_suffix("") / "confusion.json").read_text())["counts"] == confusion["counts"]
+
+
+def test_the_report_tells_in_which_numbers_the_photo_network_is_served_and_why(shop: Shop) -> None:
+    first, second = (read_facts(one)["numbers"] for one in sorted(shop.exports(MODEL).glob("0*")))
+    assert first == {"served": "float32"}, "a dozen validation items tell nothing"
+    (page,) = (shop.folder / "reports").glob("item_category-0002-*.html")
+    text = page.read_text(encoding="utf-8")
+    assert f"int8: of {second['items']} validation items float32 gets" in text
+    assert f"int8 {second['accuracy']['int8']:.3f}; {second['alike']:.1%} of their answers are alike" in text
 
 
 def judged(shop: Shop) -> int:

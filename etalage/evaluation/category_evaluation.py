@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,8 +89,10 @@ def evaluate_categories(
     part, shown = "validation", gate
     if len(data.rows("test", leaf=True)):
         part, shown = "test", _measured(looked, classifier, "test", config)
+    about = read_facts(export)
     told = {
         "model": f"{export.name} ({classifier.model_hash[:12]})",
+        "served in": _numbers(about.get("numbers", {})),
         "taxonomy": f"{classifier.taxonomy.version}: {len(classifier.taxonomy.leaves_L):,} leaves",
         "figures on": f"{part}: {len(shown.truth_N):,} items in {shown.groups:,} groups",
         "golden set": looked.golden or "none: the part `test` is empty",
@@ -105,7 +108,7 @@ def evaluate_categories(
         title=f"What is it? {export.name}",
         facts=told,
         gate=verdict,
-        history=read_facts(export).get("history", ()),
+        history=about.get("history", ()),
         photos=lambda row: _png(data, int(rows[row])),
         titles=[data.titles[row] for row in rows],
     )
@@ -113,6 +116,18 @@ def evaluate_categories(
     measures = {"measures": shown.to_json(), "part": part}
     write_verdict(export, {"model_hash": classifier.model_hash, **verdict.to_json(), **measures})
     return CategoryEvaluation(shown, part, verdict.sentence, files[0], files)
+
+
+def _numbers(told: Mapping[str, Any]) -> str:
+    """What the export says of its photo network: int8 or float32, and why."""
+    served = str(told.get("served", "float32"))
+    if "accuracy" not in told:
+        return served
+    one, other = (f"{told['accuracy'][name]:.3f}" for name in ("float32", "int8"))
+    return (
+        f"{served}: of {told['items']:,} validation items float32 gets {one} right, int8 {other}; "
+        f"{told['alike']:.1%} of their answers are alike"
+    )
 
 
 def _keep(export: Path, confusion: Path) -> None:
