@@ -4,12 +4,26 @@ An engine knows nothing of shops. Its verbs are `map` (a function over shards), 
 function on N workers) and `trials`; this one has what is needed so far.
 """
 
+import logging
 import multiprocessing
 import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
+
+from etalage.engine import worker
+from etalage.engine.children import child
+from etalage.engine.places import Place
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -52,3 +66,48 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def launch(function: Callable[[Place], object], workers: int) -> Iterator[Place]:
+    """`function` on workers − 1 fresh processes; the caller, within the `with`, is worker 0.
+
+    The function must pickle: one of an importable module, or a `partial` of one. A process that is still at
+    it when the caller leaves is waited for, unless the caller leaves by an exception: then it is ended. How
+    one ended that did not end well is logged.
+    """
+    with tempfile.TemporaryDirectory(prefix="etalage-") as name:
+        folder = Path(name)
+        meeting = f"file://{folder / 'meeting'}"
+        (folder / worker.FUNCTION).write_bytes(pickle.dumps((function, workers, meeting)))
+        command = [sys.executable, "-m", worker.__name__, str(folder)]
+        others = [child([*command, str(number)]) for number in range(1, workers)]
+        try:
+            yield Place(0, workers, meeting, lambda: _ended(others))
+            for other in others:
+                other.wait()
+        finally:
+            _end(others)
+
+
+def _ended(others: "list[subprocess.Popen[bytes]]") -> str | None:
+    """Those that ended otherwise than well."""
+    found = []
+    for number, other in enumerate(others, start=1):
+        if status := other.poll():
+            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+            found.append(f"worker {number} of {len(others) + 1} ended with {how}")
+    return "; ".join(found) or None
+
+
+def _end(others: "list[subprocess.Popen[bytes]]") -> None:
+    if ended := _ended(others):
+        log.error(ended)
+    for other in others:
+        other.terminate()  # nothing happens to one that has ended
+    for other in others:
+        try:
+            other.wait(10)
+        except subprocess.TimeoutExpired:
+            other.kill()
+            other.wait()

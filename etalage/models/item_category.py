@@ -55,6 +55,7 @@ class ItemCategoryTask:
         self.validation = items.rows("validation", leaf=True)
         self.targets_ND = torch.from_numpy(items.targets_ND)
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
+        self.workers = config.workers if self.learns_trunk else 1
         self._features_PF: Tensor | None = None
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -123,14 +124,21 @@ class ItemCategoryTask:
         # The last batch is filled up from the start of the order.
         places = self._plan[1][(step * size + np.arange(size)) % len(self.looks_M2)]
         looks = torch.from_numpy(self.looks_M2[places])
-        mix = torch.tensor([self.config.seed, epoch, step, int(frozen)])
+        mix = torch.tensor([self.config.seed, epoch, step, 0, int(frozen)])
         return {"rows": looks[:, 0], "photos": looks[:, 1], "seed": mix}
+
+    def part(self, batch: Batch, worker: int) -> Batch:
+        """Every so manieth row; photos are cropped and relit otherwise in each part."""
+        mix = batch["seed"].clone()
+        mix[3] = worker
+        rows, photos = (batch[name][worker :: self.workers] for name in ("rows", "photos"))
+        return {"rows": rows, "photos": photos, "seed": mix}
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, ItemCategory)
         config, rows_B = self.config, batch["rows"]
-        seed, epoch, step, frozen = (int(number) for number in batch["seed"])
-        draws = np.random.default_rng([seed, epoch, step]).integers(2**62)
+        seed, epoch, step, worker, frozen = (int(number) for number in batch["seed"])
+        draws = np.random.default_rng([seed, epoch, step, worker]).integers(2**62)
         generator = torch.Generator().manual_seed(int(draws))
         has_photo_B, words_BT = batch["photos"] >= 0, self.words_NT[rows_B]
         features_BF = self._features(network, batch["photos"], bool(frozen), generator)

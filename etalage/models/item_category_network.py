@@ -69,6 +69,8 @@ class ItemCategoryConfig(TrainingConfig):
     flip: bool = True
     light: float = Field(0.3, ge=0, lt=1)
     """Brightness, contrast and colours vary by up to this share."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes of this machine that train the backbone together, each from its part of a batch."""
     decision: Literal["probable", "risk"] = "probable"
     """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
     served: Literal["cheapest", "float32", "int8"] = "cheapest"
@@ -84,6 +86,17 @@ class ItemCategoryConfig(TrainingConfig):
         filled = {"weights": PACKAGED.get(given.get("backbone", LITE0)), **given}
         whole = filled.get("epochs", EPOCHS) if filled["weights"] is not None else 0
         return {"frozen_epochs": whole, **filled}
+
+    @model_validator(mode="after")
+    def _parts_are_alike(self) -> "ItemCategoryConfig":
+        for name in ("batch", "frozen_batch"):
+            rows = getattr(self, name)
+            if self.workers > 1 and (rows % self.workers or rows < 2 * self.workers):
+                raise ValueError(
+                    f"{name} = {rows} cannot be shared by {self.workers} workers: take a multiple of "
+                    f"{self.workers}, two rows each at least"
+                )
+        return self
 
 
 class ItemCategory(nn.Module):

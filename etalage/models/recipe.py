@@ -89,6 +89,16 @@ class Task(Protocol):
         ...
 
 
+class Parted(Task, Protocol):
+    """A task that several workers can share: its loss is a mean over rows that know nothing of each other."""
+
+    workers: int
+
+    def part(self, batch: Batch, worker: int) -> Batch:
+        """What worker 0 … workers − 1 takes of a batch: as many rows as each other one."""
+        ...
+
+
 class Counter(Protocol):
     """A recipe of role counter bound to its data: no gradient, one pass."""
 

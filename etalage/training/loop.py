@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import C, Counter, Recipe, Task, Trained
+from etalage.models.recipe import C, Counter, Parted, Recipe, Task, Trained
 from etalage.training import checkpoint
 from etalage.training.checkpoint import Checkpoint
+from etalage.training.group import Group
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +53,24 @@ def fit(
     *,
     tracker: Tracker | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    group: Group | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
     A counter counts, and is done.
 
-    progress: called after each step with (steps done, steps in all, a short line).
-    Raises LossNotFinite at the first loss or gradient that is NaN or infinite, and names the batch; the
-    checkpoints before it stay.
+    progress: called after each step with (steps done, steps in all, a short line). group: the workers that
+    train it together (training/workers.py); those after the first learn, and write nothing.
+    Raises WorkerLost; LossNotFinite at the first loss or gradient that is NaN or infinite, and names the
+    batch; the checkpoints before it stay.
     """
     if recipe.role == "counter":
         return _count(recipe, cast(Counter, task), config, run)
     task = cast(Task, task)
     torch.manual_seed(config.seed)
-    fitting = _Fitting(task, config, run / "checkpoints")
+    group = group or Group()
+    fitting = _Fitting(task, config, run / "checkpoints", group)
     fitting.resume()
-    while not fitting.finished:
+    while not group.agreed(fitting.finished):
         fitting.epoch(tracker, progress)
     fitting.restore_best()
     done = fitting.progress
@@ -91,8 +95,8 @@ def _count(recipe: Recipe[C], counter: Counter, config: C, run: Path) -> Trained
 
 
 class _Fitting:
-    def __init__(self, task: Task, config: Any, folder: Path) -> None:
-        self.task, self.config, self.folder = task, config, folder
+    def __init__(self, task: Task, config: Any, folder: Path, group: Group) -> None:
+        self.task, self.config, self.folder, self.group = task, config, folder, group
         self.steps = config.steps_per_epoch or task.steps
         self.total = self.steps * config.epochs
         # Channels-last suits the processor's convolutions; it changes no value.
@@ -112,6 +116,8 @@ class _Fitting:
 
     def epoch(self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None) -> None:
         epoch, first = divmod(self.progress.step, self.steps)
+        self.group.same_weights(self.network)
+        before = self.progress.cpu_seconds
         for step in range(first, self.steps):
             started = time.perf_counter(), time.process_time()
             loss = self._step(epoch, step)
@@ -121,8 +127,9 @@ class _Fitting:
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
                 self._checkpoint()
         started = time.perf_counter(), time.process_time()
-        values = self._validate()
+        values = self._validate() if self.group.first else {}
         self._clock(started)
+        self.progress.cpu_seconds = before + self.group.total(self.progress.cpu_seconds - before)
         self._remember(epoch, values, tracker)
         self._checkpoint()
 
@@ -133,17 +140,21 @@ class _Fitting:
             group["lr"] = base * factor
         self.network.train()
         batch = task.batch(epoch, step)
+        if self.group.workers > 1:
+            batch = cast(Parted, task).part(batch, self.group.number)
+            self.group.draw_apart(config.seed, self.progress.step)
         with autocast(config.precision):
             loss = task.loss(self.network, batch)
         value = float(loss.detach())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        value = self.group.average(self.network, value)
         # An infinite limit clips nothing and still yields the norm, which the guard needs.
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
             raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
         self.optimiser.step()
-        if self.average is not None:
+        if self.average is not None and self.group.first:
             self._average()
         self.progress.step += 1
         self.progress.loss_sum += value
@@ -205,6 +216,8 @@ class _Fitting:
         self.progress.cpu_seconds += time.process_time() - started[1]
 
     def _checkpoint(self) -> None:
+        if not self.group.first:
+            return
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise LossNotFinite(

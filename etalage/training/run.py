@@ -18,6 +18,7 @@ from etalage.models.recipe import Recipe, Trained
 from etalage.training.export import export
 from etalage.training.loop import fit
 from etalage.training.tracking import Run
+from etalage.training.workers import together
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
@@ -158,7 +159,9 @@ def _tracked(
     with Run(runs, recipe.name, folder.name, resume=known) as tracker:
         note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
-        trained = fit(recipe, recipe.bind(config, data), config, folder, tracker=tracker, progress=progress)
+        task = recipe.bind(config, data)
+        with together(recipe, config, data, task, folder) as group:
+            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, group=group)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained)
         tracker.file(exported, "model")

@@ -1,0 +1,182 @@
+"""Several workers train one model: what they learn is what one learns."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from etalage.config import validated
+from etalage.engine import local
+from etalage.engine.children import child
+from etalage.errors import ConfigError, LossNotFinite, WorkerLost
+from etalage.features.category_set import CategorySet
+from etalage.models.item_category import RECIPE, ItemCategoryTask
+from etalage.models.item_category_network import ItemCategoryConfig
+from etalage.models.recipe import Trained
+from etalage.training.loop import fit
+from etalage.training.workers import together
+from tests.category_sets import QUICK, category_set
+
+CERTAIN: dict[str, Any] = {
+    "norms": "keep", "crop": 1, "flip": False, "light": 0, "dropout": 0, "batch": 48, "frozen_batch": 48,
+    "learning_rate": 0.003, "epochs": 3,
+}  # fmt: skip
+"""A row's gradient hangs on nothing but the row."""
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def items() -> CategorySet:
+    return category_set()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(
+    items: CategorySet, run: Path, progress: Callable[[int, int, str], None] | None = None, **changes: Any
+) -> Trained[Any]:
+    config = ItemCategoryConfig(**{**QUICK, **CERTAIN, **changes})
+    run.mkdir(parents=True, exist_ok=True)
+    task = RECIPE.bind(config, items)
+    with together(RECIPE, config, items, task, run) as group:
+        return fit(RECIPE, task, config, run, progress=progress, group=group)
+
+
+def weights(trained: Trained[Any]) -> dict[str, torch.Tensor]:
+    network: Any = trained.network
+    found: dict[str, torch.Tensor] = network.state_dict()
+    return found
+
+
+def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+def test_gradients_are_averaged_so_that_all_take_the_step_of_one(items: CategorySet, tmp_path: Path) -> None:
+    alone, shared = train(items, tmp_path / "alone"), train(items, tmp_path / "shared", workers=3)
+    assert difference(weights(alone), weights(shared)) < 1e-4
+    losses = [[one["loss"] for one in trained.history] for trained in (alone, shared)]
+    assert losses[0] == pytest.approx(losses[1], 1e-3)
+    drawn = RECIPE.bind(alone.config, items).network().state_dict()
+    assert difference(drawn, weights(alone)) > 0.01, "nothing was learned"
+    assert [file.name for file in (tmp_path / "shared").iterdir()] == ["checkpoints"]
+
+
+def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
+    items: CategorySet, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {**QUICK, "frozen_epochs": 1, "epochs": 6, "frozen_batch": 32, "norms": "train", "dropout": 0.1}
+    shared = train(items, tmp_path, **{**changes, "workers": 2, "text": "late"})
+    assert shared.metrics["leaf_accuracy"] > 0.9
+    assert len(shared.history) == 6 and shared.cpu_seconds > 0
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(items: CategorySet, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "workers": 2,
+        "dropout": 0.3,
+        "crop": 0.6,
+        "norms": "train",
+        "checkpoint_steps": 2,
+    }
+
+    def stop(done: int, _: int, __: str) -> None:
+        if done == 7:
+            raise Stopped
+
+    whole = train(items, tmp_path / "whole", **changes)
+    with pytest.raises(Stopped):
+        train(items, tmp_path / "stopped", progress=stop, **changes)
+    resumed = train(items, tmp_path / "stopped", **changes)
+    assert difference(weights(whole), weights(resumed)) == 0
+    assert resumed.history == whole.history
+
+
+def test_each_part_is_cropped_and_relit_in_its_own_way(items: CategorySet) -> None:
+    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "batch": 8, "dropout": 0, "norms": "keep"})
+    task = ItemCategoryTask(config, items)
+    batch = task.batch(1, 2)
+    one, other = task.part(batch, 0), task.part(batch, 1)
+    assert sorted([*one["rows"].tolist(), *other["rows"].tolist()]) == sorted(batch["rows"].tolist())
+    assert len(one["rows"]) == len(other["rows"]) == 4
+    assert not set(one["photos"].tolist()) & set(other["photos"].tolist())
+    torch.manual_seed(0)
+    network = task.network()
+    same = {**other, "rows": one["rows"], "photos": one["photos"]}
+    with torch.no_grad():
+        losses = [float(task.loss(network, part)) for part in (one, same, task.part(batch, 0))]
+    assert losses[0] != losses[1] and losses[0] == losses[2]
+
+
+def test_a_worker_that_is_killed_is_told_and_the_run_goes_on_later(
+    items: CategorySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[int] = []
+
+    def noted(command: Any, env: Any = None) -> Any:
+        process = child(command, env)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr("etalage.engine.local.child", noted)
+
+    def kill(done: int, _: int, __: str) -> None:
+        if done == 6:
+            os.kill(started[0], signal.SIGKILL)
+
+    with caplog.at_level(logging.ERROR), pytest.raises(WorkerLost, match="goes on from the last checkpoint"):
+        train(items, tmp_path, progress=kill, workers=2, checkpoint_steps=2)
+    assert "worker 1 of 2 ended with signal SIGKILL" in caplog.text
+    assert len(train(items, tmp_path, workers=2, checkpoint_steps=2).history) == 3
+
+
+def test_one_that_cannot_begin_is_told_at_once(items: CategorySet, tmp_path: Path) -> None:
+    """The folder with what is handed over is gone before the other opens it."""
+    config = ItemCategoryConfig(**{**QUICK, **CERTAIN, "workers": 2})
+    task = RECIPE.bind(config, items)
+
+    def launch(function: Any, workers: int) -> Any:
+        for file in tmp_path.glob(".handed-*/*"):
+            file.unlink()
+        return local.launch(function, workers)
+
+    told = "worker 1 of 2 ended with status 1, before it could take part"
+    with pytest.raises(WorkerLost, match=told), together(RECIPE, config, items, task, tmp_path, launch):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_no_number_ends_all_of_them(items: CategorySet, tmp_path: Path) -> None:
+    with pytest.raises(LossNotFinite, match="epoch 1, step"):
+        train(items, tmp_path, workers=2, learning_rate=1e30, trunk_rate=1e30)
+
+
+def test_heads_alone_are_learned_by_one(items: CategorySet, tmp_path: Path) -> None:
+    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "frozen_epochs": 5})
+    task = RECIPE.bind(config, items)
+    with together(RECIPE, config, items, task, tmp_path) as group:
+        assert group.workers == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    for changes, told in (
+        ({"batch": 32, "workers": 3}, "batch = 32 cannot be shared by 3 workers: take a multiple of 3"),
+        ({"batch": 4, "frozen_batch": 4, "workers": 4}, "two rows each"),
+        ({"batch": 32, "frozen_batch": 63, "workers": 2}, "frozen_batch = 63"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            validated(ItemCategoryConfig, changes, where="[models.item_category]")
