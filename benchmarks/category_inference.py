@@ -41,7 +41,7 @@ NOTE = (
     "is served where that costs no accuracy. Photos a second of processor time, by median; the interval is "
     "from the slowest to the fastest run. `decode`: a JPEG of {pixels} pixels decoded, brought to the size, "
     "by Pillow. `limit`: the multiply-adds of the backbone at the rate of a large float32 matrix product in "
-    "torch on the same thread, {rate:.0f} billion a second."
+    "torch on the same thread, {rate:.0f} billion a second; convolutions by Winograd's algorithm need fewer."
 )
 
 
