@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,6 +25,7 @@ from etalage.engine.children import child
 from etalage.engine.places import Place
 
 log = logging.getLogger(__name__)
+_GRACE_SECONDS = 2.0
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -81,11 +83,18 @@ def launch(function: Callable[[Place], object], workers: int) -> Iterator[Place]
         meeting = f"file://{folder / 'meeting'}"
         (folder / worker.FUNCTION).write_bytes(pickle.dumps((function, workers, meeting)))
         command = [sys.executable, "-m", worker.__name__, str(folder)]
-        others = [child([*command, str(number)]) for number in range(1, workers)]
+        others: list[subprocess.Popen[bytes]] = []
         try:
+            others += (child([*command, str(number)]) for number in range(1, workers))
             yield Place(0, workers, meeting, lambda: _ended(others))
             for other in others:
                 other.wait()
+        except BaseException:
+            # One whose end is why we leave may not have ended quite yet.
+            until = time.monotonic() + _GRACE_SECONDS
+            while _ended(others) is None and time.monotonic() < until:
+                time.sleep(0.05)
+            raise
         finally:
             _end(others)
 

@@ -3,8 +3,10 @@
 python -m etalage.engine.worker FOLDER NUMBER
 """
 
+import os
 import pickle
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,13 @@ def main(folder: Path, number: int) -> None:
     """The file is `launch`'s own, of a moment ago, in a folder that nobody else may enter."""
     function: Callable[[Place], object]
     function, workers, meeting = pickle.loads((folder / FUNCTION).read_bytes())  # noqa: S301
-    function(Place(number, workers, meeting))
+    try:
+        function(Place(number, workers, meeting))
+    except BaseException:
+        # Said before its connections close: the others are ended as soon as they do.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

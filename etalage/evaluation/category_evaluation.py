@@ -92,7 +92,7 @@ def evaluate_categories(
     about = read_facts(export)
     told = {
         "model": f"{export.name} ({classifier.model_hash[:12]})",
-        "served in": _numbers(about.get("numbers", {})),
+        "served in": _numbers(about.get("numbers", {"served": about.get("config", {}).get("served")})),
         "taxonomy": f"{classifier.taxonomy.version}: {len(classifier.taxonomy.leaves_L):,} leaves",
         "figures on": f"{part}: {len(shown.truth_N):,} items in {shown.groups:,} groups",
         "golden set": looked.golden or "none: the part `test` is empty",
@@ -120,7 +120,7 @@ def evaluate_categories(
 
 def _numbers(told: Mapping[str, Any]) -> str:
     """What the export says of its photo network: int8 or float32, and why."""
-    served = str(told.get("served", "float32"))
+    served = str(told.get("served") or "float32")
     if "accuracy" not in told:
         return served
     one, other = (f"{told['accuracy'][name]:.3f}" for name in ("float32", "int8"))

@@ -75,8 +75,11 @@ class PathBook:
 
     def row(self, path: str) -> int:
         """-1: unknown, or retired."""
-        found = (row_of.get(key(path), -1) for key, row_of in self._row_of.items())
-        return next((row for row in found if row >= 0), -1)
+        for key, row_of in self._row_of.items():
+            row = row_of.get(key(path), -1)
+            if row >= 0 or key(path) in self._gone[key]:
+                return row
+        return -1
 
     def retired(self, path: str) -> bool:
         """Whether only older files have this path."""

@@ -89,7 +89,7 @@ class ItemCategoryConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
-        for name in ("batch", "frozen_batch"):
+        for name in ("batch", "frozen_batch") if self.frozen_epochs else ("batch",):
             rows = getattr(self, name)
             if self.workers > 1 and (rows % self.workers or rows < 2 * self.workers):
                 raise ValueError(

@@ -90,7 +90,8 @@ class Task(Protocol):
 
 
 class Parted(Task, Protocol):
-    """A task that several workers can share: its loss is a mean over rows that know nothing of each other."""
+    """A task that several workers can share: its loss is a mean over rows that know nothing of each other.
+    Where rows weigh differently, the mean over parts is nearly that of the whole, and not quite."""
 
     workers: int
 

@@ -13,7 +13,7 @@ import numpy as np
 from etalage.bundle.classifier import BATCH, ItemClassifier
 from etalage.bundle.sessions import Session
 from etalage.features.category_set import CategorySet
-from etalage.training.quantising import quantised
+from etalage.training.quantising import CALIBRATED_ON, quantised
 
 POINT = 0.01
 """Of leaf accuracy that int8 may cost."""
@@ -30,12 +30,15 @@ def settle_numbers(
     the share of them that both answer `alike`. The hash in export.json is then no longer the draft's.
     """
     rows = _judged(items, seed)
-    if served == "float32" or (served == "cheapest" and len(rows) < FEWEST):
+    photos = items.photos_of(items.rows("train"))
+    if served == "float32" or not len(photos) or (served == "cheapest" and len(rows) < FEWEST):
         return {"served": "float32"}
     assert items.pixels_PHWC is not None
     small = draft / "int8.onnx"
     shutil.copyfile(draft / "trunk.onnx", small)
-    quantised(small, items.pixels_PHWC[items.photos_of(items.rows("train"))], seed)
+    if len(photos) > CALIBRATED_ON:
+        photos = np.sort(np.random.default_rng(seed).choice(photos, CALIBRATED_ON, replace=False))
+    quantised(small, items.pixels_PHWC[photos], seed)
     told: dict[str, Any] = {}
     if len(rows):
         classifier = ItemClassifier.open(draft)

@@ -6,6 +6,8 @@ alone validates, averages weights, writes checkpoints and decides when to stop. 
 from its worker's part.
 """
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from etalage.errors import WorkerLost
 
 PATIENCE = timedelta(days=2)
 """That a worker waits for another: the first one validates while the others wait."""
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 class Group:
@@ -42,16 +45,23 @@ class Group:
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, threads // place.workers))
         try:
+            if place.meeting.startswith("file:"):  # one machine: nobody else need hear of it
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
             with _lost():
                 store = _met(place)
                 dist.init_process_group(
                     "gloo", store=store, rank=place.number, world_size=place.workers, timeout=PATIENCE
                 )
-            yield cls(place.number, place.workers)
+            try:
+                yield cls(place.number, place.workers)
+            except BaseException:
+                if place.number:  # it says what went wrong, and ends: engine/worker.py
+                    raise
+                dist.destroy_process_group()
+                raise
+            dist.destroy_process_group()
         finally:
             torch.set_num_threads(threads)
-            if dist.is_initialized():
-                dist.destroy_process_group()
 
     def draw_apart(self, seed: int, step: int) -> None:
         """Dropout and the like draw otherwise in each worker; the first one's draws go on from where they

@@ -1,5 +1,5 @@
 """What the first worker hands to the others: by a file that all of them map, so that a gigabyte of photos
-lies in memory once.
+lies in memory once more, however many they are.
 
 Pickle 5 with its buffers beside it (PEP 574). The files are of this run alone and are gone when it ends.
 """

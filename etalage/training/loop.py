@@ -139,9 +139,9 @@ class _Fitting:
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
         self.network.train()
-        batch = task.batch(epoch, step)
+        batch = whole = task.batch(epoch, step)
         if self.group.workers > 1:
-            batch = cast(Parted, task).part(batch, self.group.number)
+            batch = cast(Parted, task).part(whole, self.group.number)
             self.group.draw_apart(config.seed, self.progress.step)
         with autocast(config.precision):
             loss = task.loss(self.network, batch)
@@ -152,7 +152,7 @@ class _Fitting:
         # An infinite limit clips nothing and still yields the norm, which the guard needs.
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
-            raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
+            raise LossNotFinite(self._describe(epoch, step, value, float(norm), whole))
         self.optimiser.step()
         if self.average is not None and self.group.first:
             self._average()

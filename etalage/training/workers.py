@@ -32,6 +32,8 @@ def together(
     if workers == 1:
         yield Group()
         return
+    for left in run.glob(".handed-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".handed-", dir=run))
     try:
         hand_over((recipe.name, config, data), folder)

@@ -79,7 +79,14 @@ def test_gradients_are_averaged_so_that_all_take_the_step_of_one(items: Category
 def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
     items: CategorySet, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {**QUICK, "frozen_epochs": 1, "epochs": 6, "frozen_batch": 32, "norms": "train", "dropout": 0.1}
+    changes: dict[str, Any] = {
+        **QUICK,
+        "frozen_epochs": 1,
+        "epochs": 6,
+        "frozen_batch": 32,
+        "norms": "train",
+        "dropout": 0.1,
+    }
     shared = train(items, tmp_path, **{**changes, "workers": 2, "text": "late"})
     assert shared.metrics["leaf_accuracy"] > 0.9
     assert len(shared.history) == 6 and shared.cpu_seconds > 0
