@@ -7,9 +7,11 @@ only a chunk that has one is walked row by row.
 import json
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+
+from etalage.lake.instants import read_instant
 
 LONGEST_ID = 512
 """Bytes of UTF-8."""
@@ -109,23 +111,16 @@ def yes_or_no(value: Any) -> bool | None:
 
 
 def instant(now: datetime) -> Converter:
-    """A converter to UTC datetimes that refuses what lies after `now`.
-
-    Takes ISO 8601 (without offset: UTC), dates, and numbers since 1970 in s, ms, us or ns (told
-    apart by size).
-    """
+    """A converter to UTC datetimes, as lake/instants.py reads them; it refuses what lies after `now`."""
     limit = now + CLOCK_SKEW
 
     def convert(value: Any) -> datetime | None:
         if value is None or value == "":
             return None
         try:
-            when = _instant(value)
-        except (ValueError, OverflowError, OSError):
-            raise ValueError(f"{_shown(value)} is not a time; use ISO 8601 or seconds since 1970") from None
-        if when > limit:
-            raise ValueError(f"{_shown(value)} lies in the future")
-        return when
+            return read_instant(value, limit)
+        except ValueError as error:
+            raise ValueError(f"{_shown(value)} {error}") from None
 
     return convert
 
@@ -179,35 +174,6 @@ def shortened(row: Any, limit: int = 1000) -> str:
 def legible(value: str) -> str:
     """`value` with what UTF-8 cannot hold (lone surrogates) escaped."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _instant(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        when = value
-    elif isinstance(value, date):
-        when = datetime(value.year, value.month, value.day)
-    elif isinstance(value, str) and not _is_number(value):
-        when = datetime.fromisoformat(value)
-    elif isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError
-    else:
-        since = float(value)
-        if not math.isfinite(since):
-            raise ValueError
-        for _ in range(3):  # ms, us, ns: 1e11 s is the year 5138, and 1e11 ms is 1973
-            if abs(since) >= 1e11:
-                since /= 1000
-        when = datetime.fromtimestamp(since, UTC)
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    # 20240131 is a date to ISO 8601 and a moment in 1970 as seconds: nobody means the latter.
-    return not (len(value) == 8 and value.isdigit())
 
 
 def _checked(value: str) -> str:
