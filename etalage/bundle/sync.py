@@ -153,7 +153,7 @@ def sync(
             synced_from=before.manifest.id,
             placed=placed,
             rules=rules,
-            crowd=gather_crowd(lake, lake.versions(), rules.funnel.history) if placed else None,
+            crowd=gather_crowd(lake, lake.versions(), rules) if placed else None,
             classifier=_classifier(before),
             classified_by=embedded.payload.classified_by,
         )
@@ -232,7 +232,7 @@ def _updated(lake: "Lake", before: _Opened, now: dict[str, int]) -> tuple[Payloa
             return _applied(lake, before, now), None
         except ChangesGone as error:
             whole = str(error)
-    return gather(lake, now), whole
+    return gather(lake, now, read_rules(before.folder)), whole
 
 
 def _no_feed(since: Mapping[str, int], now: Mapping[str, int]) -> str | None:
@@ -321,7 +321,7 @@ def _popularity(lake: "Lake", before: _Opened, items: pa.Table, now: Mapping[str
     same_acts = before.manifest.tables.get("interactions") == now.get("interactions")
     if same_acts and place.null_count == 0:
         return np.asarray(before.items["popularity"].take(place).to_numpy())
-    return count_popularity(interaction_batches(lake, now), items["item_id"])
+    return count_popularity(interaction_batches(lake, now), items["item_id"], read_rules(before.folder))
 
 
 def _difference(old: pa.Table, new: pa.Table) -> tuple[int, int]:

@@ -60,7 +60,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
     from etalage.bundle.exports import read_verdict
     from etalage.bundle.refusals import Draft
     from etalage.bundle.runtime import PhotoEmbedder
-    from etalage.bundle.shoppers import LOOKED_BACK, Rules
+    from etalage.features.history import BehaviourRule
 
     payload = photo_steps.payload(shop)
     embeddings, verdict = None, None
@@ -68,12 +68,11 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
         done = photo_steps.embedded(shop, payload, embedder)
         payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
-    rules = Rules(shop.config.funnel, shop.config.behaviour)
+    rules = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     crowd = None
     if models:
         with shop.bar("read the shoppers", None):
-            newest = LOOKED_BACK * shop.config.funnel.history
-            crowd = gather_crowd(shop.lake, shop.lake.versions(), newest)
+            crowd = gather_crowd(shop.lake, shop.lake.versions(), rules)
     return Draft(
         payload.items,
         payload.photos,
