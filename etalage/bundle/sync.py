@@ -105,7 +105,8 @@ class _Opened:
 
 def _today(items: pa.Table) -> pa.Table:
     """Items of a bundle of any format with the columns of today's."""
-    for name, kind in CLASSIFIED.items():
+    columns = {name: TABLES["items"].schema.field(name).type for name in TABLES["items"].names} | CLASSIFIED
+    for name, kind in columns.items():
         if name not in items.column_names:
             items = items.append_column(name, pa.nulls(items.num_rows, kind))
     return items
