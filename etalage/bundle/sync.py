@@ -203,7 +203,8 @@ def _classifier(before: _Opened) -> DraftedClassifier | None:
 
 
 def _exports_of(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*-*"), reverse=True)
+    """Those that were trained, and those that were fitted on everything to be published."""
+    return sorted([*folder.glob("[0-9]*-*"), *folder.glob("everything/[0-9]*-*")], reverse=True)
 
 
 def _is_of(export: Path, model_hash: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish
-from etalage.shop import live_steps, photo_steps
+from etalage.shop import live_steps, photo_steps, refit_steps
 
 if TYPE_CHECKING:
     from etalage.bundle.classifying import DraftedClassifier
@@ -30,7 +30,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     """
     from etalage.bundle.publish import publish as written
 
-    photos, models, classifier = _of_photos(shop), placed(shop), _classifier(shop)
+    photos, classifier = _of_photos(shop), _classifier(shop)
+    models = refit_steps.refitted(shop, placed(shop))
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -48,6 +49,7 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
                 force=force,
                 progress=meter,
             )
+    refit_steps.forget_unpublished(shop)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     if draft.crowd is not None:
