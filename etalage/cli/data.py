@@ -77,12 +77,19 @@ def ingest(
 
 @app.command()
 def tables(shop: ShopFolder = HERE) -> None:
-    """The tables with their rows and versions."""
+    """The tables with their rows and versions, and what each kind of interaction is taken for."""
     table = table_of("table", "rows", "version")
-    lake = opened(shop).lake
+    place = opened(shop)
+    lake = place.lake
     for name, version in sorted(lake.versions().items()):
         add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
+    if found := place.kinds():
+        table = table_of("kind", "interactions", "taken for", "weight", "has the item")
+        for one in found:
+            known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
+            add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
+        out.print(table)
 
 
 @app.command()
