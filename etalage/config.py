@@ -65,15 +65,24 @@ class BehaviourConfig(Settings):
     """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """Kinds that count, with their weights; empty: every kind, each 1."""
+    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
+    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1."""
+    has: tuple[str, ...] = ()
+    """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
+    `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
     targets: tuple[str, ...] = ()
-    """Kinds that count as a hit when a model is judged; empty: every kind that counts."""
-    positive_from: float | None = None
-    """A value (stars, counts) from here on is positive, a lower one an explicit negative; None: all are
-    positive."""
+    """Kinds that count as a hit when a model is judged; empty: every kind that counts. After one of these a
+    shopper has the item too."""
+    positive_from: float | dict[str, float] | None = None
+    """A value from here on is positive, a lower one an explicit negative. A number is about ratings, and not
+    about purchases, carts and views, whose value is a quantity. By kind: {rating = 4, play = 3}. None: all
+    are positive."""
     min_user: int = Field(1, ge=1)
     min_item: int = Field(1, ge=1)
     """Users and items with fewer interactions are left out of what models learn from."""
+    max_user: int | None = Field(5000, ge=1)
+    """A user who acted on more different items than this is taken for a crawler: their acts teach no model
+    and make nothing popular. None: nobody is."""
     split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
     last_n: int = Field(10, ge=1)
     """The newest so many of each user are the test part, for `last_n`."""

@@ -332,7 +332,8 @@ class Recommender:
     ) -> Shopper:
         acts = history
         if acts is None and user_id is not None and live is not None:
-            acts = live.history(user_id, self.funnel.rules.funnel.history * LOOKED_BACK)
+            rules = self.funnel.rules
+            acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)
         acts = list(acts or ())
         if all(act.time is not None for act in acts):
             acts.sort(key=lambda act: act.time or 0)

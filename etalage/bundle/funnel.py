@@ -21,7 +21,8 @@ from etalage.bundle.opened import Base
 from etalage.bundle.ordering import Order, Traits, arranged
 from etalage.bundle.pairing import PairScorer
 from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever
-from etalage.bundle.shoppers import Rules, Shopper
+from etalage.bundle.shoppers import Shopper
+from etalage.features.history import BehaviourRule
 
 PRIOR_WEIGHT = 1e-6
 """Of the prior's score when there is no ranker: it breaks ties, and fills up behind what is personal."""
@@ -81,7 +82,7 @@ class Funnel:
         self,
         catalogue: Catalogue,
         models: Sequence[OpenedModel],
-        rules: Rules,
+        rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None = None,
     ) -> None:
         self.catalogue = catalogue

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from etalage.errors import ChangesGone, DataError
@@ -289,6 +289,7 @@ class Table:
         return rows.set_column(at, self.spec.schema.field(stamp), pc.fill_null(rows[stamp], now))
 
     def _write(self, opened: DeltaTable, rows: pa.Table, any_changed: bool) -> None:
+        opened = self._evolved(opened)
         commit = self._commit(opened)
         if not any_changed:
             # An append writes the rows once; a merge would write them again into the change feed.
@@ -298,6 +299,16 @@ class Table:
         values = {f'"{n}"': f's."{n}"' for n in rows.column_names}
         merger = opened.merge(rows, self._on(), source_alias="s", target_alias="t", commit_properties=commit)
         merger.when_matched_update(values).when_not_matched_insert(values).execute()
+
+    def _evolved(self, opened: DeltaTable) -> DeltaTable:
+        """The table with the columns that the schema has got since it was made, in a commit of their own."""
+        there = {field.name for field in opened.schema().fields}
+        fresh = [field for field in self.spec.schema if field.name not in there]
+        if not fresh:
+            return opened
+        fields = Schema.from_arrow(pa.schema(fresh)).fields
+        opened.alter.add_columns(fields, commit_properties=self._commit(opened))
+        return self._storage.open(None)
 
     def _on(self) -> str:
         return " AND ".join(f't."{k}" = s."{k}"' for k in self.spec.key)

@@ -84,6 +84,7 @@ _ITEMS = TableSpec(
         Column("price", pa.float64(), "in units of `currency`, never negative; null = not known"),
         Column("currency", _TEXT, "ISO 4217 code, e.g. EUR"),
         Column("category_id", _TEXT, "path from the root, joined by ' > '"),
+        Column("item_group_id", _TEXT, "what variants of one product (sizes, colours) share; null = none"),
         Column("photo_url", _TEXT, "names the item's main photo; joins photos.url"),
         Column("in_stock", pa.bool_(), "can be bought now; null = not known"),
         Column("attributes", _TEXT, "JSON object of strings, keys sorted"),

@@ -12,7 +12,7 @@ WITHOUT_CENTS = frozenset({"JPY", "KRW", "CLP", "ISK", "VND", "XAF", "XOF", "PYG
 
 SHOWN_APART = frozenset(
     {"item_id", "title", "description", "brand", "price", "currency", "category_id", "in_stock", "photo"}
-    | {"attributes", "photo_url", "popularity", "updated_at"}
+    | {"attributes", "photo_url", "popularity", "updated_at", "item_group_id"}
     | {"classified_id", "classified_path", "classified_confidence"}
 )
 """Columns of an item that have a place of their own on the page, or none."""

@@ -38,9 +38,9 @@ class Behaviour:
     titles: dict[str, str]
 
 
-def behaviour(shop: "Shop") -> Behaviour:
+def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained,
-    and the category that the classifier told beside the merchant's own.
+    and the category that the classifier told beside the merchant's own. whole: nothing is held back.
 
     Raises TableMissing, TooLittleData.
     """
@@ -60,8 +60,9 @@ def behaviour(shop: "Shop") -> Behaviour:
         if items is not None:
             items = with_classified(items, classifications(shop.lake, at, items["item_id"]))
         data = behaviour_set(
-            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense
-        )
+            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
+            funnel=shop.config.funnel, whole=whole,
+        )  # fmt: skip
     titles = {}
     if items is not None:
         titles = {

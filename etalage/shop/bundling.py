@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish
-from etalage.shop import live_steps, photo_steps
+from etalage.shop import live_steps, photo_steps, refit_steps
 
 if TYPE_CHECKING:
     from etalage.bundle.classifying import DraftedClassifier
@@ -30,7 +30,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     """
     from etalage.bundle.publish import publish as written
 
-    photos, models, classifier = _of_photos(shop), placed(shop), _classifier(shop)
+    photos, classifier = _of_photos(shop), _classifier(shop)
+    models = refit_steps.refitted(shop, placed(shop))
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -48,6 +49,7 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
                 force=force,
                 progress=meter,
             )
+    refit_steps.forget_unpublished(shop)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     if draft.crowd is not None:
@@ -60,7 +62,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
     from etalage.bundle.exports import read_verdict
     from etalage.bundle.refusals import Draft
     from etalage.bundle.runtime import PhotoEmbedder
-    from etalage.bundle.shoppers import LOOKED_BACK, Rules
+    from etalage.features.history import BehaviourRule
 
     payload = photo_steps.payload(shop)
     embeddings, verdict = None, None
@@ -68,12 +70,11 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
         done = photo_steps.embedded(shop, payload, embedder)
         payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
-    rules = Rules(shop.config.funnel, shop.config.behaviour)
+    rules = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     crowd = None
     if models:
         with shop.bar("read the shoppers", None):
-            newest = LOOKED_BACK * shop.config.funnel.history
-            crowd = gather_crowd(shop.lake, shop.lake.versions(), newest)
+            crowd = gather_crowd(shop.lake, shop.lake.versions(), rules)
     return Draft(
         payload.items,
         payload.photos,

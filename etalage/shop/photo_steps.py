@@ -44,9 +44,10 @@ def require_photos(shop: "Shop") -> None:
 def payload(shop: "Shop") -> "Payload":
     """What a bundle holds of the catalogue, read from the tables as they are now."""
     from etalage.bundle.contents import gather
+    from etalage.features.history import BehaviourRule
 
     with shop.bar("read the tables", None):
-        return gather(shop.lake)
+        return gather(shop.lake, rules=BehaviourRule(shop.config.behaviour, shop.config.funnel))
 
 
 def photos(shop: "Shop", whole: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":

@@ -84,6 +84,7 @@ def test_a_mapped_csv_becomes_items(lake: Lake, tmp_path: Path) -> None:
         "price": 19.5,
         "currency": "EUR",
         "category_id": "Shoes > Boots",
+        "item_group_id": None,
         "photo_url": None,
         "in_stock": True,
         "attributes": '{"colour": "red", "split": "train"}',
