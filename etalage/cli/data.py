@@ -117,9 +117,12 @@ def tables(shop: ShopFolder = HERE) -> None:
     table = table_of("table", "rows", "version")
     place = opened(shop)
     lake = place.lake
-    for name, version in sorted(lake.versions().items()):
+    versions = sorted(lake.versions().items())
+    for name, version in versions:
         add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
+    if not versions:
+        out.print("no table is filled yet: `etalage ingest FILE items` loads a first one")
     if found := place.kinds():
         table = table_of("kind", "interactions", "taken for", "weight", "has the item")
         for one in found:
@@ -155,5 +158,7 @@ def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFol
     done = opened(shop).erase(user)
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} gone")
+    if not any(done.rows.values()):
+        out.print(f"no row is of user_id {user!r}: ids are taken exactly as they are written")
     for line in done.left:
         out.print(f"left: {line}")

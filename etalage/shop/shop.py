@@ -28,6 +28,7 @@ from etalage.shop import (
     live_steps,
     photo_steps,
 )
+from etalage.shop.folder import require_shop
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
@@ -60,23 +61,26 @@ _EVALUATE: dict[str, Callable[..., Any]] = {
 
 
 class Shop:
-    """Opens `folder`; nothing is written until a step needs it."""
+    """Opens `folder`; nothing is written until a step needs it.
+
+    Raises ConfigError: no such folder, or one that is no shop (`Shop.create` makes one).
+    """
 
     def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
         local.settle()
         self.folder = Path(folder)
+        require_shop(self.folder)
         self.bar = bar
 
     @classmethod
     def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
         """A new shop with a shop.toml to edit; one that is there stays as it is."""
-        shop = cls(folder, bar)
-        shop.folder.mkdir(parents=True, exist_ok=True)
-        file = shop.folder / "shop.toml"
+        file = Path(folder) / "shop.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
             file.write_text(f"name = {quoted}\n", encoding="utf-8")
-        return shop
+        return cls(folder, bar)
 
     @cached_property
     def config(self) -> ShopConfig:
@@ -197,6 +201,8 @@ class Shop:
         from etalage.training import tracking
 
         recipe = recipes.find(model)
+        if recipe.data == "photos":
+            photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self._require_writable()
         done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)
