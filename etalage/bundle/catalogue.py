@@ -33,7 +33,7 @@ Whose = Literal["merchants", "classified"]
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
-HIDDEN = ("photo_sha256",)
+HIDDEN = ("photo_sha256", "source_updated_at")
 """Columns of the payload that stay inside."""
 
 

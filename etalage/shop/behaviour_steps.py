@@ -50,6 +50,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
@@ -67,7 +68,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
         )  # fmt: skip
-    for line in told_of(data.facts):
+    for line in (*told_of(data.facts), *unknown_in_tables(shop.lake, at["interactions"])):
         log.warning("%s", line)
     titles = {}
     if items is not None:
