@@ -1,11 +1,12 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
+import codecs
 import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from etalage.errors import ConfigError
 
@@ -53,6 +54,11 @@ class MappingConfig(Settings):
     """Our column → their words; rows with one of them are passed over."""
     leave_out: tuple[str, ...] = ()
     """Columns of the file that are not read although they are called as ours."""
+    delimiter: str | None = None
+    """What stands between the fields of CSV files: one character (`tab`: the tab). None: told from the first
+    lines."""
+    encoding: str | None = None
+    """Of text files without a mark (BOM) of their own, such as `cp1252`. None: UTF-8."""
     decimal: Literal[".", ","] | None = None
     """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
     none."""
@@ -60,6 +66,16 @@ class MappingConfig(Settings):
     """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
     dates: Literal["dmy", "mdy", "ymd"] | None = None
     """The order of 03/04/2025; None: such a date is refused, where it may be two."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, said: str | None) -> str | None:
+        return None if said is None else _delimiter(said)
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_text(cls, said: str | None) -> str | None:
+        return None if said is None else _encoding(said)
 
 
 class IngestConfig(Settings):
@@ -372,6 +388,29 @@ def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
         if not (key.strip() and equals):
             raise ConfigError(f"{option} {pair}: expected key=value")
     return {key.strip(): value.strip() for _, key, _, value in split} or None
+
+
+def _encoding(name: str) -> str:
+    """`name`, if it is an encoding of text. Raises ValueError: nobody knows it."""
+    try:
+        "".encode(name)
+        text = codecs.lookup(name)
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(
+            f"there is no text encoding {name!r}; use utf-8, utf-16, cp1252, iso-8859-1, shift_jis, …"
+        ) from None
+    if text.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
+        raise ValueError(f"{name!r} is no encoding of files")
+    return name
+
+
+def _delimiter(delimiter: str) -> str:
+    r"""One character; `tab` and `\t` mean the tab. Raises ValueError."""
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    delimiter = named.get(delimiter.lower(), delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n' or "\ud800" <= delimiter <= "\udfff":
+        raise ValueError(f"{delimiter!r} is no delimiter; use one character, such as , ; | or tab")
+    return delimiter
 
 
 def _explain(kind: type[Settings], error: Any, where: str) -> str:

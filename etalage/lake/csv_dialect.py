@@ -25,7 +25,7 @@ def delimiter_of(lines: Sequence[str]) -> str:
 
 
 def _agreement(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
-    """(share of the rows that have as many fields as the header, how many those are); (0, 1) of one column."""
+    """(share of the rows that have as many fields as the header, how many); of one column (0, 1)."""
     best: tuple[float, int] = (0.0, 1)
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
         try:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from etalage.errors import InputUnreadable
 from etalage.lake.behaviour_files import ncf_chunks, sequence_chunks, set_rating_chunks
@@ -42,6 +42,8 @@ def _guarded(file: Path, chunks: Iterator[RawChunk]) -> Iterator[RawChunk]:
         raise InputUnreadable(f"{file}: the gzip data is broken: {error}; fetch the file again") from error
     except OSError as error:
         raise InputUnreadable(f"{file}: cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise InputUnreadable(f"{file}: is not of the encoding that was said: {error}") from error
 
 
 def _jsonl_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[RawChunk]:

@@ -57,12 +57,15 @@ def encoding_of(file: Path, said: str | None = None) -> str:
         if head.startswith(mark):
             return encoding
     if said is not None:
-        return UTF8 if codecs.lookup(said).name == "utf-8" else said
+        name = codecs.lookup(said).name
+        if name in ("utf-16", "utf-32") and head:
+            raise InputUnreadable(f"{file}: has no mark of {said}; say {said}-le or {said}-be")
+        return UTF8 if name == "utf-8" else said
     for guess, zeros, letters in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
         if len(head) >= 4 and not any(zeros) and all(letters):
             raise InputUnreadable(
-                f'{file}: looks like UTF-16 without its mark; say so: encoding = "{guess}" in [ingest.<table>] '
-                f"of shop.toml, or --encoding {guess}"
+                f'{file}: looks like UTF-16 without its mark; say so: encoding = "{guess}" in '
+                f"[ingest.<table>] of shop.toml, or --encoding {guess}"
             )
     return UTF8
 
@@ -110,26 +113,3 @@ def not_of(encoding: str) -> str:
     """Why a text is refused that is not of its file's encoding, and what to do."""
     name = "UTF-8" if encoding == UTF8 else encoding
     return f'not {name}; say which encoding it is: encoding = "cp1252" in [ingest.<table>], or --encoding'
-
-
-def valid_encoding(name: str) -> str:
-    """`name`, if it is an encoding of text. Raises ValueError: nobody knows it."""
-    try:
-        "".encode(name)
-        text = codecs.lookup(name)
-    except (LookupError, UnicodeError, ValueError):
-        raise ValueError(
-            f"there is no text encoding {name!r}; use utf-8, utf-16, cp1252, iso-8859-1, shift_jis, …"
-        ) from None
-    if text.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
-        raise ValueError(f"{name!r} is no encoding of files")
-    return name
-
-
-def valid_delimiter(delimiter: str) -> str:
-    r"""One character; `tab` and `\t` mean the tab. Raises ValueError."""
-    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-    delimiter = named.get(delimiter.lower(), delimiter)
-    if len(delimiter) != 1 or delimiter in '"\r\n' or not is_unicode([delimiter]):
-        raise ValueError(f"{delimiter!r} is no delimiter; use one character, such as , ; | or tab")
-    return delimiter
