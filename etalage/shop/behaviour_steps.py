@@ -93,7 +93,8 @@ def kinds(shop: "Shop") -> list[KindFacts]:
     """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
     from collections import Counter
 
-    from etalage.features.history import BehaviourRule, known_meaning
+    from etalage.features.history import BehaviourRule
+    from etalage.kinds import known_meaning
 
     rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     table = shop.lake.table("interactions")
@@ -116,6 +117,8 @@ def train(
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(shop)
+    if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples = whole.data
     source = Source.of(whole.data)
     if recipe.data == "examples":
