@@ -27,7 +27,8 @@ def test_a_quotation_that_was_cut_off_swallows_no_row(play: Play) -> None:
 
 def test_a_quotation_that_was_cut_off_in_csv_is_refused_with_both_lines(play: Play, tmp_path: Path) -> None:
     played = play("tsv_quote_swallows_rows", ["tables"])
-    feed = "item_id,title,description,price\ns1,Mug,Plain,1\ns2,Cup,\"Best,2\ns3,Jug,Plain,3\ns4,Frame,24\",4\n"  # fmt: skip
+    rows_of = ["s1,Mug,Plain,1", 's2,Cup,"Best,2', "s3,Jug,Plain,3", 's4,Frame,24",4']
+    feed = "\n".join(["item_id,title,description,price", *rows_of, ""])
     (tmp_path / "feed.csv").write_text(feed, encoding="utf-8")
     done = typed("ingest feed.csv items", tmp_path, played.shop)
     assert done.status == 4
