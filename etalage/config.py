@@ -316,6 +316,11 @@ class PhotosConfig(Settings):
 class ServeConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
+    hosts: tuple[str, ...] = ()
+    """Names by which the server may be called, besides loopback's and `host`: what a proxy, or who scrapes
+    its metrics, calls it. `shop.example`; `*.shop.example` for all beneath it."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may ask from a browser: `https://www.shop.example`. No other site's pages may."""
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
