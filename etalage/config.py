@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -391,6 +392,13 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
             field = getattr(owner, "model_fields", {}).get(part)
             owner = field.annotation if field else None
     known = list(getattr(owner, "model_fields", {}))
-    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"{where}: unknown key {path!r}; {hint}"
+    return f"{where}: unknown key {path!r}; {suggestion(str(error['loc'][-1]), known, 'known keys')}"
+
+
+def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
+    """What to write instead of `name`: the nearest of `known`, or which there are."""
+    names = {one.casefold(): one for one in known}
+    folded = name.casefold()
+    near = difflib.get_close_matches(folded, names, n=1)
+    near = near or [one for one in names if len(folded) > 2 and one.startswith(folded)]
+    return f"did you mean {names[near[0]]!r}?" if near else f"{listed}: {', '.join(names.values()) or 'none'}"

@@ -148,15 +148,11 @@ def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, Base]":
     from etalage.models import recipe as recipes
 
     named = shop.config.funnel.retrievers
+    models = recipes.listed()
     found: dict[str, Base] = {}
-    for name in named or recipes.names():
-        recipe = recipes.find(name)
-        if recipe.data != "behaviour" or recipe.role == "ranker":
-            if name in named:
-                raise ConfigError(
-                    f"[funnel] retrievers: {name} is a {recipe.role} of {recipe.data}; it retrieves nothing"
-                )
-            continue
+    for name in named or models:
+        if models[name].data != "behaviour" or not models[name].retrieves:
+            continue  # named may be the model of photos: it finds nothing by behaviour
         try:
             export = newest_export(shop.exports(name))
         except NothingToPublish:
@@ -245,7 +241,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
     from etalage.bundle.exports import newest_export, read_facts
     from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.behaviour import evaluate_behaviour
-    from etalage.evaluation.slices import ALL
+    from etalage.evaluation.names import ALL
 
     whole = behaviour(shop)
     ours = open_scorer(exported)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
+MODEL = "image_similarity"
+"""The model of photos."""
+
 log = logging.getLogger(__name__)
 
 
@@ -156,7 +159,6 @@ def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
     from etalage.bundle.indexed import photo_rows
     from etalage.bundle.runtime import PhotoEmbedder
     from etalage.errors import NothingToPublish
-    from etalage.shop.shop import MODEL
 
     try:
         exported = newest_export(shop.exports(MODEL))

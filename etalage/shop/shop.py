@@ -29,6 +29,7 @@ from etalage.shop import (
     photo_steps,
 )
 from etalage.shop.folder import require_shop
+from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from etalage.shop.live_steps import Erased
 
 
-MODEL = "image_similarity"
+MODEL = photo_steps.MODEL
 _EVALUATE: dict[str, Callable[..., Any]] = {
     "photos": photo_steps.evaluate,
     "categories": category_steps.evaluate,
@@ -84,12 +85,10 @@ class Shop:
 
     @cached_property
     def config(self) -> ShopConfig:
-        """Raises ConfigError for a bad shop.toml."""
-        from etalage.models import recipe as recipes
-
-        config = read_config(self.folder / "shop.toml")
-        for model in config.models:
-            recipes.known(model, where=f"{self.folder / 'shop.toml'}: [models.{model}]")
+        """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
+        file = self.folder / "shop.toml"
+        config = read_config(file)
+        require_known_names(config, str(file))
         return config
 
     @property
