@@ -90,9 +90,9 @@ def test_a_load_of_acts_tells_items_shoppers_and_gaps(lake: Lake, tmp_path: Path
     done = ingest(lake, csv(tmp_path, "acts.csv", body), "interactions")
     told = [str(note) for note in done.notes]
     assert told[0] == (
-        "1 of 4 acts (25%) are on 1 item_ids that the catalogue lacks, and count for nothing: 'a1' (1; did you "
-        "mean 'A1'?). They differ from known ones in small and capital letters (1 acts): ids are never changed, "
-        "write them alike"
+        "1 of 4 acts (25%) are on 1 item_ids that the catalogue lacks, and count for nothing: 'a1' (1; did "
+        "you mean 'A1'?). They differ from known ones in small and capital letters (1 acts): ids are never "
+        "changed, write them alike"
     )
     assert told[1].startswith(
         "3 of 4 acts (75%) are of 2 user_ids that the table users lacks: 'Ann' (1; did you"
