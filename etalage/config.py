@@ -107,6 +107,8 @@ class OrderConfig(Settings):
     per_brand: int | None = Field(None, ge=1)
     per_category: int | None = Field(None, ge=1)
     """At most so many of a brand, of a category, in one slate."""
+    per_group: int | None = Field(1, ge=1)
+    """At most so many variants of one product (items of one item_group_id) in one slate; None: any number."""
 
 
 class FunnelConfig(Settings):

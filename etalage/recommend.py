@@ -354,7 +354,8 @@ class Recommender:
         asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
         count = int((self.catalogue.mask(asked, stock) & among).sum())
         if len(answered.rows) < count:
-            return f"only {len(answered.rows)} of {count} items keep to the caps per brand and category"
+            there = f"only {len(answered.rows)} of {count} items"
+            return f"{there} keep to the caps per brand, category and item_group_id"
         kind = "in all" if answered.excluded.most == 0 else "that the shopper does not have"
         return too_few(self.catalogue, asked, stock, among, count, kind)
 

@@ -166,6 +166,7 @@ class Funnel:
             self.catalogue.category_codes[rows],
             self.catalogue.values(order.value_of, rows, stock) if order.value else empty,
             self._likeness(rows) if embedded else None,
+            None if self.catalogue.group_codes is None else self.catalogue.group_codes[rows],
         )
 
     def _likeness(self, rows: np.ndarray) -> np.ndarray | None:
@@ -185,8 +186,9 @@ class Funnel:
             for codes, most in (
                 (self.catalogue.brand_codes, order.per_brand),
                 (self.catalogue.category_codes, order.per_category),
+                (self.catalogue.group_codes, order.per_group),
             )
-            if most is not None
+            if most is not None and codes is not None
         ]
         gone = np.concatenate([rows, excluded.rows[0] - 1])
         more: list[int] = []

@@ -77,15 +77,22 @@ def ingest(
 
 @app.command()
 def tables(shop: ShopFolder = HERE) -> None:
-    """The tables with their rows and versions."""
+    """The tables with their rows and versions, and what each kind of interaction is taken for."""
     table = table_of("table", "rows", "version")
-    lake = opened(shop).lake
+    place = opened(shop)
+    lake = place.lake
     versions = sorted(lake.versions().items())
     for name, version in versions:
         add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
     if not versions:
         out.print("no table is filled yet: `etalage ingest FILE items` loads a first one")
+    if found := place.kinds():
+        table = table_of("kind", "interactions", "taken for", "weight", "has the item")
+        for one in found:
+            known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
+            add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
+        out.print(table)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from etalage.config import BehaviourConfig, FunnelConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import BehaviourRule, coded
+from etalage.features.history import BehaviourRule, coded, known_meaning
 from etalage.features.parts import parted
 from etalage.features.vocabulary import Vocabulary
 from etalage.lake.schema import INSTANT
@@ -95,6 +95,30 @@ def behaviour_set(
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
         off_slate=None if funnel is None else off, history=None if funnel is None else funnel.history,
     )  # fmt: skip
+
+
+def told(facts: Mapping[str, Any]) -> list[str]:
+    """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
+    lines = []
+    if facts.get("nobody_has"):
+        kinds = ", ".join(facts.get("weights", {})) or "none"
+        lines.append(
+            f"no interaction is of a kind that means that a shopper has the item (kinds: {kinds}): what was "
+            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
+        )
+    for kind, count in facts.get("other_kinds", {}).items():
+        why = (
+            "[behaviour] weights does not name it"
+            if known_meaning(kind) != "undone"
+            else "it takes something back"
+        )
+        lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
+    if facts.get("of_crawlers"):
+        lines.append(
+            f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
+            f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
+        )
+    return lines
 
 
 def _counting(interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]) -> pa.Table:

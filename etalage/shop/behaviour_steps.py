@@ -1,5 +1,6 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from etalage.features.pairs import PairEncoder
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
 
 TABLES = ("items", "users", "interactions", "classifications")
 QUOTA = 200
@@ -46,6 +49,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     """
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
+    from etalage.features.behaviour_set import told as told_of
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
@@ -63,12 +67,44 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
         )  # fmt: skip
+    for line in told_of(data.facts):
+        log.warning("%s", line)
     titles = {}
     if items is not None:
         titles = {
             i: t for i, t in zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True) if t
         }
     return Behaviour(data, at, titles)
+
+
+@dataclass(frozen=True)
+class KindFacts:
+    """What one kind of interaction is taken for."""
+
+    kind: str
+    count: int
+    meaning: str
+    weight: float
+    has: bool
+
+
+def kinds(shop: "Shop") -> list[KindFacts]:
+    """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
+    from collections import Counter
+
+    from etalage.features.history import BehaviourRule, known_meaning
+
+    rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+    table = shop.lake.table("interactions")
+    counts: Counter[str] = Counter()
+    if table.exists():
+        for batch in table.batches(None, columns=["kind"], rows=1 << 16):
+            for one in batch["kind"].value_counts().to_pylist():
+                counts[one["values"] or ""] += one["counts"]
+    return [
+        KindFacts(kind, count, known_meaning(kind), rule.weight(kind), rule.has(kind))
+        for kind, count in counts.most_common()
+    ]
 
 
 def train(

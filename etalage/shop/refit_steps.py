@@ -80,7 +80,7 @@ def _read_by_rankers(placed: "tuple[PlacedModel, ...]", facts: "list[dict[str, A
 
 def _everything(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
     """All acts as `train`, with the ids of items alone: closed-form models read nothing else."""
-    from etalage.features.behaviour_set import behaviour_set
+    from etalage.features.behaviour_set import behaviour_set, told
 
     at = {name: v for name, v in shop.lake.versions().items() if name in ("items", "interactions")}
     if "interactions" not in at:
@@ -88,7 +88,10 @@ def _everything(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
     with shop.bar("read what users did", None):
         acts = shop.lake.table("interactions").read(at["interactions"])
         items = shop.lake.table("items").read(at["items"], columns=["item_id"]) if "items" in at else None
-        return behaviour_set(acts, items, None, shop.config.behaviour, whole=True), at
+        data = behaviour_set(acts, items, None, shop.config.behaviour, whole=True)
+    for line in told(data.facts):
+        log.warning("%s", line)
+    return data, at
 
 
 def _refit(

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from etalage.lake.photos.probe import Probe
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+    from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
     from etalage.shop.live_steps import Erased
@@ -119,6 +120,10 @@ class Shop:
         mapping: MappingConfig = getattr(self.config.ingest, table)
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, progress=meter, **options)
+
+    def kinds(self) -> "list[KindFacts]":
+        """What each kind of interaction in the tables is taken for."""
+        return behaviour_steps.kinds(self)
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Ask for a seeded sample of the links; nothing is stored. Raises ConfigError, DataError."""
