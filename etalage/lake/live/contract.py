@@ -61,7 +61,7 @@ class LiveStore(Protocol):
     def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """The newest `limit` acts, oldest first; of equal time, in order of arrival.
 
-        Of kinds for which `lasting` holds, older ones too: of each item the newest, if it is not among them.
+        Of kinds for which `lasting` holds, older ones too: of each item, kind and value the newest.
         """
         ...
 
