@@ -19,11 +19,48 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class MappingConfig(Settings):
-    """How somebody's file becomes one of our tables: `our column = "their column"`."""
+class Joined(Settings):
+    """Several of their columns as one text of ours: those that are not empty, with `by` between them."""
 
-    columns: dict[str, str] = Field(default_factory=dict)
+    join: tuple[str, ...] = Field(min_length=1)
+    by: str = " "
+
+
+Source = str | tuple[str, ...] | Joined
+"""One of their columns; several, of which the first that is not empty counts; several that are joined. A
+column may be a path into nested values: `ecommerce.transaction_id`, `items[].item_id` (a row for each
+element)."""
+
+
+class MappingConfig(Settings):
+    """How somebody's file becomes one of our tables (docs/files.md).
+
+    [ingest.interactions.columns]
+    user_id = ["user_id", "user_pseudo_id"]
+    item_id = "items[].item_id"
+    kind = "event_name"
+
+    [ingest.interactions.values.kind]
+    purchase = "buy"
+    """
+
+    columns: dict[str, Source] = Field(default_factory=dict)
+    """Our column → theirs; `attributes.<name>` is one attribute. Columns of our own names need none."""
     constants: dict[str, str] = Field(default_factory=dict)
+    """Our column → its value in every row; beside a mapping of the column: where that is empty."""
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Our column → {their word: ours}; other words stay as they are."""
+    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Our column → their words; rows with one of them are passed over."""
+    leave_out: tuple[str, ...] = ()
+    """Columns of the file that are not read although they are called as ours."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
+    none."""
+    timezone: str | None = None
+    """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
+    dates: Literal["dmy", "mdy", "ymd"] | None = None
+    """The order of 03/04/2025; None: such a date is refused, where it may be two."""
 
 
 class IngestConfig(Settings):
@@ -281,6 +318,11 @@ class PhotosConfig(Settings):
 class ServeConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
+    hosts: tuple[str, ...] = ()
+    """Names by which the server may be called, besides loopback's and `host`: what a proxy, or who scrapes
+    its metrics, calls it. `shop.example`; `*.shop.example` for all beneath it."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may ask from a browser: `https://www.shop.example`. No other site's pages may."""
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""

@@ -35,7 +35,7 @@ NOT_SOLD_OUT = "not sold out"
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
-HIDDEN = ("photo_sha256",)
+HIDDEN = ("photo_sha256", "source_updated_at")
 """Columns of the payload that stay inside."""
 
 

@@ -19,9 +19,10 @@ from etalage.config import BehaviourConfig, FunnelConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import BehaviourRule, coded, known_meaning
+from etalage.features.history import BehaviourRule, coded
 from etalage.features.parts import parted
 from etalage.features.vocabulary import Vocabulary
+from etalage.kinds import known_meaning
 from etalage.lake.schema import INSTANT
 
 

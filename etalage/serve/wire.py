@@ -217,7 +217,7 @@ def explain(errors: Any) -> str:
         where = ".".join(str(step)[:40] for step in error["loc"]) or "body"
         value = repr(error.get("input"))
         shown = value if len(value) <= 60 else value[:59] + "…"
-        parts.append(f"{where} = {shown}: {error['msg']}")
+        parts.append(f"{where} = {shown}: {error['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)
 
 

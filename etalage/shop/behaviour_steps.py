@@ -50,6 +50,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
@@ -67,7 +68,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
         )  # fmt: skip
-    for line in told_of(data.facts):
+    for line in (*told_of(data.facts), *unknown_in_tables(shop.lake, at["interactions"])):
         log.warning("%s", line)
     titles = {}
     if items is not None:
@@ -92,7 +93,8 @@ def kinds(shop: "Shop") -> list[KindFacts]:
     """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
     from collections import Counter
 
-    from etalage.features.history import BehaviourRule, known_meaning
+    from etalage.features.history import BehaviourRule
+    from etalage.kinds import known_meaning
 
     rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     table = shop.lake.table("interactions")
@@ -115,6 +117,8 @@ def train(
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(shop)
+    if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples = whole.data
     source = Source.of(whole.data)
     if recipe.data == "examples":

@@ -29,6 +29,7 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     Raises PublishError and its kinds; the bundle that was current then still is.
     """
     from etalage.bundle.publish import publish as written
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     photos, classifier = _of_photos(shop), _classifier(shop)
     models = refit_steps.refitted(shop, placed(shop))
@@ -52,6 +53,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     refit_steps.forget_unpublished(shop)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
+    for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
+        log.warning("%s", line)
     if draft.crowd is not None:
         live_steps.seed(shop, draft.crowd)
     return manifest

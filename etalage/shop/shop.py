@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from etalage.lake.live import LiveStore
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
+    from etalage.lake.removal import Removed
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
     from etalage.shop.behaviour_steps import KindFacts
@@ -110,16 +111,33 @@ class Shop:
     def exports(self, model: str = MODEL) -> Path:
         return self.folder / "exports" / model
 
-    def ingest(self, source: str | Path, table: "TableName", **options: Any) -> "Ingested":
+    def ingest(
+        self, source: str | Path, table: "TableName", whole: bool = False, force: bool = False, **options: Any
+    ) -> "Ingested":
         """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
 
-        options: those of lake.ingest.ingest. Raises DataError and its kind.
+        whole: the source is all there is, items that it does not have leave the catalogue; force: however
+        many. options: those of lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
         """
-        from etalage.lake.ingest import ingest
+        from etalage.lake.ingest import Whole, ingest
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
+        every = Whole(self.config.publish.max_shrink, force) if whole else None
         with self.bar(f"ingest {Path(source).name}", None) as meter:
-            return ingest(self.lake, source, table, mapping, progress=meter, **options)
+            return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
+
+    def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
+        """Take items out of the catalogue: ids, or files with them. The next sync takes them out of the
+        bundle.
+
+        Raises CatalogueShrank: they are too many, without `force`. TableMissing, InputUnreadable.
+        """
+        from etalage.lake.id_files import ids_of
+        from etalage.lake.removal import remove_items
+
+        self._require_writable()
+        wanted = ids_of(ids, self.config.ingest.items)
+        return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
 
     def kinds(self) -> "list[KindFacts]":
         """What each kind of interaction in the tables is taken for."""

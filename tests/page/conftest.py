@@ -114,20 +114,24 @@ def storefront(server: ThreadServer, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
+def chromium() -> str:
+    """Where it is."""
+    if os.environ.get("ETALAGE_NO_BROWSER") == "1":
+        pytest.skip("ETALAGE_NO_BROWSER=1")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.fail("no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to test without one")
+    return found
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; ETALAGE_NO_BROWSER=1 leaves these tests out."""
-    if os.environ.get("ETALAGE_NO_BROWSER") == "1":
-        pytest.skip("ETALAGE_NO_BROWSER=1")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail(
-            "no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to leave the page untested"
-        )
     from playwright.sync_api import sync_playwright
 
+    found = chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
 
