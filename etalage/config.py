@@ -2,6 +2,7 @@
 
 import codecs
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -173,6 +174,7 @@ class FunnelConfig(Settings):
     ranker: str | None = None
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
     in_stock: bool = True
+    """What is known to be sold out is not shown; an item whose stock is not known is."""
     history: int = Field(100, ge=1)
     """Acts of a shopper, newest first, that the funnel looks at."""
     enough: int = Field(3, ge=1)
@@ -348,7 +350,8 @@ class ServeConfig(Settings):
 
 class ShopConfig(Settings):
     name: str = "A shop"
-    currency: str = "EUR"
+    currency: str | None = None
+    """Of items that name none, by its ISO 4217 code, such as `EUR`; None: not known."""
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     photos: PhotosConfig = Field(default_factory=PhotosConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
@@ -361,6 +364,13 @@ class ShopConfig(Settings):
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
+
+    @field_validator("currency")
+    @classmethod
+    def _a_code(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch("[A-Z]{3}", given):
+            raise ValueError("an ISO 4217 code is needed, such as `EUR`")
+        return given
 
 
 def read_config(file: Path) -> ShopConfig:

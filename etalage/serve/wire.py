@@ -66,7 +66,9 @@ class FiltersBody(Strict):
     )
     min_price: Price | None = None
     max_price: Price | None = None
-    in_stock: bool | None = Field(None, description="Unknown stock counts as in stock.")
+    in_stock: bool | None = Field(
+        None, description="What is known to be so; an item of unknown stock passes neither true nor false."
+    )
     brand: str | None = None
     attributes: dict[str, str] | None = Field(None, description="Every one of these must be just so.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Items that must not come.")
