@@ -51,6 +51,7 @@ _SUFFIXES = {
     "pq": "parquet",
     "jsonl": "jsonl",
     "ndjson": "jsonl",
+    "json": "jsonl",
 }
 
 
