@@ -62,6 +62,8 @@ class Answers:
 
     bundle: str
     answers: list[Answer]
+    degraded: str | None = None
+    """What they go without, while the server's online store cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class Recommended:
     slate: list[ReasonedSlot]
     reason: str | None
     trace: dict[str, Any] | None
+    degraded: str | None = None
+    """What it goes without, while the server's online store cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -341,7 +345,9 @@ class Client:
         if photos is not None:
             body["photos"] = [base64.b64encode(one).decode() for one in photos]
         found = self._send("POST", "/v1/similar", json=body).json()
-        return Answers(found["bundle"], [_answer(answer) for answer in found["answers"]])
+        return Answers(
+            found["bundle"], [_answer(answer) for answer in found["answers"]], found.get("degraded")
+        )
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
@@ -463,6 +469,7 @@ class Client:
             for slot in found["slate"]
         ]
         said = {name: found[name] for name in ("bundle", "user_id", "rung", "known", "reason", "trace")}
+        said["degraded"] = found.get("degraded")
         return Recommended(**said, slate=slate)
 
     def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[Ranked]:

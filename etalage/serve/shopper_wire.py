@@ -10,6 +10,7 @@ from etalage.errors import Unprocessable
 from etalage.lake.live import Act, Event
 from etalage.recommend import Near, Ranked, Recommended, Slot
 from etalage.serve.wire import (
+    DEGRADED,
     MAX_K,
     FiltersBody,
     Id,
@@ -109,6 +110,7 @@ class RecommendAnswer(BaseModel):
     reason: str | None = Field(description="Why there are fewer than k.")
     slate: list[ReasonedSlot]
     trace: dict[str, Any] | None = Field(description="What each stage did; with `explain`.")
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class RankedBody(BaseModel):
@@ -126,6 +128,7 @@ class RankAnswer(BaseModel):
     bundle: str
     threshold: float
     ranked: list[RankedBody]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class LikedItem(RankedBody):
@@ -137,6 +140,7 @@ class LikedAnswer(BaseModel):
     user_id: str
     threshold: float
     liked: list[LikedItem]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class NearBody(BaseModel):
@@ -166,6 +170,7 @@ class HistoryAnswer(BaseModel):
     bundle: str
     user_id: str
     acts: list[HistoryItem]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class EventsAnswer(BaseModel):
@@ -238,7 +243,7 @@ def to_events(body: Events) -> list[Event]:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def recommend_answer(bundle: str, found: Recommended, explained: bool) -> bytes:
+def recommend_answer(bundle: str, found: Recommended, explained: bool, degraded: str | None = None) -> bytes:
     """A RecommendAnswer as JSON."""
     return orjson.dumps(
         {
@@ -249,6 +254,7 @@ def recommend_answer(bundle: str, found: Recommended, explained: bool) -> bytes:
             "reason": found.reason,
             "slate": [_slot(slot) for slot in found.slate],
             "trace": found.trace if explained else None,
+            "degraded": degraded,
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

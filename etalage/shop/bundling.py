@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etalage.errors import NothingToPublish
+from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import live_steps, photo_steps, refit_steps
 
 if TYPE_CHECKING:
@@ -53,7 +53,13 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     if draft.crowd is not None:
-        live_steps.seed(shop, draft.crowd)
+        try:
+            live_steps.seed(shop, draft.crowd)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
+                f"{error}. Run `etalage publish` again when it is back"
+            ) from error
     return manifest
 
 
