@@ -1,11 +1,14 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
+import codecs
 import difflib
+import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from etalage.errors import ConfigError
 
@@ -18,11 +21,63 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class MappingConfig(Settings):
-    """How somebody's file becomes one of our tables: `our column = "their column"`."""
+class Joined(Settings):
+    """Several of their columns as one text of ours: those that are not empty, with `by` between them."""
 
-    columns: dict[str, str] = Field(default_factory=dict)
+    join: tuple[str, ...] = Field(min_length=1)
+    by: str = " "
+
+
+Source = str | tuple[str, ...] | Joined
+"""One of their columns; several, of which the first that is not empty counts; several that are joined. A
+column may be a path into nested values: `ecommerce.transaction_id`, `items[].item_id` (a row for each
+element)."""
+
+
+class MappingConfig(Settings):
+    """How somebody's file becomes one of our tables (docs/files.md).
+
+    [ingest.interactions.columns]
+    user_id = ["user_id", "user_pseudo_id"]
+    item_id = "items[].item_id"
+    kind = "event_name"
+
+    [ingest.interactions.values.kind]
+    purchase = "buy"
+    """
+
+    columns: dict[str, Source] = Field(default_factory=dict)
+    """Our column → theirs; `attributes.<name>` is one attribute. Columns of our own names need none."""
     constants: dict[str, str] = Field(default_factory=dict)
+    """Our column → its value in every row; beside a mapping of the column: where that is empty."""
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Our column → {their word: ours}; other words stay as they are."""
+    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Our column → their words; rows with one of them are passed over."""
+    leave_out: tuple[str, ...] = ()
+    """Columns of the file that are not read although they are called as ours."""
+    delimiter: str | None = None
+    """What stands between the fields of CSV files: one character (`tab`: the tab). None: told from the first
+    lines."""
+    encoding: str | None = None
+    """Of text files without a mark (BOM) of their own, such as `cp1252`. None: UTF-8."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
+    none."""
+    timezone: str | None = None
+    """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
+    dates: Literal["dmy", "mdy", "ymd"] | None = None
+    """The order of 03/04/2025; None: such a date is refused, where it may be two."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, said: str | None) -> str | None:
+        return None if said is None else _delimiter(said)
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_text(cls, said: str | None) -> str | None:
+        return None if said is None else _encoding(said)
 
 
 class IngestConfig(Settings):
@@ -119,6 +174,7 @@ class FunnelConfig(Settings):
     ranker: str | None = None
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
     in_stock: bool = True
+    """What is known to be sold out is not shown; an item whose stock is not known is."""
     history: int = Field(100, ge=1)
     """Acts of a shopper, newest first, that the funnel looks at."""
     enough: int = Field(3, ge=1)
@@ -294,7 +350,8 @@ class ServeConfig(Settings):
 
 class ShopConfig(Settings):
     name: str = "A shop"
-    currency: str = "EUR"
+    currency: str | None = None
+    """Of items that name none, by its ISO 4217 code, such as `EUR`; None: not known."""
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     photos: PhotosConfig = Field(default_factory=PhotosConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
@@ -307,6 +364,13 @@ class ShopConfig(Settings):
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
+
+    @field_validator("currency")
+    @classmethod
+    def _a_code(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch("[A-Z]{3}", given):
+            raise ValueError("an ISO 4217 code is needed, such as `EUR`")
+        return given
 
 
 def read_config(file: Path) -> ShopConfig:
@@ -342,6 +406,29 @@ def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
     return {key.strip(): value.strip() for _, key, _, value in split} or None
 
 
+def _encoding(name: str) -> str:
+    """`name`, if it is an encoding of text. Raises ValueError: nobody knows it."""
+    try:
+        "".encode(name)
+        text = codecs.lookup(name)
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(
+            f"there is no text encoding {name!r}; use utf-8, utf-16, cp1252, iso-8859-1, shift_jis, …"
+        ) from None
+    if text.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
+        raise ValueError(f"{name!r} is no encoding of files")
+    return name
+
+
+def _delimiter(delimiter: str) -> str:
+    r"""One character; `tab` and `\t` mean the tab. Raises ValueError."""
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    delimiter = named.get(delimiter.lower(), delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n' or "\ud800" <= delimiter <= "\udfff":
+        raise ValueError(f"{delimiter!r} is no delimiter; use one character, such as , ; | or tab")
+    return delimiter
+
+
 def _explain(kind: type[Settings], error: Any, where: str) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
@@ -354,6 +441,13 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
             field = getattr(owner, "model_fields", {}).get(part)
             owner = field.annotation if field else None
     known = list(getattr(owner, "model_fields", {}))
-    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"{where}: unknown key {path!r}; {hint}"
+    return f"{where}: unknown key {path!r}; {suggestion(str(error['loc'][-1]), known, 'known keys')}"
+
+
+def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
+    """What to write instead of `name`: the nearest of `known`, or which there are."""
+    names = {one.casefold(): one for one in known}
+    folded = name.casefold()
+    near = difflib.get_close_matches(folded, names, n=1)
+    near = near or [one for one in names if len(folded) > 2 and one.startswith(folded)]
+    return f"did you mean {names[near[0]]!r}?" if near else f"{listed}: {', '.join(names.values()) or 'none'}"

@@ -57,9 +57,10 @@ class Shopper:
             for row, act in zip(rows, acts, strict=True)
             if row >= 0 and rules.keeps_off(act.kind, act.value)
         ]
-        good = [n for n, act in enumerate(acts) if rules.positive(act.kind, act.value)][
-            -rules.funnel.history :
-        ]
+        # Acts on items that are not in the bundle are passed over before the newest are taken: models never
+        # saw them.
+        good = [n for n, act in enumerate(acts) if rows[n] >= 0 and rules.positive(act.kind, act.value)]
+        good = good[-rules.funnel.history :]
         times = [NEVER if (time := acts[n].time) is None else time for n in good]
         return cls(
             user_id,

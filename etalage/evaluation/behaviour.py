@@ -14,7 +14,7 @@ from typing import Any
 from etalage import metrics
 from etalage.bundle.exports import write_verdict
 from etalage.bundle.scoring import Scorer
-from etalage.config import EvaluateConfig
+from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.evaluation.gate import Verdict, judge
 from etalage.evaluation.measured import (
@@ -30,10 +30,11 @@ from etalage.evaluation.measured import (
     slice_figures,
     spread,
 )  # fmt: skip
+from etalage.evaluation.names import ALL, WITHOUT_K, cut_of
 from etalage.evaluation.rankers import QUOTA
 from etalage.evaluation.ranking import Published
-from etalage.evaluation.slices import ALL
 from etalage.features.behaviour import BehaviourSet
+from etalage.features.behaviour_set import told
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
 
@@ -148,11 +149,17 @@ def evaluate_behaviour(
         done,
         shown,
         data,
-        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}),
+        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}) | _not_counted(data),
         history=history,
         titles=titles or {},
     )
     return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+
+
+def _not_counted(data: BehaviourSet) -> dict[str, str]:
+    """The acts that the figures know nothing of, in words."""
+    lines = told(data.facts)
+    return {"not counted": "; ".join(lines)} if lines else {}
 
 
 def _facts(
@@ -200,16 +207,16 @@ def _judged(
     config: EvaluateConfig,
 ) -> Verdict:
     if slice not in gate.slices:
-        raise ConfigError(f"slice {slice!r}: validation has {', '.join(gate.slices)}")
+        raise ConfigError(f"slice {slice!r}: validation has none of it; {suggestion(slice, gate.slices)}")
     values = gate.values(slice)
     if metric not in values[model]:
-        raise ConfigError(f"metric {metric!r}: there are {', '.join(values[model])}, for any k")
+        raise ConfigError(f"metric {metric!r}: {suggestion(metric, values[model])}")
     theirs = {name: values[name][metric] for name in simple_ones(values, model, simple)}
     return judge(model, role, metric, values[model][metric], theirs, config.bootstrap, slice=slice)
 
 
 def _ks(ks: Sequence[int], metric: str) -> tuple[int, ...]:
-    name, _, k = metric.rpartition("_at_")
-    if not (k.isdigit() and int(k) and name) and metric not in ("mrr", "auroc"):
+    _, k = cut_of(metric)
+    if k == 0 or (k is None and metric not in WITHOUT_K):
         raise ConfigError(f"metric {metric!r}: expected one such as recall_at_20, ndcg_at_10, mrr or auroc")
-    return tuple(sorted({*ks, int(k)} if k.isdigit() else set(ks)))
+    return tuple(sorted({*ks, k} if k else set(ks)))

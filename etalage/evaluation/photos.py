@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle.exports import write_verdict
-from etalage.config import EvaluateConfig
+from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.calibrate import calibrate
 from etalage.evaluation.gate import Verdict, judge
+from etalage.evaluation.names import cut_of
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
 from etalage.evaluation.report import Strip, write_report
 from etalage.features.photo_set import PhotoSet
@@ -71,11 +72,13 @@ def evaluate(
     Raises TooLittleData: no photo was held out; ConfigError: no such metric.
     """
     model = next(iter(systems))
+    if (k := cut_of(config.metric)[1]) and k not in config.ks:
+        config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
     every = {**systems, RAW: raw_pixels(_shrunk(photos.pixels_NHWC))}
     gate, rows = _measure(photos, every, "validation", config)
     if config.metric not in gate[model].per_query:
-        known = ", ".join(gate[model].per_query)
-        raise ConfigError(f"[evaluate] metric = {config.metric!r}; there are: {known}")
+        said = suggestion(config.metric, gate[model].per_query)
+        raise ConfigError(f"[evaluate] metric = {config.metric!r}: no such metric; {said}")
     part, scores = "validation", gate
     if len(photos.rows("test")):
         part = "test"

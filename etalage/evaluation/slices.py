@@ -11,9 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from etalage.errors import TooLittleData
+from etalage.evaluation.names import (
+    ALL,
+    CATEGORY,
+    COLD_AMONG_ALL,
+    COLD_ITEMS,
+    COLD_USERS,
+    RARE_ITEMS,
+    TAKEN_AGAIN,
+    TAKEN_ANEW,
+)  # fmt: skip
 from etalage.features.behaviour import BehaviourSet, Interactions, Queries
 
-ALL, COLD_ITEMS = "all", "cold items"
 RARE = 5
 """An item with no more positives than this in train is rare."""
 FEW_ACTS = 3
@@ -95,19 +104,19 @@ def slices(data: BehaviourSet, asked: Asked) -> dict[str, Slice]:
     found = [
         Slice(ALL, "every shopper, the whole catalogue", np.ones(len(items), bool)),
         Slice(COLD_ITEMS, "nobody took them in train; ranked among themselves", of_cold, cold),
-        Slice("cold items among all", "nobody took them in train; the whole catalogue", of_cold),
-        Slice("rare items", f"taken 1 to {RARE} times in train", (known[items] > 0) & (known[items] <= RARE)),
-        Slice("cold users", f"fewer than {FEW_ACTS} acts of history", short[owners]),
+        Slice(COLD_AMONG_ALL, "nobody took them in train; the whole catalogue", of_cold),
+        Slice(RARE_ITEMS, f"taken 1 to {RARE} times in train", (known[items] > 0) & (known[items] <= RARE)),
+        Slice(COLD_USERS, f"fewer than {FEW_ACTS} acts of history", short[owners]),
     ]
     if data.facts.get("repeat"):
         before = data.before(asked.part).positive
         again = _taken(asked.queries.users[owners], items, before, len(data.items))
         found += [
-            Slice("taken again", "what the shopper had before", again),
-            Slice("taken anew", "what the shopper did not have before", ~again),
+            Slice(TAKEN_AGAIN, "what the shopper had before", again),
+            Slice(TAKEN_ANEW, "what the shopper did not have before", ~again),
         ]
     for name, codes in _categories(data).items():
-        found.append(Slice(f"category: {name}", "right answers of this category", codes[items]))
+        found.append(Slice(f"{CATEGORY}{name}", "right answers of this category", codes[items]))
     return {one.name: one for one in found if one.right.any()}
 
 

@@ -189,6 +189,8 @@ class BehaviourSet:
     """How much an act counts, by the code of its kind (0 = of no kind); empty: each 1."""
     off_slate: tuple[int, ...] | None = None
     """Codes of the kinds after which an item is not shown to its shopper again, as served; None: targets."""
+    held: Interactions = field(default_factory=Interactions.none)
+    """Acts that teach nothing, since their kinds do not count, but after which an item is not shown again."""
     history: int | None = None
     """How many of a shopper's newest positives a question looks at, as served; None: all."""
 
@@ -235,9 +237,16 @@ class BehaviourSet:
         shoppers take the same again (facts["repeat"])."""
         if self.off_slate is not None:
             acts = self.before(part)
-            return acts.take(np.isin(acts.kinds, self.off_slate) | (acts.labels <= 0))
+            acts = acts.take(np.isin(acts.kinds, self.off_slate) | (acts.labels <= 0))
+            return Interactions.joined(acts, self._held_before(part)) if len(self.held) else acts
         acts = Interactions.none() if self.facts.get("repeat") else self.before(part)
         return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+
+    def _held_before(self, part: str) -> Interactions:
+        times = self.part(part).times
+        if self.facts.get("split") != "time" or not len(times):
+            return self.held
+        return self.held.take(self.held.times < times.min())
 
     def with_parts(self, **parts: Interactions) -> "BehaviourSet":
         return replace(self, parts={**self.parts, **parts})

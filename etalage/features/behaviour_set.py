@@ -19,9 +19,10 @@ from etalage.config import BehaviourConfig, FunnelConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import BehaviourRule, coded, known_meaning
+from etalage.features.history import BehaviourRule, coded
 from etalage.features.parts import parted
 from etalage.features.vocabulary import Vocabulary
+from etalage.kinds import known_meaning
 from etalage.lake.schema import INSTANT
 
 
@@ -54,7 +55,7 @@ def behaviour_set(
     """
     facts: dict[str, Any] = {"read": interactions.num_rows, "repeat": config.repeat, "split": config.split}
     rule = BehaviourRule(config, funnel or FunnelConfig())
-    acts = _counting(interactions, rule, facts)
+    acts, held = _counting(interactions, rule, facts)
     catalogue = Vocabulary.fit(acts["item_id"] if items is None else items["item_id"])
     known = pc.fill_null(pc.greater(pa.array(catalogue.rows(acts["item_id"])), 0), False)
     acts = acts.filter(known)
@@ -93,7 +94,9 @@ def behaviour_set(
     return BehaviourSet(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
-        off_slate=None if funnel is None else off, history=None if funnel is None else funnel.history,
+        off_slate=None if funnel is None else off,
+        held=_columns(held, shoppers, catalogue, kinds, rule, only_known=True),
+        history=None if funnel is None else funnel.history,
     )  # fmt: skip
 
 
@@ -118,11 +121,14 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
             f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
         )
-    return lines
+    return [*lines, *facts.get("unknown_ids", ())]
 
 
-def _counting(interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]) -> pa.Table:
-    """The acts of kinds that count, with all columns of the schema that are used."""
+def _counting(
+    interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
+) -> tuple[pa.Table, pa.Table]:
+    """The acts of kinds that count, with all columns of the schema that are used; and those of other kinds
+    that keep their items off the slate."""
     count = interactions.num_rows
     wanted = {"interaction_id": pa.string(), "user_id": pa.string(), "item_id": pa.string(),
               "kind": pa.string(), "value": pa.float64(), "time": INSTANT}  # fmt: skip
@@ -135,6 +141,7 @@ def _counting(interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
     _require_kinds(rule.behaviour, sorted(name for name in names if name))
     counting = np.array([rule.counts(name) for name in names], bool)
     each = np.bincount(codes, minlength=len(names))
+    held = acts.filter(pa.array((np.array([rule.drops(name) for name in names], bool) & ~counting)[codes]))
     acts = acts.filter(pa.array(counting[codes]))
     facts["of_other_kinds"] = count - acts.num_rows
     facts["other_kinds"] = {
@@ -143,7 +150,7 @@ def _counting(interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
     facts["nobody_has"] = bool(
         rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
     )
-    return acts
+    return acts, held
 
 
 def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
@@ -212,7 +219,12 @@ def _dense_core(acts: pa.Table, min_user: int, min_item: int) -> pa.Table:
 
 
 def _columns(
-    acts: pa.Table, users: Vocabulary, items: Vocabulary, kinds: tuple[str, ...], rule: BehaviourRule
+    acts: pa.Table,
+    users: Vocabulary,
+    items: Vocabulary,
+    kinds: tuple[str, ...],
+    rule: BehaviourRule,
+    only_known: bool = False,
 ) -> Interactions:
     # Equal times are ordered by interaction_id: the order of rows in a table changes as its files are merged.
     acts = acts.take(pc.sort_indices(acts["interaction_id"]))
@@ -220,9 +232,9 @@ def _columns(
     values = acts["value"].to_numpy(zero_copy_only=False).astype(np.float32)
     times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy(zero_copy_only=False)
     labels = rule.positives(("", *kinds), codes, values)
-    return Interactions.sorted(
-        users.rows(acts["user_id"]), items.rows(acts["item_id"]), codes, values, times, labels
-    )
+    rows = users.rows(acts["user_id"]), items.rows(acts["item_id"])
+    found = Interactions.sorted(*rows, codes, values, times, labels)
+    return found.take((found.users > 0) & (found.items > 0)) if only_known else found
 
 
 def _encoded(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from etalage.config import SplitConfig
+from etalage.config import SplitConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.features.grouping import Groups, bursts, equal, near_embeddings, near_hashes
+from etalage.lake.attributes import require_attribute
 
 PARTS = ("train", "validation", "test")
 LARGE = 0.1
@@ -45,10 +46,11 @@ def assign(items: pa.Table, config: SplitConfig) -> np.ndarray:
     "train" may still be held out for validation, never for test. All others fall by a hash of their
     `group`, so an item keeps its part when the catalogue grows, and all of a group fall together.
 
-    Raises ConfigError: no such group column, or a published part of another name.
+    Raises ConfigError: no such group column, no item that has the published attribute, or a published part of
+    another name.
     """
     if config.group not in items.column_names:
-        raise ConfigError(f"[split] group = {config.group!r}: items have {', '.join(items.column_names)}")
+        raise ConfigError(_no_column(items, config))
     draws_N = np.array([_draw(value) for value in items.column(config.group).to_pylist()])
     return _parts(items, config, draws_N)
 
@@ -77,7 +79,7 @@ def parts_of_groups(items: pa.Table, config: SplitConfig, group_N: np.ndarray) -
 def grouped(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndarray:
     """(N,) int64 number of each item's group. Raises ConfigError, as `assign_groups`."""
     if config.group not in items.column_names:
-        raise ConfigError(f"[split] group = {config.group!r}: items have {', '.join(items.column_names)}")
+        raise ConfigError(_no_column(items, config))
     column = items.column(config.group).to_pylist()
     groups = Groups(len(column))
     groups.join(*equal(column))
@@ -90,10 +92,12 @@ def grouped(items: pa.Table, config: SplitConfig, photos: SeenPhotos) -> np.ndar
 def product_keys(items: pa.Table, attribute: str | None) -> list[str | None]:
     """(N,) what each item's attribute says, None where it says nothing.
 
-    Numbers lose their leading zeros: a GTIN of 12, 13 or 14 digits is one product.
+    Numbers lose their leading zeros: a GTIN of 12, 13 or 14 digits is one product. Raises ConfigError: no
+    item has it.
     """
     if attribute is None:
         return [None] * items.num_rows
+    require_attribute(items.column("attributes").to_pylist(), attribute, f"[split] product = {attribute!r}")
     said = [json.loads(text or "{}").get(attribute) for text in items.column("attributes").to_pylist()]
     texts = ["" if value is None else str(value).strip() for value in said]
     return [(text.lstrip("0") if text.isdigit() else text) or None for text in texts]
@@ -198,6 +202,8 @@ def _parts(items: pa.Table, config: SplitConfig, draws_N: np.ndarray) -> np.ndar
     parts[draws_N < config.test] = "test"
     if config.published is None:
         return parts
+    setting = f"[split] published = {config.published!r}"
+    require_attribute(items.column("attributes").to_pylist(), config.published, setting)
     for row, text in enumerate(items.column("attributes").to_pylist()):
         said = json.loads(text or "{}").get(config.published)
         if said is None:
@@ -212,6 +218,11 @@ def _parts(items: pa.Table, config: SplitConfig, draws_N: np.ndarray) -> np.ndar
         else:
             parts[row] = said
     return parts
+
+
+def _no_column(items: pa.Table, config: SplitConfig) -> str:
+    said = suggestion(config.group, items.column_names)
+    return f"[split] group = {config.group!r}: no such column of items; {said}"
 
 
 def _draw(value: object) -> float:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from etalage.errors import InputUnreadable
+from etalage.lake.notes import Note
 
-LONGEST_VALUE = 64 * 2**20
-"""Bytes of one CSV field or JSONL line; room for a base64 photo."""
+LONGEST_VALUE = 32 * 2**20
+"""Characters of one CSV record, bytes of one JSONL line or XML element; room for a base64 photo."""
+LARGEST_CHUNK = 32 * 2**20
+"""Characters from which on a chunk is not filled further: ten thousand rows of photos are gigabytes."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One row that cannot be taken: where it is, why, and what it was."""
+    """One row, or one value of a row, that cannot be taken: where it is, why, and what it was."""
 
     file: str
     line: int | None
@@ -22,6 +25,11 @@ class Refusal:
     row: Any = None
     what: str | None = None
     """The table it was meant for, where that is not the one being ingested."""
+    key: str | None = None
+    """The id of the row, where it can be read."""
+    field: str | None = None
+    """The column of the value that was left out of a row that was taken; None: the whole row was not
+    taken."""
 
 
 @dataclass
@@ -31,6 +39,8 @@ class RawChunk:
     lines: list[int]
     columns: dict[str, list[Any]]
     refused: list[Refusal] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    """What the reader took for something unasked."""
 
     @property
     def read(self) -> int:

@@ -4,9 +4,8 @@ A model is one file in this folder: its config, its network, its task and a cons
 "Not fitted yet" cannot happen: `training.loop.fit` turns a task into a `Trained`, another type.
 """
 
-import difflib
+import ast
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from etalage.config import Settings
+from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -213,22 +212,45 @@ class Trained(Generic[C]):
     counted: Counted | None = None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a model's file says of it, read without running it: torch is not loaded for that."""
+
+    name: str
+    role: Role
+    data: Data
+
+    @property
+    def retrieves(self) -> bool:
+        """It brings candidates of its own: by behaviour, or by photos like those of what was acted on."""
+        return self.data in ("behaviour", "photos") and self.role in ("embedder", "counter")
+
+
+def listed() -> dict[str, Listed]:
+    """The models of this folder, by name: every module that has a RECIPE. Nothing registers itself."""
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        _, begin, recipe = file.read_text(encoding="utf-8").partition("\nRECIPE = ")
+        if begin:
+            assigned = ast.parse(f"RECIPE = {recipe}").body[0]
+            assert isinstance(assigned, ast.Assign) and isinstance(assigned.value, ast.Call)
+            call = assigned.value
+            given = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+            role, data = given["role"], given.get("data", "photos")
+            found[file.stem] = Listed(file.stem, role, data)  # type: ignore[arg-type]
+    return found
+
+
 def names() -> list[str]:
-    """The models of this folder: every module that has a RECIPE. Nothing registers itself."""
-    folder = Path(__file__).parent
-    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return sorted(
-        name for name in found if "\nRECIPE = " in (folder / f"{name}.py").read_text(encoding="utf-8")
-    )
+    """The names of the models of this folder."""
+    return list(listed())
 
 
 def known(name: str, where: str) -> None:
     """Raises ConfigError with the names that there are, unless `name` is one."""
     there = names()
     if name not in there:
-        near = difflib.get_close_matches(name, there, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(there)}"
-        raise ConfigError(f"{where}: no model {name!r}; {hint}")
+        raise ConfigError(f"{where}: no model {name!r}; {suggestion(name, there)}")
 
 
 def find(name: str) -> Recipe[Any]:

@@ -1,7 +1,7 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
@@ -67,6 +68,8 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
         )  # fmt: skip
+    unknown = unknown_in_tables(shop.lake, at["interactions"])
+    data = replace(data, facts={**data.facts, "unknown_ids": unknown})
     for line in told_of(data.facts):
         log.warning("%s", line)
     titles = {}
@@ -92,7 +95,8 @@ def kinds(shop: "Shop") -> list[KindFacts]:
     """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
     from collections import Counter
 
-    from etalage.features.history import BehaviourRule, known_meaning
+    from etalage.features.history import BehaviourRule
+    from etalage.kinds import known_meaning
 
     rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     table = shop.lake.table("interactions")
@@ -115,6 +119,8 @@ def train(
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(shop)
+    if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples = whole.data
     source = Source.of(whole.data)
     if recipe.data == "examples":
@@ -144,15 +150,11 @@ def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, Base]":
     from etalage.models import recipe as recipes
 
     named = shop.config.funnel.retrievers
+    models = recipes.listed()
     found: dict[str, Base] = {}
-    for name in named or recipes.names():
-        recipe = recipes.find(name)
-        if recipe.data != "behaviour" or recipe.role == "ranker":
-            if name in named:
-                raise ConfigError(
-                    f"[funnel] retrievers: {name} is a {recipe.role} of {recipe.data}; it retrieves nothing"
-                )
-            continue
+    for name in named or models:
+        if models[name].data != "behaviour" or not models[name].retrieves:
+            continue  # named may be the model of photos: it finds nothing by behaviour
         try:
             export = newest_export(shop.exports(name))
         except NothingToPublish:
@@ -241,7 +243,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
     from etalage.bundle.exports import newest_export, read_facts
     from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.behaviour import evaluate_behaviour
-    from etalage.evaluation.slices import ALL
+    from etalage.evaluation.names import ALL
 
     whole = behaviour(shop)
     ours = open_scorer(exported)

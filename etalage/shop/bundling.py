@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import live_steps, photo_steps, refit_steps
+from etalage.shop.known_names import require_values
+from etalage.shop.photo_steps import MODEL
 
 if TYPE_CHECKING:
     from etalage.bundle.classifying import DraftedClassifier
@@ -29,9 +31,14 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     Raises PublishError and its kinds; the bundle that was current then still is.
     """
     from etalage.bundle.publish import publish as written
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     photos, classifier = _of_photos(shop), _classifier(shop)
     models = refit_steps.refitted(shop, placed(shop))
+    if photos is None and MODEL in shop.config.funnel.retrievers:
+        raise NothingToPublish(
+            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
+        )
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -52,6 +59,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     refit_steps.forget_unpublished(shop)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
+    for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
+        log.warning("%s", line)
     if draft.crowd is not None:
         try:
             live_steps.seed(shop, draft.crowd)
@@ -71,6 +80,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
     from etalage.features.history import BehaviourRule
 
     payload = photo_steps.payload(shop)
+    require_values(shop.config, payload.items)
     embeddings, verdict = None, None
     if photos is not None:
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
@@ -92,13 +102,13 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         rules=rules,
         crowd=crowd,
         classified_by=payload.classified_by,
+        currency=shop.config.currency,
     )
 
 
 def _of_photos(shop: "Shop") -> Path | None:
     """The newest export of the model of photos; None where there is none."""
     from etalage.bundle.exports import newest_export
-    from etalage.shop.shop import MODEL
 
     try:
         return newest_export(shop.exports(MODEL))
@@ -131,20 +141,23 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
 
     funnel, slices = shop.config.funnel, shop.config.evaluate.slices
     found: list[PlacedModel] = []
-    for name in recipes.names():
-        recipe = recipes.find(name)
-        if recipe.data in ("photos", "categories"):
+    for name, model in recipes.listed().items():
+        if model.data in ("photos", "categories"):
             continue
         named = name in funnel.retrievers or name == funnel.ranker
-        if recipe.role == "ranker" and not named:
+        if model.role == "ranker" and not named:
             continue
-        if funnel.retrievers and recipe.role == "embedder" and not named:
+        if funnel.retrievers and model.role == "embedder" and not named:
             continue
         try:
             export = newest_export(shop.exports(name))
-        except NothingToPublish:
+        except NothingToPublish as error:
             if named:
-                raise
+                where = "ranker" if name == funnel.ranker else "retrievers"
+                raise NothingToPublish(
+                    f"[funnel] {where} names {name}, which was not trained: `etalage train {name}` and "
+                    f"`etalage evaluate {name}` first, or take it out of shop.toml"
+                ) from error
             continue
         found.append(PlacedModel(export, read_verdict(export), slices.get(name)))
     return tuple(found)

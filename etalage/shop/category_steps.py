@@ -68,6 +68,7 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
         raise TableMissing("there are no items: `etalage ingest FILE items` first")
     with shop.bar("read the tables", None):
         items = in_order(shop.lake.table("items").read(at["items"]))
+        taxonomy_steps.require_attributes(shop.config.taxonomy, items)
         labels = taxonomy_steps.labels(shop, items)
         facts = _facts(shop, at)
         found = photos_of(items, facts, shop.config.classify.photos)

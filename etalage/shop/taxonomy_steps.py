@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.errors import ConfigError, TableMissing
+from etalage.lake.attributes import require_attribute
 from etalage.lake.category_text import found_row, read_map
 from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, How, Reader, Said
 from etalage.lake.labelling import WEAK as WEAK
@@ -146,9 +147,8 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
     items = _items(shop)
     found = labels(shop, items).given_ids
     rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
-    bought = bought_values(
-        everything, rows, items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
-    )
+    ids, table = items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
+    bought = bought_values(everything, rows, ids, table, shop.config.behaviour.has)
     return leaf_values(tree, everything, bought)
 
 
@@ -270,4 +270,14 @@ def _items(shop: "Shop") -> pa.Table:
     table = shop.lake.table("items")
     if not table.exists():
         raise TableMissing("there are no items: `etalage ingest FILE items` first")
-    return table.read(columns=["item_id", "category_id", "attributes"])
+    items = table.read(columns=["item_id", "category_id", "attributes"])
+    require_attributes(shop.config.taxonomy, items)
+    return items
+
+
+def require_attributes(config: "TaxonomyConfig", items: pa.Table) -> None:
+    """What [taxonomy] names of the items, some item of the whole table has. Raises ConfigError."""
+    for name in ("given", "merchant"):
+        key = getattr(config, name)
+        if name in config.model_fields_set and key is not None:
+            require_attribute(items["attributes"].to_pylist(), key, f"[taxonomy] {name} = {key!r}")

@@ -187,7 +187,7 @@ def test_published_negatives_are_measured_as_published_and_cleaned(known) -> Non
 
 @pytest.mark.parametrize("metric", ["precision", "recall_at_", "recall_at_x", "recall_at_0", "f1_at_5"])
 def test_an_unknown_metric_is_named_before_the_test_part_is_measured(known, metric: str) -> None:
-    with pytest.raises(ConfigError, match=r"recall_at_20|there are"):
+    with pytest.raises(ConfigError, match=r"recall_at_20|there are|did you mean"):
         judged(known, known[1], metric=metric)
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import KNOWN_KINDS, BehaviourRule, known_meaning, plain_kind
+from etalage.features.history import BehaviourRule
+from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
 
 def rule(behaviour: dict[str, object] | None = None, **funnel: object) -> BehaviourRule:

@@ -19,17 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from etalage.errors import InputUnreadable
-from etalage.lake.casting import (
-    attributes,
-    identity,
-    instant,
-    legible,
-    number,
-    price,
-    shortened,
-    text,
-    yes_or_no,
-)
+from etalage.lake.availability import can_be_bought
+from etalage.lake.casting import attributes, identity, instant, links, number, price, text
 from etalage.lake.image_sources import idx_rows
 from etalage.lake.photo_facts import (
     MAX_PIXELS,
@@ -40,6 +31,7 @@ from etalage.lake.photo_facts import (
 )
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
+from etalage.lake.shown import legible, shortened
 
 ANY_FIXTURE = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -104,7 +96,8 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path: Path) -> 
     file = written(tmp_path, "a.csv", b"id,text\n1,ok\n2,caf\xe9\n3,caf\xc3\xa9\n")
     taken, refused = read(file, "csv")
     assert [(line, row["text"]) for line, row in taken] == [(2, "ok"), (4, "caf\u00e9")]
-    assert refused == [(3, "not UTF-8")]
+    assert [line for line, _ in refused] == [3]
+    assert refused[0][1].startswith("not UTF-8; say which encoding it is")
 
 
 def test_csv_is_read_with_its_byte_order_mark_its_delimiter_and_gzipped(tmp_path: Path) -> None:
@@ -120,7 +113,9 @@ def test_csv_is_read_with_its_byte_order_mark_its_delimiter_and_gzipped(tmp_path
     [
         (b"", "is empty"),
         (b"id,id\n1,2\n", "'id' more than once"),
-        ("id,text\n1,a\n".encode("utf-16"), "not UTF-8"),
+        (b"id,t\xe9xt\n1,a\n", "header is not UTF-8; say which encoding"),
+        ("id,text\n1,a\n".encode("utf-16-le"), "UTF-16 without its mark; .*--encoding utf-16-le"),
+        ("id,text\n1,a\n".encode("utf-16-be"), "UTF-16 without its mark; .*--encoding utf-16-be"),
     ],
 )
 def test_a_file_without_a_usable_header_is_unreadable(tmp_path: Path, content: bytes, said: str) -> None:
@@ -417,7 +412,7 @@ def test_ids_are_taken_exactly_or_refused() -> None:
 
 def test_numbers_words_and_times() -> None:
     assert [number(v) for v in ("1.5", 2, None, "", "-3e2")] == [1.5, 2.0, None, None, -300.0]
-    assert [yes_or_no(v) for v in ("TRUE", "in_stock", 0, "No", None, "", True)] == [
+    assert [can_be_bought(v) for v in ("TRUE", "in_stock", 0, "No", None, "", True)] == [
         True,
         True,
         False,
@@ -432,7 +427,7 @@ def test_numbers_words_and_times() -> None:
     with pytest.raises(ValueError, match="negative"):
         price("-0.01")
     with pytest.raises(ValueError, match="neither yes nor no"):
-        yes_or_no("preorder")
+        can_be_bought("perhaps")
 
 
 def test_times_of_every_kind_become_utc_and_future_ones_are_refused() -> None:
@@ -467,13 +462,14 @@ def test_times_of_every_kind_become_utc_and_future_ones_are_refused() -> None:
 @settings(max_examples=200, deadline=None)
 @given(json_values | st.binary() | st.text(st.characters()))
 def test_no_value_crashes_a_converter(value: Any) -> None:
-    for convert in (identity, text, number, price, yes_or_no, attributes, instant(datetime.now(UTC))):
+    moment = instant(datetime.now(UTC))
+    for convert in (identity, text, number, price, can_be_bought, attributes, moment, links):
         try:
             result = convert(value)
         except ValueError as error:
             legible(str(error)).encode()
         else:
-            assert result is None or isinstance(result, str | float | bool | dict | datetime)
+            assert result is None or isinstance(result, str | float | bool | dict | list | datetime)
             if isinstance(result, str):
                 result.encode()
     shortened({"x": value}).encode()

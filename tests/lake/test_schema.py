@@ -29,6 +29,7 @@ def test_the_tables_have_the_columns_of_the_design() -> None:
         "in_stock",
         "attributes",
         "updated_at",
+        "source_updated_at",
     )
     assert TABLES["photos"].names == (
         "item_id",

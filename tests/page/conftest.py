@@ -69,7 +69,8 @@ class PageProcess:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """41 items: 40 plain ones, one of them without a photo, and the most popular one is hostile."""
+    """41 items: 40 plain ones, one of them without a photo, and the most popular one is hostile, its stock
+    not known."""
     from etalage.bundle.pointer import Bundles
     from etalage.lake.delta import Lake
     from tests.exports import tiny_export
@@ -84,6 +85,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         brand=ATTACK,
         description=ATTACK + TRICKS,
         category_id=f"Bags > {ATTACK}",
+        in_stock=None,
         attributes='{"' + ATTACK + '": "' + ATTACK + '"}',
     )
     lake.table("items").merge(rows_of("items", [hostile]))

@@ -125,8 +125,10 @@ class RedisStore:
         if lasting is None or len(newest) < limit:
             return newest
         every = self._newest(user_id, _MOST_LOOKED_AT)[:-limit]
-        known = {act.item_id for act in newest if lasting(act.kind)}
-        older = {act.item_id: act for act in every if lasting(act.kind) and act.item_id not in known}
+        known = {(act.item_id, act.kind, act.value) for act in newest}
+        older = {(act.item_id, act.kind, act.value): act for act in every if lasting(act.kind)}
+        for one in known & older.keys():
+            del older[one]
         return [*sorted(older.values(), key=_moment), *newest]
 
     def _newest(self, user_id: str, limit: int) -> list[Act]:

@@ -107,21 +107,26 @@ class SqliteStore:
         newest = [Act(*row) for row in reversed(rows)]
         if lasting is None or len(newest) < limit:
             return newest
-        return [
-            *self._lasting(user_id, lasting, {act.item_id for act in newest if lasting(act.kind)}),
-            *newest,
-        ]
+        known = {(act.item_id, act.kind, act.value) for act in newest}
+        return [*self._lasting(user_id, lasting, known), *newest]
 
-    def _lasting(self, user_id: str, lasting: Callable[[str], bool], known: set[str]) -> list[Act]:
-        """The newest act of these kinds on each item but those `known`; both questions read one index."""
+    def _lasting(
+        self, user_id: str, lasting: Callable[[str], bool], known: set[tuple[str, str, float | None]]
+    ) -> list[Act]:
+        """The newest act of each of these kinds and each value on each item but those `known`."""
         found = self._read("SELECT DISTINCT kind FROM acts WHERE user_id = ?", (user_id,))
         kinds = [kind for (kind,) in found if lasting(kind)]
         rows = self._read(
             "SELECT item_id, kind, value, max(coalesce(time, -9223372036854775808)), time FROM acts "
-            f"WHERE user_id = ? AND kind IN ({','.join('?' * len(kinds))}) GROUP BY item_id ORDER BY 4",
+            f"WHERE user_id = ? AND kind IN ({','.join('?' * len(kinds))}) "
+            "GROUP BY item_id, kind, value ORDER BY 4",
             (user_id, *kinds),
         )
-        return [Act(item, kind, value, time) for item, kind, value, _, time in rows if item not in known]
+        return [
+            Act(item, kind, value, time)
+            for item, kind, value, _, time in rows
+            if (item, kind, value) not in known
+        ]
 
     def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
         """See LiveStore.events."""

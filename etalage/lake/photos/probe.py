@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import PhotosConfig
+from etalage.lake.attributes import require_attribute
 from etalage.lake.delta import Lake
 from etalage.lake.photos.estimate import Cost, Share, estimate, wilson
 from etalage.lake.photos.fetch import run_shards
@@ -74,12 +75,12 @@ def probe(
     """
     plan = plan_of(lake)
     require_contact(config, plan.hosts)
+    names = merchants_of(lake, plan, config.merchant)
     chosen = sample(plan.links["url"].to_pylist(), count, seed)
     asked = plan.links.take(pa.array(chosen, pa.int64()))
     if started is not None:
         started(len(chosen))
     results = _results(asked, config, progress)
-    names = merchants_of(lake, plan, config.merchant)
     return _told(plan, names, results, config, seed)
 
 
@@ -115,10 +116,14 @@ def _empty(kind: pa.DataType, count: int) -> pa.Array:
 
 
 def merchants_of(lake: Lake, plan: Plan, attribute: str | None) -> list[str]:
-    """Whose each link of the plan is: the attribute of its first item, or its host."""
+    """Whose each link of the plan is: the attribute of its first item, or its host.
+
+    Raises ConfigError: no item has the attribute.
+    """
     if attribute is None:
         return [host or NO_MERCHANT for host in plan.links["host"].to_pylist()]
     items = lake.table("items").read(columns=["item_id", "attributes"])
+    require_attribute(items["attributes"].to_pylist(), attribute, f"[photos] merchant = {attribute!r}")
     said = dict(zip(items["item_id"].to_pylist(), items["attributes"].to_pylist(), strict=True))
     names = []
     for owners in plan.links["owners"].to_pylist():

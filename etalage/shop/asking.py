@@ -1,0 +1,105 @@
+"""Questions of the command line: a name that nobody knows fails there, with the one that was meant.
+
+A server answers the same questions with what is popular (F31): a page must never be empty. Who types a
+command wants to know of the typing error.
+"""
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from etalage.errors import NotFound, Unprocessable
+from etalage.nearest import nearest
+
+if TYPE_CHECKING:
+    from etalage.features.history import BehaviourRule
+    from etalage.lake.live import Act
+    from etalage.recommend import Answer, Filters, Recommended, Recommender
+    from etalage.shop.shop import Shop
+
+EXAMPLES = 3
+
+
+def similar(
+    shop: "Shop",
+    item_id: str | None,
+    photos: Sequence[bytes] | None,
+    k: int,
+    threshold: float | None,
+) -> "Answer":
+    """What is like one item, or one photo. Raises NotFound, PhotoRefused, Unprocessable, BundleError."""
+    recommender = shop.recommender()
+    if item_id is not None and photos is None:
+        require_items(shop, recommender, [item_id], "item")
+    (answer,) = recommender.similar(item_id=item_id, photos=photos, k=k, threshold=threshold)
+    return answer
+
+
+def recommend(
+    shop: "Shop", user_id: str | None, had: Sequence[str] | None, k: int, explain: bool
+) -> "tuple[Recommended, str | None]":
+    """What a shopper would want, by what they did until now; or one who had these items; and, of one that
+    nobody knows, who may have been meant: a newcomer is answered as on the page.
+
+    Raises NotFound: an item of `had` is in no bundle; Unprocessable: a user and `had`; BundleError.
+    """
+    if user_id is not None and had:
+        raise Unprocessable(f"give a user or --had, not both: {user_id!r} has a history of their own")
+    recommender = shop.recommender()
+    require_items(shop, recommender, had or (), "--had")
+    history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
+    answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
+    return answer, None if answer.known else _stranger(recommender, user_id)
+
+
+def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Filters]":
+    """The history of one who has these items, and what keeps them off the slate.
+
+    Their kind is one that the shop counts and after which one has an item, such as `buy`; where there is
+    none, one that it counts. Where the shop shows again what somebody has, so does this.
+    """
+    from etalage.lake.live import Act
+    from etalage.recommend import Filters
+
+    given = (*rule.behaviour.has, *rule.behaviour.targets, *rule.behaviour.weights)
+    counted = [kind for kind in (*given, "buy", "view") if rule.positive(kind, None)]
+    kind = next((kind for kind in counted if rule.has(kind)), next(iter(counted), "buy"))
+    keep = rule.seen == "keep" or rule.drops(kind)
+    return [Act(item_id, kind) for item_id in had], Filters(exclude=() if keep else tuple(had))
+
+
+def require_items(shop: "Shop", recommender: "Recommender", item_ids: Sequence[str], named: str) -> None:
+    """Raises NotFound that names the first of `item_ids` that the bundle does not hold, and what to do."""
+    catalogue = recommender.catalogue
+    for item_id in item_ids:
+        if catalogue.row(item_id) is not None:
+            continue
+        said = f"{named} {item_id[:60]!r}: no such item in bundle {recommender.bundle}"
+        if _in_tables(shop, item_id):
+            raise NotFound(f"{said}; the table items has it: `etalage sync --shop {_typed(shop)}`")
+        near = nearest(item_id, catalogue.ids)
+        examples = ", ".join(repr(one) for one in catalogue.ids[:EXAMPLES])
+        raise NotFound(
+            f"{said}; " + (f"did you mean {near!r}?" if near else f"its ids are such as {examples}")
+        )
+
+
+def _stranger(recommender: "Recommender", user_id: str | None) -> str:
+    if user_id is None:
+        return "nothing is known of this shopper"
+    near = nearest(user_id, recommender.users.ids.ids.to_pylist())
+    said = f"nothing is known of shopper {user_id[:60]!r}"
+    return said if near is None else f"{said}; did you mean {near!r}?"
+
+
+def _in_tables(shop: "Shop", item_id: str) -> bool:
+    table = shop.lake.table("items")
+    if not table.exists():
+        return False
+    return bool(pc.any(pc.equal(table.read(columns=["item_id"])["item_id"], item_id)).as_py())
+
+
+def _typed(shop: "Shop") -> str:
+    return shlex.quote(str(shop.folder))
