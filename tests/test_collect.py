@@ -33,7 +33,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 def append(shop: Shop, *numbers: int) -> None:
     """Acknowledged: nobody sends them again."""
     with shop.live_store() as store:
-        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, 1_000 + n)) for n in numbers]
+        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, 1_700_000_000_000_000 + n)) for n in numbers]
         assert store.append(events).accepted == len(numbers)
 
 
