@@ -33,7 +33,8 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 def append(shop: Shop, *numbers: int) -> None:
     """Acknowledged: nobody sends them again."""
     with shop.live_store() as store:
-        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, 1_700_000_000_000_000 + n)) for n in numbers]
+        begin = 1_700_000_000_000_000
+        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, begin + n)) for n in numbers]
         assert store.append(events).accepted == len(numbers)
 
 
