@@ -15,16 +15,18 @@ from etalage.lake.csv_reader import csv_chunks
 from etalage.lake.json_rows import json_chunks
 from etalage.lake.raw import RawChunk, RawTable, guarded
 from etalage.lake.text_files import AS_FOUND, FileStyle
+from etalage.lake.xml_rows import xml_chunks
 
 
 def open_table(file: Path, format: str, rows: int, style: FileStyle = AS_FOUND) -> RawTable:
-    """`file` as `format` (csv, jsonl, parquet; ncf, sequences, set_ratings), read `rows` rows at a time.
+    """`file` as `format` (csv, jsonl, parquet, xml; ncf, sequences, set_ratings), read `rows` rows at a time.
 
-    `style`: how its text is written, of csv and jsonl.
+    `style`: how its text is written, of csv, jsonl and xml.
     """
     readers: dict[str, Callable[[Path, int], Iterator[RawChunk]]] = {
         "csv": partial(csv_chunks, style=style),
         "jsonl": partial(json_chunks, style=style),
+        "xml": partial(xml_chunks, style=style),
         "parquet": _parquet_chunks,
         "ncf": ncf_chunks,
         "sequences": sequence_chunks,
