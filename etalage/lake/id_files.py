@@ -41,7 +41,9 @@ def _lines(file: Path) -> Iterator[str]:
 def _column(file: Path, mapping: MappingConfig) -> Iterator[str]:
     checker = Checker(file, "items", mapping, None, file.parent)
     style = FileStyle(mapping.delimiter, mapping.encoding)
-    for chunk in open_table(file, format_of(file), _AT_ONCE, style).chunks():
+    raw = open_table(file, format_of(file), _AT_ONCE, style)
+    checker.require(raw)
+    for chunk in raw.chunks():
         (ids,) = checker.look(chunk) or [[]]
         values, reasons = cast_column(ids, identity)
         refused = [(r.line, r.reason) for r in chunk.refused]

@@ -231,7 +231,7 @@ def _feed(
 
 def _feed_table(feed: Feed, head: Head, rows: int, own: MappingConfig) -> RawTable:
     own = feed.own(own)
-    return RawTable(head.file, lambda: feed.read(head, rows, own))
+    return RawTable(head.file, lambda: feed.read(head, rows, own), one_header=False)
 
 
 def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
@@ -239,6 +239,7 @@ def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
 
     Otherwise each rerun of the file would write the earlier row over the later one, and back.
     """
+    checker.require(raw)
     repeated = _repeated_keys(raw, checker)
     held: dict[str, list[pa.Table]] = {}
     for chunk in raw.chunks():
