@@ -14,9 +14,6 @@ from etalage.lake.live.marks import FILE, Marks, read_marks
 from etalage.shop import Shop, live_steps
 from tests.serve.test_online import Redis
 
-SPRING = 1_710_000_000_000_000
-"""A moment of 2024, in microseconds."""
-
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
@@ -36,7 +33,8 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 def append(shop: Shop, *numbers: int) -> None:
     """Acknowledged: nobody sends them again."""
     with shop.live_store() as store:
-        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, SPRING + n)) for n in numbers]
+        begin = 1_700_000_000_000_000
+        events = [Event(f"e{n}", f"user-{n % 7}", Act(f"item-{n}", "buy", None, begin + n)) for n in numbers]
         assert store.append(events).accepted == len(numbers)
 
 
