@@ -130,6 +130,8 @@ class EventsDone:
     repeated: int
     quarantined: int
     reasons: list[str]
+    erased: int
+    """Those of shoppers who were erased after them, or sent again: not kept."""
 
 
 @dataclass(frozen=True)
