@@ -23,6 +23,8 @@ from etalage.lake.shown import shown
 ATTRIBUTE = "attributes."
 _TIMES = {"items": "updated_at", "photos": "fetched_at", "interactions": "time"}
 _AMOUNTS = {"items": "price", "interactions": "value"}
+_FILES = ("photo", "photo_path", "path")
+"""Names that mean photos in files, unless a mapping reads something else from them: a category's path."""
 _SEVERAL_LINKS = ("photo_url", "url")
 """A list of columns for one of these is all of their links, not the first of them."""
 
@@ -119,8 +121,10 @@ class Mapping:
         for ours, source in self.config.columns.items():
             if any(self._is_there(text, there) for text in _texts_of(source)):
                 sources[ours] = source
+        read = {text for source in sources.values() for text in _texts_of(source)}
         for name in self._known:
             given = name in self.config.columns or name in self.config.constants
+            given = given or (name in _FILES and name in read)
             if name in there and not given and name not in self.config.leave_out:
                 sources[name] = name
         if self.config.keep_others:
@@ -179,7 +183,11 @@ class Mapping:
             texts = _texts_of(source)
             absent = [text for text in texts if not self._is_there(text, self._found)]
             hint = self._did_you_mean(absent)
-            if absent and (hint or len(absent) == len(texts)):
+            behind = set(_texts_of(self.config.columns[ours])) - set(texts)
+            read = next((text for text in behind if self._is_there(text, self._found)), None)
+            if len(absent) == len(texts) and read is not None:
+                notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
+            elif absent and (hint or len(absent) == len(texts)):
                 says = " and ".join(map(repr, absent))
                 stays = "" if len(absent) < len(texts) else f"; {ours} stays as the table has it"
                 notes.add(f"{ours}: the file has no column {says} ({where}.columns]){hint}{stays}")

@@ -1,11 +1,12 @@
 """What a known feed is: how its file is read, and which of its columns is which of ours."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from etalage.config import Joined, MappingConfig, Source
+from etalage.lake.paths import path_of
 from etalage.lake.raw import LARGEST_CHUNK, RawChunk
 from etalage.lake.text_files import AS_FOUND, FileStyle
 
@@ -52,11 +53,15 @@ class Feed:
     def mapping(self, head: Head, own: MappingConfig) -> MappingConfig:
         """`own`, and behind it what the feed's own columns are."""
         own = self.own(own)
-        return combined(self.preset(head, own), own)
+        return combined(self.preset(head, own), own, head.names)
 
 
-def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
-    """The shop's `own` mapping first; the feed's `preset` where it says nothing."""
+def combined(preset: MappingConfig, own: MappingConfig, there: Collection[str] = ()) -> MappingConfig:
+    """The shop's `own` mapping first; the feed's `preset` where it says nothing.
+
+    `there`: the columns of the file. Of what `own` reads from others the feed's column stands behind: a
+    mapping that was written for another file of the shop hides nothing of a feed.
+    """
     columns = dict(own.columns)
     for ours, source in preset.columns.items():
         theirs = [text for text in texts_of(source) if text not in own.leave_out]
@@ -64,8 +69,10 @@ def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
             continue
         if ours not in columns:
             columns[ours] = replace_texts(source, theirs)
-        elif ours in SEVERAL and not isinstance(columns[ours], Joined):
+        elif not isinstance(columns[ours], Joined):
             mine = texts_of(columns[ours])
+            if ours not in SEVERAL and any(root_of(text) in there for text in mine):
+                continue
             both = (*mine, *(text for text in theirs if text not in mine))
             columns[ours] = both if len(both) > 1 else both[0]
     read = {text for source in columns.values() for text in texts_of(source)}
@@ -82,6 +89,15 @@ def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
             "timezone": own.timezone or preset.timezone,
         }
     )
+
+
+def root_of(text: str) -> str:
+    """The column that a mapping's text reads: `items` of `items[].item_id`."""
+    try:
+        path = path_of(text)
+    except ValueError:
+        return text
+    return text if path is None else path.root
 
 
 def texts_of(source: Source) -> tuple[str, ...]:

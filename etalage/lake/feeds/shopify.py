@@ -79,8 +79,10 @@ class _Products:
         self._head = head
         self._own = own
         self._kept = named(own)
+        self._names = {_NEW_NAMES.get(name, name) for name in head.names} | set(head.names)
         said = texts_of(own.columns["item_id"]) if "item_id" in own.columns else ()
-        self._as_product = bool(said) and not any(map(_is_of_variant, said))
+        said = tuple(text for text in said if text in self._names)
+        self._as_product = bool(said) and not any(_is_of_variant(_NEW_NAMES.get(text, text)) for text in said)
         self._gathered = Gathered(rows)
         self._notes = Notes()
         self._given: set[int] = set()
@@ -232,17 +234,13 @@ class _Products:
             return False
         tracked = "Variant Inventory Tracker" in item
         if not tracked:  # an export without any column of stock says nothing of it
-            return True if "Variant Inventory Tracker" in self._head_names else None
+            return True if "Variant Inventory Tracker" in self._names else None
         if str(item.get("Variant Inventory Policy", "deny")).strip().lower() in ("continue", *_TRUE):
             return True
         try:
             return float(item["Variant Inventory Qty"]) > 0
         except (KeyError, TypeError, ValueError):
             return None
-
-    @property
-    def _head_names(self) -> set[str]:
-        return {_NEW_NAMES.get(name, name) for name in self._head.names}
 
     def _chunk(self) -> RawChunk:
         chunk = replace(self._gathered.chunk, notes=self._notes.all())
