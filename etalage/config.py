@@ -1,6 +1,5 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from etalage.errors import ConfigError
+from etalage.nearest import nearest
 
 S = TypeVar("S", bound="Settings")
 
@@ -19,11 +19,48 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class MappingConfig(Settings):
-    """How somebody's file becomes one of our tables: `our column = "their column"`."""
+class Joined(Settings):
+    """Several of their columns as one text of ours: those that are not empty, with `by` between them."""
 
-    columns: dict[str, str] = Field(default_factory=dict)
+    join: tuple[str, ...] = Field(min_length=1)
+    by: str = " "
+
+
+Source = str | tuple[str, ...] | Joined
+"""One of their columns; several, of which the first that is not empty counts; several that are joined. A
+column may be a path into nested values: `ecommerce.transaction_id`, `items[].item_id` (a row for each
+element)."""
+
+
+class MappingConfig(Settings):
+    """How somebody's file becomes one of our tables (docs/files.md).
+
+    [ingest.interactions.columns]
+    user_id = ["user_id", "user_pseudo_id"]
+    item_id = "items[].item_id"
+    kind = "event_name"
+
+    [ingest.interactions.values.kind]
+    purchase = "buy"
+    """
+
+    columns: dict[str, Source] = Field(default_factory=dict)
+    """Our column → theirs; `attributes.<name>` is one attribute. Columns of our own names need none."""
     constants: dict[str, str] = Field(default_factory=dict)
+    """Our column → its value in every row; beside a mapping of the column: where that is empty."""
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Our column → {their word: ours}; other words stay as they are."""
+    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Our column → their words; rows with one of them are passed over."""
+    leave_out: tuple[str, ...] = ()
+    """Columns of the file that are not read although they are called as ours."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
+    none."""
+    timezone: str | None = None
+    """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
+    dates: Literal["dmy", "mdy", "ymd"] | None = None
+    """The order of 03/04/2025; None: such a date is refused, where it may be two."""
 
 
 class IngestConfig(Settings):
@@ -66,15 +103,24 @@ class BehaviourConfig(Settings):
     """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """Kinds that count, with their weights; empty: every kind, each 1."""
+    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
+    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1."""
+    has: tuple[str, ...] = ()
+    """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
+    `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
     targets: tuple[str, ...] = ()
-    """Kinds that count as a hit when a model is judged; empty: every kind that counts."""
-    positive_from: float | None = None
-    """A value (stars, counts) from here on is positive, a lower one an explicit negative; None: all are
-    positive."""
+    """Kinds that count as a hit when a model is judged; empty: every kind that counts. After one of these a
+    shopper has the item too."""
+    positive_from: float | dict[str, float] | None = None
+    """A value from here on is positive, a lower one an explicit negative. A number is about ratings, and not
+    about purchases, carts and views, whose value is a quantity. By kind: {rating = 4, play = 3}. None: all
+    are positive."""
     min_user: int = Field(1, ge=1)
     min_item: int = Field(1, ge=1)
     """Users and items with fewer interactions are left out of what models learn from."""
+    max_user: int | None = Field(5000, ge=1)
+    """A user who acted on more different items than this is taken for a crawler: their acts teach no model
+    and make nothing popular. None: nobody is."""
     split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
     last_n: int = Field(10, ge=1)
     """The newest so many of each user are the test part, for `last_n`."""
@@ -99,6 +145,8 @@ class OrderConfig(Settings):
     per_brand: int | None = Field(None, ge=1)
     per_category: int | None = Field(None, ge=1)
     """At most so many of a brand, of a category, in one slate."""
+    per_group: int | None = Field(1, ge=1)
+    """At most so many variants of one product (items of one item_group_id) in one slate; None: any number."""
 
 
 class FunnelConfig(Settings):
@@ -344,8 +392,7 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
 
 def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
     """What to write instead of `name`: the nearest of `known`, or which there are."""
-    names = {one.casefold(): one for one in known}
+    names = list(known)
     folded = name.casefold()
-    near = difflib.get_close_matches(folded, names, n=1)
-    near = near or [one for one in names if len(folded) > 2 and one.startswith(folded)]
-    return f"did you mean {names[near[0]]!r}?" if near else f"{listed}: {', '.join(names.values()) or 'none'}"
+    near = nearest(name, names) or next((n for n in names if len(name) > 2 and n.startswith(folded)), None)
+    return f"{listed}: {', '.join(names) or 'none'}" if near is None else f"did you mean {near!r}?"

@@ -332,7 +332,8 @@ class Recommender:
     ) -> Shopper:
         acts = history
         if acts is None and user_id is not None and live is not None:
-            acts = live.history(user_id, self.funnel.rules.funnel.history * LOOKED_BACK)
+            rules = self.funnel.rules
+            acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)
         acts = list(acts or ())
         if all(act.time is not None for act in acts):
             acts.sort(key=lambda act: act.time or 0)
@@ -353,7 +354,8 @@ class Recommender:
         asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
         count = int((self.catalogue.mask(asked, stock) & among).sum())
         if len(answered.rows) < count:
-            return f"only {len(answered.rows)} of {count} items keep to the caps per brand and category"
+            there = f"only {len(answered.rows)} of {count} items"
+            return f"{there} keep to the caps per brand, category and item_group_id"
         kind = "in all" if answered.excluded.most == 0 else "that the shopper does not have"
         return too_few(self.catalogue, asked, stock, among, count, kind)
 

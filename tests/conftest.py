@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# No test may fail because the machine is busy.
+hypothesis.settings.register_profile("etalage", deadline=None)
+hypothesis.settings.load_profile("etalage")
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -19,8 +19,8 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft
 from etalage.bundle.runtime import PhotoEmbedder
-from etalage.bundle.shoppers import Rules
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
+from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from etalage.lake.schema import TABLES
 from tests.behaviour_exports import embedding_export, item_item_export, prior_export
@@ -236,7 +236,7 @@ def behaviour_shop(
     ]
     lake.table("interactions").merge(rows_of("interactions", act_rows(acts)))
     exports = behaviour_exports(folder / "exports", items)
-    rules = Rules(funnel or FunnelConfig(), behaviour or BehaviourConfig())
+    rules = BehaviourRule(behaviour or BehaviourConfig(), funnel or FunnelConfig())
     payload, embeddings, export = gather(lake), None, None
     if photos:
         export = tiny_export(folder / "exports" / "image_similarity" / "0001-tiny")
@@ -253,7 +253,7 @@ def behaviour_shop(
         PASSED if photos else None,
         placed=(*placed, *extra),
         rules=rules,
-        crowd=gather_crowd(lake, lake.versions(), rules.funnel.history),
+        crowd=gather_crowd(lake, lake.versions(), rules),
         classifier=classifier,
         classified_by=payload.classified_by,
     )

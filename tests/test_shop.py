@@ -124,7 +124,7 @@ def test_a_rollback_from_a_damaged_bundle_takes_the_one_before(shop: Shop) -> No
 
 def test_a_rollback_without_a_bundle_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoBundle):
-        Shop(tmp_path).rollback()
+        Shop.create(tmp_path, "New").rollback()
 
 
 def test_training_the_same_again_keeps_the_export_and_its_verdict(shop: Shop) -> None:
@@ -137,7 +137,7 @@ def test_training_the_same_again_keeps_the_export_and_its_verdict(shop: Shop) ->
 def test_f12_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with pytest.raises(DataError, match="allow writing"):
-        Shop(tmp_path).train()
+        Shop.create(tmp_path, "New").train()
 
 
 @pytest.mark.parametrize("name", ['Tiles "R" Us', "Étalage \U0001f6cd", "back\\slash\x7f"])
@@ -160,4 +160,4 @@ def test_an_unknown_model_and_an_unknown_setting_are_named(shop: Shop) -> None:
 
 def test_publishing_before_training_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NothingToPublish, match="etalage train"):
-        Shop(tmp_path).publish()
+        Shop.create(tmp_path, "New").publish()

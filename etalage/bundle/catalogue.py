@@ -33,7 +33,7 @@ Whose = Literal["merchants", "classified"]
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
-HIDDEN = ("photo_sha256",)
+HIDDEN = ("photo_sha256", "source_updated_at")
 """Columns of the payload that stay inside."""
 
 
@@ -275,6 +275,15 @@ class Catalogue:
         """(N,) int32 codes of the brands; -1 = none."""
         column = self._columns.get("brand")
         return np.full(len(self), -1, np.int32) if column is None else _encoded(column)[1]
+
+    @cached_property
+    def group_codes(self) -> np.ndarray | None:
+        """(N,) int32 codes of item_group_id, -1 = none; None: no two items are variants of one product."""
+        column = self._columns.get("item_group_id")
+        if column is None or column.null_count == len(self):
+            return None
+        codes = _encoded(column)[1]
+        return codes if np.bincount(codes[codes >= 0]).max() > 1 else None
 
     def values(self, name: str, rows: np.ndarray, stock: Stock | None = None) -> np.ndarray:
         """(K,) float64 of `price`, or of the number in `attributes.<key>`; NaN where there is none."""

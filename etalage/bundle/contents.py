@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.bundle.shoppers import Crowd
+from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
+from etalage.features.history import BehaviourRule
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
 from etalage.lake.schema import TABLES
@@ -24,9 +26,6 @@ from etalage.lake.schema import TABLES
 if TYPE_CHECKING:
     from etalage.bundle.runtime import PhotoEmbedder
     from etalage.lake.delta import Lake
-
-WEIGHTS = {"view": 1.0, "cart": 3.0, "buy": 5.0}
-"""What one interaction adds to an item's popularity; other kinds add 1."""
 
 MOST_SHOPPERS = 1_000_000
 """Whose embeddings a bundle keeps: those who acted last. The others are embedded when they come."""
@@ -60,7 +59,9 @@ class Embedded:
 # -- lake → payload ----------------------------------------------------------------------------
 
 
-def gather(lake: "Lake", versions: Mapping[str, int] | None = None) -> Payload:
+def gather(
+    lake: "Lake", versions: Mapping[str, int] | None = None, rules: BehaviourRule | None = None
+) -> Payload:
     """Read the whole payload at `versions` (default: the newest). Raises TableMissing, TableDamaged."""
     at = dict(versions) if versions is not None else served_versions(lake)
     # Asked for even where it is missing: the lake knows best how to say so.
@@ -69,7 +70,7 @@ def gather(lake: "Lake", versions: Mapping[str, int] | None = None) -> Payload:
     facts = photo_facts(lake, at)
     shas = main_photos(items, facts)
     photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
-    popularity = count_popularity(interaction_batches(lake, at), items["item_id"])
+    popularity = count_popularity(interaction_batches(lake, at), items["item_id"], rules)
     said = classifications(lake, at, items["item_id"])
     return Payload(with_derived(items, shas, popularity, said), photos, at, said.by)
 
@@ -135,20 +136,24 @@ def photo_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.RecordBatc
 
 
 def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.RecordBatch]:
-    """(item_id, kind) of the interactions table, streamed."""
+    """What popularity is counted from, of the interactions table, streamed."""
     if "interactions" not in at:
         return ()
-    return lake.table("interactions").batches(at["interactions"], columns=["item_id", "kind"], rows=1 << 16)
+    return lake.table("interactions").batches(
+        at["interactions"], columns=["user_id", "item_id", "kind", "value"], rows=1 << 16
+    )
 
 
-def gather_crowd(lake: "Lake", at: Mapping[str, int], newest: int, most: int = MOST_SHOPPERS) -> Crowd:
+def gather_crowd(
+    lake: "Lake", at: Mapping[str, int], rules: BehaviourRule, most: int = MOST_SHOPPERS
+) -> Crowd:
     """The shoppers who acted last, with the newest acts of each, at the versions `at`."""
     tables = {
         name: lake.table(name).read(version, columns=list(columns))
         for name, columns in (("users", ("user_id", "attributes")), ("interactions", _ACTS))
         if (version := at.get(name)) is not None
     }
-    return Crowd.of(tables.get("users"), tables.get("interactions"), newest, most)
+    return Crowd.of(tables.get("users"), tables.get("interactions"), rules, most)
 
 
 _ACTS = ("user_id", "item_id", "kind", "value", "time")
@@ -190,19 +195,36 @@ def find_photos(batches: Iterable[pa.RecordBatch], wanted: pa.Array | pa.Chunked
 PHOTOS_SCHEMA = pa.schema([pa.field("sha256", pa.string()), pa.field("bytes", pa.large_binary())])
 
 
-def count_popularity(batches: Iterable[pa.RecordBatch], item_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """(N,) float64: the weighted number of interactions of each item; unknown items count nowhere."""
+def count_popularity(
+    batches: Iterable[pa.RecordBatch],
+    item_ids: pa.Array | pa.ChunkedArray,
+    rules: BehaviourRule | None = None,
+) -> np.ndarray:
+    """(N,) float64: Σ over shoppers of the largest weight of what they did with the item, so that no crawler
+    makes it popular. Unknown items, explicit negatives and users above [behaviour] max_user count nowhere."""
+    rules = rules or BehaviourRule(BehaviourConfig())
     item_ids = _flat(item_ids)
-    kinds = pa.array(list(WEIGHTS))
-    weights = np.array([*WEIGHTS.values(), 1.0])
-    counted = np.zeros(len(item_ids), dtype=np.float64)
+    pairs: list[pa.Table] = []
     for batch in batches:
         row = pc.fill_null(pc.index_in(batch["item_id"].cast(item_ids.type), value_set=item_ids), -1)
-        kind = pc.fill_null(pc.index_in(batch["kind"].cast(pa.string()), value_set=kinds), len(WEIGHTS))
-        rows, weight = row.to_numpy(), weights[kind.to_numpy()]
-        known = rows >= 0
-        counted += np.bincount(rows[known], weights=weight[known], minlength=len(item_ids))
-    return counted
+        weight = rules.weighed(batch["kind"], batch["value"])
+        part = pa.table({"user": batch["user_id"].cast(pa.string()), "row": row, "weight": pa.array(weight)})
+        part = part.filter(pc.and_(pc.greater_equal(part["row"], 0), pc.greater(part["weight"], 0)))
+        pairs.append(_largest(part))
+    if not pairs:
+        return np.zeros(len(item_ids), np.float64)
+    whole = _largest(pa.concat_tables(pairs))
+    if (most := rules.behaviour.max_user) is not None and whole.num_rows > most:
+        users = whole.group_by("user", use_threads=False).aggregate([("row", "count")])
+        heavy = users.filter(pc.greater(users["row_count"], most))["user"]
+        whole = whole.filter(pc.invert(pc.is_in(whole["user"], value_set=_flat(heavy))))
+    return np.bincount(whole["row"].to_numpy(), whole["weight"].to_numpy(), minlength=len(item_ids))
+
+
+def _largest(pairs: pa.Table) -> pa.Table:
+    """One row a pair of `user` and `row`, with the largest `weight` of it."""
+    found = pairs.group_by(["user", "row"], use_threads=False).aggregate([("weight", "max")])
+    return found.rename_columns(["user", "row", "weight"])
 
 
 # -- payload → embeddings ----------------------------------------------------------------------

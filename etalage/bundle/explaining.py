@@ -15,17 +15,19 @@ from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.funnel import Answered, Funnel
 from etalage.bundle.retrievers import LookAlikeRetriever
 from etalage.bundle.shoppers import Shopper
+from etalage.kinds import Meaning, known_meaning, plain_kind
 
 MOST_DROPPED = 50
-STRONGEST = ("buy", "rating", "cart", "view")
+STRONGEST: tuple[Meaning, ...] = ("has", "rating", "cart", "view")
 VERBS = {
     "view": "you looked at",
     "cart": "you put into your cart",
-    "buy": "you bought",
+    "has": "you bought",
     "rating": "you liked",
-    "play": "you listened to",
 }
-"""Other kinds: "you chose"."""
+"""By meaning of the kind."""
+CHOSE = {"play": "you listened to", "listen": "you listened to", "watch": "you watched"}
+"""By kind, of those that mean no more than interest; others: "you chose"."""
 
 
 def trace(
@@ -135,8 +137,9 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
 def _verb(shopper: Shopper, act: int) -> str:
     """The most that they did with the item of this act: who bought it has looked at it too."""
     kinds = [shopper.kinds[n] for n in np.flatnonzero(shopper.rows == shopper.rows[act])]
-    told = [VERBS[kind] for kind in STRONGEST if kind in kinds]
-    return told[0] if told else VERBS.get(shopper.kinds[act], "you chose")
+    meanings = {known_meaning(kind) for kind in kinds}
+    told = [VERBS[meaning] for meaning in STRONGEST if meaning in meanings]
+    return told[0] if told else CHOSE.get(plain_kind(shopper.kinds[act]), "you chose")
 
 
 def _personal(answered: Answered, place: int) -> bool:

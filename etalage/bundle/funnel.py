@@ -21,7 +21,8 @@ from etalage.bundle.opened import Base
 from etalage.bundle.ordering import Order, Traits, arranged
 from etalage.bundle.pairing import PairScorer
 from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever
-from etalage.bundle.shoppers import Rules, Shopper
+from etalage.bundle.shoppers import Shopper
+from etalage.features.history import BehaviourRule
 
 PRIOR_WEIGHT = 1e-6
 """Of the prior's score when there is no ranker: it breaks ties, and fills up behind what is personal."""
@@ -81,7 +82,7 @@ class Funnel:
         self,
         catalogue: Catalogue,
         models: Sequence[OpenedModel],
-        rules: Rules,
+        rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None = None,
     ) -> None:
         self.catalogue = catalogue
@@ -165,6 +166,7 @@ class Funnel:
             self.catalogue.category_codes[rows],
             self.catalogue.values(order.value_of, rows, stock) if order.value else empty,
             self._likeness(rows) if embedded else None,
+            None if self.catalogue.group_codes is None else self.catalogue.group_codes[rows],
         )
 
     def _likeness(self, rows: np.ndarray) -> np.ndarray | None:
@@ -184,8 +186,9 @@ class Funnel:
             for codes, most in (
                 (self.catalogue.brand_codes, order.per_brand),
                 (self.catalogue.category_codes, order.per_category),
+                (self.catalogue.group_codes, order.per_group),
             )
-            if most is not None
+            if most is not None and codes is not None
         ]
         gone = np.concatenate([rows, excluded.rows[0] - 1])
         more: list[int] = []

@@ -15,8 +15,9 @@ from etalage.bundle.models import OpenedModel
 from etalage.bundle.opened import Base
 from etalage.bundle.pairing import PairScorer
 from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever, Retriever, retriever
-from etalage.bundle.shoppers import Rules, Shopper
+from etalage.bundle.shoppers import Shopper
 from etalage.features.behaviour import Queries
+from etalage.features.history import BehaviourRule
 
 QUOTA = 200
 """Candidates of each retriever that the shop gives no quota."""
@@ -41,7 +42,7 @@ class Ladder:
         self,
         catalogue: Catalogue,
         models: Sequence[OpenedModel],
-        rules: Rules,
+        rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None,
     ) -> None:
         self.rules = rules

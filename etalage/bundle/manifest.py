@@ -75,6 +75,8 @@ class PlacedFacts(Settings):
     """What part of the shoppers or items it was judged to be better for; None: all."""
     index: IndexFacts | None = None
     indexed: int = 0
+    fitted_on: str | None = None
+    """`everything`: fitted again on all acts when it was published; None: what it was judged with."""
 
 
 class ClassifierFacts(Settings):

@@ -95,7 +95,8 @@ def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
         if facts.get("role") == "counter":
             return None
         return f"{name} was not evaluated: `etalage evaluate {name}` first"
-    if verdict.get("model_hash", facts["model_hash"]) != facts["model_hash"]:
+    judged = facts.get("judged", facts["model_hash"])  # of a model that was fitted again on everything
+    if verdict.get("model_hash", judged) != judged:
         return f"the verdict of {name} is about another model: `etalage evaluate {name}` again"
     if verdict.get("passed") is not True and facts.get("role") != "counter":
         return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
@@ -152,6 +153,7 @@ def stage(
                 slice=model.slice,
                 index=index_facts,
                 indexed=indexed,
+                fitted_on=facts.get("fitted_on"),
             )
         )
     for made in (MODELS, INDEXES):

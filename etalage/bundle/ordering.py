@@ -1,4 +1,4 @@
-"""The last stage: scored candidates → a slate. Business value, diversity, caps per brand and category.
+"""The last stage: scored candidates → a slate. Business value, diversity, caps per brand, category, product.
 
 K candidates   k places   D embedding dimension
 """
@@ -22,6 +22,8 @@ class Traits:
     """(K,) float64; NaN = not known, which is worth nothing."""
     embeddings: np.ndarray | None = None
     """(K, D) float32, any length; zeros = not known."""
+    groups: np.ndarray | None = None
+    """(K,) int codes of the products that these are variants of; None: no item is a variant."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class _Caps:
         wanted = (
             ("brand", traits.brands, config.per_brand),
             ("category", traits.categories, config.per_category),
+            ("item_group_id", traits.groups, config.per_group),
         )
         self.rules: list[tuple[str, np.ndarray, int, dict[int, int]]] = [
-            (name, codes, most, {}) for name, codes, most in wanted if most is not None
+            (name, codes, most, {}) for name, codes, most in wanted if most is not None and codes is not None
         ]
 
     def trouble(self, place: int) -> str | None:

@@ -34,9 +34,10 @@ from etalage.bundle.manifest import Manifest, ModelFacts
 from etalage.bundle.models import OpenedModel, open_models
 from etalage.bundle.retrievers import LookAlikeRetriever
 from etalage.bundle.runtime import PhotoEmbedder
-from etalage.bundle.shoppers import Crowd, Rules
+from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig, FunnelConfig, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch
+from etalage.features.history import BehaviourRule
 from etalage.features.vocabulary import Vocabulary
 from etalage.index import Index, open_index
 
@@ -124,7 +125,7 @@ def _photos(folder: Path, manifest: Manifest, model: ModelFacts, items: pa.Table
     return Photos(embedder, embeddings, index)
 
 
-def rules_bytes(rules: Rules) -> bytes:
+def rules_bytes(rules: BehaviourRule) -> bytes:
     """The content of funnel.json."""
     content = {
         "funnel": rules.funnel.model_dump(mode="json"),
@@ -133,15 +134,15 @@ def rules_bytes(rules: Rules) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def read_rules(folder: Path) -> Rules:
+def read_rules(folder: Path) -> BehaviourRule:
     """The funnel as the bundle was published with it; a bundle of format 1 has none. Raises BundleDamaged."""
     file = folder / FUNNEL
     if not file.exists():
-        return Rules(FunnelConfig(), BehaviourConfig())
+        return BehaviourRule(BehaviourConfig())
     try:
         raw = json.loads(file.read_bytes())
         funnel = validated(FunnelConfig, raw["funnel"], str(file))
-        return Rules(funnel, validated(BehaviourConfig, raw["behaviour"], str(file)))
+        return BehaviourRule(validated(BehaviourConfig, raw["behaviour"], str(file)), funnel)
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise BundleDamaged(f"{file} cannot be read: {error}; publish again") from error
 
@@ -168,7 +169,7 @@ def _users(folder: Path, manifest: Manifest, funnel: Funnel) -> KnownUsers:
 
 
 def write_users(
-    folder: Path, crowd: Crowd, rules: Rules, model: EmbeddingScorer | None
+    folder: Path, crowd: Crowd, rules: BehaviourRule, model: EmbeddingScorer | None
 ) -> dict[str, Written]:
     """The shoppers of `crowd`, and their embeddings by `model`, zeros for those that it does not know."""
     table = crowd.users.select(["user_id", "attributes"])

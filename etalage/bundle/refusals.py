@@ -12,9 +12,10 @@ from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.models import PlacedModel
-from etalage.bundle.shoppers import Crowd, Rules
-from etalage.config import BehaviourConfig, FunnelConfig, PublishConfig
+from etalage.bundle.shoppers import Crowd
+from etalage.config import BehaviourConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
+from etalage.features.history import BehaviourRule
 
 PHOTO_FEATURE = "photo"
 """The name under which models of behaviour are given the embeddings of photos."""
@@ -40,7 +41,7 @@ class Draft:
     verdict: dict[str, Any] | None
     synced_from: str | None = None
     placed: tuple[PlacedModel, ...] = ()
-    rules: Rules = field(default_factory=lambda: Rules(FunnelConfig(), BehaviourConfig()))
+    rules: BehaviourRule = field(default_factory=lambda: BehaviourRule(BehaviourConfig()))
     crowd: Crowd | None = None
     features: Mapping[str, tuple[pa.Array, np.ndarray]] = field(default_factory=dict)
     """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""

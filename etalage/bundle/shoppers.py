@@ -6,7 +6,7 @@ H acts   N items of the bundle   B queries   U shoppers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,41 +14,14 @@ import pyarrow.compute as pc
 
 from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.opened import Base
-from etalage.config import BehaviourConfig, FunnelConfig
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
+from etalage.features.history import BehaviourRule
 from etalage.lake.live import Act
 
-HAD = ("buy", "rating")
-"""Kinds of acts after which a shopper has a thing, besides the targets that the shop names."""
 LOOKED_BACK = 10
-"""What a shopper has seen is looked for in so many times the acts that the models look at."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What of a shopper's acts speaks for an item, and what they are not to be shown again."""
-
-    funnel: FunnelConfig
-    behaviour: BehaviourConfig
-
-    def positive(self, kind: str, value: float | None) -> bool:
-        """As features/behaviour_set.py labels what models learn from."""
-        weights, start = self.behaviour.weights, self.behaviour.positive_from
-        if weights and weights.get(kind, 0) <= 0:
-            return False
-        return start is None or value is None or value >= start
-
-    @property
-    def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
-        """Where things are bought again and again, what was bought may be shown."""
-        return "keep" if self.behaviour.repeat and self.funnel.seen == "drop_bought" else self.funnel.seen
-
-    def has(self, kind: str) -> bool:
-        """Whether an act of this kind keeps its item off the slate."""
-        if self.seen == "drop_bought":
-            return kind in HAD or kind in self.behaviour.targets
-        return self.seen == "drop_all"
+"""So many times the acts that the models look at are kept of each shopper; of those that keep their items off
+the slate, all."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +45,22 @@ class Shopper:
         cls,
         acts: Sequence[Act],
         catalogue: Catalogue,
-        rules: Rules,
+        rules: BehaviourRule,
         user_id: str | None = None,
         now: int = NEVER,
         attributes: str | None = None,
     ) -> "Shopper":
         """`acts` oldest first, as many as there are: the newest positives are kept."""
         rows = [-1 if (row := catalogue.row(act.item_id)) is None else row for act in acts]
-        seen = [row + 1 for row, act in zip(rows, acts, strict=True) if row >= 0 and rules.has(act.kind)]
-        good = [n for n, act in enumerate(acts) if rules.positive(act.kind, act.value)][
-            -rules.funnel.history :
+        seen = [
+            row + 1
+            for row, act in zip(rows, acts, strict=True)
+            if row >= 0 and rules.keeps_off(act.kind, act.value)
         ]
+        # Acts on items that are not in the bundle are passed over before the newest are taken: models never
+        # saw them.
+        good = [n for n, act in enumerate(acts) if rows[n] >= 0 and rules.positive(act.kind, act.value)]
+        good = good[-rules.funnel.history :]
         times = [NEVER if (time := acts[n].time) is None else time for n in good]
         return cls(
             user_id,
@@ -132,8 +110,12 @@ class Crowd:
         return int(self.users.num_rows)
 
     @classmethod
-    def of(cls, users: pa.Table | None, interactions: pa.Table | None, newest: int, most: int) -> "Crowd":
-        """Of the lake's tables, the newest acts of the `most` shoppers who acted last."""
+    def of(
+        cls, users: pa.Table | None, interactions: pa.Table | None, rules: BehaviourRule, most: int
+    ) -> "Crowd":
+        """Of the lake's tables, the `most` shoppers who acted last: their newest acts, and of those that keep
+        their items off the slate all, however old."""
+        newest = LOOKED_BACK * rules.funnel.history
         acts = (
             _EMPTY if interactions is None else interactions.select(_EMPTY.column_names).cast(_EMPTY.schema)
         )
@@ -149,7 +131,8 @@ class Crowd:
         latest = times[ends - 1] if len(names) else times
         chosen = np.zeros(len(names), bool)
         chosen[np.argsort(-latest.astype(np.float64), kind="stable")[:most]] = True
-        keep = order[(back < newest) & chosen[codes]]
+        lasting = rules.lasts(acts["kind"])[order] if acts.num_rows else np.empty(0, bool)
+        keep = order[((back < newest) | lasting) & chosen[codes]]
         known = names.filter(pa.array(chosen))
         known = known.take(pc.sort_indices(known))
         attributes = pa.nulls(len(known), pa.string())
@@ -158,12 +141,10 @@ class Crowd:
             attributes = _one(users["attributes"]).take(place).cast(pa.string())
         return cls(pa.table({"user_id": known, "attributes": attributes}), acts.take(pa.array(keep)))
 
-    def queries(self, model: Base, rules: Rules) -> Queries:
+    def queries(self, model: Base, rules: BehaviourRule) -> Queries:
         """One question a shopper, in the order of `users`; B = U."""
         acts = self.acts
-        kinds = acts["kind"].to_pylist()
-        good = [rules.positive(k or "", v) for k, v in zip(kinds, acts["value"].to_pylist(), strict=True)]
-        acts = acts.filter(pa.array(good, pa.bool_()))
+        acts = acts.filter(pa.array(rules.weighed(acts["kind"], acts["value"]) > 0, pa.bool_()))
         owners = pc.index_in(acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
         order = np.argsort(owners, kind="stable")
         ends = np.searchsorted(owners[order], owners[order], side="right")

@@ -105,7 +105,8 @@ class _Opened:
 
 def _today(items: pa.Table) -> pa.Table:
     """Items of a bundle of any format with the columns of today's."""
-    for name, kind in CLASSIFIED.items():
+    columns = {name: TABLES["items"].schema.field(name).type for name in TABLES["items"].names} | CLASSIFIED
+    for name, kind in columns.items():
         if name not in items.column_names:
             items = items.append_column(name, pa.nulls(items.num_rows, kind))
     return items
@@ -153,7 +154,7 @@ def sync(
             synced_from=before.manifest.id,
             placed=placed,
             rules=rules,
-            crowd=gather_crowd(lake, lake.versions(), rules.funnel.history) if placed else None,
+            crowd=gather_crowd(lake, lake.versions(), rules) if placed else None,
             classifier=_classifier(before),
             classified_by=embedded.payload.classified_by,
         )
@@ -202,7 +203,8 @@ def _classifier(before: _Opened) -> DraftedClassifier | None:
 
 
 def _exports_of(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*-*"), reverse=True)
+    """Those that were trained, and those that were fitted on everything to be published."""
+    return sorted([*folder.glob("[0-9]*-*"), *folder.glob("everything/[0-9]*-*")], reverse=True)
 
 
 def _is_of(export: Path, model_hash: str) -> bool:
@@ -232,7 +234,7 @@ def _updated(lake: "Lake", before: _Opened, now: dict[str, int]) -> tuple[Payloa
             return _applied(lake, before, now), None
         except ChangesGone as error:
             whole = str(error)
-    return gather(lake, now), whole
+    return gather(lake, now, read_rules(before.folder)), whole
 
 
 def _no_feed(since: Mapping[str, int], now: Mapping[str, int]) -> str | None:
@@ -321,7 +323,7 @@ def _popularity(lake: "Lake", before: _Opened, items: pa.Table, now: Mapping[str
     same_acts = before.manifest.tables.get("interactions") == now.get("interactions")
     if same_acts and place.null_count == 0:
         return np.asarray(before.items["popularity"].take(place).to_numpy())
-    return count_popularity(interaction_batches(lake, now), items["item_id"])
+    return count_popularity(interaction_batches(lake, now), items["item_id"], read_rules(before.folder))
 
 
 def _difference(old: pa.Table, new: pa.Table) -> tuple[int, int]:

@@ -4,14 +4,12 @@ Answers go to stdout, progress and errors to stderr. Every error of ours ends wi
 its exit code (errors.py); anything else is a bug, and shows its traceback.
 """
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from etalage.console import bar
-from etalage.errors import ConfigError
 from etalage.shop import Shop
 
 app = typer.Typer(
@@ -27,6 +25,4 @@ HERE = Path()
 
 
 def opened(folder: Path) -> Shop:
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; `etalage new {shlex.quote(str(folder))}` makes a shop")
     return Shop(folder, bar)

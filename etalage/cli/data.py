@@ -3,14 +3,14 @@
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import parse_pairs
 from etalage.console import add_row, bar, out, table_of
-from etalage.errors import ConfigError, TooManyRefused
+from etalage.errors import ConfigError, DataError, TooManyRefused
 from etalage.shop import Shop
 
 
@@ -48,8 +48,16 @@ def ingest(
     ] = Ids.stem,
     photo_root: Annotated[Path | None, typer.Option(help="Where a table's photo paths start.")] = None,
     max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The file is all there is: items not in it leave the catalogue.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --whole: however many items leave, whatever was refused.")
+    ] = False,
 ) -> None:
     """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
+    if force and not whole:
+        raise ConfigError("--force is for --whole: without it nothing leaves the catalogue")
     names = class_names.split(",") if class_names else None
     done = opened(shop).ingest(
         source,
@@ -59,15 +67,20 @@ def ingest(
         class_names=names,
         ids=ids.value,
         photo_root=photo_root,
+        whole=whole,
+        force=force,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
+    more = "".join(f"{name} {n}, " for name, n in (("older", done.older), ("passed over", done.passed)) if n)
     photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
-        f"unchanged {done.unchanged}, {repeated}refused {done.refused}{photos}"
+        f"unchanged {done.unchanged}, {repeated}{more}refused {done.refused}{photos}"
     )
     for reason, count in sorted(done.refused_by_reason.items(), key=lambda pair: -pair[1])[:10]:
         out.print(f"  {count} × {reason}")
+    for note in done.notes:
+        out.print(f"  {note}")
     if done.refused > max_refused:
         raise TooManyRefused(
             f"{source}: {done.refused} rows refused, --max-refused {max_refused}; the others are stored. "
@@ -76,13 +89,46 @@ def ingest(
 
 
 @app.command()
+def delete(
+    table: Annotated[Literal["items"], typer.Argument(help="Shoppers are forgotten by `etalage erase`.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids, or files with them (.txt: one a line).")],
+    shop: ShopFolder = HERE,
+    force: Annotated[bool, typer.Option("--force", help="However many they are.")] = False,
+) -> None:
+    """Take items out of the catalogue; the next `etalage sync` takes them out of the bundle."""
+    done = opened(shop).delete_items(ids, force)
+    for one in done.unknown[:10]:
+        out.print(
+            f"not in the catalogue: {one}{f'; did you mean {done.near[one]}?' if one in done.near else ''}"
+        )
+    if len(done.unknown) > 10:
+        out.print(f"… and {len(done.unknown) - 10:,} more that are not in the catalogue")
+    if not done.items:
+        raise DataError("none of these is an item of the catalogue; nothing was deleted")
+    out.print(
+        f"{len(done.items):,} items left the catalogue; `etalage sync --shop {shlex.quote(str(shop))}` takes "
+        "them out of the bundle"
+    )
+
+
+@app.command()
 def tables(shop: ShopFolder = HERE) -> None:
-    """The tables with their rows and versions."""
+    """The tables with their rows and versions, and what each kind of interaction is taken for."""
     table = table_of("table", "rows", "version")
-    lake = opened(shop).lake
-    for name, version in sorted(lake.versions().items()):
+    place = opened(shop)
+    lake = place.lake
+    versions = sorted(lake.versions().items())
+    for name, version in versions:
         add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
+    if not versions:
+        out.print("no table is filled yet: `etalage ingest FILE items` loads a first one")
+    if found := place.kinds():
+        table = table_of("kind", "interactions", "taken for", "weight", "has the item")
+        for one in found:
+            known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
+            add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
+        out.print(table)
 
 
 @app.command()
@@ -112,5 +158,7 @@ def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFol
     done = opened(shop).erase(user)
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} gone")
+    if not any(done.rows.values()):
+        out.print(f"no row is of user_id {user!r}: ids are taken exactly as they are written")
     for line in done.left:
         out.print(f"left: {line}")

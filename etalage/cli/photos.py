@@ -9,6 +9,7 @@ from etalage.console import add_row, out, table_of
 
 photos = typer.Typer(help="Photos from the links of the feeds.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(photos, name="photos")
+NO_LINKS = "no link waits for its photo: a column that is mapped to photo_url brings some, at the next ingest"
 
 
 @photos.command()
@@ -21,6 +22,7 @@ def probe(
     done = opened(shop).probe_photos(links, seed)
     out.print(f"{done.asked:,} of {done.links:,} links, seed {done.seed}")
     if not done.asked:
+        out.print(NO_LINKS)
         return
     table = table_of("merchant", "links", "asked", "failed", "of which")
     for one in (done.whole, *(done.merchants if len(done.merchants) > 1 else ())):
@@ -52,6 +54,8 @@ def fetch(
         out.print(f"{done.taken_up:,} links of a run that did not end were taken up")
     states = ", ".join(f"{count:,} {state}" for state, count in done.states.items())
     out.print(f"{done.links:,} links{': ' if states else ''}{states}")
+    if not done.links and not done.waiting:
+        out.print(NO_LINKS)
     out.print(
         f"photos new or changed {done.photos:,}, unchanged {done.unchanged:,}, shared {done.shared:,}; "
         f"downloaded {done.downloaded / 1e6:,.1f} MB, stored {done.stored / 1e6:,.1f} MB"

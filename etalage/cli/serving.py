@@ -8,6 +8,7 @@ import typer
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import InputUnreadable, PhotoRefused
+from etalage.shop import asking
 
 
 @app.command()
@@ -21,8 +22,7 @@ def similar(
     """What is like this item, or like this photo? Answered without a server."""
     photos = None if photo is None else [read_photo(photo)]
     try:
-        recommender = opened(shop).recommender()
-        (answer,) = recommender.similar(item_id=item, photos=photos, k=k, threshold=threshold)
+        answer = asking.similar(opened(shop), item, photos, k, threshold)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
     table = table_of("rank", "item", "score", "title", "category", "price")
@@ -45,22 +45,14 @@ def recommend(
     shop: ShopFolder = HERE,
 ) -> None:
     """What would this shopper want? Answered without a server, by what they did until now."""
-    from etalage.lake.live import Act
-    from etalage.lake.live.contract import clock
-
-    place = opened(shop)
-    history = [Act(item_id) for item_id in had] if had else None
-    with place.live_store() as live:
-        answer = place.recommender().recommend(
-            user_id=user, history=history, k=k, explain=explain, live=live, now=clock()
-        )
+    answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
     table = table_of("rank", "item", "score", "title", "price", "why")
     for slot in answer.slate:
         shown = slot.item
         price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
         add_row(table, slot.rank, slot.item_id, f"{slot.score:.4f}", shown["title"], price, slot.why or "")
     out.print(table)
-    out.print(f"{answer.rung}{'' if answer.known else ': nothing is known of this shopper'}")
+    out.print(answer.rung if stranger is None else f"{answer.rung}: {stranger}")
     for stage in answer.trace.get("stages", ()) if explain else ():
         dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
         out.print(f"{stage['name']}: {stage['in']} → {stage['out']}{f' ({dropped})' if dropped else ''}")

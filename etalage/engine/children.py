@@ -5,17 +5,52 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 _SET_PARENT_DEATH_SIGNAL = 1
 """prctl(2)'s PR_SET_PDEATHSIG."""
 
 
-def child(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """Start `command`. On Linux it gets SIGTERM when this process is gone, even by SIGKILL (F22); elsewhere
-    only an orderly end of this process ends it."""
+SAFE_PATH = "PYTHONSAFEPATH"
+"""What makes a Python start without the current folder on its module path; `-P` says the same."""
+
+
+def python(*arguments: str) -> list[str]:
+    """The command of another Python, to be given to `child`.
+
+    Without `-P`, `python -m` would look into the current folder first, and a `resource.py` that came along
+    in a shop's folder would be run in place of Python's own (F62).
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Whatever Python is started within this, by a library that makes its own command line, does not look
+    into the current folder for modules (F62)."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(SAFE_PATH, None)
+        else:
+            os.environ[SAFE_PATH] = before
+
+
+def child(
+    command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start `command`, in the folder `cwd` (None: this process's).
+
+    On Linux it gets SIGTERM when this process is gone, even by SIGKILL (F22); elsewhere only an orderly end
+    of this process ends it.
+    """
     if sys.platform != "linux":
-        return subprocess.Popen(list(command), env=env)
+        return subprocess.Popen(list(command), env=env, cwd=cwd)
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def bind() -> None:
@@ -23,4 +58,4 @@ def child(command: Sequence[str], env: Mapping[str, str] | None = None) -> "subp
         if os.getppid() != parent:  # it was gone before the signal was asked for
             os._exit(1)
 
-    return subprocess.Popen(list(command), env=env, preexec_fn=bind)
+    return subprocess.Popen(list(command), env=env, cwd=cwd, preexec_fn=bind)

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from etalage.engine import worker
-from etalage.engine.children import child
+from etalage.engine.children import child, python, safe_path
 from etalage.engine.places import Place
 
 log = logging.getLogger(__name__)
@@ -60,10 +59,13 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
             yield function(shard)
         return
     # Fresh processes: a fork of a process with threads (pyarrow, torch) may hang.
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with safe_path():  # the tracker of shared resources is started here, the workers by the first `submit`
+        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    with pool:
         waiting: deque[Future[R]] = deque()
         for shard in shards:
-            waiting.append(pool.submit(function, shard))
+            with safe_path():
+                waiting.append(pool.submit(function, shard))
             if len(waiting) > 3 * count:
                 yield waiting.popleft().result()
         while waiting:
@@ -82,7 +84,7 @@ def launch(function: Callable[[Place], object], workers: int) -> Iterator[Place]
         folder = Path(name)
         meeting = f"file://{folder / 'meeting'}"
         (folder / worker.FUNCTION).write_bytes(pickle.dumps((function, workers, meeting)))
-        command = [sys.executable, "-m", worker.__name__, str(folder)]
+        command = python("-m", worker.__name__, str(folder))
         others: list[subprocess.Popen[bytes]] = []
         try:
             others += (child([*command, str(number)]) for number in range(1, workers))

@@ -185,6 +185,14 @@ class BehaviourSet:
     """How it was made: protocol, rule for positives, table versions, counts."""
     targets: tuple[int, ...] = ()
     """Codes of the kinds that count as a hit when a model is judged; empty: every kind."""
+    weights: tuple[float, ...] = ()
+    """How much an act counts, by the code of its kind (0 = of no kind); empty: each 1."""
+    off_slate: tuple[int, ...] | None = None
+    """Codes of the kinds after which an item is not shown to its shopper again, as served; None: targets."""
+    held: Interactions = field(default_factory=Interactions.none)
+    """Acts that teach nothing, since their kinds do not count, but after which an item is not shown again."""
+    history: int | None = None
+    """How many of a shopper's newest positives a question looks at, as served; None: all."""
 
     def part(self, name: str) -> Interactions:
         return self.parts.get(name, Interactions.none())
@@ -213,8 +221,10 @@ class BehaviourSet:
         return self.asked(users, known, now), wanted
 
     def asked(self, users: np.ndarray, known: Interactions, now: np.ndarray) -> Queries:
-        """Queries of these user rows with their acts in `known` (sorted) as history."""
+        """Queries of these user rows with the newest of their acts in `known` (sorted) as history."""
         begin, end = np.searchsorted(known.users, users), np.searchsorted(known.users, users + 1)
+        if self.history is not None:
+            begin = np.maximum(begin, end - self.history)
         lengths = end - begin
         starts = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(starts[-1]) - np.repeat(starts[:-1] - begin, lengths)
@@ -222,10 +232,21 @@ class BehaviourSet:
         return Queries(users, starts, known.items[at], known.kinds[at], known.times[at], now, features)
 
     def seen(self, part: str) -> Interactions:
-        """The acts before `part` whose items are not to be shown again to their users: those of the kinds in
-        `targets`; none where shoppers take the same again (facts["repeat"])."""
+        """The acts before `part` whose items are not to be shown again to their users: those of the kinds
+        `off_slate`, and explicit negatives. Without `off_slate`: those of the kinds in `targets`; none where
+        shoppers take the same again (facts["repeat"])."""
+        if self.off_slate is not None:
+            acts = self.before(part)
+            acts = acts.take(np.isin(acts.kinds, self.off_slate) | (acts.labels <= 0))
+            return Interactions.joined(acts, self._held_before(part)) if len(self.held) else acts
         acts = Interactions.none() if self.facts.get("repeat") else self.before(part)
         return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+
+    def _held_before(self, part: str) -> Interactions:
+        times = self.part(part).times
+        if self.facts.get("split") != "time" or not len(times):
+            return self.held
+        return self.held.take(self.held.times < times.min())
 
     def with_parts(self, **parts: Interactions) -> "BehaviourSet":
         return replace(self, parts={**self.parts, **parts})
@@ -242,4 +263,6 @@ class BehaviourSet:
                 digest.update(np.ascontiguousarray(column).tobytes())
         for features in (self.item_features, self.user_features):
             digest.update(features.fingerprint().encode())
+        if any(weight not in (0.0, 1.0) for weight in self.weights):
+            digest.update(repr(self.weights).encode())
         return digest.hexdigest()[:16]

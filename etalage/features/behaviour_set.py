@@ -7,6 +7,7 @@ twice has it twice in their history. The later parts hold none of those pairs, u
 again (features/parts.py). Models that count pairs say how.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.config import BehaviourConfig
+from etalage.config import BehaviourConfig, FunnelConfig
 from etalage.errors import ConfigError, TooLittleData
-from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
+from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
+from etalage.features.history import BehaviourRule, coded
 from etalage.features.parts import parted
 from etalage.features.vocabulary import Vocabulary
+from etalage.kinds import known_meaning
 from etalage.lake.schema import INSTANT
 
 
@@ -30,6 +33,8 @@ def behaviour_set(
     config: BehaviourConfig,
     *,
     item_dense: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
+    funnel: FunnelConfig | None = None,
+    whole: bool = False,
 ) -> BehaviourSet:
     """The shop's behaviour as arrays, split as `config` says. Tables as in lake/schema.py.
 
@@ -37,28 +42,39 @@ def behaviour_set(
     out and counted. None: the items of the acts. users: shoppers with attributes; who acts has a row anyway.
     item_dense: name → (item ids, (n, D) float32), such as embeddings of photos; zeros for an item not given.
 
-    An act of a kind with a weight of 0 or less, or of a value below `positive_from`, is an explicit negative;
-    one without a value is positive. `min_user` and `min_item` are applied until both hold, before the split;
-    an item that has too few acts keeps its row, as a cold one. Acts of one time follow by interaction_id.
+    Which acts are positive, explicit negatives or nothing is said by features/history.py. Users of more than
+    `max_user` different items are left out, then `min_user` and `min_item` are applied until both hold, all
+    before the split; an item that has too few acts keeps its row, as a cold one. Acts of one time follow by
+    interaction_id.
+
+    funnel: what is not shown again, and how many acts a question looks at, when models are judged: as it is
+    served. None: all that is judged is not shown again, and every act is looked at. whole: all acts are
+    `train`, for models that are judged already.
 
     Raises TooLittleData: nothing to learn from. ConfigError: a kind in [behaviour] that no act has.
     """
     facts: dict[str, Any] = {"read": interactions.num_rows, "repeat": config.repeat, "split": config.split}
-    acts = _counting(interactions, config, facts)
+    rule = BehaviourRule(config, funnel or FunnelConfig())
+    acts, held = _counting(interactions, rule, facts)
     catalogue = Vocabulary.fit(acts["item_id"] if items is None else items["item_id"])
     known = pc.fill_null(pc.greater(pa.array(catalogue.rows(acts["item_id"])), 0), False)
     acts = acts.filter(known)
     facts["of_unknown_items"] = len(known) - acts.num_rows
+    acts = _without_heavy(acts, config.max_user, facts)
+    before = acts.num_rows
     acts = _dense_core(acts, config.min_user, config.min_item)
-    facts["of_rare"] = len(known) - facts["of_unknown_items"] - acts.num_rows
+    facts["of_rare"] = before - acts.num_rows
     if not acts.num_rows:
         raise TooLittleData(_nothing(facts))
 
     shoppers = Vocabulary.fit(_both(acts["user_id"], users))
     kinds = tuple(sorted(pc.unique(acts["kind"].drop_null()).to_pylist()))
     targets = tuple(kinds.index(kind) + 1 for kind in config.targets if kind in kinds)
-    columns = _columns(acts, shoppers, catalogue, kinds, config)
-    parts = parted(columns, config, targets)
+    columns = _columns(acts, shoppers, catalogue, kinds, rule)
+    if whole:
+        parts = {"train": columns, **{name: Interactions.none() for name in PARTS[1:]}}
+    else:
+        parts = parted(columns, config, targets)
     train = parts["train"]
     if not len(train.positive):
         raise TooLittleData(
@@ -67,7 +83,9 @@ def behaviour_set(
         )
     facts |= {name: len(part) for name, part in parts.items()}
     facts["repeated"] = len(columns) - sum(map(len, parts.values()))
-    facts["weights"] = {kind: config.weights.get(kind, 1.0) for kind in kinds}
+    facts["weights"] = {kind: rule.weight(kind) for kind in kinds}
+    facts["has"] = sorted(kind for kind in kinds if rule.has(kind))
+    off = tuple(n for n, kind in enumerate(("", *kinds)) if rule.drops(kind))
 
     item_encoder, item_features = _encoded(items, "item_id", catalogue, train.items)
     user_encoder, user_features = _encoded(users, "user_id", shoppers, train.users)
@@ -75,12 +93,42 @@ def behaviour_set(
         item_features = item_features.plus(name, _placed(name, ids, numbers, catalogue))
     return BehaviourSet(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
-        facts=facts, targets=targets,
+        facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
+        off_slate=None if funnel is None else off,
+        held=_columns(held, shoppers, catalogue, kinds, rule, only_known=True),
+        history=None if funnel is None else funnel.history,
     )  # fmt: skip
 
 
-def _counting(interactions: pa.Table, config: BehaviourConfig, facts: dict[str, Any]) -> pa.Table:
-    """The acts of kinds that count, with all columns of the schema that are used."""
+def told(facts: Mapping[str, Any]) -> list[str]:
+    """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
+    lines = []
+    if facts.get("nobody_has"):
+        kinds = ", ".join(facts.get("weights", {})) or "none"
+        lines.append(
+            f"no interaction is of a kind that means that a shopper has the item (kinds: {kinds}): what was "
+            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
+        )
+    for kind, count in facts.get("other_kinds", {}).items():
+        why = (
+            "[behaviour] weights does not name it"
+            if known_meaning(kind) != "undone"
+            else "it takes something back"
+        )
+        lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
+    if facts.get("of_crawlers"):
+        lines.append(
+            f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
+            f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
+        )
+    return lines
+
+
+def _counting(
+    interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
+) -> tuple[pa.Table, pa.Table]:
+    """The acts of kinds that count, with all columns of the schema that are used; and those of other kinds
+    that keep their items off the slate."""
     count = interactions.num_rows
     wanted = {"interaction_id": pa.string(), "user_id": pa.string(), "item_id": pa.string(),
               "kind": pa.string(), "value": pa.float64(), "time": INSTANT}  # fmt: skip
@@ -89,23 +137,69 @@ def _counting(interactions: pa.Table, config: BehaviourConfig, facts: dict[str, 
         {n: interactions[n].cast(t) if n in there else pa.nulls(count, t) for n, t in wanted.items()}
     )
     acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid()))
-    found = pc.unique(acts["kind"].drop_null()).to_pylist()
-    counting = set(config.weights) if config.weights else set(found)
-    for option, named in (("weights", set(config.weights)), ("targets", set(config.targets))):
-        if named and found and named.isdisjoint(found):
+    names, codes = coded(acts["kind"])
+    _require_kinds(rule.behaviour, sorted(name for name in names if name))
+    counting = np.array([rule.counts(name) for name in names], bool)
+    each = np.bincount(codes, minlength=len(names))
+    held = acts.filter(pa.array((np.array([rule.drops(name) for name in names], bool) & ~counting)[codes]))
+    acts = acts.filter(pa.array(counting[codes]))
+    facts["of_other_kinds"] = count - acts.num_rows
+    facts["other_kinds"] = {
+        name or "": int(n) for name, n, counts in zip(names, each, counting, strict=True) if n and not counts
+    }
+    facts["nobody_has"] = bool(
+        rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
+    )
+    return acts, held
+
+
+def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
+    """Raises ConfigError: [behaviour] names a kind that no act has, where one that acts have is nearly it, or
+    where none of those that the setting names is there."""
+    starts = config.positive_from if isinstance(config.positive_from, dict) else {}
+    for option, named in (
+        ("weights", tuple(config.weights)),
+        ("targets", config.targets),
+        ("has", config.has),
+        ("positive_from", tuple(starts)),
+    ):
+        missing = [kind for kind in named if kind not in found]
+        near = {kind: difflib.get_close_matches(kind, [f for f in found if f not in named], n=1, cutoff=0.75)
+                for kind in missing}  # fmt: skip
+        typo = next(((kind, close[0]) for kind, close in near.items() if close), None)
+        if found and typo is not None:
+            raise ConfigError(
+                f"[behaviour] {option} names {typo[0]!r}, but no interaction is of that kind; did you mean "
+                f"{typo[1]!r}?"
+            )
+        if found and named and len(missing) == len(named):
             raise ConfigError(
                 f"[behaviour] {option} names {', '.join(sorted(named))}, but the interactions are of kind "
-                f"{', '.join(sorted(found))}"
+                f"{', '.join(found)}"
             )
-    if not counting.issuperset(config.targets) and config.weights:
+    if config.weights and not set(config.weights).issuperset(config.targets):
         raise ConfigError(
-            f"[behaviour] targets has {', '.join(sorted(set(config.targets) - counting))}, which [behaviour] "
-            f"weights does not count; give it a weight there"
+            f"[behaviour] targets has {', '.join(sorted(set(config.targets) - set(config.weights)))}, which "
+            "[behaviour] weights does not count; give it a weight there"
         )
-    if config.weights:
-        acts = acts.filter(pc.is_in(acts["kind"], value_set=pa.array(sorted(counting), pa.string())))
-    facts["of_other_kinds"] = count - acts.num_rows
-    return acts
+
+
+def _without_heavy(acts: pa.Table, most: int | None, facts: dict[str, Any]) -> pa.Table:
+    """Without the acts of users who touched more than `most` different items: crawlers."""
+    facts["of_crawlers"], facts["crawlers"] = 0, []
+    if most is None or acts.num_rows <= most:
+        return acts
+    pairs = (
+        acts.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False).aggregate([])
+    )
+    users = pairs.group_by("user_id", use_threads=False).aggregate([("item_id", "count")])
+    heavy = users.filter(pc.greater(users["item_id_count"], most))["user_id"]
+    if not len(heavy):
+        return acts
+    kept = acts.filter(pc.invert(pc.is_in(acts["user_id"], value_set=heavy.combine_chunks())))
+    facts["of_crawlers"] = acts.num_rows - kept.num_rows
+    facts["crawlers"] = sorted(heavy.to_pylist())[:10]
+    return kept
 
 
 def _dense_core(acts: pa.Table, min_user: int, min_item: int) -> pa.Table:
@@ -125,20 +219,22 @@ def _dense_core(acts: pa.Table, min_user: int, min_item: int) -> pa.Table:
 
 
 def _columns(
-    acts: pa.Table, users: Vocabulary, items: Vocabulary, kinds: tuple[str, ...], config: BehaviourConfig
+    acts: pa.Table,
+    users: Vocabulary,
+    items: Vocabulary,
+    kinds: tuple[str, ...],
+    rule: BehaviourRule,
+    only_known: bool = False,
 ) -> Interactions:
     # Equal times are ordered by interaction_id: the order of rows in a table changes as its files are merged.
     acts = acts.take(pc.sort_indices(acts["interaction_id"]))
     codes = Vocabulary(list(kinds)).rows(acts["kind"])
     values = acts["value"].to_numpy(zero_copy_only=False).astype(np.float32)
     times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy(zero_copy_only=False)
-    weights = np.array([1.0, *(config.weights.get(kind, 1.0) for kind in kinds)])
-    labels = weights[codes] > 0
-    if config.positive_from is not None:
-        labels &= ~(values < config.positive_from)
-    return Interactions.sorted(
-        users.rows(acts["user_id"]), items.rows(acts["item_id"]), codes, values, times, labels
-    )
+    labels = rule.positives(("", *kinds), codes, values)
+    rows = users.rows(acts["user_id"]), items.rows(acts["item_id"])
+    found = Interactions.sorted(*rows, codes, values, times, labels)
+    return found.take((found.users > 0) & (found.items > 0)) if only_known else found
 
 
 def _encoded(
@@ -184,5 +280,6 @@ def _nothing(facts: dict[str, Any]) -> str:
     return (
         f"of {facts['read']} interactions none is left to learn from: {facts['of_other_kinds']} are of kinds "
         f"that [behaviour] weights does not name, {facts['of_unknown_items']} of items that the catalogue "
-        f"does not have, {facts['of_rare']} of users or items below [behaviour] min_user or min_item"
+        f"does not have, {facts['of_crawlers']} of users above [behaviour] max_user, {facts['of_rare']} of "
+        "users or items below min_user or min_item"
     )

@@ -1,44 +1,49 @@
 """Raw values → the tables' columns. Each converter gives a value, or raises ValueError with the reason.
 
-`cast_column` runs one over a whole column; the rows it refuses go into `bad` (row → reason), and
-only a chunk that has one is walked row by row.
+`cast_column` runs one over a whole column; only a column with a value that it refuses is walked value by
+value. What money, stock and times may look like is in amounts.py, availability.py and instants.py.
 """
 
 import json
-import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from html import unescape
 from typing import Any
 
-from etalage.lake.instants import read_instant
+from etalage.lake.amounts import read_amount
+from etalage.lake.instants import AS_WRITTEN, TimeStyle, read_instant
+from etalage.lake.shown import kind_of, shown
 
 LONGEST_ID = 512
 """Bytes of UTF-8."""
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a time may lie: clocks differ a little."""
 
-_YES = frozenset({"true", "t", "yes", "y", "1", "in_stock", "in stock", "instock", "available"})
-_NO = frozenset(
-    {"false", "f", "no", "n", "0", "out_of_stock", "out of stock", "outofstock", "sold out", "unavailable"}
-)
+_NOTHING_WORDS = "none nan null nil n/a na #n/a #na nat <na> undefined unknown - -- – — ? tba tbd"
+NOTHING = frozenset(_NOTHING_WORDS.split())
+"""Words for `not known`, in columns of numbers, times, stock and links. In a text they are a text."""
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+_LINKS = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
 Converter = Callable[[Any], Any]
 
 
-def cast_column(name: str, values: Sequence[Any], convert: Converter, bad: dict[int, str]) -> list[Any]:
-    """`values` converted; a refused one is None, with its reason in `bad` unless the row has one."""
+def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], dict[int, str]]:
+    """(`values` converted, {n: why} of those that are refused, and None)."""
     try:
-        return [convert(value) for value in values]
+        return [convert(value) for value in values], {}
     except ValueError:
         pass
     converted: list[Any] = []
+    reasons: dict[int, str] = {}
     for n, value in enumerate(values):
         try:
             converted.append(convert(value))
         except ValueError as error:
             converted.append(None)
-            bad.setdefault(n, f"{name}: {error}")
-    return converted
+            reasons[n] = str(error)
+    return converted, reasons
 
 
 def identity(value: Any) -> str:
@@ -50,9 +55,9 @@ def identity(value: Any) -> str:
     if value is None or value == "":
         raise ValueError("is missing")
     if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is {_kind(value)}; an id is text or a whole number")
+        raise ValueError(f"{shown(value)} is {kind_of(value)}; an id is text or a whole number")
     if "\x00" in value:
-        raise ValueError(f"{_shown(value)} holds a NUL character")
+        raise ValueError(f"{shown(value)} holds a NUL character")
     size = len(_utf8(value))
     if size > LONGEST_ID:
         raise ValueError(f"has {size} bytes, at most {LONGEST_ID} are allowed")
@@ -68,49 +73,57 @@ def text(value: Any) -> str | None:
         return value
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"{_shown(value)} is {_kind(value)}, not text")
+    raise ValueError(f"{shown(value)} is {kind_of(value)}, not text")
 
 
 def number(value: Any) -> float | None:
-    """A finite number; text is read as Python reads it, less `1_000`. Empty is None."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        raise ValueError(f"{_shown(value)} is {_kind(value)}, not a number")
-    try:
-        if isinstance(value, str) and "_" in value:
-            raise ValueError
-        converted = float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{_shown(value)} is not a number") from None
-    if not math.isfinite(converted):
-        raise ValueError(f"{_shown(value)} is not a finite number")
-    return converted
+    """A finite number; empty is None."""
+    amount = read_amount(value)
+    if amount is not None and amount.currency is not None:
+        raise ValueError(f"{shown(value)} is not a number")
+    return None if amount is None else amount.value
 
 
 def price(value: Any) -> float | None:
     """A finite number, not negative."""
     converted = number(value)
     if converted is not None and converted < 0:
-        raise ValueError(f"{_shown(value)} is negative")
+        raise ValueError(f"{shown(value)} is negative")
     return converted
 
 
-def yes_or_no(value: Any) -> bool | None:
-    """true, yes, 1, in_stock ... / false, no, 0, out_of_stock ...; empty is None."""
-    if value is None or isinstance(value, bool):
-        return value
-    word = str(value).strip().lower() if isinstance(value, str | int) else ""
-    if word in _YES:
-        return True
-    if word in _NO:
-        return False
-    if value == "":
-        return None
-    raise ValueError(f"{_shown(value)} is neither yes nor no; use true or false")
+def says_nothing(value: Any) -> bool:
+    """Whether `value` is a word for `not known`, such as `None`, `N/A` or a dash."""
+    if isinstance(value, float):
+        return value != value
+    return isinstance(value, str) and len(value) <= 12 and value.strip().lower() in NOTHING
 
 
-def instant(now: datetime) -> Converter:
+def decoded(value: str) -> str:
+    """`value` with the entities of HTML that stand in it as text (`&gt;`, `&ndash;`, `&#39;`) as
+    characters."""
+    return _ENTITY.sub(lambda found: unescape(found[0]), value) if "&" in value else value
+
+
+def links(value: Any) -> list[str]:
+    """The links of one cell, each once: separated by commas, blanks, `;` or `|`, a list, or a JSON list.
+
+    What is no list of `http(s)://…` is one link, exactly as it is. Raises ValueError: no text.
+    """
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return [value]
+    if isinstance(value, list | tuple):
+        found = [link for part in value if part not in (None, "") for link in links(part)]
+    else:
+        whole = text(value)
+        found = _LINKS.split(whole.strip(" \t\r\n,;|")) if whole and _LINKS.search(whole) else [whole or ""]
+    return list(dict.fromkeys(link for link in found if link))
+
+
+def instant(now: datetime, style: TimeStyle = AS_WRITTEN) -> Converter:
     """A converter to UTC datetimes, as lake/instants.py reads them; it refuses what lies after `now`."""
     limit = now + CLOCK_SKEW
 
@@ -118,9 +131,9 @@ def instant(now: datetime) -> Converter:
         if value is None or value == "":
             return None
         try:
-            return read_instant(value, limit)
+            return read_instant(value, limit, style)
         except ValueError as error:
-            raise ValueError(f"{_shown(value)} {error}") from None
+            raise ValueError(f"{shown(value)} {error}") from None
 
     return convert
 
@@ -133,11 +146,11 @@ def attributes(value: Any) -> dict[str, str]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise ValueError(f"{_shown(value)} is not a JSON object") from None
+            raise ValueError(f"{shown(value)} is not a JSON object") from None
     if isinstance(value, list) and all(isinstance(v, tuple) and len(v) == 2 for v in value):
         value = dict(value)  # a Parquet map
     if not isinstance(value, dict):
-        raise ValueError(f"{_shown(value)} is {_kind(value)}, not a JSON object")
+        raise ValueError(f"{shown(value)} is {kind_of(value)}, not a JSON object")
     return {str(_checked(k)): attribute(v) for k, v in value.items() if v is not None}
 
 
@@ -156,26 +169,6 @@ def attributes_json(values: dict[str, str]) -> str:
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
-def shortened(row: Any, limit: int = 1000) -> str:
-    """A raw row as JSON for a person to read, at most `limit` characters, always valid UTF-8."""
-    if isinstance(row, dict):
-        row = {str(k): _printable(v) for k, v in row.items()}
-    elif isinstance(row, list | tuple):
-        row = [_printable(v) for v in row]
-    else:
-        row = _printable(row)
-    try:
-        written = json.dumps(row, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError):
-        written = json.dumps(f"<{type(row).__name__}>")
-    return legible(written[:limit])
-
-
-def legible(value: str) -> str:
-    """`value` with what UTF-8 cannot hold (lone surrogates) escaped."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _checked(value: str) -> str:
     _utf8(value)
     return value
@@ -185,23 +178,4 @@ def _utf8(value: str) -> bytes:
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{_shown(value)} holds half a character (a lone surrogate)") from None
-
-
-def _shown(value: Any) -> str:
-    return legible(repr(_printable(value))[:80])
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, str):
-        return value if len(value) <= 200 else value[:200] + "…"
-    if isinstance(value, int) and abs(value) >= 10**100:
-        return f"<a whole number of {value.bit_length()} bits>"
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "true/false", dict: "an object", list: "a list", float: "a number", bytes: "binary"}
-    return names.get(type(value), type(value).__name__)
+        raise ValueError(f"{shown(value)} holds half a character (a lone surrogate)") from None

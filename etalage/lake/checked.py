@@ -1,53 +1,77 @@
-"""Raw rows → checked rows of our tables: mapping of columns, casting, photos, interaction ids."""
+"""Raw rows → checked rows of our tables: casting, photos, links, interaction ids.
 
-import difflib
+A row without what it needs (its ids; of an interaction everything it says, as an act is one statement) is
+refused. Of items, users and photos an unreadable value in any other column costs that value: the row is
+taken, the column is null = not known, and the value stands in `refused` with its `field`.
+"""
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
 
 from etalage.config import MappingConfig
-from etalage.errors import ConfigError, InputUnreadable
+from etalage.errors import ConfigError
+from etalage.lake.amounts import Amount, Mark, currency_code, proven_mark, read_amount
+from etalage.lake.availability import can_be_bought
 from etalage.lake.casting import (
     Converter,
     attribute,
     attributes,
     attributes_json,
     cast_column,
+    decoded,
     identity,
     instant,
-    number,
-    price,
+    links,
+    says_nothing,
     text,
-    yes_or_no,
 )
+from etalage.lake.instants import TimeStyle
+from etalage.lake.mapping import ATTRIBUTE, MappedChunk, Mapping
+from etalage.lake.notes import Notes
 from etalage.lake.raw import RawChunk, Refusal
 from etalage.lake.row_photos import add_photo, row_photo
-from etalage.lake.schema import PHOTO_PENDING, TABLES, TableSpec
+from etalage.lake.schema import CLEARED, PHOTO_PENDING, TABLES, TableSpec
+from etalage.lake.shown import shown
+from etalage.lake.written_times import zone_of
 
-_ATTRIBUTE = "attributes."
 _PATHS = ("photo_path", "path")
 _PHOTO_COLUMNS = {"items": ("photo", "photo_path", "path"), "photos": ("photo", "photo_path", "path")}
 _NEEDED = {"items": ("item_id",), "photos": ("item_id",), "users": ("user_id",),
            "interactions": ("user_id", "item_id")}  # fmt: skip
-_NOT_READ = {"photos": ("status", "bytes", "width", "height", "sha256", "phash")}
+_NOT_READ = {
+    "photos": ("status", "bytes", "width", "height", "sha256", "phash"),
+    "items": ("source_updated_at",),
+}
+_IDS = ("item_id", "user_id", "interaction_id")
+_WITH_ENTITIES = ("title", "description", "brand", "category_id")
 
 
 @dataclass
 class Loaded:
-    """Some checked rows: `read` raw rows became `tables` (photos before items) and `refused`."""
+    """Some checked rows: `read` raw rows became `tables` (photos before items) and `refused`.
+
+    `links`: photos that are links alone, of items whose rows say more than one. `passed`: rows that are none
+    of ours. `lines`: of the rows that were taken.
+    """
 
     read: int
     tables: dict[str, pa.Table]
     refused: list[Refusal] = field(default_factory=list)
+    links: pa.Table | None = None
+    passed: int = 0
+    lines: list[int] = field(default_factory=list)
 
 
 class Checker:
-    """Turns raw chunks of one file into rows of `table`, as `mapping` says.
+    """Turns raw chunks of one file into rows of `table`, as `mapping` says. What it did unasked is in
+    `notes`.
 
     `photo_root`: the folder that photo paths in the rows lie in; a path that leaves it is refused.
     Raises ConfigError (a mapping to a column that we do not have) and, at the first chunk,
@@ -59,135 +83,132 @@ class Checker:
     ) -> None:
         self.file = file
         self.spec = TABLES[table]
-        self.mapping = mapping
         self.extra = extra or {}
         self.photo_root = photo_root.resolve()
-        self._checked_columns = False
+        self.notes = Notes()
+        known = [n for n in self.spec.names if n not in _NOT_READ.get(table, ())]
+        self.mapping = Mapping(file, table, mapping, [*known, *_PHOTO_COLUMNS.get(table, ())])
+        self.decimal: Mark | None = mapping.decimal
+        self._marks: set[Mark] = set()
+        try:
+            zone = zone_of(mapping.timezone) if mapping.timezone is not None else UTC
+        except ValueError as error:
+            raise ConfigError(f"[ingest.{table}] timezone: {error}") from None
+        self._times = TimeStyle(zone, mapping.dates)
+        self._required = False
         self._occurrences: dict[bytes, int] = {}
-        known = [
-            *(n for n in self.spec.names if n not in _NOT_READ.get(table, ())),
-            *_PHOTO_COLUMNS.get(table, ()),
-        ]
-        for name in (*mapping.columns, *mapping.constants):
-            if name not in known and not (name.startswith(_ATTRIBUTE) and "attributes" in known):
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"we have {', '.join(known)}"
-                raise ConfigError(f"[ingest.{table}]: table {table} has no column {name!r}; {hint}")
-        self._known = known
 
-    def sources(self, chunk: RawChunk) -> dict[str, str]:
-        """{our column: their column} for this chunk. Raises InputUnreadable at the first chunk."""
-        mapped = dict(self.mapping.columns)
-        for name in self._known:
-            if name in chunk.columns and name not in mapped and name not in self.mapping.constants:
-                mapped[name] = name
-        if not self._checked_columns and (chunk.lines or chunk.columns):
-            self._require(mapped, list(chunk.columns))
-            self._checked_columns = True
-        sources = {ours: theirs for ours, theirs in mapped.items() if theirs in chunk.columns}
-        path = next((sources[n] for n in _PATHS if n in sources), None)
-        if self.spec.name == "items" and "item_id" not in mapped and path is not None:
-            sources["item_id"] = path  # a table of paths: the id is the file's stem
-        return sources
+    def look(self, chunk: RawChunk) -> list[Sequence[Any]] | None:
+        """Looks through a chunk before the rows are checked: which decimal mark its numbers prove.
 
-    def key_columns(self, chunk: RawChunk) -> list[Sequence[Any]] | None:
-        """The raw values of the key columns, for finding repeated keys; None when ids are ours to give."""
-        sources = self.sources(chunk)
-        if self.spec.name == "interactions":
-            return [chunk.columns[sources["interaction_id"]]] if "interaction_id" in sources else None
+        Gives the raw values of the key columns, for finding repeated keys; None when ids are ours to give.
+        """
+        self._require(chunk)
+        numbers = [c.name for c in self.spec.columns if pa.types.is_floating(c.type)]
+        wanted = [*self.spec.key, *_PATHS, "url", *numbers]
+        mapped = self._with_ids(self.mapping.apply(chunk, only=wanted))
+        for name in numbers:
+            if self.decimal is None and len(self._marks) < 2:
+                marks = (proven_mark(value) for value in mapped.columns.get(name, ()))
+                self._marks.update(mark for mark in marks if mark is not None)
+        return self.keys(mapped)
+
+    def mapped(self, chunk: RawChunk) -> MappedChunk:
+        """The chunk by our columns, as `check` wants it."""
+        self._require(chunk)
+        return self._with_ids(self.mapping.apply(chunk, self.notes))
+
+    def keys(self, chunk: MappedChunk) -> list[Sequence[Any]] | None:
+        """The raw values of the key columns; None when ids are ours to give."""
+        columns = chunk.columns
         if self.spec.name == "photos":
-            url = [n for n in ("url", *_PATHS) if n in sources][:1]
-            keys: list[Sequence[Any]] = [chunk.columns[sources[n]] for n in ("item_id", *url) if n in sources]
-            return keys or None
+            url = [n for n in ("url", *_PATHS) if n in columns][:1]
+            return [columns[n] for n in ("item_id", *url) if n in columns] or None
         key = self.spec.key[0]
-        if key not in sources:
-            return None
-        ids = chunk.columns[sources[key]]
-        if self._ids_from_paths(sources, key):
-            ids = [PurePath(str(path)).stem for path in ids]
-        return [ids]
+        return [columns[key]] if key in columns else None
 
-    def _ids_from_paths(self, sources: dict[str, str], name: str) -> bool:
-        if self.spec.name != "items" or name != "item_id" or name in self.mapping.columns:
-            return False
-        return name in sources and sources[name] in [sources[path] for path in _PATHS if path in sources]
-
-    def check(self, chunk: RawChunk) -> Loaded:
-        """The chunk's rows cast, with photos where it has them; bad rows among `refused`."""
-        sources = self.sources(chunk)
-        bad: dict[int, str] = {}
-        columns = self._cast(chunk, sources, bad)
+    def check(self, chunk: MappedChunk) -> Loaded:
+        """The chunk's rows cast, with photos where it has them; bad rows, and bad values, among `refused`."""
+        sheet = _Sheet(self, chunk)
         refused = list(chunk.refused)
-        photos = self._photos(chunk, sources, columns, bad, refused)
+        columns = sheet.cast()
+        photos = self._photos(chunk, columns, sheet, refused)
         if self.spec.name == "interactions":
-            self._identify(columns, bad)
-        refused += [
-            Refusal(str(self.file), chunk.lines[n], why, chunk.row(n)) for n, why in sorted(bad.items())
-        ]
+            self._identify(columns, sheet.bad)
+        refused += sheet.refusals(columns)
+        more = sheet.links(columns)
         tables: dict[str, pa.Table] = {}
         if photos.get("item_id"):
             tables["photos"] = table_of(TABLES["photos"], photos)
-        keep = [n for n in range(len(chunk.lines)) if n not in bad]
+        keep = [n for n in range(len(chunk.lines)) if n not in sheet.bad]
         if keep and self.spec.name != "photos":
-            kept = {name: [values[n] for n in keep] for name, values in columns.items()} if bad else columns
-            tables[self.spec.name] = table_of(self.spec, kept)
-        return Loaded(chunk.read, tables, refused)
+            if any(sheet.cleared.values()):
+                columns[CLEARED] = [sheet.cleared.get(n) for n in range(len(chunk.lines))]
+            if sheet.bad:
+                columns = {name: [values[n] for n in keep] for name, values in columns.items()}
+            tables[self.spec.name] = table_of(self.spec, columns)
+        return Loaded(chunk.read, tables, refused, more, chunk.passed, [chunk.lines[n] for n in keep])
 
-    def _cast(self, chunk: RawChunk, sources: dict[str, str], bad: dict[int, str]) -> dict[str, list[Any]]:
-        count = len(chunk.lines)
-        columns: dict[str, list[Any]] = {}
-        for column in self.spec.columns:
-            name = column.name
-            if name == "attributes" or (name not in sources and name not in self.mapping.constants):
-                continue
-            if name in _NOT_READ.get(self.spec.name, ()):
-                continue
-            raw = chunk.columns[sources[name]] if name in sources else [self.mapping.constants[name]] * count
-            convert = _stem if self._ids_from_paths(sources, name) else converter(self.spec, name)
-            columns[name] = cast_column(name, raw, convert, bad)
-        if "attributes" in self.spec.names:
-            self._attributes(chunk, sources, columns, bad)
-        for name in _NEEDED[self.spec.name]:
-            if name not in columns:
-                columns[name] = cast_column(name, [None] * count, identity, bad)
-        if self.spec.name == "interactions" and "kind" not in columns:
-            columns["kind"] = ["view"] * count
-        return columns
+    def converter(self, name: str) -> Converter:
+        """How the raw values of a column become ours; prices and numbers become Amounts."""
+        if name in _IDS:
+            return identity
+        kind = self.spec.column(name).type
+        if pa.types.is_timestamp(kind):
+            return instant(datetime.now(UTC), self._times)
+        if pa.types.is_boolean(kind):
+            return can_be_bought
+        if pa.types.is_floating(kind):
+            return partial(self._amount, name)
+        return text
 
-    def _attributes(
-        self, chunk: RawChunk, sources: dict[str, str], columns: dict[str, list[Any]], bad: dict[int, str]
-    ) -> None:
-        single = {ours.removeprefix(_ATTRIBUTE): theirs for ours, theirs in sources.items()
-                  if ours.startswith(_ATTRIBUTE)}  # fmt: skip
-        fixed = {name.removeprefix(_ATTRIBUTE): value for name, value in self.mapping.constants.items()
-                 if name.startswith(_ATTRIBUTE)}  # fmt: skip
-        fixed |= self.extra
-        whole = sources.get("attributes")
-        constant = self.mapping.constants.get("attributes")
-        if whole is None and constant is None and not single and not fixed:
+    def _amount(self, name: str, value: Any) -> Amount | None:
+        try:
+            amount = read_amount(value, self.decimal)
+        except ValueError:
+            if len(self._marks) != 1:
+                raise
+            (mark,) = self._marks
+            amount = read_amount(value, None, mark)
+            self.notes.add(
+                f"{name}: read with the decimal mark {mark!r}, as others are written", 1, shown(value)
+            )
+        if name == "price" and amount is not None and amount.value < 0:
+            raise ValueError(f"{shown(value)} is negative")
+        return amount
+
+    def _require(self, chunk: RawChunk) -> None:
+        if self._required or not (chunk.lines or chunk.columns):
             return
-        base = chunk.columns[whole] if whole is not None else [constant] * len(chunk.lines)
-        rows = [dict(row or {}) for row in cast_column("attributes", base, attributes, bad)]
-        for name, theirs in single.items():
-            values = cast_column(_ATTRIBUTE + name, chunk.columns[theirs], _attribute_or_none, bad)
-            for row, value in zip(rows, values, strict=True):
-                if value is not None:
-                    row[name] = value
-        columns["attributes"] = [attributes_json(row | fixed) for row in rows]
+        self._required = True
+        table = self.spec.name
+        needed = _NEEDED[table]
+        if table == "items" and "item_id" not in self.mapping.config.columns:
+            given = {*self.mapping.sources(chunk.columns), *self.mapping.config.constants}
+            needed = () if not given.isdisjoint(_PATHS) else needed
+        self.mapping.require(
+            chunk, needed, ("photo_path", "path", "photo", "url") if table == "photos" else ()
+        )
+
+    def _with_ids(self, chunk: MappedChunk) -> MappedChunk:
+        """A table of paths: an item's id is the file's stem."""
+        path = next((chunk.columns[name] for name in _PATHS if name in chunk.columns), None)
+        if self.spec.name == "items" and "item_id" not in chunk.columns and path is not None:
+            chunk.columns["item_id"] = [PurePath(p).stem if isinstance(p, str) else p for p in path]
+        return chunk
 
     def _photos(
-        self, chunk: RawChunk, sources: dict[str, str], columns: dict[str, list[Any]], bad: dict[int, str],
-        refused: list[Refusal],
-    ) -> dict[str, list[Any]]:  # fmt: skip
+        self, chunk: MappedChunk, columns: dict[str, list[Any]], sheet: "_Sheet", refused: list[Refusal]
+    ) -> dict[str, list[Any]]:
         """The photos that the rows carry. A bad one refuses a photos row, but leaves its item."""
-        which = next((n for n in _PHOTO_COLUMNS.get(self.spec.name, ()) if n in sources), None)
+        which = next((n for n in _PHOTO_COLUMNS.get(self.spec.name, ()) if n in chunk.columns), None)
         own = self.spec.name == "photos"
         if which is None:
-            return self._links(columns, bad) if own else {}
+            return self._linked(columns, sheet) if own else {}
         urls = columns.get("url" if own else "photo_url") or [None] * len(chunk.lines)
         rows: dict[str, list[Any]] = {name: [] for name in TABLES["photos"].names}
-        for n, raw in enumerate(chunk.columns[sources[which]]):
-            if n in bad or (not own and (raw is None or raw in ("", b""))):
+        for n, raw in enumerate(chunk.columns[which]):
+            if n in sheet.bad or (not own and (raw is None or raw in ("", b""))):
                 continue
             try:
                 photo, name = row_photo(raw, None if which == "photo" else self.photo_root)
@@ -197,26 +218,29 @@ class Checker:
             except ValueError as error:
                 why = f"{which}: {error}"
                 if own:
-                    bad[n] = why
+                    sheet.bad[n] = why
                 else:
-                    refused.append(Refusal(str(self.file), chunk.lines[n], why, chunk.row(n), what="photos"))
+                    key = columns["item_id"][n]
+                    refused.append(
+                        Refusal(str(self.file), chunk.lines[n], why, chunk.row(n), what="photos", key=key)
+                    )
         if own and "fetched_at" in columns:
-            rows["fetched_at"] = [t for n, t in enumerate(columns["fetched_at"]) if n not in bad]
+            rows["fetched_at"] = [t for n, t in enumerate(columns["fetched_at"]) if n not in sheet.bad]
         if not own and any(urls):
             columns["photo_url"] = urls
         return rows
 
-    def _links(self, columns: dict[str, list[Any]], bad: dict[int, str]) -> dict[str, list[Any]]:
+    def _linked(self, columns: dict[str, list[Any]], sheet: "_Sheet") -> dict[str, list[Any]]:
         """Photos that are links alone: pending, until they are fetched. One that was fetched stays."""
-        links: dict[str, list[Any]] = {"item_id": [], "url": [], "status": []}
-        for n, (item_id, url) in enumerate(zip(columns["item_id"], columns["url"], strict=True)):
-            if n not in bad and not url:
-                bad[n] = "url: is missing"
-            if n not in bad:
-                links["item_id"].append(item_id)
-                links["url"].append(url)
-                links["status"].append(PHOTO_PENDING)
-        return links
+        for n, url in enumerate(columns["url"]):
+            if n not in sheet.bad and not url:
+                sheet.bad[n] = "url: is missing"
+        good = [n for n in range(len(columns["url"])) if n not in sheet.bad]
+        pairs = [
+            (columns["item_id"][n], url) for n in good for url in (columns["url"][n], *sheet.more.get(n, ()))
+        ]
+        sheet.more.clear()
+        return pending(pairs)
 
     def _identify(self, columns: dict[str, list[Any]], bad: dict[int, str]) -> None:
         """Give the rows an id where they have none: the hash of the row and its occurrence number."""
@@ -238,54 +262,187 @@ class Checker:
             ids.append(f"{digest.hex()}-{occurrence}")
         columns["interaction_id"] = ids
 
-    def _require(self, mapped: dict[str, str], found: list[str]) -> None:
-        table = self.spec.name
-        shown = ", ".join(map(repr, found)) or "none"
-        for ours, theirs in mapped.items():
-            if theirs not in found:
-                near = difflib.get_close_matches(theirs, found, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise InputUnreadable(
-                    f"{self.file}: [ingest.{table}.columns] says {ours} = {theirs!r}, but the file has no "
-                    f"such column{hint}. It has: {shown}"
+
+class _Sheet:
+    """One chunk while it is cast: `bad` rows and why, `lost` values and why, `cleared` columns, `more`
+    links."""
+
+    def __init__(self, checker: Checker, chunk: MappedChunk) -> None:
+        self._checker = checker
+        self._chunk = chunk
+        self._spec = checker.spec
+        self._whole_rows = {*_NEEDED[self._spec.name], *self._spec.required}
+        self.bad: dict[int, str] = {}
+        self.lost: dict[int, dict[str, str]] = {}
+        self.cleared: dict[int, list[str]] = {}
+        """Row → the columns that the file says are not known: a null that is meant, unlike an empty cell."""
+        self.more: dict[int, list[str]] = {}
+
+    def cast(self) -> dict[str, list[Any]]:
+        """The columns of the table that the chunk has, in its types."""
+        columns: dict[str, list[Any]] = {}
+        for column in self._spec.columns:
+            name = column.name
+            if name != "attributes" and name in self._chunk.columns:
+                columns[name] = self._column(name, self._chunk.columns[name])
+        if "price" in columns:
+            self._currencies(columns)
+        if "value" in columns:
+            for n, amount in enumerate(columns["value"]):
+                if amount is not None and amount.currency is not None:
+                    self._note("value: the currency beside it is left out", n)
+            columns["value"] = [None if a is None else a.value for a in columns["value"]]
+        for name in ("photo_url", "url"):
+            if name in columns:
+                columns[name] = self._first_links(name, columns[name])
+        for name in _WITH_ENTITIES:
+            if name in columns and self._spec.name == "items":
+                columns[name] = self._decoded(name, columns[name])
+        if "attributes" in self._spec.names:
+            self._attributes(columns)
+        for name in _NEEDED[self._spec.name]:
+            if name not in columns:
+                columns[name] = self._column(name, [None] * len(self._chunk.lines))
+        if self._spec.name == "interactions" and "kind" not in columns:
+            columns["kind"] = ["view"] * len(self._chunk.lines)
+        if "updated_at" in columns:
+            columns["source_updated_at"] = columns["updated_at"]
+        return columns
+
+    def refusals(self, columns: dict[str, list[Any]]) -> list[Refusal]:
+        """Of rows that are not taken, then of values that were left out of those that are."""
+        ids = columns.get(self._spec.key[0]) if self._spec.name != "interactions" else None
+        if self._spec.name == "interactions" and "interaction_id" in self._chunk.columns:
+            ids = columns["interaction_id"]
+        key = (lambda n: None if ids is None else ids[n]) if ids is not None else (lambda n: None)
+        file, chunk = str(self._checker.file), self._chunk
+        rows = [
+            Refusal(file, chunk.lines[n], why, chunk.row(n), key=key(n))
+            for n, why in sorted(self.bad.items())
+        ]
+        for n, values in sorted(self.lost.items()):
+            if n not in self.bad:
+                rows += [
+                    Refusal(file, chunk.lines[n], f"{name}: {why}", chunk.row(n), key=key(n), field=name)
+                    for name, why in values.items()
+                ]
+        return rows
+
+    def links(self, columns: dict[str, list[Any]]) -> pa.Table | None:
+        """The photos that are links alone: those of a cell with several, but the first."""
+        pairs = [
+            (columns["item_id"][n], url) for n, urls in self.more.items() if n not in self.bad for url in urls
+        ]
+        return table_of(TABLES["photos"], pending(pairs)) if pairs else None
+
+    def _column(self, name: str, raw: Sequence[Any]) -> list[Any]:
+        linked = name in ("photo_url", "url")
+        values, reasons = cast_column(raw, links if linked else self._checker.converter(name))
+        kind = self._spec.column(name).type
+        typed = not pa.types.is_string(kind) or linked or name == "currency"
+        unsaid = [n for n in reasons if typed and says_nothing(raw[n])] if name not in _IDS else []
+        if linked or name == "currency":
+            unsaid += [n for n, value in enumerate(values) if value and says_nothing(raw[n])]
+        for n in unsaid:
+            values[n] = None
+            reasons.pop(n, None)
+            self._clear(n, name)
+            self._note(f"{name}: {shown(raw[n])} is taken for `not known`", n)
+        for n, why in reasons.items():
+            self._refuse(n, name, why)
+        return values
+
+    def _refuse(self, n: int, name: str, why: str) -> None:
+        """An unreadable value: it costs the row where the row needs it, else itself alone."""
+        if name in self._whole_rows or self._spec.name == "interactions":
+            self.bad.setdefault(n, f"{name}: {why}")
+            return
+        self.lost.setdefault(n, {})[name] = why
+        self._clear(n, name)
+
+    def _clear(self, n: int, name: str) -> None:
+        if self._spec.name != "interactions":
+            self.cleared.setdefault(n, []).append(name)
+
+    def _note(self, what: str, n: int) -> None:
+        self._checker.notes.add(what, 1, f"line {self._chunk.lines[n]}")
+
+    def _currencies(self, columns: dict[str, list[Any]]) -> None:
+        """A price's own currency is the item's."""
+        amounts = columns["price"]
+        columns["price"] = [None if a is None else a.value for a in amounts]
+        beside = {n: a.currency for n, a in enumerate(amounts) if a is not None and a.currency is not None}
+        given = columns.get("currency")
+        if not beside and given is None:
+            return
+        codes = [None if c is None else currency_code(c) or c for c in given or [None] * len(amounts)]
+        for n, code in beside.items():
+            if codes[n] not in (None, code):
+                self._note(
+                    f"currency: the price says {code}, the currency says {codes[n]}; the price counts", n
                 )
-        given = {*mapped, *self.mapping.constants}
-        if table == "items" and not given.isdisjoint(_PATHS):
-            given.add("item_id")
-        needed = [n for n in _NEEDED[table] if n not in given]
-        if table == "photos" and not any(n in mapped for n in (*_PHOTO_COLUMNS["photos"], "url")):
-            needed.append("photo_path")
-        if needed:
-            lines = "\n".join(f'{n} = "<one of the columns found>"' for n in needed)
-            lines += "\n(for links instead of files: url)" if "photo_path" in needed else ""
-            raise InputUnreadable(
-                f"{self.file}: no column for {', '.join(needed)}. Columns found: {shown}. "
-                f"Write in shop.toml which they are:\n[ingest.{table}.columns]\n{lines}"
-            )
+            codes[n] = code
+        columns["currency"] = codes
+
+    def _first_links(self, name: str, found: list[Any]) -> list[str | None]:
+        for n, urls in enumerate(found):
+            if urls and len(urls) > 1:
+                self.more[n] = urls[1:]
+                what = f"{name}: several links in a cell; the first is the main photo, the others photos too"
+                self._note(what, n)
+        return [urls[0] if urls else None for urls in found]
+
+    def _decoded(self, name: str, values: list[Any]) -> list[Any]:
+        done = [decoded(value) if value is not None else None for value in values]
+        for n, (before, after) in enumerate(zip(values, done, strict=True)):
+            if before != after:
+                self._note(f"{name}: entities of HTML read as characters", n)
+        return done
+
+    def _attributes(self, columns: dict[str, list[Any]]) -> None:
+        count = len(self._chunk.lines)
+        single = {
+            name.removeprefix(ATTRIBUTE): values
+            for name, values in self._chunk.columns.items()
+            if name.startswith(ATTRIBUTE)
+        }
+        base = self._chunk.columns.get("attributes")
+        if base is None and not single and not self._checker.extra:
+            return
+        casted, reasons = cast_column(base if base is not None else [None] * count, attributes)
+        rows = [dict(row or {}) for row in casted]
+        for n, why in reasons.items():
+            self.lost.setdefault(n, {})["attributes"] = why
+        for name, values in single.items():
+            casted, reasons = cast_column(values, _attribute_or_none)
+            for row, value in zip(rows, casted, strict=True):
+                if value is not None:
+                    row[name] = value
+            for n, why in reasons.items():
+                self._refuse(n, ATTRIBUTE + name, why)
+        for n, row in enumerate(rows):
+            for name, value in row.items():
+                row[name] = decoded(value)
+                if row[name] != value:
+                    self._note(f"attributes.{name}: entities of HTML read as characters", n)
+        columns["attributes"] = [attributes_json(row | self._checker.extra) for row in rows]
 
 
-def converter(spec: TableSpec, name: str) -> Converter:
-    """How the raw values of a column become ours."""
-    if name in ("item_id", "user_id", "interaction_id"):
-        return identity
-    if name == "price":
-        return price
-    kind = spec.column(name).type
-    if pa.types.is_timestamp(kind):
-        return instant(datetime.now(UTC))
-    if pa.types.is_boolean(kind):
-        return yes_or_no
-    return number if pa.types.is_floating(kind) else text
+def pending(pairs: Sequence[tuple[str, str]]) -> dict[str, list[Any]]:
+    """Columns of photos that nobody has asked for yet, of (item_id, url)."""
+    return {
+        "item_id": [item_id for item_id, _ in pairs],
+        "url": [url for _, url in pairs],
+        "status": [PHOTO_PENDING] * len(pairs),
+    }
 
 
 def table_of(spec: TableSpec, columns: dict[str, list[Any]]) -> pa.Table:
-    """The given columns as an Arrow table of the table's types."""
+    """The given columns as an Arrow table of the table's types, with CLEARED where it is among them."""
     fields = [spec.schema.field(name) for name in spec.names if name in columns]
+    if CLEARED in columns:
+        fields.append(pa.field(CLEARED, pa.list_(pa.string())))
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
-
-
-def _stem(value: Any) -> str:
-    return identity(PurePath(value).stem if isinstance(value, str) else value)
 
 
 def _attribute_or_none(value: Any) -> str | None:

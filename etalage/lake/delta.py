@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from etalage.errors import ChangesGone, DataError
+from etalage.lake.coalescing import laid_over, older_than_stored
 from etalage.lake.difference import (
     compared,
     fitted,
@@ -29,7 +31,7 @@ from etalage.lake.difference import (
     same_rows,
     with_keys,
 )
-from etalage.lake.schema import TABLES, TableSpec
+from etalage.lake.schema import CLEARED, TABLES, TableSpec
 from etalage.lake.storage import Storage
 from etalage.lake.turns import committed, shortly
 
@@ -39,12 +41,16 @@ _FEED = (pa.field("_change_type", pa.string()), pa.field("_commit_version", pa.i
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did; `version` is the table's version after it (unchanged rows commit nothing)."""
+    """What a merge did; `version` is the table's version after it (unchanged rows commit nothing).
+
+    `older`: rows that were left since a newer one is stored, or stands before them.
+    """
 
     inserted: int
     updated: int
     unchanged: int
     version: int
+    older: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,27 +139,44 @@ class Table:
         if self._storage.ledger:
             self._storage.ledger.check_rows(opened.version(), total, "in its data files")
 
-    def merge(self, rows: pa.Table, only_new: bool = False) -> Merged:
+    def merge(
+        self, rows: pa.Table, only_new: bool = False, empty: Literal["erases", "keeps"] = "erases"
+    ) -> Merged:
         """Insert new rows and update changed ones, by key; of a repeated key the last row counts.
 
-        Idempotent: rows equal to the stored ones write nothing, and do not appear in the change
-        feed. Columns that `rows` lacks keep their stored values (null in new rows). The table's
-        stamp column, where null, is filled with the present time when the row is written. `only_new`: a row
-        whose key is stored stays as it is.
-        Raises DataError: an unknown column, a null key, a value that does not fit, no space left.
+        Idempotent: rows equal to the stored ones write nothing, and do not appear in the change feed. Columns
+        that `rows` lacks keep their stored values (null in new rows). The table's stamp column, where null,
+        is filled with the present time when the row is written. `only_new`: a row whose key is stored stays
+        as it is. `empty`: whether a null erases what is stored, or `keeps` it unless CLEARED names its
+        column. A row that is older than the stored one, by the table's time, is left. Raises DataError: an
+        unknown column, a null key, a value that does not fit, no space left.
         """
-        rows = last_of_each(self._checked(rows), self.spec.key)
+        cleared = rows[CLEARED] if CLEARED in rows.column_names else None
+        rows = self._checked(rows.drop_columns([CLEARED]) if cleared is not None else rows)
+        if cleared is not None:
+            rows = rows.append_column(CLEARED, cleared)
+        rows = last_of_each(rows, self.spec.key)
 
         def attempt() -> Merged:
             opened = self._open_or_create()
-            new, changed = self._new_and_changed(opened, rows)
-            changed &= not only_new
-            wanted = rows.filter(pa.array(new | changed))
+            stored, at = self._stored(opened, rows)
+            new = np.asarray(pc.is_null(at).to_numpy(zero_copy_only=False), dtype=bool)
+            known = rows.filter(pa.array(~new))
+            theirs = stored.take(at.drop_null())
+            older = older_than_stored(known, theirs, self.spec)
+            if empty == "keeps":
+                known = laid_over(known, theirs, self.spec)
+            known = _without_cleared(known)
+            changed = ~same_rows(known, theirs, compared(self.spec, known.column_names), self.spec.stamp)
+            changed &= ~older & (not only_new)
+            fresh = _without_cleared(rows).filter(pa.array(new))
+            wanted = pa.concat_tables([fresh, known.filter(pa.array(changed))])
             if wanted.num_rows:
                 self._write(opened, self._stamped(wanted), bool(changed.any()))
                 self._record()
-            inserted, updated = int(new.sum()), int(changed.sum())
-            return Merged(inserted, updated, rows.num_rows - inserted - updated, self.version())
+            inserted, updated, left = int(new.sum()), int(changed.sum()), int(older.sum())
+            unchanged = rows.num_rows - inserted - updated - left
+            return Merged(inserted, updated, unchanged, self.version(), left)
 
         return committed(self.name, self._storage.folder, attempt)
 
@@ -163,8 +186,8 @@ class Table:
 
         def attempt() -> int:
             opened = self._storage.open(None)
-            new, _ = self._new_and_changed(opened, keys)
-            doomed = keys.filter(pa.array(~new))
+            _, at = self._stored(opened, keys)
+            doomed = keys.filter(pc.is_valid(at))
             if doomed.num_rows:
                 merger = opened.merge(
                     doomed,
@@ -258,25 +281,19 @@ class Table:
                 raise DataError(f"table {self.name}: {rows[name].null_count} rows have no {name}")
         return rows
 
-    def _new_and_changed(self, opened: DeltaTable, rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) bool each: the row's key is not stored; it is, with other values."""
+    def _stored(self, opened: DeltaTable, rows: pa.Table) -> tuple[pa.Table, pa.Array]:
+        """The stored rows with the keys of `rows` (the columns to compare), and for each row its place
+        there."""
         ours = key_of(rows, self.spec.key)
-        columns = compared(self.spec, rows.column_names)
-        schema = self._schema([*self.spec.key, *columns])
+        given = [name for name in rows.column_names if name != CLEARED]
+        schema = self._schema([*self.spec.key, *compared(self.spec, given)])
         found = [
             matching
             for batch in self._storage.stream(opened, schema.names, 65_536)
             if (matching := with_keys(fitted(batch, schema), self.spec.key, ours)).num_rows
         ]
         stored = pa.Table.from_batches(found, schema=schema)
-        at = pc.index_in(ours, value_set=key_of(stored, self.spec.key))
-        new = np.asarray(pc.is_null(at).to_numpy(zero_copy_only=False), dtype=bool)
-        changed = np.zeros(rows.num_rows, dtype=bool)
-        known = np.flatnonzero(~new)
-        if len(known):
-            mine, theirs = rows.take(pa.array(known)), stored.take(at.take(pa.array(known)))
-            changed[known] = ~same_rows(mine, theirs, columns, self.spec.stamp)
-        return new, changed
+        return stored, pc.index_in(ours, value_set=key_of(stored, self.spec.key))
 
     def _stamped(self, rows: pa.Table) -> pa.Table:
         stamp = self.spec.stamp
@@ -289,6 +306,7 @@ class Table:
         return rows.set_column(at, self.spec.schema.field(stamp), pc.fill_null(rows[stamp], now))
 
     def _write(self, opened: DeltaTable, rows: pa.Table, any_changed: bool) -> None:
+        opened = self._evolved(opened)
         commit = self._commit(opened)
         if not any_changed:
             # An append writes the rows once; a merge would write them again into the change feed.
@@ -298,6 +316,16 @@ class Table:
         values = {f'"{n}"': f's."{n}"' for n in rows.column_names}
         merger = opened.merge(rows, self._on(), source_alias="s", target_alias="t", commit_properties=commit)
         merger.when_matched_update(values).when_not_matched_insert(values).execute()
+
+    def _evolved(self, opened: DeltaTable) -> DeltaTable:
+        """The table with the columns that the schema has got since it was made, in a commit of their own."""
+        there = {field.name for field in opened.schema().fields}
+        fresh = [field for field in self.spec.schema if field.name not in there]
+        if not fresh:
+            return opened
+        fields = Schema.from_arrow(pa.schema(fresh)).fields
+        opened.alter.add_columns(fields, commit_properties=self._commit(opened))
+        return self._storage.open(None)
 
     def _on(self) -> str:
         return " AND ".join(f't."{k}" = s."{k}"' for k in self.spec.key)
@@ -309,3 +337,7 @@ class Table:
 
     def _record(self) -> None:
         self._storage.open(None)  # opening records a sound commit that has no record yet
+
+
+def _without_cleared(rows: pa.Table) -> pa.Table:
+    return rows.drop_columns([CLEARED]) if CLEARED in rows.column_names else rows

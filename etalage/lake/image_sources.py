@@ -11,12 +11,13 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from etalage.errors import InputUnreadable
-from etalage.lake.casting import attributes_json, identity, legible
+from etalage.lake.casting import attributes_json, identity
 from etalage.lake.checked import Loaded, table_of
 from etalage.lake.photo_facts import MAX_PIXELS, difference_hashes, pixels_as_png
 from etalage.lake.raw import Refusal, open_bytes
 from etalage.lake.row_photos import add_photo, photo_file
 from etalage.lake.schema import CATEGORY_SEPARATOR, PHOTO_OK, TABLES
+from etalage.lake.shown import legible
 
 _UNSIGNED_BYTE = 0x08
 

@@ -14,7 +14,7 @@ LONGEST_VALUE = 64 * 2**20
 
 @dataclass(frozen=True)
 class Refusal:
-    """One row that cannot be taken: where it is, why, and what it was."""
+    """One row, or one value of a row, that cannot be taken: where it is, why, and what it was."""
 
     file: str
     line: int | None
@@ -22,6 +22,11 @@ class Refusal:
     row: Any = None
     what: str | None = None
     """The table it was meant for, where that is not the one being ingested."""
+    key: str | None = None
+    """The id of the row, where it can be read."""
+    field: str | None = None
+    """The column of the value that was left out of a row that was taken; None: the whole row was not
+    taken."""
 
 
 @dataclass

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from etalage.lake.casting import legible
 from etalage.lake.photo_facts import photo_facts
 from etalage.lake.schema import PHOTO_OK
+from etalage.lake.shown import legible
 
 _LARGEST_PHOTO = 64 * 2**20
 

@@ -16,6 +16,10 @@ PHOTO_PENDING = "pending"
 CATEGORY_SEPARATOR = " > "
 """A category is its path: `Clothing > Dresses > Maxi dress`; a filter on `Clothing` holds all beneath."""
 
+CLEARED = "_cleared"
+"""Beside the columns of rows that are to be merged: for each row, which of its nulls are meant (a list of
+names); other nulls are empty cells."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -34,6 +38,7 @@ class TableSpec:
     `key`: the columns that identify a row, never null.
     `stamp`: a time column that Etalage fills when a written row leaves it null; a null there is
     "not given", and so no difference from what is stored.
+    `time`: the column by which an older row never overwrites a newer one, where both have it.
     `stands_for`: {column: big column} where equal values of the first mean equal values of the
     second, so that merges compare hashes and not megabytes.
     """
@@ -43,6 +48,7 @@ class TableSpec:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     stamp: str | None = None
+    time: str | None = None
     stands_for: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -84,13 +90,16 @@ _ITEMS = TableSpec(
         Column("price", pa.float64(), "in units of `currency`, never negative; null = not known"),
         Column("currency", _TEXT, "ISO 4217 code, e.g. EUR"),
         Column("category_id", _TEXT, "path from the root, joined by ' > '"),
+        Column("item_group_id", _TEXT, "what variants of one product (sizes, colours) share; null = none"),
         Column("photo_url", _TEXT, "names the item's main photo; joins photos.url"),
         Column("in_stock", pa.bool_(), "can be bought now; null = not known"),
         Column("attributes", _TEXT, "JSON object of strings, keys sorted"),
         Column("updated_at", INSTANT, "when the source changed the row, else when we stored it"),
+        Column("source_updated_at", INSTANT, "the same as the source gave it; null = it never did"),
     ),
     ("item_id",),
     stamp="updated_at",
+    time="source_updated_at",
 )
 
 _PHOTOS = TableSpec(
@@ -154,7 +163,7 @@ _EMBEDDINGS = TableSpec(
 
 _REFUSED = TableSpec(
     "refused",
-    "rows that an ingest could not take, with file, line and reason",
+    "rows that an ingest could not take, and values that it left out, with file, line and reason",
     (
         Column("refused_id", _TEXT, "hash of what, file, line and reason", required=True),
         Column("what", _TEXT, "the table that the row was meant for"),
@@ -162,6 +171,10 @@ _REFUSED = TableSpec(
         Column("line", pa.int64(), "physical line in CSV and JSONL, row number (from 1) elsewhere"),
         Column("reason", _TEXT, "what is wrong with it: field and value"),
         Column("row", _TEXT, "the raw row as JSON, shortened"),
+        Column("key", _TEXT, "the id of the row; null = it cannot be read, or the rows have none"),
+        Column(
+            "field", _TEXT, "the column of a value that was left out of a row taken; null = the whole row"
+        ),
         Column("refused_at", INSTANT, "when"),
     ),
     ("refused_id",),

@@ -41,12 +41,16 @@ def act_weights(kinds: tuple[str, ...], codes_M: np.ndarray, weights: Mapping[st
 def counted_acts(
     data: BehaviourSet, weights: Mapping[str, float], model: str
 ) -> tuple[Interactions, np.ndarray]:
-    """The positives of `train` on known items that weigh more than 0, and their (M,) weights.
+    """The positives of `train` on known items that weigh more than 0, and their (M,) weights: those of the
+    model's `kind_weights`, else those of [behaviour].
 
     Raises TooLittleData where there are none.
     """
     acts = data.part("train").positive
-    weights_M = act_weights(data.kinds, acts.kinds, weights)
+    if weights or not data.weights:
+        weights_M = act_weights(data.kinds, acts.kinds, weights)
+    else:
+        weights_M = np.asarray(data.weights, np.float64)[acts.kinds]
     kept = (weights_M > 0) & (acts.items > 0) & (acts.users > 0)
     if not kept.any():
         raise TooLittleData(

@@ -6,11 +6,13 @@ A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020.
     M interactions   N items
 """
 
+from typing import Literal
+
 import numpy as np
 from pydantic import Field
 
 from etalage.errors import TooLittleData
-from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
+from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, pair_keys
 from etalage.models.counting import counted_acts
 from etalage.models.recipe import Counted, ModelConfig, Recipe
 
@@ -19,8 +21,11 @@ DAY = 86_400_000_000
 
 
 class PopularityConfig(ModelConfig):
+    count: Literal["shoppers", "acts"] = "shoppers"
+    """`shoppers`: each shopper counts once an item, by the act that counts most, so that no crawler makes an
+    item popular; `acts`: each act counts."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
-    """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
+    """Weight of each kind of act; empty: as [behaviour] weights says. Kinds not named do not count then."""
     window_days: float | None = Field(None, gt=0)
     """Only acts of so many days before the newest one count; None: all."""
     half_life_days: float | None = Field(None, gt=0)
@@ -28,7 +33,7 @@ class PopularityConfig(ModelConfig):
 
 
 class PopularityCounter:
-    """scores[i] = Σ over acts on i of weight · 2^(-age / half-life)."""
+    """scores[i] = Σ over shoppers of the largest (or Σ over acts of each) weight · 2^(-age / half-life)."""
 
     def __init__(self, config: PopularityConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
@@ -37,7 +42,13 @@ class PopularityCounter:
         """Raises TooLittleData: nothing to count, or age matters and no act has a time."""
         acts, weights_M = counted_acts(self.data, self.config.kind_weights, RECIPE.name)
         weights_M = weights_M * self._freshness(acts)
-        scores = np.bincount(acts.items, weights_M, minlength=len(self.data.items))
+        items = acts.items
+        if self.config.count == "shoppers":
+            pairs, which = np.unique(pair_keys(acts.users, acts.items), return_inverse=True)
+            largest = np.zeros(len(pairs))
+            np.maximum.at(largest, which, weights_M)
+            items, weights_M = pairs & 0xFFFFFFFF, largest
+        scores = np.bincount(items, weights_M, minlength=len(self.data.items))
         return Counted("prior", {"scores": scores.astype(np.float32)})
 
     def _freshness(self, acts: Interactions) -> np.ndarray:

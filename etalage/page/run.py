@@ -9,6 +9,8 @@ from pathlib import Path
 import etalage
 
 SCRIPT = Path(__file__).with_name("storefront.py")
+FOLDER = SCRIPT.parent
+"""Where the page runs: Streamlit obeys a `.streamlit` of the current folder, which may be a stranger's."""
 UPLOAD_MEGABYTES = 10
 """A photo of this size still fits the body that a server takes unless told otherwise."""
 
@@ -30,7 +32,7 @@ def run(url: str, port: int, compare: str | None = None) -> int:
     `compare`: a second server, whose slates are shown beside the first one's. The servers' keys, if they
     have such, are taken from the environment (ETALAGE_KEY, ETALAGE_COMPARE_KEY).
     """
-    process = subprocess.Popen(command(url, port), env=environment(url, compare=compare))
+    process = subprocess.Popen(command(url, port), env=environment(url, compare=compare), cwd=FOLDER)
     # Who ends us means the page too: without this, it would stay behind and hold the port.
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -57,7 +59,8 @@ def command(url: str, port: int) -> list[str]:
         **{f"theme.{name}": value for name, value in THEME.items()},
     }
     given = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *given]
+    # -P: a file in the current folder takes no module's place (F62).
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(SCRIPT), *given]
 
 
 def environment(
@@ -69,7 +72,8 @@ def environment(
     argument: a command line can be read by everybody on the machine.
     """
     root = str(Path(etalage.__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    # An empty step, as `PYTHONPATH=$PYTHONPATH:more` leaves one, would mean the current folder.
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     changed = {"ETALAGE_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
     if key is not None:
         changed["ETALAGE_KEY"] = key

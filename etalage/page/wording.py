@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etalage.kinds import known_meaning
+
 SEPARATOR = " > "
 """Between the steps of a category path."""
 
@@ -12,7 +14,7 @@ WITHOUT_CENTS = frozenset({"JPY", "KRW", "CLP", "ISK", "VND", "XAF", "XOF", "PYG
 
 SHOWN_APART = frozenset(
     {"item_id", "title", "description", "brand", "price", "currency", "category_id", "in_stock", "photo"}
-    | {"attributes", "photo_url", "popularity", "updated_at"}
+    | {"attributes", "photo_url", "popularity", "updated_at", "item_group_id"}
     | {"classified_id", "classified_path", "classified_confidence"}
 )
 """Columns of an item that have a place of their own on the page, or none."""
@@ -85,7 +87,14 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-DONE = {"view": "viewed", "cart": "put in the cart", "buy": "bought", "rating": "rated", "play": "played"}
+DONE = {
+    "view": "viewed",
+    "cart": "put in the cart",
+    "has": "bought",
+    "rating": "rated",
+    "negative": "not wanted",
+}
+"""By meaning of the kind."""
 RUNGS = {
     "deep": "By the models that learnt from many shoppers' behaviour.",
     "collaborative": "By what others did who acted on the same items.",
@@ -96,8 +105,9 @@ RUNGS = {
 
 def done(kind: str, value: float | None = None) -> str:
     """`bought`, `rated 4.5`; a kind of the shop's own stays as it is."""
-    said = DONE.get(kind, kind)
-    return f"{said} {value:g}" if kind == "rating" and value is not None else said
+    meaning = known_meaning(kind)
+    said = "played" if kind == "play" else DONE.get(meaning, kind)
+    return f"{said} {value:g}" if meaning == "rating" and value is not None else said
 
 
 def rung(name: str, known: bool) -> str:

@@ -1,5 +1,6 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
+log = logging.getLogger(__name__)
+
 TABLES = ("items", "users", "interactions", "classifications")
 QUOTA = 200
 """Candidates of a retriever that [funnel] gives no quota."""
@@ -38,14 +41,16 @@ class Behaviour:
     titles: dict[str, str]
 
 
-def behaviour(shop: "Shop") -> Behaviour:
+def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained,
-    and the category that the classifier told beside the merchant's own.
+    and the category that the classifier told beside the merchant's own. whole: nothing is held back.
 
     Raises TableMissing, TooLittleData.
     """
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
+    from etalage.features.behaviour_set import told as told_of
+    from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
@@ -60,14 +65,48 @@ def behaviour(shop: "Shop") -> Behaviour:
         if items is not None:
             items = with_classified(items, classifications(shop.lake, at, items["item_id"]))
         data = behaviour_set(
-            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense
-        )
+            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
+            funnel=shop.config.funnel, whole=whole,
+        )  # fmt: skip
+    for line in (*told_of(data.facts), *unknown_in_tables(shop.lake, at["interactions"])):
+        log.warning("%s", line)
     titles = {}
     if items is not None:
         titles = {
             i: t for i, t in zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True) if t
         }
     return Behaviour(data, at, titles)
+
+
+@dataclass(frozen=True)
+class KindFacts:
+    """What one kind of interaction is taken for."""
+
+    kind: str
+    count: int
+    meaning: str
+    weight: float
+    has: bool
+
+
+def kinds(shop: "Shop") -> list[KindFacts]:
+    """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
+    from collections import Counter
+
+    from etalage.features.history import BehaviourRule
+    from etalage.kinds import known_meaning
+
+    rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+    table = shop.lake.table("interactions")
+    counts: Counter[str] = Counter()
+    if table.exists():
+        for batch in table.batches(None, columns=["kind"], rows=1 << 16):
+            for one in batch["kind"].value_counts().to_pylist():
+                counts[one["values"] or ""] += one["counts"]
+    return [
+        KindFacts(kind, count, known_meaning(kind), rule.weight(kind), rule.has(kind))
+        for kind, count in counts.most_common()
+    ]
 
 
 def train(
@@ -78,6 +117,8 @@ def train(
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(shop)
+    if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples = whole.data
     source = Source.of(whole.data)
     if recipe.data == "examples":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish
-from etalage.shop import live_steps, photo_steps
+from etalage.shop import live_steps, photo_steps, refit_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.photo_steps import MODEL
 
@@ -31,12 +31,11 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     Raises PublishError and its kinds; the bundle that was current then still is.
     """
     from etalage.bundle.publish import publish as written
+    from etalage.lake.unknown_ids import unknown_in_tables
 
-    photos, models, classifier = _of_photos(shop), placed(shop), _classifier(shop)
-    if photos is None and MODEL in shop.config.funnel.retrievers:
-        raise NothingToPublish(
-            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
-        )
+    photos, classifier = _of_photos(shop), _classifier(shop)
+    _require_what_is_named(shop, photos)
+    models = refit_steps.refitted(shop, placed(shop))
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -54,8 +53,11 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
                 force=force,
                 progress=meter,
             )
+    refit_steps.forget_unpublished(shop)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
+    for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
+        log.warning("%s", line)
     if draft.crowd is not None:
         live_steps.seed(shop, draft.crowd)
     return manifest
@@ -66,21 +68,19 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
     from etalage.bundle.exports import read_verdict
     from etalage.bundle.refusals import Draft
     from etalage.bundle.runtime import PhotoEmbedder
-    from etalage.bundle.shoppers import LOOKED_BACK, Rules
+    from etalage.features.history import BehaviourRule
 
     payload = photo_steps.payload(shop)
-    require_values(shop.config, payload.items)
     embeddings, verdict = None, None
     if photos is not None:
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
         done = photo_steps.embedded(shop, payload, embedder)
         payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
-    rules = Rules(shop.config.funnel, shop.config.behaviour)
+    rules = BehaviourRule(shop.config.behaviour, shop.config.funnel)
     crowd = None
     if models:
         with shop.bar("read the shoppers", None):
-            newest = LOOKED_BACK * shop.config.funnel.history
-            crowd = gather_crowd(shop.lake, shop.lake.versions(), newest)
+            crowd = gather_crowd(shop.lake, shop.lake.versions(), rules)
     return Draft(
         payload.items,
         payload.photos,
@@ -93,6 +93,18 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         crowd=crowd,
         classified_by=payload.classified_by,
     )
+
+
+def _require_what_is_named(shop: "Shop", photos: Path | None) -> None:
+    """Before any work. Raises NothingToPublish: the model of photos is named, and was not trained;
+    ConfigError: no item has what the order is by."""
+    if photos is None and MODEL in shop.config.funnel.retrievers:
+        raise NothingToPublish(
+            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
+        )
+    table = shop.lake.table("items")
+    if shop.config.funnel.order.value and table.exists():
+        require_values(shop.config.funnel.order, table.read(columns=["attributes", "price"]))
 
 
 def _of_photos(shop: "Shop") -> Path | None:

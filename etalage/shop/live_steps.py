@@ -126,7 +126,8 @@ def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
             left.append(
                 f"bundle {one.id} knows the shopper, until {shop.config.publish.keep} are newer{current}"
             )
-    for export in sorted((shop.folder / "exports").glob("*/[0-9]*-*")):
+    exports = shop.folder / "exports"
+    for export in sorted([*exports.glob("*/[0-9]*-*"), *exports.glob("*/everything/[0-9]*-*")]):
         if (export / "users.arrow").exists() and _in_vocabulary(export / "users.arrow", user_id):
             left.append(
                 f"export {export.parent.name}/{export.name} knows the id: train again, remove the folder"

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.errors import TooLittleData
+from etalage.lake.schema import PHOTO_OK
 from etalage.shop.progress import told
 
 if TYPE_CHECKING:
@@ -28,12 +30,27 @@ MODEL = "image_similarity"
 log = logging.getLogger(__name__)
 
 
+def require_photos(shop: "Shop") -> None:
+    """Raises TooLittleData before any work, where the shop has no photo that was read or downloaded."""
+    photos, items = shop.lake.table("photos"), shop.lake.table("items")
+    if photos.exists() and PHOTO_OK in photos.read(columns=["status"])["status"].unique().to_pylist():
+        return
+    urls = items.read(columns=["photo_url"])["photo_url"].drop_null() if items.exists() else ()
+    raise TooLittleData(
+        f"none of the {len(urls):,} items with a link has a photo yet: `etalage photos fetch` gets them"
+        if len(urls)
+        else "the shop has no photo: `etalage ingest FOLDER photos` loads a folder of them; or map the "
+        "column that holds their links to photo_url, then `etalage photos fetch`"
+    )
+
+
 def payload(shop: "Shop") -> "Payload":
     """What a bundle holds of the catalogue, read from the tables as they are now."""
     from etalage.bundle.contents import gather
+    from etalage.features.history import BehaviourRule
 
     with shop.bar("read the tables", None):
-        return gather(shop.lake)
+        return gather(shop.lake, rules=BehaviourRule(shop.config.behaviour, shop.config.funnel))
 
 
 def photos(shop: "Shop", whole: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":
@@ -48,6 +65,7 @@ def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tup
     from etalage.features.photo import PhotoEncoder
     from etalage.training.run import run
 
+    require_photos(shop)
     whole = payload(shop)
     decoded = photos(shop, whole, PhotoEncoder(config.size, config.channels))
     with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:

@@ -28,6 +28,7 @@ from etalage.shop import (
     live_steps,
     photo_steps,
 )
+from etalage.shop.folder import require_shop
 from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
 
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from etalage.lake.live import LiveStore
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
+    from etalage.lake.removal import Removed
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+    from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
     from etalage.shop.live_steps import Erased
@@ -59,23 +62,26 @@ _EVALUATE: dict[str, Callable[..., Any]] = {
 
 
 class Shop:
-    """Opens `folder`; nothing is written until a step needs it."""
+    """Opens `folder`; nothing is written until a step needs it.
+
+    Raises ConfigError: no such folder, or one that is no shop (`Shop.create` makes one).
+    """
 
     def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
         local.settle()
         self.folder = Path(folder)
+        require_shop(self.folder)
         self.bar = bar
 
     @classmethod
     def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
         """A new shop with a shop.toml to edit; one that is there stays as it is."""
-        shop = cls(folder, bar)
-        shop.folder.mkdir(parents=True, exist_ok=True)
-        file = shop.folder / "shop.toml"
+        file = Path(folder) / "shop.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
             file.write_text(f"name = {quoted}\n", encoding="utf-8")
-        return shop
+        return cls(folder, bar)
 
     @cached_property
     def config(self) -> ShopConfig:
@@ -104,16 +110,37 @@ class Shop:
     def exports(self, model: str = MODEL) -> Path:
         return self.folder / "exports" / model
 
-    def ingest(self, source: str | Path, table: "TableName", **options: Any) -> "Ingested":
+    def ingest(
+        self, source: str | Path, table: "TableName", whole: bool = False, force: bool = False, **options: Any
+    ) -> "Ingested":
         """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
 
-        options: those of lake.ingest.ingest. Raises DataError and its kind.
+        whole: the source is all there is, items that it does not have leave the catalogue; force: however
+        many. options: those of lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
         """
-        from etalage.lake.ingest import ingest
+        from etalage.lake.ingest import Whole, ingest
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
+        every = Whole(self.config.publish.max_shrink, force) if whole else None
         with self.bar(f"ingest {Path(source).name}", None) as meter:
-            return ingest(self.lake, source, table, mapping, progress=meter, **options)
+            return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
+
+    def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
+        """Take items out of the catalogue: ids, or files with them. The next sync takes them out of the
+        bundle.
+
+        Raises CatalogueShrank: they are too many, without `force`. TableMissing, InputUnreadable.
+        """
+        from etalage.lake.id_files import ids_of
+        from etalage.lake.removal import remove_items
+
+        self._require_writable()
+        wanted = ids_of(ids, self.config.ingest.items)
+        return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
+
+    def kinds(self) -> "list[KindFacts]":
+        """What each kind of interaction in the tables is taken for."""
+        return behaviour_steps.kinds(self)
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Ask for a seeded sample of the links; nothing is stored. Raises ConfigError, DataError."""
@@ -173,6 +200,8 @@ class Shop:
         from etalage.training import tracking
 
         recipe = recipes.find(model)
+        if recipe.data == "photos":
+            photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self._require_writable()
         done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)

@@ -147,9 +147,8 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
     items = _items(shop)
     found = labels(shop, items).given_ids
     rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
-    bought = bought_values(
-        everything, rows, items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
-    )
+    ids, table = items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
+    bought = bought_values(everything, rows, ids, table, shop.config.behaviour.has)
     return leaf_values(tree, everything, bought)
 
 

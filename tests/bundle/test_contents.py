@@ -9,7 +9,9 @@ import pytest
 
 from etalage.bundle.contents import count_popularity, embed, find_photos, gather, main_photos
 from etalage.bundle.runtime import PhotoEmbedder
+from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged, TableMissing
+from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from tests.exports import tiny_export
 from tests.shops import drawn_photo, fill, interact, item_row, photo_row, rows_of
@@ -43,11 +45,37 @@ def test_the_main_photo_is_the_named_one_else_the_first_by_url_among_the_usable(
     assert main_photos(items.slice(0, 0), facts).to_pylist() == []
 
 
-def test_popularity_weighs_views_carts_and_purchases_over_all_batches() -> None:
-    batch = pa.record_batch({"item_id": ["b", "a", "z", "b"], "kind": ["view", "cart", "buy", "buy"]})
-    other = pa.record_batch({"item_id": ["b", "c", "c"], "kind": ["view", "wish", None]})
-    counted = count_popularity([batch, other], pa.array(["a", "b", "c", "d"]))
-    assert counted.tolist() == [3.0, 7.0, 2.0, 0.0]
+def _acts(rows: list[tuple[str, str, str | None, float | None]]) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True))
+    kinds, values = pa.array(columns[2], pa.string()), pa.array(columns[3], pa.float64())
+    return pa.record_batch(
+        {"user_id": list(columns[0]), "item_id": list(columns[1]), "kind": kinds, "value": values}
+    )
+
+
+def test_popularity_counts_each_shopper_once_an_item_by_what_weighs_most_over_all_batches() -> None:
+    rules = BehaviourRule(BehaviourConfig(weights={"view": 1.0, "cart": 3.0, "buy": 5.0, "dislike": -1.0}))
+    batches = [
+        _acts([("u", "b", "view", None), ("u", "a", "cart", 2.0), ("u", "z", "buy", 1.0),
+               ("v", "b", "buy", None)]),
+        _acts([("u", "b", "buy", 1.0), ("u", "c", "wish", None), ("w", "b", "view", None),
+               ("u", "c", None, None), ("v", "a", "dislike", None)]),
+    ]  # fmt: skip
+    items = pa.array(["a", "b", "c", "d"])
+    assert count_popularity(batches, items, rules).tolist() == [3.0, 11.0, 0.0, 0.0]
+    assert count_popularity(batches, items).tolist() == [1.0, 3.0, 1.0, 0.0]
+
+
+def test_a_crawler_and_low_stars_make_nothing_popular() -> None:
+    rules = BehaviourRule(BehaviourConfig(max_user=3, positive_from=4))
+    crawled = [("bot", item, "view", None) for item in "abcd"]
+    rated = [("u", "a", "rating", 5.0), ("v", "b", "rating", 3.0), ("w", "c", "buy", 1.0)]
+    assert count_popularity([_acts([*crawled, *rated])], pa.array(list("abcd")), rules).tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
 
 
 def test_photos_are_found_once_sorted_and_a_missing_one_is_named() -> None:
@@ -76,7 +104,7 @@ def test_a_payload_is_of_the_versions_that_were_asked_for(tmp_path: Path) -> Non
     assert then.items["popularity"].to_pylist() == [0.0, 0.0, 0.0]
     assert now.items["item_id"].to_pylist() == ["item-00001", "item-00002", "item-00005", "item-00009"]
     assert now.items["price"].to_pylist()[1] == 1.0
-    assert now.items["popularity"].to_pylist() == [0.0, 0.0, 0.0, 5.0]
+    assert now.items["popularity"].to_pylist() == [0.0, 0.0, 0.0, 1.0]
     assert now.items["photo_sha256"].null_count == 1
     assert then.versions == old
     assert now.versions == lake.versions()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from etalage.bundle.models import PlacedModel
 from etalage.bundle.parts import Parts, open_parts
-from etalage.bundle.shoppers import Rules, Shopper
+from etalage.bundle.shoppers import Shopper
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig
+from etalage.features.history import BehaviourRule
 from etalage.lake.live import Act
 from etalage.recommend import Filters, Recommender
 from tests.behaviour_exports import ranker_export
@@ -114,7 +115,7 @@ def test_the_shop_says_what_is_not_shown_again(make: Make, seen: str, repeat: bo
 
 
 def test_negatives_and_kinds_that_do_not_count_say_nothing_for_an_item() -> None:
-    rules = Rules(FunnelConfig(), BehaviourConfig(weights={"rating": 1.0, "view": 0.0}, positive_from=3.5))
+    rules = BehaviourRule(BehaviourConfig(weights={"rating": 1.0, "view": 0.0}, positive_from=3.5))
     assert [
         rules.positive(k, v) for k, v in (("rating", 3.5), ("rating", 1), ("rating", None), ("view", 5))
     ] == [

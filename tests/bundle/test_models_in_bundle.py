@@ -16,8 +16,9 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.shoppers import Crowd
 from etalage.bundle.sync import sync
-from etalage.config import FunnelConfig, IndexConfig, PublishConfig
+from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.errors import BundleDamaged, EtalageError, GateRefused, NothingToPublish, RecallTooLow
+from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from etalage.lake.live import Act, open_live
 from etalage.recommend import Filters, Recommender
@@ -309,11 +310,13 @@ def test_what_the_tables_learnt_later_than_a_change_stands(tmp_path: Path) -> No
 # -- the crowd ---------------------------------------------------------------------------------
 
 
-def test_a_crowd_holds_the_newest_acts_of_who_acted_last() -> None:
+def test_a_crowd_holds_the_newest_acts_of_who_acted_last(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = act_rows([("b", 1, "buy"), ("a", 2, "buy"), ("b", 3, "view"), ("c", 4, "buy"), ("b", 5, "buy")])
     table = rows_of("interactions", rows).select(["user_id", "item_id", "kind", "value", "time"])
     users = pa.table({"user_id": ["c", "b"], "attributes": ['{"age": "9"}', None]})
-    crowd = Crowd.of(users, table.take([4, 0, 3, 2, 1]), newest=2, most=2)
+    rules = BehaviourRule(BehaviourConfig(), FunnelConfig(history=1, seen="keep"))
+    monkeypatch.setattr("etalage.bundle.shoppers.LOOKED_BACK", 2)
+    crowd = Crowd.of(users, table.take([4, 0, 3, 2, 1]), rules, most=2)
     assert crowd.users.to_pylist() == [
         {"user_id": "b", "attributes": None},
         {"user_id": "c", "attributes": '{"age": "9"}'},
@@ -321,7 +324,7 @@ def test_a_crowd_holds_the_newest_acts_of_who_acted_last() -> None:
     acts = [(r["user_id"], r["item_id"]) for r in crowd.acts.to_pylist()]
     assert acts == [("b", "item-00003"), ("b", "item-00005"), ("c", "item-00004")]
     assert crowd.histories(9, 1) == [[("item-00005", "buy", None)], [("item-00004", "buy", None)]]
-    assert len(Crowd.of(None, None, 5, 5)) == 0
+    assert len(Crowd.of(None, None, rules, 5)) == 0
 
 
 def test_a_bundle_moved_elsewhere_needs_nothing_outside_itself(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def traits(
     values: list[float] | None = None,
     embeddings: Any = None,
     count: int = 5,
+    groups: list[int] | None = None,
 ) -> Traits:
     none = np.full(count, -1)
     return Traits(
@@ -26,6 +27,7 @@ def traits(
         none if categories is None else np.array(categories),
         np.full(count, np.nan) if values is None else np.array(values),
         None if embeddings is None else np.array(embeddings, np.float32),
+        None if groups is None else np.array(groups),
     )
 
 
@@ -55,6 +57,15 @@ def test_no_brand_and_no_category_comes_more_often_than_its_cap() -> None:
         SCORES, traits([4, 4, 4, 2, 2], [0, 0, 1, 1, 1]), 5, OrderConfig(per_brand=2, per_category=2)
     )
     assert places(order) == [0, 1, 3, 4]
+
+
+def test_of_the_variants_of_a_product_one_is_shown_unless_the_shop_wants_more() -> None:
+    variants = traits(groups=[3, 3, -1, 3, -1])
+    order = arranged(SCORES, variants, 5, OrderConfig())
+    assert places(order) == [0, 2, 4]
+    assert order.capped == {1: "1 of its item_group_id stand above", 3: "1 of its item_group_id stand above"}
+    assert places(arranged(SCORES, variants, 5, OrderConfig(per_group=2))) == [0, 1, 2, 4]
+    assert places(arranged(SCORES, variants, 5, OrderConfig(per_group=None))) == [0, 1, 2, 3, 4]
 
 
 def test_what_is_not_known_is_never_capped() -> None:

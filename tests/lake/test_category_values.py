@@ -106,10 +106,12 @@ def test_purchases_count_their_value_or_one(tree: Taxonomy) -> None:
         ["pear", "fruit", "thing"],
         acts(
             ("pear", "buy", 2.5), ("pear", "buy", None), ("pear", "view", 100.0), ("pear", None, 7.0),
-            ("fruit", "buy", 0.0), ("fruit", "buy", -3.0), ("thing", "buy", 9.0), ("gone", "buy", 9.0),
+            ("fruit", "Order", 0.0), ("fruit", "purchase", -3.0), ("thing", "buy", 9.0), ("gone", "buy", 9.0),
+            ("fruit", "took", 4.0),
         ),
+        has=["took"],
     )  # fmt: skip
-    assert found.tolist() == [0, 2, 0, 3.5, 0, 0, 0, 0, 0]
+    assert found.tolist() == [0, 6, 0, 3.5, 0, 0, 0, 0, 0]
 
 
 def test_where_nothing_was_bought_nothing_is_worth_anything(tree: Taxonomy) -> None:

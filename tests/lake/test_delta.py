@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +71,31 @@ def test_a_stamp_that_the_source_does_not_give_is_no_difference(lake: Lake) -> N
     given_time = datetime(2024, 2, 3, 4, 5, tzinfo=UTC)
     assert table.merge(items(item_id=["a"], updated_at=[given_time])).updated == 1
     assert table.read()["updated_at"].to_pylist()[0] == given_time
+
+
+def test_a_table_made_before_a_column_was_there_gets_it_with_the_next_row(lake: Lake) -> None:
+    before = pa.schema([field for field in TABLES["items"].schema if field.name != "item_group_id"])
+    feed = {"delta.enableChangeDataFeed": "true"}
+    made = DeltaTable.create(f"{lake.root}/items", before, name="items", configuration=feed)
+    old = pa.table({name: ["a"] if name == "item_id" else [None] for name in before.names}, schema=before)
+    write_deltalake(made, old, mode="append")
+    table = lake.table("items")
+    assert table.read(columns=["item_group_id"])["item_group_id"].to_pylist() == [None]
+    since = table.version()
+
+    given_time = datetime(2024, 2, 3, tzinfo=UTC)
+    rows = items(item_id=["a", "b"], item_group_id=["tee", "tee"], updated_at=[given_time] * 2)
+    assert table.merge(rows) == Merged(1, 1, 0, since + 2)
+    table.merge(items(item_id=["c"], title=["Cup"]))
+
+    read = {row["item_id"]: row for row in table.read().to_pylist()}
+    assert [read[name]["item_group_id"] for name in "abc"] == ["tee", "tee", None]
+    assert read["b"]["updated_at"] == given_time and read["c"]["title"] == "Cup"
+    changed = table.changes(since).upserted
+    assert sorted(zip(changed["item_id"].to_pylist(), changed["item_group_id"].to_pylist(), strict=True)) == [
+        ("a", "tee"), ("b", "tee"), ("c", None),
+    ]  # fmt: skip
+    assert Lake(lake.root).table("items").read(since)["item_group_id"].to_pylist() == [None]
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\r\n", "\ufeff"])

@@ -19,17 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from etalage.errors import InputUnreadable
-from etalage.lake.casting import (
-    attributes,
-    identity,
-    instant,
-    legible,
-    number,
-    price,
-    shortened,
-    text,
-    yes_or_no,
-)
+from etalage.lake.availability import can_be_bought
+from etalage.lake.casting import attributes, identity, instant, links, number, price, text
 from etalage.lake.image_sources import idx_rows
 from etalage.lake.photo_facts import (
     MAX_PIXELS,
@@ -40,6 +31,7 @@ from etalage.lake.photo_facts import (
 )
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
+from etalage.lake.shown import legible, shortened
 
 ANY_FIXTURE = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -417,7 +409,7 @@ def test_ids_are_taken_exactly_or_refused() -> None:
 
 def test_numbers_words_and_times() -> None:
     assert [number(v) for v in ("1.5", 2, None, "", "-3e2")] == [1.5, 2.0, None, None, -300.0]
-    assert [yes_or_no(v) for v in ("TRUE", "in_stock", 0, "No", None, "", True)] == [
+    assert [can_be_bought(v) for v in ("TRUE", "in_stock", 0, "No", None, "", True)] == [
         True,
         True,
         False,
@@ -432,7 +424,7 @@ def test_numbers_words_and_times() -> None:
     with pytest.raises(ValueError, match="negative"):
         price("-0.01")
     with pytest.raises(ValueError, match="neither yes nor no"):
-        yes_or_no("preorder")
+        can_be_bought("perhaps")
 
 
 def test_times_of_every_kind_become_utc_and_future_ones_are_refused() -> None:
@@ -467,13 +459,14 @@ def test_times_of_every_kind_become_utc_and_future_ones_are_refused() -> None:
 @settings(max_examples=200, deadline=None)
 @given(json_values | st.binary() | st.text(st.characters()))
 def test_no_value_crashes_a_converter(value: Any) -> None:
-    for convert in (identity, text, number, price, yes_or_no, attributes, instant(datetime.now(UTC))):
+    moment = instant(datetime.now(UTC))
+    for convert in (identity, text, number, price, can_be_bought, attributes, moment, links):
         try:
             result = convert(value)
         except ValueError as error:
             legible(str(error)).encode()
         else:
-            assert result is None or isinstance(result, str | float | bool | dict | datetime)
+            assert result is None or isinstance(result, str | float | bool | dict | list | datetime)
             if isinstance(result, str):
                 result.encode()
     shortened({"x": value}).encode()

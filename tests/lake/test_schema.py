@@ -24,10 +24,12 @@ def test_the_tables_have_the_columns_of_the_design() -> None:
         "price",
         "currency",
         "category_id",
+        "item_group_id",
         "photo_url",
         "in_stock",
         "attributes",
         "updated_at",
+        "source_updated_at",
     )
     assert TABLES["photos"].names == (
         "item_id",

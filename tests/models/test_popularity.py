@@ -1,5 +1,7 @@
 """Popularity: what is counted, and what age does to it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,9 +38,16 @@ def scores(data: BehaviourSet, **settings: object) -> list[float]:
     return found.arrays["scores"].tolist()
 
 
-def test_every_positive_counts_once() -> None:
+def test_each_shopper_counts_once_an_item_or_each_act_where_acts_are_counted() -> None:
     data = shop([1, 2, 3, 1, 1], [2, 2, 2, 4, 4])
-    assert scores(data) == [0, 0, 3, 0, 2]
+    assert scores(data) == [0, 0, 3, 0, 1]
+    assert scores(data, count="acts") == [0, 0, 3, 0, 2]
+
+
+def test_a_shopper_counts_by_the_act_that_weighs_most() -> None:
+    data = shop([1, 1, 2], [2, 2, 2], kinds=[1, 2, 1])
+    assert scores(replace(data, weights=(1.0, 1.0, 10.0))) == [0, 0, 11, 0, 0]
+    assert scores(replace(data, weights=(1.0, 1.0, 10.0)), count="acts") == [0, 0, 12, 0, 0]
 
 
 def test_an_explicit_negative_does_not_count() -> None:

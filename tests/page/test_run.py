@@ -32,7 +32,7 @@ def test_the_key_is_in_the_environment_and_never_on_the_command_line(monkeypatch
 
 def test_the_page_listens_on_loopback_alone_and_sends_no_statistics() -> None:
     line = command("http://127.0.0.1:9999", 8123)
-    assert line[:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert line[:5] == [sys.executable, "-P", "-m", "streamlit", "run"]
     assert {"--server.address=127.0.0.1", "--server.port=8123", "--server.headless=true"} < set(line)
     assert "--browser.gatherUsageStats=false" in line
 

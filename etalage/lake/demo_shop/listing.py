@@ -76,5 +76,7 @@ def items(seed: int, numbers: NDArray[np.int64]) -> pa.Table:
         "photo_url": [f"demo://{item_id}" for item_id in ids],
         "in_stock": f.in_stock,
         "updated_at": times(f.changed_second),
+        "source_updated_at": times(f.changed_second),
+        "item_group_id": pa.nulls(len(ids), pa.string()),
     }
     return pa.table({name: columns[name] for name in TABLES["items"].names}, schema=TABLES["items"].schema)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -58,8 +58,11 @@ class LiveStore(Protocol):
         those more than five minutes ahead are quarantined. Raises Unprocessable: an id that cannot be one."""
         ...
 
-    def history(self, user_id: str, limit: int) -> list[Act]:
-        """The newest `limit` acts, oldest first; of equal time, in order of arrival."""
+    def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
+        """The newest `limit` acts, oldest first; of equal time, in order of arrival.
+
+        Of kinds for which `lasting` holds, older ones too: of each item, kind and value the newest.
+        """
         ...
 
     def events(self, after: int, limit: int) -> list[tuple[int, Event]]:

@@ -15,7 +15,7 @@ Durable as Redis is told to be: `appendonly yes` with `appendfsync always` syncs
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -34,6 +34,8 @@ from etalage.lake.live.contract import (
 _TIMELESS = -(2**53) - 1
 """The score of an act without a time: before all others."""
 _AT_ONCE = 1000
+_MOST_LOOKED_AT = 100_000
+"""Acts of one shopper that are looked through for what they have."""
 # Atomic, so that a repeated event cannot slip in between question and answer.
 _APPEND = """
 local accepted = 0
@@ -99,8 +101,19 @@ class RedisStore:
                 self._client.hset(self._key("quarantined"), event.event_id, text)
         return Appended(accepted, len(good) - accepted, len(bad), tuple(r for _, r in bad[:10]))
 
-    def history(self, user_id: str, limit: int) -> list[Act]:
+    def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """See LiveStore.history."""
+        newest = self._newest(user_id, limit)
+        if lasting is None or len(newest) < limit:
+            return newest
+        every = self._newest(user_id, _MOST_LOOKED_AT)[:-limit]
+        known = {(act.item_id, act.kind, act.value) for act in newest}
+        older = {(act.item_id, act.kind, act.value): act for act in every if lasting(act.kind)}
+        for one in known & older.keys():
+            del older[one]
+        return [*sorted(older.values(), key=_moment), *newest]
+
+    def _newest(self, user_id: str, limit: int) -> list[Act]:
         user_id = _asked(user_id)
         if limit < 1:
             return []
@@ -116,7 +129,7 @@ class RedisStore:
         appended = [_read(text).act for text in reversed(written) if text is not None]
         acts = [Act(*json.loads(text)) for text in seeded] + appended
         # Stable: seeds before events of the same time.
-        acts.sort(key=lambda act: _TIMELESS if act.time is None else act.time)
+        acts.sort(key=_moment)
         return acts[-limit:]
 
     def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
@@ -257,6 +270,10 @@ def _written(event: Event) -> str:
 def _read(text: str) -> Event:
     event_id, user_id, *act = json.loads(text)
     return Event(event_id, user_id, Act(*act))
+
+
+def _moment(act: Act) -> int:
+    return _TIMELESS if act.time is None else act.time
 
 
 def _literal(text: str) -> str:

@@ -7,7 +7,7 @@ to the disk before `append` returns.
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS acts (
     user_id TEXT NOT NULL, item_id TEXT NOT NULL, kind TEXT NOT NULL, value REAL, time INTEGER
 );
 CREATE INDEX IF NOT EXISTS acts_of_user ON acts (user_id, time, number);
+CREATE INDEX IF NOT EXISTS acts_by_kind ON acts (user_id, kind, item_id, time, value);
 CREATE INDEX IF NOT EXISTS seeded ON acts (number) WHERE event_id IS NULL;
 CREATE INDEX IF NOT EXISTS acts_by_time ON acts (time);
 CREATE TABLE IF NOT EXISTS quarantined (
@@ -84,14 +85,37 @@ class SqliteStore:
         reasons = tuple(reason for _, reason in bad[:10])
         return Appended(accepted, len(good) - accepted, len(bad), reasons)
 
-    def history(self, user_id: str, limit: int) -> list[Act]:
+    def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """See LiveStore.history."""
+        user_id = _asked(user_id)
         rows = self._read(
             "SELECT item_id, kind, value, time FROM acts WHERE user_id = ? "
             "ORDER BY time DESC, number DESC LIMIT ?",  # NULL sorts before every time: oldest
-            (_asked(user_id), limit),
+            (user_id, limit),
         )
-        return [Act(*row) for row in reversed(rows)]
+        newest = [Act(*row) for row in reversed(rows)]
+        if lasting is None or len(newest) < limit:
+            return newest
+        known = {(act.item_id, act.kind, act.value) for act in newest}
+        return [*self._lasting(user_id, lasting, known), *newest]
+
+    def _lasting(
+        self, user_id: str, lasting: Callable[[str], bool], known: set[tuple[str, str, float | None]]
+    ) -> list[Act]:
+        """The newest act of each of these kinds and each value on each item but those `known`."""
+        found = self._read("SELECT DISTINCT kind FROM acts WHERE user_id = ?", (user_id,))
+        kinds = [kind for (kind,) in found if lasting(kind)]
+        rows = self._read(
+            "SELECT item_id, kind, value, max(coalesce(time, -9223372036854775808)), time FROM acts "
+            f"WHERE user_id = ? AND kind IN ({','.join('?' * len(kinds))}) "
+            "GROUP BY item_id, kind, value ORDER BY 4",
+            (user_id, *kinds),
+        )
+        return [
+            Act(item, kind, value, time)
+            for item, kind, value, _, time in rows
+            if (item, kind, value) not in known
+        ]
 
     def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
         """See LiveStore.events."""

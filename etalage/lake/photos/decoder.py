@@ -5,11 +5,11 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
+from etalage.engine.children import python
 from etalage.lake.photo_facts import PhotoFacts
 from etalage.lake.photos.decoder_child import ANSWERED, ASKED
 from etalage.lake.photos.decoding import Keeping
@@ -70,7 +70,7 @@ class Decoder:
         await self._end()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "etalage.lake.photos.decoder_child", self._settings]
+            command = python("-m", "etalage.lake.photos.decoder_child", self._settings)
             self._process = subprocess.Popen(command, stdin=theirs.fileno())
         ours.setblocking(False)
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=2**20)

@@ -1,0 +1,49 @@
+"""Ids that somebody typed, or put into a file."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from etalage.config import MappingConfig
+from etalage.errors import InputUnreadable
+from etalage.lake.casting import cast_column, identity
+from etalage.lake.checked import Checker
+from etalage.lake.ingest import format_of
+from etalage.lake.readers import open_table
+
+_AT_ONCE = 10_000
+
+
+def ids_of(words: Sequence[str], mapping: MappingConfig) -> Iterator[str]:
+    """Item ids, each as it is typed, or those in a file: a line each (.txt), or a table with the mapped
+    column.
+
+    Raises InputUnreadable: a file without ids; a row of it that has none.
+    """
+    for word in words:
+        file = Path(word)
+        if not file.is_file():
+            yield word
+        elif file.suffix.lower() == ".txt":
+            yield from _lines(file)
+        else:
+            yield from _column(file, mapping)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnreadable(f"{file}: cannot be read as UTF-8 text: {error}") from error
+    yield from (line for line in text.splitlines() if line)
+
+
+def _column(file: Path, mapping: MappingConfig) -> Iterator[str]:
+    checker = Checker(file, "items", mapping, None, file.parent)
+    for chunk in open_table(file, format_of(file), _AT_ONCE).chunks():
+        (ids,) = checker.look(chunk) or [[]]
+        values, reasons = cast_column(ids, identity)
+        refused = [(r.line, r.reason) for r in chunk.refused]
+        refused += [(chunk.lines[n], f"item_id: {why}") for n, why in reasons.items()]
+        for line, why in refused[:1]:
+            raise InputUnreadable(f"{file}: line {line}: {why}; nothing was deleted: mend the row")
+        yield from values

@@ -1,0 +1,292 @@
+"""A file's own columns → ours, as [ingest.<table>] of shop.toml says; the values stay raw.
+
+`Mapping` finds for each of our columns where it comes from (a column, several, a path into nested values, a
+constant), makes a row for each element of a list that is walked, puts our words for theirs, passes over the
+rows that are to be skipped, and remembers what a mapping named and the file does not have.
+"""
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any
+
+import numpy as np
+
+from etalage.config import Joined, MappingConfig, Source
+from etalage.errors import ConfigError, InputUnreadable
+from etalage.lake.notes import Notes
+from etalage.lake.paths import Path, path_of, unpacked, value_at
+from etalage.lake.raw import RawChunk, Refusal
+from etalage.lake.shown import shown
+
+ATTRIBUTE = "attributes."
+_TIMES = {"items": "updated_at", "photos": "fetched_at", "interactions": "time"}
+_AMOUNTS = {"items": "price", "interactions": "value"}
+_SEVERAL_LINKS = ("photo_url", "url")
+"""A list of columns for one of these is all of their links, not the first of them."""
+
+
+@dataclass
+class MappedChunk:
+    """Rows by our columns' names, still raw. Row n comes from row `origins[n]` of `raw`.
+
+    `passed`: rows of the file that are none of ours, as the mapping says.
+    """
+
+    lines: list[int]
+    columns: dict[str, list[Any]]
+    raw: RawChunk
+    origins: Sequence[int]
+    refused: list[Refusal] = field(default_factory=list)
+    passed: int = 0
+
+    @property
+    def read(self) -> int:
+        return len(self.lines) + len(self.refused) + self.passed
+
+    def row(self, n: int) -> dict[str, Any]:
+        """The n-th row as the file has it."""
+        return self.raw.row(self.origins[n])
+
+    def part(self, wanted: np.ndarray, rest: bool) -> "MappedChunk":
+        """The rows of `wanted` ((N,) bool); `rest`: with what was refused and passed over."""
+        rows = np.flatnonzero(wanted).tolist()
+        columns = {name: [values[n] for n in rows] for name, values in self.columns.items()}
+        origins = [self.origins[n] for n in rows]
+        lines = [self.lines[n] for n in rows]
+        refused, passed = (self.refused, self.passed) if rest else ([], 0)
+        return MappedChunk(lines, columns, self.raw, origins, refused, passed)
+
+
+class Mapping:
+    """The mapping of one file into `table`. `known`: our columns that a file may fill.
+
+    Raises ConfigError: it names a column that we do not have, or says what cannot act.
+    """
+
+    def __init__(self, file: File, table: str, config: MappingConfig, known: Collection[str]) -> None:
+        self.file = file
+        self.table = table
+        self.config = config
+        self._known = list(known)
+        self._found: dict[str, None] = {}
+        _check_settings(table, config, self._known)
+        self._paths = {text: path for text in _texts(config) if (path := self._path(text)) is not None}
+        lists = {path.walked: path.list_name for path in self._paths.values() if path.walked}
+        if len(lists) > 1:
+            raise ConfigError(
+                f"[ingest.{table}.columns] walks {' and '.join(lists.values())}; a row can be made for each "
+                "element of one list"
+            )
+
+    def apply(self, chunk: RawChunk, notes: Notes | None = None, only: Collection[str] = ()) -> MappedChunk:
+        """`chunk` by our columns; `only`: those alone (empty: all). What is passed over goes into `notes`."""
+        self._found.update(dict.fromkeys(chunk.columns))
+        sources = self.sources(chunk.columns)
+        mapped, elements = self._walked(chunk, sources, notes)
+        wanted = set(only) | set(self.config.skip) if only else set(sources) | set(self.config.constants)
+        for ours, source in sources.items():
+            if ours in wanted:
+                mapped.columns[ours] = self._values(ours, source, mapped, elements)
+        for ours, constant in self.config.constants.items():
+            if ours in wanted:
+                there = mapped.columns.get(ours)
+                empty = [None] * len(mapped.lines) if there is None else there
+                mapped.columns[ours] = [constant if value in (None, "") else value for value in empty]
+        mapped = self._skipped(mapped, notes)
+        for ours, words in self.config.values.items():
+            if ours in mapped.columns:
+                mapped.columns[ours] = [words.get(_word(v), v) for v in mapped.columns[ours]]
+        return mapped
+
+    def sources(self, there: Collection[str]) -> dict[str, Source]:
+        """{our column: where it comes from} of a chunk that has the columns `there`."""
+        sources: dict[str, Source] = {}
+        for ours, source in self.config.columns.items():
+            if any(self._is_there(text, there) for text in _texts_of(source)):
+                sources[ours] = source
+        for name in self._known:
+            given = name in self.config.columns or name in self.config.constants
+            if name in there and not given and name not in self.config.leave_out:
+                sources[name] = name
+        return sources
+
+    def require(self, chunk: RawChunk, needed: Sequence[str], either: Sequence[str] = ()) -> None:
+        """Raises InputUnreadable where the file has no column for one of `needed`, nor any of `either`."""
+        there = list(chunk.columns)
+        self._found.update(dict.fromkeys(there))
+        given = {*self.sources(there), *self.config.constants}
+        listed = ", ".join(map(repr, there)) or "none"
+        for ours in (*needed, *either):
+            texts = _texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
+            if ours in given or not texts or (ours in either and not given.isdisjoint(either)):
+                continue
+            says = " or ".join(map(repr, texts))
+            raise InputUnreadable(
+                f"{self.file}: [ingest.{self.table}.columns] says {ours} = {says}, but the file has no such "
+                f"column{self._did_you_mean(texts)}. It has: {listed}"
+            )
+        missing = [name for name in needed if name not in given]
+        if either and given.isdisjoint(either):
+            missing.append(either[0])
+        if missing:
+            lines = "\n".join(f'{name} = "<one of the columns found>"' for name in missing)
+            if either and either[0] in missing:
+                lines += f"\n(for links instead of files: {either[-1]})"
+            raise InputUnreadable(
+                f"{self.file}: no column for {', '.join(missing)}. Columns found: {listed}. "
+                f"Write in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}"
+            )
+
+    def tell_missing(self, notes: Notes) -> None:
+        """Behind the last chunk: which columns a setting names and the file does not have."""
+        where = f"[ingest.{self.table}"
+        for ours, source in self.config.columns.items():
+            texts = _texts_of(source)
+            absent = [text for text in texts if not self._is_there(text, self._found)]
+            hint = self._did_you_mean(absent)
+            if absent and (hint or len(absent) == len(texts)):
+                says = " and ".join(map(repr, absent))
+                stays = "" if len(absent) < len(texts) else f"; {ours} stays as the table has it"
+                notes.add(f"{ours}: the file has no column {says} ({where}.columns]){hint}{stays}")
+        for name in self.config.leave_out:
+            if name not in self._found and name not in self._known:
+                notes.add(f"{where}] leave_out: the file has no column {name!r}{self._did_you_mean([name])}")
+
+    def _is_there(self, text: str, there: Collection[str]) -> bool:
+        return text in there or (text in self._paths and self._paths[text].root in there)
+
+    def _did_you_mean(self, texts: Sequence[str]) -> str:
+        """A column of the file that is nearly one of `texts`, and that nothing else is read from."""
+        taken = {*_texts(self.config), *self._known}
+        free = [name for name in self._found if name not in taken or name in self.config.leave_out]
+        near = next((found for text in texts if (found := _nearest(text, free))), None)
+        return f"; did you mean {near!r}?" if near else ""
+
+    def _path(self, text: str) -> Path | None:
+        try:
+            return path_of(text)
+        except ValueError as error:
+            raise ConfigError(f"[ingest.{self.table}.columns]: {error}") from None
+
+    def _walked(
+        self, chunk: RawChunk, sources: dict[str, Source], notes: Notes | None
+    ) -> tuple[MappedChunk, list[Any]]:
+        """The chunk's rows, one for each element of the list that is walked, and those elements."""
+        walking = next(
+            (path for source in sources.values() for text in _texts_of(source)
+             if (path := self._paths.get(text)) and path.each and text not in chunk.columns), None
+        )  # fmt: skip
+        refused = list(chunk.refused)
+        if walking is None:
+            return MappedChunk(list(chunk.lines), {}, chunk, range(len(chunk.lines)), refused), []
+        origins: list[int] = []
+        elements: list[Any] = []
+        passed = 0
+        for n, value in enumerate(chunk.columns[walking.root]):
+            found = unpacked(value_at(value, walking.before))
+            if found is None or found in ("", [], {}):
+                passed += 1
+                if notes is not None:
+                    notes.add(f"nothing in {walking.list_name}: passed over", 1, f"line {chunk.lines[n]}")
+            elif isinstance(found, list | dict):
+                each = found if isinstance(found, list) else [found]
+                origins += [n] * len(each)
+                elements += each
+            else:
+                why = f"{walking.list_name}: {shown(found)} is not a list"
+                refused.append(Refusal(str(self.file), chunk.lines[n], why, chunk.row(n)))
+        return MappedChunk([chunk.lines[n] for n in origins], {}, chunk, origins, refused, passed), elements
+
+    def _values(self, ours: str, source: Source, mapped: MappedChunk, elements: list[Any]) -> list[Any]:
+        columns = [
+            self._column(text, mapped, elements)
+            for text in _texts_of(source)
+            if self._is_there(text, mapped.raw.columns)
+        ]
+        if isinstance(source, Joined):
+            return [
+                source.by.join(_word(value) for value in row if value not in (None, "")) or None
+                for row in zip(*columns, strict=True)
+            ]
+        if len(columns) == 1:
+            return columns[0]
+        if ours in _SEVERAL_LINKS:
+            return [[value for value in row if value not in (None, "")] for row in zip(*columns, strict=True)]
+        return [
+            next((value for value in row if value not in (None, "")), None)
+            for row in zip(*columns, strict=True)
+        ]
+
+    def _column(self, text: str, mapped: MappedChunk, elements: list[Any]) -> list[Any]:
+        columns, origins = mapped.raw.columns, mapped.origins
+        if text in columns:
+            values = columns[text]
+            return (
+                values if len(elements) == 0 and len(origins) == len(values) else [values[n] for n in origins]
+            )
+        path = self._paths[text]
+        if path.each:
+            return [value_at(element, path.after) for element in elements]
+        return [value_at(columns[path.root][n], path.before) for n in origins]
+
+    def _skipped(self, mapped: MappedChunk, notes: Notes | None) -> MappedChunk:
+        wanted = np.ones(len(mapped.lines), dtype=bool)
+        for ours, words in self.config.skip.items():
+            if ours not in mapped.columns:
+                continue
+            for n, value in enumerate(mapped.columns[ours]):
+                if wanted[n] and _word(value) in words:
+                    wanted[n] = False
+                    if notes is not None:
+                        what = f"{ours} is {_word(value)!r}: passed over ([ingest.{self.table}.skip])"
+                        notes.add(what, 1, f"line {mapped.lines[n]}")
+        if wanted.all():
+            return mapped
+        left = mapped.part(wanted, rest=True)
+        left.passed += int((~wanted).sum())
+        return left
+
+
+def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None:
+    """Raises ConfigError: a column that we do not have, or a setting that cannot act."""
+    where = f"[ingest.{table}"
+    for key in ("columns", "constants", "values", "skip"):
+        for name in getattr(config, key):
+            if name not in known and not (name.startswith(ATTRIBUTE) and "attributes" in known):
+                near = _nearest(name, known)
+                hint = f"did you mean {near!r}?" if near else f"we have {', '.join(known)}"
+                what = f"{where}]" if key in ("columns", "constants") else f"{where}.{key}]"
+                raise ConfigError(f"{what}: table {table} has no column {name!r}; {hint}")
+    for name in config.leave_out:
+        if name in _texts(config):
+            raise ConfigError(
+                f"{where}] leave_out: {name!r} is read in {where}.columns]; take one of them away"
+            )
+    if config.decimal is not None and table not in _AMOUNTS:
+        raise ConfigError(f"{where}] decimal: table {table} has no number; take it away")
+    for key, value in (("timezone", config.timezone), ("dates", config.dates)):
+        if value is not None and table not in _TIMES:
+            raise ConfigError(f"{where}] {key}: table {table} has no time; take it away")
+
+
+def _texts(config: MappingConfig) -> list[str]:
+    return [text for source in config.columns.values() for text in _texts_of(source)]
+
+
+def _texts_of(source: Source) -> tuple[str, ...]:
+    if isinstance(source, str):
+        return (source,)
+    return source.join if isinstance(source, Joined) else source
+
+
+def _nearest(name: str, names: Collection[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
+def _word(value: Any) -> str:
+    """A value as a mapping of words names it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else "" if value is None else str(value)

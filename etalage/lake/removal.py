@@ -1,0 +1,97 @@
+"""Items that leave the catalogue: those that a whole file does not have, and those that somebody names.
+
+Their rows go out of the table items, and with them the links of photos that nobody has asked for yet; the
+next `etalage sync` takes them out of the bundle. Photos that were fetched stay, so that an item that comes
+back has them.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.errors import CatalogueShrank
+from etalage.lake.delta import Lake
+from etalage.lake.unknown_ids import Repairs
+
+LOOKS_WHOLE = 0.5
+"""A file with this share of the catalogue looks as if it were meant to be all there is."""
+
+
+class Present:
+    """The ids that a file has, as hashes: 8 bytes each. A chance collision only keeps an item that might
+    go."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self.count = 0
+
+    def add(self, ids: Collection[str]) -> None:
+        """Remember these."""
+        if ids:
+            self._parts.append(np.fromiter((hash(one) for one in ids), dtype=np.int64, count=len(ids)))
+            self.count += len(ids)
+
+    def missing(self, ids: list[str]) -> list[str]:
+        """Those of `ids` that were not remembered, in their order."""
+        if not ids:
+            return []
+        own = np.fromiter((hash(one) for one in ids), dtype=np.int64, count=len(ids))
+        there = np.isin(own, np.concatenate([*self._parts, np.zeros(0, np.int64)]))
+        return [ids[n] for n in np.flatnonzero(~there)]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """`items` are gone from the catalogue; `unknown` ids never were in it; `near`: an unknown one → a known
+    one that it may be."""
+
+    items: list[str]
+    unknown: list[str]
+    near: dict[str, str] = field(default_factory=dict)
+
+
+def item_ids(lake: Lake) -> list[str]:
+    """The ids of the catalogue, sorted; none where there is no table yet."""
+    table = lake.table("items")
+    return sorted(table.read(columns=["item_id"])["item_id"].to_pylist()) if table.exists() else []
+
+
+def check_shrink(gone: int, of: int, max_shrink: float, force: bool) -> None:
+    """Raises CatalogueShrank: so much of the catalogue would go that it looks like a mistake."""
+    if gone and not force and gone >= max_shrink * of:
+        raise CatalogueShrank(
+            f"{gone:,} of {of:,} items would leave the catalogue ({gone / of:.0%}), [publish] max_shrink = "
+            f"{max_shrink:g}; none did. If that is meant: --force"
+        )
+
+
+def remove_items(lake: Lake, ids: Iterable[str], max_shrink: float, force: bool = False) -> Removed:
+    """Take these items out of the catalogue. Raises CatalogueShrank before anything is changed."""
+    there = item_ids(lake)
+    known = set(there)
+    wanted = list(dict.fromkeys(ids))
+    gone = [one for one in wanted if one in known]
+    check_shrink(len(gone), len(there), max_shrink, force)
+    if gone:
+        keys = pa.array(gone, pa.string())
+        _remove_links(lake, keys)
+        lake.table("items").delete(pa.table({"item_id": keys}))
+    unknown = [one for one in wanted if one not in known]
+    near: dict[str, str] = {}
+    if unknown:
+        repairs = Repairs(there)
+        near = {one: found for one in unknown if (found := repairs.of(one)) is not None}
+    return Removed(gone, unknown, near)
+
+
+def _remove_links(lake: Lake, item_ids: pa.Array) -> None:
+    photos = lake.table("photos")
+    if not photos.exists():
+        return
+    rows = photos.read(columns=["item_id", "url", "sha256"])
+    rows = rows.filter(pc.and_(pc.is_in(rows["item_id"], value_set=item_ids), pc.is_null(rows["sha256"])))
+    if rows.num_rows:
+        photos.delete(rows.select(["item_id", "url"]))

@@ -1,0 +1,36 @@
+"""The known name that somebody most probably meant by one that nobody knows."""
+
+import difflib
+from collections.abc import Iterable
+
+LOOKED_THROUGH = 20_000
+"""Names that are compared letter by letter; of more, those that begin or end alike."""
+LENGTHS = 3
+"""By how much the length of a name may differ, where there are too many to compare all."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that is most like `name`; None where none is like it.
+
+    One that differs only in case, blanks, leading zeros, a spreadsheet's apostrophe or `.0` is taken first.
+    """
+    names = list(known)
+    plain = _plain(name)
+    alike = [other for other in names if _plain(other) == plain]
+    if alike:
+        return alike[0]
+    if len(names) > LOOKED_THROUGH:
+        ends = (name[:2].casefold(), name[-2:].casefold())
+        names = [
+            other
+            for other in names
+            if abs(len(other) - len(name)) <= LENGTHS
+            and (other[:2].casefold() == ends[0] or other[-2:].casefold() == ends[1])
+        ][:LOOKED_THROUGH]
+    found = difflib.get_close_matches(name, names, n=1)
+    return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    bare = name.strip().strip("'").strip().casefold().removesuffix(".0")
+    return bare.lstrip("0") or bare

@@ -1,0 +1,124 @@
+"""Closed-form models are judged by what was held back from them, and published fitted on everything.
+
+What is popular this week is in the newest acts, which the split holds back. A model that is counted or solved
+has nothing to overfit by training longer: the same config is fitted again on all acts when it is published.
+The verdict stays that of the split. The refitted export lies in `exports/<model>/everything/`.
+"""
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etalage.errors import TableMissing, TooLittleData
+
+if TYPE_CHECKING:
+    from etalage.bundle.models import PlacedModel
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = "everything"
+
+
+def refitted(shop: "Shop", placed: "tuple[PlacedModel, ...]") -> "tuple[PlacedModel, ...]":
+    """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
+
+    Those whose scores a ranker of `placed` reads stay as they are: it learned what those scores mean.
+    """
+    from etalage.bundle.exports import read_facts
+
+    facts = [read_facts(one.export) for one in placed]
+    read = _read_by_rankers(placed, facts)
+    chosen = [fact.get("role") == "counter" and fact["name"] not in read for fact in facts]
+    for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
+        log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
+    if not any(chosen):
+        return placed
+    try:
+        data, versions = _everything(shop)
+    except (TableMissing, TooLittleData) as error:
+        log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
+        return placed
+    return tuple(
+        replace(one, export=_refit(shop, one.export, fact, data, versions)) if again else one
+        for one, fact, again in zip(placed, facts, chosen, strict=True)
+    )
+
+
+def forget_unpublished(shop: "Shop") -> None:
+    """Remove refitted exports that no bundle on disk holds: `sync` and `rollback` ask for no others."""
+    from etalage.bundle.exports import read_facts
+
+    held = {
+        model.hash
+        for one in shop.bundles.survey()
+        if one.manifest is not None
+        for model in one.manifest.models
+    }
+    with shop.disk():
+        for export in (shop.folder / "exports").glob(f"*/{EVERYTHING}/[0-9]*-*"):
+            if read_facts(export).get("model_hash") not in held:
+                shutil.rmtree(export)
+
+
+def _read_by_rankers(placed: "tuple[PlacedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
+    """Retriever → the ranker that reads its scores."""
+    from etalage.bundle.pairing import PairScorer
+    from etalage.bundle.scoring import open_scorer
+
+    found: dict[str, str] = {}
+    for one, fact in zip(placed, facts, strict=True):
+        if fact.get("role") == "ranker":
+            ranker = open_scorer(one.export)
+            if isinstance(ranker, PairScorer):
+                found |= dict.fromkeys(ranker.asks_retrievers, ranker.name)
+    return found
+
+
+def _everything(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
+    """All acts as `train`, with the ids of items alone: closed-form models read nothing else."""
+    from etalage.features.behaviour_set import behaviour_set, told
+
+    at = {name: v for name, v in shop.lake.versions().items() if name in ("items", "interactions")}
+    if "interactions" not in at:
+        raise TableMissing("there are no interactions")
+    with shop.bar("read what users did", None):
+        acts = shop.lake.table("interactions").read(at["interactions"])
+        items = shop.lake.table("items").read(at["items"], columns=["item_id"]) if "items" in at else None
+        data = behaviour_set(acts, items, None, shop.config.behaviour, whole=True)
+    for line in told(data.facts):
+        log.warning("%s", line)
+    return data, at
+
+
+def _refit(
+    shop: "Shop", judged: Path, facts: "dict[str, Any]", data: "BehaviourSet", versions: dict[str, int]
+) -> Path:
+    """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
+    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.config import validated
+    from etalage.errors import NothingToPublish
+    from etalage.models import recipe as recipes
+    from etalage.models.recipe import Trained
+    from etalage.training.behaviour_export import Source, export_behaviour
+
+    name = str(facts["name"])
+    recipe = recipes.find(name)
+    config = validated(recipe.config, facts["config"], where=f"{judged}: config")
+    folder = shop.exports(name) / EVERYTHING
+    kept = {"judged": facts["model_hash"], "data": data.fingerprint(), "fitted_on": EVERYTHING}
+    try:
+        newest = newest_export(folder)
+        if kept.items() <= read_facts(newest).items():
+            return newest
+    except NothingToPublish:
+        pass
+    with shop.disk(), shop.bar(f"fit {name} on everything", None):
+        counted = recipe.bind(config, data).count()
+        more = {**kept, "tables": versions, "mlflow_run": facts.get("mlflow_run")}
+        trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
+        export = export_behaviour(recipe, trained, Source.of(data), folder)
+    return export
