@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -84,12 +85,13 @@ class Category:
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that a shopper did. `value`: stars, count or amount; `time`: microseconds since 1970."""
+    """One thing that a shopper did. `value`: stars, count or amount; `time`: microseconds since 1970 (so it
+    comes back), or a datetime (without a zone: UTC)."""
 
     item_id: str
     kind: str = "view"
     value: float | None = None
-    time: int | None = None
+    time: int | datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -719,9 +721,8 @@ def _by_status(status: int) -> type[errors.EtalageError]:
 
 def _act_body(act: Act) -> dict[str, Any]:
     body: dict[str, Any] = {"item_id": act.item_id, "kind": act.kind}
-    return body | {
-        name: value for name, value in (("value", act.value), ("time", act.time)) if value is not None
-    }
+    time = act.time.isoformat() if isinstance(act.time, datetime) else act.time
+    return body | {name: value for name, value in (("value", act.value), ("time", time)) if value is not None}
 
 
 def _item(shown: Mapping[str, Any]) -> Item:

@@ -1,11 +1,13 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
+import codecs
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from etalage.errors import ConfigError
 from etalage.nearest import nearest
@@ -54,6 +56,11 @@ class MappingConfig(Settings):
     """Our column → their words; rows with one of them are passed over."""
     leave_out: tuple[str, ...] = ()
     """Columns of the file that are not read although they are called as ours."""
+    delimiter: str | None = None
+    """What stands between the fields of CSV files: one character (`tab`: the tab). None: told from the first
+    lines."""
+    encoding: str | None = None
+    """Of text files without a mark (BOM) of their own, such as `cp1252`. None: UTF-8."""
     decimal: Literal[".", ","] | None = None
     """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
     none."""
@@ -61,6 +68,16 @@ class MappingConfig(Settings):
     """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
     dates: Literal["dmy", "mdy", "ymd"] | None = None
     """The order of 03/04/2025; None: such a date is refused, where it may be two."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, said: str | None) -> str | None:
+        return None if said is None else _delimiter(said)
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_text(cls, said: str | None) -> str | None:
+        return None if said is None else _encoding(said)
 
 
 class IngestConfig(Settings):
@@ -157,6 +174,7 @@ class FunnelConfig(Settings):
     ranker: str | None = None
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
     in_stock: bool = True
+    """What is known to be sold out is not shown; an item whose stock is not known is."""
     history: int = Field(100, ge=1)
     """Acts of a shopper, newest first, that the funnel looks at."""
     enough: int = Field(3, ge=1)
@@ -317,6 +335,11 @@ class PhotosConfig(Settings):
 class ServeConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
+    hosts: tuple[str, ...] = ()
+    """Names by which the server may be called, besides loopback's and `host`: what a proxy, or who scrapes
+    its metrics, calls it. `shop.example`; `*.shop.example` for all beneath it."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may ask from a browser: `https://www.shop.example`. No other site's pages may."""
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
@@ -327,7 +350,8 @@ class ServeConfig(Settings):
 
 class ShopConfig(Settings):
     name: str = "A shop"
-    currency: str = "EUR"
+    currency: str | None = None
+    """Of items that name none, by its ISO 4217 code, such as `EUR`; None: not known."""
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     photos: PhotosConfig = Field(default_factory=PhotosConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
@@ -340,6 +364,13 @@ class ShopConfig(Settings):
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
+
+    @field_validator("currency")
+    @classmethod
+    def _a_code(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch("[A-Z]{3}", given):
+            raise ValueError("an ISO 4217 code is needed, such as `EUR`")
+        return given
 
 
 def read_config(file: Path) -> ShopConfig:
@@ -373,6 +404,29 @@ def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
         if not (key.strip() and equals):
             raise ConfigError(f"{option} {pair}: expected key=value")
     return {key.strip(): value.strip() for _, key, _, value in split} or None
+
+
+def _encoding(name: str) -> str:
+    """`name`, if it is an encoding of text. Raises ValueError: nobody knows it."""
+    try:
+        "".encode(name)
+        text = codecs.lookup(name)
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(
+            f"there is no text encoding {name!r}; use utf-8, utf-16, cp1252, iso-8859-1, shift_jis, …"
+        ) from None
+    if text.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
+        raise ValueError(f"{name!r} is no encoding of files")
+    return name
+
+
+def _delimiter(delimiter: str) -> str:
+    r"""One character; `tab` and `\t` mean the tab. Raises ValueError."""
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    delimiter = named.get(delimiter.lower(), delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n' or "\ud800" <= delimiter <= "\udfff":
+        raise ValueError(f"{delimiter!r} is no delimiter; use one character, such as , ; | or tab")
+    return delimiter
 
 
 def _explain(kind: type[Settings], error: Any, where: str) -> str:

@@ -34,9 +34,11 @@ EtalageError                  1   500
 └── RequestError             12   400
     ├── PhotoRefused         12   400   not an image, too large, broken
     ├── KeyRefused           12   401   missing or wrong key
+    ├── OriginRefused        12   403   asked by a page that [serve] origins does not name
     ├── NotFound             12   404
     ├── BodyTooLarge         12   413
-    ├── UnsupportedMedia     12   415   a compressed body, or one that is not JSON
+    ├── UnsupportedMedia     12   415   a compressed body, or one that does not say that it is JSON
+    ├── HostRefused          12   421   called by a name that [serve] hosts does not name
     ├── Unprocessable        12   422   well-formed, but a field is out of range
     └── Overloaded           12   503
 """
@@ -171,6 +173,14 @@ class PhotoRefused(RequestError):
 
 class KeyRefused(RequestError):
     http_status = 401
+
+
+class OriginRefused(RequestError):
+    http_status = 403
+
+
+class HostRefused(RequestError):
+    http_status = 421
 
 
 class NotFound(RequestError):

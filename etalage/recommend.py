@@ -5,8 +5,9 @@ The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.p
     B queries   D embedding dimension   N items   U shoppers   k places
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,12 @@ LIKED_AMONG = 2000
 class Recommender:
     """Everything that one bundle can answer. Safe to share between threads; never changes."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, live: Callable[[], LiveStore | None] | None = None) -> None:
+        """`live` opens the online store that is asked where a question names none; it is opened once, by the
+        first question."""
         self.parts = parts
+        self._opens, self._opening = live, Lock()
+        self._opened: LiveStore | None = None
         self.manifest = parts.manifest
         self.bundle: str = parts.manifest.id
         self.catalogue = parts.catalogue
@@ -63,10 +68,18 @@ class Recommender:
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1, verify: bool = True) -> "Recommender":
+    def open(
+        cls,
+        folder: Path,
+        *,
+        threads: int = 1,
+        verify: bool = True,
+        live: Callable[[], LiveStore | None] | None = None,
+    ) -> "Recommender":
         """Open the bundle in `folder`: check its files, repeat its recorded answers, warm up.
 
-        `verify=False` skips the files' hashes, for who has just written them; the rest is checked.
+        `verify=False` skips the files' hashes, for who has just written them; the rest is checked. `live`: as
+        for Recommender.
         Raises BundleDamaged: a file missing or changed, parts that do not belong together, answers
         other than those recorded when it was published.
         """
@@ -78,7 +91,17 @@ class Recommender:
             raise BundleDamaged(f"bundle {manifest.id}: {error}") from error
         recommender = cls(parts)
         recommender._warm_up()
+        recommender._opens = live  # behind the warming up, which asks of nobody
         return recommender
+
+    def _store(self, live: LiveStore | None) -> LiveStore | None:
+        """`live`, else the store of this recommender. Raises DataError: it cannot be opened."""
+        if live is not None or self._opens is None:
+            return live
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._opens()
+            return self._opened
 
     def _warm_up(self) -> None:
         """The first run of a network and of an index is the slowest: it is not a shopper's."""
@@ -204,7 +227,8 @@ class Recommender:
         live: LiveStore | None = None,
         now: int | None = None,
     ) -> Recommended:
-        """The k items for a shopper, by their `history` (oldest first), else by what `live` has of them.
+        """The k items for a shopper, by their `history` (oldest first), else by what `live`, or the store
+        that this recommender was opened with, has of them.
 
         Stock and prices are those of `live` now. `explain` adds reasons and the trace. `now`:
         microseconds since 1970. Raises Unprocessable: k < 1.
@@ -318,6 +342,7 @@ class Recommender:
 
     def stock(self, live: LiveStore | None) -> Stock:
         """Stock and prices now; worked out again only when the store's changes are other ones."""
+        live = self._store(live)
         if live is None:
             return self.catalogue.stock
         changes = live.items()
@@ -330,7 +355,7 @@ class Recommender:
     def _shopper(
         self, user_id: str | None, history: Sequence[Act] | None, live: LiveStore | None, now: int | None
     ) -> Shopper:
-        acts = history
+        acts, live = history, self._store(live)
         if acts is None and user_id is not None and live is not None:
             rules = self.funnel.rules
             acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)

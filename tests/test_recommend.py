@@ -127,7 +127,7 @@ def test_f31_an_unknown_item_is_answered_with_the_most_popular_in_stock(recommen
     assert ids(bags) == [name(3), name(39)]
     (rest,) = recommender.similar(item_id="never heard of", k=ITEMS)
     assert set(ids(rest)) == {name(n) for n in range(ITEMS) if n % 5}
-    assert rest.reason == "only 32 pass the filters: of 40 items in all, in_stock true leaves 32"
+    assert rest.reason == "only 32 pass the filters: of 40 items in all, not sold out leaves 32"
 
 
 def test_an_item_without_photo_is_answered_with_the_most_popular_of_its_category(

@@ -30,6 +30,8 @@ SEPARATOR = " > "
 Whose = Literal["merchants", "classified"]
 """Categories: as the items came with them, or as the classifier told them."""
 
+NOT_SOLD_OUT = "not sold out"
+"""What the filter of that name is called where a slate is explained."""
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
@@ -54,9 +56,13 @@ class Page(NamedTuple):
 class Catalogue:
     """The items and photos of one opened bundle."""
 
-    def __init__(self, items: pa.Table, photos: pa.Table) -> None:
-        """`items` in item_row order; `photos` (sha256, bytes), unique. Raises BundleDamaged."""
+    def __init__(self, items: pa.Table, photos: pa.Table, currency: str | None = None) -> None:
+        """`items` in item_row order; `photos` (sha256, bytes), unique. `currency`: that of items which name
+        none. Raises BundleDamaged."""
         self._columns = {name: _whole(items, name) for name in items.column_names}
+        if currency is not None:
+            own = self._columns.get("currency", pa.nulls(items.num_rows, pa.string()))
+            self._columns["currency"] = pc.fill_null(own, currency)
         missing = {"item_id", "category_id", "photo_sha256", "popularity", "price", "in_stock"} - set(
             self._columns
         )
@@ -68,8 +74,10 @@ class Catalogue:
             raise BundleDamaged("items.arrow holds the same item_id twice; publish again")
         self.popularity: np.ndarray = _floats(self._columns["popularity"], missing=0.0)
         self.has_photo: np.ndarray = _bools(pc.is_valid(self._columns["photo_sha256"]))
+        stocked = self._columns["in_stock"]
         self.stock = Stock(
-            _frozen(_bools(pc.fill_null(self._columns["in_stock"], True))),
+            _frozen(_bools(pc.fill_null(stocked, False))),
+            _frozen(_bools(pc.invert(pc.fill_null(stocked, True)))),
             _frozen(_floats(self._columns["price"], missing=np.nan)),
             {},
         )
@@ -121,11 +129,13 @@ class Catalogue:
                 rows[row] = change
         if not rows:
             return self.stock
-        stocked, price = self.stock.stocked.copy(), self.stock.price.copy()
+        stocked, sold_out = self.stock.stocked.copy(), self.stock.sold_out.copy()
+        price = self.stock.price.copy()
         for row, change in rows.items():
-            stocked[row] = change.get("in_stock", stocked[row])
+            if "in_stock" in change:
+                stocked[row], sold_out[row] = change["in_stock"], not change["in_stock"]
             price[row] = change.get("price", price[row])
-        return Stock(_frozen(stocked), _frozen(price), rows)
+        return Stock(_frozen(stocked), _frozen(sold_out), _frozen(price), rows)
 
     def _updated(self, row: int) -> int:
         column = self._columns.get("updated_at")
@@ -188,11 +198,11 @@ class Catalogue:
     def allowed(self, filters: Filters, stock: Stock | None = None) -> np.ndarray | None:
         """The same to be read only, `exclude` left to the caller; None when everything passes.
 
-        What is asked most, "in stock", costs nothing.
+        What is asked most, "not sold out", costs nothing.
         """
         stock = stock or self.stock
-        mask = stock.mask if filters.in_stock else None
-        rest = replace(filters, in_stock=None if filters.in_stock else filters.in_stock, exclude=())
+        mask = stock.mask if filters.not_sold_out else None
+        rest = replace(filters, not_sold_out=False, exclude=())
         for _, part in self.parts(rest, stock):
             mask = part if mask is None else mask & part
         return mask
@@ -222,7 +232,12 @@ class Catalogue:
         if filters.max_price is not None:
             yield f"max_price {filters.max_price:g}", stock.price <= filters.max_price
         if filters.in_stock is not None:
-            yield f"in_stock {str(filters.in_stock).lower()}", stock.stocked == filters.in_stock
+            yield (
+                f"in_stock {str(filters.in_stock).lower()}",
+                (stock.stocked if filters.in_stock else stock.sold_out),
+            )
+        if filters.not_sold_out:
+            yield NOT_SOLD_OUT, ~stock.sold_out
         if filters.exclude:
             mask = np.ones(len(self), bool)
             mask[[row for row in map(self._row_of.get, filters.exclude) if row is not None]] = False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle.candidates import Excluded, candidates
-from etalage.bundle.catalogue import Filters, Stock
+from etalage.bundle.catalogue import NOT_SOLD_OUT, Filters, Stock
 from etalage.bundle.counting import ItemItemScorer
 from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.funnel import Answered, Funnel
@@ -81,7 +81,7 @@ def _filtered(
     for row in rows[out | excluded].tolist():
         missed = next((name for name, mask in parts if not mask[row]), None)
         if missed is not None:
-            why = "out of stock" if missed == "in_stock true" else f"not {missed}"
+            why = "out of stock" if missed == NOT_SOLD_OUT else f"not {missed}"
         else:
             why = "seen" if row in seen else "excluded by the request"
         dropped.append({"item_id": funnel.catalogue.ids[row], "stage": "retrieve", "why": why})

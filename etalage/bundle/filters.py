@@ -18,7 +18,7 @@ class Filters:
     max_price: float | None = None
     """Inclusive, in the item's own currency; an item of unknown price passes neither."""
     in_stock: bool | None = None
-    """An item whose stock is not known counts as in stock."""
+    """Known to be in stock, or known not to be; an item whose stock is not known passes neither."""
     brand: str | None = None
     attributes: Mapping[str, str] | None = None
     """Every one of these must be just so."""
@@ -29,6 +29,8 @@ class Filters:
     merchant's own."""
     min_confidence: float | None = None
     """Classified with at least this confidence; an item that is not classified passes no such filter."""
+    not_sold_out: bool = False
+    """Leaves out what is known not to be in stock; an item whose stock is not known passes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Stock:
     """What can be bought now at which price: the bundle's columns, with later changes over them."""
 
     stocked: np.ndarray
-    """(N,) bool, read-only."""
+    """(N,) bool, read-only: known to be in stock."""
+    sold_out: np.ndarray
+    """(N,) bool, read-only: known not to be; of what is in neither, the stock is not known."""
     price: np.ndarray
     """(N,) float64, NaN = not known; read-only."""
     changes: Mapping[int, Mapping[str, Any]]
@@ -44,5 +48,5 @@ class Stock:
 
     @cached_property
     def mask(self) -> np.ndarray | None:
-        """`stocked`; None when everything is."""
-        return None if self.stocked.all() else self.stocked
+        """What is not sold out; None when nothing is."""
+        return ~self.sold_out if self.sold_out.any() else None

@@ -7,7 +7,7 @@ Who is asked for candidates is decided in bundle/ladder.py.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -148,9 +148,9 @@ class Funnel:
         return Answered(rows, scores.astype(np.float32), ranking, order, stages, allow, excluded)
 
     def asked_filters(self, filters: Filters) -> Filters:
-        """With what the shop wants of every slate: in stock, unless the shopper says otherwise."""
+        """With what the shop wants of every slate: nothing sold out, unless the shopper says otherwise."""
         if filters.in_stock is None and self.rules.funnel.in_stock:
-            return Filters(**{**filters.__dict__, "in_stock": True})
+            return replace(filters, not_sold_out=True)
         return filters
 
     def _kept_out(self, shopper: Shopper, filters: Filters) -> np.ndarray:

@@ -131,6 +131,8 @@ class Manifest(Settings):
     """Shoppers whose embeddings are in the bundle."""
     items: int = Field(ge=0)
     indexed: int = Field(ge=0)
+    currency: str | None = None
+    """Of items that name none, as the shop said when it published; None: not known."""
     verdict: dict[str, Any] | None
     forced: tuple[str, ...] = ()
     previous: str | None = None

@@ -88,7 +88,7 @@ def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool 
             f"{folder / ITEMS}: {items.num_rows} items; the manifest says {manifest.items}; publish again"
         )
     photos = None if manifest.model is None else _photos(folder, manifest, manifest.model, items, threads)
-    catalogue = Catalogue(items, read_arrow(folder / PHOTOS))
+    catalogue = Catalogue(items, read_arrow(folder / PHOTOS), manifest.currency)
     ids = items["item_id"].combine_chunks()
     models = tuple(open_models(folder, manifest.models, ids, threads, verify))
     look_alike = None

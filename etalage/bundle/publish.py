@@ -271,6 +271,7 @@ def _content(
         "refused": [one.model_dump(mode="json") for one in refused],
         "items": draft.items.num_rows,
         "indexed": photos.indexed,
+        "currency": draft.currency,
         "verdict": draft.verdict,
         "forced": forced,
         "synced_from": draft.synced_from,

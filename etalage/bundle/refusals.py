@@ -47,6 +47,8 @@ class Draft:
     """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
     classifier: DraftedClassifier | None = None
     classified_by: Mapping[str, int] = field(default_factory=dict)
+    currency: str | None = None
+    """Of items that name none."""
 
     @property
     def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:

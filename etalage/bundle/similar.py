@@ -125,12 +125,12 @@ class SimilarItems:
         return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
 
     def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
-        """The most popular items in stock; those of the same category first, where it is known."""
+        """The most popular items that are not sold out; those of the same category first, where known."""
         trace: dict[str, Any] = {"retriever": "popularity"}
         if wanted.threshold is not None:  # "is there a match?" must not be answered with bestsellers
             return Alike([], fallback, _no_photo(wanted.threshold), trace)
         if wanted.filters.in_stock is None:
-            wanted = replace(wanted, filters=replace(wanted.filters, in_stock=True))
+            wanted = replace(wanted, filters=replace(wanted.filters, not_sold_out=True))
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         if own is not None:
             allow[own] = False

@@ -157,6 +157,7 @@ def sync(
             crowd=gather_crowd(lake, lake.versions(), rules) if placed else None,
             classifier=_classifier(before),
             classified_by=embedded.payload.classified_by,
+            currency=before.manifest.currency,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows

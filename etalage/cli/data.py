@@ -47,6 +47,13 @@ def ingest(
         Ids, typer.Option(help="A folder's item ids: file stems, or paths beneath it.")
     ] = Ids.stem,
     photo_root: Annotated[Path | None, typer.Option(help="Where a table's photo paths start.")] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="Of this CSV file: one character, or tab. Default: told from its lines."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of this text file, such as cp1252. Default: its mark, else UTF-8.")
+    ] = None,
     max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
     whole: Annotated[
         bool, typer.Option("--whole", help="The file is all there is: items not in it leave the catalogue.")
@@ -69,6 +76,8 @@ def ingest(
         photo_root=photo_root,
         whole=whole,
         force=force,
+        delimiter=delimiter,
+        encoding=encoding,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     more = "".join(f"{name} {n}, " for name, n in (("older", done.older), ("passed over", done.passed)) if n)

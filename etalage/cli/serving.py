@@ -39,7 +39,9 @@ def similar(
 @app.command()
 def recommend(
     user: Annotated[str | None, typer.Argument(help="A user_id.")] = None,
-    had: Annotated[list[str] | None, typer.Option(help="item_id of an act, instead of a user.")] = None,
+    had: Annotated[
+        list[str] | None, typer.Option(help="item_id of what they have, instead of a user.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 10,
     explain: Annotated[bool, typer.Option(help="What each stage did.")] = False,
     shop: ShopFolder = HERE,

@@ -121,7 +121,7 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
             f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
         )
-    return lines
+    return [*lines, *facts.get("unknown_ids", ())]
 
 
 def _counting(

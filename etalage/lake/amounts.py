@@ -10,9 +10,8 @@ all.
 
 import math
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from etalage.lake.shown import kind_of, shown
 
@@ -44,11 +43,11 @@ _AMOUNT = re.compile(
     rf"(?P<digits>[.,]?\d(?:[\d.,'’{_SPACE}]*\d)?)(?P<dash>[.,](?:[\-–—]+)?)?(?P<after>\D*)"
 )
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 _GROUPED = re.compile(rf"\d{{1,3}}(?:[{_SPACE}'’]\d{{3}})+")
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """`currency`: an ISO 4217 code; None: none stands there, or a sign that several currencies share."""
 
     value: float
@@ -63,14 +62,14 @@ def read_amount(value: Any, decimal: Mark | None = None, proven: Mark | None = N
     """
     if value is None or value == "":
         return None
+    if type(value) is str and value.isdecimal() and len(value) < 16:
+        return Amount(float(value))
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise ValueError(f"{shown(value)} is {kind_of(value)}, not a number")
     if not isinstance(value, str):
         return Amount(_finite(value, value))
     text = value.strip().strip(_SPACE)
-    if _PLAIN.fullmatch(text) and (decimal != "," and not _either(text)):
-        return Amount(_finite(text, value))
-    if "e" in text.lower() and _PLAIN.fullmatch(text):
+    if _PLAIN.fullmatch(text) and ("e" in text or "E" in text or (decimal != "," and not _either(text))):
         return Amount(_finite(text, value))
     found = _AMOUNT.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
@@ -117,7 +116,7 @@ def _currency(word: str, value: Any) -> str | None:
 
 def _either(digits: str) -> bool:
     """Whether one mark may be a decimal mark or one of thousands: `1.249`, and not `0.125` or `1249.125`."""
-    return re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", digits) is not None
+    return _EITHER.fullmatch(digits) is not None
 
 
 def _with_point(digits: str, decimal: Mark | None, proven: Mark | None, value: Any) -> str:

@@ -13,7 +13,7 @@ from html import unescape
 from typing import Any
 
 from etalage.lake.amounts import read_amount
-from etalage.lake.instants import AS_WRITTEN, TimeStyle, read_instant
+from etalage.lake.instants import AS_WRITTEN, TimeStyle, instant_reader
 from etalage.lake.shown import kind_of, shown
 
 LONGEST_ID = 512
@@ -48,6 +48,8 @@ def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], d
 
 def identity(value: Any) -> str:
     """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits."""
+    if type(value) is str and value.isascii() and "\x00" not in value and 0 < len(value) <= LONGEST_ID:
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) >= 10**LONGEST_ID:
             raise ValueError(f"has more than {LONGEST_ID} digits")
@@ -125,13 +127,13 @@ def links(value: Any) -> list[str]:
 
 def instant(now: datetime, style: TimeStyle = AS_WRITTEN) -> Converter:
     """A converter to UTC datetimes, as lake/instants.py reads them; it refuses what lies after `now`."""
-    limit = now + CLOCK_SKEW
+    read = instant_reader(now + CLOCK_SKEW, style)
 
     def convert(value: Any) -> datetime | None:
         if value is None or value == "":
             return None
         try:
-            return read_instant(value, limit, style)
+            return read(value)
         except ValueError as error:
             raise ValueError(f"{shown(value)} {error}") from None
 

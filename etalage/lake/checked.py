@@ -116,6 +116,8 @@ class Checker:
     def mapped(self, chunk: RawChunk) -> MappedChunk:
         """The chunk by our columns, as `check` wants it."""
         self._require(chunk)
+        for note in chunk.notes:
+            self.notes.add(note.what, note.count, note.example)
         return self._with_ids(self.mapping.apply(chunk, self.notes))
 
     def keys(self, chunk: MappedChunk) -> list[Sequence[Any]] | None:

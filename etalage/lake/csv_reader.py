@@ -1,18 +1,32 @@
-"""CSV, record by record: where each starts, and what is none; one broken record costs one line."""
+"""CSV, record by record: where each starts, and what is none; one broken record costs one line.
+
+A quotation mark that is never closed must not swallow the rows behind it: a field over several lines that
+hold rows is refused, and its lines are read again (csv_dialect.py tells such lines from a text's). Files by
+tab often have no quoting at all: there a quotation mark without its pair is a character.
+"""
 
 import csv
-import io
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from etalage.errors import InputUnreadable
-from etalage.lake.raw import LONGEST_VALUE, RawChunk, Refusal, open_bytes
+from etalage.lake.csv_dialect import (
+    SAMPLE_CHARACTERS,
+    SAMPLE_LINES,
+    Shapes,
+    cells_of,
+    delimiter_of,
+    swallows_rows,
+)
+from etalage.lake.notes import Notes
+from etalage.lake.raw import LARGEST_CHUNK, LONGEST_VALUE, RawChunk, Refusal
+from etalage.lake.text_files import AS_FOUND, CutLine, FileStyle, bounded_line, is_unicode, not_of, open_text
 
 _LONGEST_RECORD = 1000
 """Physical lines of one CSV record: an unclosed quote must not swallow the file."""
-_DELIMITERS = ",;\t|"
 
 
 class _RecordTooLong(Exception):
@@ -26,6 +40,7 @@ class _Feed:
         self._text = text
         self._again: deque[str] = deque()
         self.record: list[str] = []
+        self.characters = 0
         self.number = 0
 
     def __iter__(self) -> "_Feed":
@@ -34,16 +49,34 @@ class _Feed:
     def __next__(self) -> str:
         if len(self.record) == _LONGEST_RECORD:
             raise _RecordTooLong(f"a quote is not closed within {_LONGEST_RECORD} lines")
-        line = self._again.popleft() if self._again else next(self._text)
+        line = self._again.popleft() if self._again else bounded_line(self._text)
+        if not line:
+            raise StopIteration
         self.number += 1
         self.record.append(line)
+        self.characters += len(line)
+        if isinstance(line, CutLine):
+            raise _RecordTooLong(f"line {self.number} is longer than {LONGEST_VALUE:,} characters")
+        if self.characters > LONGEST_VALUE:
+            raise _RecordTooLong(f"a quote is not closed within {LONGEST_VALUE:,} characters")
         return line
 
-    def peek(self) -> str | None:
-        """The next line, which stays the next; None at the end."""
-        if not self._again:
-            self._again.extend(line for line in [next(self._text, None)] if line is not None)
-        return self._again[0] if self._again else None
+    def begin(self) -> int:
+        """A record begins: the number of its first line."""
+        self.record = []
+        self.characters = 0
+        return self.number + 1
+
+    def peek(self) -> list[str]:
+        """The first lines of the file, which stay the next ones."""
+        characters = 0
+        while len(self._again) < SAMPLE_LINES and characters < SAMPLE_CHARACTERS:
+            line = bounded_line(self._text)
+            if not line:
+                break
+            self._again.append(line)
+            characters += len(line)
+        return list(self._again)
 
     def give_back(self) -> None:
         """All lines of the present record but its first are read again."""
@@ -51,101 +84,164 @@ class _Feed:
         self.number -= len(self.record) - 1
 
 
-def _csv_records(feed: _Feed, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """(line where it starts, fields), or (line, reason) for what is not a record."""
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    while True:
-        feed.record.clear()
-        start = feed.number + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, _RecordTooLong) as error:
-            yield start, f"not CSV: {error}"
+@dataclass(frozen=True)
+class _Record:
+    """One record: `fields`, or why it is none. `last`: the line where it ends."""
+
+    line: int
+    fields: list[str]
+    why: str | None = None
+
+
+class _Records:
+    """The records of a file, and what is to be told of them."""
+
+    def __init__(self, feed: _Feed, delimiter: str) -> None:
+        self._feed = feed
+        self._delimiter = delimiter
+        self._shapes: Shapes | None = None
+        self._count = 0
+        self.notes = Notes()
+
+    def header(self, sample: list[str]) -> list[str]:
+        """The first record. Raises ValueError: it is none."""
+        for record in self._read():
+            if record.why is not None:
+                raise ValueError(record.why)
+            self._count = len(record.fields)
+            self._shapes = Shapes(record.fields, sample, self._delimiter)
+            return record.fields
+        raise ValueError("no line of column names")
+
+    def __iter__(self) -> Iterator[_Record]:
+        for record in self._read():
+            if record.why is None and len(record.fields) != self._count:
+                reason = f"has {len(record.fields)} fields, the header has {self._count}"
+                yield _Record(record.line, record.fields, reason)
+            else:
+                yield record
+
+    def _read(self) -> Iterator[_Record]:
+        feed = self._feed
+        reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+        while True:
+            start = feed.begin()
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, _RecordTooLong) as error:
+                yield self._broken(start, f"not CSV: {error}")
+            else:
+                if not fields:
+                    continue
+                swallowed = self._swallowed(start, fields) if len(feed.record) > 1 else None
+                if swallowed is None:
+                    yield _Record(start, fields)
+                    continue
+                yield self._broken(start, swallowed)
             feed.give_back()
-            reader = csv.reader(feed, delimiter=delimiter, strict=True)
-            continue
-        if fields:
-            yield start, fields
+            reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+
+    def _broken(self, line: int, why: str) -> _Record:
+        """The first line of a broken record: a row all the same where quotation marks may be characters."""
+        first = self._feed.record[0]
+        if self._delimiter == "\t" and self._count and not isinstance(first, CutLine):
+            cells = cells_of(first, self._delimiter)
+            if len(cells) == self._count:
+                what = "a quotation mark without its pair is taken for a character of the text"
+                self.notes.add(what, 1, f"line {line}")
+                return _Record(line, cells)
+        return _Record(line, [first[:500]], why)
+
+    def _swallowed(self, start: int, fields: list[str]) -> str | None:
+        """Why a record over several lines is none, as its lines are rows; None: it is one."""
+        if self._shapes is None:
+            return None
+        lines, fits, last = self._feed.record, len(fields) == self._count, self._feed.number
+        if not swallows_rows(lines, self._delimiter, self._shapes, fits):
+            if fits and max(field.count(self._delimiter) for field in fields) >= self._count - 1 > 0:
+                what = (
+                    "a field over several lines holds the delimiter as often as a row does; it is taken for "
+                    "one text, as its lines are no rows"
+                )
+                self.notes.add(what, 1, f"lines {start}–{last}")
+            return None
+        return (
+            f"the quotation mark that opens in line {start} would close in line {last}, over lines that are "
+            "rows by themselves; they are read as rows. Close it, or write it twice"
+        )
 
 
-def csv_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
+def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[RawChunk]:
     """The rows of a CSV file with a header, `rows` at a time. Raises InputUnreadable: no usable header."""
     # The module's limit of 128 KiB a field is too small for a base64 photo.
     csv.field_size_limit(LONGEST_VALUE)
-    with open_bytes(file) as binary:
-        # A byte that is not UTF-8 becomes a lone surrogate, which is found (and refused) by row.
-        text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    with open_text(file, style.encoding) as text:
         feed = _Feed(text)
-        records = _csv_records(feed, _delimiter(_header(file, feed)))
-        names = _names(file, records)
-        where = str(file)
-        lines: list[int] = []
-        taken: list[list[str]] = []
-        refused: list[Refusal] = []
+        sample = feed.peek()
+        if not sample:
+            raise InputUnreadable(f"{file}: is empty; a CSV file begins with a line of column names")
+        records = _Records(feed, style.delimiter or delimiter_of(sample))
+        names = _names(file, records, sample, text.encoding)
+        part = _Part(str(file), names, text.encoding)
         yielded = False
-        for line, fields in records:
-            if isinstance(fields, str):
-                refused.append(Refusal(where, line, fields, feed.record[0][:500]))
-            elif len(fields) != len(names):
-                reason = f"has {len(fields)} fields, the header has {len(names)}"
-                refused.append(Refusal(where, line, reason, fields))
-            else:
-                lines.append(line)
-                taken.append(fields)
-            if len(lines) + len(refused) == rows:
-                yield _csv_chunk(where, names, lines, taken, refused)
-                lines, taken, refused, yielded = [], [], [], True
-        if lines or refused:
-            yield _csv_chunk(where, names, lines, taken, refused)
-        elif not yielded:
-            yield RawChunk([], {name: [] for name in names})
+        for record in records:
+            part.add(record, feed.characters)
+            if part.count == rows or part.characters >= LARGEST_CHUNK:
+                yield part.chunk(records.notes)
+                part, records.notes, yielded = _Part(str(file), names, text.encoding), Notes(), True
+        if part.count or not yielded:
+            yield part.chunk(records.notes)
 
 
-def _csv_chunk(
-    where: str, names: list[str], lines: list[int], taken: list[list[str]], refused: list[Refusal]
-) -> RawChunk:
-    if not _is_utf8(taken):
-        for line, fields in zip(lines, taken, strict=True):
-            if not _is_utf8([fields]):
-                refused.append(Refusal(where, line, "not UTF-8", fields))
-        both = [(line, f) for line, f in zip(lines, taken, strict=True) if _is_utf8([f])]
-        lines, taken = [line for line, _ in both], [f for _, f in both]
-    # An empty CSV field is no value: CSV cannot tell "" from nothing.
-    columns = [[value or None for value in column] for column in zip(*taken, strict=True)]
-    if not taken:
-        columns = [[] for _ in names]
-    return RawChunk(lines, dict(zip(names, columns, strict=True)), refused)
+class _Part:
+    """The rows of one chunk, while they are gathered."""
+
+    def __init__(self, where: str, names: list[str], encoding: str) -> None:
+        self._where = where
+        self._encoding = encoding
+        self._names = names
+        self._lines: list[int] = []
+        self._rows: list[list[str]] = []
+        self._refused: list[Refusal] = []
+        self.characters = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._lines) + len(self._refused)
+
+    def add(self, record: _Record, characters: int) -> None:
+        self.characters += characters
+        if record.why is not None:
+            row = record.fields[0] if len(record.fields) == 1 else record.fields
+            self._refused.append(Refusal(self._where, record.line, record.why, row))
+        else:
+            self._lines.append(record.line)
+            self._rows.append(record.fields)
+
+    def chunk(self, notes: Notes) -> RawChunk:
+        lines, rows, refused = self._lines, self._rows, self._refused
+        if not all(map(is_unicode, rows)):
+            why = not_of(self._encoding)
+            bad = {n for n, fields in enumerate(rows) if not is_unicode(fields)}
+            refused += [Refusal(self._where, lines[n], why, rows[n]) for n in sorted(bad)]
+            lines = [line for n, line in enumerate(lines) if n not in bad]
+            rows = [fields for n, fields in enumerate(rows) if n not in bad]
+        # An empty CSV field is no value: CSV cannot tell "" from nothing.
+        columns = [[value or None for value in column] for column in zip(*rows, strict=True)]
+        if not rows:
+            columns = [[] for _ in self._names]
+        return RawChunk(lines, dict(zip(self._names, columns, strict=True)), refused, notes.all())
 
 
-def _is_utf8(rows: list[list[str]]) -> bool:
+def _names(file: Path, records: _Records, sample: list[str], encoding: str) -> list[str]:
     try:
-        for fields in rows:
-            "".join(fields).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _header(file: Path, feed: _Feed) -> str:
-    header = feed.peek()
-    if header is None:
-        raise InputUnreadable(f"{file}: is empty; a CSV file begins with a line of column names")
-    return header
-
-
-def _delimiter(header: str) -> str:
-    """The candidate that occurs most in the header; a comma when none does."""
-    return max(_DELIMITERS, key=header.count)
-
-
-def _names(file: Path, records: Iterator[tuple[int, list[str] | str]]) -> list[str]:
-    _, names = next(records, (1, "no line of column names"))
-    if isinstance(names, str):
-        raise InputUnreadable(f"{file}: the first line is no header: {names}")
-    if not _is_utf8([names]):
-        raise InputUnreadable(f"{file}: the header is not UTF-8; convert the file: iconv -f LATIN1 -t UTF-8")
+        names = records.header(sample)
+    except ValueError as error:
+        raise InputUnreadable(f"{file}: the first line is no header: {error}") from None
+    if not is_unicode(names):
+        raise InputUnreadable(f"{file}: the header is {not_of(encoding)}")
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputUnreadable(

@@ -9,6 +9,7 @@ from etalage.lake.casting import cast_column, identity
 from etalage.lake.checked import Checker
 from etalage.lake.ingest import format_of
 from etalage.lake.readers import open_table
+from etalage.lake.text_files import FileStyle
 
 _AT_ONCE = 10_000
 
@@ -39,7 +40,8 @@ def _lines(file: Path) -> Iterator[str]:
 
 def _column(file: Path, mapping: MappingConfig) -> Iterator[str]:
     checker = Checker(file, "items", mapping, None, file.parent)
-    for chunk in open_table(file, format_of(file), _AT_ONCE).chunks():
+    style = FileStyle(mapping.delimiter, mapping.encoding)
+    for chunk in open_table(file, format_of(file), _AT_ONCE, style).chunks():
         (ids,) = checker.look(chunk) or [[]]
         values, reasons = cast_column(ids, identity)
         refused = [(r.line, r.reason) for r in chunk.refused]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from etalage.config import MappingConfig
-from etalage.errors import DataError, InputUnreadable
+from etalage.config import MappingConfig, validated
+from etalage.errors import ConfigError, DataError, InputUnreadable
 from etalage.lake.checked import Checker, Loaded, pending, table_of
 from etalage.lake.coalescing import coalesced
 from etalage.lake.delta import Lake
@@ -24,6 +24,7 @@ from etalage.lake.readers import open_table
 from etalage.lake.refusals import Refusals, refused_rows
 from etalage.lake.removal import LOOKS_WHOLE, Present, check_shrink, item_ids, remove_items
 from etalage.lake.schema import TABLES
+from etalage.lake.text_files import FileStyle
 from etalage.lake.unknown_ids import IdCounts, unknown_among
 
 __all__ = [
@@ -41,6 +42,8 @@ TableName = Literal["items", "photos", "users", "interactions"]
 BEHAVIOUR_FORMATS = ("ncf", "sequences", "set_ratings")
 """Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
 FORMATS = ("csv", "parquet", "jsonl", "idx", "folder", *BEHAVIOUR_FORMATS)
+_DELIMITED = ("csv",)
+_TEXT = ("csv", "jsonl")
 _SUFFIXES = {
     "csv": "csv",
     "tsv": "csv",
@@ -100,6 +103,8 @@ def ingest(
     ids: Literal["stem", "path"] = "stem",
     photo_root: Path | None = None,
     whole: Whole | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     progress: Callable[[int], None] | None = None,
     chunk_rows: int = 10_000,
 ) -> Ingested:
@@ -107,9 +112,10 @@ def ingest(
 
     `format`: one of FORMATS, else told from the name. `attributes` go into every item's. For image sets:
     `class_names` of IDX labels, and `ids` of a folder's items (file stem, or path beneath it). `photo_root`:
-    where photo paths in a table start; its own folder when None. `progress` is called with the number of rows
-    read since the last call. An empty cell keeps what is stored; of a `whole` source it erases it, and items
-    that it does not have leave the catalogue.
+    where photo paths in a table start; its own folder when None. `delimiter`, `encoding`: of this file,
+    before what the mapping says. `progress` is called with the number of rows read since the last call. An
+    empty cell keeps what is stored; of a `whole` source it erases it, and items that it does not have leave
+    the catalogue.
 
     Raises InputUnreadable: the source as a whole makes no sense (missing, not of its format, lacks a needed
     column). ConfigError: the mapping names a column that we do not have. DataError: the lake cannot be
@@ -127,6 +133,8 @@ def ingest(
     format = format or format_of(source)
     if format == "folder" and source.is_file():
         format = format_of(source)  # a table of paths: items with a `photo_path` or `path` column
+    mapping = mapping or MappingConfig()
+    style = _style(mapping, format, delimiter, encoding)
     notes = Notes()
     checker: Checker | None = None
     loaded: Iterable[Loaded]
@@ -138,7 +146,6 @@ def ingest(
             source, ids, attributes, chunk_rows)  # fmt: skip
         loaded = image_set
     else:
-        mapping = mapping or MappingConfig()
         if format in BEHAVIOUR_FORMATS:
             if table != "interactions":
                 raise InputUnreadable(f"{source}: {format} fills interactions, not {table}")
@@ -146,7 +153,7 @@ def ingest(
             mapping = MappingConfig(constants=mapping.constants, values=mapping.values, skip=mapping.skip)
         checker = Checker(source, table, mapping, attributes, photo_root or source.parent)
         notes = checker.notes
-        loaded = _once_each(open_table(source, format, chunk_rows), checker)
+        loaded = _once_each(open_table(source, format, chunk_rows, style), checker)
     work = _Work(lake, source, table, whole, notes)
     for part in loaded:
         work.commit(part)
@@ -155,6 +162,17 @@ def ingest(
     if checker is not None:
         checker.mapping.tell_missing(notes)
     return work.finish()
+
+
+def _style(mapping: MappingConfig, format: str, delimiter: str | None, encoding: str | None) -> FileStyle:
+    """How the file's text is written. Raises ConfigError: what was said of this file cannot
+    act, or is none."""
+    for name, value, formats in (("delimiter", delimiter, _DELIMITED), ("encoding", encoding, _TEXT)):
+        if value is not None and format not in formats:
+            raise ConfigError(f"{name} {value!r}: the file is read as {format}, which has none; leave it out")
+    told = {"delimiter": delimiter, "encoding": encoding}
+    said = validated(MappingConfig, {n: v for n, v in told.items() if v is not None}, "ingest")
+    return FileStyle(said.delimiter or mapping.delimiter, said.encoding or mapping.encoding)
 
 
 def format_of(source: Path) -> str:

@@ -282,7 +282,7 @@ def _texts_of(source: Source) -> tuple[str, ...]:
 
 
 def _nearest(name: str, names: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
 
 
 def _word(value: Any) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from etalage.errors import InputUnreadable
+from etalage.lake.notes import Note
 
-LONGEST_VALUE = 64 * 2**20
-"""Bytes of one CSV field or JSONL line; room for a base64 photo."""
+LONGEST_VALUE = 32 * 2**20
+"""Characters of one CSV record, bytes of one JSONL line or XML element; room for a base64 photo."""
+LARGEST_CHUNK = 32 * 2**20
+"""Characters from which on a chunk is not filled further: ten thousand rows of photos are gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class RawChunk:
     lines: list[int]
     columns: dict[str, list[Any]]
     refused: list[Refusal] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    """What the reader took for something unasked."""
 
     @property
     def read(self) -> int:

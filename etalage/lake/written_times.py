@@ -110,7 +110,7 @@ def zone_of(name: str) -> tzinfo:
     """The zone of an IANA name. Raises ValueError: there is none of that name."""
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
 
 

@@ -44,7 +44,7 @@ const card = (item, send) => {
     title: item.title,
   });
   const frame = photo(item.photo, item.title);
-  if (!item.in_stock) frame.append(make("span", "out", "Sold out"));
+  if (item.in_stock === false) frame.append(make("span", "out", "Sold out"));
   if (item.score) frame.append(make("span", "score", item.score, { title: "How similar, at most 1" }));
   node.append(
     frame,
@@ -134,6 +134,8 @@ const tree = (data, send) => {
   return list;
 };
 
+const stocked = (known) => (known === null ? "Stock not known" : known ? "In stock" : "Sold out");
+
 const item = (data, send) => {
   const view = make("article", "item", null, { "data-item": data.item_id });
   const words = make("div", "words");
@@ -143,7 +145,7 @@ const item = (data, send) => {
   const offer = make("p", "offer");
   offer.append(
     make("span", "price", data.price),
-    make("span", data.in_stock ? "stock in" : "stock", data.in_stock ? "In stock" : "Sold out"),
+    make("span", data.in_stock ? "stock in" : "stock", stocked(data.in_stock)),
   );
   words.append(offer);
   if (data.description) words.append(make("p", "description", data.description, { dir: "auto" }));

@@ -85,7 +85,7 @@ def cards(
             "title": slot.item.title or slot.item.item_id,
             "brand": slot.item.brand,
             "price": wording.price(slot.item.price, slot.item.currency),
-            "in_stock": slot.item.in_stock is not False,
+            "in_stock": slot.item.in_stock,
             "photo": inline(photos.get(slot.item.item_id)),
             "score": f"{slot.score:.2f}" if scored else None,
         }
@@ -100,7 +100,7 @@ def acts(key: str, acts: Sequence[PastAct], photos: Mapping[str, bytes], pick: C
         {
             "item_id": past.act.item_id,
             "title": (past.item.title if past.item else None) or past.act.item_id,
-            "in_stock": True,
+            "in_stock": None,
             "photo": inline(photos.get(past.act.item_id)),
             "did": wording.done(past.act.kind, past.act.value),
         }
@@ -130,7 +130,7 @@ def slate(
             "title": slot.item.title or slot.item.item_id,
             "brand": slot.item.brand,
             "price": wording.price(slot.item.price, slot.item.currency),
-            "in_stock": slot.item.in_stock is not False,
+            "in_stock": slot.item.in_stock,
             "photo": inline(photos.get(slot.item.item_id)),
             "why": slot.why,
             "mark": (marks or {}).get(slot.item.item_id),
@@ -168,7 +168,7 @@ def item(item: Mapping[str, Any], photo: bytes | None, choose: Chosen, choose_cl
         "title": item.get("title") or item["item_id"],
         "brand": item.get("brand"),
         "price": wording.price(item.get("price"), item.get("currency")),
-        "in_stock": item.get("in_stock") is not False,
+        "in_stock": item.get("in_stock"),
         "description": item.get("description"),
         "crumbs": wording.crumbs(item.get("category_id")),
         "classified": _classified(item),

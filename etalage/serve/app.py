@@ -16,6 +16,7 @@ from etalage.config import ServeConfig
 from etalage.errors import EtalageError
 from etalage.lake.live import LiveStore, open_live
 from etalage.serve import wire
+from etalage.serve.callers import Callers
 from etalage.serve.category_routes import categories
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
@@ -33,8 +34,10 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
 
     Its online store is `config.live`, or a file in the shop: live/events.sqlite beside bundles/.
 
-    Starts without a bundle too: /readyz then answers 503 until one is published.
+    Starts without a bundle too: /readyz then answers 503 until one is published. Raises ConfigError,
+    ServeError: [serve] hosts and origins.
     """
+    callers = Callers(config.host, config.hosts, config.origins, has_key=key is not None)
     scorer, keeper = Worker(config.max_waiting), Worker(config.max_waiting, "keeper")
     gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
     window = Window(bundles, gauges, config.reload_seconds)
@@ -64,7 +67,7 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     app.add_exception_handler(EtalageError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unrouted)
-    app.add_middleware(Gate, window=window, gauges=gauges, key=key)
+    app.add_middleware(Gate, window=window, gauges=gauges, callers=callers, key=key)
     app.openapi = lambda: described(app, needs_key=key is not None)  # type: ignore[method-assign]
     return app
 

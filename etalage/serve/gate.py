@@ -1,4 +1,4 @@
-"""What every request passes, whatever its route: the key, the bundle's name, the count.
+"""What every request passes, whatever its route: who calls, the key, the bundle's name, the count.
 
 Plain ASGI: it costs microseconds and sees every answer, errors and 404 included.
 """
@@ -11,8 +11,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from etalage.errors import KeyRefused
+from etalage.errors import KeyRefused, RequestError
 from etalage.serve import wire
+from etalage.serve.callers import Callers, Headers
 from etalage.serve.gauges import Gauges
 from etalage.serve.reload import Window
 
@@ -30,10 +31,13 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 class Gate:
     """Outermost middleware. Takes the bundle once per request, for all parts of the answer."""
 
-    def __init__(self, app: ASGIApp, window: Window, gauges: Gauges, key: str | None) -> None:
+    def __init__(
+        self, app: ASGIApp, window: Window, gauges: Gauges, callers: Callers, key: str | None
+    ) -> None:
         self._app = app
         self._window = window
         self._gauges = gauges
+        self._callers = callers
         # Digests, so that the comparison's time tells nothing, not even the key's length.
         self._key = None if key is None else _digest(b"Bearer " + key.encode())
 
@@ -46,26 +50,36 @@ class Gate:
         scope.setdefault("state", {})["recommender"] = recommender
         bundle = None if recommender is None else recommender.bundle
         status = 0
+        extra = [] if bundle is None else [(BUNDLE_HEADER, bundle.encode())]
 
         async def named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if bundle is not None:
-                    message["headers"] = [*message["headers"], (BUNDLE_HEADER, bundle.encode())]
+                message["headers"] = [*message["headers"], *extra]
             await send(message)
 
         try:
-            if self._admits(scope):
+            self._callers.check(scope)
+            extra += self._callers.cors(scope)
+            if (told := self._callers.preflight(scope)) is not None:  # a browser asks that without the key
+                await _answer(named, 204, b"", told)
+            elif self._admits(scope):
                 await self._app(scope, receive, named)
             else:
                 error = KeyRefused("a key is needed: send the header `Authorization: Bearer KEY`")
-                extra = [(b"www-authenticate", b'Bearer realm="etalage"')]
-                await _answer(named, 401, wire.error_answer(bundle, error), extra)
+                realm = (b"www-authenticate", b'Bearer realm="etalage"')
+                await _answer(named, 401, wire.error_answer(bundle, error), [JSON, realm])
+        except RequestError as error:
+            if status != 0:
+                raise
+            await _answer(named, error.http_status, wire.error_answer(bundle, error), [JSON])
         except Exception:
             log.exception("%s %s failed", scope["method"], getattr(scope.get("route"), "path", "?"))
             if status == 0:
-                await _answer(named, 500, wire.problem(bundle, "InternalError", "see the server's log"), [])
+                await _answer(
+                    named, 500, wire.problem(bundle, "InternalError", "see the server's log"), [JSON]
+                )
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
@@ -87,7 +101,8 @@ def _digest(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()
 
 
-async def _answer(send: Any, status: int, body: bytes, extra: list[tuple[bytes, bytes]]) -> None:
-    headers = [JSON, (b"content-length", str(len(body)).encode()), *extra]
+async def _answer(send: Any, status: int, body: bytes, headers: Headers) -> None:
+    length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+    headers = [*headers, *length]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -27,13 +27,17 @@ _BODIES = (
 _MEANING = {
     400: "Not JSON, not an image, not an id: the message names the field or row.",
     401: "The key is missing or wrong.",
+    403: "Asked by a page of another site, which [serve] origins does not name.",
     404: "No such item or shopper, or no photo of it.",
     413: "The body is too large.",
-    415: "The body is compressed, or not JSON.",
+    415: "The body is compressed, or does not say that it is JSON.",
+    421: "Called by a name that is not this server's: see [serve] hosts.",
     422: "A field is missing, unknown or out of range.",
     503: "No bundle yet, or too many requests: see Retry-After.",
 }
 _OPEN = ("/healthz", "/readyz")
+_ANYWHERE = (403, 421)
+"""Refusals that no route can avoid: they are made before it is looked for."""
 
 
 def body_of(*kinds: type[BaseModel]) -> dict[str, Any]:
@@ -66,12 +70,19 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
             for status, response in list(operation["responses"].items()):
                 if "HTTPValidationError" in str(response):
                     del operation["responses"][status]
+            for status in _ANYWHERE:
+                operation["responses"][str(status)] = _refused(status)
             if needs_key and path not in _OPEN:
                 operation["security"] = [{"key": []}]
     if needs_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     app.openapi_schema = document
     return document
+
+
+def _refused(status: int) -> dict[str, Any]:
+    schema = {"$ref": _REFS.format(model=wire.ErrorAnswer.__name__)}
+    return {"description": _MEANING[status], "content": {"application/json": {"schema": schema}}}
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

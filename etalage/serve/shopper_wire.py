@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from etalage.errors import Unprocessable
 from etalage.lake.live import Act, Event
 from etalage.recommend import Near, Ranked, Recommended, Slot
+from etalage.serve.moments import EventMoment, Moment
 from etalage.serve.wire import (
     MAX_K,
     FiltersBody,
@@ -24,12 +25,7 @@ from etalage.serve.wire import (
 MAX_ACTS = 1000
 MAX_PAIRS = 1000
 MAX_EVENTS = 1000
-FARTHEST = 2**53
-"""Microseconds; whole numbers beyond are not exact in JSON everywhere."""
 Count = Annotated[int, BeforeValidator(whole)]
-Microseconds = Annotated[
-    int, BeforeValidator(whole), Field(ge=-FARTHEST, le=FARTHEST, description="Since 1970, UTC.")
-]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -37,7 +33,7 @@ class ActBody(Strict):
     item_id: Id
     kind: str = Field("view", min_length=1, max_length=64, description="`view`, `cart`, `buy`, `rating`, …")
     value: Number | None = Field(None, description="Stars, count or amount, as `kind` means it.")
-    time: Microseconds | None = None
+    time: Moment | None = None
 
 
 class Recommend(Strict):
@@ -85,6 +81,7 @@ class UsersLikeUser(Strict):
 class EventBody(ActBody):
     event_id: Id = Field(description="Yours; the same one is counted once, however often it is sent.")
     user_id: Id
+    time: EventMoment | None = None
 
 
 class Events(Strict):
@@ -158,7 +155,7 @@ class HistoryItem(BaseModel):
     item_id: str
     kind: str
     value: float | None
-    time: int | None
+    time: int | None = Field(description="Microseconds since 1970, UTC.")
     item: ListedItem | None = Field(description="None: not in this bundle.")
 
 
@@ -172,7 +169,9 @@ class EventsAnswer(BaseModel):
     bundle: str | None
     accepted: int
     repeated: int
-    quarantined: int = Field(description="More than five minutes ahead of our clock; kept apart.")
+    quarantined: int = Field(
+        description="Before 1995, or more than five minutes ahead of our clock; kept apart."
+    )
     reasons: list[str]
 
 

@@ -35,14 +35,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body, at most `limit` bytes.
 
     Raises BodyTooLarge as soon as more is announced or has arrived, holding nothing of the rest;
-    UnsupportedMedia for a compressed body (never inflated) or one that is not JSON.
+    UnsupportedMedia for a compressed body (never inflated) or one that is not said to be JSON.
     """
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Content-Encoding {coding[:40]!r} is not taken: send the JSON as it is")
-    media = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    # A page of another site may send anything but this without asking first (F59), nothing at all included.
+    media = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media != "application/json":
-        raise UnsupportedMedia(f"Content-Type {media[:80]!r} is not taken: send application/json")
+        raise UnsupportedMedia(
+            f"Content-Type {media[:80]!r} is not taken: send the header `Content-Type: application/json`"
+        )
     announced = request.headers.get("content-length", "")
     too_large = f"the body has more than {limit} bytes; send a smaller photo, or fewer at once"
     if announced.isdecimal() and int(announced[:20]) > limit:

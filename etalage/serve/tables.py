@@ -18,6 +18,7 @@ from etalage.bundle.catalogue import Catalogue
 from etalage.errors import RequestError, Unprocessable
 from etalage.lake.live import Act, LiveStore
 from etalage.recommend import Recommender
+from etalage.serve.moments import read_moment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,7 +252,7 @@ def encoded(pixels_HWC: np.ndarray, encoding: str) -> str:
 
 
 def read_history(text: str) -> list[Act]:
-    """`[{"item_id", "kind"?, "value"?, "time"? (microseconds)}, …]` or `["item_id", …]`, oldest first.
+    """`[{"item_id", "kind"?, "value"?, "time"?}, …]` or `["item_id", …]`, oldest first.
 
     Raises RequestError that names the place.
     """
@@ -274,9 +275,11 @@ def _act(act: Any, where: str) -> Act:
         raise RequestError(f"{where}: item_id and kind are texts, and item_id is needed")
     if value is not None and not (_is_number(value) and math.isfinite(value)):
         raise RequestError(f"{where}.value: a finite number")
-    if time is not None and not (isinstance(time, int) and _is_number(time) and abs(time) <= 2**53):
-        raise RequestError(f"{where}.time: whole microseconds since 1970")
-    return Act(item_id, kind, None if value is None else float(value), time)
+    try:
+        when = None if time is None else read_moment(time)
+    except ValueError as error:
+        raise RequestError(f"{where}.time: {error}") from None
+    return Act(item_id, kind, None if value is None else float(value), when)
 
 
 def _is_number(value: Any) -> bool:

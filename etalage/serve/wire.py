@@ -66,7 +66,9 @@ class FiltersBody(Strict):
     )
     min_price: Price | None = None
     max_price: Price | None = None
-    in_stock: bool | None = Field(None, description="Unknown stock counts as in stock.")
+    in_stock: bool | None = Field(
+        None, description="What is known to be so; an item of unknown stock passes neither true nor false."
+    )
     brand: str | None = None
     attributes: dict[str, str] | None = Field(None, description="Every one of these must be just so.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Items that must not come.")
@@ -215,7 +217,7 @@ def explain(errors: Any) -> str:
         where = ".".join(str(step)[:40] for step in error["loc"]) or "body"
         value = repr(error.get("input"))
         shown = value if len(value) <= 60 else value[:59] + "…"
-        parts.append(f"{where} = {shown}: {error['msg']}")
+        parts.append(f"{where} = {shown}: {error['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)
 
 

@@ -14,7 +14,9 @@ from etalage.errors import NotFound, Unprocessable
 from etalage.nearest import nearest
 
 if TYPE_CHECKING:
-    from etalage.recommend import Answer, Recommended, Recommender
+    from etalage.features.history import BehaviourRule
+    from etalage.lake.live import Act
+    from etalage.recommend import Answer, Filters, Recommended, Recommender
     from etalage.shop.shop import Shop
 
 EXAMPLES = 3
@@ -43,19 +45,29 @@ def recommend(
 
     Raises NotFound: an item of `had` is in no bundle; Unprocessable: a user and `had`; BundleError.
     """
-    from etalage.lake.live import Act
-    from etalage.lake.live.contract import clock
-
     if user_id is not None and had:
         raise Unprocessable(f"give a user or --had, not both: {user_id!r} has a history of their own")
     recommender = shop.recommender()
     require_items(shop, recommender, had or (), "--had")
-    history = [Act(item_id) for item_id in had] if had else None
-    with shop.live_store() as live:
-        answer = recommender.recommend(
-            user_id=user_id, history=history, k=k, explain=explain, live=live, now=clock()
-        )
+    history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
+    answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
     return answer, None if answer.known else _stranger(recommender, user_id)
+
+
+def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Filters]":
+    """The history of one who has these items, and what keeps them off the slate.
+
+    Their kind is one that the shop counts and after which one has an item, such as `buy`; where there is
+    none, one that it counts. Where the shop shows again what somebody has, so does this.
+    """
+    from etalage.lake.live import Act
+    from etalage.recommend import Filters
+
+    given = (*rule.behaviour.has, *rule.behaviour.targets, *rule.behaviour.weights)
+    counted = [kind for kind in (*given, "buy", "view") if rule.positive(kind, None)]
+    kind = next((kind for kind in counted if rule.has(kind)), next(iter(counted), "buy"))
+    keep = rule.seen == "keep" or rule.drops(kind)
+    return [Act(item_id, kind) for item_id in had], Filters(exclude=() if keep else tuple(had))
 
 
 def require_items(shop: "Shop", recommender: "Recommender", item_ids: Sequence[str], named: str) -> None:

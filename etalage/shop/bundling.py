@@ -92,6 +92,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         rules=rules,
         crowd=crowd,
         classified_by=payload.classified_by,
+        currency=shop.config.currency,
     )
 
 

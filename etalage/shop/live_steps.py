@@ -33,6 +33,15 @@ def opened(shop: "Shop") -> "LiveStore":
     return open_live(where)
 
 
+def found(shop: "Shop") -> "LiveStore | None":
+    """The store to ask; None where it would be a file that nothing has made yet: asking makes none.
+
+    Raises ConfigError, DataError.
+    """
+    where = uri(shop)
+    return None if isinstance(where, Path) and not where.exists() else opened(shop)
+
+
 def seed(shop: "Shop", crowd: "Crowd") -> int:
     """The histories that a bundle knows, for requests to go on from; how many acts."""
     from etalage.lake.live import Act

@@ -280,10 +280,11 @@ class Shop:
         return live_steps.erase(self, user_id)
 
     def recommender(self) -> "Recommender":
-        """The current bundle, opened."""
+        """The current bundle, opened; as a server does, it knows what the online store holds."""
         from etalage.recommend import Recommender
 
-        return Recommender.open(self.bundles.path(self.bundles.current_id()))
+        folder = self.bundles.path(self.bundles.current_id())
+        return Recommender.open(folder, live=lambda: live_steps.found(self))
 
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle to the shop's MLflow as a model, register it; → its URI.

@@ -189,7 +189,7 @@ def test_f37_filters_that_exclude_everything_give_an_empty_slate_with_the_reason
     assert found.slate == []
     assert found.reason == (
         "no item passes the filters: of 40 items in all, category 'Bags' leaves 10, max_price 6 leaves 1, "
-        "in_stock true leaves 32"
+        "not sold out leaves 32"
     )
 
 

@@ -10,7 +10,14 @@ import pytest
 
 from etalage.engine import local
 from etalage.engine.places import Place
+from tests.conftest import PROJECT
 from tests.engine import jobs
+
+
+@pytest.fixture(autouse=True)
+def _tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers look for modules nowhere but where a Python is told to: not in the current folder (F62)."""
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
 
 
 def test_each_worker_knows_who_it_is_and_the_caller_is_the_first(tmp_path: Path) -> None:

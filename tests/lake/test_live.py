@@ -70,8 +70,12 @@ def store(opened: Open) -> LiveStore:
     return opened()
 
 
+DAY = 1_700_000_000_000_000
+"""Microseconds; `at` counts from here, unless it is a moment of today."""
+
+
 def event(number: int, user: str = "ann", item: str = "hat", at: int = 0, kind: str = "view") -> Event:
-    return Event(f"e{number}", user, Act(item, kind, None, at))
+    return Event(f"e{number}", user, Act(item, kind, None, at if at > DAY else DAY + at))
 
 
 def test_a_history_is_in_order_of_time_whatever_the_order_of_arrival(store: LiveStore, opened: Open) -> None:
@@ -80,7 +84,7 @@ def test_a_history_is_in_order_of_time_whatever_the_order_of_arrival(store: Live
     assert [act.item_id for act in store.history("ann", 10)] == ["scarf", "boots", "hat"]
     assert [act.item_id for act in store.history("ann", 2)] == ["boots", "hat"]
     assert store.history("nobody", 5) == []
-    assert opened().history("bob", 5) == [Act("coat", "view", None, 250)]
+    assert opened().history("bob", 5) == [Act("coat", "view", None, DAY + 250)]
 
 
 def test_acts_of_one_time_stay_in_order_of_arrival(store: LiveStore) -> None:
@@ -93,7 +97,7 @@ def test_f50_a_repeated_event_counts_once_and_a_late_one_takes_its_place(store: 
     assert (first.accepted, first.repeated, first.quarantined) == (2, 1, 0)
     again = store.append([event(2, at=300), event(3, item="late", at=200)])
     assert (again.accepted, again.repeated) == (1, 1)
-    assert [act.time for act in store.history("ann", 9)] == [100, 200, 300]
+    assert [act.time for act in store.history("ann", 9)] == [DAY + 100, DAY + 200, DAY + 300]
 
 
 def test_f50_the_future_is_quarantined_and_five_minutes_of_it_are_not(store: LiveStore) -> None:
@@ -177,11 +181,14 @@ def test_f57_nothing_of_an_erased_shopper_is_left_in_the_file(tmp_path: Path) ->
 
 def test_seeding_again_replaces_what_was_seeded_and_spares_events(store: LiveStore) -> None:
     store.append([event(1, item="hat", at=50, kind="buy")])
-    first = [("ann", Act("coat", "buy", 2.0, 10)), ("ann", Act("cap", "view", None, None))]
-    assert store.seed([*first, ("bob", Act("coat", "buy", None, 20))]) == 3
+    first = [("ann", Act("coat", "buy", 2.0, DAY + 10)), ("ann", Act("cap", "view", None, None))]
+    assert store.seed([*first, ("bob", Act("coat", "buy", None, DAY + 20))]) == 3
     assert [act.item_id for act in store.history("ann", 9)] == ["cap", "coat", "hat"]
     # The event came back out of the lake: it is not there twice.
-    assert store.seed([("ann", Act("hat", "buy", None, 50)), ("ann", Act("bag", "buy", None, 60))]) == 1
+    assert (
+        store.seed([("ann", Act("hat", "buy", None, DAY + 50)), ("ann", Act("bag", "buy", None, DAY + 60))])
+        == 1
+    )
     assert [act.item_id for act in store.history("ann", 9)] == ["hat", "bag"]
     assert store.history("bob", 9) == []
 
@@ -248,7 +255,7 @@ def test_many_threads_write_and_read_at_once_and_nothing_is_lost(opened: Open) -
 def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, sys; from etalage.lake.live import *\n"
-        "s = open_live(sys.argv[1]); s.append([Event('e1', 'ann', Act('hat', 'buy', None, 5))])\n"
+        "s = open_live(sys.argv[1]); s.append([Event('e1', 'ann', Act('hat', 'buy', None, 17 * 10**14))])\n"
         "os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "live.sqlite")], check=False)

@@ -69,7 +69,8 @@ class PageProcess:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """41 items: 40 plain ones, one of them without a photo, and the most popular one is hostile."""
+    """41 items: 40 plain ones, one of them without a photo, and the most popular one is hostile, its stock
+    not known."""
     from etalage.bundle.pointer import Bundles
     from etalage.lake.delta import Lake
     from tests.exports import tiny_export
@@ -84,6 +85,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         brand=ATTACK,
         description=ATTACK + TRICKS,
         category_id=f"Bags > {ATTACK}",
+        in_stock=None,
         attributes='{"' + ATTACK + '": "' + ATTACK + '"}',
     )
     lake.table("items").merge(rows_of("items", [hostile]))
@@ -112,20 +114,24 @@ def storefront(server: ThreadServer, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
+def chromium() -> str:
+    """Where it is."""
+    if os.environ.get("ETALAGE_NO_BROWSER") == "1":
+        pytest.skip("ETALAGE_NO_BROWSER=1")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.fail("no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to test without one")
+    return found
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; ETALAGE_NO_BROWSER=1 leaves these tests out."""
-    if os.environ.get("ETALAGE_NO_BROWSER") == "1":
-        pytest.skip("ETALAGE_NO_BROWSER=1")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail(
-            "no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to leave the page untested"
-        )
     from playwright.sync_api import sync_playwright
 
+    found = chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
 

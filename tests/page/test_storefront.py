@@ -63,6 +63,19 @@ def test_the_grid_shows_the_items_page_by_page_and_who_answered(visit: Visit, cl
     assert "page=2" in page.url
 
 
+def test_an_item_says_whether_it_is_in_stock_sold_out_or_nobody_knows(visit: Visit) -> None:
+    for item_id, said in (
+        (HOSTILE, "Stock not known"),
+        ("item-00003", "In stock"),
+        ("item-00005", "Sold out"),
+    ):
+        page = visit(f"?item={item_id}")
+        expect_text(page, "article.item .stock", said)
+    page = visit()
+    page.locator(f".st-key-grid .card[data-item={HOSTILE}]").wait_for()
+    assert page.locator(f".st-key-grid .card[data-item={HOSTILE}] .out").count() == 0
+
+
 def test_search_narrows_the_grid(visit: Visit, client: Client) -> None:
     page = visit()
     search = page.locator("[class*=st-key-search-] input")

@@ -46,7 +46,10 @@ def connected(server: ThreadServer, sent: bytes = b"") -> socket.socket:
     return client
 
 
-HEAD = b"POST /v1/similar HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+HEAD = (
+    b"POST /v1/similar HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 1000\r\n"
+)
 
 
 def test_f26_an_idle_client_is_closed(server: ThreadServer) -> None:

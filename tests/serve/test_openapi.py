@@ -51,7 +51,7 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
 def test_the_document_names_every_route_and_every_refusal(keyed: ThreadServer) -> None:
     document = httpx.get(f"{keyed.url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
     similar = document["paths"]["/v1/similar"]["post"]
-    assert set(similar["responses"]) == {"200", "400", "401", "413", "415", "422", "503"}
+    assert set(similar["responses"]) == {"200", "400", "401", "403", "413", "415", "421", "422", "503"}
     assert similar["security"] == [{"key": []}]
     bodies = similar["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     names = [body["$ref"].rsplit("/", 1)[1] for body in bodies]
@@ -63,10 +63,21 @@ def test_the_document_names_every_route_and_every_refusal(keyed: ThreadServer) -
     assert names == ["RecommendToUser", "RecommendByHistory"]
     assert set(document["paths"]["/v1/users"]) == {"get", "post"}
     assert set(document["paths"]["/v1/users/{user_id}/liked"]["get"]["responses"]) == {
-        "200", "400", "401", "404", "422", "503",
+        "200", "400", "401", "403", "404", "421", "422", "503",
     }  # fmt: skip
     classify = document["paths"]["/v1/classify"]["post"]
-    assert set(classify["responses"]) == {"200", "400", "401", "404", "413", "415", "422", "503"}
+    assert set(classify["responses"]) == {
+        "200",
+        "400",
+        "401",
+        "403",
+        "404",
+        "413",
+        "415",
+        "421",
+        "422",
+        "503",
+    }
     bodies = classify["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     names = [body["$ref"].rsplit("/", 1)[1] for body in bodies]
     assert names == ["ClassifyItem", "ClassifyPhoto", "ClassifyItems"]

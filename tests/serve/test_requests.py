@@ -99,7 +99,7 @@ def test_f27_a_body_over_the_cap_is_413_whether_announced_or_chunked(http: httpx
 
 
 def test_f27_the_answer_comes_before_the_body_does(server: ThreadServer) -> None:
-    head = b"POST /v1/similar HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for framing, start in (
         (b"Content-Length: 9000000000\r\n\r\n", b'{"photo": "AAAA'),
         (b"Transfer-Encoding: chunked\r\n\r\n", b"40000\r\n" + b"A" * 0x40000 + b"\r\n"),
@@ -117,7 +117,7 @@ def test_f27_what_is_too_large_is_not_held_in_memory(served_shop: Path, tmp_path
         chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
             raw.sendall(
-                b"POST /v1/similar HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /v1/similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )
             for _ in range(200):
@@ -284,7 +284,9 @@ def test_f31_an_unknown_item_is_200_with_the_fallback(http: httpx.Client, item_i
 def test_f36_a_path_out_of_the_shop_leads_nowhere(server: ThreadServer, path: str) -> None:
     for route in ("/v1/photos/", "/v1/items/", "/", "/v1/"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:  # sent as it stands
-            raw.sendall(f"GET {route}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            raw.sendall(
+                f"GET {route}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
             answer = b"".join(iter(lambda: raw.recv(65536), b""))
         not_text = "%c0" in path and route in ("/v1/photos/", "/v1/items/")
         assert answer.startswith(b"HTTP/1.1 400 " if not_text else b"HTTP/1.1 404 "), answer[:200]

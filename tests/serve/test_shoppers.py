@@ -164,6 +164,40 @@ def test_f50_a_repeated_event_counts_once_and_one_of_the_future_is_quarantined(
     assert history(shoppers, "twice") == [(name(4), "view"), (name(6), "view")]
 
 
+def test_f50_an_event_whose_clock_stands_is_quarantined_and_keeps_no_other_out(
+    shoppers: httpx.Client,
+) -> None:
+    events = [
+        event(1, "standing", 4, time=0),
+        event(2, "standing", 6, time="1970-01-02"),
+        event(3, "standing", 8),
+    ]
+    done = send(shoppers, *events)
+    assert (done["accepted"], done["quarantined"]) == (1, 2)
+    assert "before 1995" in done["reasons"][0]
+    assert history(shoppers, "standing") == [(name(8), "view")]
+
+
+def test_seconds_milliseconds_microseconds_and_iso_are_one_moment(shoppers: httpx.Client) -> None:
+    micros = 1_785_915_422_519_000
+    times = [micros // 1_000_000, micros // 1000, micros, "2026-08-05T07:37:02.519Z"]
+    done = send(shoppers, *(event(n, "units", n, time=time) for n, time in enumerate(times)))
+    assert (done["accepted"], done["quarantined"]) == (4, 0)
+    acts = shoppers.get("/v1/users/units/history").json()["acts"]
+    assert {act["time"] // 1_000_000 for act in acts} == {micros // 1_000_000}
+    one = {"item_id": name(10), "kind": "buy"}
+    asked = [recommend(shoppers, history=[{**one, "time": time}], k=4)["slate"] for time in times]
+    assert asked[0] == asked[1] == asked[2] == asked[3]
+
+
+def test_the_document_says_the_unit_of_times(shoppers: httpx.Client) -> None:
+    schemas = shoppers.get("/openapi.json").json()["components"]["schemas"]
+    for body in ("ActBody", "EventBody"):
+        said = str(schemas[body]["properties"]["time"])
+        assert "ISO 8601" in said and "seconds, ms, µs" in said, body
+    assert "Microseconds" in schemas["HistoryItem"]["properties"]["time"]["description"]
+
+
 def test_f50_a_late_event_takes_its_place_in_time(shoppers: httpx.Client) -> None:
     send(shoppers, event(1, "late", 4, time=now() - 1_000_000), event(2, "late", 6, time=now()))
     send(shoppers, event(3, "late", 9, time=now() - 86_400_000_000, kind="rating", value=4.5))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from etalage.errors import Unprocessable
+from etalage.lake import instants
 
 CLOCK_SKEW = 5 * 60 * 1_000_000
 """Microseconds that an event may lie in the future: clocks differ a little."""
-EARLIEST = -(2**53)
-"""Microseconds; whole numbers beyond are not exact in Redis' scores. The year 1684."""
+EARLIEST = int(instants.EARLIEST.timestamp()) * 1_000_000
+"""Microseconds; an event before was sent in another unit, or by a clock that stands."""
 LIVE_COLUMNS = ("in_stock", "price")
 """What may change of an item between two bundles."""
 LONGEST = 512
@@ -126,7 +127,8 @@ def sorted_out(events: Sequence[Event], now: int) -> tuple[list[Event], list[tup
             ahead = (act.time - now) / 60e6
             bad.append((event, f"event {_short(event.event_id)}: its time is {ahead:,.0f} minutes ahead"))
         elif act.time is not None and act.time < EARLIEST:
-            bad.append((event, f"event {_short(event.event_id)}: time {act.time} is before the year 1685"))
+            said = f"event {_short(event.event_id)}: its time, {act.time} µs since 1970, is before 1995"
+            bad.append((event, f"{said}; send ISO 8601, or seconds, ms or µs since 1970"))
         else:
             good.append(event if act.time is not None else replace(event, act=replace(act, time=now)))
     return good, bad

@@ -1,0 +1,284 @@
+"""CSV of unknown make: its delimiter, its encoding, quotation marks that are never closed, lines without
+end."""
+
+import csv
+import gzip
+import io
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etalage.errors import EtalageError, InputUnreadable
+from etalage.lake.csv_dialect import DELIMITERS, delimiter_of
+from etalage.lake.raw import LONGEST_VALUE, RawChunk
+from etalage.lake.readers import open_table
+from etalage.lake.text_files import AS_FOUND, FileStyle
+
+ANY_FIXTURE = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+Rows = list[tuple[int, dict[str, Any]]]
+
+
+def read(
+    folder: Path, content: str | bytes, style: FileStyle = AS_FOUND
+) -> tuple[Rows, list[tuple[int, str]], list[str]]:
+    """([(line, row)], [(line, reason)], notes) of `content` as a file."""
+    file = folder / "a.csv"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    chunks: list[RawChunk] = list(open_table(file, "csv", 1000, style).chunks())
+    taken = [(line, chunk.row(n)) for chunk in chunks for n, line in enumerate(chunk.lines)]
+    refused = [(r.line or 0, r.reason) for chunk in chunks for r in chunk.refused]
+    return taken, refused, [str(note) for chunk in chunks for note in chunk.notes]
+
+
+# --- the delimiter
+
+
+@pytest.mark.parametrize(
+    ("content", "delimiter"),
+    [
+        ("SKU (empty, if new, needed);Name (max. 100, needed)\n0012;Lamp\n", ";"),
+        ("id;title;price\n1;Lamp, red, large;2,50\n2;Cup, blue, small;3,50\n", ";"),
+        ("id,title;subtitle,price\n1,Lamp,2\n2,Cup,3\n", ","),
+        ("id\ttitle, or name, or label, or text\n1\tLamp\n", "\t"),
+        ('id|text\n1|"a|b,c,d"\n2|"x;y"\n', "|"),
+        ("id,tags|labels,price\n1,a|b,2\n2,c|d,3\n", ","),
+        ("id;title\n", ";"),
+        ("id\n1\n2\n", ","),
+        ("id,title\n1\n2,a,b\n", ","),
+        ("id\ttitle\n1\t\"Cup, never closed\n2\tJug, blue\n", "\t"),
+    ],
+)  # fmt: skip
+def test_the_delimiter_is_the_one_by_which_the_rows_agree_with_the_header(
+    content: str, delimiter: str
+) -> None:
+    assert delimiter_of(content.splitlines(keepends=True)) == delimiter
+
+
+def test_a_delimiter_that_is_said_is_taken(tmp_path: Path) -> None:
+    taken, _, _ = read(tmp_path, "id,a;b,c\n1,2;3,4\n", FileStyle(delimiter=";"))
+    assert taken == [(2, {"id,a": "1,2", "b,c": "3,4"})]
+    assert read(tmp_path, "id^a\n1^2\n", FileStyle(delimiter="^"))[0] == [(2, {"id": "1", "a": "2"})]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@ANY_FIXTURE
+@given(
+    rows=st.lists(st.lists(texts, min_size=3, max_size=3), max_size=12),
+    delimiter=st.sampled_from(DELIMITERS),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    said=st.booleans(),
+)
+def test_any_rows_that_a_writer_wrote_by_any_delimiter_come_back(
+    tmp_path: Path, rows: list[list[str]], delimiter: str, quoting: Any, encoding: str, said: bool
+) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=delimiter, quoting=quoting)
+    writer.writerow(["id", "text", "more"])
+    # A number in front: a text that looks like rows of this very file is the one thing that is refused.
+    writer.writerows([[str(n), *row[1:]] for n, row in enumerate(rows)])
+    style = FileStyle(delimiter if said else None)
+    taken, refused, _ = read(tmp_path, buffer.getvalue().encode(encoding), style)
+    assert [reason for _, reason in refused if "rows by themselves" not in reason] == []
+    expected = [{"id": str(n), "text": r[1] or None, "more": r[2] or None} for n, r in enumerate(rows)]
+    if not refused:
+        assert [row for _, row in taken] == expected
+
+
+@ANY_FIXTURE
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.sampled_from(["a", "1", ",", ";", "\t", '"', "\n", "\r\n", "id", "\0", "é", " "])).map(
+            lambda parts: "".join(parts).encode()
+        ),
+    ),
+    delimiter=st.sampled_from([None, *DELIMITERS]),
+    encoding=st.sampled_from([None, "utf-8", "utf-16", "utf-16-le", "cp1252", "shift_jis", "utf-7"]),
+    format=st.sampled_from(["csv", "jsonl"]),
+)
+def test_no_bytes_raise_anything_but_our_own_errors(
+    tmp_path: Path, content: bytes, delimiter: str | None, encoding: str | None, format: str
+) -> None:
+    file = tmp_path / "any"
+    file.write_bytes(content)
+    try:
+        for chunk in open_table(file, format, 3, FileStyle(delimiter, encoding)).chunks():
+            assert all(len(values) == len(chunk.lines) for values in chunk.columns.values())
+    except EtalageError as error:
+        assert str(file) in str(error)
+
+
+# --- the encoding
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_says_the_encoding_whatever_the_settings_say(tmp_path: Path, encoding: str) -> None:
+    content = "id;title\n1;Café – 東京\n".encode(encoding)
+    for said in (None, "cp1252"):
+        taken, refused, _ = read(tmp_path, content, FileStyle(encoding=said))
+        assert (taken, refused) == ([(2, {"id": "1", "title": "Café – 東京"})], [])
+
+
+def test_an_encoding_that_is_said_is_taken_and_its_broken_bytes_are_refused(tmp_path: Path) -> None:
+    content = "id;title\n1;Café – x\n".encode("cp1252")
+    taken, refused, _ = read(tmp_path, content, FileStyle(encoding="cp1252"))
+    assert (taken, refused) == ([(2, {"id": "1", "title": "Café – x"})], [])
+    taken, refused, _ = read(tmp_path, content + b"2;\x81\n3;b\n", FileStyle(encoding="cp1252"))
+    assert [row["id"] for _, row in taken] == ["1", "3"]
+    assert refused[0][0] == 3 and refused[0][1].startswith("not cp1252; say which encoding")
+
+
+def test_json_lines_in_another_encoding_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    lines = '{"id": 1, "t": "é"}\n\n{"id": 2, "t": "日"}\n'
+    for encoding, said in (("utf-16", None), ("utf-8-sig", None), ("shift_jis", "shift_jis")):
+        file.write_bytes(lines.replace("é", "e" if said else "é").encode(encoding))
+        (chunk,) = open_table(file, "jsonl", 10, FileStyle(encoding=said)).chunks()
+        assert (chunk.lines, chunk.columns["id"], chunk.columns["t"][1]) == ([1, 3], [1, 2], "日")
+
+
+# --- quotation marks
+
+
+def feed(delimiter: str, rows: int, quote: int, inches: int) -> str:
+    """A feed of `rows` rows: in one a quotation mark whose end was cut off, in a later one inches."""
+    lines = [delimiter.join(("item_id", "title", "description", "price"))]
+    for n in range(1, rows + 1):
+        text = '"Best cup ever' if n == quote else 'Frame 24"' if n == inches else f"Plain {n}"
+        lines.append(delimiter.join((f"s{n}", f"Cup {n}", text, f"{n}.00")))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("rows", "quote", "inches"), [(4, 2, 4), (200, 10, 150), (5, 1, 5), (3, 2, 3)])
+def test_a_quotation_mark_without_its_pair_is_a_character_in_a_file_by_tab(
+    tmp_path: Path, rows: int, quote: int, inches: int
+) -> None:
+    taken, refused, notes = read(tmp_path, feed("\t", rows, quote, inches))
+    assert refused == []
+    assert [row["price"] for _, row in taken] == [f"{n}.00" for n in range(1, rows + 1)]
+    assert [line for line, _ in taken] == list(range(2, rows + 2))
+    assert taken[quote - 1][1]["description"] == '"Best cup ever'
+    assert taken[inches - 1][1]["description"] == 'Frame 24"'
+    assert f"a character of the text, such as line {quote + 1}" in notes[0]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize(("rows", "quote", "inches"), [(4, 2, 4), (200, 10, 150), (5, 1, 5)])
+def test_a_quotation_mark_without_its_pair_costs_its_row_alone(
+    tmp_path: Path, delimiter: str, rows: int, quote: int, inches: int
+) -> None:
+    taken, refused, _ = read(tmp_path, feed(delimiter, rows, quote, inches))
+    assert [row["price"] for _, row in taken] == [f"{n}.00" for n in range(1, rows + 1) if n != quote]
+    ((line, why),) = refused
+    assert line == quote + 1
+    assert f"opens in line {quote + 1} would close in line {inches + 1}" in why
+
+
+def test_a_cut_quotation_that_closes_at_the_end_of_a_later_row_costs_its_row_alone(tmp_path: Path) -> None:
+    content = 'id,name,text\n1,a,plain\n2,b,"cut\n3,c,plain\n4,d,24"\n5,e,plain\n'
+    taken, refused, _ = read(tmp_path, content)
+    assert [row["id"] for _, row in taken] == ["1", "3", "4", "5"]
+    assert [line for line, _ in refused] == [3]
+
+
+def test_a_quoted_row_by_tab_keeps_its_quotes_out_of_the_ids(tmp_path: Path) -> None:
+    content = 'id\ttext\tprice\n"1"\t"say ""x"""\t"1"\n"2"\t"never closed\t"2"\n"3"\t"a\tb"\t"3"\n'
+    taken, refused, _ = read(tmp_path, content)
+    assert [list(row.values()) for _, row in taken] == [
+        ["1", 'say "x"', "1"],
+        ["2", '"never closed', "2"],
+        ["3", "a\tb", "3"],
+    ]
+    assert refused == []
+
+
+TEXTS = (
+    "Soft, warm\nand red, too",
+    "Size table:\nS,36,38\nM,40,42\nL,44,46",
+    "one,two,three,four\nfive,six,seven,eight",
+    "<p>Oak, beech,\nash</p>\n\n<ul>\n<li>a, b, c</li>\n</ul>",
+    'He said "yes, no, maybe",\nand left, alone, at noon',
+    "\n\n\n",
+    "a\r\nb, c, d, e, f, g\r\nh",
+)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_text_over_several_lines_is_one_value_however_many_delimiters_it_holds(
+    tmp_path: Path, delimiter: str
+) -> None:
+    texts = [text.replace(",", delimiter) for text in TEXTS]
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=delimiter)
+    writer.writerow(["item_id", "title", "description", "price"])
+    writer.writerows([f"P-{n}", f"Cup {n}", texts[n % len(texts)], f"{n}.50"] for n in range(60))
+    taken, refused, notes = read(tmp_path, buffer.getvalue())
+    assert refused == []
+    assert [row["description"] for _, row in taken] == [texts[n % len(texts)] for n in range(60)]
+    assert "holds the delimiter as often as a row does; it is taken for one text" in notes[0]
+
+
+# --- lines without end
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.parametrize("start", ["", '2,"', '{"a": "'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_f65_a_line_without_end_is_refused_in_bounded_memory(
+    tmp_path: Path, format: str, start: str, encoding: str
+) -> None:
+    """300 MB in one line of some 300 KB gzip; the reader may hold a few times LONGEST_VALUE."""
+    file = tmp_path / "bomb.gz"
+    good = '{"id": "1", "text": "a"}' if format == "jsonl" else "1,a"
+    with gzip.open(file, "wb", compresslevel=1) as packed:
+        packed.write(("id,text\n" if format == "csv" else good + "\n").encode(encoding))
+        unmarked = "utf-16-le" if encoding == "utf-16" else encoding
+        packed.write(f"{good}\n{start}".encode(unmarked))
+        block = ("x" * 2**20).encode(unmarked)
+        for _ in range(300 * 2**20 // len(block)):
+            packed.write(block)
+        packed.write(f'"\n{good}\n'.encode(unmarked))
+    tracemalloc.start()
+    try:
+        chunks = list(open_table(file, format, 100).chunks())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    refused = [refusal for chunk in chunks for refusal in chunk.refused]
+    assert [refusal.line for refusal in refused] == [3]
+    assert "longer than 33,554,432" in refused[0].reason
+    assert [line for chunk in chunks for line in chunk.lines] == ([1, 2, 4] if format == "jsonl" else [2, 4])
+    assert peak < 8 * LONGEST_VALUE
+
+
+def test_f65_many_long_lines_are_several_chunks(tmp_path: Path) -> None:
+    long = "x" * (12 * 2**20)
+    taken = "".join(f"{n},{long}\n" for n in range(7))
+    (tmp_path / "a.csv").write_text("id,text\n" + taken)
+    chunks = [len(chunk.lines) for chunk in open_table(tmp_path / "a.csv", "csv", 100).chunks()]
+    assert chunks == [3, 3, 1]
+    objects = "".join(f'{{"id": {n}, "text": "{long}"}}\n' for n in range(7))
+    (tmp_path / "a.jsonl").write_text(objects)
+    chunks = [len(chunk.lines) for chunk in open_table(tmp_path / "a.jsonl", "jsonl", 100).chunks()]
+    assert chunks == [3, 3, 1]
+
+
+def test_f65_a_quotation_without_end_over_long_lines_is_given_up(tmp_path: Path) -> None:
+    content = 'id,text\n1,"open\n' + "".join(f"{n},{'x' * 2**20}\n" for n in range(2, 40))
+    taken, refused, _ = read(tmp_path, content)
+    assert [line for line, _ in refused] == [2]
+    assert len(taken) == 38
+
+
+def test_a_header_without_end_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(InputUnreadable, match=r"a\.csv: the first line is no header: .*longer than"):
+        read(tmp_path, b"x" * (LONGEST_VALUE + 2) + b"\n1\n")

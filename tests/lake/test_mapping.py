@@ -1,0 +1,283 @@
+"""Somebody's columns become ours: paths, several to one, words, what is skipped and left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etalage.config import Joined, MappingConfig, ShopConfig, validated
+from etalage.errors import ConfigError, InputUnreadable
+from etalage.lake.delta import Lake
+from etalage.lake.ingest import Ingested, ingest, refused_rows
+from etalage.lake.paths import Path as Steps
+from etalage.lake.paths import path_of, value_at
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "tables")
+
+
+def lines(file: Path, *rows: dict[str, Any]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return file
+
+
+def csv(file: Path, text: str) -> Path:
+    file.write_text(text, "utf-8")
+    return file
+
+
+def acts(lake: Lake) -> list[tuple[Any, ...]]:
+    rows = lake.table("interactions").read().to_pylist()
+    return sorted((r["user_id"], r["item_id"], r["kind"], r["value"]) for r in rows)
+
+
+def item(lake: Lake, item_id: str = "a") -> dict[str, Any]:
+    return next(row for row in lake.table("items").read().to_pylist() if row["item_id"] == item_id)
+
+
+EVENTS = (
+    {"who": "u1", "name": "purchase", "order": {"id": "T1"}, "items": [
+        {"id": "a", "n": 2, "tags": [{"key": "size", "value": "M"}]}, {"id": "b", "n": 1, "tags": []}]},
+    {"who": "u1", "name": "view", "items": [{"id": "a", "n": 1}]},
+    {"who": "u2", "name": "view", "items": []},
+    {"who": "u2", "name": "view"},
+    {"who": "u3", "name": "view", "items": {"id": "c"}},
+    {"who": "u4", "name": "view", "items": "nonsense"},
+    {"who": "u5", "name": "scroll", "items": [{"id": "a"}]},
+)  # fmt: skip
+OF_EVENTS = MappingConfig(
+    columns={"user_id": "who", "item_id": "items[].id", "kind": "name", "value": "items[].n"},
+    values={"kind": {"purchase": "buy"}},
+    skip={"kind": ("scroll",)},
+)
+
+
+def test_a_list_that_is_walked_gives_a_row_for_each_element(lake: Lake, tmp_path: Path) -> None:
+    done = ingest(lake, lines(tmp_path / "e.jsonl", *EVENTS), "interactions", OF_EVENTS)
+    assert acts(lake) == [
+        ("u1", "a", "buy", 2.0),
+        ("u1", "a", "view", 1.0),
+        ("u1", "b", "buy", 1.0),
+        ("u3", "c", "view", None),
+    ]
+    assert (done.read, done.inserted, done.passed, done.refused) == (8, 4, 3, 1)
+    (refused,) = refused_rows(lake).to_pylist()
+    assert (refused["line"], refused["reason"]) == (6, "items: 'nonsense' is not a list")
+    assert [str(note) for note in done.notes] == [
+        "2 × nothing in items: passed over, such as line 3",
+        "1 × kind is 'scroll': passed over ([ingest.interactions.skip]), such as line 7",
+    ]
+    again = ingest(lake, tmp_path / "e.jsonl", "interactions", OF_EVENTS)
+    assert (again.inserted, again.unchanged, again.refused) == (0, 4, 1)
+
+
+def test_nested_values_of_parquet_and_json_in_a_cell_are_walked_alike(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([
+        {"who": "u1", "name": "buy", "items": [{"id": "a", "n": 2}, {"id": "b", "n": 1}]},
+        {"who": "u2", "name": "view", "items": None},
+    ])  # fmt: skip
+    pq.write_table(table, tmp_path / "e.parquet")
+    cell = json.dumps([{"id": "a", "n": 2}, {"id": "b", "n": 1}]).replace('"', '""')
+    csv(tmp_path / "e.csv", f'who,name,items\nu1,buy,"{cell}"\nu2,view,\n')
+    for n, name in enumerate(("e.parquet", "e.csv")):
+        lake = Lake(tmp_path / f"tables{n}")
+        done = ingest(lake, tmp_path / name, "interactions", OF_EVENTS)
+        assert acts(lake) == [("u1", "a", "buy", 2.0), ("u1", "b", "buy", 1.0)], name
+        assert (done.inserted, done.passed) == (2, 1)
+
+
+def test_paths_go_into_objects_lists_and_lists_of_pairs(lake: Lake, tmp_path: Path) -> None:
+    mapping = MappingConfig(
+        columns={
+            "item_id": "sku",
+            "title": "names[0].text",
+            "price": "offer.price",
+            "attributes.colour": "options[name=Colour].value",
+            "attributes.none": "options[name=Size].value",
+        }
+    )
+    row = {"sku": "a", "names": [{"text": "Mug"}, {"text": "Becher"}], "offer": {"price": "5 EUR"},
+           "options": [{"name": "Colour", "value": "red"}]}  # fmt: skip
+    ingest(lake, lines(tmp_path / "a.jsonl", row), "items", mapping)
+    stored = item(lake)
+    assert (stored["title"], stored["price"], stored["currency"]) == ("Mug", 5.0, "EUR")
+    assert json.loads(stored["attributes"]) == {"colour": "red"}
+
+
+def test_a_column_that_is_called_like_a_path_is_that_column(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "item_id,offer.price,items[]\na,5,Mug\n")
+    ingest(lake, file, "items", MappingConfig(columns={"price": "offer.price", "title": "items[]"}))
+    assert (item(lake)["price"], item(lake)["title"]) == (5.0, "Mug")
+
+
+def test_of_several_columns_the_first_that_is_not_empty_counts(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "sku,id,sale,price\na,,4,5\n,b,,6\n")
+    ingest(lake, file, "items", MappingConfig(columns={"item_id": ("sku", "id"), "price": ("sale", "price")}))
+    assert (item(lake, "a")["price"], item(lake, "b")["price"]) == (4.0, 6.0)
+
+
+def test_several_columns_are_joined_where_the_mapping_says_so(lake: Lake, tmp_path: Path) -> None:
+    toml = {
+        "ingest": {"items": {"columns": {
+            "item_id": "sku",
+            "title": {"join": ["brand", "name"]},
+            "category_id": {"join": ["department", "shelf"], "by": " > "},
+            "photo_url": ["image", "more"],
+        }}}
+    }  # fmt: skip
+    mapping = validated(ShopConfig, toml, "shop.toml").ingest.items
+    assert mapping.columns["title"] == Joined(join=("brand", "name"))
+    file = csv(
+        tmp_path / "a.csv",
+        "sku,brand,name,department,shelf,image,more\n"
+        'a,Holm,Mug,Home,Cups,http://x.test/1.jpg,"http://x.test/2.jpg,http://x.test/3.jpg"\nb,,Rug,Home,,,\n',
+    )
+    ingest(lake, file, "items", mapping)
+    assert (item(lake)["title"], item(lake)["category_id"]) == ("Holm Mug", "Home > Cups")
+    assert (item(lake, "b")["title"], item(lake, "b")["category_id"]) == ("Rug", "Home")
+    assert item(lake)["photo_url"] == "http://x.test/1.jpg"
+    photos = lake.table("photos").read().to_pylist()
+    assert sorted((p["url"], p["status"]) for p in photos) == [
+        ("http://x.test/2.jpg", "pending"),
+        ("http://x.test/3.jpg", "pending"),
+    ]
+
+
+def test_a_constant_fills_what_is_empty_in_a_mapped_column(lake: Lake, tmp_path: Path) -> None:
+    mapping = MappingConfig(columns={"currency": "cur"}, constants={"currency": "EUR", "brand": "Holm"})
+    ingest(lake, csv(tmp_path / "a.csv", "item_id,cur,brand\na,USD,Other\nb,,Other\n"), "items", mapping)
+    assert [item(lake, one)["currency"] for one in "ab"] == ["USD", "EUR"]
+    assert item(lake)["brand"] == "Holm", "a constant alone stands in every row"
+
+
+def test_a_column_that_is_left_out_is_not_read(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "item_id,price,cost\na,99,5\n")
+    ingest(lake, file, "items", MappingConfig(leave_out=("price",)))
+    assert item(lake)["price"] is None
+    ingest(lake, file, "items", MappingConfig(columns={"price": "cost"}, leave_out=("price",)))
+    assert item(lake)["price"] == 5.0
+
+
+def test_words_are_translated_before_they_are_checked(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "item_id,in_stock\na,soon\nb,yes\nc,\n")
+    ingest(lake, file, "items", MappingConfig(values={"in_stock": {"soon": "true"}}))
+    assert [item(lake, one)["in_stock"] for one in "abc"] == [True, True, None]
+
+
+def test_the_decimal_mark_is_said_or_told_by_the_other_prices(lake: Lake, tmp_path: Path) -> None:
+    german = csv(tmp_path / "de.csv", 'item_id,price\na,"1.249"\nb,"29,95 €"\n')
+    done = ingest(lake, german, "items")
+    assert [item(lake, one)["price"] for one in "ab"] == [1249.0, 29.95]
+    assert "1 × price: read with the decimal mark ',', as others are written, such as '1.249'" in [
+        str(note) for note in done.notes
+    ]
+    alone = csv(tmp_path / "alone.csv", "item_id,price\nc,1.249\n")
+    assert ingest(lake, alone, "items").values_lost == 1
+    assert item(lake, "c")["price"] is None
+    assert 'decimal = "." or ","' in refused_rows(lake)["reason"].to_pylist()[0]
+    ingest(lake, alone, "items", MappingConfig(decimal="."))
+    assert item(lake, "c")["price"] == 1.249
+    assert refused_rows(lake).num_rows == 0
+
+
+def test_times_without_an_offset_are_of_the_shops_zone_and_order(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "user_id,item_id,time\nu,a,03/04/2025 12:00\nu,b,2025-01-01 12:00\n")
+    done = ingest(lake, file, "interactions")
+    assert (done.inserted, done.refused) == (1, 1)
+    assert 'dates = "dmy" or "mdy"' in refused_rows(lake)["reason"].to_pylist()[0]
+    ingest(lake, file, "interactions", MappingConfig(dates="dmy", timezone="Europe/Berlin"))
+    times = {r["item_id"]: r["time"].isoformat() for r in lake.table("interactions").read().to_pylist()
+             if r["time"].hour != 12}  # fmt: skip
+    assert times == {"a": "2025-04-03T10:00:00+00:00", "b": "2025-01-01T11:00:00+00:00"}
+    assert refused_rows(lake).num_rows == 0
+
+
+def test_a_mapped_column_that_is_not_there_is_told_with_the_nearest(lake: Lake, tmp_path: Path) -> None:
+    mapping = MappingConfig(columns={"item_id": "sku", "title": "name", "brand": ("maker", "vendor")})
+    done = ingest(lake, csv(tmp_path / "a.csv", "sku,nmae,vendor\na,Mug,Holm\n"), "items", mapping)
+    assert (item(lake)["title"], item(lake)["brand"]) == (None, "Holm")
+    assert [str(note) for note in done.notes] == [
+        "title: the file has no column 'name' ([ingest.items.columns]); did you mean 'nmae'?; title stays as "
+        "the table has it"
+    ]
+
+
+def test_json_lines_may_differ_in_their_keys(lake: Lake, tmp_path: Path) -> None:
+    file = lines(
+        tmp_path / "a.jsonl", {"item_id": "a", "title": "Mug"}, {"item_id": "b", "price": 5}, {"price": 6},
+    )  # fmt: skip
+    for rows in (1, 2, 10):
+        done = ingest(lake, file, "items", chunk_rows=rows)
+        assert (item(lake, "a")["title"], item(lake, "b")["price"], done.refused) == ("Mug", 5.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "mapping", "says"),
+    [
+        ("items", {"columns": {"titel": "name"}}, "table items has no column 'titel'; did you mean 'title'"),
+        (
+            "items",
+            {"values": {"kind": {"a": "b"}}},
+            r"\[ingest.items.values\]: table items has no column 'kind'",
+        ),
+        ("items", {"skip": {"tilte": ["x"]}}, "did you mean 'title'"),
+        ("items", {"columns": {"price": "cost"}, "leave_out": ["cost"]}, "take one of them away"),
+        ("users", {"decimal": ","}, "decimal: table users has no number"),
+        ("users", {"timezone": "Europe/Berlin"}, "timezone: table users has no time"),
+        ("interactions", {"timezone": "Berlin"}, "no time zone 'Berlin'"),
+        ("interactions", {"columns": {"item_id": "a[].b", "value": "c[].d"}}, "walks a and c"),
+        ("interactions", {"columns": {"item_id": "a[].b[].c"}}, "walks two lists"),
+    ],
+)
+def test_a_setting_that_cannot_act_is_an_error(
+    lake: Lake, tmp_path: Path, table: Any, mapping: dict[str, Any], says: str
+) -> None:
+    file = csv(tmp_path / "a.csv", "item_id,user_id\na,u\n")
+    with pytest.raises(ConfigError, match=says):
+        ingest(lake, file, table, MappingConfig.model_validate(mapping))
+
+
+def test_a_needed_column_is_named_with_what_the_mapping_says(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "sku,name\na,Mug\n")
+    with pytest.raises(InputUnreadable, match=r"says item_id = 'code' or 'skuu'.*did you mean 'sku'"):
+        ingest(lake, file, "items", MappingConfig(columns={"item_id": ("code", "skuu")}))
+    with pytest.raises(InputUnreadable, match=r"says item_id = 'lines.*sku'"):
+        ingest(lake, file, "items", MappingConfig(columns={"item_id": "lines[].sku"}))
+
+
+def test_a_path_says_its_steps() -> None:
+    assert path_of("items[].item_id") == Steps("items", (), True, ("item_id",))
+    assert path_of("a.b[2].c") == Steps("a", ("b", 2, "c"))
+    assert path_of("a[k=v w].b") == Steps("a", (("k", "v w"), "b"))
+    assert path_of("a.items[].b.c") == Steps("a", ("items",), True, ("b", "c"))
+    assert [path_of(text) for text in ("plain", "a name", "a.", ".a", "a[x]", "a[", "", "[]", "a..b")] == [
+        None
+    ] * 9
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(json_values, st.lists(st.sampled_from(["a", "b", 0, 1, ("a", "x")]), max_size=4))
+def test_whatever_stands_there_a_path_gives_a_value_or_nothing(value: Any, steps: list[Any]) -> None:
+    direct, packed = value_at(value, tuple(steps)), value_at(json.dumps(value), tuple(steps))
+    if isinstance(value, dict | list) and steps:
+        assert direct == packed
+
+
+def test_the_counts_add_up_with_rows_that_are_passed_over(lake: Lake, tmp_path: Path) -> None:
+    done = ingest(lake, lines(tmp_path / "e.jsonl", *EVENTS), "interactions", OF_EVENTS, chunk_rows=2)
+    assert isinstance(done, Ingested)
+    stored = done.inserted + done.updated + done.unchanged + done.repeated + done.older
+    assert done.read == stored + done.passed + done.refused
