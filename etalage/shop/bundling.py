@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish
-from etalage.shop import live_steps, photo_steps, refit_steps
+from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.photo_steps import MODEL
 
 if TYPE_CHECKING:
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import DraftedClassifier
     from etalage.bundle.manifest import Manifest
-    from etalage.bundle.models import PlacedModel
     from etalage.bundle.refusals import Draft
     from etalage.shop.shop import Shop
 
@@ -35,7 +35,7 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
 
     photos, classifier = _of_photos(shop), _classifier(shop)
     _require_what_is_named(shop, photos)
-    models = refit_steps.refitted(shop, placed(shop))
+    models = refit_steps.refitted(shop, judging_steps.judged(shop, placed(shop)))
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -120,9 +120,9 @@ def _of_photos(shop: "Shop") -> Path | None:
 
 def _classifier(shop: "Shop") -> "DraftedClassifier | None":
     """The newest classifier with its verdict; None where none was trained."""
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
     from etalage.bundle.exports import newest_export, read_verdict
-    from etalage.bundle.models import PlacedModel
 
     try:
         export = newest_export(shop.exports(CLASSIFIER))
@@ -137,8 +137,8 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
 
     Raises NothingToPublish: [funnel] names one that was not trained.
     """
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.exports import newest_export, read_verdict
-    from etalage.bundle.models import PlacedModel
     from etalage.models import recipe as recipes
 
     funnel, slices = shop.config.funnel, shop.config.evaluate.slices
