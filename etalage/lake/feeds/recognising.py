@@ -26,12 +26,15 @@ _SUFFIXES = {
     "pq": "parquet",
     "jsonl": "jsonl",
     "ndjson": "jsonl",
+    "json": "jsonl",
     "xml": "xml",
     "rss": "xml",
     "atom": "xml",
 }
 _PARQUET = b"PAR1"
 _XML = re.compile(r"\s*<(?:\?xml|!--|!DOCTYPE|[A-Za-z][\w.:-]*[\s>/])")
+_JSON = re.compile(r"\s*(?:\{|\[\s*[{\]])")
+_PAGE = re.compile(r"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _DELIMITED = re.compile(r"[\t,;|]")
 
 
@@ -67,9 +70,11 @@ def _container_of(file: Path, style: FileStyle) -> str | None:
         return "parquet"
     with open_text(file, style.encoding) as text:
         begin = text.read(4096)
+    if _PAGE.match(begin):
+        raise InputUnreadable(f"{file}: is a web page, no table: was it fetched without its password?")
     if _XML.match(begin):
         return "xml"
-    if begin.lstrip().startswith("{"):
+    if _JSON.match(begin):
         return "jsonl"
     if suffix in _SUFFIXES:
         return "csv"
