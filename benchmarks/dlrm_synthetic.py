@@ -24,9 +24,8 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.features import clicks as generator  # noqa: E402
 from etalage.features.clicks import draw_clicks  # noqa: E402
 from etalage.features.examples import Examples  # noqa: E402
@@ -58,8 +57,14 @@ NOTE = (
 def main(
     seeds: Annotated[str, typer.Option(help="Seeds of the clicks and of the models.")] = "0,1,2",
     rows: Annotated[int, typer.Option(help="Rows of each seed.")] = generator.MILLION,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-dlrm",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("dlrm_synthetic", small, out)
+    work = bench.work(work)
+    if small:
+        seeds, rows = "0", 20_000
     world = [rows, generator.PAIRS, generator.WITH_DENSE, generator.DAMPING, generator.FACTORS]
     settled = json.dumps([SETTINGS, ALPHAS, TREES, STEPS, world])
     work = work / hashlib.sha256(settled.encode()).hexdigest()[:8]
@@ -75,15 +80,13 @@ def main(
         values = [part[key] for part in parts]
         case, system, metric, unit = key.split("|")
         table.append(Row(case, system, metric, float(np.mean(values)), min(values), max(values), unit))
-    write(
-        "dlrm_synthetic",
+    bench.write(
         table,
         command=COMMAND.format(seeds, rows),
         seeds=numbers,
         packages=["torch", "scikit-learn", "numpy"],
         note=NOTE.format(rows=f"{rows:,}", seeds=len(numbers)),
     )
-    print((Path(__file__).parent / "results" / "dlrm_synthetic.md").read_text())
 
 
 def _part(
@@ -234,8 +237,4 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

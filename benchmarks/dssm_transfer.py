@@ -1,6 +1,6 @@
 """A DSSM learned on all purchases, tuned on the few with a coupon: does what it learned there help?
 
-    python benchmarks/dssm_transfer.py --data FOLDER [--seeds 0,1,2]
+    python benchmarks/dssm_transfer.py [--data FOLDER] [--seeds 0,1,2]
 
 FOLDER: transactions.parquet of The Complete Journey. Every part (one system, one seed) runs in a process of
 its own, so that its peak memory is its own, and is kept under build/: a benchmark that was stopped goes on
@@ -17,6 +17,7 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
+import miniature  # noqa: E402
 from dssm_parts import (  # noqa: E402
     ALONE,
     BASELINES,
@@ -29,9 +30,8 @@ from dssm_parts import (  # noqa: E402
     measure,
     part_name,
 )
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.metrics import bootstrap_all, paired_bootstrap  # noqa: E402
 
 METRICS = ("hit_at_10", "ndcg_at_10", "recall_at_20", "recall_at_100", "auroc")
@@ -56,13 +56,17 @@ PAIRED = ("from scratch", "as pre-trained", "frozen item tower", "frozen towers"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of transactions.parquet.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of transactions.parquet.")] = None,
     seeds: Annotated[str, typer.Option(help="Of vectors, pre-training and tuning.")] = "0,1,2",
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
-    / "build"
-    / "benchmark-dssm-transfer",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
     part: Annotated[str | None, typer.Option(help="Only this part, of the first seed.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("dssm_transfer", small, out)
+    work, data = bench.work(work), bench.data(data, "complete-journey", miniature.journey)
+    if small:
+        seeds = "0"
     numbers = [int(number) for number in seeds.split(",")]
     if part is not None:
         measure(part, numbers[0], domains(data), work)
@@ -81,8 +85,7 @@ def main(
     )  # fmt: skip
     command = f"OMP_NUM_THREADS=1 python benchmarks/dssm_transfer.py --data FOLDER --seeds {seeds}"
     packages = ["torch", "onnxruntime", "numpy", "scipy"]
-    write("dssm_transfer", _rows(found), command=command, seeds=numbers, packages=packages, note=note)
-    print((Path(__file__).parent / "results" / "dssm_transfer.md").read_text())
+    bench.write(_rows(found), command=command, seeds=numbers, packages=packages, note=note)
 
 
 def _names() -> list[str]:
@@ -128,8 +131,4 @@ def _rows(found: dict[str, list[dict[str, np.ndarray]]]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)
