@@ -63,6 +63,8 @@ class Answers:
 
     bundle: str
     answers: list[Answer]
+    degraded: str | None = None
+    """What they go without, while the server's online store cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class Recommended:
     slate: list[ReasonedSlot]
     reason: str | None
     trace: dict[str, Any] | None
+    degraded: str | None = None
+    """What it goes without, while the server's online store cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -343,7 +347,9 @@ class Client:
         if photos is not None:
             body["photos"] = [base64.b64encode(one).decode() for one in photos]
         found = self._send("POST", "/v1/similar", json=body).json()
-        return Answers(found["bundle"], [_answer(answer) for answer in found["answers"]])
+        return Answers(
+            found["bundle"], [_answer(answer) for answer in found["answers"]], found.get("degraded")
+        )
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
@@ -465,6 +471,7 @@ class Client:
             for slot in found["slate"]
         ]
         said = {name: found[name] for name in ("bundle", "user_id", "rung", "known", "reason", "trace")}
+        said["degraded"] = found.get("degraded")
         return Recommended(**said, slate=slate)
 
     def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[Ranked]:

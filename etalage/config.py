@@ -135,9 +135,9 @@ class BehaviourConfig(Settings):
     min_user: int = Field(1, ge=1)
     min_item: int = Field(1, ge=1)
     """Users and items with fewer interactions are left out of what models learn from."""
-    max_user: int | None = Field(5000, ge=1)
+    max_user: int = Field(5000, ge=0)
     """A user who acted on more different items than this is taken for a crawler: their acts teach no model
-    and make nothing popular. None: nobody is."""
+    and make nothing popular. 0: nobody is."""
     split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
     last_n: int = Field(10, ge=1)
     """The newest so many of each user are the test part, for `last_n`."""
@@ -162,8 +162,9 @@ class OrderConfig(Settings):
     per_brand: int | None = Field(None, ge=1)
     per_category: int | None = Field(None, ge=1)
     """At most so many of a brand, of a category, in one slate."""
-    per_group: int | None = Field(1, ge=1)
-    """At most so many variants of one product (items of one item_group_id) in one slate; None: any number."""
+    per_group: int = Field(1, ge=0)
+    """At most so many variants of one product (items of one item_group_id) in one slate, and among what is
+    like an item, where the item itself is one of them; 0: any number."""
 
 
 class FunnelConfig(Settings):

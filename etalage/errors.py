@@ -8,6 +8,7 @@ EtalageError                  1   500
 ├── DataError                 3   500   what the shop knows
 │   ├── InputUnreadable       3   400   a file to ingest is missing or not of its format
 │   ├── TooManyRefused        4   500   more rows refused than --max-refused allows
+│   ├── StoreUnavailable      3   503   the online store is locked, full, down, …
 │   ├── TableMissing          3   500   nothing was ingested yet
 │   ├── TableDamaged          5   500   torn log, short table, broken Parquet file
 │   ├── GoldenChanged         3   500   the golden set is not what was written
@@ -67,6 +68,10 @@ class InputUnreadable(DataError):
 
 class TooManyRefused(DataError):
     exit_code = 4
+
+
+class StoreUnavailable(DataError):
+    http_status = 503
 
 
 class TableMissing(DataError):

@@ -35,7 +35,7 @@ def shop(tmp_path: Path, hostile: Hostile) -> Path:
     for n in range(LINKS):
         path = f"gone/{n}" if n % 5 == 0 else f"photo/{n}.jpg"
         lines.append(f"i{n},http://shop-{n % 2}.test/{path},{'north' if n % 2 else 'south'}")
-    lines.append("i99,n/a,south")
+    lines.append("i99,no-link.jpg,south")
     (tmp_path / "feed.csv").write_text("\n".join(lines) + "\n")
     assert quick("ingest", tmp_path / "feed.csv", "--shop", folder).status == 0
     return folder

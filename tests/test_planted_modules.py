@@ -93,6 +93,7 @@ COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "recommend": ("user-1", (0,)),
     "collect": ("", (0,)),
     "erase": ("user-2", (0,)),
+    "delete": ("items item-00011", (0,)),
     "rollback": ("", (0,)),
     "demo": ("nowhere --items 5 --no-serve", (3,)),
 }

@@ -18,7 +18,7 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.models import item_knn, popularity
 from etalage.recommend import Act, Answer, Filters, Recommender
 from tests.behaviour_exports import behaviour_export
-from tests.shops import behaviour_shop, drawn_photo, small_shop
+from tests.shops import behaviour_shop, drawn_photo, item_row, published, rows_of, small_shop
 
 ITEMS = 40
 WITHOUT_PHOTO = 7
@@ -263,3 +263,43 @@ def test_what_is_served_by_counted_models_is_what_their_exports_score(tmp_path: 
     bestseller = int(shoppers[[n for n in range(31) if n % 5]].argmax())
     strangers = shop.recommend(k=1).slate[0].item_id
     assert strangers == name([n for n in range(31) if n % 5][bestseller])
+
+
+@pytest.fixture(scope="module")
+def of_variants(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """Ten products: four with five variants each, six of a kind alone and without a product's id."""
+    folder = tmp_path_factory.mktemp("variants")
+    lake, bundles, _ = small_shop(folder, 26, without_photo=[WITHOUT_PHOTO])
+    groups = [item_row(n, item_group_id=f"tee-{n // 5}") for n in range(20)]
+    lake.table("items").merge(rows_of("items", groups))
+    manifest = published(lake, bundles, folder / "exports" / "image_similarity" / "0001-tiny")
+    return Recommender.open(bundles.path(manifest.id))
+
+
+def products(answer: Answer) -> list[str]:
+    numbers = [int(one.removeprefix("item-")) for one in ids(answer)]
+    return [f"tee-{n // 5}" if n < 20 else f"alone {n}" for n in numbers]
+
+
+@pytest.mark.parametrize("asked", [3, WITHOUT_PHOTO, 21])
+def test_what_is_like_an_item_has_one_variant_a_product_and_none_of_its_own(
+    of_variants: Recommender, asked: int
+) -> None:
+    (answer,) = of_variants.similar(item_id=name(asked), k=5)
+    found = products(answer)
+    assert len(set(found)) == len(found) == 5
+    assert products(of_variants.similar(item_id=name(asked), k=26)[0])[:5] == found
+    own = f"tee-{asked // 5}" if asked < 20 else f"alone {asked}"
+    (whole,) = of_variants.similar(item_id=name(asked), k=26)
+    everything = {*(f"tee-{n}" for n in range(4)), *(f"alone {n}" for n in range(20, 26))}
+    if asked == WITHOUT_PHOTO:  # by popularity: what is sold out is no answer then
+        everything -= {"alone 20", "alone 25"}
+    assert sorted(products(whole)) == sorted(everything - {own})
+    assert "variants of what is shown or asked about" in str(whole.reason)
+
+
+def test_photos_find_the_best_variant_of_each_product(of_variants: Recommender) -> None:
+    answers = of_variants.similar(photos=[drawn_photo(12), drawn_photo(23)], k=6)
+    assert [ids(answer)[0] for answer in answers] == [name(12), name(23)]
+    assert all(len(set(products(answer))) == 6 for answer in answers)
+    assert answers[0].reason is None

@@ -214,7 +214,7 @@ def count_popularity(
     if not pairs:
         return np.zeros(len(item_ids), np.float64)
     whole = _largest(pa.concat_tables(pairs))
-    if (most := rules.behaviour.max_user) is not None and whole.num_rows > most:
+    if (most := rules.behaviour.max_user) and whole.num_rows > most:
         users = whole.group_by("user", use_threads=False).aggregate([("row", "count")])
         heavy = users.filter(pc.greater(users["row_count"], most))["user"]
         whole = whole.filter(pc.invert(pc.is_in(whole["user"], value_set=_flat(heavy))))

@@ -186,7 +186,7 @@ class Funnel:
             for codes, most in (
                 (self.catalogue.brand_codes, order.per_brand),
                 (self.catalogue.category_codes, order.per_category),
-                (self.catalogue.group_codes, order.per_group),
+                (self.catalogue.group_codes, order.per_group or None),
             )
             if most is not None and codes is not None
         ]

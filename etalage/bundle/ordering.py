@@ -78,7 +78,7 @@ class _Caps:
         wanted = (
             ("brand", traits.brands, config.per_brand),
             ("category", traits.categories, config.per_category),
-            ("item_group_id", traits.groups, config.per_group),
+            ("item_group_id", traits.groups, config.per_group or None),
         )
         self.rules: list[tuple[str, np.ndarray, int, dict[int, int]]] = [
             (name, codes, most, {}) for name, codes, most in wanted if most is not None and codes is not None

@@ -52,6 +52,8 @@ class SimilarItems:
         self._model: EmbeddingScorer | None = next(iter(parts.funnel.embedders), None)
         indexes = {one.facts.name: one.index for one in parts.models}
         self._index: Index | None = None if self._model is None else indexes[self._model.name]
+        self._per_group = parts.funnel.rules.funnel.order.per_group
+        self._groups: np.ndarray | None = parts.catalogue.group_codes if self._per_group else None
         self._placed = np.zeros(len(self.catalogue), dtype=bool)
         if self._index is not None:
             self._placed[self._index.rows] = True
@@ -84,23 +86,53 @@ class SimilarItems:
         whole = own is None and wanted.filters == Filters()
         # More than there are would only be padding: k may be far above a small shop's size.
         places = min(wanted.k, count)
-        if places == 0:
-            rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
-            scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
-        else:
-            scores_BK, rows_BK = photos.index.search(queries_BD, places, None if whole else allow)
-        answers = []
-        for scores, rows in zip(scores_BK, rows_BK, strict=True):
-            found = [(int(r), float(s)) for r, s in zip(rows, scores, strict=True) if r >= 0]
+        answers: list[Alike] = []
+        while True:
+            if places == 0:
+                rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
+                scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
+            else:
+                scores_BK, rows_BK = photos.index.search(queries_BD, places, None if whole else allow)
+            kept = [self._without_variants(rows[rows >= 0], own, wanted.k) for rows in rows_BK]
+            # Variants took places: look further, until there are k products or no more photos.
+            short = [len(keep) < wanted.k and bool((rows >= 0).all())
+                     for (keep, _), rows in zip(kept, rows_BK, strict=True)]  # fmt: skip
+            if places == count or not any(short):
+                break
+            places = min(WIDER * places, count)
+        for scores, rows, (keep, variants) in zip(scores_BK, rows_BK, kept, strict=True):
+            known = rows >= 0
+            pairs = zip(rows[known][keep], scores[known][keep], strict=True)
+            found = [(int(row), float(score)) for row, score in pairs]
             near = [pair for pair in found if wanted.threshold is None or pair[1] >= wanted.threshold]
             reason = None
             if wanted.threshold is not None and len(near) < len(found):
                 reason = _below(wanted.threshold, len(near))
             elif len(found) < wanted.k:
-                reason = self._short(len(found), count, own, wanted, self._indexed, kind)
+                reason = self._short(len(found), variants, count, own, wanted, self._indexed, kind)
             trace = {"retriever": "index", "model": photos.embedder.model_hash, "candidates": count}
             answers.append(Alike(near, None, reason, trace))
         return answers
+
+    def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:
+        """Which of bundle rows, best first, are shown: the places of k at most that [funnel.order] per_group
+        lets stand, and how many variants of a product were passed over. The item that is asked about is one
+        of its product's."""
+        if self._groups is None:
+            return np.arange(min(k, len(rows))), 0
+        stand = {} if own is None else {int(self._groups[own]): 1}
+        keep: list[int] = []
+        for place, row in enumerate(rows):
+            if len(keep) == k:
+                break
+            group = int(self._groups[row])
+            if group >= 0:
+                if stand.get(group, 0) >= self._per_group:
+                    continue
+                stand[group] = stand.get(group, 0) + 1
+            keep.append(place)
+        passed = (keep[-1] + 1 if len(keep) == k and k else len(rows)) - len(keep)
+        return np.array(keep, np.int64), passed
 
     def _by_behaviour(self, model: EmbeddingScorer, index: Index, row: int, wanted: Wanted) -> Alike:
         """Items whose embeddings point where this item's does: those that the same shoppers want."""
@@ -112,16 +144,19 @@ class SimilarItems:
         count = int((allow & self._placed).sum())
         own = np.asarray(model.item_embeddings[row + 1], np.float32)
         found: list[tuple[int, float]] = []
+        variants = 0
         if count:
             rows = index.search(own[None, :], min(WIDER * wanted.k + 50, count), allow).rows[0]
             rows = rows[rows >= 0]
             theirs = np.asarray(model.item_embeddings[rows + 1], np.float32)
             cosines = theirs @ own / np.maximum(np.linalg.norm(theirs, axis=1) * np.linalg.norm(own), 1e-12)
-            best = np.lexsort((rows, -cosines))[: wanted.k]
-            found = [(int(rows[n]), float(cosines[n])) for n in best]
+            best = np.lexsort((rows, -cosines))
+            keep, variants = self._without_variants(rows[best], row, wanted.k)
+            found = [(int(rows[n]), float(cosines[n])) for n in best[keep]]
         reason = None
         if len(found) < wanted.k:
-            reason = self._short(len(found), count, row, wanted, self._placed, f"that {model.name} knows")
+            known = f"that {model.name} knows"
+            reason = self._short(len(found), variants, count, row, wanted, self._placed, known)
         return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
 
     def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
@@ -141,23 +176,28 @@ class SimilarItems:
         if category is not None:
             kin = self.catalogue.mask(Filters(category=category))[rows]
             rows = np.concatenate([rows[kin], rows[~kin]])
-        found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[: wanted.k]]
+        keep, variants = self._without_variants(rows, own, wanted.k)
+        found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[keep]]
         every = np.ones(len(self.catalogue), dtype=bool)
         reason = None
         if len(found) < wanted.k:
-            reason = self._short(len(found), count, own, wanted, every, "in all")
+            reason = self._short(len(found), variants, count, own, wanted, every, "in all")
         return Alike(found, fallback, reason, {**trace, "candidates": count})
 
     def _short(
-        self, found: int, count: int, own: int | None, wanted: Wanted, among: np.ndarray, kind: str
-    ) -> str:
-        """Why there are only `found`: what each filter leaves of the items in `among`."""
+        self, found: int, variants: int, count: int, own: int | None, wanted: Wanted, among: np.ndarray,
+        kind: str,
+    ) -> str:  # fmt: skip
+        """Why there are only `found`: what each filter leaves of the items in `among`, and the `variants` of
+        products that are shown already."""
         among = among.copy()
         if own is not None:
             among[own] = False
-        if found < count:
-            return f"the approximate index found {found} of {count} candidates"
-        return too_few(self.catalogue, wanted.filters, wanted.stock, among, count, kind)
+        if found + variants < count:
+            said = f"the approximate index found {found + variants} of {count} candidates"
+        else:
+            said = too_few(self.catalogue, wanted.filters, wanted.stock, among, count, kind)
+        return f"{said}; {variants} are variants of what is shown or asked about" if variants else said
 
 
 def too_few(

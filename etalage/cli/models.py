@@ -23,7 +23,8 @@ def train(
     """Train a model on the tables as they are, track it in MLflow, export it."""
     trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
-    out.print(f"{exported.name}: {figures}; {trained.seconds:.0f} s")
+    figures = figures or f"counted, nothing to learn by steps; `etalage evaluate {model}` judges it"
+    out.print(f"{model} {exported.name}: {figures}; {trained.seconds:.0f} s")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from etalage.evaluation.names import ALL, WITHOUT_K, cut_of
 from etalage.evaluation.rankers import QUOTA
 from etalage.evaluation.ranking import Published
 from etalage.features.behaviour import BehaviourSet
+from etalage.features.behaviour_set import told
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
 
@@ -148,11 +149,17 @@ def evaluate_behaviour(
         done,
         shown,
         data,
-        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}),
+        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}) | _not_counted(data),
         history=history,
         titles=titles or {},
     )
     return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+
+
+def _not_counted(data: BehaviourSet) -> dict[str, str]:
+    """The acts that the figures know nothing of, in words."""
+    lines = told(data.facts)
+    return {"not counted": "; ".join(lines)} if lines else {}
 
 
 def _facts(

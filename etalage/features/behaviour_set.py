@@ -121,7 +121,7 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
             f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
         )
-    return lines
+    return [*lines, *facts.get("unknown_ids", ())]
 
 
 def _counting(
@@ -184,10 +184,10 @@ def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
         )
 
 
-def _without_heavy(acts: pa.Table, most: int | None, facts: dict[str, Any]) -> pa.Table:
+def _without_heavy(acts: pa.Table, most: int, facts: dict[str, Any]) -> pa.Table:
     """Without the acts of users who touched more than `most` different items: crawlers."""
     facts["of_crawlers"], facts["crawlers"] = 0, []
-    if most is None or acts.num_rows <= most:
+    if not most or acts.num_rows <= most:
         return acts
     pairs = (
         acts.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False).aggregate([])

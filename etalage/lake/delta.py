@@ -113,6 +113,10 @@ class Table:
         """The newest version. Raises TableMissing, TableDamaged."""
         return self._storage.open(None).version()
 
+    def table_id(self) -> str:
+        """Which table it is: one that was deleted and made anew has another id. Raises as `version`."""
+        return str(self._storage.open(None).metadata().id)
+
     def count(self, version: int | None = None) -> int:
         """How many rows, from the log. Raises TableMissing, TableDamaged."""
         return sum(rows for _, _, rows in self._storage.files(self._storage.open(version)))

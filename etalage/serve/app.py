@@ -14,13 +14,14 @@ from starlette.responses import Response
 from etalage import __version__
 from etalage.config import ServeConfig
 from etalage.errors import EtalageError
-from etalage.lake.live import LiveStore, open_live
+from etalage.lake.live.marks import read_marks
 from etalage.serve import wire
 from etalage.serve.callers import Callers
 from etalage.serve.category_routes import categories
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
+from etalage.serve.online import Online
 from etalage.serve.openapi import described
 from etalage.serve.reload import Window, watched
 from etalage.serve.routes import health, v1
@@ -41,15 +42,16 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     scorer, keeper = Worker(config.max_waiting), Worker(config.max_waiting, "keeper")
     gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
     window = Window(bundles, gauges, config.reload_seconds)
-    live = _live(bundles, config)
+    online = _online(bundles, config, gauges)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        online.start()
         async with watched(window):
             yield
         scorer.close()
         keeper.close()
-        live.close()
+        online.close()
 
     app = FastAPI(
         title="Etalage",
@@ -61,7 +63,7 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
         redirect_slashes=False,  # an item_id may end in a slash
     )
     app.state.window, app.state.gauges, app.state.config = window, gauges, config
-    app.state.scorer, app.state.keeper, app.state.live = scorer, keeper, live
+    app.state.scorer, app.state.keeper, app.state.online = scorer, keeper, online
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(EtalageError, _refused)
@@ -72,12 +74,12 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     return app
 
 
-def _live(bundles: Path, config: ServeConfig) -> LiveStore:
-    if config.live is not None:
-        return open_live(config.live)
+def _online(bundles: Path, config: ServeConfig, gauges: Gauges) -> Online:
     folder = bundles.parent / "live"
-    folder.mkdir(parents=True, exist_ok=True)
-    return open_live(folder / "events.sqlite")
+    where = config.live or folder / "events.sqlite"
+    online = Online(where, lambda: read_marks(folder).seeded, gauges.store_failed)
+    gauges.watch_store(lambda: online.unreadable or online.emptied, lambda: online.unwritable)
+    return online
 
 
 def _bundle(request: Request) -> str | None:

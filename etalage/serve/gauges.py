@@ -25,6 +25,9 @@ class Gauges:
         self._reloads = Counter("etalage_reloads", "Bundles taken over.", ("result",), registry=self.registry)
         for result in ("ok", "failed"):
             self._reloads.labels(result)
+        self._store_failures = Counter(
+            "etalage_online_store_failures", "Calls of the online store that failed.", registry=self.registry
+        )
         self._failing = Gauge(
             "etalage_reload_failing",
             "1 while the published bundle cannot be opened and an older one serves.",
@@ -45,6 +48,19 @@ class Gauges:
             ("etalage_waiting_writes", "Requests that wait to write to the online store.", keeping),
         ):
             Gauge(name, help_text, registry=self.registry).set_function(waiting)
+
+    def watch_store(self, degraded: Callable[[], bool], refusing: Callable[[], bool]) -> None:
+        """Both are asked at each scrape: whether slates go on without the online store, and whether it takes
+        no events."""
+        for name, help_text, asked in (
+            ("etalage_online_store_degraded", "1 while slates lack what the online store knew.", degraded),
+            ("etalage_online_store_refusing", "1 while the online store takes no events.", refusing),
+        ):
+            Gauge(name, help_text, registry=self.registry).set_function(asked)
+
+    def store_failed(self) -> None:
+        """A call of the online store failed."""
+        self._store_failures.inc()
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -36,8 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 from etalage.engine import local
 from etalage.errors import RequestError
-from etalage.lake.live import LiveStore, open_live
+from etalage.lake.live import LiveStore
 from etalage.recommend import Recommender
+from etalage.serve.online import Online
 from etalage.serve.tables import table_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) 
     local.settle(threads=1)
     where = os.environ.get("ETALAGE_LIVE")
     recommender = Recommender.open(Path(data_path))
-    return ServedModel(recommender, (model_config or {}).get("task"), open_live(where) if where else None)
+    live = Online(where).start().view() if where else None
+    return ServedModel(recommender, (model_config or {}).get("task"), live)
 
 
 def log_bundle(

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from etalage.bundle.catalogue import Whose
 from etalage.errors import NoBundle, NotFound, RequestError
-from etalage.lake.live import LiveStore
 from etalage.recommend import Filters, Recommender
 from etalage.serve import wire
 from etalage.serve.limits import DEADLINE_SECONDS
+from etalage.serve.online import UNWRITABLE, View
 from etalage.serve.openapi import body_of, refusals
 from etalage.serve.strict_json import parse, read_body
 
@@ -33,9 +33,10 @@ def json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def live_of(request: Request) -> LiveStore:
-    store: LiveStore = request.app.state.live
-    return store
+def live_of(request: Request) -> View:
+    """The online store, as this request sees it."""
+    view: View = request.app.state.online.view()
+    return view
 
 
 async def scored(request: Request, score: Callable[[], bytes], deadline_ms: int | None = None) -> Response:
@@ -80,18 +81,25 @@ async def healthz(request: Request) -> Response:
     """The process answers."""
     recommender: Recommender | None = request.state.recommender
     bundle = None if recommender is None else recommender.bundle
-    return json_response(orjson.dumps({"status": "alive", "bundle": bundle, "problem": None}))
+    return json_response(orjson.dumps({"status": "alive", "bundle": bundle}))
 
 
 @health.get("/readyz", response_model=wire.State, responses={503: {"model": wire.State}})
 async def readyz(request: Request) -> Response:
-    """A bundle is open. `problem` says why a newer one could not take its place."""
+    """A bundle is open. `problem` says why a newer one could not take its place.
+
+    The status is `degraded` where the online store fails: slates are answered all the same.
+    """
     recommender: Recommender | None = request.state.recommender
-    problem = request.app.state.window.problem
+    problem, online = request.app.state.window.problem, request.app.state.online
+    wrong = [online.degraded, UNWRITABLE if online.unwritable else None]
+    degraded = "; ".join(filter(None, wrong)) or None
+    ready = "ready" if degraded is None else "degraded"
     state = {
-        "status": "ready" if recommender else "not ready",
+        "status": ready if recommender else "not ready",
         "bundle": recommender.bundle if recommender else None,
         "problem": None if problem is None else f"{type(problem).__name__}: see the server's log",
+        "degraded": degraded,
     }
     return json_response(orjson.dumps(state), 200 if recommender else 503)
 
@@ -133,7 +141,7 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
             threshold=asked.threshold,
             live=live,
         )
-        return wire.similar_answer(recommender.bundle, answers)
+        return wire.similar_answer(recommender.bundle, answers, live.degraded)
 
     return await scored(request, score, x_deadline_ms)
 
@@ -164,7 +172,8 @@ async def items(
         catalogue, stock = recommender.catalogue, recommender.stock(live)
         rows, total = catalogue.browse(search, filters, offset, limit, stock)
         listed = [wire.listed(catalogue.shown(int(row), stock)) for row in rows]
-        return orjson.dumps({"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed})
+        told = {"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed}
+        return orjson.dumps({**told, "degraded": live.degraded})
 
     return await scored(request, page)
 
@@ -197,7 +206,7 @@ async def item(request: Request, item_id: str) -> Response:
     def read() -> bytes:
         found = recommender.item(asked)
         shown = recommender.catalogue.shown(recommender.catalogue.known_row(asked), recommender.stock(live))
-        return wire.item_answer(recommender.bundle, {**found, **shown})
+        return wire.item_answer(recommender.bundle, {**found, **shown}, live.degraded)
 
     return await scored(request, read)
 

@@ -52,7 +52,7 @@ async def recommend(request: Request, x_deadline_ms: Deadline = None) -> Respons
         found = recommender.recommend(
             **about, k=asked.k, filters=to_filters(asked.filters), explain=asked.explain, live=live
         )
-        return wire.recommend_answer(recommender.bundle, found, asked.explain)
+        return wire.recommend_answer(recommender.bundle, found, asked.explain, live.degraded)
 
     return await scored(request, score, x_deadline_ms)
 
@@ -71,7 +71,8 @@ async def rank(request: Request, x_deadline_ms: Deadline = None) -> Response:
     def score() -> bytes:
         pairs = [(pair.user_id, pair.item_id) for pair in asked.pairs]
         found = [wire.ranked_body(one) for one in recommender.rank(pairs, asked.threshold, live)]
-        return orjson.dumps({"bundle": recommender.bundle, "threshold": asked.threshold, "ranked": found})
+        told = {"bundle": recommender.bundle, "threshold": asked.threshold, "ranked": found}
+        return orjson.dumps({**told, "degraded": live.degraded})
 
     return await scored(request, score, x_deadline_ms)
 
@@ -135,7 +136,7 @@ async def liked(
             for one in recommender.liked(asked, k, threshold, live)
         ]
         body = {"bundle": recommender.bundle, "user_id": asked, "threshold": threshold, "liked": found}
-        return orjson.dumps(body)
+        return orjson.dumps({**body, "degraded": live.degraded})
 
     return await scored(request, score)
 
@@ -160,9 +161,10 @@ async def history(
                 "time": act.time,
                 "item": _shown(recommender, act.item_id, stock),
             }
-            for act in live.history(asked, limit)
+            for act in live.past(asked, limit)
         ]
-        return orjson.dumps({"bundle": recommender.bundle, "user_id": asked, "acts": acts})
+        told = {"bundle": recommender.bundle, "user_id": asked, "acts": acts}
+        return orjson.dumps({**told, "degraded": live.degraded})
 
     return await scored(request, read)
 

@@ -11,6 +11,7 @@ from etalage.lake.live import Act, Event
 from etalage.recommend import Near, Ranked, Recommended, Slot
 from etalage.serve.moments import EventMoment, Moment
 from etalage.serve.wire import (
+    DEGRADED,
     MAX_K,
     FiltersBody,
     Id,
@@ -106,6 +107,7 @@ class RecommendAnswer(BaseModel):
     reason: str | None = Field(description="Why there are fewer than k.")
     slate: list[ReasonedSlot]
     trace: dict[str, Any] | None = Field(description="What each stage did; with `explain`.")
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class RankedBody(BaseModel):
@@ -123,6 +125,7 @@ class RankAnswer(BaseModel):
     bundle: str
     threshold: float
     ranked: list[RankedBody]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class LikedItem(RankedBody):
@@ -134,6 +137,7 @@ class LikedAnswer(BaseModel):
     user_id: str
     threshold: float
     liked: list[LikedItem]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class NearBody(BaseModel):
@@ -163,6 +167,7 @@ class HistoryAnswer(BaseModel):
     bundle: str
     user_id: str
     acts: list[HistoryItem]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class EventsAnswer(BaseModel):
@@ -237,7 +242,7 @@ def to_events(body: Events) -> list[Event]:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def recommend_answer(bundle: str, found: Recommended, explained: bool) -> bytes:
+def recommend_answer(bundle: str, found: Recommended, explained: bool, degraded: str | None = None) -> bytes:
     """A RecommendAnswer as JSON."""
     return orjson.dumps(
         {
@@ -248,6 +253,7 @@ def recommend_answer(bundle: str, found: Recommended, explained: bool) -> bytes:
             "reason": found.reason,
             "slate": [_slot(slot) for slot in found.slate],
             "trace": found.trace if explained else None,
+            "degraded": degraded,
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

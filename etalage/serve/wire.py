@@ -31,6 +31,7 @@ _STARTS = (
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )
+DEGRADED = "What the answer goes without, while the online store cannot be used."
 QUERIES = ("item_id", "photo", "photos")
 
 
@@ -132,6 +133,7 @@ class AnswerBody(BaseModel):
 class SimilarAnswer(BaseModel):
     bundle: str
     answers: list[AnswerBody]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class ItemBody(BaseModel):
@@ -150,6 +152,7 @@ class ItemBody(BaseModel):
 class ItemAnswer(BaseModel):
     bundle: str
     item: ItemBody
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class ItemsAnswer(BaseModel):
@@ -157,6 +160,7 @@ class ItemsAnswer(BaseModel):
     total: int = Field(description="Items that match, beyond this page too.")
     offset: int
     items: list[ListedItem]
+    degraded: str | None = Field(None, description=DEGRADED)
 
 
 class CategoryBody(BaseModel):
@@ -170,9 +174,10 @@ class CategoriesAnswer(BaseModel):
 
 
 class State(BaseModel):
-    status: str
+    status: str = Field(description="`alive`; `ready`, `degraded` (slates go on) or `not ready`.")
     bundle: str | None
     problem: str | None = Field(None, description="Why the last reload failed; the old bundle serves.")
+    degraded: str | None = Field(None, description="What the online store cannot do now.")
 
 
 class Problem(BaseModel):
@@ -283,12 +288,13 @@ def media_type(photo: bytes) -> str:
     return "image/webp" if photo[:4] == b"RIFF" and photo[8:12] == b"WEBP" else "application/octet-stream"
 
 
-def similar_answer(bundle: str, answers: list[Answer]) -> bytes:
+def similar_answer(bundle: str, answers: list[Answer], degraded: str | None = None) -> bytes:
     """A SimilarAnswer as JSON."""
     return orjson.dumps(
         {
             "bundle": bundle,
             "answers": [_answer(answer) for answer in answers],
+            "degraded": degraded,
         }
     )
 
@@ -309,13 +315,13 @@ def listed(shown: Mapping[str, Any]) -> dict[str, Any]:
     return item
 
 
-def item_answer(bundle: str, everything: Mapping[str, Any]) -> bytes:
+def item_answer(bundle: str, everything: Mapping[str, Any], degraded: str | None = None) -> bytes:
     """An ItemAnswer as JSON; `attributes` becomes an object."""
     item = listed(everything)
     if isinstance(item.get("attributes"), str):
         with contextlib.suppress(orjson.JSONDecodeError):  # else shown as the text that it is
             item["attributes"] = orjson.loads(item["attributes"])
-    return orjson.dumps({"bundle": bundle, "item": item})
+    return orjson.dumps({"bundle": bundle, "item": item, "degraded": degraded})
 
 
 def error_answer(bundle: str | None, error: EtalageError) -> bytes:

@@ -1,7 +1,7 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,9 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
         )  # fmt: skip
-    for line in (*told_of(data.facts), *unknown_in_tables(shop.lake, at["interactions"])):
+    unknown = unknown_in_tables(shop.lake, at["interactions"])
+    data = replace(data, facts={**data.facts, "unknown_ids": unknown})
+    for line in told_of(data.facts):
         log.warning("%s", line)
     titles = {}
     if items is not None:

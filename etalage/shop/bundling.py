@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etalage.errors import NothingToPublish
+from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import live_steps, photo_steps, refit_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.photo_steps import MODEL
@@ -62,7 +62,13 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
         log.warning("%s", line)
     if draft.crowd is not None:
-        live_steps.seed(shop, draft.crowd)
+        try:
+            live_steps.seed(shop, draft.crowd)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
+                f"{error}. Run `etalage publish` again when it is back"
+            ) from error
     return manifest
 
 

@@ -1,21 +1,27 @@
 """The online store beside the tables: seeded from them, collected into them; how a shopper is forgotten."""
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.errors import StoreUnavailable
 from etalage.features.behaviour import NEVER
 
 if TYPE_CHECKING:
     from etalage.bundle.shoppers import Crowd
-    from etalage.lake.live import LiveStore
+    from etalage.lake.delta import Table
+    from etalage.lake.live import Event, LiveStore
+    from etalage.lake.live.marks import Mark
     from etalage.shop.shop import Shop
 
+log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
-MARK = "collected"
 
 
 def uri(shop: "Shop") -> str | Path:
@@ -45,6 +51,7 @@ def found(shop: "Shop") -> "LiveStore | None":
 def seed(shop: "Shop", crowd: "Crowd") -> int:
     """The histories that a bundle knows, for requests to go on from; how many acts."""
     from etalage.lake.live import Act
+    from etalage.lake.live.marks import read_marks, write_marks
 
     times = pc.fill_null(crowd.acts["time"].cast(pa.int64()), NEVER).to_pylist()
     columns = (crowd.acts[name].to_pylist() for name in ("user_id", "item_id", "kind", "value"))
@@ -53,38 +60,87 @@ def seed(shop: "Shop", crowd: "Crowd") -> int:
         for (user, item, kind, value), time in zip(zip(*columns, strict=True), times, strict=True)
     )
     with shop.bar("seed the online store", None), shop.disk(), shop.live_store() as store:
-        return store.seed(acts)
+        seeded = store.seed(acts)
+        folder = shop.folder / "live"
+        write_marks(folder, replace(read_marks(folder), seeded=store.about().store_id))
+    return seeded
 
 
 def collect(shop: "Shop") -> int:
-    """Events of the online store → the table interactions, each once; how many are new there."""
+    """Events of the online store → the table interactions, each once; how many are new there.
+
+    What was collected is remembered for each store (F63): of another one than last time every event is read.
+    So is a file that stood here before [serve] live named another place.
+    """
+    from etalage.lake.live import open_live
+
+    with shop.live_store() as store:
+        added = _collected(shop, store)
+        ours = store.about().store_id
+    before = shop.folder / "live" / "events.sqlite"
+    if shop.config.serve.live is not None and before.exists():
+        try:
+            left = open_live(before)
+        except StoreUnavailable as error:
+            log.warning(
+                "%s was the online store before, and its events cannot be collected: %s", before, error
+            )
+            return added
+        with closing(left):
+            if left.about().store_id != ours:
+                added += _collected(shop, left)
+    return added
+
+
+def _collected(shop: "Shop", store: "LiveStore") -> int:
+    """The same for one store."""
+    from etalage.lake.live.marks import Mark, read_marks, write_marks
+
+    folder, table = shop.folder / "live", shop.lake.table("interactions")
+    about = store.about()
+    marks = read_marks(folder)
+    mark = marks.collected.get(about.store_id)
+    if mark is None and marks.collected:
+        log.warning("the online store is another one than was collected before: read from its start")
+    after = mark.after if mark is not None and _stands(store, table, mark) else 0
+    added = 0
+    while found := store.events(after, COLLECT_AT_ONCE):
+        if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
+            return added + _collected(shop, store)
+        with shop.disk():
+            added += table.merge(_as_interactions(found)).inserted
+            number, newest = found[-1]
+            # Behind the merge: after a kill the same events are merged again, which changes nothing.
+            mark = Mark(number, newest.event_id, table.table_id(), table.version())
+            write_marks(folder, read_marks(folder).moved(about.store_id, mark))
+        after = number
+    return added
+
+
+def _stands(store: "LiveStore", table: "Table", mark: "Mark") -> bool:
+    """Whether the mark still means what it did: the event is the store's, and the table has not lost it.
+
+    A store may have been put back from a copy of an earlier day, or the event's shopper erased; a table may
+    have been made anew. Then all is read again, which costs time and changes nothing.
+    """
+    found = store.events(mark.after - 1, 1)
+    if not found or (found[0][0], found[0][1].event_id) != (mark.after, mark.event_id):
+        return False
+    return table.exists() and table.table_id() == mark.table_id and table.version() >= mark.version
+
+
+def _as_interactions(found: "Sequence[tuple[int, Event]]") -> pa.Table:
     from etalage.lake.schema import TABLES
 
-    mark = shop.folder / "live" / MARK
-    after = int(mark.read_text(encoding="utf-8")) if mark.exists() else 0
-    added = 0
-    with shop.live_store() as store:
-        while found := store.events(after, COLLECT_AT_ONCE):
-            columns: dict[str, list[Any]] = {
-                "interaction_id": [f"event:{event.event_id}" for _, event in found],
-                "user_id": [event.user_id for _, event in found],
-                "item_id": [event.act.item_id for _, event in found],
-                "kind": [event.act.kind for _, event in found],
-                "value": [event.act.value for _, event in found],
-                "time": [event.act.time for _, event in found],
-            }
-            with shop.disk():
-                merged = shop.lake.table("interactions").merge(
-                    pa.table(columns, schema=TABLES["interactions"].schema)
-                )
-                added += merged.inserted
-                after = found[-1][0]
-                # Behind the merge: after a kill the same events are merged again, which changes nothing.
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                draft = mark.with_name(f".{MARK}")
-                draft.write_text(str(after), encoding="utf-8")
-                draft.replace(mark)
-    return added
+    columns: dict[str, list[Any]] = {
+        "interaction_id": [f"event:{event.event_id}" for _, event in found],
+        "user_id": [event.user_id for _, event in found],
+        "item_id": [event.act.item_id for _, event in found],
+        "kind": [event.act.kind for _, event in found],
+        "value": [event.act.value for _, event in found],
+        "time": [event.act.time for _, event in found],
+    }
+    return pa.table(columns, schema=TABLES["interactions"].schema)
 
 
 @dataclass(frozen=True)

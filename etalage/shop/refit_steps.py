@@ -32,7 +32,10 @@ def refitted(shop: "Shop", placed: "tuple[PlacedModel, ...]") -> "tuple[PlacedMo
 
     facts = [read_facts(one.export) for one in placed]
     read = _read_by_rankers(placed, facts)
-    chosen = [fact.get("role") == "counter" and fact["name"] not in read for fact in facts]
+    chosen = [
+        fact.get("role") == "counter" and fact["name"] not in read and _has_config(one.export, fact)
+        for one, fact in zip(placed, facts, strict=True)
+    ]
     for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
         log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
     if not any(chosen):
@@ -76,6 +79,16 @@ def _read_by_rankers(placed: "tuple[PlacedModel, ...]", facts: "list[dict[str, A
             if isinstance(ranker, PairScorer):
                 found |= dict.fromkeys(ranker.asks_retrievers, ranker.name)
     return found
+
+
+def _has_config(export: Path, facts: "dict[str, Any]") -> bool:
+    """Whether the export says how its model was fitted; said where it doesn't."""
+    if "config" not in facts:
+        log.warning(
+            "%s is published as it was judged: %s says no config to fit it with again; "
+            "`etalage train %s` writes one that does", facts["name"], export / "export.json", facts["name"],
+        )  # fmt: skip
+    return "config" in facts
 
 
 def _everything(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":

@@ -65,7 +65,7 @@ def test_of_the_variants_of_a_product_one_is_shown_unless_the_shop_wants_more() 
     assert places(order) == [0, 2, 4]
     assert order.capped == {1: "1 of its item_group_id stand above", 3: "1 of its item_group_id stand above"}
     assert places(arranged(SCORES, variants, 5, OrderConfig(per_group=2))) == [0, 1, 2, 4]
-    assert places(arranged(SCORES, variants, 5, OrderConfig(per_group=None))) == [0, 1, 2, 3, 4]
+    assert places(arranged(SCORES, variants, 5, OrderConfig(per_group=0))) == [0, 1, 2, 3, 4]
 
 
 def test_what_is_not_known_is_never_capped() -> None:

@@ -149,7 +149,13 @@ def test_f20_a_bad_new_bundle_changes_nothing_but_a_metric(
         assert answer.is_success and answer.json()["bundle"] == old
         shutil.rmtree(bundles.path(new))  # mended: the same id, whole again, is taken over
         shutil.copytree(good, bundles.folder / new)
-        until(lambda: http.get("/readyz").json() == {"status": "ready", "bundle": new, "problem": None})
+        until(lambda: http.get("/readyz").json()["problem"] is None)
+        assert http.get("/readyz").json() == {
+            "status": "ready",
+            "bundle": new,
+            "problem": None,
+            "degraded": None,
+        }
         assert metric(server.url, "etalage_reload_failing") == 0
 
 

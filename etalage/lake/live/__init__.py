@@ -10,22 +10,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from etalage.errors import ConfigError
-from etalage.lake.live.contract import Act, Appended, Event, LiveStore
+from etalage.lake.live.contract import PATIENT, About, Act, Appended, Event, LiveStore, Patience
 
-__all__ = ["Act", "Appended", "Event", "LiveStore", "open_live"]
+__all__ = ["About", "Act", "Appended", "Event", "LiveStore", "Patience", "open_live"]
 
 
-def open_live(uri: str | Path) -> LiveStore:
+def open_live(uri: str | Path, patience: Patience = PATIENT) -> LiveStore:
     """The store at `uri`: a file's path or `sqlite:<path>` (made if missing), or redis://, rediss://, unix://.
 
-    Raises ConfigError: another scheme, or Redis without its client. DataError: it cannot be opened.
+    Raises ConfigError: another scheme, or Redis without its client. StoreUnavailable: not now.
     """
     text = str(uri)
     scheme = "" if isinstance(uri, Path) else urlsplit(text).scheme
     if scheme in ("redis", "rediss", "unix"):
         from etalage.lake.live.redis_store import RedisStore
 
-        return RedisStore.open(text)
+        return RedisStore.open(text, patience)
     if scheme in ("sqlite", "file"):
         rest = text[len(scheme) + 1 :]
         text = rest[2:] if rest.startswith("//") else rest
@@ -33,4 +33,4 @@ def open_live(uri: str | Path) -> LiveStore:
         raise ConfigError(f"live store {text!r}: a path, sqlite:<path> or redis://host:port/db")
     from etalage.lake.live.sqlite_store import SqliteStore
 
-    return SqliteStore(Path(text))
+    return SqliteStore(Path(text), patience)

@@ -1,6 +1,7 @@
 """What every online store keeps to: acts of shoppers, in order of time, and changes to items."""
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,8 +52,35 @@ class Appended:
     """Why events were quarantined: one line each, ten at most."""
 
 
+@dataclass(frozen=True)
+class About:
+    """Which store it is."""
+
+    store_id: str
+    """Made with the store: one that was emptied, or put in another's place, has another id."""
+    seeded: bool
+    """Whether histories out of the lake were ever put into it."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a call may wait for somebody else's lock, or for an answer."""
+
+    reading: float = 10.0
+    writing: float = 10.0
+
+
+PATIENT = Patience()
+
+
 class LiveStore(Protocol):
-    """Safe to share between threads and processes."""
+    """Safe to share between threads and processes. Everything raises StoreUnavailable (DataError) where the
+    store cannot be used now."""
+
+    @property
+    def seen(self) -> About | None:
+        """Which store it was when `items` looked last."""
+        ...
 
     def append(self, events: Sequence[Event]) -> Appended:
         """Keep events; idempotent by event_id, durable when it returns. Late ones take their place in time,
@@ -79,7 +107,7 @@ class LiveStore(Protocol):
         """Every change that holds, with `time` (microseconds) of its setting.
 
         The very same object until something changes: whoever derived something from it need not again.
-        Not to be changed.
+        Not to be changed. Costs one look; what it saw of the store is in `seen`.
         """
         ...
 
@@ -96,12 +124,24 @@ class LiveStore(Protocol):
         """Some shoppers with a history: those who acted last."""
         ...
 
+    def about(self) -> About:
+        """Which store it is, now."""
+        ...
+
+    def check(self, really: bool = False) -> None:
+        """Raises StoreUnavailable when events could not be kept now; `really`: found out by writing."""
+        ...
+
     def close(self) -> None: ...
 
 
 def clock() -> int:
     """Now, in microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+def new_store_id() -> str:
+    return secrets.token_hex(8)
 
 
 def sorted_out(events: Sequence[Event], now: int) -> tuple[list[Event], list[tuple[Event, str]]]:

@@ -2,6 +2,7 @@
 
 Keys, all beneath one prefix (`etalage`, or `?prefix=` of the URI):
 
+    id               of this store: a Redis that was emptied gets another
     ids              hash: event_id → number
     acts             hash: number → JSON [event_id, user_id, item_id, kind, value, time]
     log              sorted set: numbers of events by number
@@ -9,37 +10,47 @@ Keys, all beneath one prefix (`etalage`, or `?prefix=` of the URI):
     recent           sorted set: users by their newest time
     quarantined      hash: event_id → JSON
     items            hash: item_id → JSON;  changes: counter
+    checked          when it was last tried whether Redis takes writes
     seeds            generation;  seed:<generation>:<user>  list of JSON, oldest first
 
 Durable as Redis is told to be: `appendonly yes` with `appendfsync always` syncs before it answers.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from etalage.errors import ConfigError, DataError
+from etalage.errors import ConfigError, StoreUnavailable
 from etalage.lake.live.contract import (
+    PATIENT,
+    About,
     Act,
     Appended,
     Event,
+    Patience,
     checked_changes,
     clock,
     merged_change,
+    new_store_id,
     sorted_out,
 )
+
+log = logging.getLogger(__name__)
 
 _TIMELESS = -(2**53) - 1
 """The score of an act without a time: before all others."""
 _AT_ONCE = 1000
 _MOST_LOOKED_AT = 100_000
 """Acts of one shopper that are looked through for what they have."""
-# Atomic, so that a repeated event cannot slip in between question and answer.
+# Atomic, so that a repeated event cannot slip in between question and answer; and so that a Redis that was
+# emptied a moment ago has an id of its own before it has events.
 _APPEND = """
+redis.call('SET', KEYS[7], ARGV[1], 'NX')
 local accepted = 0
-for n = 1, #ARGV, 3 do
+for n = 2, #ARGV, 3 do
   local event_id, user_id, act = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   if redis.call('HEXISTS', KEYS[1], event_id) == 0 then
     local number = redis.call('INCR', KEYS[5])
@@ -59,17 +70,20 @@ return accepted
 class RedisStore:
     """See LiveStore."""
 
-    def __init__(self, client: Any, prefix: str = "etalage") -> None:
-        """`client`: a redis.Redis that decodes answers to text."""
+    def __init__(self, client: Any, prefix: str = "etalage", reader: Any = None) -> None:
+        """`client`: a redis.Redis that decodes answers to text; `reader`: another one, for what a slate waits
+        for."""
         self._client = client
+        self._reader = client if reader is None else reader
         self.prefix = prefix
-        self._items: tuple[int, dict[str, dict[str, Any]]] | None = None
+        self._items: tuple[tuple[str, int], dict[str, dict[str, Any]]] | None = None
+        self._seen: About | None = None
 
     @classmethod
-    def open(cls, uri: str) -> "RedisStore":
-        """Raises ConfigError: the client is not installed. DataError: no answer."""
+    def open(cls, uri: str, patience: Patience = PATIENT) -> "RedisStore":
+        """Raises ConfigError: the client is not installed, or no such URI. StoreUnavailable: no answer."""
         try:
-            import redis
+            import redis  # noqa: F401
         except ImportError as error:
             raise ConfigError(
                 f"live store {uri}: the Redis client is not installed; pip install redis"
@@ -79,9 +93,13 @@ class RedisStore:
         prefix = options.pop("prefix", ["etalage"])[0]
         query = "&".join(f"{key}={value}" for key, values in options.items() for value in values)
         plain = urlunsplit(parts._replace(query=query))
-        store = cls(redis.Redis.from_url(plain, decode_responses=True), prefix)
+        try:
+            store = cls(_client(plain, patience.writing), prefix, _client(plain, patience.reading))
+        except ValueError as error:
+            raise ConfigError(f"live store: {error}") from error
         with store._errors():
             store._client.ping()
+            store._warn_of_eviction()
         return store
 
     # -- acts ----------------------------------------------------------------------------------
@@ -89,13 +107,13 @@ class RedisStore:
     def append(self, events: Sequence[Event]) -> Appended:
         """See LiveStore.append."""
         good, bad = sorted_out(events, clock())
-        keys = [self._key(name) for name in ("ids", "acts", "log", "recent", "number", "of:")]
+        keys = [self._key(name) for name in ("ids", "acts", "log", "recent", "number", "of:", "id")]
         accepted = 0
         with self._errors():
             for start in range(0, len(good), _AT_ONCE):
                 some = good[start : start + _AT_ONCE]
                 arguments = [text for e in some for text in (e.event_id, e.user_id, _written(e))]
-                accepted += int(self._client.eval(_APPEND, len(keys), *keys, *arguments))
+                accepted += int(self._client.eval(_APPEND, len(keys), *keys, new_store_id(), *arguments))
             for event, reason in bad:
                 text = json.dumps([event.user_id, _written(event), reason])
                 self._client.hset(self._key("quarantined"), event.event_id, text)
@@ -118,11 +136,11 @@ class RedisStore:
         if limit < 1:
             return []
         with self._errors():
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self._reader.pipeline(transaction=False)
             pipe.zrevrange(self._key(f"of:{user_id}"), 0, limit - 1)
             pipe.get(self._key("seeds"))
             numbers, generation = pipe.execute()
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self._reader.pipeline(transaction=False)
             pipe.hmget(self._key("acts"), [str(int(n)) for n in numbers] or ["none"])
             pipe.lrange(self._key(f"seed:{generation}:{user_id}"), -limit, -1)
             written, seeded = pipe.execute()
@@ -184,11 +202,14 @@ class RedisStore:
                     fresh = self._unknown(user_id, by_user[user_id])
                     seeded += len(fresh)
                     if fresh:
+                        key = self._key(f"seed:{generation}:{user_id}")
+                        pipe.delete(key)  # what a cut connection made of it before
                         texts = [json.dumps([a.item_id, a.kind, a.value, a.time]) for a in fresh]
-                        pipe.rpush(self._key(f"seed:{generation}:{user_id}"), *texts)
+                        pipe.rpush(key, *texts)
                         newest = max(_TIMELESS if a.time is None else a.time for a in fresh)
                         pipe.zadd(self._key("recent"), {user_id: newest}, gt=True)
                 pipe.execute()
+            self._client.set(self._key("id"), new_store_id(), nx=True)
             self._client.set(self._key("seeds"), generation)
             if before is not None:
                 old = self._client.scan_iter(_literal(self._key(f"seed:{before}:")) + "*", count=_AT_ONCE)
@@ -224,6 +245,7 @@ class RedisStore:
                 else:
                     pipe.hdel(key, name)
             pipe.incr(self._key("changes"))
+            pipe.set(self._key("id"), new_store_id(), nx=True)
 
         with self._errors():
             self._client.transaction(change, key)
@@ -232,20 +254,59 @@ class RedisStore:
         """See LiveStore.items."""
         known = self._items
         with self._errors():
-            count = int(self._client.get(self._key("changes")) or 0)
-            if known is not None and known[0] == count:
+            count, about = self._look(self._reader)
+            self._seen = about
+            if known is not None and known[0] == (about.store_id, count):
                 return known[1]
-            pipe = self._client.pipeline()  # count and changes of one moment
+            pipe = self._reader.pipeline()  # count and changes of one moment
             pipe.get(self._key("changes"))
             pipe.hgetall(self._key("items"))
             counted, rows = pipe.execute()
         found = {item_id: json.loads(change) for item_id, change in rows.items()}
-        self._items = (int(counted or 0), found)
+        self._items = ((about.store_id, int(counted or 0)), found)
         return found
+
+    # -- the store -----------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> About | None:
+        """See LiveStore.seen."""
+        return self._seen
+
+    def about(self) -> About:
+        """See LiveStore.about."""
+        with self._errors():
+            return self._look(self._client)[1]
+
+    def _look(self, client: Any) -> tuple[int, About]:
+        """How often items changed, and which store it is."""
+        names = [self._key(name) for name in ("changes", "id", "seeds")]
+        count, store_id, seeds = client.mget(names)
+        if store_id is None:  # a new one, or one that was emptied
+            client.set(names[1], new_store_id(), nx=True)
+            store_id = client.get(names[1])
+        return int(count or 0), About(str(store_id), seeds is not None)
+
+    def check(self, really: bool = False) -> None:
+        """See LiveStore.check. Redis says whether it takes writes only when it is given one."""
+        with self._errors():
+            self._client.set(self._key("checked"), clock())
+
+    def _warn_of_eviction(self) -> None:
+        import redis
+
+        try:
+            memory = self._client.info("memory")
+        except redis.ResponseError:  # a managed Redis that does not tell
+            return
+        policy = str(memory.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys"):
+            log.warning("Redis drops keys when its memory is full (%s), events too: set noeviction", policy)
 
     def close(self) -> None:
         """Give the connections back."""
         self._client.close()
+        self._reader.close()
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}:{name}"
@@ -257,9 +318,26 @@ class RedisStore:
         try:
             yield
         except redis.RedisError as error:
-            raise DataError(
+            raise StoreUnavailable(
                 f"the online store in Redis cannot be used: {error}; is the server up?"
             ) from error
+
+
+def _client(uri: str, seconds: float) -> Any:
+    """Waits so long for an answer. A connection that Redis has closed is opened again, once."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+    return redis.Redis.from_url(
+        uri,
+        decode_responses=True,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        socket_keepalive=True,
+        retry=again,
+    )
 
 
 def _written(event: Event) -> str:

@@ -1,10 +1,12 @@
 """The online store in one SQLite file.
 
 Write-ahead log, so that readers never wait for a writer; one writer at a time; every commit is synced
-to the disk before `append` returns.
+to the disk before `append` returns. A file that is deleted or replaced while it is open is noticed (F68):
+what was written into a file that nobody can find again would be lost.
 """
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,17 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etalage.errors import DataError
+from etalage.errors import StoreUnavailable
 from etalage.lake.live.contract import (
+    PATIENT,
+    About,
     Act,
     Appended,
     Event,
+    Patience,
     checked_changes,
     clock,
     merged_change,
+    new_store_id,
     sorted_out,
 )
 
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS acts (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,29 +46,33 @@ CREATE TABLE IF NOT EXISTS quarantined (
 CREATE INDEX IF NOT EXISTS quarantined_of_user ON quarantined (user_id);
 CREATE TABLE IF NOT EXISTS items (item_id TEXT PRIMARY KEY, change TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO counters VALUES ('items', 0);
+INSERT OR IGNORE INTO counters VALUES ('items', 0), ('checks', 0);
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-_BUSY_MILLISECONDS = 10_000
+_LOOK = """
+SELECT (SELECT value FROM counters WHERE name = 'items'), (SELECT value FROM about WHERE name = 'id'),
+    EXISTS (SELECT 1 FROM about WHERE name = 'seeded')
+"""
+_ROOM = 256 * 1024
+"""Bytes that must be free on the disk for a write to be tried."""
 _SEEDS_AT_ONCE = 50_000
 
 
 class SqliteStore:
     """See LiveStore. A connection for each thread; `close` closes them all."""
 
-    def __init__(self, file: Path) -> None:
-        """Raises DataError: the file cannot be opened, or is no such store."""
+    def __init__(self, file: Path, patience: Patience = PATIENT) -> None:
+        """Raises StoreUnavailable: the file cannot be opened, or is no such store."""
         self.file = Path(file)
+        self._patience = patience
         self._local = threading.local()
         self._writing = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
-        self._items: tuple[int, dict[str, dict[str, Any]]] | None = None
+        self._items: tuple[tuple[str, int], dict[str, dict[str, Any]]] | None = None
+        self._seen: About | None = None
         self._closed = False
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{self.file.parent}: cannot be made: {error.strerror}") from error
         with self._errors():
-            self._connection().executescript(_SCHEMA)
+            self._connection()
 
     # -- acts ----------------------------------------------------------------------------------
 
@@ -169,6 +180,7 @@ class SqliteStore:
                 "AND a.time = fresh.time AND a.event_id IS NOT NULL) ORDER BY fresh.rowid"
             ).rowcount
             run("DELETE FROM fresh")
+            run("INSERT OR REPLACE INTO about VALUES ('seeded', 'yes')")
         return seeded
 
     # -- items ---------------------------------------------------------------------------------
@@ -188,20 +200,47 @@ class SqliteStore:
     def items(self) -> dict[str, dict[str, Any]]:
         """See LiveStore.items."""
         known = self._items
-        ((count,),) = self._read("SELECT value FROM counters WHERE name = 'items'")
-        if known is not None and known[0] == count:
+        count, about = self._look()
+        if known is not None and known[0] == (about.store_id, count):
             return known[1]
         with self._errors():
             connection = self._connection()
             connection.execute("BEGIN")  # count and changes of one moment
             try:
-                ((count,),) = connection.execute("SELECT value FROM counters WHERE name = 'items'")
+                ((count, store_id, _),) = connection.execute(_LOOK)
                 rows = connection.execute("SELECT item_id, change FROM items").fetchall()
             finally:
                 connection.execute("COMMIT")
         found = {item_id: json.loads(change) for item_id, change in rows}
-        self._items = (count, found)
+        self._items = ((store_id, count), found)
         return found
+
+    @property
+    def seen(self) -> About | None:
+        """See LiveStore.seen."""
+        return self._seen
+
+    def about(self) -> About:
+        """See LiveStore.about."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[int, About]:
+        """How often items changed, and which store it is."""
+        ((count, store_id, seeded),) = self._read(_LOOK)
+        self._seen = About(store_id, bool(seeded))
+        return count, self._seen
+
+    def check(self, really: bool = False) -> None:
+        """See LiveStore.check."""
+        with self._transaction() as run:  # the lock that a writer needs; nothing is written
+            if really:
+                run("UPDATE counters SET value = value + 1 WHERE name = 'checks'")
+        with self._errors():
+            disk = os.statvfs(self.file)
+            free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+            if disk.f_flag & os.ST_RDONLY or free < _ROOM:
+                why = "is read-only" if disk.f_flag & os.ST_RDONLY else f"has {free:,} bytes left"
+                raise StoreUnavailable(f"{self.file}: events cannot be kept: the disk {why}")
 
     # -- the file ------------------------------------------------------------------------------
 
@@ -214,19 +253,61 @@ class SqliteStore:
             self._connections.clear()
 
     def _connection(self) -> sqlite3.Connection:
+        """This thread's, to the file that is there now."""
         if self._closed:
-            raise DataError(f"{self.file}: the online store was closed")
+            raise StoreUnavailable(f"{self.file}: the online store was closed")
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(
-                self.file, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
-            )
-            self._connections.append(found)
-            found.execute("PRAGMA journal_mode = WAL")
+        if found is not None:
+            if self._local.place == self._place():
+                return found
+            # Deleted, or another was put in its place: go on with that one, or with a new one.
+            self._drop(found)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        found = sqlite3.connect(
+            self.file, timeout=self._patience.writing, isolation_level=None, check_same_thread=False
+        )
+        self._connections.append(found)
+        try:
+            ((mode,),) = found.execute("PRAGMA journal_mode = WAL")
             found.execute("PRAGMA synchronous = FULL")
             found.execute("PRAGMA secure_delete = ON")
-            self._local.connection = found
+            if found.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+                self._make(found)
+            self._wait_for(found, self._patience.reading)
+        except sqlite3.Error:
+            self._drop(found)
+            raise
+        self._local.place, self._local.logs = self._place(), mode == "wal"
+        self._local.connection = found
         return found
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """Tables that are missing; none is changed."""
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+        connection.execute("INSERT OR IGNORE INTO about VALUES ('id', ?)", (new_store_id(),))
+        seeds = "SELECT 'seeded', 'yes' FROM acts WHERE event_id IS NULL LIMIT 1"
+        connection.execute(f"INSERT OR IGNORE INTO about {seeds}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+
+    def _wait_for(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """So long, from now on, for somebody else's lock."""
+        connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+
+    def _drop(self, connection: sqlite3.Connection) -> None:
+        """Close this thread's connection; the next call makes another."""
+        self._local.connection = None
+        connection.close()
+        if connection in self._connections:
+            self._connections.remove(connection)
+
+    def _place(self) -> tuple[int, int] | None:
+        """Which file it is; None: there is none."""
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._errors():
@@ -236,24 +317,39 @@ class SqliteStore:
     def _transaction(self) -> Iterator[Any]:
         with self._errors(), self._writing:
             connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
+            self._wait_for(connection, self._patience.writing)
             try:
-                yield connection.execute
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection.execute
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                self._wait_for(connection, self._patience.reading)
+            self._require_found()
+
+    def _require_found(self) -> None:
+        """Raises StoreUnavailable when what was just written can never be found again."""
+        log = self.file.with_name(f"{self.file.name}-wal")
+        if self._place() != self._local.place or (self._local.logs and not log.exists()):
+            self._drop(self._local.connection)
+            raise StoreUnavailable(f"{self.file}: was deleted while it was written; try again")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise DataError(
+            raise StoreUnavailable(
                 f"{self.file}: the online store cannot be used: {error}; check disk and permissions, or move "
-                "the file away: a new one is made, and histories come back with the next publish"
+                f"{self.file.name} away, with -wal and -shm: a new one is made, and histories come back with "
+                "the next publish"
             ) from error
+        except OSError as error:
+            raise StoreUnavailable(f"{error.filename or self.file}: {error.strerror}") from error
 
 
 def _columns(act: Act) -> tuple[str, str, float | None, int | None]:

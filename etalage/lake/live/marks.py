@@ -1,0 +1,68 @@
+"""What a shop remembers of its online stores, beside them: live/stores.json.
+
+    {"seeded": "<store id>",
+     "collected": {"<store id>": {"after": 350, "event_id": "e350", "table_id": "<table>", "version": 12}}}
+
+The number of an event means something in its own store alone: one that was put in another's place counts from
+1 again (F63), as does one that was emptied. So a mark belongs to a store, and to the table that its events
+went into, and names the event that stood there.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+FILE = "stores.json"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The last event of a store that was collected."""
+
+    after: int
+    """Its number."""
+    event_id: str
+    table_id: str
+    version: int
+    """The table that it went into, and that table's version then."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """All that is remembered."""
+
+    seeded: str | None = None
+    """The store that the newest publish filled with histories."""
+    collected: Mapping[str, Mark] = field(default_factory=dict)
+
+    def moved(self, store_id: str, mark: Mark) -> "Marks":
+        """The same with another mark for one store."""
+        return replace(self, collected={**self.collected, store_id: mark})
+
+
+def read_marks(folder: Path) -> Marks:
+    """Of the shop's live/ folder. What cannot be read counts as never written: everything is collected again,
+    which changes nothing in the table."""
+    try:
+        found = json.loads((folder / FILE).read_bytes())
+        seeded = found["seeded"]
+        marks = {
+            str(name): Mark(
+                int(one["after"]), str(one["event_id"]), str(one["table_id"]), int(one["version"])
+            )
+            for name, one in found["collected"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Marks()
+    return Marks(None if seeded is None else str(seeded), marks)
+
+
+def write_marks(folder: Path, marks: Marks) -> None:
+    """Replace them, whole. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    collected = {name: asdict(mark) for name, mark in marks.collected.items()}
+    draft = folder / f".{FILE}.{secrets.token_hex(4)}"
+    draft.write_text(json.dumps({"seeded": marks.seeded, "collected": collected}), encoding="utf-8")
+    draft.replace(folder / FILE)

@@ -1,0 +1,233 @@
+"""The online store as a server sees it: locked, full, read-only, deleted, down, hung or emptied (F68).
+
+Slates go on without it, and say so; what must be kept is refused, to be sent again. Whether it is back, a
+thread of its own finds out: no request waits for a store that has just let another one wait.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from etalage.errors import EtalageError, StoreUnavailable
+from etalage.lake.live import About, Act, Appended, Event, LiveStore, Patience, open_live
+
+log = logging.getLogger("etalage.serve")
+T = TypeVar("T")
+Lasting = Callable[[str], bool]
+
+PATIENCE = Patience(reading=0.5, writing=5.0)
+LOOK_SECONDS = 1.0
+UNREADABLE = "the online store cannot be read: no recent acts; stock and prices as last known"
+EMPTIED = "the online store was emptied or replaced: the next `etalage publish` brings back what shoppers did"
+UNWRITABLE = "events cannot be kept now: the online store takes no writes; send them again"
+
+
+class Online:
+    """One server's store, whatever becomes of it. Safe to share between threads."""
+
+    def __init__(
+        self,
+        where: str | Path,
+        seeded: Callable[[], str | None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`where`: as `open_live` takes it. `seeded` gives the id of the store that the newest publish
+        filled, as far as it is known; `failed` is told of each call that failed.
+
+        Raises ConfigError: no such kind of store. One that cannot be opened is tried again.
+        """
+        self.unreadable = False
+        self.unwritable = False
+        self.emptied = False
+        self._where, self._seeded, self._failed = where, seeded, failed
+        self._store: LiveStore | None = None
+        self._first: str | None = None
+        """The id of the store that was there when it was opened."""
+        self._items: dict[str, dict[str, Any]] = {}
+        self._ending = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="online", daemon=True)
+        self.look()
+
+    @property
+    def degraded(self) -> str | None:
+        """What slates go without; None: nothing."""
+        if self.unreadable:
+            return UNREADABLE
+        return EMPTIED if self.emptied else None
+
+    def view(self) -> "View":
+        """For one request."""
+        return View(self)
+
+    def reading(self, ask: Callable[[LiveStore], T]) -> T:
+        """What `ask` gives. Raises StoreUnavailable, at once where that was found out before."""
+        store = self._store
+        if store is None or self.unreadable:
+            raise StoreUnavailable(UNREADABLE)
+        try:
+            return ask(store)
+        except Exception as error:  # whatever a damaged store makes of its library: slates go on
+            self._found_unreadable(error)
+            raise StoreUnavailable(UNREADABLE) from error
+
+    def writing(self, work: Callable[[LiveStore], T]) -> T:
+        """What `work` gives. Raises StoreUnavailable, and what else `work` does."""
+        store = self._store
+        if store is None or self.unwritable:
+            raise StoreUnavailable(UNWRITABLE)
+        try:
+            return work(store)
+        except StoreUnavailable as error:
+            self._found_unwritable(error)
+            raise StoreUnavailable(UNWRITABLE) from error
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """Changes of stock and price. Raises StoreUnavailable: then there are `last_items`."""
+        found = self.reading(lambda store: store.items())
+        self._items = found
+        self._notice(self._store.seen if self._store is not None else None)
+        return found
+
+    @property
+    def last_items(self) -> dict[str, dict[str, Any]]:
+        """Changes of stock and price as they were known last."""
+        return self._items
+
+    def look(self) -> None:
+        """Find out whether the store can be read and written now. Never raises but ConfigError, at first."""
+        if self._store is None:
+            try:
+                self._store = open_live(self._where, PATIENCE)
+            except StoreUnavailable as error:
+                self._found_unreadable(error)
+                self._found_unwritable(error)
+                return
+        store = self._store
+        try:
+            found, about = store.items(), store.seen
+        except Exception as error:
+            self._found_unreadable(error)
+        else:
+            self._items = found
+            self._notice(about)
+            if self.unreadable:
+                log.info("the online store can be read again")
+            self.unreadable = False
+        try:
+            store.check(really=self.unwritable)
+        except EtalageError as error:
+            self._found_unwritable(error)
+        else:
+            if self.unwritable:
+                log.info("the online store takes writes again")
+            self.unwritable = False
+
+    def start(self) -> "Online":
+        """Look again and again from now on, until `close`."""
+        self._watcher.start()
+        return self
+
+    def close(self) -> None:
+        """Nothing can be read or written after that."""
+        self._ending.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        if self._store is not None:
+            self._store.close()
+
+    def _watch(self) -> None:
+        while not self._ending.wait(LOOK_SECONDS):
+            self.look()
+
+    def _notice(self, about: About | None) -> None:
+        """Whether it is another store than there was, and nothing was put into it yet."""
+        if about is None:
+            return
+        self._first = self._first or self._seeded() or about.store_id
+        emptied = about.store_id != self._first and not about.seeded
+        if emptied and not self.emptied:
+            log.error("%s", EMPTIED)
+        if about.seeded:
+            self._first = about.store_id
+        self.emptied = emptied
+
+    def _found_unreadable(self, error: Exception) -> None:
+        self._failed()
+        if not self.unreadable:
+            log.error("slates go on without the online store: %s", error)
+        self.unreadable = True
+
+    def _found_unwritable(self, error: Exception) -> None:
+        self._failed()
+        if not self.unwritable:
+            log.error("events are refused for now: %s", error)
+        self.unwritable = True
+
+
+class View:
+    """A LiveStore for one request: what it could not learn is in `degraded`, instead of an error.
+
+    What only the store knows (who acted last, a history that is asked for itself) raises StoreUnavailable.
+    """
+
+    def __init__(self, online: Online) -> None:
+        self._online = online
+        self._missed = False
+
+    @property
+    def degraded(self) -> str | None:
+        """What the answer goes without; None: nothing."""
+        return UNREADABLE if self._missed else self._online.degraded
+
+    @property
+    def seen(self) -> About | None:
+        return None
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """See LiveStore.items; those that were known last where it cannot be read."""
+        try:
+            return self._online.items()
+        except StoreUnavailable:
+            self._missed = True
+            return self._online.last_items
+
+    def history(self, user_id: str, limit: int, lasting: Lasting | None = None) -> list[Act]:
+        """See LiveStore.history; none where it cannot be read."""
+        try:
+            return self._online.reading(lambda store: store.history(user_id, limit, lasting))
+        except StoreUnavailable:
+            self._missed = True
+            return []
+
+    def past(self, user_id: str, limit: int) -> list[Act]:
+        """LiveStore.history for its own sake. Raises StoreUnavailable."""
+        return self._online.reading(lambda store: store.history(user_id, limit))
+
+    def users(self, limit: int) -> list[str]:
+        return self._online.reading(lambda store: store.users(limit))
+
+    def events(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        return self._online.reading(lambda store: store.events(after, limit))
+
+    def about(self) -> About:
+        return self._online.reading(lambda store: store.about())
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        return self._online.writing(lambda store: store.append(events))
+
+    def set_items(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        self._online.writing(lambda store: store.set_items(changes))
+
+    def erase(self, user_id: str) -> int:
+        return self._online.writing(lambda store: store.erase(user_id))
+
+    def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
+        return self._online.writing(lambda store: store.seed(acts))
+
+    def check(self, really: bool = False) -> None:
+        self._online.writing(lambda store: store.check(really))
+
+    def close(self) -> None:
+        """A request ends; the store stays open."""
