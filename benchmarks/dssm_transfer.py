@@ -7,7 +7,6 @@ its own, so that its peak memory is its own, and is kept under build/: a benchma
 where it was. Everything was tuned on the validation weeks; the test weeks were scored once.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -69,14 +68,14 @@ def main(
         seeds = "0"
     numbers = [int(number) for number in seeds.split(",")]
     if part is not None:
-        measure(part, numbers[0], domains(data), work)
+        measure(part, numbers[0], domains(data), work, small)
         return
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in numbers:
         for name in _names():
             if name in BASELINES and seed != numbers[0]:
                 continue
-            found.setdefault(name, []).append(_part(name, seed, data, work))
+            found.setdefault(name, []).append(_part(bench, name, seed, data, work))
     facts = domains(data).facts
     queries = len(found["popularity"][0]["auroc"])
     note = NOTE.format(
@@ -96,16 +95,19 @@ def _names() -> list[str]:
     return names
 
 
-def _part(name: str, seed: int, data: Path, work: Path) -> dict[str, np.ndarray]:
+def _part(bench: Run, name: str, seed: int, data: Path, work: Path) -> dict[str, np.ndarray]:
     file = work / "parts" / f"{part_name(name, seed)}.npz"
     if not file.exists():
-        words = [sys.executable, __file__, "--data", data, "--seeds", seed, "--work", work, "--part", name]
-        subprocess.run([str(word) for word in words], check=True)
+        bench.alone(_measured, name, seed, data, work, bench.small)
     with np.load(file, allow_pickle=False) as arrays:
         found = dict(arrays)
     figures = {metric: round(float(found[metric].mean()), 4) for metric in METRICS}
     print(name, seed, figures, f"{float(found['cpu']):.0f} s, {float(found['peak']):.0f} MiB", flush=True)
     return found
+
+
+def _measured(name: str, seed: int, data: Path, work: Path, small: bool) -> None:
+    measure(name, seed, domains(data), work, small)
 
 
 def _rows(found: dict[str, list[dict[str, np.ndarray]]]) -> list[Row]:

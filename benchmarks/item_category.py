@@ -41,8 +41,8 @@ COMMAND = (
     "--journey JOURNEY"
 )
 NOTE = (
-    "296 photos of the published part `val` ({groups} bursts), of which nothing was learned; 2,640 of "
-    "`train`, {held} of them kept apart by burst for early stopping and calibration. 81 leaves beneath "
+    "{val} photos of the published part `val` ({groups} bursts), of which nothing was learned; {train:,} of "
+    "`train`, {held} of them kept apart by burst for early stopping and calibration. {leaves} leaves beneath "
     "Google's categories, 7 levels. The value is the mean over seeds, the interval from the lowest end to "
     "the highest of each seed's 95% bootstrap over bursts. `levels`: one head a level; `flat`: one softmax; "
     "both on the frozen EfficientNet-lite0 unless fine-tuned. The titles are made up (half of them tell the "
@@ -134,7 +134,13 @@ def _table(bench: Run, shop: Grocery, seeds: list[int], keep: Path) -> None:
         command=COMMAND,
         seeds=seeds,
         packages=["torch", "timm", "onnxruntime"],
-        note=NOTE.format(groups=len(np.unique(shop.groups_N[rows])), held=len(shop.data.rows("validation"))),
+        note=NOTE.format(
+            val=len(rows),
+            train=len(shop.data.leaf_N) - len(rows),
+            groups=len(np.unique(shop.groups_N[rows])),
+            held=len(shop.data.rows("validation")),
+            leaves=len(shop.data.taxonomy.leaves_L),
+        ),
     )
     _pictures(bench.out / "pictures" if bench.small else PICTURES, shop, rows, measures[0], found, told)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageDraw
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "universal_catalogue"
 KINDS = 5
@@ -202,7 +202,7 @@ def grocery(folder: Path, classes: int = 8, train: int = 12, held: int = 4) -> P
             (dataset / home).mkdir(parents=True)
             for photo in range(count):
                 name = f"{home}/{one['class_name']}_{photo + 1:03d}.jpg"
-                _photo(dataset / name, number, rng, 96)
+                _photo(dataset / name, number, rng, 96, burst=photo // 3)
                 lines.append(f"{name}, {number}, {number // 2}")
         (dataset / f"{part}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -217,10 +217,19 @@ def photos(folder: Path, count: int = 48) -> Path:
     return folder
 
 
-def _photo(file: Path, kind: int, rng: np.random.Generator, side: int) -> None:
-    look = np.random.default_rng(kind).integers(0, 256, (6, 6, 3))
-    noisy = np.clip(look + rng.normal(0, 30, look.shape), 0, 255).astype(np.uint8)
-    Image.fromarray(noisy).resize((side, side), Image.Resampling.BICUBIC).save(file, quality=90)
+def _photo(file: Path, kind: int, rng: np.random.Generator, side: int, burst: int = 0) -> None:
+    """Shapes in the kind's colours, as the burst has them, with noise."""
+    colours = np.random.default_rng(kind).integers(0, 256, (4, 3))
+    draw = np.random.default_rng([kind, burst])
+    picture = Image.new("RGB", (side, side), tuple(colours[0].tolist()))
+    pen = ImageDraw.Draw(picture)
+    shapes = (pen.ellipse, pen.rectangle, pen.line)
+    for number in range(3 + burst % 4 * 3):
+        ends = (*(side * draw.random(2) * 0.6), *(side * (0.4 + draw.random(2) * 0.6)))
+        corners = [min(ends[0], ends[2]), min(ends[1], ends[3]), max(ends[0], ends[2]), max(ends[1], ends[3])]
+        shapes[int(draw.integers(3))](corners, fill=tuple(colours[1 + number % 3].tolist()))
+    noisy = np.clip(np.asarray(picture) + rng.normal(0, 8, (side, side, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(noisy).save(file, quality=90)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

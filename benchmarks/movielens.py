@@ -114,12 +114,12 @@ def _part(work: Path, data: BehaviourSet, recipe: str, settings: dict[str, Any])
     file = work / "parts" / f"{recipe}-{settings['seed']}-{key.hexdigest()[:10]}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(_measured(data, recipe, settings)))
+        file.write_text(json.dumps(_measured(work, data, recipe, settings)))
     loaded: dict[str, Any] = json.loads(file.read_text())
     return loaded
 
 
-def _measured(data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _measured(work: Path, data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """By case and metric: a value for each user, or one."""
     import torch
 
@@ -130,7 +130,7 @@ def _measured(data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[s
     known = {"train": data.before("test"), "validation": Interactions.none()}
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {"runs": Path(scratch) / "runs", "exports": Path(scratch) / "exports"}
+        folders: dict[str, Any] = {"runs": work / "runs", "exports": Path(scratch), "fresh": True}
         seconds = cpu = 0.0
         if recipe.role != "counter":
             trained, _ = train_behaviour(recipe, config, data, **folders)

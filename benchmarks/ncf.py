@@ -11,11 +11,9 @@ chosen by the test part, but where the name of a system says so.
 
 import hashlib
 import json
-import multiprocessing
 import resource
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,7 +103,7 @@ def main(
                 if system in without.split(";"):
                     continue
                 drawn = {"seed": seed, **(shorter if recipe == "neumf" else {})}
-                found = _part(work, data, name, recipe, {**settings, **drawn})
+                found = _part(bench, work, data, name, recipe, {**settings, **drawn})
                 parts.setdefault((name, system), []).append(found)
                 print(name, system, seed, {k: round(np.mean(v), 4) for k, v in found.items()}, flush=True)
     if only:
@@ -124,18 +122,21 @@ def main(
     )
 
 
-def _part(work: Path, data: Path, name: str, recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _part(
+    bench: Run, work: Path, data: Path, name: str, recipe: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     key = hashlib.sha256(json.dumps([name, recipe, settings], sort_keys=True).encode()).hexdigest()[:10]
     file = work / "parts" / f"{name}-{recipe}-{settings['seed']}-{key}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            file.write_text(json.dumps(alone.submit(_measured, data, name, recipe, settings).result()))
+        file.write_text(json.dumps(bench.alone(_measured, data, work, name, recipe, settings)))
     loaded: dict[str, Any] = json.loads(file.read_text())
     return loaded
 
 
-def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _measured(
+    folder: Path, work: Path, name: str, recipe_name: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     """By case and metric: a value for each user; and what the training took."""
     from etalage.training.run import train_behaviour
 
@@ -143,9 +144,8 @@ def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any
     clean = check_leakage(data).cleaned["test"]
     recipe = recipes.find(recipe_name)
     with tempfile.TemporaryDirectory() as scratch:
-        runs, exports = Path(scratch) / "runs", Path(scratch) / "exports"
         trained, exported = train_behaviour(
-            recipe, recipe.config(**settings), data, runs=runs, exports=exports
+            recipe, recipe.config(**settings), data, runs=work / "runs", exports=Path(scratch), fresh=True
         )
         queries, truth = data.queries("test")
         done = rank_published(open_scorer(exported), queries, truth, data.negatives["test"], clean)

@@ -177,6 +177,7 @@ class Photos:
                     kinds |= {
                         name: grouped_bootstrap(right[some], groups_N[test][some], seed=seed)
                         for some, name in twins
+                        if some.any()
                     }
                 for metric, interval in kinds.items():
                     found.setdefault((system, metric), []).append(interval)

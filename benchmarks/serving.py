@@ -37,9 +37,9 @@ from etalage.bundle.opened import USERS as USER_IDS  # noqa: E402
 from etalage.bundle.parts import open_parts  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
 from etalage.bundle.publish import Draft, publish  # noqa: E402
-from etalage.bundle.shoppers import Rules  # noqa: E402
 from etalage.bundle.similar import WIDER  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402
+from etalage.features.history import BehaviourRule  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
 from etalage.lake.live import Act, open_live  # noqa: E402
 from etalage.lake.schema import TABLES  # noqa: E402
@@ -125,7 +125,9 @@ def made_bundle(folder: Path, count: int, seed: int) -> Bundles:
         {"items": 0},
         None,
         placed=(PlacedModel(tower, {"passed": True, "metric": "none"}), PlacedModel(popular)),
-        rules=Rules(FunnelConfig(retrievers={"two_tower": QUOTA, "popularity": 20}), BehaviourConfig()),
+        rules=BehaviourRule(
+            BehaviourConfig(), FunnelConfig(retrievers={"two_tower": QUOTA, "popularity": 20})
+        ),
     )
     bundles = Bundles(folder / "bundles")
     publish(bundles, draft, config=PublishConfig(), index_config=IndexConfig(kind="ivf_flat"))

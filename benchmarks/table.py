@@ -5,21 +5,24 @@ runs all of them so. Nothing of that ever goes into benchmarks/results.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from etalage.errors import EtalageError
 
+Answer = TypeVar("Answer")
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("ETALAGE_DATA", ROOT.parent / "shared" / "data"))
@@ -91,6 +94,13 @@ class Run:
         if given is not None:
             return given
         return self.out / "work" if self.small else ROOT / "build" / f"benchmark-{self.name}"
+
+    def alone(self, work: Callable[..., Answer], *given: Any) -> Answer:
+        """`work` in a process of its own, so that its peak of memory is its own; when small, in this one."""
+        if self.small:
+            return work(*given)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(work, *given).result()
 
     def write(
         self, rows: list[Row], *, command: str, seeds: list[int], packages: list[str], note: str
