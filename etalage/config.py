@@ -56,6 +56,9 @@ class MappingConfig(Settings):
     """Our column → their words; rows with one of them are passed over."""
     leave_out: tuple[str, ...] = ()
     """Columns of the file that are not read although they are called as ours."""
+    keep_others: bool = False
+    """Of items and users: columns with no place of their own become attributes of their own names. (Those of
+    a feed that Etalage knows do in any case.)"""
     delimiter: str | None = None
     """What stands between the fields of CSV files: one character (`tab`: the tab). None: told from the first
     lines."""

@@ -219,7 +219,7 @@ def test_a_shop_that_is_not_there_is_status_2_and_is_not_made(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "words",
     [
-        ["ingest", "feed.csv", "--format", "xml"],
+        ["ingest", "feed.csv", "--format", "xlsx"],
         ["ingest", "feed.csv", "clothes"],
         ["ingest", "feed.csv", "--max-refused", "-1"],
         ["ingest", "feed.csv", "--attribute", "split"],

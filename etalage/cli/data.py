@@ -21,7 +21,13 @@ class TableChoice(StrEnum):
 
 
 Ids = StrEnum("Ids", ["stem", "path"])
-Format = StrEnum("Format", ["csv", "parquet", "jsonl", "idx", "folder", "ncf", "sequences", "set_ratings"])
+Format = StrEnum(
+    "Format",
+    [
+        "csv", "parquet", "jsonl", "xml", "google_merchant", "shopify", "woocommerce", "ga4", "idx", "folder",
+        "ncf", "sequences", "set_ratings",
+    ],
+)  # fmt: skip
 
 
 @app.command()
@@ -37,10 +43,15 @@ def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Op
 
 @app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSONL, an IDX images file, or a folder.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="CSV, Parquet, JSONL, XML, a feed or export, an IDX images file, or a folder."),
+    ],
     table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
     shop: ShopFolder = HERE,
-    format: Annotated[Format | None, typer.Option(help="Default: told from the name.")] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="Default: told from the name, and from what is in the file.")
+    ] = None,
     attribute: Annotated[list[str] | None, typer.Option(help="name=value for every item.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
     ids: Annotated[

@@ -73,13 +73,20 @@ class Checker:
     """Turns raw chunks of one file into rows of `table`, as `mapping` says. What it did unasked is in
     `notes`.
 
-    `photo_root`: the folder that photo paths in the rows lie in; a path that leaves it is refused.
+    `photo_root`: the folder that photo paths in the rows lie in; a path that leaves it is refused. `own`: see
+    Mapping.
     Raises ConfigError (a mapping to a column that we do not have) and, at the first chunk,
     InputUnreadable (a needed column is not there).
     """
 
     def __init__(
-        self, file: Path, table: str, mapping: MappingConfig, extra: dict[str, str] | None, photo_root: Path
+        self,
+        file: Path,
+        table: str,
+        mapping: MappingConfig,
+        extra: dict[str, str] | None,
+        photo_root: Path,
+        own: MappingConfig | None = None,
     ) -> None:
         self.file = file
         self.spec = TABLES[table]
@@ -87,7 +94,7 @@ class Checker:
         self.photo_root = photo_root.resolve()
         self.notes = Notes()
         known = [n for n in self.spec.names if n not in _NOT_READ.get(table, ())]
-        self.mapping = Mapping(file, table, mapping, [*known, *_PHOTO_COLUMNS.get(table, ())])
+        self.mapping = Mapping(file, table, mapping, [*known, *_PHOTO_COLUMNS.get(table, ())], own)
         self.decimal: Mark | None = mapping.decimal
         self._marks: set[Mark] = set()
         try:

@@ -6,6 +6,7 @@ tab often have no quoting at all: there a quotation mark without its pair is a c
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,16 @@ from etalage.lake.text_files import AS_FOUND, CutLine, FileStyle, bounded_line, 
 
 _LONGEST_RECORD = 1000
 """Physical lines of one CSV record: an unclosed quote must not swallow the file."""
+_SEP = re.compile(r"\"?sep=(?P<delimiter>[^\r\n])\"?[\s,;]*", re.IGNORECASE)
+"""A first line by which spreadsheets are told the delimiter."""
+_NO_TABLE = (
+    ("pk\x03\x04", "is an Excel workbook, or another zip archive; save it as CSV (UTF-8), and load that"),
+    ("\udcd0\udccf\x11", "is an Excel workbook; save it as CSV (UTF-8), and load that"),
+    ("%pdf-", "is a PDF, no table"),
+    ("<!doctype html", "is a web page, no table: was it fetched without its password?"),
+    ("<html", "is a web page, no table: was it fetched without its password?"),
+)
+"""What is given as CSV and is none, by the beginning of its first line."""
 
 
 class _RecordTooLong(Exception):
@@ -101,6 +112,7 @@ class _Records:
         self._delimiter = delimiter
         self._shapes: Shapes | None = None
         self._count = 0
+        self._names: list[str] = []
         self.notes = Notes()
 
     def header(self, sample: list[str]) -> list[str]:
@@ -108,18 +120,28 @@ class _Records:
         for record in self._read():
             if record.why is not None:
                 raise ValueError(record.why)
-            self._count = len(record.fields)
+            self._count, self._names = len(record.fields), record.fields
             self._shapes = Shapes(record.fields, sample, self._delimiter)
             return record.fields
         raise ValueError("no line of column names")
 
     def __iter__(self) -> Iterator[_Record]:
         for record in self._read():
-            if record.why is None and len(record.fields) != self._count:
-                reason = f"has {len(record.fields)} fields, the header has {self._count}"
-                yield _Record(record.line, record.fields, reason)
-            else:
+            fields, count = record.fields, self._count
+            if record.why is not None:
                 yield record
+            elif len(fields) == count:
+                if fields == self._names:
+                    what = "a line of column names again, as where files were joined: passed over"
+                    self.notes.add(what, 1, f"line {record.line}")
+                else:
+                    yield record
+            elif len(fields) > count and not any(fields[count:]):
+                what = "more delimiters at the end of a row than the header has: left out"
+                self.notes.add(what, 1, f"line {record.line}")
+                yield _Record(record.line, fields[:count])
+            else:
+                yield _Record(record.line, fields, f"has {len(fields)} fields, the header has {count}")
 
     def _read(self) -> Iterator[_Record]:
         feed = self._feed
@@ -144,8 +166,15 @@ class _Records:
             reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
 
     def _broken(self, line: int, why: str) -> _Record:
-        """The first line of a broken record: a row all the same where quotation marks may be characters."""
+        """The first line of a broken record: a row all the same where quotation marks are escaped by a
+        backslash, or may be characters."""
         first = self._feed.record[0]
+        if '\\"' in first and self._count and not isinstance(first, CutLine):
+            escaped = _with_backslashes(first, self._delimiter)
+            if escaped is not None and len(escaped) == self._count:
+                what = "quotation marks with a backslash before them, as databases write them: read so"
+                self.notes.add(what, 1, f"line {line}")
+                return _Record(line, escaped)
         if self._delimiter == "\t" and self._count and not isinstance(first, CutLine):
             cells = cells_of(first, self._delimiter)
             if len(cells) == self._count:
@@ -182,7 +211,15 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
         sample = feed.peek()
         if not sample:
             raise InputUnreadable(f"{file}: is empty; a CSV file begins with a line of column names")
-        records = _Records(feed, style.delimiter or delimiter_of(sample))
+        what = next((what for begin, what in _NO_TABLE if sample[0].lower().startswith(begin)), None)
+        if what is not None:
+            raise InputUnreadable(f"{file}: {what}")
+        told = _SEP.fullmatch(sample[0])
+        if told is not None:
+            next(feed)
+            sample = sample[1:]
+        said = style.delimiter or (told["delimiter"] if told is not None else None)
+        records = _Records(feed, said or delimiter_of(sample))
         names = _names(file, records, sample, text.encoding)
         part = _Part(str(file), names, text.encoding)
         yielded = False
@@ -242,9 +279,28 @@ def _names(file: Path, records: _Records, sample: list[str], encoding: str) -> l
         raise InputUnreadable(f"{file}: the first line is no header: {error}") from None
     if not is_unicode(names):
         raise InputUnreadable(f"{file}: the header is {not_of(encoding)}")
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise InputUnreadable(
-            f"{file}: the header has {', '.join(map(repr, twice))} more than once; rename one"
-        )
-    return names
+    return _each_once(names, records.notes)
+
+
+def _each_once(names: list[str], notes: Notes) -> list[str]:
+    """Names for the columns: one that comes again, or is empty, has its number in it."""
+    given: dict[str, None] = {}
+    for n, name in enumerate(names, start=1):
+        own = name if name.strip() else f"column {n}"
+        again = 1
+        while own in given:
+            again += 1
+            own = f"{name or 'column'} ({again})"
+        if again > 1:
+            notes.add(f"the header has {name!r} more than once: the one in column {n} is called {own!r}")
+        given[own] = None
+    return list(given)
+
+
+def _with_backslashes(line: str, delimiter: str) -> list[str] | None:
+    """The fields of a line whose quotation marks are escaped by a backslash; None: it is no such line."""
+    try:
+        (fields,) = csv.reader([line], delimiter=delimiter, escapechar="\\", doublequote=False, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return fields

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from etalage.errors import InputUnreadable
 from etalage.lake.csv_reader import csv_chunks
+from etalage.lake.raw import guarded
 
 _AT_ONCE = 4096
 
@@ -16,7 +17,7 @@ def csv_rows(
 
     Raises InputUnreadable: no such file, not UTF-8, no header, a column that is missing, a broken row.
     """
-    for chunk in csv_chunks(file, _AT_ONCE):
+    for chunk in guarded(file, csv_chunks(file, _AT_ONCE)):
         if chunk.refused:
             first = min(chunk.refused, key=lambda refusal: refusal.line or 0)
             raise InputUnreadable(f"{file}: line {first.line}: {first.reason}; mend the row")
@@ -25,6 +26,11 @@ def csv_rows(
             raise InputUnreadable(
                 f"{file}: the header has no column {', '.join(map(repr, missing))}; "
                 f"it needs {','.join(columns)} and has {','.join(chunk.columns)}"
+            )
+        twice = [name for name in (*columns, *optional) if f"{name} (2)" in chunk.columns]
+        if twice:
+            raise InputUnreadable(
+                f"{file}: the header has {', '.join(map(repr, twice))} more than once; rename one"
             )
         nothing = [None] * len(chunk.lines)
         wanted = [chunk.columns[name] for name in columns]

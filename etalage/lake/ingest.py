@@ -17,6 +17,8 @@ from etalage.errors import ConfigError, DataError, InputUnreadable
 from etalage.lake.checked import Checker, Loaded, pending, table_of
 from etalage.lake.coalescing import coalesced
 from etalage.lake.delta import Lake
+from etalage.lake.feeds.contract import Feed, Head
+from etalage.lake.feeds.recognising import FEEDS, Recognised, as_feed, container_of, looked_at, recognised
 from etalage.lake.image_sources import folder_rows, idx_rows, is_idx
 from etalage.lake.notes import Note, Notes
 from etalage.lake.raw import RawTable
@@ -41,17 +43,11 @@ __all__ = [
 TableName = Literal["items", "photos", "users", "interactions"]
 BEHAVIOUR_FORMATS = ("ncf", "sequences", "set_ratings")
 """Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
-FORMATS = ("csv", "parquet", "jsonl", "idx", "folder", *BEHAVIOUR_FORMATS)
+FEED_FORMATS = tuple(FEEDS)
+FORMATS = ("csv", "parquet", "jsonl", "xml", *FEED_FORMATS, "idx", "folder", *BEHAVIOUR_FORMATS)
 _DELIMITED = ("csv",)
-_TEXT = ("csv", "jsonl")
-_SUFFIXES = {
-    "csv": "csv",
-    "tsv": "csv",
-    "parquet": "parquet",
-    "pq": "parquet",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-}
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_TEXT = ("csv", "jsonl", "xml")
 
 
 @dataclass(frozen=True)
@@ -110,12 +106,13 @@ def ingest(
 ) -> Ingested:
     """Load `source` into `table` (an image set into items and photos), by merges of `chunk_rows` rows.
 
-    `format`: one of FORMATS, else told from the name. `attributes` go into every item's. For image sets:
-    `class_names` of IDX labels, and `ids` of a folder's items (file stem, or path beneath it). `photo_root`:
-    where photo paths in a table start; its own folder when None. `delimiter`, `encoding`: of this file,
-    before what the mapping says. `progress` is called with the number of rows read since the last call. An
-    empty cell keeps what is stored; of a `whole` source it erases it, and items that it does not have leave
-    the catalogue.
+    `format`: one of FORMATS, else told from the name and from what is in the file; a feed that is known
+    (FEED_FORMATS) has a mapping of its own, behind `mapping`. `attributes` go into every item's. For image
+    sets: `class_names` of IDX labels, and `ids` of a folder's items (file stem, or path beneath it).
+    `photo_root`: where photo paths in a table start; its own folder when None. `delimiter`, `encoding`: of
+    this file, before what the mapping says. `progress` is called with the number of rows read since the last
+    call. An empty cell keeps what is stored; of a `whole` source it erases it, and items that it does not
+    have leave the catalogue.
 
     Raises InputUnreadable: the source as a whole makes no sense (missing, not of its format, lacks a needed
     column). ConfigError: the mapping names a column that we do not have. DataError: the lake cannot be
@@ -130,11 +127,14 @@ def ingest(
         raise InputUnreadable(
             f"{source}: a whole catalogue is one of items; {table} are added to, never replaced"
         )
-    format = format or format_of(source)
-    if format == "folder" and source.is_file():
-        format = format_of(source)  # a table of paths: items with a `photo_path` or `path` column
     mapping = mapping or MappingConfig()
-    style = _style(mapping, format, delimiter, encoding)
+    said, told = format, _told(mapping, delimiter, encoding)
+    if format is None or (format == "folder" and source.is_file()):
+        # A file as a folder: a table of paths, items with a `photo_path` or `path` column.
+        format = format_of(source, told.encoding)
+    elif format in FEEDS:
+        format = _container(source, told.encoding)
+    style = _acting(told, format, delimiter, encoding)
     notes = Notes()
     checker: Checker | None = None
     loaded: Iterable[Loaded]
@@ -151,9 +151,16 @@ def ingest(
                 raise InputUnreadable(f"{source}: {format} fills interactions, not {table}")
             # These formats name their columns.
             mapping = MappingConfig(constants=mapping.constants, values=mapping.values, skip=mapping.skip)
-        checker = Checker(source, table, mapping, attributes, photo_root or source.parent)
+        raw, whole_mapping = open_table(source, format, chunk_rows, style), mapping
+        feed = _feed(source, format, said, table, mapping, style)
+        if feed is not None and feed.feed is not None:
+            whole_mapping = feed.feed.mapping(feed.head, mapping)
+            raw = _feed_table(feed.feed, feed.head, chunk_rows, mapping)
+        checker = Checker(source, table, whole_mapping, attributes, photo_root or source.parent, mapping)
         notes = checker.notes
-        loaded = _once_each(open_table(source, format, chunk_rows, style), checker)
+        if feed is not None and feed.feed is not None and said is None:
+            notes.add(f"taken for {feed.feed.title}: {feed.why} (as a plain table: --format {format})")
+        loaded = _once_each(raw, checker)
     work = _Work(lake, source, table, whole, notes)
     for part in loaded:
         work.commit(part)
@@ -164,29 +171,67 @@ def ingest(
     return work.finish()
 
 
-def _style(mapping: MappingConfig, format: str, delimiter: str | None, encoding: str | None) -> FileStyle:
-    """How the file's text is written. Raises ConfigError: what was said of this file cannot
-    act, or is none."""
-    for name, value, formats in (("delimiter", delimiter, _DELIMITED), ("encoding", encoding, _TEXT)):
-        if value is not None and format not in formats:
-            raise ConfigError(f"{name} {value!r}: the file is read as {format}, which has none; leave it out")
-    told = {"delimiter": delimiter, "encoding": encoding}
-    said = validated(MappingConfig, {n: v for n, v in told.items() if v is not None}, "ingest")
+def _told(mapping: MappingConfig, delimiter: str | None, encoding: str | None) -> FileStyle:
+    """How the file's text is written. Raises ConfigError: what was said of this file is none."""
+    words = {"delimiter": delimiter, "encoding": encoding}
+    said = validated(MappingConfig, {n: v for n, v in words.items() if v is not None}, "ingest")
     return FileStyle(said.delimiter or mapping.delimiter, said.encoding or mapping.encoding)
 
 
-def format_of(source: Path) -> str:
-    """The format that a name tells. Raises InputUnreadable when it tells none."""
+def _acting(style: FileStyle, format: str, delimiter: str | None, encoding: str | None) -> FileStyle:
+    """`style`. Raises ConfigError: what was said of this file cannot act."""
+    for name, value, formats in (("delimiter", delimiter, _DELIMITED), ("encoding", encoding, _TEXT)):
+        if value is not None and format not in formats:
+            raise ConfigError(f"{name} {value!r}: the file is read as {format}, which has none; leave it out")
+    return style
+
+
+def format_of(source: Path, encoding: str | None = None) -> str:
+    """The format that a name tells, or what a file begins with. Raises InputUnreadable: neither tells."""
     if source.is_dir():
         return "folder"
-    if is_idx(source):
-        return "idx"
-    suffix = source.name.lower().removesuffix(".gz").rpartition(".")[2]
-    if suffix not in _SUFFIXES:
+    return "idx" if is_idx(source) else _container(source, encoding)
+
+
+def _container(source: Path, encoding: str | None) -> str:
+    container = container_of(source, FileStyle(encoding=encoding))
+    if container is None and source.suffix.lower() in _SPREADSHEETS:
+        raise InputUnreadable(f"{source}: a spreadsheet; save it as CSV (UTF-8) there, and load that")
+    if container is None:
         raise InputUnreadable(
-            f"{source}: the name does not tell its format; say which of {', '.join(FORMATS)} it is"
+            f"{source}: neither the name nor what is in it tells its format; say which of "
+            f"{', '.join(FORMATS)} it is: --format"
         )
-    return _SUFFIXES[suffix]
+    return container
+
+
+def _feed(
+    source: Path, container: str, said: str | None, table: str, own: MappingConfig, style: FileStyle
+) -> Recognised | None:
+    """What feed the file is, where somebody says it, or nobody says anything. None: a plain table.
+
+    Raises InputUnreadable: it is one that fills another table.
+    """
+    if container in BEHAVIOUR_FORMATS or (said is not None and said not in FEEDS):
+        return None
+    head = looked_at(source, container, style)
+    found = recognised(head) if said is None else as_feed(FEEDS[said], head)
+    if found.feed is None or found.feed.table == table:
+        return found
+    fills = f"fills {found.feed.table}, not {table}: `etalage ingest {source} {found.feed.table}`"
+    if said is not None:
+        raise InputUnreadable(f"{source}: {found.feed.title} {fills}")
+    if own.columns:
+        return None  # the shop's own mapping says what it takes of it
+    raise InputUnreadable(
+        f"{source}: looks like {found.feed.title} ({found.why}), which {fills}. As a plain table: --format "
+        f"{container}"
+    )
+
+
+def _feed_table(feed: Feed, head: Head, rows: int, own: MappingConfig) -> RawTable:
+    own = feed.own(own)
+    return RawTable(head.file, lambda: feed.read(head, rows, own))
 
 
 def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:

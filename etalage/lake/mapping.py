@@ -23,6 +23,8 @@ from etalage.lake.shown import shown
 ATTRIBUTE = "attributes."
 _TIMES = {"items": "updated_at", "photos": "fetched_at", "interactions": "time"}
 _AMOUNTS = {"items": "price", "interactions": "value"}
+_FILES = ("photo", "photo_path", "path")
+"""Names that mean photos in files, unless a mapping reads something else from them: a category's path."""
 _SEVERAL_LINKS = ("photo_url", "url")
 """A list of columns for one of these is all of their links, not the first of them."""
 
@@ -60,17 +62,27 @@ class MappedChunk:
 
 
 class Mapping:
-    """The mapping of one file into `table`. `known`: our columns that a file may fill.
+    """The mapping of one file into `table`. `known`: our columns that a file may fill. `own`: what of it the
+    shop says itself, where a feed's mapping stands behind.
 
     Raises ConfigError: it names a column that we do not have, or says what cannot act.
     """
 
-    def __init__(self, file: File, table: str, config: MappingConfig, known: Collection[str]) -> None:
+    def __init__(
+        self,
+        file: File,
+        table: str,
+        config: MappingConfig,
+        known: Collection[str],
+        own: MappingConfig | None = None,
+    ) -> None:
         self.file = file
+        self._own = config if own is None else own
         self.table = table
         self.config = config
         self._known = list(known)
         self._found: dict[str, None] = {}
+        self._kept: dict[str, None] = {}
         _check_settings(table, config, self._known)
         self._paths = {text: path for text in _texts(config) if (path := self._path(text)) is not None}
         lists = {path.walked: path.list_name for path in self._paths.values() if path.walked}
@@ -89,6 +101,9 @@ class Mapping:
         for ours, source in sources.items():
             if ours in wanted:
                 mapped.columns[ours] = self._values(ours, source, mapped, elements)
+                if ours.startswith(ATTRIBUTE) and ours not in self._own.columns and ours not in self._kept:
+                    filled = any(value not in (None, "") for value in mapped.columns[ours])
+                    self._kept |= {ours: None} if filled else {}
         for ours, constant in self.config.constants.items():
             if ours in wanted:
                 there = mapped.columns.get(ours)
@@ -106,11 +121,26 @@ class Mapping:
         for ours, source in self.config.columns.items():
             if any(self._is_there(text, there) for text in _texts_of(source)):
                 sources[ours] = source
+        read = {text for source in sources.values() for text in _texts_of(source)}
         for name in self._known:
             given = name in self.config.columns or name in self.config.constants
+            given = given or (name in _FILES and name in read)
             if name in there and not given and name not in self.config.leave_out:
                 sources[name] = name
+        if self.config.keep_others:
+            sources |= self._others(there, sources)
         return sources
+
+    def _others(self, there: Collection[str], sources: dict[str, Source]) -> dict[str, Source]:
+        """Those columns that nothing is read from, as attributes of their names."""
+        read = {text for source in sources.values() for text in _texts_of(source)}
+        read |= {self._paths[text].root for text in read if text in self._paths}
+        others: dict[str, Source] = {}
+        for name in there:
+            ours = name if name.startswith(ATTRIBUTE) else ATTRIBUTE + name
+            if name and name not in read and name not in self.config.leave_out and ours not in sources:
+                others[ours] = name
+        return others
 
     def require(self, chunk: RawChunk, needed: Sequence[str], either: Sequence[str] = ()) -> None:
         """Raises InputUnreadable where the file has no column for one of `needed`, nor any of `either`."""
@@ -123,6 +153,10 @@ class Mapping:
             if ours in given or not texts or (ours in either and not given.isdisjoint(either)):
                 continue
             says = " or ".join(map(repr, texts))
+            if ours not in self._own.columns:
+                raise InputUnreadable(
+                    f"{self.file}: no column {says}, the {ours} of this feed. It has: {listed}"
+                )
             raise InputUnreadable(
                 f"{self.file}: [ingest.{self.table}.columns] says {ours} = {says}, but the file has no such "
                 f"column{self._did_you_mean(texts)}. It has: {listed}"
@@ -141,16 +175,23 @@ class Mapping:
 
     def tell_missing(self, notes: Notes) -> None:
         """Behind the last chunk: which columns a setting names and the file does not have."""
+        if self._kept:
+            names = ", ".join(name.removeprefix(ATTRIBUTE) for name in self._kept)
+            notes.add(f"columns with no place of their own are kept as attributes: {names}")
         where = f"[ingest.{self.table}"
-        for ours, source in self.config.columns.items():
+        for ours, source in self._own.columns.items():
             texts = _texts_of(source)
             absent = [text for text in texts if not self._is_there(text, self._found)]
             hint = self._did_you_mean(absent)
-            if absent and (hint or len(absent) == len(texts)):
+            behind = set(_texts_of(self.config.columns[ours])) - set(texts)
+            read = next((text for text in behind if self._is_there(text, self._found)), None)
+            if len(absent) == len(texts) and read is not None:
+                notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
+            elif absent and (hint or len(absent) == len(texts)):
                 says = " and ".join(map(repr, absent))
                 stays = "" if len(absent) < len(texts) else f"; {ours} stays as the table has it"
                 notes.add(f"{ours}: the file has no column {says} ({where}.columns]){hint}{stays}")
-        for name in self.config.leave_out:
+        for name in self._own.leave_out:
             if name not in self._found and name not in self._known:
                 notes.add(f"{where}] leave_out: the file has no column {name!r}{self._did_you_mean([name])}")
 
@@ -264,6 +305,8 @@ def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None
             raise ConfigError(
                 f"{where}] leave_out: {name!r} is read in {where}.columns]; take one of them away"
             )
+    if config.keep_others and "attributes" not in known:
+        raise ConfigError(f"{where}] keep_others: table {table} has no attributes; take it away")
     if config.decimal is not None and table not in _AMOUNTS:
         raise ConfigError(f"{where}] decimal: table {table} has no number; take it away")
     for key, value in (("timezone", config.timezone), ("dates", config.dates)):

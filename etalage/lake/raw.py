@@ -1,6 +1,7 @@
 """Raw rows of a file, with their line numbers, and the rows that cannot be taken."""
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,26 @@ class RawTable:
 
 
 def open_bytes(file: Path) -> BinaryIO:
-    """`file` for reading, unpacked when its name ends in .gz. Raises InputUnreadable."""
+    """`file` for reading, unpacked when its name ends in .gz, or it is gzip whatever its name. Raises
+    InputUnreadable."""
     try:
-        return cast(BinaryIO, gzip.open(file)) if file.name.endswith(".gz") else file.open("rb")
+        binary = file.open("rb")
+        packed = file.name.endswith(".gz") or binary.peek(2)[:2] == b"\x1f\x8b"
+        if not packed:
+            return binary
+        binary.close()
+        return cast(BinaryIO, gzip.open(file))
     except OSError as error:
         raise InputUnreadable(f"{file}: cannot be opened: {error.strerror or error}") from error
+
+
+def guarded(file: Path, chunks: Iterator[RawChunk]) -> Iterator[RawChunk]:
+    """`chunks`, with what a broken file raises as InputUnreadable."""
+    try:
+        yield from chunks
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputUnreadable(f"{file}: the gzip data is broken: {error}; fetch the file again") from error
+    except OSError as error:
+        raise InputUnreadable(f"{file}: cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise InputUnreadable(f"{file}: is not of the encoding that was said: {error}") from error

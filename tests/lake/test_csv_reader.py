@@ -282,3 +282,47 @@ def test_f65_a_quotation_without_end_over_long_lines_is_given_up(tmp_path: Path)
 def test_a_header_without_end_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(InputUnreadable, match=r"a\.csv: the first line is no header: .*longer than"):
         read(tmp_path, b"x" * (LONGEST_VALUE + 2) + b"\n1\n")
+
+
+# --- what spreadsheets, databases and joined files do
+
+
+def test_a_first_line_may_tell_the_delimiter_as_spreadsheets_want_it(tmp_path: Path) -> None:
+    for mark in ("sep=;", '"sep=;"', "SEP=;;"):
+        taken, refused, _ = read(tmp_path, f"{mark}\r\nid;price\r\n1;2,50\r\n2;x,y\r\n")
+        assert (taken, refused) == ([(3, {"id": "1", "price": "2,50"}), (4, {"id": "2", "price": "x,y"})], [])
+
+
+def test_empty_fields_behind_a_row_are_left_out_and_told(tmp_path: Path) -> None:
+    taken, refused, notes = read(tmp_path, "id,price\n1,2,\n2,3,,,\n3,4,x\n")
+    assert taken == [(2, {"id": "1", "price": "2"}), (3, {"id": "2", "price": "3"})]
+    assert refused == [(4, "has 3 fields, the header has 2")]
+    assert notes == ["2 × more delimiters at the end of a row than the header has: left out, such as line 2"]
+
+
+def test_column_names_in_the_middle_are_no_row(tmp_path: Path) -> None:
+    taken, refused, notes = read(tmp_path, "id,price\n1,2\nid,price\n2,3\nid,price\n")
+    assert (taken, refused) == ([(2, {"id": "1", "price": "2"}), (4, {"id": "2", "price": "3"})], [])
+    assert notes == [
+        "2 × a line of column names again, as where files were joined: passed over, such as line 3"
+    ]
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    taken, _, notes = read(tmp_path, "id,name,name,,\n1,a,b,,c\n")
+    assert taken == [(2, {"id": "1", "name": "a", "name (2)": "b", "column 4": None, "column 5": "c"})]
+    assert notes == ["the header has 'name' more than once: the one in column 3 is called 'name (2)'"]
+
+
+def test_quotation_marks_behind_backslashes_are_read_as_databases_write_them(tmp_path: Path) -> None:
+    text = 'id,title,price\n1,"a \\"big\\" one, red",2\n2,"5\\" pipe",3\n3,"pipe 5\\"",4\n4,plain,5\n'
+    taken, refused, notes = read(tmp_path, text)
+    assert [(row["title"], row["price"]) for _, row in taken] == [
+        ('a "big" one, red', "2"), ('5" pipe', "3"), ('pipe 5"', "4"), ("plain", "5")
+    ]  # fmt: skip
+    assert refused == []
+    assert "3 × quotation marks with a backslash before them" in notes[0]
+
+
+def test_gzip_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    assert read(tmp_path, gzip.compress(b"id,a\n1,2\n"))[0] == [(2, {"id": "1", "a": "2"})]

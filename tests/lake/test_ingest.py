@@ -189,8 +189,10 @@ def test_f51_a_missing_column_names_those_found_and_the_mapping_to_write(lake: L
 def test_sources_that_make_no_sense_are_unreadable(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(InputUnreadable, match="no such file"):
         ingest(lake, tmp_path / "nowhere.csv", "items")
-    with pytest.raises(InputUnreadable, match="say which of csv, parquet, jsonl, idx, folder"):
-        ingest(lake, written(tmp_path, "a.xlsx", "x"), "items")
+    with pytest.raises(InputUnreadable, match=r"say which of csv, parquet, jsonl, xml, google_merchant"):
+        ingest(lake, written(tmp_path, "a.pdf", "x"), "items")
+    with pytest.raises(InputUnreadable, match="a spreadsheet; save it as CSV"):
+        ingest(lake, written(tmp_path, "a.xlsx", "PK\x03\x04"), "items")
     with pytest.raises(InputUnreadable, match="fills items and photos, not users"):
         ingest(lake, tmp_path, "users")
 

@@ -1,0 +1,222 @@
+"""WooCommerce's product export (CSV): products, and variations that name their parent.
+
+https://woocommerce.com/document/product-csv-importer-exporter/. A variation takes from its parent what it
+does not say itself; both have the parent's id as `item_group_id`. The price is the regular one; that of a
+variable product, which has none of its own, is the lowest of its variations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from etalage.config import MappingConfig
+from etalage.lake.amounts import read_amount
+from etalage.lake.feeds.contract import Feed, Head, named
+from etalage.lake.feeds.html_text import plain_text
+from etalage.lake.feeds.paths import main_path, several_paths
+from etalage.lake.notes import Notes
+from etalage.lake.raw import RawChunk
+from etalage.lake.readers import open_table
+
+GROUP, IN_STOCK, CATEGORY, PRICE, SALE_DATES = (
+    "(group)",
+    "(in_stock)",
+    "(category)",
+    "(price)",
+    "(sale dates)",
+)
+"""Columns that are made of several of WooCommerce's."""
+_TELLING = (
+    "Type", "SKU", "Regular price", "Sale price", "Categories", "Images", "In stock?", "Is featured?",
+    "Visibility in catalog", "Short description", "Published", "Tax status", "Backorders allowed?", "Parent",
+)  # fmt: skip
+_INHERITED = ("Categories", "Images", "Brands", "Tags", "Short description")
+_GTIN = "GTIN, UPC, EAN, or ISBN"
+_STARTS, _ENDS = "Date sale price starts", "Date sale price ends"
+Row = dict[str, Any]
+
+
+def _why(head: Head) -> str | None:
+    there = set(head.names)
+    telling = [name for name in _TELLING if name in there]
+    enough = len(telling) >= 4 and ("ID" in there or "SKU" in there) and "Name" in there
+    return "its columns are Name, " + ", ".join(telling[:5]) if enough else None
+
+
+@dataclass
+class _Parent:
+    """A variable product. `price`: the lowest of its variations."""
+
+    id: str
+    row: Row
+    price: tuple[float, Any] | None = None
+
+
+class _Products:
+    """The rows of a file; the variable products are looked for before, and kept."""
+
+    def __init__(self, head: Head, rows: int, own: MappingConfig) -> None:
+        self._head = head
+        self._rows = rows
+        self._own = own
+        self._kept = named(own)
+        self._parents: dict[str, _Parent] = {}
+        """By `id:44`, and by SKU."""
+
+    def chunks(self) -> Iterator[RawChunk]:
+        self._find_parents()
+        for chunk in self._raw():
+            notes = Notes()
+            for note in chunk.notes:
+                notes.add(note.what, note.count, note.example)
+            rows = [self._item(chunk.row(n), line, notes) for n, line in enumerate(chunk.lines)]
+            names = dict.fromkeys([*chunk.columns, *(name for row in rows for name in row)])
+            columns = {name: [row.get(name) for row in rows] for name in names}
+            for name in list(columns):
+                if name.startswith("Attribute ") and name not in self._kept:
+                    del columns[name]
+            yield replace(chunk, columns=columns, notes=notes.all())
+
+    def _raw(self) -> Iterator[RawChunk]:
+        return open_table(self._head.file, self._head.container, self._rows, self._head.style).chunks()
+
+    def _find_parents(self) -> None:
+        found: list[tuple[str, float, Any]] = []
+        for chunk in self._raw():
+            for n, kind in enumerate(chunk.columns.get("Type", ())):
+                kinds = {word.strip() for word in str(kind or "").lower().split(",")}
+                if "variable" in kinds:
+                    self._keep_parent(chunk.row(n))
+                elif "variation" in kinds:
+                    row = chunk.row(n)
+                    if (price := _number(row.get("Regular price"))) is not None and row.get("Parent"):
+                        found.append((_key(row["Parent"]), price, row["Regular price"]))
+        for key, price, said in found:
+            parent = self._parents.get(key)
+            if parent is not None and (parent.price is None or price < parent.price[0]):
+                parent.price = (price, said)
+
+    def _keep_parent(self, row: Row) -> None:
+        id = row.get("ID") or row.get("SKU")
+        if id is None:
+            return
+        parent = _Parent(str(id), {name: row[name] for name in _INHERITED if row.get(name) is not None})
+        self._parents[f"id:{id}"] = parent
+        if row.get("SKU") is not None:
+            self._parents.setdefault(str(row["SKU"]), parent)
+
+    def _item(self, row: Row, line: int, notes: Notes) -> Row:
+        kinds = {word.strip() for word in str(row.get("Type") or "").lower().split(",")}
+        row[PRICE] = row.get("Regular price")
+        if "variation" in kinds and row.get("Parent"):
+            parent = self._parents.get(_key(row["Parent"]))
+            if parent is None:
+                row[GROUP] = _key(row["Parent"]).removeprefix("id:")
+                notes.add("a variation whose parent is not in the file", 1, f"line {line}: {row['Parent']}")
+            else:
+                row[GROUP] = parent.id
+                for name, value in parent.row.items():
+                    row[name] = value if row.get(name) is None else row[name]
+        elif "variable" in kinds and (parent := self._parents.get(f"id:{row.get('ID') or row.get('SKU')}")):
+            row[GROUP] = parent.id
+            if row[PRICE] is None and parent.price is not None:
+                row[PRICE] = parent.price[1]
+                notes.add("price of a variable product: the lowest of its variations", 1, f"line {line}")
+        row[CATEGORY] = main_path(several_paths(str(row.get("Categories") or "")))
+        row[IN_STOCK] = _can_be_bought(row, line, notes)
+        dates = (row.get(_STARTS), row.get(_ENDS))
+        row[SALE_DATES] = "/".join(str(date or "") for date in dates) if any(dates) else None
+        for name in ("Description", "Short description"):
+            row[name] = plain_text(row.get(name))
+        n = 1
+        while f"Attribute {n} name" in row:
+            called, said = row[f"Attribute {n} name"], row.get(f"Attribute {n} value(s)")
+            if called and said is not None:
+                row.setdefault(str(called).strip().lower(), said)
+            n += 1
+        return row
+
+
+def _key(parent: Any) -> str:
+    """`id:44`, `id: 44`, or a SKU."""
+    text = str(parent).strip()
+    return f"id:{text[3:].strip()}" if text.lower().startswith("id:") else text
+
+
+def _number(value: Any) -> float | None:
+    try:
+        amount = read_amount(value)
+    except ValueError:
+        return None
+    return None if amount is None else amount.value
+
+
+def _can_be_bought(row: Row, line: int, notes: Notes) -> Any:
+    published = str(row.get("Published", "1") or "1").strip()
+    hidden = str(row.get("Visibility in catalog") or "").strip().lower() == "hidden"
+    if published in ("0", "-1") or hidden:
+        what = "hidden in the catalogue" if hidden else "not published"
+        notes.add(f"{what}: taken with in_stock = false", 1, f"line {line}")
+        return False
+    return row.get("In stock?")
+
+
+def _read(head: Head, rows: int, own: MappingConfig) -> Iterator[RawChunk]:
+    return _Products(head, rows, own).chunks()
+
+
+def _preset(head: Head, own: MappingConfig) -> MappingConfig:
+    return MappingConfig(
+        columns={
+            "item_id": ("ID", "SKU"),
+            "title": "Name",
+            "description": ("Description", "Short description"),
+            "brand": ("Brands", "brand"),
+            "price": PRICE,
+            "category_id": CATEGORY,
+            "item_group_id": GROUP,
+            "photo_url": "Images",
+            "in_stock": IN_STOCK,
+            "attributes.sku": "SKU",
+            "attributes.gtin": _GTIN,
+            "attributes.sale_price": "Sale price",
+            "attributes.sale_price_effective_date": SALE_DATES,
+            "attributes.tags": "Tags",
+        },
+        leave_out=(GROUP, IN_STOCK, CATEGORY, PRICE, SALE_DATES, "Regular price"),
+        keep_others=True,
+    )
+
+
+def _own(own: MappingConfig) -> MappingConfig:
+    """The shop's mapping: what one of our columns is read from, is read as this feed means it."""
+    made = {
+        "category_id": ("Categories", CATEGORY),
+        "in_stock": ("In stock?", IN_STOCK),
+        "price": ("Regular price", PRICE),
+    }
+    columns = {
+        ours: made[ours][1] if ours in made and source == made[ours][0] else source
+        for ours, source in own.columns.items()
+    }
+    return own.model_copy(update={"columns": columns})
+
+
+FEED = Feed(
+    name="woocommerce",
+    title="a product export of WooCommerce",
+    table="items",
+    containers=("csv",),
+    why=_why,
+    read=_read,
+    preset=_preset,
+    own=_own,
+    notes=(
+        'item_id is ID; item_group_id is the parent\'s ID. For SKUs: item_id = "SKU"',
+        "price is the regular one, of a variable product the lowest of its variations; sale_price is an "
+        "attribute, with the dates of it",
+        "category_id is the first of Categories, or what goes on from it; all of them are an attribute",
+        "in_stock is false of what is not published, or hidden in the catalogue",
+        "the export does not say the currency: [ingest.items.constants] currency",
+    ),
+)

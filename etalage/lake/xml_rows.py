@@ -1,0 +1,337 @@
+"""XML feeds of items, element by element: RSS's `<item>`, Atom's `<entry>`, of any length.
+
+Streamed: one item is in memory at a time, and none may be longer than LONGEST_VALUE. Nothing is followed: a
+file with a DOCTYPE is refused, so that no entity can be declared and nothing outside be named. What is no XML
+costs its item: reading goes on at the next one.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from etalage.errors import InputUnreadable
+from etalage.lake.raw import LARGEST_CHUNK, LONGEST_VALUE, RawChunk, Refusal
+from etalage.lake.text_files import AS_FOUND, FileStyle, head_of, open_text
+
+ITEMS = ("item", "entry")
+_BLOCK = 1 << 16
+_DEEPEST = 32
+_ELEMENTS = 10_000
+"""Of one item; more are no product."""
+_TEXTS = ("title", "description", "summary", "content")
+"""Elements that may hold markup of their own (XHTML): their text counts."""
+_LINKED = ("href", "url", "src")
+"""Attributes that are the value of an element without a text: `<link href="…"/>`."""
+_GOOGLE = "base.google.com/ns"
+_NEXT = re.compile(rb"<(?:[\w.-]+:)?(?:item|entry)(?=[\s/>])")
+_LONGEST_TAG = 64
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)["']""")
+_XMLNS = re.compile(r"xmlns(?::(.*))?")
+
+
+class NoFeed(Exception):
+    """The file as a whole is not read; the reason."""
+
+
+@dataclass
+class _Node:
+    name: str
+    attributes: dict[str, str]
+    children: dict[str, Any] = field(default_factory=dict)
+    google: set[str] = field(default_factory=set)
+    texts: list[str] = field(default_factory=list)
+
+    def value(self) -> Any:
+        """Text, a dict of what is beneath it, or None."""
+        text = "".join(self.texts).strip()
+        if self.children and self.name in _TEXTS:
+            return " ".join([text, *_leaves(self.children)]).strip() or None
+        if self.children:
+            return self.children
+        if text or not self.attributes:
+            return text or None
+        link = next((self.attributes[name] for name in _LINKED if self.attributes.get(name)), None)
+        return link or dict(self.attributes)
+
+    def add(self, name: str, google: bool, value: Any) -> None:
+        """A child; of one name several are a list, and Google's `g:title` counts before a plain `title`."""
+        if value is None or (name in self.google and not google):
+            return
+        if name not in self.children or (google and name not in self.google):
+            self.children[name] = value
+        elif isinstance(self.children[name], list):
+            self.children[name].append(value)
+        else:
+            self.children[name] = [self.children[name], value]
+        if google:
+            self.google.add(name)
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        return [
+            leaf for part in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(part)
+        ]
+    return [value]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An item: its line, its fields or why it is refused, its characters."""
+
+    line: int
+    fields: dict[str, Any]
+    size: int = 0
+    why: str | None = None
+
+
+class _Document:
+    """One XML document, while it is parsed. `outer`: the elements that are open around the items."""
+
+    def __init__(self) -> None:
+        self._google = {"g"}
+        self._spaces: dict[str, str] = {}
+        self.names: dict[str, None] = {}
+        self.any_item = False
+        self.outer: list[str] = []
+        self.stack: list[_Node] = []
+        self.found: list[_Found] = []
+        self._begun = False
+        self._lost = False
+        """Behind something broken: what comes is passed over until the next item begins."""
+        self._tail = b""
+        self._lines = 0
+        self._line = 0
+        self._size = 0
+        self._count = 0
+        self._why: str | None = None
+        self._begin(0)
+
+    def feed(self, block: bytes) -> list[_Found]:
+        """The items that end in `block`. Raises NoFeed."""
+        self.found = []
+        start: int | None = 0
+        if self._lost:
+            start = self._behind(block, 0)
+        while start is not None:
+            before = self._fed
+            try:
+                self.parser.Parse(block[start:], False)
+                self._fed += len(block) - start
+            except expat.ExpatError as error:
+                at = start + max(1, self.parser.ErrorByteIndex - before)
+                self._broken(f"not XML: {expat.ErrorString(error.code)}", self._began + error.lineno - 1)
+                start = self._behind(block, at)
+                continue
+            if self._fed - self.parser.CurrentByteIndex > LONGEST_VALUE:
+                line = self._began + self.parser.CurrentLineNumber - 1
+                self._broken(f"a tag longer than {LONGEST_VALUE:,} characters", line)
+                self._tail = b""
+            break
+        self._lines += block.count(b"\n")
+        return self.found
+
+    def finish(self) -> list[_Found]:
+        """Behind the last block. Raises NoFeed: the document ends in the middle."""
+        self.found = []
+        if not self._lost:
+            try:
+                self.parser.Parse(b"", True)
+            except expat.ExpatError as error:
+                line = self._began + error.lineno - 1
+                what = expat.ErrorString(error.code)
+                raise NoFeed(f"ends in the middle, in line {line} ({what}); fetch the file again") from None
+        return self.found
+
+    def _begin(self, lines: int) -> None:
+        """A parser, `lines` lines into the file, within the elements that were open before."""
+        self.parser = parser = expat.ParserCreate("utf-8")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.EntityDeclHandler = self._doctype
+        parser.ExternalEntityRefHandler = self._doctype
+        self._began = lines + 1
+        outer, self.outer, self.stack = self.outer, [], []
+        spaces = "".join(f" {name}={quoteattr(uri)}" for name, uri in self._spaces.items())
+        again = "".join(f"<{name}{spaces if n == 0 else ''}>" for n, name in enumerate(outer)).encode()
+        self._fed = len(again)
+        parser.Parse(again, False)
+
+    def _broken(self, why: str, line: int) -> None:
+        if not self._begun:
+            raise NoFeed(f"is {why.replace('not', 'no', 1)}, in line {line}")
+        self.found.append(_Found(self._line if self.stack else line, {}, 0, f"{why}, in line {line}"))
+        self._lost = True
+        self._tail = b""
+
+    def _behind(self, block: bytes, start: int) -> int | None:
+        """Where in `block` the next item begins, for a new parser; None: not in this block."""
+        joined = self._tail + block[start:]
+        found = _NEXT.search(joined)
+        if found is None:
+            self._tail = joined[-_LONGEST_TAG:]
+            return None
+        at = start + found.start() - len(self._tail)
+        lines = self._lines + block[: max(0, at)].count(b"\n")
+        self._lost = False
+        self._begin(lines)
+        if at < start:  # its first characters came with the block before
+            missing = joined[found.start() : len(self._tail)]
+            self._fed += len(missing)
+            self.parser.Parse(missing, False)
+        self._tail = b""
+        return max(at, start)
+
+    def _doctype(self, *_: Any) -> int:
+        raise NoFeed("has a DOCTYPE: entities, and what lies outside the file, are not followed; take it out")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._begun = True
+        for key, uri in attributes.items():
+            if (space := _XMLNS.fullmatch(key)) is not None:
+                self._spaces.setdefault(key, uri)
+                if _GOOGLE in uri and space[1]:
+                    self._google.add(space[1])
+        if not self.stack:
+            if name.rpartition(":")[2] not in ITEMS:
+                self._open(name)
+                return
+            self.any_item = True
+            self._line = self._began + self.parser.CurrentLineNumber - 1
+            self._size, self._count, self._why = 0, 0, None
+        self._count += 1
+        self._size += len(name) + sum(len(key) + len(value) for key, value in attributes.items())
+        if self._count > _ELEMENTS:
+            self._give_up(f"has more than {_ELEMENTS:,} elements")
+        if len(self.stack) > _DEEPEST:
+            self._give_up(f"has elements within elements, more than {_DEEPEST} deep")
+        self._check_size()
+        self.stack.append(_Node(self._plain(name)[0], {} if self._why else attributes))
+
+    def _open(self, name: str) -> None:
+        self.outer.append(name)
+        if len(self.names) < 5:
+            self.names[name] = None
+        if len(self.outer) > _DEEPEST:
+            raise NoFeed(f"has elements within elements, more than {_DEEPEST} deep, and no item in them")
+
+    def _plain(self, name: str) -> tuple[str, bool]:
+        """(the name without Google's prefix, whether it had it); other prefixes stay: media:title is no
+        title."""
+        prefix, colon, local = name.rpartition(":")
+        return (local, True) if colon and prefix in self._google else (name, False)
+
+    def _end(self, name: str) -> None:
+        if not self.stack:
+            self.outer.pop()
+            return
+        node = self.stack.pop()
+        if self.stack:
+            if self._why is None:
+                self.stack[-1].add(*self._plain(name), node.value())
+        elif self._why is not None:
+            self.found.append(_Found(self._line, {}, 0, self._why))
+        else:
+            self.found.append(_Found(self._line, node.children, self._size))
+
+    def _text(self, text: str) -> None:
+        if self.stack and self._why is None:
+            self._size += len(text)
+            self.stack[-1].texts.append(text)
+            self._check_size()
+
+    def _check_size(self) -> None:
+        if self._size > LONGEST_VALUE:
+            self._give_up(f"longer than {LONGEST_VALUE:,} characters")
+
+    def _give_up(self, why: str) -> None:
+        """The item is refused; what was read of it goes."""
+        self._why = self._why or why
+        for node in self.stack:
+            node.attributes, node.children, node.texts = {}, {}, []
+
+
+def xml_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[RawChunk]:
+    """The items of an XML feed, `rows` at a time; repeated elements are lists, nested ones dicts.
+
+    Raises InputUnreadable: no XML, a DOCTYPE, no `<item>` nor `<entry>` in it, or it ends in the middle.
+    """
+    document = _Document()
+    chunk, size, yielded = _Chunk(str(file)), 0, False
+    try:
+        for found in _items(file, document, style):
+            chunk.add(found)
+            size += found.size
+            if chunk.count >= rows or size >= LARGEST_CHUNK:
+                yield chunk.raw()
+                chunk, size, yielded = _Chunk(str(file)), 0, True
+    except NoFeed as error:
+        if chunk.count:
+            yield chunk.raw()
+        raise InputUnreadable(f"{file}: {error}") from None
+    if not document.any_item:
+        there = ", ".join(f"<{name}>" for name in document.names)
+        raise InputUnreadable(f"{file}: XML, but no <item> or <entry> is in it; it has {there}")
+    if chunk.count or not yielded:
+        yield chunk.raw()
+
+
+def _items(file: Path, document: _Document, style: FileStyle) -> Iterator[_Found]:
+    with open_text(file, _encoding(file, style.encoding)) as text:
+        while block := text.read(_BLOCK):
+            # A byte that is not of the encoding is no UTF-8 here either: it costs its item.
+            yield from document.feed(block.encode("utf-8", "surrogatepass"))
+        yield from document.finish()
+
+
+def _encoding(file: Path, said: str | None) -> str | None:
+    """What the settings say, else what the file declares; its mark counts before both."""
+    if said is not None:
+        return said
+    declared = _DECLARED.match(head_of(file, 400))
+    if declared is None:
+        return None
+    name = declared[1].decode("ascii")
+    try:
+        "".encode(name)
+        known = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        raise InputUnreadable(
+            f"{file}: declares the encoding {name!r}, which nobody knows; say the right one: --encoding"
+        ) from None
+    # Who can read the declaration byte by byte reads no UTF-16, whatever it declares.
+    return None if known.startswith(("utf-16", "utf-32")) else known
+
+
+class _Chunk:
+    """The items of one chunk, while they are gathered: columns in the order in which they came."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._lines: list[int] = []
+        self._rows: list[dict[str, Any]] = []
+        self._refused: list[Refusal] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._lines) + len(self._refused)
+
+    def add(self, found: _Found) -> None:
+        if found.why is not None:
+            self._refused.append(Refusal(self._where, found.line, found.why))
+        else:
+            self._lines.append(found.line)
+            self._rows.append(found.fields)
+
+    def raw(self) -> RawChunk:
+        names = dict.fromkeys(name for row in self._rows for name in row)
+        columns = {name: [row.get(name) for row in self._rows] for name in names}
+        return RawChunk(self._lines, columns, self._refused)
