@@ -149,6 +149,18 @@ _INTERACTIONS = TableSpec(
     ("interaction_id",),
 )
 
+_HELD = TableSpec(
+    "held",
+    "events of the API that `collect` keeps out of `interactions` until their item and their kind are known",
+    (
+        *_INTERACTIONS.columns,
+        Column("reason", _TEXT, "what nobody knows: the item, the kind, or both"),
+        Column("held_at", INSTANT, "when"),
+    ),
+    ("interaction_id",),
+    stamp="held_at",
+)
+
 _EMBEDDINGS = TableSpec(
     "embeddings",
     "embeddings by a model, so that only fresh rows are embedded again",
@@ -236,5 +248,15 @@ _CLASSIFICATIONS = TableSpec(
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
-    for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED, _LINKS, _CLASSIFICATIONS)
+    for spec in (
+        _ITEMS,
+        _PHOTOS,
+        _USERS,
+        _INTERACTIONS,
+        _HELD,
+        _EMBEDDINGS,
+        _REFUSED,
+        _LINKS,
+        _CLASSIFICATIONS,
+    )
 }
