@@ -135,6 +135,8 @@ class EventsDone:
     taught to no model until both are known. None: no bundle serves."""
     notes: list[str]
     """Which items and kinds these are."""
+    erased: int
+    """Those of shoppers who were erased after them, or sent again: not kept."""
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ def ingest(
         encoding=encoding,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
-    more = "".join(f"{name} {n}, " for name, n in (("older", done.older), ("passed over", done.passed)) if n)
+    besides = (("older", done.older), ("of erased shoppers", done.erased), ("passed over", done.passed))
+    more = "".join(f"{name} {n}, " for name, n in besides if n)
     photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "

@@ -188,7 +188,7 @@ async def erase(request: Request, user_id: str) -> Response:
 
     def forget() -> bytes:
         gone, bundle = live.erase(asked), _bundle(request)
-        left = [LEFT_IN_TABLES, LEFT_IN_BUNDLES]
+        left = [LEFT_IN_TABLES, LEFT_IN_BUNDLES, *live.remains()]
         if recommender is not None and _learnt_from(recommender, asked):
             left.append(f"bundle {bundle}, which serves: its models learnt from the shopper; publish again")
         return orjson.dumps({"bundle": bundle, "user_id": asked, "acts": gone, "left": left})
@@ -224,6 +224,7 @@ async def events(request: Request, x_deadline_ms: Deadline = None) -> Response:
                 "accepted": done.accepted,
                 "repeated": done.repeated,
                 "quarantined": done.quarantined,
+                "erased": done.erased,
                 "reasons": done.reasons,
                 "unknown": None if unknown is None else unknown.acts,
                 "notes": [] if unknown is None else unknown.notes,

@@ -177,6 +177,7 @@ class EventsAnswer(BaseModel):
     quarantined: int = Field(
         description="Before 1995, or more than five minutes ahead of our clock; kept apart."
     )
+    erased: int = Field(description="Of shoppers who were erased after them, or sent again: not kept.")
     reasons: list[str]
     unknown: int | None = Field(
         None,
