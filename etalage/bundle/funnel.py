@@ -95,7 +95,10 @@ class Funnel:
     @property
     def embedders(self) -> list[EmbeddingScorer]:
         """The models whose space shoppers and items share: embedders first, then factorisations."""
-        named = (self.models[one.name] for one in (*self.ladder.deep, *self.ladder.collaborative))
+        every = [*self.ladder.deep, *self.ladder.collaborative]
+        named = (
+            self.models[one.name] for one in sorted(every, key=lambda one: one.name in self.ladder.behind)
+        )
         return [one for one in named if isinstance(one, EmbeddingScorer)]
 
     # -- the stages ----------------------------------------------------------------------------
@@ -224,7 +227,7 @@ class Funnel:
             )
             probability = ranker.probability(scores)
             return scores[0], None if probability is None else probability[0], ranker.name
-        for one in (*self.ladder.deep, *self.ladder.collaborative):
+        for one in self.ladder.speaking:
             model = self.models[one.name]
             queries = shopper.queries(model)
             if model.knows(queries)[0]:

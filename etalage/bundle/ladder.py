@@ -2,7 +2,8 @@
 
 `deep` models from `funnel.enough` acts on; before, the `collaborative` ones (counters that know the shopper
 or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
-stranger, what is `popular`.
+stranger, what is `popular`. A model that loses to popularity brings candidates where a ranker orders
+them, and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Ladder:
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("counter", "embedder")
         )
+        self.behind = frozenset(one.facts.name for one in models if one.facts.behind)
         wanted = rules.funnel.ranker
         rankers = [one.scorer for one in models if isinstance(one.scorer, PairScorer)]
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)
@@ -84,7 +86,9 @@ class Ladder:
 
     def _rung(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
         deep = [one for one in self.deep if one.name in know]
-        collaborative = [one for one in self.collaborative if one.name in know]
+        collaborative = [
+            one for one in self.collaborative if one.name in know and (ranked or one.name not in self.behind)
+        ]
         photo: list[Retriever] = []
         if self.look_alike is not None and self.look_alike.name in know:
             photo = [self.look_alike]
@@ -104,6 +108,11 @@ class Ladder:
         given = self.rules.funnel.retrievers
         named = {one.name: int(given[one.name]) for one in asked if one.name in given}
         return named or {one.name: QUOTA for one in asked}
+
+    @property
+    def speaking(self) -> list[Retriever]:
+        """The models that may answer alone, the first one that knows the shopper before the others."""
+        return [one for one in (*self.deep, *self.collaborative) if one.name not in self.behind]
 
     def ranker_for(self, shopper: Shopper) -> PairScorer | None:
         """The ranker, if it knows the shopper."""

@@ -113,12 +113,16 @@ def register(
 
 
 def _tell(manifest: Any) -> None:
+    from etalage.bundle.admission import beside_popularity
+
     photos = f", {manifest.indexed:,} in the {manifest.index.kind} index of photos" if manifest.model else ""
     out.print(f"published {manifest.id}: {manifest.items:,} items{photos}")
     _tell_recall("photos", manifest.index.recall)
     if manifest.models:
         names = ", ".join(f"{one.name} ({one.role})" for one in manifest.models)
         out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
+    for line in beside_popularity(manifest.models):
+        out.print(line)
     for one in manifest.models:
         if one.index is not None:
             _tell_recall(one.name, one.index.recall)

@@ -25,6 +25,7 @@ from etalage.shop import (
     category_steps,
     classify_steps,
     fetch_steps,
+    judging_steps,
     live_steps,
     photo_steps,
 )
@@ -205,7 +206,7 @@ class Shop:
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)
+        done: Any = (_EVALUATE.get(recipe.data) or judging_steps.evaluate)(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
