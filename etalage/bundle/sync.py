@@ -159,6 +159,7 @@ def sync(
             classified_by=embedded.payload.classified_by,
             left_out=before.manifest.refused,
             currency=before.manifest.currency,
+            erasures=lake.erasures,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows
