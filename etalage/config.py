@@ -135,6 +135,9 @@ class BehaviourConfig(Settings):
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
+    kinds: tuple[str, ...] = ()
+    """Kinds that events of the API may have besides those known by name, those that other settings here name
+    and those of the table interactions: `etalage collect` holds events of any other kind back."""
     targets: tuple[str, ...] = ()
     """Kinds that count as a hit when a model is judged; empty: every kind that counts. After one of these a
     shopper has the item too."""

@@ -27,6 +27,7 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import ExportDamaged, GateRefused, IndexMismatch, NothingToPublish
 from etalage.index import Index, build, open_index
 from etalage.index.contract import NORM_TOLERANCE, Header, Norm
+from etalage.lake.erasures import Known
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class Staging:
     config: PublishConfig
     before: Path | None
     """The bundle that a sync carries on from: its centroids are kept."""
+    erased: Known
+    """Shoppers whose ids no model is to have."""
 
 
 def stage(
@@ -132,7 +135,7 @@ def stage(
         name = str(facts["name"])
         folder = staging.folder / MODELS / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place(model.export, staging.items, folder, staging.dense)
+        place(model.export, staging.items, folder, staging.dense, staging.erased)
         scorer = open_scorer(folder, verify=False)
         index_facts, indexed = None, 0
         if isinstance(scorer, EmbeddingScorer):

@@ -18,7 +18,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,18 +107,23 @@ def publish(
                 photos = _stage_photos(bundles, draft, staging, embedder, config, index_config, force, forced)
                 written |= photos.written
                 step(1)
-                where = None if draft.synced_from is None else bundles.path(draft.synced_from)
-                laid = Staging(staging, draft.items, draft.dense, index_config, config, where)
-                placed, theirs = stage(models, laid, force, forced)
-                written |= theirs
-                facts = None
-                if classifier is not None:
-                    facts, theirs = stage_classifier(classifier, staging)
+                # From here on nobody is erased until the bundle is current: of who was erased before it knows
+                # nothing, and who is erased after it is told that it knows them (F66).
+                with draft.erasures.turn():
+                    known = draft.erasures.known()
+                    where = None if draft.synced_from is None else bundles.path(draft.synced_from)
+                    laid = Staging(staging, draft.items, draft.dense, index_config, config, where, known)
+                    placed, theirs = stage(models, laid, force, forced)
                     written |= theirs
-                content = _content(draft, embedder, photos, placed, facts, refused, forced)
-                content |= _stage_answers(draft, staging, content, written)
-                step(1)
-                manifest = _release(bundles, staging, content, draft.synced_from)
+                    facts = None
+                    if classifier is not None:
+                        facts, theirs = stage_classifier(classifier, staging)
+                        written |= theirs
+                    content = _content(draft, embedder, photos, placed, facts, refused, forced)
+                    crowd = draft.crowd and draft.crowd.without_erased(known)
+                    content |= _stage_answers(replace(draft, crowd=crowd), staging, content, written)
+                    step(1)
+                    manifest = _release(bundles, staging, content, draft.synced_from)
                 step(1)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)

@@ -16,6 +16,7 @@ from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
 from etalage.features.history import BehaviourRule
+from etalage.lake.erasures import Erasures
 
 PHOTO_FEATURE = "photo"
 """The name under which models of behaviour are given the embeddings of photos."""
@@ -49,6 +50,8 @@ class Draft:
     classified_by: Mapping[str, int] = field(default_factory=dict)
     currency: str | None = None
     """Of items that name none."""
+    erasures: Erasures = field(default_factory=lambda: Erasures(None))
+    """Who was erased since the crowd was read is asked when the bundle is finished."""
 
     @property
     def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:

@@ -158,6 +158,7 @@ def sync(
             classifier=_classifier(before),
             classified_by=embedded.payload.classified_by,
             currency=before.manifest.currency,
+            erasures=lake.erasures,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows

@@ -143,7 +143,8 @@ def ingest(
         encoding=encoding,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
-    more = "".join(f"{name} {n}, " for name, n in (("older", done.older), ("passed over", done.passed)) if n)
+    besides = (("older", done.older), ("of erased shoppers", done.erased), ("passed over", done.passed))
+    more = "".join(f"{name} {n}, " for name, n in besides if n)
     photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
@@ -220,8 +221,17 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] =
 
 @app.command()
 def collect(shop: ShopFolder = HERE) -> None:
-    """Bring what shoppers did while served, out of the online store, into the table interactions."""
-    out.print(f"{opened(shop).collect()} acts are new in the table")
+    """Bring what shoppers did while served, out of the online store, into the table interactions.
+
+    Events on items, or of kinds, that nobody knows wait in the table `held` until they are known.
+    """
+    done = opened(shop).collect()
+    more = f", {done.released:,} of which had been held back" if done.released else ""
+    out.print(f"{done.new:,} acts are new in the table{more}")
+    if done.waiting:
+        out.print(f"{done.held:,} events were held back; {done.waiting:,} wait in the table held")
+    for note in done.notes:
+        out.print(f"  {note}")
 
 
 @app.command()

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 TableName = Literal["items", "photos", "users", "interactions"]
+_ERASED = (
+    "of shoppers who were erased: left out, as everything that they did before; what they do from then on is "
+    "taken, and so is then their row in users"
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,12 @@ class Whole:
 class Ingested:
     """What an ingest did, in rows of the source (a row for each element, where a list is walked).
 
-    `read` = `inserted` + `updated` + `unchanged` + `repeated` + `older` + `passed` + `refused` -
+    `read` = `inserted` + `updated` + `unchanged` + `repeated` + `older` + `erased` + `passed` + `refused` -
     `photos_refused`. `repeated`: rows whose key a later row of the same file has (an empty cell of it erases
-    nothing). `older`: rows that are older than the stored one, or than one before them. `passed`: rows that
-    are none of ours. `photos_refused`: bad photos of items that were taken all the same; counted in
-    `refused`. `values_lost`: unreadable values of rows that were taken without them. `removed`: items that
-    left the catalogue.
+    nothing). `older`: rows that are older than the stored one, or than one before them. `erased`: rows of
+    shoppers who were erased after them. `passed`: rows that are none of ours. `photos_refused`: bad photos of
+    items that were taken all the same; counted in `refused`. `values_lost`: unreadable values of rows that
+    were taken without them. `removed`: items that left the catalogue.
     """
 
     read: int = 0
@@ -68,6 +72,7 @@ class Ingested:
     refused: int = 0
     photos_refused: int = 0
     older: int = 0
+    erased: int = 0
     passed: int = 0
     values_lost: int = 0
     removed: int = 0
@@ -256,7 +261,9 @@ class _Work:
             done.updated += merged.updated
             done.unchanged += merged.unchanged
             done.older += older
-            done.repeated += count - merged.inserted - merged.updated - merged.unchanged - older
+            done.erased += merged.erased
+            taken = merged.inserted + merged.updated + merged.unchanged
+            done.repeated += count - taken - older - merged.erased
 
     def _more_photos(self, told: pa.Table, rows: pa.Table) -> None:
         """What several rows of one item say of its photo: the others of them are photos too."""
@@ -276,6 +283,8 @@ class _Work:
         self._refusals.finish()
         if self._done.older:
             self._notes.add("older than what is stored, by updated_at: left as it is", self._done.older)
+        if self._done.erased:
+            self._notes.add(_ERASED, self._done.erased)
         if self._table == "interactions":
             counts = {column: counted.table() for column, counted in self._counts.items()}
             for line in unknown_among(self._lake, counts):

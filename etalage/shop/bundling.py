@@ -61,9 +61,11 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
         log.warning("%s", line)
+    for line in live_steps.erased_but_known(shop, models):
+        log.warning("%s", line)
     if draft.crowd is not None:
         try:
-            live_steps.seed(shop, draft.crowd)
+            live_steps.seed(shop, draft.crowd.without_erased(shop.lake.erasures.known()))
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
@@ -103,6 +105,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         crowd=crowd,
         classified_by=payload.classified_by,
         currency=shop.config.currency,
+        erasures=shop.lake.erasures,
     )
 
 

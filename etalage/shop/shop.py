@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
+    from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
 
 
@@ -270,8 +271,9 @@ class Shop:
         finally:
             store.close()
 
-    def collect(self) -> int:
-        """What shoppers did since the last time, out of the online store into the table; how many acts."""
+    def collect(self) -> "Collected":
+        """What shoppers did since the last time, out of the online store into the table interactions; what is
+        on items or of kinds that nobody knows is held back until it is known."""
         return live_steps.collect(self)
 
     def erase(self, user_id: str) -> "Erased":
