@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
 from etalage.bundle.exports import newest_export, read_verdict
-from etalage.errors import GateRefused
+from etalage.errors import GateRefused, NothingToPublish
 from tests.test_shop_behaviour import rows_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -182,3 +182,68 @@ def test_the_yardsticks_of_a_network_are_not_published(bestsellers: Shop) -> Non
     manifest = bestsellers.publish()
     assert [one.name for one in manifest.models] == ["popularity"]
     assert {one.name for one in manifest.refused} == {"item_knn", "two_tower"}
+
+
+# -- which one should I publish? ---------------------------------------------------------------
+
+
+def test_without_a_name_all_that_is_trained_is_judged_in_one_table_and_nothing_is_trained(
+    bestsellers: Shop,
+) -> None:
+    bestsellers.train("buy_again")
+    before = {file for file in bestsellers.folder.rglob("export.json")}
+    printed = typed(bestsellers, "evaluate")
+    assert {file for file in bestsellers.folder.rglob("export.json")} == before
+    lines = {line.split("  ")[0].strip(): line for line in printed.splitlines()}
+    assert "loses to popularity: not published" in lines["item_knn"]
+    assert "beats chance" in lines["popularity"] and {"buy_again", "the funnel", "chance"} <= set(lines)
+    assert "popularity finds most: recall_at_20" in printed
+    assert any(line.startswith("left out: item_knn loses to popularity: 0.") for line in lines.values())
+    report = (bestsellers.folder / "reports" / "behaviour.html").read_text("utf-8")
+    assert "Which one?" in report and "item_knn" in report
+    for name in ("item_knn", "buy_again", "popularity"):
+        assert read_verdict(newest_export(bestsellers.exports(name))) is not None
+    manifest = bestsellers.publish()
+    assert f"would make the funnel of {', '.join(one.name for one in manifest.models)}" in printed
+
+
+def test_the_verdict_of_all_is_the_verdict_of_one(bestsellers: Shop) -> None:
+    typed(bestsellers, "evaluate")
+    together = read_verdict(newest_export(bestsellers.exports("item_knn")))
+    typed(bestsellers, "evaluate", "item_knn")
+    assert read_verdict(newest_export(bestsellers.exports("item_knn"))) == together
+
+
+def test_a_network_is_judged_only_where_its_rivals_are_trained(bestsellers: Shop) -> None:
+    bestsellers.train("two_tower")
+    printed = typed(bestsellers, "evaluate")
+    assert "two_tower has figures, and no verdict: it has to beat ease too" in printed
+    assert read_verdict(newest_export(bestsellers.exports("two_tower"))) is None
+    assert trained(bestsellers) == {"popularity", "item_knn", "two_tower"}
+    bestsellers.train("ease")
+    assert "does not beat popularity: not published" in typed(bestsellers, "evaluate")
+    verdict = read_verdict(newest_export(bestsellers.exports("two_tower")))
+    assert verdict is not None and not verdict["passed"]
+
+
+def test_what_learned_from_older_data_is_named_and_not_compared(bestsellers: Shop) -> None:
+    late = {"interaction_id": ["late"], "user_id": ["u001"], "item_id": ["tin-299"], "kind": ["buy"]}
+    bestsellers.lake.table("interactions").merge(rows_of("interactions", {**late, "time": [BEGIN]}))
+    bestsellers.train("popularity")
+    printed = typed(bestsellers, "evaluate")
+    assert "item_knn was trained on other data than the tables hold now: `etalage train item_knn`" in printed
+    assert "\nitem_knn  " not in printed
+
+
+def test_a_funnel_that_names_what_was_not_trained_says_so(untasteful: Path, tmp_path: Path) -> None:
+    shutil.copytree(untasteful, tmp_path / "copy")
+    (tmp_path / "copy" / "shop.toml").write_text(f"{CONFIG}\n[funnel]\nretrievers = {{ials = 50}}\n", "utf-8")
+    printed = typed(Shop(tmp_path / "copy"), "evaluate")
+    assert "the funnel is not measured: [funnel] retrievers names ials" in printed
+    assert "\nitem_knn  " in printed
+
+
+def test_a_shop_in_which_nothing_was_trained_says_what_to_do(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=8)
+    with pytest.raises(NothingToPublish, match="etalage train popularity"):
+        shop.evaluate_all()

@@ -73,9 +73,9 @@ def admitted(
     return good, refused
 
 
-def compared(verdict: Mapping[str, Any] | None) -> str | None:
-    """How a model stands against popularity, in figures; None: its verdict does not say."""
-    row = _row_of(verdict)
+def compared(verdict: Mapping[str, Any] | None, system: str = FLOOR) -> str | None:
+    """How a model stands against another, in figures; None: its verdict does not say."""
+    row = _row_of(verdict, system)
     if verdict is None or row is None:
         return None
     where = "" if verdict.get("slice", "all") == "all" else f" of {verdict['slice']}"
@@ -118,9 +118,9 @@ _WORDS = {
 }
 
 
-def _row_of(verdict: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _row_of(verdict: Mapping[str, Any] | None, system: str = FLOOR) -> Mapping[str, Any] | None:
     rows = () if verdict is None else verdict.get("rows", ())
-    return next((row for row in rows[1:] if row.get("system") == FLOOR), None)
+    return next((row for row in rows[1:] if row.get("system") == system), None)
 
 
 def _read_facts(export: Path) -> dict[str, Any]:
@@ -157,7 +157,11 @@ def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
         loses = name != FLOOR and standing(verdict) == "loses"
         return f"{name} loses to {FLOOR}: {compared(verdict)}; {REMEDY.format(name=name)}" if loses else None
     if verdict.get("passed") is not True:
-        return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
+        best = next((str(row["system"]) for row in verdict.get("rows", ())[1:] if row.get("best")), "")
+        figures = compared(verdict, best)
+        if figures is None:
+            return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
+        return f"{name} does not beat {best}: {figures}"
     return None
 
 

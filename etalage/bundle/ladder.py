@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.models import OpenedModel
 from etalage.bundle.opened import Base
 from etalage.bundle.pairing import PairScorer
@@ -41,11 +40,13 @@ class Ladder:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        popularity: np.ndarray,
         models: Sequence[OpenedModel],
         rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None,
     ) -> None:
+        """popularity: (N,) how often items were acted on, which every bundle knows; what a stranger is shown
+        where no model counts."""
         self.rules = rules
         self.look_alike = look_alike
         self.models: dict[str, Base] = {one.facts.name: one.scorer for one in models}
@@ -55,7 +56,7 @@ class Ladder:
             if not isinstance(one.scorer, PairScorer)
         ]
         priors = [way for _, way in made if isinstance(way, PriorRetriever)]
-        self.prior = priors[0] if priors else _of_popularity(catalogue)
+        self.prior = priors[0] if priors else PriorRetriever("popularity", np.concatenate([[0], popularity]))
         self.collaborative, self.deep = (
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("counter", "embedder")
@@ -77,12 +78,23 @@ class Ladder:
         know = {one.name for one in every if one.knows(queries[one.name])[0]}
         enough = shopper.known_acts >= self.rules.funnel.enough
         ranker = self.ranker_for(shopper) if enough else None
-        rung, asked = self._rung(know, enough, ranker is not None)
+        rung, asked, quotas = self.asked(know, enough, ranker is not None, k)
+        return Plan(rung, asked, quotas, queries, ranker)
+
+    def asked(
+        self, know: set[str], enough: bool, ranked: bool, k: int
+    ) -> tuple[str, tuple[Retriever, ...], dict[str, int]]:
+        """The rung, who is asked there, the prior last, and how many candidates each may bring.
+
+        know: the models that know the shopper. enough: they acted often enough for the deep models. ranked: a
+        ranker will order what is brought.
+        """
+        rung, asked = self._rung(know, enough, ranked)
         quotas = {name: max(quota, k) for name, quota in self._quotas(asked).items()}
         given = self.rules.funnel.retrievers
         prior = QUOTA if not given else given.get(self.prior.name, 0)
         quotas[self.prior.name] = prior if asked else max(prior, k)
-        return Plan(rung, (*asked, self.prior), quotas, queries, ranker)
+        return rung, (*asked, self.prior), quotas
 
     def _rung(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
         deep = [one for one in self.deep if one.name in know]
@@ -119,8 +131,3 @@ class Ladder:
         if self.ranker is None or not self.ranker.knows(shopper.queries(self.ranker))[0]:
             return None
         return self.ranker
-
-
-def _of_popularity(catalogue: Catalogue) -> PriorRetriever:
-    """Where no model counts: how often items were acted on, which every bundle knows."""
-    return PriorRetriever("popularity", np.concatenate([[0], catalogue.popularity]))

@@ -88,9 +88,9 @@ def refusals(
 
 def _gate_trouble(verdict: dict[str, Any] | None, model_hash: str) -> str | None:
     if verdict is None:
-        return "the model was not evaluated: `etalage evaluate` first"
+        return "the model was not evaluated: `etalage evaluate image_similarity` first"
     if verdict.get("model_hash", model_hash) != model_hash:
-        return "the verdict is about another model: `etalage evaluate` this one first"
+        return "the verdict is about another model: `etalage evaluate image_similarity` first"
     if verdict.get("passed") is not True:
         name, metric = verdict.get("model", "the model"), verdict.get("metric", "its metric")
         return f"{name} does not beat the simple ones at {metric}"

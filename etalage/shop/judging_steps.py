@@ -67,18 +67,24 @@ def simple_ones(shop: "Shop", whole: Behaviour) -> "dict[str, Scorer]":
     """The closed-form models that others must beat: as they were trained on this data, or trained now, as
     yardsticks, where nothing that publishes looks for a model."""
     from etalage.bundle.scoring import open_scorer
+
+    found: dict[str, Scorer] = {FLOOR: floor(shop, whole)}
+    for name in yardsticks(whole)[1:]:
+        aside = shop.runs / "yardsticks" / name
+        export = of_this_data(shop.exports(name), whole) or of_this_data(aside, whole)
+        if export is None:
+            log.info("%s is trained to compare with; `etalage train %s` trains it to publish", name, name)
+            export = behaviour_steps.yardstick(shop, name, whole, aside)
+        found[name] = open_scorer(export)
+    return found
+
+
+def yardsticks(whole: Behaviour) -> tuple[str, ...]:
+    """The closed-form models that a network has to beat on this data; popularity first."""
     from etalage.models import recipe as recipes
 
     large = len(whole.data.items) > recipes.find("ease").config().max_items
-    found: dict[str, Scorer] = {FLOOR: floor(shop, whole)}
-    for name in ("item_knn", "ials" if large else "ease"):
-        yardsticks = shop.runs / "yardsticks" / name
-        export = of_this_data(shop.exports(name), whole) or of_this_data(yardsticks, whole)
-        if export is None:
-            log.info("%s is trained to compare with; `etalage train %s` trains it to publish", name, name)
-            export = behaviour_steps.yardstick(shop, name, whole, yardsticks)
-        found[name] = open_scorer(export)
-    return found
+    return (FLOOR, "item_knn", "ials" if large else "ease")
 
 
 def floor(shop: "Shop", whole: Behaviour) -> "Scorer":
@@ -147,7 +153,7 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
     """
     from etalage.bundle.exports import read_facts, write_verdict
     from etalage.bundle.scoring import open_scorer
-    from etalage.evaluation.together import retriever_verdicts
+    from etalage.evaluation.together import Comparison
 
     whole = behaviour_steps.behaviour(shop)
     now = whole.data.fingerprint()
@@ -162,13 +168,8 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
     systems = {name: open_scorer(export) for name, export in good.items()}
     every: dict[str, Scorer] = {FLOOR: floor(shop, whole), **systems}
     with shop.disk(), shop.bar(f"measure {', '.join(good)} beside {FLOOR}", None) as meter:
-        found = retriever_verdicts(
-            whole.data,
-            every,
-            dict.fromkeys(good, (FLOOR,)),
-            config=shop.config.evaluate,
-            progress=meter,
-        )
+        asked = Comparison(whole.data, every, {}, {}, config=shop.config.evaluate, progress=meter)
+        found = asked.verdicts(dict.fromkeys(good, (FLOOR,)))
         kept = {
             name: {"model_hash": systems[name].model_hash, **verdict.to_json()}
             for name, verdict in found.items()
