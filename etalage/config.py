@@ -34,6 +34,13 @@ column may be a path into nested values: `ecommerce.transaction_id`, `items[].it
 element)."""
 
 
+def texts_of(source: Source) -> tuple[str, ...]:
+    """The columns that a source names."""
+    if isinstance(source, str):
+        return (source,)
+    return source.join if isinstance(source, Joined) else source
+
+
 class MappingConfig(Settings):
     """How somebody's file becomes one of our tables (docs/files.md).
 

@@ -3,15 +3,19 @@
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.config import parse_pairs
+from etalage.config import parse_pairs, texts_of
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import ConfigError, DataError, TooManyRefused
 from etalage.shop import Shop
+
+if TYPE_CHECKING:
+    from etalage.lake.drafting.drafts import Draft
+    from etalage.lake.drafting.looking import Tried
 
 
 class TableChoice(StrEnum):
@@ -31,14 +35,62 @@ Format = StrEnum(
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Option()] = "A shop") -> None:
-    """Make a shop's folder with a shop.toml to edit."""
+def new(
+    folder: Annotated[Path, typer.Argument()],
+    name: Annotated[str, typer.Option()] = "A shop",
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A file of the shop (again for more): its mapping is guessed."),
+    ] = None,
+) -> None:
+    """Make a shop's folder with a shop.toml to edit; --from FILE writes into it what the file seems to be."""
     try:
+        if files:
+            _draft(folder, name, files)
+            return
         shop = Shop.create(folder, name, bar)
     except OSError as error:
         raise ConfigError(f"{folder}: no shop can be made there: {error.strerror}") from error
     typed = shlex.quote(str(folder))
     out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
+
+
+def _draft(folder: Path, name: str, files: list[Path]) -> None:
+    from etalage.shop.draft_steps import draft_shop, write_draft
+
+    drafted = draft_shop(name, files)
+    for draft, trial in zip(drafted.drafts, drafted.trials, strict=True):
+        _print_draft(draft, trial)
+    if (folder / "shop.toml").exists():
+        out.print(drafted.text)
+    file = write_draft(folder, drafted)
+    out.print(f"{file}: look through it, then")
+    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
+        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
+        out.print(f"  {shlex.join(words)}")
+
+
+def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
+    out.print(f"{draft.head.file}: {'' if draft.sure else 'UNSURE, perhaps '}{draft.title}: {draft.why}")
+    for line in draft.lines:
+        if line.source is None:
+            out.print(f"  {line.ours}: {line.reason}")
+            continue
+        theirs = ", ".join(texts_of(line.source))
+        out.print(f"  {line.ours} = {theirs}: {'' if line.sure else 'UNSURE: '}{line.reason}")
+    for one in draft.settings:
+        where = f"{one.within}: " if one.within else ""
+        said = one.reason if one.name == "#" else f"{one.name} = {one.value}: {one.reason}"
+        out.print(f"  {where}{'' if one.sure else 'UNSURE, not set: '}{said}")
+    for note in draft.notes:
+        out.print(f"  {note}")
+    if isinstance(trial, str):
+        out.print(f"  nothing can be loaded so: {trial}")
+        return
+    passed = f", {trial.passed:,} are passed over" if trial.passed else ""
+    out.print(f"  of the first {trial.read:,} rows {trial.taken:,} can be loaded so{passed}")
+    for reason, count in sorted(trial.refused.items(), key=lambda pair: -pair[1])[:5]:
+        out.print(f"    {count:,} × {reason}")
 
 
 @app.command()

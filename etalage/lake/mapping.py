@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from etalage.config import Joined, MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source, texts_of
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.notes import Notes
 from etalage.lake.paths import Path, path_of, unpacked, value_at
@@ -119,9 +119,9 @@ class Mapping:
         """{our column: where it comes from} of a chunk that has the columns `there`."""
         sources: dict[str, Source] = {}
         for ours, source in self.config.columns.items():
-            if any(self._is_there(text, there) for text in _texts_of(source)):
+            if any(self._is_there(text, there) for text in texts_of(source)):
                 sources[ours] = source
-        read = {text for source in sources.values() for text in _texts_of(source)}
+        read = {text for source in sources.values() for text in texts_of(source)}
         for name in self._known:
             given = name in self.config.columns or name in self.config.constants
             given = given or (name in _FILES and name in read)
@@ -133,7 +133,7 @@ class Mapping:
 
     def _others(self, there: Collection[str], sources: dict[str, Source]) -> dict[str, Source]:
         """Those columns that nothing is read from, as attributes of their names."""
-        read = {text for source in sources.values() for text in _texts_of(source)}
+        read = {text for source in sources.values() for text in texts_of(source)}
         read |= {self._paths[text].root for text in read if text in self._paths}
         others: dict[str, Source] = {}
         for name in there:
@@ -149,7 +149,7 @@ class Mapping:
         given = {*self.sources(there), *self.config.constants}
         listed = ", ".join(map(repr, there)) or "none"
         for ours in (*needed, *either):
-            texts = _texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
+            texts = texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
             if ours in given or not texts or (ours in either and not given.isdisjoint(either)):
                 continue
             says = " or ".join(map(repr, texts))
@@ -180,10 +180,10 @@ class Mapping:
             notes.add(f"columns with no place of their own are kept as attributes: {names}")
         where = f"[ingest.{self.table}"
         for ours, source in self._own.columns.items():
-            texts = _texts_of(source)
+            texts = texts_of(source)
             absent = [text for text in texts if not self._is_there(text, self._found)]
             hint = self._did_you_mean(absent)
-            behind = set(_texts_of(self.config.columns[ours])) - set(texts)
+            behind = set(texts_of(self.config.columns[ours])) - set(texts)
             read = next((text for text in behind if self._is_there(text, self._found)), None)
             if len(absent) == len(texts) and read is not None:
                 notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
@@ -216,7 +216,7 @@ class Mapping:
     ) -> tuple[MappedChunk, list[Any]]:
         """The chunk's rows, one for each element of the list that is walked, and those elements."""
         walking = next(
-            (path for source in sources.values() for text in _texts_of(source)
+            (path for source in sources.values() for text in texts_of(source)
              if (path := self._paths.get(text)) and path.each and text not in chunk.columns), None
         )  # fmt: skip
         refused = list(chunk.refused)
@@ -243,7 +243,7 @@ class Mapping:
     def _values(self, ours: str, source: Source, mapped: MappedChunk, elements: list[Any]) -> list[Any]:
         columns = [
             self._column(text, mapped, elements)
-            for text in _texts_of(source)
+            for text in texts_of(source)
             if self._is_there(text, mapped.raw.columns)
         ]
         if isinstance(source, Joined):
@@ -315,13 +315,7 @@ def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None
 
 
 def _texts(config: MappingConfig) -> list[str]:
-    return [text for source in config.columns.values() for text in _texts_of(source)]
-
-
-def _texts_of(source: Source) -> tuple[str, ...]:
-    if isinstance(source, str):
-        return (source,)
-    return source.join if isinstance(source, Joined) else source
+    return [text for source in config.columns.values() for text in texts_of(source)]
 
 
 def _nearest(name: str, names: Collection[str]) -> str | None:

@@ -130,6 +130,8 @@ FEED = Feed(
     why=_why,
     read=_read,
     preset=_preset,
+    canonical=plain_name,
+    made={CATEGORY: "made of product_type, else of google_product_category where that is a path"},
     notes=(
         "category_id is product_type, else google_product_category where that is a path",
         "price is the regular one; sale_price is an attribute, with the dates of it",

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from etalage.config import MappingConfig
-from etalage.lake.feeds.contract import Feed, Gathered, Head, named, renamed, texts_of
+from etalage.config import MappingConfig, texts_of
+from etalage.lake.feeds.contract import Feed, Gathered, Head, named, renamed
 from etalage.lake.feeds.html_text import plain_text
 from etalage.lake.notes import Notes
 from etalage.lake.raw import RawChunk, Refusal
@@ -298,6 +298,13 @@ FEED = Feed(
     why=_why,
     read=_read,
     preset=_preset,
+    canonical=lambda name: _NEW_NAMES.get(name, name),
+    made={
+        ITEM_ID: "Variant SKU, or made of Handle and the options where a variant has none of its own",
+        PHOTOS: "made of Variant Image, and of Image Src in all rows of the product",
+        IN_STOCK: "made of Status, Published and the columns of the inventory",
+        CATEGORY: "Product Category, else Type",
+    },
     notes=(
         "an item for each variant: item_id is Variant SKU, or made of Handle where a variant has none of its "
         'own; item_group_id is Handle. For one item a product: item_id = "Handle"',

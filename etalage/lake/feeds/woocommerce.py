@@ -211,6 +211,13 @@ FEED = Feed(
     read=_read,
     preset=_preset,
     own=_own,
+    made={
+        GROUP: "the ID of the parent that Parent names, and of the parent itself",
+        IN_STOCK: "In stock?; no, of what is not published or hidden",
+        CATEGORY: "the first of Categories, or what goes on from it",
+        PRICE: "Regular price; of a variable product the lowest of its variations",
+        SALE_DATES: "made of Date sale price starts and ends",
+    },
     notes=(
         'item_id is ID; item_group_id is the parent\'s ID. For SKUs: item_id = "SKU"',
         "price is the regular one, of a variable product the lowest of its variations; sale_price is an "
