@@ -1,7 +1,6 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
 import codecs
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from etalage.errors import ConfigError
+from etalage.nearest import nearest
 
 S = TypeVar("S", bound="Settings")
 
@@ -460,8 +460,7 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
 
 def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
     """What to write instead of `name`: the nearest of `known`, or which there are."""
-    names = {one.casefold(): one for one in known}
+    names = list(known)
     folded = name.casefold()
-    near = difflib.get_close_matches(folded, names, n=1)
-    near = near or [one for one in names if len(folded) > 2 and one.startswith(folded)]
-    return f"did you mean {names[near[0]]!r}?" if near else f"{listed}: {', '.join(names.values()) or 'none'}"
+    near = nearest(name, names) or next((n for n in names if len(name) > 2 and n.startswith(folded)), None)
+    return f"{listed}: {', '.join(names) or 'none'}" if near is None else f"did you mean {near!r}?"

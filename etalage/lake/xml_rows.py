@@ -42,8 +42,8 @@ class NoFeed(Exception):
 
 
 class _Node:
-    """An element of an item, while it is open. `children`: what ended within it; of those in `google` the name
-    had Google's prefix."""
+    """An element of an item, while it is open. `children`: what ended within it; names in `google` had
+    Google's prefix."""
 
     __slots__ = ("attributes", "children", "google", "marked_up", "name", "texts")
 

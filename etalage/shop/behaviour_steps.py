@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etalage.bundle.opened import Base
-    from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder
@@ -112,9 +111,15 @@ def kinds(shop: "Shop") -> list[KindFacts]:
 
 
 def train(
-    shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool, known: Behaviour | None = None
+    shop: "Shop",
+    recipe: "Recipe[Any]",
+    config: Any,
+    fresh: bool,
+    known: Behaviour | None = None,
+    exports: Path | None = None,
 ) -> "tuple[Trained[Any], Path]":
-    """Train and export; a ranker of examples learns from what the shop's retrievers find."""
+    """Train and export, into the shop's exports or `exports`; a ranker of examples learns from what the
+    shop's retrievers find."""
     from etalage.training.behaviour_export import Source
     from etalage.training.run import train_behaviour
 
@@ -132,7 +137,7 @@ def train(
             config,
             learned,
             runs=shop.runs,
-            exports=shop.exports(recipe.name),
+            exports=exports or shop.exports(recipe.name),
             source=source,
             versions=whole.versions,
             fresh=fresh,
@@ -219,57 +224,11 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
     return whole_of_it, pairs
 
 
-def simple_ones(shop: "Shop", whole: Behaviour) -> list[str]:
-    """The counters that others must beat, trained on this data where they are not yet."""
-    from etalage.bundle.exports import newest_export, read_facts
+def yardstick(shop: "Shop", name: str, whole: Behaviour, exports: Path) -> Path:
+    """A closed-form model of this data to compare others with, exported into `exports`."""
     from etalage.models import recipe as recipes
     from etalage.training.run import resolve
 
-    large = len(whole.data.items) > recipes.find("ease").config().max_items
-    names = ["popularity", "item_knn", "ials" if large else "ease"]
-    for name in names:
-        try:
-            fits = read_facts(newest_export(shop.exports(name))).get("data") == whole.data.fingerprint()
-        except NothingToPublish:
-            fits = False
-        if not fits:
-            recipe = recipes.find(name)
-            train(shop, recipe, resolve(recipe, shop.config.models.get(name, {}), {}), False, whole)
-    return names
-
-
-def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
-    """Beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other retrievers."""
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.scoring import open_scorer
-    from etalage.evaluation.behaviour import evaluate_behaviour
-    from etalage.evaluation.names import ALL
-
-    whole = behaviour(shop)
-    ours = open_scorer(exported)
-    config, facts = shop.config.evaluate, read_facts(exported)
-    simple = [name for name in simple_ones(shop, whole) if name != recipe.name]
-    if recipe.role == "counter":
-        simple = [name for name in simple if name == "popularity"]
-    others = retrievers(shop, whole.data) if recipe.role == "ranker" else {}
-    systems = {recipe.name: ours, **others}
-    for name in simple:
-        systems.setdefault(name, open_scorer(newest_export(shop.exports(name))))
-    metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
-    with shop.disk(), shop.bar(f"measure {recipe.name} beside {', '.join(simple)}", None) as meter:
-        return evaluate_behaviour(
-            whole.data,
-            systems,
-            config=config,
-            export=exported,
-            model_hash=ours.model_hash,
-            metric=metric,
-            slice=config.slices.get(recipe.name, ALL),
-            quota={name: shop.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
-            simple=None if recipe.role == "ranker" else simple,
-            versions=whole.versions,
-            reports=shop.folder / "reports",
-            history=facts.get("history", ()),
-            titles=whole.titles,
-            progress=meter,
-        )
+    recipe = recipes.find(name)
+    config = resolve(recipe, shop.config.models.get(name, {}), {})
+    return train(shop, recipe, config, False, whole, exports)[1]

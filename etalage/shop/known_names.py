@@ -9,7 +9,7 @@ must have is told where the items are read.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, ShopConfig, suggestion
+from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, OrderConfig, ShopConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
 from etalage.lake.attributes import require_attribute
@@ -35,12 +35,11 @@ def require_known_names(config: ShopConfig, where: str) -> None:
         raise ConfigError("\n".join(f"{where}: {one}" for one in wrong))
 
 
-def require_values(config: ShopConfig, items: "pa.Table") -> None:
+def require_values(order: OrderConfig, items: "pa.Table") -> None:
     """What `[funnel.order] value_of` names, some item has. Raises ConfigError with the nearest attribute.
 
     items: the table, with its columns `attributes` and `price`.
     """
-    order = config.funnel.order
     if not order.value or not items.num_rows:
         return
     setting = f"[funnel.order] value_of = {order.value_of!r}"

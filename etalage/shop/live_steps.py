@@ -16,7 +16,7 @@ from etalage.errors import StoreUnavailable
 from etalage.features.behaviour import NEVER
 
 if TYPE_CHECKING:
-    from etalage.bundle.models import PlacedModel
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.shoppers import Crowd
     from etalage.lake.delta import Table
     from etalage.lake.live import Event, LiveStore

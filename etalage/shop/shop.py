@@ -24,7 +24,9 @@ from etalage.shop import (
     bundling,
     category_steps,
     classify_steps,
+    comparing_steps,
     fetch_steps,
+    judging_steps,
     live_steps,
     photo_steps,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.photos import Evaluation
+    from etalage.evaluation.together import Together
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.live import LiveStore
@@ -205,12 +208,37 @@ class Shop:
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)
+        done: Any = (_EVALUATE.get(recipe.data) or judging_steps.evaluate)(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
             )
         return done
+
+    def evaluate_all(self) -> "Together":
+        """Judge every trained model of behaviour on the same questions, each against the others, the funnel
+        as a whole among them. Nothing is trained; writes reports/behaviour.html, and the verdicts.
+
+        Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
+        """
+        from etalage.bundle.exports import newest_export, read_facts
+        from etalage.training import tracking
+
+        self._require_writable()
+        done = comparing_steps.evaluate_all(self)
+        for model in comparing_steps.trained(self):
+            run = read_facts(newest_export(self.exports(model))).get("mlflow_run")
+            if run and (figures := done.figures(model)):
+                tracking.add(self.runs, run, metrics=figures, files=dict.fromkeys(done.files, "evaluation"))
+        return done
+
+    def trained_on_behaviour(self) -> list[str]:
+        """The models of behaviour that have an export."""
+        return comparing_steps.trained(self)
+
+    def unjudged(self) -> list[str]:
+        """The models of photos and of categories that were trained and have no verdict yet."""
+        return comparing_steps.unjudged(self)
 
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
         """Bring the table `classifications` up to date by the newest classifier; items stay as they are.

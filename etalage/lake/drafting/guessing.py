@@ -242,7 +242,7 @@ class _Guessing:
             ]
             return Guess(min(named, key=lambda o: o.words), 0, False, "") if named else None
         if ours == "price":
-            priced = [o for o in free if o.amounts >= _MOST and o.filled > _MOST and _has_cents(o)]
+            priced = [o for o in free if o.scalar and min(o.amounts, o.filled) >= _MOST and _has_cents(o)]
             return Guess(priced[0], 0, False, "") if len(priced) == 1 else None
         return None
 
@@ -339,7 +339,8 @@ def _is_word(one: Facts) -> bool:
 
 
 def _is_price(one: Facts) -> bool:
-    return one.scalar and one.amounts >= 0.5
+    """A column that is called a price may say "on request" here and there: each costs its value alone."""
+    return one.scalar and one.amounts > 0.5
 
 
 def _is_currency(one: Facts) -> bool:

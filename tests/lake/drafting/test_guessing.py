@@ -388,3 +388,9 @@ def test_whatever_a_file_holds_the_draft_is_a_shop_toml_that_can_be_tried(
 def test_any_name_can_be_spelt(name: str) -> None:
     assert all(one.isascii() and plain(one) == one for one in spellings(plain(name)))
     assert spellings(name)
+
+
+def test_a_column_that_is_called_a_price_is_one_though_some_must_be_asked_for(look: Look) -> None:
+    rows = [["01", "Becher", "12,50 €"], ["02", "Teller", "1.234,00 €"], ["03", "Krug", "auf Anfrage"]]
+    drafted = look(table("Artikelnummer;Bezeichnung;Preis", rows, ";"))
+    assert drafted.columns["price"] == "Preis"
