@@ -18,13 +18,13 @@ from etalage.lake.drafting.names import (
     ORDER_NAMES,
     WEAK_NAMES,
     near_rank,
-    plain,
     rank_of,
     spellings,
 )
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised
+from etalage.lake.plain_names import plain
 
 _NOTHING = MappingConfig()
 _FEW = 20

@@ -24,6 +24,7 @@ ITEM_ID, PHOTOS, IN_STOCK, CATEGORY = "(item_id)", "(photos)", "(in_stock)", "(c
 _NEW_NAMES = {
     "URL handle": HANDLE,
     "Description": "Body (HTML)",
+    "Body HTML": "Body (HTML)",
     "Product category": "Product Category",
     "Published on online store": "Published",
     "SKU": SKU,
