@@ -6,7 +6,7 @@ goes on where the last checkpoint was, and after a success finds the trained wei
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,12 +108,15 @@ def train_behaviour(
     exports: Path,
     source: "Source | None" = None,
     versions: dict[str, int] | None = None,
+    learned: tuple[str, Mapping[str, str]] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, counters included.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
+    learned: where `data` holds what other models made of it, the fingerprint of the data that those learned
+    from, and the models' hashes by name.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -123,7 +126,9 @@ def train_behaviour(
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
 
-    facts = {"data": data.fingerprint(), "tables": versions or {}}
+    facts: dict[str, Any] = {"data": data.fingerprint(), "tables": versions or {}}
+    if learned is not None:
+        facts |= {"data": learned[0], "inputs": dict(learned[1])}
 
     def write(trained: Trained[Any]) -> Path:
         return export_behaviour(recipe, trained, kept, exports)
@@ -149,7 +154,8 @@ def _tracked(
     progress: Progress | None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
-    name = hashlib.sha256(json.dumps([settled, facts["data"]], sort_keys=True).encode()).hexdigest()[:12]
+    outcome = [settled, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    name = hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / recipe.name / name
     if fresh:
         folder = _unused(folder)
