@@ -41,6 +41,8 @@ _OTHER_NAMES = {
     "additional_image_links": "additional_image_link",
 }
 """As the Content API says in JSON."""
+_SUPPLEMENTS = ("price", "sale_price", "brand", "link", "title")
+"""What a supplemental feed adds to items that are known, besides what tells a feed."""
 _MORE_PHOTOS = re.compile(r"(?:additional_)?image_link[\s_(]*\d+\)?")
 """`additional_image_link (2)`: columns that plugins number, or that stood in the header more than once."""
 CATEGORY = "(category)"
@@ -72,6 +74,8 @@ def _why(head: Head) -> str | None:
         return "its items have an id, and " + ", ".join(sorted(there & _NAMES - {"id"})[:4])
     if {"id", "title"} <= there and len(telling) >= 2 and there & {"image_link", "availability", "link"}:
         return "its columns are id, title, " + ", ".join(telling[:4])
+    if {"id"} <= there <= _NAMES and telling and len(there & {*_TELLING, *_SUPPLEMENTS}) >= 2:
+        return "its columns are all of a feed: " + ", ".join(sorted(there)[:6])
     return None
 
 

@@ -222,3 +222,11 @@ def test_the_content_api_in_json_is_the_same_feed(load: Load) -> None:
     assert row["category_id"] == "Home > Mugs"
     assert loaded.links("A-1") == ["https://i.test/1.jpg", "https://i.test/2.jpg"]
     assert loaded.attributes("A-1") == {"sale_price": "9.99 USD"}
+
+
+def test_a_supplemental_feed_changes_what_it_has_and_erases_nothing(load: Load) -> None:
+    load(f"{HEAD}\n{ROW}\n", "f.tsv")
+    loaded = load("id\tprice\tavailability\nA-1\t9.99 USD\tout_of_stock\n", "daily.tsv")
+    item = loaded.items["A-1"]
+    assert (item["title"], item["price"], item["in_stock"]) == ("Tee, red", 9.99, False)
+    assert loaded.attributes("A-1") == {"link": "https://s.test/1"}
