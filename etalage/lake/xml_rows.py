@@ -128,6 +128,11 @@ class _Document:
         self._why: str | None = None
         self._begin(0)
 
+    def skip(self, lines: int) -> None:
+        """Blank lines before the document."""
+        self._lines += lines
+        self._began += lines
+
     def feed(self, block: bytes) -> list[_Found]:
         """The items that end in `block`. Raises NoFeed."""
         self.found = []
@@ -312,7 +317,13 @@ def xml_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
 
 def _items(file: Path, document: _Document, style: FileStyle) -> Iterator[_Found]:
     with open_text(file, _encoding(file, style.encoding)) as text:
+        begun = False
         while block := text.read(_BLOCK):
+            if not begun:
+                # Before the declaration nothing may stand, and blank lines do all the same.
+                bare = block.lstrip()
+                document.skip(block[: len(block) - len(bare)].count("\n"))
+                block, begun = bare, bool(bare)
             # A byte that is not of the encoding is no UTF-8 here either: it costs its item.
             yield from document.feed(block.encode("utf-8", "surrogatepass"))
         yield from document.finish()
