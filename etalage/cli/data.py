@@ -79,7 +79,7 @@ def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
             continue
         theirs = ", ".join(texts_of(line.source))
         out.print(f"  {line.ours} = {theirs}: {'' if line.sure else 'UNSURE: '}{line.reason}")
-    for one in draft.settings:
+    for one in (one for one in draft.settings if not one.usual):
         where = f"{one.within}: " if one.within else ""
         said = one.reason if one.name == "#" else f"{one.name} = {one.value}: {one.reason}"
         out.print(f"  {where}{'' if one.sure else 'UNSURE, not set: '}{said}")

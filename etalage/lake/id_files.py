@@ -39,6 +39,7 @@ def _lines(file: Path) -> Iterator[str]:
 def _column(file: Path, mapping: MappingConfig) -> Iterator[str]:
     opened = open_file(file, "items", mapping, _AT_ONCE)
     checker = Checker(file, "items", opened.mapping, None, file.parent, opened.own)
+    checker.require(opened.raw)
     for chunk in opened.raw.chunks():
         (ids,) = checker.look(chunk) or [[]]
         values, reasons = cast_column(ids, identity)

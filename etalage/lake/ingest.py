@@ -160,6 +160,7 @@ def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
 
     Otherwise each rerun of the file would write the earlier row over the later one, and back.
     """
+    checker.require(raw)
     repeated = _repeated_keys(raw, checker)
     held: dict[str, list[pa.Table]] = {}
     for chunk in raw.chunks():

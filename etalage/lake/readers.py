@@ -33,7 +33,8 @@ def open_table(file: Path, format: str, rows: int, style: FileStyle = AS_FOUND) 
         "sequences": sequence_chunks,
         "set_ratings": set_rating_chunks,
     }
-    return RawTable(file, lambda: guarded(file, readers[format](file, rows)))
+    one_header = format not in ("jsonl", "xml")
+    return RawTable(file, lambda: guarded(file, readers[format](file, rows)), one_header)
 
 
 def _parquet_chunks(file: Path, rows: int) -> Iterator[RawChunk]:

@@ -83,7 +83,7 @@ def open_file(
         return OpenedFile(open_table(source, container, rows, style), own, own)
     feed, head = found.feed, found.head
     read_by = feed.own(own)
-    raw = RawTable(source, lambda: feed.read(head, rows, read_by))
+    raw = RawTable(source, lambda: feed.read(head, rows, read_by), one_header=False)
     note = f"taken for {feed.title}: {found.why} (as a plain table: --format {container})"
     return OpenedFile(raw, feed.mapping(head, own), own, None if said else note)
 

@@ -27,6 +27,11 @@ class Setting:
     within: str | None = None
     """The table beneath [ingest.<table>] that it stands in: `constants`, `values.kind`."""
 
+    @property
+    def usual(self) -> bool:
+        """Whether it is so without being set; another file of the table may say it otherwise."""
+        return self.sure and (self.name, self.value) == ("decimal", ".")
+
 
 @dataclass(frozen=True)
 class Draft:

@@ -18,6 +18,7 @@ from etalage.lake.shown import shown
 _LINK = re.compile(r"\s*(?:https?:)?//\S+", re.IGNORECASE)
 _PICTURE = re.compile(r"\S.*\.(?:jpe?g|png|gif|webp|avif|bmp)(?:[?#]\S*)?\s*$", re.IGNORECASE)
 _PAGE = re.compile(r"\S+/(?:[^/?#.]*|[^/?#]+\.(?:html?|php|aspx?))(?:[?#]\S*)?$", re.IGNORECASE)
+_HOUR = re.compile(r"\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*")
 TWO_DATES = re.compile(r"\s*(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b")
 
 
@@ -126,6 +127,11 @@ def facts_of(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, 
         facts[path] = Facts(path, filled, max(count.get(path, len(rows)), len(filled)))
     nested = {path.split(".")[0].split("[]")[0] for path in facts if "." in path and path not in names}
     return {path: one for path, one in facts.items() if path not in nested or one.scalar}
+
+
+def is_hour(value: Any) -> bool:
+    """Whether a value is the time of a day alone: `10:05`, `10:05:12`."""
+    return isinstance(value, str) and _HOUR.fullmatch(value) is not None
 
 
 def _leaves(path: str, value: Any, depth: int) -> list[tuple[str, Any]]:

@@ -7,24 +7,24 @@ guess that is said to be unsure.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from etalage.config import MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
 from etalage.lake.amounts import currency_code
 from etalage.lake.drafting.drafts import Draft, Ids, Line
-from etalage.lake.drafting.facts import Facts, facts_of
+from etalage.lake.drafting.facts import Facts, facts_of, is_hour
 from etalage.lake.drafting.names import (
     ACT_NAMES,
     ITEM_NAMES,
     ORDER_NAMES,
     WEAK_NAMES,
     near_rank,
-    plain,
     rank_of,
     spellings,
 )
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised
+from etalage.lake.plain_names import plain
 
 _NOTHING = MappingConfig()
 _FEW = 20
@@ -87,8 +87,13 @@ class _Guessing:
         item = self.best("item_id", ACT_NAMES["item_id"], _may_be_id, taken)
         if user is not None and item is not None and not self._is_sold_by(item):
             return self._acts(user, item)
+        order = self._order()
+        if user is None and item is not None and order is not None and self._is_basket(item):
+            return self._acts(Guess(order, 0, False, "order"), item)
         if user is not None and item is None:
-            return self._users(user)
+            again = user.facts.unlike < 0.9 and self.rows >= _FEW
+            thing = self._repeated({user.facts.name}) if again else None
+            return self._users(user) if thing is None else self._acts(user, thing)
         by_values = self._acts_by_values(user, item)
         if by_values is not None:
             return by_values
@@ -107,6 +112,29 @@ class _Guessing:
         alone = item.facts.unlike >= 0.99 and item.facts.distinct > 1
         return alone and title is not None and title.exact and shown is not None and when is None
 
+    def _order(self) -> Facts | None:
+        """The column by which rows are lines of an order."""
+        return next((one for name, one in self.facts.items()
+                     if one.values and not ORDER_NAMES.isdisjoint(spellings(name))), None)  # fmt: skip
+
+    def _is_basket(self, item: Guess) -> bool:
+        """Whether things come again and again, in rows that say nothing more of them."""
+        return item.facts.unlike < 0.9 and self.best("title", ITEM_NAMES["title"], _is_name) is None
+
+    def _repeated(self, taken: set[str]) -> Guess | None:
+        """A column that may be what was acted on, though its name does not say it: its values come again;
+        first those whose names end as ids' do."""
+        said = (*ACT_NAMES["value"], *ACT_NAMES["kind"])
+        again = [
+            one
+            for name, one in self.facts.items()
+            if name not in taken and rank_of(name, said) is None and _may_be_id(one) and one.filled > 0.99
+            and one.distinct >= 3 and one.unlike < 0.95 and one.times < 0.5
+            and (one.words >= 0.5 or plain(name).endswith("id"))
+        ]  # fmt: skip
+        again.sort(key=lambda one: (not plain(one.name).endswith("id"), -one.distinct))
+        return Guess(again[0], 0, False, "") if again else None
+
     def _acts(self, user: Guess, item: Guess, sure: bool = True) -> Draft:
         lines = [self.line("user_id", user, sure), self._item_line(item, sure)]
         self.walk(item.facts.name)
@@ -114,21 +142,39 @@ class _Guessing:
         for ours, fit in fits.items():
             guess = self.best(ours, ACT_NAMES[ours], fit) or (self._when() if ours == "time" else None)
             if guess is not None:
-                lines.append(self.line(ours, guess))
-        order = next((name for name in self.facts if not ORDER_NAMES.isdisjoint(spellings(name))), None)
-        settings, notes = act_settings(self.head, self.facts, lines, order)
+                lines.append(self._with_its_hour(self.line(ours, guess)))
+        order = self._order()
+        settings, notes = act_settings(self.head, self.facts, lines, None if order is None else order.name)
+        if order is not None and lines[0].source == order.name:
+            notes.append(f"no column says who: each {order.name} is taken for a shopper of its own")
         why = f"{user.facts.name} says who, and {item.facts.name} with what"
-        if not sure:
+        sure = sure and item.score > 0 and user.score > 0
+        if not (user.word or item.word):
             why += "; their names do not say it, their values look so"
         sure = sure and user.exact and plain(user.facts.name) not in ("email", "name", "type")
         return Draft(self.head, "interactions", "a table of interactions", why, sure, tuple(lines),
                      (*file_settings(self.head), *settings), tuple(notes))  # fmt: skip
 
+    def _with_its_hour(self, line: Line) -> Line:
+        """A day whose hour stands in another column."""
+        if line.ours != "time" or not isinstance(line.source, str):
+            return line
+        day = self.facts[line.source]
+        hours = [one for name, one in self.facts.items()
+                 if name not in self.taken and one.filled > _MOST and one.share(is_hour) > 0.95]  # fmt: skip
+        if not hours or day.share(lambda value: ":" in str(value)) > 0:
+            return line
+        self.taken.add(hours[0].name)
+        reason = f"{line.reason}; the hour is in {hours[0].name}, such as {hours[0].example}"
+        return Line("time", Joined(join=(line.source, hours[0].name)), reason, line.sure)
+
     def _users(self, user: Guess) -> Draft:
         lines = [self.line("user_id", user)]
         settings, notes = item_settings(self.head, self.facts, lines, "users")
         why = f"{user.facts.name} says who, and no column says with what"
-        return Draft(self.head, "users", "a table of shoppers", why, user.exact, tuple(lines),
+        alone = user.facts.unlike >= 0.9
+        why += "" if alone else ", but shoppers come again and again"
+        return Draft(self.head, "users", "a table of shoppers", why, user.exact and alone, tuple(lines),
                      (*file_settings(self.head), *settings), tuple(notes))  # fmt: skip
 
     def _items(self, item: Guess | None) -> Draft:

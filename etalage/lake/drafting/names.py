@@ -1,8 +1,6 @@
 """What shops call their columns, by language, as `plain` writes them; of one list the likelier come first."""
 
-import re
-import unicodedata
-from functools import lru_cache
+from etalage.lake.plain_names import plain
 
 _ITEM_ID = """
 item_id product_id sku article_id artikelnummer artikelnr artikel_nr art_nr artnr artikel_id
@@ -129,15 +127,6 @@ ORDER_NAMES = frozenset(_ORDERS.split())
 RATING_NAMES = frozenset(_RATINGS.split())
 WEAK_NAMES = frozenset(_WEAK.split())
 """Names that mean several things: a guess by one of them alone is said to be unsure."""
-
-
-@lru_cache(maxsize=4096)
-def plain(name: str) -> str:
-    """`ArtikelNr.`, `artikel-nr`, `Artikel Nr` → `artikel_nr`; `Währung` → `wahrung`."""
-    bare = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
-    bare = "".join(c for c in bare if not unicodedata.combining(c))
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare)
-    return re.sub(r"[^a-z0-9]+", "_", apart.lower()).strip("_")
 
 
 def spellings(name: str) -> list[str]:

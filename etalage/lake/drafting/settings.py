@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etalage.config import Joined, texts_of
 from etalage.kinds import known_meaning
 from etalage.lake.amounts import proven_mark, read_amount
 from etalage.lake.drafting.drafts import Line, Setting
 from etalage.lake.drafting.facts import TWO_DATES, Facts
 from etalage.lake.drafting.names import RATING_NAMES, spellings
-from etalage.lake.feeds.contract import Head
+from etalage.lake.feeds.contract import Head, root_of
 from etalage.lake.shown import shown
 
 _MEANS = {
@@ -42,7 +43,7 @@ def item_settings(
     if left and table == "items":
         reason = "called as our column of photos, and its values are none"
         settings.append(Setting("leave_out", tuple(left), reason))
-    roots = {name.split("[]")[0].split(".")[0] for name in read}
+    roots = _roots(head, read)
     others = [n for n in head.names if n not in roots and n not in left and n in facts and facts[n].values]
     others += [n for n in head.names if n not in roots and n not in facts]
     if others:
@@ -79,7 +80,7 @@ def act_settings(
         settings.append(
             Setting("leave_out", tuple(left), "called as ours, and its values are something else")
         )
-    roots = {name.split("[]")[0].split(".")[0] for name in read}
+    roots = _roots(head, read)
     others = [name for name in head.names if name not in roots and name not in left]
     if others:
         notes.append(f"not read, as interactions have no place for it: {', '.join(others[:20])}")
@@ -187,16 +188,19 @@ def _parted(facts: Mapping[str, Facts], lines: Sequence[Line]) -> str | None:
 
 def _values(facts: Mapping[str, Facts], lines: Sequence[Line], ours: str) -> tuple[Any, ...]:
     source = next((line.source for line in lines if line.ours == ours), None)
+    if isinstance(source, Joined):
+        parts = [facts[name].values for name in source.join]
+        return tuple(source.by.join(map(str, row)) for row in zip(*parts, strict=False))
     return facts[source].values if isinstance(source, str) else ()
 
 
 def _read(lines: Sequence[Line]) -> set[str]:
-    return {
-        text
-        for line in lines
-        for text in ((line.source,) if isinstance(line.source, str) else line.source or ())
-        if isinstance(text, str)
-    }
+    return {text for line in lines if line.source is not None for text in texts_of(line.source)}
+
+
+def _roots(head: Head, read: set[str]) -> set[str]:
+    """The columns that those are, or lie in."""
+    return {name if name in head.names else root_of(name) for name in read}
 
 
 def _has_currency(facts: Mapping[str, Facts], lines: Sequence[Line]) -> bool:

@@ -120,8 +120,8 @@ def merged_settings(drafts: Sequence[Draft]) -> list[Setting]:
             reason = f"{style.reason}; {', '.join(others)} is written otherwise: load it with --{name}"
             merged[None, name] = replace(style, reason=reason, sure=False)
     decimal = merged.get((None, "decimal"))
-    if decimal is not None and decimal.sure and decimal.value == ".":
-        del merged[None, "decimal"]  # what most files have needs no setting
+    if decimal is not None and decimal.usual:
+        del merged[None, "decimal"]
     read = {
         text for line in merged_lines(drafts) if line.source is not None for text in texts_of(line.source)
     }

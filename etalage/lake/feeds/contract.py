@@ -147,9 +147,12 @@ class Gathered:
         """Add a row; `size`: its characters."""
         count = len(self.chunk.lines)
         self.chunk.lines.append(line)
+        columns = self.chunk.columns
         for name, value in row.items():
-            self.chunk.columns.setdefault(name, [None] * count).append(value)
-        for values in self.chunk.columns.values():
+            if name not in columns:
+                columns[name] = [None] * count
+            columns[name].append(value)
+        for values in columns.values():
             if len(values) == count:
                 values.append(None)
         self.size += size

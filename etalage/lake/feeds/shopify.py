@@ -24,6 +24,7 @@ ITEM_ID, PHOTOS, IN_STOCK, CATEGORY = "(item_id)", "(photos)", "(in_stock)", "(c
 _NEW_NAMES = {
     "URL handle": HANDLE,
     "Description": "Body (HTML)",
+    "Body HTML": "Body (HTML)",
     "Product category": "Product Category",
     "Published on online store": "Published",
     "SKU": SKU,
@@ -159,6 +160,11 @@ class _Products:
                 if not _is_of_variant(name):
                     first.setdefault(name, value)
         variants = [(line, row) for line, row in rows if _is_variant(row)] or rows[:1]
+        for line, row in rows:
+            if "Image Src" in row and not _is_variant(row) and line != variants[0][0]:
+                self._notes.add(
+                    "rows with a further picture of a product: photos of its items", 1, f"line {line}"
+                )
         own_links = {row[VARIANT_IMAGE] for _, row in variants if VARIANT_IMAGE in row}
         pictures = _pictures(rows)
         if self._as_product:

@@ -19,8 +19,9 @@ from etalage.errors import InputUnreadable
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.guessing import columns_of
 from etalage.lake.drafting.looking import looked_through, tried
-from etalage.lake.drafting.names import ACT_NAMES, ITEM_NAMES, plain, spellings
+from etalage.lake.drafting.names import ACT_NAMES, ITEM_NAMES, spellings
 from etalage.lake.drafting.writing import shop_toml
+from etalage.lake.plain_names import plain
 
 Rows = Iterable[Iterable[Any]]
 
@@ -250,6 +251,42 @@ def test_acts_whose_ids_the_catalogue_lacks_are_unsure(look: Look) -> None:
     both = look({"items.csv": items, "acts.csv": acts})
     line = next(line for line in both.drafts[0].lines if line.ours == "item_id")
     assert not line.sure and "none of the ids in acts.csv is in it" in line.reason
+
+
+def test_a_day_and_its_hour_in_two_columns_are_one_time(look: Look) -> None:
+    rows = [[f"2024-03-{n % 28 + 1:02d}", f"10:0{n % 10}:00", f"c{n // 3}", f"a{n % 7}"] for n in range(40)]
+    drafted = look(table("date,time,customer,article", rows))
+    time = drafted.mapping().columns["time"]
+    assert (time.join, time.by) == (("date", "time"), " ")
+    assert drafted.loads() == [(40, 40)]
+
+
+def test_what_was_acted_on_is_guessed_where_shoppers_come_again(look: Look) -> None:
+    plays = look(
+        table("user\tartist\tplays", [[f"u{n // 9}", f"band {n % 40}", n] for n in range(300)], "\t"), "a.tsv"
+    )
+    assert plays.columns == {"user_id": "user", "item_id": "artist", "value": "plays"}
+    assert "item_id" in plays.unsure and not plays.draft.sure
+    rows = [
+        {"review_id": f"r{n}", "user_id": f"u{n // 3}", "business_id": f"b{n % 9}", "stars": 4.0}
+        for n in range(60)
+    ]
+    reviews = look(lines(rows), "review.json")
+    assert reviews.columns == {"user_id": "user_id", "item_id": "business_id", "value": "stars"}
+    assert "item_id" in reviews.unsure
+
+
+def test_baskets_without_shoppers_are_shoppers_of_their_own_and_unsure(look: Look) -> None:
+    drafted = look(table("order_id,product_id,reordered", [[n // 6, n % 30, 1] for n in range(120)]))
+    assert drafted.columns == {"user_id": "order_id", "item_id": "product_id"}
+    assert "user_id" in drafted.unsure and drafted.mapping().constants == {"kind": "buy"}
+    assert "no column says who: each order_id is taken for a shopper of its own" in drafted.said
+
+
+def test_a_name_that_ends_with_a_point_is_a_name_and_no_path(look: Look) -> None:
+    drafted = look(table("Artikel-Nr.;Bestand", [[f"{n:05d}", n % 9] for n in range(30)], ";"))
+    assert drafted.columns == {"item_id": "Artikel-Nr.", "in_stock": "Bestand"}
+    assert not drafted.mapping().keep_others and drafted.loads() == [(30, 30)]
 
 
 def test_shoppers_are_shoppers(look: Look) -> None:

@@ -198,3 +198,28 @@ def test_ids_may_be_skus(load: Load) -> None:
 def test_a_regular_price_that_is_mapped_is_the_lowest_of_the_variations_too(load: Load) -> None:
     loaded = load(export(*HOODIE), mapping=MappingConfig(columns={"price": "Regular price"}))
     assert loaded.items["44"]["price"] == 42.5
+
+
+@pytest.mark.parametrize(
+    ("head", "attribute"),
+    [
+        ("ID,Typ,Artikelnummer,Name,Veröffentlicht,Vorrätig?,Regulärer Preis,Kategorien,Bilder,Übergeordnet,"
+         "Attribut 1 Name,Attribut 1 Wert(e)", "farbe"),
+        ("ID,Type,UGS,Nom,Publié,En stock ?,Tarif régulier,Catégories,Images,Parent,Nom de l’attribut 1,"
+         "Valeur(s) de l’attribut 1", "couleur"),
+        ("ID,Tipo,SKU,Nombre,Publicado,¿Existencias?,Precio normal,Categorías,Imágenes,Superior,"
+         "Nombre del atributo 1,Valor(es) del atributo 1", "color"),
+    ],
+)  # fmt: skip
+def test_exports_of_other_languages_are_the_same(load: Load, head: str, attribute: str) -> None:
+    rows = [
+        f'44,variable,H,Hoodie,1,1,,Home > Mugs,https://i.test/1.jpg,,{attribute},"rot, blau"',
+        f'45,variation,H-1,Hoodie rot,1,0,"45,50",,,H,{attribute},rot',
+    ]
+    loaded = load("\n".join([head, *rows, ""]))
+    told = {
+        key: (row["price"], row["in_stock"], row["item_group_id"], row["category_id"])
+        for key, row in loaded.items.items()
+    }
+    assert told == {"44": (45.5, True, "44", "Home > Mugs"), "45": (45.5, False, "44", "Home > Mugs")}
+    assert loaded.attributes("45")[attribute] == "rot"
