@@ -151,7 +151,12 @@ class BehaviourConfig(Settings):
     max_user: int = Field(5000, ge=0)
     """A user who acted on more different items than this is taken for a crawler: their acts teach no model
     and make nothing popular. 0: nobody is."""
-    split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
+    split: Literal["time", "leave_one_out", "last_n", "random", "published"] = "time"
+    """`published`: as whoever published the data split it; each interaction says its `part` (`etalage ingest
+    FILE interactions --part test`). Where none is of the part validation, one of each user's train is."""
+    negatives: str | None = None
+    """Of a published split: the file of its negatives (NAME.test.negative), relative to the shop's folder.
+    The protocol's figures then stand beside those of the whole catalogue."""
     last_n: int = Field(10, ge=1)
     """The newest so many of each user are the test part, for `last_n`."""
     validation: float = Field(0.1, gt=0, lt=0.5)

@@ -25,11 +25,12 @@ class TableChoice(StrEnum):
 
 
 Ids = StrEnum("Ids", ["stem", "path"])
+Part = StrEnum("Part", ["train", "rank", "validation", "test"])
 Format = StrEnum(
     "Format",
     [
         "csv", "parquet", "jsonl", "xml", "google_merchant", "shopify", "woocommerce", "ga4", "idx", "folder",
-        "ncf", "sequences", "set_ratings",
+        "ncf", "pairs", "sequences", "set_ratings",
     ],
 )  # fmt: skip
 
@@ -117,6 +118,10 @@ def ingest(
     encoding: Annotated[
         str | None, typer.Option(help="Of this text file, such as cp1252. Default: its mark, else UTF-8.")
     ] = None,
+    part: Annotated[
+        Part | None,
+        typer.Option(help="Of interactions: the part of a published split that the file is."),
+    ] = None,
     max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
     whole: Annotated[
         bool, typer.Option("--whole", help="The file is all there is: items not in it leave the catalogue.")
@@ -139,6 +144,7 @@ def ingest(
         photo_root=photo_root,
         whole=whole,
         force=force,
+        part=None if part is None else part.value,
         delimiter=delimiter,
         encoding=encoding,
     )

@@ -64,6 +64,8 @@ def _tell_compared(done: Any) -> None:
         add_row(table, row.system, row.role, row.metric, _interval(row.value), gain, row.over, row.verdict)
     out.print(table)
     out.print(f"figures of {done.part} ({done.queries:,} shoppers); {done.answer}")
+    for system, protocol in done.published.items():
+        out.print(f"{system}, {protocol.sentence()}")
     if done.members:
         out.print(f"`etalage publish` would make the funnel of {', '.join(done.members)}")
     for reason in done.left_out:

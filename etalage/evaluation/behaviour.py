@@ -78,6 +78,7 @@ class BehaviourEvaluation:
             spread = ", ".join(f"{n} {v:.3f}" for n, v in self.spread.get(system, {}).items())
             value = f"{self.metric} {found[self.metric].value:.4f} [{low}, {high}]"
             lines.append(f"{system} ({self.part}): {value}{', ' + spread if spread else ''}")
+        lines += [f"{system}, {one.sentence()}" for system, one in self.published.items()]
         return "\n".join([*lines, f"gate, on validation: {self.verdict.sentence}"])
 
 

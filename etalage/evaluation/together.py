@@ -21,9 +21,17 @@ from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
 from etalage.evaluation.behaviour import ks_with, verdict_on
 from etalage.evaluation.gate import Verdict
-from etalage.evaluation.measured import CHANCE, RANKER, Chance, Measured, measure, require_same_items
+from etalage.evaluation.measured import (
+    CHANCE,
+    RANKER,
+    Chance,
+    Measured,
+    measure,
+    published,
+    require_same_items,
+)
 from etalage.evaluation.names import ALL
-from etalage.evaluation.ranking import Ranked
+from etalage.evaluation.ranking import Published, Ranked
 from etalage.evaluation.whole_funnel import FUNNEL, WholeFunnel
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.leakage import check_leakage
@@ -84,6 +92,8 @@ class Together:
     """Why it would not take others."""
     notes: tuple[str, ...] = ()
     """What is not measured or not judged, and what to do."""
+    published: dict[str, Published] = field(default_factory=dict)
+    """System → the protocol of published negatives on `part`, where the data has one."""
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
 
@@ -111,7 +121,7 @@ class Comparison:
 
         Raises LeakageFound, TooLittleData, ConfigError (metric), ExportDamaged (made from other data).
         """
-        check_leakage(data)
+        self.leakage = check_leakage(data)
         self.data, self.quota, self.progress = data, quota, progress
         self.metric, self.ranking_metric = config.retrieval_metric, config.ranking_metric
         ks = ks_with(ks_with(config.ks, self.metric), self.ranking_metric)
@@ -188,6 +198,7 @@ class Comparison:
             tuple(funnels[FUNNEL].names) if FUNNEL in funnels else (),
             tuple(left_out),
             (*notes, *more),
+            published(self.data, self.systems, shown.asked.part, self.leakage.cleaned, self.config),
         )
 
     # -- parts -----------------------------------------------------------------------------------

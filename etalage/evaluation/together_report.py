@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etalage.evaluation.behaviour_report import published_rows
 from etalage.evaluation.report import bars, keep_pictures, render
 from etalage.evaluation.report import table as metric_table
 from etalage.metrics import Interval
@@ -41,6 +42,7 @@ def write_together_report(path: Path, done: "Together", facts: Mapping[str, str]
         ],
         table=metric_table(first),
         slices=_slices(done),
+        published=published_rows(done.published),
         ordering=list(done.ordered),
         ordered=metric_table(done.ordered) if done.ordered else [],
         **plots,

@@ -150,6 +150,11 @@ _INTERACTIONS = TableSpec(
         Column("kind", _TEXT, "`view`, `cart`, `buy`, `rating`, ..."),
         Column("value", pa.float64(), "stars, count or amount, as `kind` means it; null = none"),
         Column("time", INSTANT, "when; null = not known"),
+        Column(
+            "part",
+            _TEXT,
+            "of a split published with the data: `train`, `rank`, `validation` or `test`; null = none",
+        ),
     ),
     ("interaction_id",),
     shopper="user_id",

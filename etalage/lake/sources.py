@@ -11,7 +11,7 @@ from etalage.lake.raw import RawTable
 from etalage.lake.readers import open_table
 from etalage.lake.text_files import FileStyle
 
-BEHAVIOUR_FORMATS = ("ncf", "sequences", "set_ratings")
+BEHAVIOUR_FORMATS = ("ncf", "pairs", "sequences", "set_ratings")
 """Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
 FORMATS = ("csv", "parquet", "jsonl", "xml", *FEEDS, "idx", "folder", *BEHAVIOUR_FORMATS)
 _DELIMITED = ("csv",)

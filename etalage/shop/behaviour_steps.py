@@ -50,6 +50,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
+    from etalage.features.published import negative_items, with_negatives
     from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
@@ -60,6 +61,8 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     def table(name: str) -> "pa.Table | None":
         return shop.lake.table(name).read(at[name]) if name in at else None
 
+    named = shop.config.behaviour.negatives
+    negatives = None if named is None else shop.folder / named
     with shop.bar("read what users did", None):
         items = table("items")
         if items is not None:
@@ -67,7 +70,10 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
         data = behaviour_set(
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
+            more_items=() if negatives is None or items is not None else negative_items(negatives),
         )  # fmt: skip
+        if negatives is not None and not whole:
+            data = with_negatives(data, negatives)
     unknown = unknown_in_tables(shop.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
     for line in told_of(data.facts):

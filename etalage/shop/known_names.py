@@ -121,10 +121,13 @@ def _idle(config: ShopConfig) -> Iterator[str]:
     behaviour, split, index, taxonomy = config.behaviour, config.split, config.index, config.taxonomy
     idle = [
         ("[behaviour]", behaviour, ("last_n",), behaviour.split != "last_n", 'split = "last_n"'),
-        ("[behaviour]", behaviour, ("seed",), behaviour.split != "random", 'split = "random"'),
-        ("[behaviour]", behaviour, ("test",), behaviour.split in ("last_n", "leave_one_out"),
+        ("[behaviour]", behaviour, ("seed",), behaviour.split not in ("random", "published"),
+         'split = "random" or "published"'),
+        ("[behaviour]", behaviour, ("negatives",), behaviour.split != "published", 'split = "published"'),
+        ("[behaviour]", behaviour, ("test",), behaviour.split not in ("time", "random"),
          'split = "time" or "random"'),
-        ("[behaviour]", behaviour, ("validation",), behaviour.split == "leave_one_out", "another split"),
+        ("[behaviour]", behaviour, ("validation",), behaviour.split in ("leave_one_out", "published"),
+         "another split"),
         ("[split]", split, ("phash_distance", "similarity"), not split.near_duplicates,
          "near_duplicates = true"),
         ("[split]", split, ("burst_reach",), split.burst is None, "burst"),

@@ -158,6 +158,7 @@ def _as_interactions(found: "Sequence[tuple[int, Event]]") -> pa.Table:
         "kind": [event.act.kind for _, event in found],
         "value": [event.act.value for _, event in found],
         "time": [event.act.time for _, event in found],
+        "part": [None] * len(found),
     }
     return pa.table(columns, schema=TABLES["interactions"].schema)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
-from etalage.errors import DataError
+from etalage.errors import ConfigError, DataError
 from etalage.shop import (
     behaviour_steps,
     bundling,
@@ -115,16 +115,29 @@ class Shop:
         return self.folder / "exports" / model
 
     def ingest(
-        self, source: str | Path, table: "TableName", whole: bool = False, force: bool = False, **options: Any
+        self,
+        source: str | Path,
+        table: "TableName",
+        whole: bool = False,
+        force: bool = False,
+        part: str | None = None,
+        **options: Any,
     ) -> "Ingested":
         """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
 
         whole: the source is all there is, items that it does not have leave the catalogue; force: however
-        many. options: those of lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
+        many. part: of a published split, that all of these interactions are. options: those of
+        lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
+        if part is not None:
+            if table != "interactions":
+                raise ConfigError(f"--part {part}: interactions have parts, {table} have none; leave it out")
+            columns = {name: source for name, source in mapping.columns.items() if name != "part"}
+            constants = {**mapping.constants, "part": part}
+            mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
