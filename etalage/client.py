@@ -132,6 +132,11 @@ class EventsDone:
     repeated: int
     quarantined: int
     reasons: list[str]
+    unknown: int | None
+    """How many are on an item that the server's bundle lacks, or of a kind that nobody knows: kept, and
+    taught to no model until both are known. None: no bundle serves."""
+    notes: list[str]
+    """Which items and kinds these are."""
     erased: int
     """Those of shoppers who were erased after them, or sent again: not kept."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle import manifest as manifests
-from etalage.bundle.answers import Answer, Categorised, Near, Ranked, Recommended, Slot
+from etalage.bundle.answers import Answer, Categorised, Near, Ranked, Recommended, Slot, Unknown
 from etalage.bundle.catalogue import Filters, Stock
 from etalage.bundle.categorising import Categories
 from etalage.bundle.classifying import Confusion
@@ -35,6 +35,7 @@ from etalage.errors import (
     Unprocessable,
 )
 from etalage.features.photo import claimed_pixels
+from etalage.kinds import KNOWN_KINDS
 from etalage.lake.live import Act, LiveStore
 from etalage.lake.live.contract import clock
 from etalage.lake.photo_facts import MAX_PIXELS
@@ -413,6 +414,18 @@ class Recommender:
         moment = clock() if now is None else now
         attributes = self.users.attributes_of(user_id)
         return Shopper.of(acts, self.catalogue, self.funnel.rules, user_id, moment, attributes)
+
+    def unknown(self, acts: Sequence[Act]) -> Unknown:
+        """Which of these acts are on items that the bundle lacks, or of kinds that nobody knows: neither by
+        name, nor by [behaviour], nor from what its models learnt."""
+        kinds = {kind for model in self.funnel.models.values() for kind in model.kinds}
+        rule = self.funnel.rules
+        return Unknown.among(
+            acts,
+            lambda act: self.catalogue.row(act.item_id) is not None,
+            lambda act: act.kind in kinds or rule.named(act.kind),
+            [*kinds, *KNOWN_KINDS],
+        )
 
     def _knows(self, user_id: str | None) -> bool:
         if user_id is None:

@@ -63,8 +63,11 @@ def place(
     vocabulary = Vocabulary(items["item_id"])
     to_model = np.concatenate([[0], opened.items.rows(vocabulary.ids)])
     target.mkdir(parents=True)
+    others = (*_BY_ITEM, ITEMS, FACTS, VERDICT)
     for file in sorted(export.iterdir()):
-        if file.is_file() and file.name not in (*_BY_ITEM, ITEMS, FACTS, VERDICT) and file.name[0] != ".":
+        # Tensors are there for other trainings to start from: no score is made of them.
+        beside = file.name[0] == "." or file.suffix == ".safetensors"
+        if file.is_file() and file.name not in others and not beside:
             shutil.copyfile(file, target / file.name)
     vocabulary.save(target / ITEMS)
     if (target / USERS).exists():

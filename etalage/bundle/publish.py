@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etalage.bundle.admission import PlacedModel, admitted
 from etalage.bundle.classifying import classified_facts, judged_classifier, stage_classifier
 from etalage.bundle.contents import Progress
 from etalage.bundle.durable import Written, seal_file, sync_folder, write_file
@@ -50,7 +51,7 @@ from etalage.bundle.manifest import (
     to_bytes,
 )
 from etalage.bundle.measured import measured, saved
-from etalage.bundle.models import PlacedModel, Staging, judged, stage
+from etalage.bundle.models import Staging, stage
 from etalage.bundle.parts import open_parts, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import Draft, refusals
@@ -89,9 +90,9 @@ def publish(
     with bundles.publishing():
         before = _reference(bundles)
         embedder = _check_draft(draft)
-        models, refused = judged(draft.placed, force)
+        models, refused = admitted(draft.placed, force)
         classifier, kept_out = judged_classifier(draft.classifier, force)
-        refused += kept_out
+        refused += [*kept_out, *draft.left_out]
         if embedder is None and not models and classifier is None:
             raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
         forced = refusals(draft, before, config, force, None if embedder is None else embedder.model_hash)

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from etalage.config import MappingConfig
-from etalage.errors import ConfigError
+from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.amounts import Amount, Mark, currency_code, proven_mark, read_amount
 from etalage.lake.availability import can_be_bought
 from etalage.lake.casting import (
@@ -35,7 +35,7 @@ from etalage.lake.casting import (
 from etalage.lake.instants import TimeStyle
 from etalage.lake.mapping import ATTRIBUTE, MappedChunk, Mapping
 from etalage.lake.notes import Notes
-from etalage.lake.raw import RawChunk, Refusal
+from etalage.lake.raw import RawChunk, RawTable, Refusal
 from etalage.lake.row_photos import add_photo, row_photo
 from etalage.lake.schema import CLEARED, PHOTO_PENDING, TABLES, TableSpec
 from etalage.lake.shown import shown
@@ -104,6 +104,24 @@ class Checker:
         self._times = TimeStyle(zone, mapping.dates)
         self._required = False
         self._occurrences: dict[bytes, int] = {}
+
+    def require(self, raw: RawTable) -> None:
+        """Raises InputUnreadable: no row of the file has a column that rows need. Of a file with one header
+        the first chunk tells, as soon as it is looked at."""
+        if raw.one_header:
+            return
+        names: dict[str, list[Any]] = {}
+        last: InputUnreadable | None = None
+        for chunk in raw.chunks():
+            names |= {name: values[:1] for name, values in chunk.columns.items() if name not in names}
+            try:
+                self._require(RawChunk([], names))
+            except InputUnreadable as error:
+                last = error
+            else:
+                return
+        if last is not None:
+            raise last
 
     def look(self, chunk: RawChunk) -> list[Sequence[Any]] | None:
         """Looks through a chunk before the rows are checked: which decimal mark its numbers prove.
@@ -189,7 +207,6 @@ class Checker:
     def _require(self, chunk: RawChunk) -> None:
         if self._required or not (chunk.lines or chunk.columns):
             return
-        self._required = True
         table = self.spec.name
         needed = _NEEDED[table]
         if table == "items" and "item_id" not in self.mapping.config.columns:
@@ -198,6 +215,7 @@ class Checker:
         self.mapping.require(
             chunk, needed, ("photo_path", "path", "photo", "url") if table == "photos" else ()
         )
+        self._required = True
 
     def _with_ids(self, chunk: MappedChunk) -> MappedChunk:
         """A table of paths: an item's id is the file's stem."""
@@ -312,8 +330,9 @@ class _Sheet:
         for name in _NEEDED[self._spec.name]:
             if name not in columns:
                 columns[name] = self._column(name, [None] * len(self._chunk.lines))
-        if self._spec.name == "interactions" and "kind" not in columns:
-            columns["kind"] = ["view"] * len(self._chunk.lines)
+        if self._spec.name == "interactions":
+            columns["kind"] = self._kinds(columns.get("kind"))
+            self._count_timeless(columns.get("time"))
         if "updated_at" in columns:
             columns["source_updated_at"] = columns["updated_at"]
         return columns
@@ -375,6 +394,32 @@ class _Sheet:
 
     def _note(self, what: str, n: int) -> None:
         self._checker.notes.add(what, 1, f"line {self._chunk.lines[n]}")
+
+    def _kinds(self, given: list[Any] | None) -> list[Any]:
+        """An act of no kind is a view: that somebody was there is all it says."""
+        if given is None:
+            count = len(self._chunk.lines)
+            self._checker.notes.add("kind: the file does not say it; taken for a view", count)
+            return ["view"] * count
+        none = {kind for kind in set(given) if kind is None or kind == "" or says_nothing(kind)}
+        if not none:
+            return given
+        kinds: list[Any] = []
+        for n, kind in enumerate(given):
+            kinds.append("view" if kind in none else kind)
+            if kind in none:
+                said = f"{shown(kind)} says nothing" if kind else "there is none"
+                self._note(f"kind: {said}; taken for a view", n)
+        return kinds
+
+    def _count_timeless(self, times: list[Any] | None) -> None:
+        """Acts whose time nobody knows have no order, and are left out of splits by time."""
+        if times is None:
+            self._checker.notes.add("time: the file does not say it", len(self._chunk.lines))
+        elif None in times:
+            for n, time in enumerate(times):
+                if time is None and n not in self.bad:
+                    self._note("time: there is none", n)
 
     def _currencies(self, columns: dict[str, list[Any]]) -> None:
         """A price's own currency is the item's."""

@@ -5,7 +5,6 @@ memory as a whole. What ends where is told by brackets and quotation marks alone
 not take those behind it with it.
 """
 
-import ast
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from etalage.lake.notes import Notes
+from etalage.lake.paths import python_literal
 from etalage.lake.raw import LARGEST_CHUNK, LONGEST_VALUE, RawChunk, Refusal, open_bytes
 from etalage.lake.text_files import AS_FOUND, UTF8, CutLine, FileStyle, bounded_line, encoding_of, open_text
 
@@ -20,7 +20,6 @@ _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[{}\[\]]', re.DOTALL)
 _BETWEEN = " \t\r\n,\ufeff"
 _READ = 1 << 20
 """Characters read at once; twice as many each time an object does not end."""
-_LONGEST_LITERAL = 1 << 20
 _Piece = tuple[int, bytes, str | None]
 """(line where it begins, its text in UTF-8, why it is none: then only the beginning of its text)."""
 _TOO_LONG = f"longer than {LONGEST_VALUE:,} bytes"
@@ -251,16 +250,6 @@ def _nearly(text: str, line: int, notes: Notes) -> dict[str, Any] | None:
         return None
     notes.add("an object as Python writes it, in single quotation marks: read so", 1, f"line {line}")
     return value
-
-
-def python_literal(text: str) -> Any:
-    """A list or an object as Python writes it, `['a', 'b']`; None: it is none, or is too long to look at."""
-    if text[:1] not in ("{", "[") or len(text) > _LONGEST_LITERAL or "'" not in text:
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
 
 
 def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from etalage.config import Joined, MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source, texts_of
 from etalage.errors import ConfigError, InputUnreadable
+from etalage.lake.likely_columns import alike, likely
 from etalage.lake.notes import Notes
 from etalage.lake.paths import Path, path_of, unpacked, value_at
 from etalage.lake.raw import RawChunk, Refusal
@@ -27,6 +28,10 @@ _FILES = ("photo", "photo_path", "path")
 """Names that mean photos in files, unless a mapping reads something else from them: a category's path."""
 _SEVERAL_LINKS = ("photo_url", "url")
 """A list of columns for one of these is all of their links, not the first of them."""
+_BY_NAME_ALONE = ("attributes", "photo", "photo_path", "path", "interaction_id")
+"""Read where a file's column is called exactly so; `Path` may be anything."""
+_TOLD = 8
+"""So many columns that nothing is read from are named."""
 
 
 @dataclass
@@ -83,6 +88,9 @@ class Mapping:
         self._known = list(known)
         self._found: dict[str, None] = {}
         self._kept: dict[str, None] = {}
+        self._alike: dict[str, str] = {}
+        self._unread: dict[str, bool] = {}
+        """Columns that nothing was read from yet, and whether one of their cells says something."""
         _check_settings(table, config, self._known)
         self._paths = {text: path for text in _texts(config) if (path := self._path(text)) is not None}
         lists = {path.walked: path.list_name for path in self._paths.values() if path.walked}
@@ -96,6 +104,8 @@ class Mapping:
         """`chunk` by our columns; `only`: those alone (empty: all). What is passed over goes into `notes`."""
         self._found.update(dict.fromkeys(chunk.columns))
         sources = self.sources(chunk.columns)
+        if not only:
+            self._look_for_unread(chunk, sources)
         mapped, elements = self._walked(chunk, sources, notes)
         wanted = set(only) | set(self.config.skip) if only else set(sources) | set(self.config.constants)
         for ours, source in sources.items():
@@ -119,22 +129,50 @@ class Mapping:
         """{our column: where it comes from} of a chunk that has the columns `there`."""
         sources: dict[str, Source] = {}
         for ours, source in self.config.columns.items():
-            if any(self._is_there(text, there) for text in _texts_of(source)):
+            if any(self._is_there(text, there) for text in texts_of(source)):
                 sources[ours] = source
-        read = {text for source in sources.values() for text in _texts_of(source)}
+        read = {text for source in sources.values() for text in texts_of(source)}
         for name in self._known:
             given = name in self.config.columns or name in self.config.constants
             given = given or (name in _FILES and name in read)
             if name in there and not given and name not in self.config.leave_out:
                 sources[name] = name
+        sources |= self._nearly(there, sources)
         if self.config.keep_others:
             sources |= self._others(there, sources)
         return sources
 
+    def _nearly(self, there: Collection[str], sources: dict[str, Source]) -> dict[str, Source]:
+        """Ours that a file has by a name that differs in case, blanks and marks alone."""
+        found: dict[str, Source] = {}
+        wanted = [
+            name
+            for name in self._known
+            if name not in there and name not in self.config.columns and name not in self.config.constants
+            and name not in _BY_NAME_ALONE
+        ]  # fmt: skip
+        read = self._read(sources) | {*_texts(self.config), *self.config.leave_out}
+        free = [name for name in there if name not in read] if wanted else []
+        for ours in wanted if free else ():
+            name = alike(ours, free)
+            if name is not None:
+                found[ours] = self._alike[ours] = name
+        return found
+
+    def _read(self, sources: dict[str, Source]) -> set[str]:
+        """The file's columns that `sources` are read from."""
+        read = {text for source in sources.values() for text in texts_of(source)}
+        return read | {self._paths[text].root for text in read if text in self._paths}
+
+    def _look_for_unread(self, chunk: RawChunk, sources: dict[str, Source]) -> None:
+        read = self._read(sources) | set(self.config.leave_out)
+        for name, values in chunk.columns.items():
+            if name not in read and not self._unread.get(name):
+                self._unread[name] = any(value not in (None, "") for value in values)
+
     def _others(self, there: Collection[str], sources: dict[str, Source]) -> dict[str, Source]:
         """Those columns that nothing is read from, as attributes of their names."""
-        read = {text for source in sources.values() for text in _texts_of(source)}
-        read |= {self._paths[text].root for text in read if text in self._paths}
+        read = self._read(sources)
         others: dict[str, Source] = {}
         for name in there:
             ours = name if name.startswith(ATTRIBUTE) else ATTRIBUTE + name
@@ -149,7 +187,7 @@ class Mapping:
         given = {*self.sources(there), *self.config.constants}
         listed = ", ".join(map(repr, there)) or "none"
         for ours in (*needed, *either):
-            texts = _texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
+            texts = texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
             if ours in given or not texts or (ours in either and not given.isdisjoint(either)):
                 continue
             says = " or ".join(map(repr, texts))
@@ -165,7 +203,7 @@ class Mapping:
         if either and given.isdisjoint(either):
             missing.append(either[0])
         if missing:
-            lines = "\n".join(f'{name} = "<one of the columns found>"' for name in missing)
+            lines = "\n".join(f'{name} = "{self._guess(name, chunk)}"' for name in missing)
             if either and either[0] in missing:
                 lines += f"\n(for links instead of files: {either[-1]})"
             raise InputUnreadable(
@@ -173,18 +211,37 @@ class Mapping:
                 f"Write in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}"
             )
 
+    def _guess(self, ours: str, chunk: RawChunk) -> str:
+        """What to write as the source of one of ours."""
+        for name in chunk.columns:
+            if likely(self.table, name) == ours:
+                return name
+        for name, values in chunk.columns.items():
+            first = unpacked(next((value for value in values if value not in (None, "")), None))
+            if isinstance(first, list) and first and isinstance(first[0], dict):
+                inner = next(
+                    (key for key in first[0] if likely(self.table, str(key)) == ours or key == ours), ""
+                )
+                return f"{name}[].{inner or '<one of ' + ', '.join(map(str, first[0])) + '>'}"
+        return "<one of the columns found>"
+
     def tell_missing(self, notes: Notes) -> None:
-        """Behind the last chunk: which columns a setting names and the file does not have."""
+        """Behind the last chunk: which columns a setting names and the file does not have, and which of the
+        file's nothing is read from."""
+        for ours, name in self._alike.items():
+            notes.add(f"{ours}: read from the column {name!r}")
+        hinted: set[str | None] = set()
         if self._kept:
             names = ", ".join(name.removeprefix(ATTRIBUTE) for name in self._kept)
             notes.add(f"columns with no place of their own are kept as attributes: {names}")
         where = f"[ingest.{self.table}"
         for ours, source in self._own.columns.items():
-            texts = _texts_of(source)
+            texts = texts_of(source)
             absent = [text for text in texts if not self._is_there(text, self._found)]
             hint = self._did_you_mean(absent)
-            behind = set(_texts_of(self.config.columns[ours])) - set(texts)
+            behind = set(texts_of(self.config.columns[ours])) - set(texts)
             read = next((text for text in behind if self._is_there(text, self._found)), None)
+            hinted.add(self._near(absent))
             if len(absent) == len(texts) and read is not None:
                 notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
             elif absent and (hint or len(absent) == len(texts)):
@@ -194,16 +251,40 @@ class Mapping:
         for name in self._own.leave_out:
             if name not in self._found and name not in self._known:
                 notes.add(f"{where}] leave_out: the file has no column {name!r}{self._did_you_mean([name])}")
+        if self._own is self.config:
+            self._tell_unread(notes, hinted)
+
+    def _tell_unread(self, notes: Notes, told: Collection[str | None]) -> None:
+        """A column that the mapping does not know is not lost unsaid: it may be the time of all acts."""
+        names = [name for name, says in self._unread.items() if says and name not in told]
+        if not names:
+            return
+        given = {*self.sources(self._found), *self.config.constants}
+        guesses: dict[str, str] = {}
+        for name in names:
+            ours = likely(self.table, name)
+            if ours is not None and ours not in given:
+                guesses.setdefault(ours, name)
+        listed = ", ".join(map(repr, names[:_TOLD]))
+        more = f", … ({len(names):,} in all)" if len(names) > _TOLD else ""
+        hint = "; perhaps " + ", ".join(f'{o} = "{n}"' for o, n in guesses.items()) if guesses else ""
+        notes.add(
+            f"nothing is read from {_columns(len(names))} {listed}{more} ([ingest.{self.table}.columns] says "
+            f"what is what, leave_out what is not wanted){hint}"
+        )
 
     def _is_there(self, text: str, there: Collection[str]) -> bool:
         return text in there or (text in self._paths and self._paths[text].root in there)
 
     def _did_you_mean(self, texts: Sequence[str]) -> str:
+        near = self._near(texts)
+        return f"; did you mean {near!r}?" if near else ""
+
+    def _near(self, texts: Sequence[str]) -> str | None:
         """A column of the file that is nearly one of `texts`, and that nothing else is read from."""
         taken = {*_texts(self.config), *self._known}
         free = [name for name in self._found if name not in taken or name in self.config.leave_out]
-        near = next((found for text in texts if (found := _nearest(text, free))), None)
-        return f"; did you mean {near!r}?" if near else ""
+        return next((found for text in texts if (found := _nearest(text, free))), None)
 
     def _path(self, text: str) -> Path | None:
         try:
@@ -216,7 +297,7 @@ class Mapping:
     ) -> tuple[MappedChunk, list[Any]]:
         """The chunk's rows, one for each element of the list that is walked, and those elements."""
         walking = next(
-            (path for source in sources.values() for text in _texts_of(source)
+            (path for source in sources.values() for text in texts_of(source)
              if (path := self._paths.get(text)) and path.each and text not in chunk.columns), None
         )  # fmt: skip
         refused = list(chunk.refused)
@@ -225,9 +306,14 @@ class Mapping:
         origins: list[int] = []
         elements: list[Any] = []
         passed = 0
+        without = self._without_list(chunk, sources.get("item_id"))
         for n, value in enumerate(chunk.columns[walking.root]):
             found = unpacked(value_at(value, walking.before))
             if found is None or found in ("", [], {}):
+                if any(values[n] not in (None, "") for values in without):
+                    origins.append(n)
+                    elements.append(None)
+                    continue
                 passed += 1
                 if notes is not None:
                     notes.add(f"nothing in {walking.list_name}: passed over", 1, f"line {chunk.lines[n]}")
@@ -240,10 +326,22 @@ class Mapping:
                 refused.append(Refusal(str(self.file), chunk.lines[n], why, chunk.row(n)))
         return MappedChunk([chunk.lines[n] for n in origins], {}, chunk, origins, refused, passed), elements
 
+    def _without_list(self, chunk: RawChunk, source: Source | None) -> list[list[Any]]:
+        """Values of an item's id that stand beside the list: an event of one item in a file of events of
+        several."""
+        found = []
+        for text in texts_of(source) if source is not None else ():
+            path = self._paths.get(text)
+            if text in chunk.columns:
+                found.append(chunk.columns[text])
+            elif path is not None and not path.each and path.root in chunk.columns:
+                found.append([value_at(value, path.before) for value in chunk.columns[path.root]])
+        return found
+
     def _values(self, ours: str, source: Source, mapped: MappedChunk, elements: list[Any]) -> list[Any]:
         columns = [
             self._column(text, mapped, elements)
-            for text in _texts_of(source)
+            for text in texts_of(source)
             if self._is_there(text, mapped.raw.columns)
         ]
         if isinstance(source, Joined):
@@ -314,14 +412,12 @@ def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None
             raise ConfigError(f"{where}] {key}: table {table} has no time; take it away")
 
 
+def _columns(count: int) -> str:
+    return "the column" if count == 1 else "the columns"
+
+
 def _texts(config: MappingConfig) -> list[str]:
-    return [text for source in config.columns.values() for text in _texts_of(source)]
-
-
-def _texts_of(source: Source) -> tuple[str, ...]:
-    if isinstance(source, str):
-        return (source,)
-    return source.join if isinstance(source, Joined) else source
+    return [text for source in config.columns.values() for text in texts_of(source)]
 
 
 def _nearest(name: str, names: Collection[str]) -> str | None:

@@ -1,9 +1,11 @@
 """Paths into nested values: `ecommerce.transaction_id`, `items[].item_id`, `items[0].id`,
 `params[key=page].value`.
 
-A list or an object may also be the text of one in JSON, as CSV files of nested tables have it.
+A list or an object may also be the text of one in JSON, or as Python writes it, as CSV files of nested tables
+have it.
 """
 
+import ast
 import json
 import re
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 
 _PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)(?:\.|$)")
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
+_LONGEST_LITERAL = 1 << 20
 Step = str | int | tuple[str, str]
 """A name; a place in a list; (name, value): the first of a list that has it."""
 
@@ -90,12 +93,23 @@ def unpacked(value: Any) -> Any:
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            literal = python_literal(value)
+            return value if literal is None else literal
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, list) and value and all(isinstance(v, tuple) and len(v) == 2 for v in value):
         return dict(value)
     return value
+
+
+def python_literal(text: str) -> Any:
+    """A list or an object as Python writes it, `['a', 'b']`; None: it is none, or is too long to look at."""
+    if text[:1] not in ("{", "[") or len(text) > _LONGEST_LITERAL or "'" not in text:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _bracket(step: Step) -> str:

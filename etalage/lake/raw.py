@@ -54,10 +54,12 @@ class RawChunk:
 
 @dataclass(frozen=True)
 class RawTable:
-    """A readable file. `chunks()` starts from the top each time it is called."""
+    """A readable file. `chunks()` starts from the top each time it is called. `one_header`: each chunk has
+    all columns of the file; of JSON each has those of its own rows."""
 
     file: Path
     chunks: Callable[[], Iterator[RawChunk]]
+    one_header: bool = True
 
 
 def open_bytes(file: Path) -> BinaryIO:

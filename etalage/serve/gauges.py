@@ -40,6 +40,14 @@ class Gauges:
         self._late = Counter(
             "etalage_late", "Answers that were made after their deadline.", registry=self.registry
         )
+        self._unknown = Counter(
+            "etalage_events_unknown",
+            "Events on items, or of kinds, that the bundle does not know; `etalage collect` holds them back.",
+            ("what",),
+            registry=self.registry,
+        )
+        for what in ("item", "kind"):
+            self._unknown.labels(what)
         self._failing = Gauge(
             "etalage_reload_failing",
             "1 while the published bundle cannot be opened and an older one serves.",
@@ -81,6 +89,11 @@ class Gauges:
     def store_failed(self) -> None:
         """A call of the online store failed."""
         self._store_failures.inc()
+
+    def unknown_events(self, items: int, kinds: int) -> None:
+        """Count events on items, and of kinds, that the bundle does not know."""
+        self._unknown.labels("item").inc(items)
+        self._unknown.labels("kind").inc(kinds)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -222,11 +222,15 @@ def _learnt_from(recommender: Recommender, user_id: str) -> bool:
 )
 async def events(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """What shoppers did; the next slate of each knows it. Durable when answered."""
-    live = live_of(request)
+    live, recommender = live_of(request), request.state.recommender
     asked = wire.read(wire.Events, await tree_of(request))
 
     def keep() -> bytes:
-        done = live.append(wire.to_events(asked))
+        sent = wire.to_events(asked)
+        done = live.append(sent)
+        unknown = None if recommender is None else recommender.unknown([event.act for event in sent])
+        if unknown is not None:
+            request.app.state.gauges.unknown_events(unknown.items, unknown.kinds)
         return orjson.dumps(
             {
                 "bundle": _bundle(request),
@@ -235,6 +239,8 @@ async def events(request: Request, x_deadline_ms: Deadline = None) -> Response:
                 "quarantined": done.quarantined,
                 "erased": done.erased,
                 "reasons": done.reasons,
+                "unknown": None if unknown is None else unknown.acts,
+                "notes": [] if unknown is None else unknown.notes,
             }
         )
 

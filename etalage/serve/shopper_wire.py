@@ -191,6 +191,13 @@ class EventsAnswer(BaseModel):
     )
     erased: int = Field(description="Of shoppers who were erased after them, or sent again: not kept.")
     reasons: list[str]
+    unknown: int | None = Field(
+        None,
+        description="Of those sent: on an item that this bundle lacks, or of a kind that nobody knows. They "
+        "are kept, and taught to no model until the shop's tables or settings know both. "
+        "None: no bundle serves.",
+    )
+    notes: list[str] = Field(default_factory=list, description="Which items and kinds these are.")
 
 
 class ErasedAnswer(BaseModel):

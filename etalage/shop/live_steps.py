@@ -16,11 +16,12 @@ from etalage.errors import StoreUnavailable
 from etalage.features.behaviour import NEVER
 
 if TYPE_CHECKING:
-    from etalage.bundle.models import PlacedModel
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.shoppers import Crowd
     from etalage.lake.delta import Table
     from etalage.lake.live import Event, LiveStore
     from etalage.lake.live.marks import Mark
+    from etalage.shop.held_steps import Collected, HeldBack
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -69,16 +70,29 @@ def seed(shop: "Shop", crowd: "Crowd") -> int:
     return seeded
 
 
-def collect(shop: "Shop") -> int:
-    """Events of the online store → the table interactions, each once; how many are new there.
+def collect(shop: "Shop") -> "Collected":
+    """Events of the online store → the table interactions, each once, less those that are held back
+    (shop/held_steps.py); and those that were held back and are known by now.
 
     What was collected is remembered for each store (F63): of another one than last time every event is read.
     So is a file that stood here before [serve] live named another place.
     """
+    from etalage.shop.held_steps import Collected, HeldBack, KnownActs
+
+    sorting = HeldBack(shop.lake, KnownActs.of(shop))
+    with shop.disk():
+        released = sorting.release()
+    added = released + _collected_everywhere(shop, sorting)
+    waiting = sorting.table.count() if sorting.table.exists() else 0
+    return Collected(added, sorting.held, released, waiting, sorting.notes())
+
+
+def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
+    """Out of the store, and out of the file that was the store before; how many rows are new."""
     from etalage.lake.live import open_live
 
     with shop.live_store() as store:
-        added = _collected(shop, store)
+        added = _collected(shop, store, sorting)
         ours = store.about().store_id
     before = shop.folder / "live" / "events.sqlite"
     if shop.config.serve.live is not None and before.exists():
@@ -91,11 +105,11 @@ def collect(shop: "Shop") -> int:
             return added
         with closing(left):
             if left.about().store_id != ours:
-                added += _collected(shop, left)
+                added += _collected(shop, left, sorting)
     return added
 
 
-def _collected(shop: "Shop", store: "LiveStore") -> int:
+def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
     """The same for one store."""
     from etalage.lake.live.marks import Mark, read_marks, write_marks
 
@@ -109,12 +123,14 @@ def _collected(shop: "Shop", store: "LiveStore") -> int:
     added = 0
     while found := store.events(after, COLLECT_AT_ONCE):
         if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
-            return added + _collected(shop, store)
+            return added + _collected(shop, store, sorting)
         with shop.disk():
-            added += table.merge(_as_interactions(found)).inserted
+            added += sorting.merge(_as_interactions(found))
             number, newest = found[-1]
             # Behind the merge: after a kill the same events are merged again, which changes nothing.
-            mark = Mark(number, newest.event_id, table.table_id(), table.version())
+            there = table.exists()
+            place = (table.table_id(), table.version()) if there else ("", 0)
+            mark = Mark(number, newest.event_id, *place)
             write_marks(folder, read_marks(folder).moved(about.store_id, mark))
         after = number
     return added
@@ -142,6 +158,7 @@ def _as_interactions(found: "Sequence[tuple[int, Event]]") -> pa.Table:
         "kind": [event.act.kind for _, event in found],
         "value": [event.act.value for _, event in found],
         "time": [event.act.time for _, event in found],
+        "part": [None] * len(found),
     }
     return pa.table(columns, schema=TABLES["interactions"].schema)
 
@@ -204,6 +221,7 @@ def _theirs(user_id: str) -> "list[tuple[str, tuple[str, ...], Callable[[pa.Tabl
     return [
         ("users", ("user_id",), of_user),
         ("interactions", ("user_id",), of_user),
+        ("held", ("user_id",), of_user),
         ("embeddings", ("owner", "id"), of_embedding),
         ("refused", ("what", "row", "key"), of_refused),
     ]
@@ -258,8 +276,8 @@ def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
         text = report.read_text(encoding="utf-8", errors="replace")
         if any(one in text for one in shown):
             left.append(f"report {report.relative_to(shop.folder)} may show the id: remove it")
-    if any(shop.lake.table(name).exists() for name in ("users", "interactions")):
-        left.append("older versions of the tables users and interactions, until they are vacuumed")
+    if any(shop.lake.table(name).exists() for name in ("users", "interactions", "held")):
+        left.append("older versions of the tables users, interactions and held, until they are vacuumed")
     return tuple(left)
 
 

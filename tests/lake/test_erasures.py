@@ -27,6 +27,7 @@ def acts(*rows: tuple[str, str, datetime | None]) -> pa.Table:
         "kind": ["buy"] * len(rows),
         "value": [None] * len(rows),
         "time": [time for _, _, time in rows],
+        "part": [None] * len(rows),
     }
     return pa.table(columns, schema=TABLES["interactions"].schema)
 

@@ -73,6 +73,9 @@ def test_a_list_that_is_walked_gives_a_row_for_each_element(lake: Lake, tmp_path
     assert [str(note) for note in done.notes] == [
         "2 × nothing in items: passed over, such as line 3",
         "1 × kind is 'scroll': passed over ([ingest.interactions.skip]), such as line 7",
+        "4 × time: the file does not say it",
+        "nothing is read from the column 'order' ([ingest.interactions.columns] says what is what, leave_out "
+        "what is not wanted)",
     ]
     again = ingest(lake, tmp_path / "e.jsonl", "interactions", OF_EVENTS)
     assert (again.inserted, again.unchanged, again.refused) == (0, 4, 1)
@@ -281,3 +284,109 @@ def test_the_counts_add_up_with_rows_that_are_passed_over(lake: Lake, tmp_path: 
     assert isinstance(done, Ingested)
     stored = done.inserted + done.updated + done.unchanged + done.repeated + done.older
     assert done.read == stored + done.passed + done.refused
+
+
+# --- what a mapping does not say
+
+
+def told(done: Ingested) -> list[str]:
+    return [str(note) for note in done.notes]
+
+
+@pytest.mark.parametrize(
+    "names", ["Item_ID,Title,In Stock", "ITEM-ID,TITLE,in-stock", " itemId , title ,inStock"]
+)
+def test_columns_that_are_called_as_ours_but_for_case_and_marks_are_read_and_told(
+    lake: Lake, tmp_path: Path, names: str
+) -> None:
+    done = ingest(lake, csv(tmp_path / "a.csv", f"{names}\na,Lamp,no\n"), "items")
+    assert (item(lake)["title"], item(lake)["in_stock"]) == ("Lamp", False)
+    assert f"item_id: read from the column {names.split(',')[0]!r}" in told(done)
+
+
+def test_of_two_columns_that_are_nearly_ours_none_is_read(lake: Lake, tmp_path: Path) -> None:
+    done = ingest(lake, csv(tmp_path / "a.csv", "item_id,Title,TITLE\na,Lamp,Rug\n"), "items")
+    assert item(lake)["title"] is None
+    assert "nothing is read from the columns 'Title', 'TITLE'" in told(done)[0]
+
+
+def test_a_column_that_something_else_is_read_from_is_not_ours_too(lake: Lake, tmp_path: Path) -> None:
+    mapping = MappingConfig(columns={"attributes.name": "Title", "brand": "Maker"}, leave_out=("Price",))
+    done = ingest(lake, csv(tmp_path / "a.csv", "item_id,Title,Maker,Price\na,x,y,2\n"), "items", mapping)
+    assert (item(lake)["title"], item(lake)["price"], item(lake)["brand"]) == (None, None, "y")
+    assert told(done) == []
+
+
+def test_columns_that_nothing_is_read_from_are_told_with_what_they_may_be(lake: Lake, tmp_path: Path) -> None:
+    rows = "user_id,item_id,event_type,rating,timestamp,note,empty\nu,a,buy,5,1700000000,x,\n"
+    done = ingest(lake, csv(tmp_path / "a.csv", rows), "interactions")
+    assert told(done) == [
+        "1 × kind: the file does not say it; taken for a view",
+        "1 × time: the file does not say it",
+        "nothing is read from the columns 'event_type', 'rating', 'timestamp', 'note' "
+        "([ingest.interactions.columns] says what is what, leave_out what is not wanted); perhaps kind = "
+        '"event_type", value = "rating", time = "timestamp"',
+    ]
+    mapping = MappingConfig(
+        columns={"kind": "event_type", "value": "rating", "time": "timestamp"}, leave_out=("note",)
+    )
+    assert told(ingest(lake, tmp_path / "a.csv", "interactions", mapping)) == []
+
+
+def test_a_needed_column_is_guessed_also_within_a_list(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "tables")
+    file = lines(tmp_path / "a.jsonl", {"products": [{"sku": "a", "name": "Lamp"}]})
+    with pytest.raises(InputUnreadable, match=r'item_id = "products\[\].sku"'):
+        ingest(lake, file, "items")
+    with pytest.raises(InputUnreadable, match='item_id = "SKU"'):
+        ingest(lake, csv(tmp_path / "a.csv", "SKU,Name\na,Lamp\n"), "items")
+
+
+def test_json_rows_without_what_rows_need_may_come_first(lake: Lake, tmp_path: Path) -> None:
+    logins = [{"user_id": "u", "kind": "login"}] * 5
+    file = lines(tmp_path / "a.jsonl", *logins, {"user_id": "u", "item_id": "a"})
+    done = ingest(lake, file, "interactions", chunk_rows=2)
+    assert (done.inserted, done.refused) == (1, 5)
+    file = lines(tmp_path / "b.jsonl", *logins, {"user_id": "u", "x": 1})
+    with pytest.raises(InputUnreadable, match=r"no column for item_id\. Columns found: .*'x'"):
+        ingest(lake, file, "interactions", chunk_rows=2)
+
+
+def test_an_event_of_one_item_beside_events_of_several_is_an_act(lake: Lake, tmp_path: Path) -> None:
+    several = [{"product_id": "a"}, {"product_id": "b"}]
+    file = lines(
+        tmp_path / "segment.jsonl",
+        {"userId": "u", "event": "view", "properties": {"product_id": "a"}},
+        {"userId": "u", "event": "buy", "properties": {"products": several}},
+        {"userId": "u", "event": "login", "properties": {}},
+    )
+    item_id = ("properties.products[].product_id", "properties.product_id")
+    mapping = MappingConfig(columns={"user_id": "userId", "kind": "event", "item_id": item_id})
+    done = ingest(lake, file, "interactions", mapping)
+    assert acts(lake) == [("u", "a", "buy", None), ("u", "a", "view", None), ("u", "b", "buy", None)]
+    assert (done.inserted, done.passed) == (3, 1)
+
+
+def test_lists_as_python_writes_them_are_walked(lake: Lake, tmp_path: Path) -> None:
+    mapping = MappingConfig(columns={"item_id": "items[]"})
+    file = csv(tmp_path / "a.csv", "user_id,items\nu,\"['a', 'it''s']\"\nu,\"['b']\"\n")
+    ingest(lake, file, "interactions", mapping)
+    assert [item for _, item, _, _ in acts(lake)] == ["a", "b", "its"]
+
+
+def test_an_act_of_no_kind_is_a_view_however_the_file_is_cut(lake: Lake, tmp_path: Path) -> None:
+    rows = "u,a,,2025-01-01\nu,b,NULL,2025-01-01\nu,c,buy,2025-01-01\n"
+    file = csv(tmp_path / "a.csv", "user_id,item_id,kind,time\n" + rows)
+    done = ingest(lake, file, "interactions", chunk_rows=1)
+    assert acts(lake) == [("u", "a", "view", None), ("u", "b", "view", None), ("u", "c", "buy", None)]
+    assert told(done) == [
+        "1 × kind: there is none; taken for a view, such as line 2",
+        "1 × kind: 'NULL' says nothing; taken for a view, such as line 3",
+    ]
+    json_rows = lines(
+        tmp_path / "b.jsonl",
+        {"user_id": "u", "item_id": "a", "time": 1735689600},
+        {"user_id": "u", "item_id": "c", "time": 1735689600, "kind": "buy"},
+    )
+    for size in (1, 10):
+        assert ingest(lake, json_rows, "interactions", chunk_rows=size).unchanged == 2

@@ -86,7 +86,8 @@ def test_every_act_is_known_or_counted(acts: list[str], known: list[str]) -> Non
 def test_a_load_of_acts_tells_items_shoppers_and_gaps(lake: Lake, tmp_path: Path) -> None:
     ingest(lake, csv(tmp_path, "items.csv", "item_id\nA1\nA2\n"), "items")
     ingest(lake, csv(tmp_path, "users.csv", "user_id\nann\n"), "users")
-    body = "user_id,item_id\nann,A1\nAnn,a1\nNone,A2\nNone,A2\n"
+    day = "view,2025-01-01"
+    body = f"user_id,item_id,kind,time\nann,A1,{day}\nAnn,a1,{day}\nNone,A2,{day}\nNone,A2,{day}\n"
     done = ingest(lake, csv(tmp_path, "acts.csv", body), "interactions")
     told = [str(note) for note in done.notes]
     assert told[0] == (
@@ -108,5 +109,6 @@ def test_a_load_of_acts_tells_items_shoppers_and_gaps(lake: Lake, tmp_path: Path
 
 def test_without_a_catalogue_or_acts_nothing_is_unknown(lake: Lake, tmp_path: Path) -> None:
     assert unknown_in_tables(lake) == []
-    assert ingest(lake, csv(tmp_path, "acts.csv", "user_id,item_id\nann,A1\n"), "interactions").notes == []
+    body = "user_id,item_id,kind,time\nann,A1,view,2025-01-01\n"
+    assert ingest(lake, csv(tmp_path, "acts.csv", body), "interactions").notes == []
     assert unknown_in_tables(lake) == []

@@ -269,3 +269,8 @@ def test_attributes_are_read_where_there_is_no_text(tmp_path: Path) -> None:
     link = quoteattr("https://i.test/1.jpg?a=1&b=2")
     taken, _ = read(tmp_path, rss(f"<id>1</id><media url={link}/><dims w='1' h='2'/>"))
     assert taken[0][1] == {"id": "1", "media": "https://i.test/1.jpg?a=1&b=2", "dims": {"w": "1", "h": "2"}}
+
+
+def test_blank_lines_before_the_declaration_are_passed_over_and_counted(tmp_path: Path) -> None:
+    taken, refused = read(tmp_path, "\ufeff\n \n" + rss("<id>1</id>", "<id>&x;</id>"))
+    assert taken == [(4, {"id": "1"})] and refused == [(5, "not XML: undefined entity, in line 5")]

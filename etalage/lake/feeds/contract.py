@@ -1,11 +1,11 @@
 """What a known feed is: how its file is read, and which of its columns is which of ours."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etalage.config import Joined, MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source, texts_of
 from etalage.lake.paths import path_of
 from etalage.lake.raw import LARGEST_CHUNK, RawChunk
 from etalage.lake.text_files import AS_FOUND, FileStyle
@@ -47,6 +47,10 @@ class Feed:
     preset: Callable[[Head, MappingConfig], MappingConfig]
     own: Callable[[MappingConfig], MappingConfig] = lambda own: own
     """What a shop's mapping means for this feed, where a plain table would not be read so."""
+    canonical: Callable[[str], str] = str
+    """A name as a file has it → the feed's own."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Columns that are made of several: {name: of what}."""
     notes: tuple[str, ...] = ()
     """What a shop should know of how this feed is read, for the shop.toml that is drafted."""
 
@@ -100,13 +104,6 @@ def root_of(text: str) -> str:
     return text if path is None else path.root
 
 
-def texts_of(source: Source) -> tuple[str, ...]:
-    """The columns that a source names."""
-    if isinstance(source, str):
-        return (source,)
-    return source.join if isinstance(source, Joined) else source
-
-
 def replace_texts(source: Source, texts: list[str]) -> Source:
     """`source` with other columns."""
     if isinstance(source, Joined):
@@ -150,9 +147,12 @@ class Gathered:
         """Add a row; `size`: its characters."""
         count = len(self.chunk.lines)
         self.chunk.lines.append(line)
+        columns = self.chunk.columns
         for name, value in row.items():
-            self.chunk.columns.setdefault(name, [None] * count).append(value)
-        for values in self.chunk.columns.values():
+            if name not in columns:
+                columns[name] = [None] * count
+            columns[name].append(value)
+        for values in columns.values():
             if len(values) == count:
                 values.append(None)
         self.size += size

@@ -176,11 +176,57 @@ def test_said_to_be_one_it_is_read_as_one_and_a_missing_id_is_named(load: Load) 
     assert load("id,price\n1,2 EUR\n", format="google_merchant").items["1"]["currency"] == "EUR"
     with pytest.raises(InputUnreadable, match="no column 'id', the item_id of this feed"):
         load("sku,price\n1,2 EUR\n", "b.csv", format="google_merchant")
-    with pytest.raises(InputUnreadable, match="is jsonl, and google_merchant is csv or xml"):
-        load('{"id": 1}\n', "b.jsonl", format="google_merchant")
+    with pytest.raises(InputUnreadable, match="is jsonl, and shopify is csv"):
+        load('{"id": 1}\n', "b.jsonl", format="shopify")
 
 
 def test_a_second_load_changes_nothing(load: Load) -> None:
     content = XML.format(ITEM.format("<g:image_link>https://i.test/1.jpg</g:image_link><g:size>S</g:size>"))
     load(content, "f.xml")
     assert load(content, "f.xml").done.unchanged == 1
+
+
+def test_photos_in_numbered_columns_and_in_a_header_that_says_a_name_twice(load: Load) -> None:
+    head = "id,title,image_link,additional_image_link,additional_image_link,additional_image_link_3,price"
+    links = ",".join(f"https://i.test/{n}.jpg" for n in (1, 2, 3, 4))
+    loaded = load(f"{head}\nA-1,Tee,{links},2 EUR\n")
+    assert loaded.links("A-1") == [f"https://i.test/{n}.jpg" for n in (1, 2, 3, 4)]
+    assert loaded.items["A-1"]["attributes"] is None
+
+
+def test_comments_before_the_names_are_passed_over_and_told(load: Load) -> None:
+    head = "id,title,availability,price,image_link"
+    content = (
+        f"# Required | A unique id\n# see help, or not\n{head}\nA-1,Tee,in stock,2 EUR,https://i.test/1.jpg\n"
+    )
+    loaded = load(content)
+    assert list(loaded.items) == ["A-1"]
+    assert "2 × lines that begin with # before the column names are comments" in loaded.notes
+
+
+def test_the_content_api_in_json_is_the_same_feed(load: Load) -> None:
+    item = {
+        "offerId": "A-1",
+        "title": "Tee",
+        "price": {"value": "12.99", "currency": "USD"},
+        "salePrice": {"value": "9.99", "currency": "USD"},
+        "imageLink": "https://i.test/1.jpg",
+        "additionalImageLinks": ["https://i.test/2.jpg"],
+        "availability": "in stock",
+        "itemGroupId": "G",
+        "productTypes": ["Home > Mugs"],
+    }
+    loaded = load(json.dumps(item) + "\n", "products.jsonl")
+    row = loaded.items["A-1"]
+    assert (row["price"], row["currency"], row["item_group_id"]) == (12.99, "USD", "G")
+    assert row["category_id"] == "Home > Mugs"
+    assert loaded.links("A-1") == ["https://i.test/1.jpg", "https://i.test/2.jpg"]
+    assert loaded.attributes("A-1") == {"sale_price": "9.99 USD"}
+
+
+def test_a_supplemental_feed_changes_what_it_has_and_erases_nothing(load: Load) -> None:
+    load(f"{HEAD}\n{ROW}\n", "f.tsv")
+    loaded = load("id\tprice\tavailability\nA-1\t9.99 USD\tout_of_stock\n", "daily.tsv")
+    item = loaded.items["A-1"]
+    assert (item["title"], item["price"], item["in_stock"]) == ("Tee, red", 9.99, False)
+    assert loaded.attributes("A-1") == {"link": "https://s.test/1"}
