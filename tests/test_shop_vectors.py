@@ -8,7 +8,7 @@ import pytest
 
 from etalage import Shop
 from etalage.bundle.exports import newest_export, read_facts
-from etalage.errors import ConfigError
+from etalage.errors import ConfigError, InputUnreadable
 from tests.test_shop_behaviour import fill, rows_of
 from tests.test_shop_judging import typed
 
@@ -123,3 +123,47 @@ def test_tuning_starts_from_an_export_by_command(shop: Shop) -> None:
     printed = typed(shop, "train", "dssm", "--set", f"pretrained={rich}", "--set", "freeze=both")
     assert "0002-" in printed
     assert read_facts(newest_export(shop.exports("dssm")))["config"]["pretrained"] == str(rich)
+
+
+# -- rows of a file ----------------------------------------------------------------------------
+
+
+def rows_file(file: Path, width: int, rows: int = 300, seed: int = 0) -> None:
+    """A row is liked where the first numbers of both vectors have one sign."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, 2 * width)).round(3)
+    labels = vectors[:, 0] * vectors[:, width] > 0
+    lines = (",".join([str(int(label)), *map(str, row)]) for label, row in zip(labels, vectors, strict=True))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+BY_ROWS = ("--set", "preset=original", "--set", "epochs=3", "--set", "patience=2", "--set", "rows=rows.csv")
+
+
+def test_dssm_learns_from_rows_of_a_file_and_embeds_the_shops_items(shop: Shop) -> None:
+    rows_file(shop.folder / "rows.csv", 8)
+    rows_file(shop.folder / "held.csv", 8, rows=80, seed=1)
+    printed = typed(shop, "train", "dssm", *BY_ROWS, "--set", "validation_rows=held.csv")
+    assert "auroc 0." in printed
+    export = newest_export(shop.exports("dssm"))
+    facts = read_facts(export)
+    assert set(facts["inputs"]) == {"item2vec", "rows.csv", "held.csv"}
+    assert facts["inputs"]["rows.csv"].startswith("300 rows, ")
+    assert np.load(export / "item_embeddings.npy").any(axis=1).sum() > 50
+    assert "dssm (test)" in typed(shop, "evaluate", "dssm")
+    rows_file(shop.folder / "rows.csv", 8, rows=310)
+    typed(shop, "train", "dssm", *BY_ROWS, "--set", "validation_rows=held.csv")
+    assert newest_export(shop.exports("dssm")) != export  # other rows: not the run of before
+
+
+def test_rows_that_do_not_fit_are_refused(shop: Shop) -> None:
+    by_rows = {"preset": "original", "rows": "rows.csv", "epochs": "20"}
+    with pytest.raises(InputUnreadable, match=r"rows\.csv"):
+        shop.train("dssm", by_rows)
+    rows_file(shop.folder / "rows.csv", 5)
+    with pytest.raises(ConfigError, match=r"vectors of 5 numbers; those of the shop's items, .* have 8"):
+        shop.train("dssm", by_rows)
+    with pytest.raises(ConfigError, match="learned by loss = 'bce'"):
+        shop.train("dssm", {"rows": "rows.csv"})
+    with pytest.raises(ConfigError, match="set rows, too"):
+        shop.train("dssm", {"validation_rows": "rows.csv"})

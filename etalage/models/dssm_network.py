@@ -43,6 +43,12 @@ class DSSMConfig(TrainingConfig):
     vectors: str = "item2vec"
     """The dense feature of items that is the network's input, E numbers; of zeros: nothing is known of it. A
     model that embeds items (`item2vec`) by its name: what its newest export makes of them; or `photo`."""
+    rows: str | None = None
+    """Learn from a file of rows `label, shopper's vector, item's vector` (text, or Parquet) instead of the
+    shop's acts; it need not fit into memory. Relative to the shop's folder. Its vectors are of the same
+    making as `vectors`, by which the shop's items are embedded then."""
+    validation_rows: str | None = None
+    """The same for validation; None: none, and the weights of the last epoch are kept."""
     layers: tuple[int, ...] = (128,)
     """Widths between E and D in each tower; empty: none."""
     dimension: int = Field(64, ge=1)
@@ -93,6 +99,10 @@ class DSSMConfig(TrainingConfig):
         asked = "patience" in self.model_fields_set and self.patience is not None
         if asked and self.patience >= self.epochs:  # type: ignore[operator]
             raise ValueError(f"can never end a training of {self.epochs} epochs; set patience below epochs")
+        if self.validation_rows is not None and self.rows is None:
+            raise ValueError("validation_rows are for rows; set rows, too")
+        if self.rows is not None and (self.loss != "bce" or self.keep != "loss"):
+            raise ValueError("rows carry labels: they are learned by loss = 'bce' and keep = 'loss'")
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(f"freeze {self.freeze!r} would keep random weights; set pretrained, too")
         return self

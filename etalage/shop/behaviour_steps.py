@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etalage.config import suggestion
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
 from etalage.shop import photo_steps
 from etalage.shop.progress import told
+from etalage.shop.vector_steps import rows_of_vectors, with_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder
+    from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
@@ -133,14 +134,18 @@ def train(
     whole = known or behaviour(shop)
     if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
-    learned: BehaviourSet | Examples = whole.data
+    learned: BehaviourSet | Examples | VectorRows = whole.data
     source, inputs = Source.of(whole.data), None
     if (vectors := getattr(config, "vectors", None)) is not None:  # of items, that another model makes
-        learned, inputs = with_vectors(shop, whole.data, recipe.name, vectors)
-        source = Source.of(learned)
+        told_items, inputs = with_vectors(shop, whole.data, recipe.name, vectors)
+        learned, source = told_items, Source.of(told_items)
+        if config.rows is not None:
+            learned, files = rows_of_vectors(shop, config, told_items.item_features.dense[vectors].shape[1])
+            inputs = {**(inputs or {}), **files}
     if recipe.data == "examples":
-        learned, pairs = examples(shop, whole)
-        source = Source.of(whole.data, pairs, dict(zip(learned.sparse_names, learned.sizes, strict=True)))
+        learned, pairs = made = examples(shop, whole)
+        sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
+        source = Source.of(whole.data, pairs, sizes)
     with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
@@ -154,58 +159,6 @@ def train(
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
         )
-
-
-def with_vectors(
-    shop: "Shop", data: "BehaviourSet", model: str, vectors: str
-) -> "tuple[BehaviourSet, dict[str, str] | None]":
-    """`data` with the dense feature `vectors` of items, and the hash of the model that made it, by name.
-
-    What is a feature already (`photo`) stays as it is. Raises ConfigError: no such feature and no such model,
-    one that was not trained, or on other data, or that keeps no vectors of items.
-    """
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.opened import read_opened
-    from etalage.models import recipe as recipes
-
-    if vectors in data.item_features.dense:
-        return data, None
-    listed = recipes.listed()
-    setting = f"[models.{model}] vectors = {vectors!r}"
-    embedders = [
-        name
-        for name, one in listed.items()
-        if one.data == "behaviour" and one.role == "embedder" and name != model
-    ]
-    dense = list(data.item_features.dense)
-    if vectors not in embedders:
-        if vectors == "photo":
-            raise ConfigError(
-                f"{setting}: items have no embeddings of photos: `etalage train image_similarity` first"
-            )
-        near = suggestion(vectors, [*dense, *embedders])
-        raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")
-    others = f"; or set vectors to one of {', '.join(dense)}" if dense else ""
-    try:
-        export = newest_export(shop.exports(vectors))
-    except NothingToPublish as error:
-        raise ConfigError(
-            f"{setting}: {model} learns from vectors of items, and {vectors}, which makes them, was not "
-            f"trained: `etalage train {vectors}`, then `etalage train {model}`{others}"
-        ) from error
-    facts = read_facts(export)
-    if facts.get("data") != data.fingerprint():
-        raise ConfigError(
-            f"{setting}: {vectors} was trained on other data than the tables hold now, which may have been "
-            f"what {model} is to be judged by: `etalage train {vectors}` again, then `etalage train {model}`"
-        )
-    opened = read_opened(export)
-    name = "history_embeddings" if (export / "history_embeddings.npy").exists() else "item_embeddings"
-    found = np.array(opened.array(name, 2), np.float32)
-    found[0] = 0
-    log.info("%s learns from the vectors of %s", model, export)
-    features = data.item_features.plus(vectors, found)
-    return replace(data, item_features=features), {vectors: str(facts["model_hash"])}
 
 
 def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, Base]":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.category_set import CategorySet
     from etalage.features.examples import Examples
+    from etalage.models.dssm import VectorRows
     from etalage.models.item_category import ItemCategoryTask
     from etalage.training.behaviour_export import Source
 
@@ -103,7 +104,7 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples",
+    data: "BehaviourSet | Examples | VectorRows",
     *,
     runs: Path,
     exports: Path,
@@ -113,23 +114,27 @@ def train_behaviour(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a model of behaviour, counters included.
+    """The same for a model of behaviour, counters included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
-    learned: where `data` holds what other models made of it, the fingerprint of the data that those learned
-    from, and the models' hashes by name.
+    learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
+    behind it, and the models' hashes and the files' facts by name.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
+        assert isinstance(data, BehaviourSet | Examples)
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
-
-    facts: dict[str, Any] = {"data": data.fingerprint(), "tables": versions or {}}
+    facts: dict[str, Any] = {"tables": versions or {}}
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
+    else:
+        assert isinstance(data, BehaviourSet | Examples)
+        facts["data"] = data.fingerprint()
 
     def write(trained: Trained[Any], task: Any) -> Path:
         return export_behaviour(recipe, trained, kept, exports)
