@@ -1,6 +1,6 @@
 """Amazon Beauty, the last item of 22,363 users among all 12,101: the two-tower beside the simple ones.
 
-    OMP_NUM_THREADS=1 python benchmarks/beauty.py --data FOLDER [--seeds 0,1,2] [--only "SYSTEM;SYSTEM"]
+    OMP_NUM_THREADS=1 python benchmarks/beauty.py [--data FOLDER] [--seeds 0,1,2] [--only "SYSTEM;SYSTEM"]
 
 The protocol of S3-Rec (Zhou et al., CIKM 2020): the last item is the test, the one before it the validation;
 what a user already has is not ranked. Two cases, since published figures come from both: models that learned
@@ -24,10 +24,10 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.scoring import open_scorer  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.ranking import rank_all  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.features.published import sequences  # noqa: E402
@@ -64,20 +64,28 @@ SYSTEMS: dict[str, tuple[str, Settings]] = {
 }
 CASES = {"learned from train": "train", "learned from all before the test": "before"}
 NOTE = (
-    "HR@10 and nDCG@10 over 12,101 items, less those that the user has. Intervals: the lowest and the "
+    "HR@10 and nDCG@10 over all items, less those that the user has. Intervals: the lowest and the "
     "highest of several seeds; of one alone, and of models without a seed, 95% bootstrap over the users. "
     "Processor time is that of training, memory the peak of the process that trained."
 )
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of Beauty.txt and Beauty_item2attributes.json.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of Beauty.txt and Beauty_item2attributes.json.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Of the two-tower.")] = "0,1,2",
     only: Annotated[str, typer.Option(help="Names of systems, a semicolon between; default: all.")] = "",
     case: Annotated[str, typer.Option(help="`train`, `before` or both.")] = "train,before",
     epochs: Annotated[int | None, typer.Option(help="Fewer epochs, for a look.")] = None,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-beauty",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("beauty", small, out)
+    work, folder = bench.work(work), bench.data(data, "s3rec-amazon-beauty", miniature.beauty)
+    if small:
+        seeds, epochs = "0", 1
     numbers = [int(seed) for seed in seeds.split(",")]
     chosen = [name for name in SYSTEMS if not only or name in only.split(";")]
     rows = []
@@ -89,12 +97,11 @@ def main(
             if model == "two_tower" and epochs is not None:
                 settings = {**settings, "epochs": epochs}
             several = numbers if model == "two_tower" else [0]
-            parts = [_part(work, data, system, model, {**settings, "seed": n}, short) for n in several]
+            parts = [_part(work, folder, system, model, {**settings, "seed": n}, short) for n in several]
             rows += _rows(title, system, parts)
     command = f"OMP_NUM_THREADS=1 python benchmarks/beauty.py --data FOLDER --seeds {seeds}"
     packages = ["numpy", "scipy", "torch", "onnxruntime"]
-    write("beauty", rows, command=command, seeds=numbers, packages=packages, note=NOTE)
-    print((Path(__file__).parent / "results" / "beauty.md").read_text())
+    bench.write(rows, command=command, seeds=numbers, packages=packages, note=NOTE)
 
 
 def _part(
@@ -147,8 +154,4 @@ def _rows(case: str, system: str, parts: list[dict[str, list[float]]]) -> list[R
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

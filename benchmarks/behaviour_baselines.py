@@ -1,6 +1,6 @@
 """The simple recommenders on three public sets: what any deep model has to beat.
 
-    python benchmarks/behaviour_baselines.py --data FOLDER [--only lastfm,AMusic,Beauty] [--tune]
+    python benchmarks/behaviour_baselines.py [--data FOLDER] [--only lastfm,AMusic,Beauty] [--tune]
 
 lastfm and AMusic by NCF's protocol (one held-out item beside 99 published negatives), Amazon Beauty by its
 last item among all 12,101. Every model is exported, and the export's scores are what is measured. Settings
@@ -23,10 +23,10 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.scoring import Scorer, open_scorer  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.ranking import Ranked, rank_all, rank_published  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
@@ -101,40 +101,45 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help=f"Folder of {NCF}/ and {SEQUENCES}/.")],
+    data: Annotated[Path | None, typer.Option(help=f"Folder of {NCF}/ and {SEQUENCES}/.")] = None,
     only: Annotated[str, typer.Option(help="Sets.")] = ",".join(SYSTEMS),
     tune: Annotated[bool, typer.Option(help="Compare settings on validation parts, print, stop.")] = False,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
-    / "build"
-    / "benchmark-baselines",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
-    sets = {name: load(data, name, tune) for name in only.split(",")}
+    bench = Run.of("behaviour_baselines", small, out)
+    work = bench.work(work)
+    folders = {
+        NCF: bench.data(data and data / NCF, NCF, miniature.deepcf),
+        SEQUENCES: bench.data(data and data / SEQUENCES, SEQUENCES, miniature.beauty),
+    }
+    sets = {name: load(folders, name, tune) for name in only.split(",")}
     rows = []
     for name, found in sets.items():
         if tune:
             tuned(name, found)
             continue
         for system, (model, settings) in SYSTEMS[name].items():
-            rows += _part(work, name, system, model, settings, found)
+            shorter = {"epochs": 1} if small and model == "matrix_factorisation" else {}
+            rows += _part(work, name, system, model, {**settings, **shorter}, found)
     if tune:
         return
-    write(
-        "behaviour_baselines",
+    bench.write(
         rows,
         command=f"OMP_NUM_THREADS=1 python benchmarks/behaviour_baselines.py --data FOLDER --only {only}",
         seeds=[0],
         packages=["numpy", "scipy", "torch", "onnxruntime"],
         note=NOTE.format(**_faults(sets)),
     )
-    print((Path(__file__).parent / "results" / "behaviour_baselines.md").read_text())
 
 
-def load(folder: Path, name: str, tune: bool) -> BehaviourSet:
+def load(folders: dict[str, Path], name: str, tune: bool) -> BehaviourSet:
     """The set as it is tested; with `tune`, its validation part in place of the test part."""
     if name == "Beauty":
-        data = sequences(folder / SEQUENCES / "Beauty.txt")
+        data = sequences(folders[SEQUENCES] / "Beauty.txt")
     else:
-        data = ncf(folder / NCF, name, validation="leave_one_out" if tune else "none")
+        data = ncf(folders[NCF], name, validation="leave_one_out" if tune else "none")
     none = Interactions.none()
     if tune:
         held = data.part("validation")
@@ -220,8 +225,4 @@ def _faults(sets: dict[str, BehaviourSet]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

@@ -1,6 +1,6 @@
 """How many photos a second does one core classify, by which backbone, run how?
 
-    OMP_NUM_THREADS=1 python benchmarks/category_inference.py --photos FOLDER [--backbones small,…]
+    OMP_NUM_THREADS=1 python benchmarks/category_inference.py [--photos FOLDER] [--backbones small,…]
 
 Weights are drawn at random: they change no time. What the accuracies are is in item_category.md.
 """
@@ -16,7 +16,8 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 
@@ -46,32 +47,37 @@ NOTE = (
 
 
 def main(
-    photos: Annotated[Path, typer.Option(help="A folder of JPEGs, looked through to its depths.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of JPEGs, looked through to its depths.")
+    ] = None,
     backbones: Annotated[str, typer.Option(help="By comma.")] = ",".join(BACKBONES),
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("category_inference", small, out)
+    folder = bench.data(photos, "grocery-store", miniature.photos)
+    backbones, enough = ("small", 0.1) if small else (backbones, SECONDS)
     local.settle(threads=1)
     import torch
 
     torch.set_num_threads(1)
-    files = [file.read_bytes() for file in sorted(photos.rglob("*.jpg"))[::7][:64]]
-    rate = _rate()
+    files = [file.read_bytes() for file in sorted(folder.rglob("*.jpg"))[::7][:64]]
+    rate = _rate(enough)
     rows: list[Row] = []
     for name in backbones.split(","):
-        rows += _measured(name, files, rate)
+        rows += _measured(name, files, rate, enough)
         for row in rows[-4:]:
             print(row, flush=True)
-    write(
-        "category_inference",
+    bench.write(
         rows,
         command="OMP_NUM_THREADS=1 python benchmarks/category_inference.py --photos FOLDER",
         seeds=[0],
         packages=["torch", "timm", "onnxruntime", "pillow"],
         note=NOTE.format(pixels=_pixels(files[0]), rate=rate / 1e9),
     )
-    print((Path(__file__).parent / "results" / "category_inference.md").read_text())
 
 
-def _measured(name: str, files: list[bytes], rate: float) -> list[Row]:
+def _measured(name: str, files: list[bytes], rate: float, enough: float) -> list[Row]:
     import torch
 
     from etalage.bundle.sessions import Session
@@ -86,7 +92,7 @@ def _measured(name: str, files: list[bytes], rate: float) -> list[Row]:
     encoder = PhotoEncoder(size, 3, "pad", trunk.expected.resample)
     pixels = encoder.decode_all(files)
     case = f"{name}, {size} px"
-    rows = [_row(case, "decode", _rates(lambda: encoder.decode_all(files), len(files)))]
+    rows = [_row(case, "decode", _rates(lambda: encoder.decode_all(files), len(files), enough))]
     macs = _multiply_adds(trunk, pixels[:1])
     rows.append(Row(case, "limit", "photos a second", rate / macs, rate / macs, rate / macs))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
@@ -103,7 +109,8 @@ def _measured(name: str, files: list[bytes], rate: float) -> list[Row]:
         for system, run in systems.items():
             for batch in BATCHES:
                 some = pixels[:batch]
-                rows.append(_row(case, system, _rates(lambda r=run, s=some: r(s), batch), f", batch {batch}"))
+                rates = _rates(lambda r=run, s=some: r(s), batch, enough)
+                rows.append(_row(case, system, rates, f", batch {batch}"))
         rows += [Row(case, system, "size", one, one, one, "MB") for system, one in megabytes.items()]
     return rows
 
@@ -112,12 +119,12 @@ def _by(session: object) -> Callable[[np.ndarray], object]:
     return lambda some: session.run({session.inputs[0]: some})  # type: ignore[attr-defined]
 
 
-def _rates(work: Callable[[], object], count: int) -> list[float]:
-    """Photos a second of processor time, one a run; the first run warms up."""
+def _rates(work: Callable[[], object], count: int, enough: float) -> list[float]:
+    """Photos a second of processor time, one a run, for `enough` seconds; the first run warms up."""
     work()
     found: list[float] = []
     started = time.process_time()
-    while len(found) < FEWEST or time.process_time() - started < SECONDS:
+    while len(found) < FEWEST or time.process_time() - started < enough:
         before = time.process_time()
         work()
         found.append(count / max(time.process_time() - before, 1e-9))
@@ -128,13 +135,13 @@ def _row(case: str, system: str, rates: list[float], where: str = "") -> Row:
     return Row(case, system, f"photos a second{where}", float(np.median(rates)), min(rates), max(rates))
 
 
-def _rate() -> float:
+def _rate(enough: float) -> float:
     """Multiply-adds a second of a large product."""
     import torch
 
     side = 1024
     one = torch.randn(side, side)
-    return max(_rates(lambda: one @ one, side**3))
+    return max(_rates(lambda: one @ one, side**3, enough))
 
 
 def _multiply_adds(trunk: object, pixels: np.ndarray) -> float:
@@ -153,4 +160,4 @@ def _pixels(photo: bytes) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

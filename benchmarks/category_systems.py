@@ -60,13 +60,15 @@ class _Told:
         print(f"epoch {step}:", {name: round(value, 4) for name, value in values.items()}, flush=True)
 
 
-def made(name: str, seed: int, shop: Grocery, keep: Path) -> Done:
-    """Train it and ask it; what is exported stays in `keep`."""
+def made(name: str, seed: int, shop: Grocery, keep: Path, small: bool = False) -> Done:
+    """Train it, for one epoch if `small`, and ask it; what is exported stays in `keep`."""
     if name == INT8:
         return _in_int8(seed, shop, keep)
     settings = {"backbone": LITE0, "weights": WEIGHTS, "served": "float32", **SYSTEMS[name]}
     settings["checkpoint_steps"] = 10**6
-    if SYSTEMS[name]["frozen_epochs"] == SYSTEMS[name]["epochs"]:
+    if small:
+        settings |= {"epochs": 1, "frozen_epochs": min(1, settings["frozen_epochs"]), "steps_per_epoch": 2}
+    if settings["frozen_epochs"] == settings["epochs"]:
         return _on_features(settings | {"seed": seed}, shop)
     return _exported(settings | {"seed": seed}, shop, keep / f"exports-{slug(name)}-{seed}")
 

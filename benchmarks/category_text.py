@@ -1,6 +1,6 @@
 """A merchant's category text → a category of Google's tree: by whole path, by last step, by wording.
 
-    OMP_NUM_THREADS=1 python benchmarks/category_text.py --taxonomy FOLDER [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/category_text.py [--taxonomy FOLDER] [--seed 0]
 
 Texts whose category is known, of three kinds. Renamed: English paths of 2015 that read otherwise in 2021;
 the id, which stayed, is the truth. A grocer's receipts: the product types of examples/universal_catalogue's
@@ -22,9 +22,9 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.lake.category_text import CategoryText, PathBook, folded, steps_of  # noqa: E402
 from etalage.lake.schema import CATEGORY_SEPARATOR  # noqa: E402
 from etalage.lake.taxonomy import Taxonomy  # noqa: E402
@@ -108,9 +108,13 @@ CASES: dict[str, Spoil] = {
 
 
 def main(
-    taxonomy: Annotated[Path, typer.Option(help="Folder of Google's files with ids.")],
+    taxonomy: Annotated[Path | None, typer.Option(help="Folder of Google's files with ids.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn while spoiling.")] = 0,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("category_text", small, out)
+    taxonomy = bench.data(taxonomy, "google-product-taxonomy", miniature.google)
     tree = Taxonomy.google(taxonomy / NOW)
     draw = random.Random(seed)
     then = read_paths(taxonomy / THEN)
@@ -130,15 +134,13 @@ def main(
     draw.shuffle(spoiled)
     rows += seconds(taxonomy / NOW, spoiled[:AT_ONCE])
     command = f"OMP_NUM_THREADS=1 python benchmarks/category_text.py --taxonomy FOLDER --seed {seed}"
-    write(
-        "category_text",
+    bench.write(
         rows,
         command=command,
         seeds=[seed],
         packages=["numpy", "scipy", "etalage"],
         note=NOTE,
     )
-    print((Path(__file__).parent / "results" / "category_text.md").read_text())
 
 
 def of_receipts(tree: Taxonomy) -> list[tuple[str, int]]:
@@ -212,11 +214,11 @@ def _rows(case: str, system: str, values: dict[str, np.ndarray], unit: str) -> l
 def seconds(file: Path, texts: Sequence[str]) -> list[Row]:
     """How long it takes to read the file, to compare categories, and to find texts."""
     tree = Taxonomy.google(file)
-    some = np.arange(SIDE)
+    some = np.arange(min(SIDE, len(tree)))
     text = CategoryText(tree)
     steps: dict[str, Callable[[], object]] = {
         f"read {len(tree):,} categories": lambda: Taxonomy.google(file),
-        f"distances {SIDE:,} x {SIDE:,}": lambda: tree.distances(some, some),
+        f"distances {len(some):,} x {len(some):,}": lambda: tree.distances(some, some),
         "first text, which builds the n-grams": lambda: CategoryText(tree).nearest(["Boots"]),
         f"{len(texts):,} different texts": lambda: text.nearest(texts),
     }
@@ -233,8 +235,4 @@ def seconds(file: Path, texts: Sequence[str]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

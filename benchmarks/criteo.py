@@ -1,6 +1,6 @@
 """Does DLRM hold its own on real clicks? Criteo's log, the 8,000 rows of it that are to be had in the open.
 
-    python benchmarks/criteo.py --data FOLDER [--seeds 0,1,2,3,4]
+    python benchmarks/criteo.py [--data FOLDER] [--seeds 0,1,2,3,4]
 
 FOLDER holds train.csv, dev.csv and test.csv. All three systems are chosen in the same way, by five folds of
 train and dev together (7,609 rows), and fitted again to all of these; test (391 rows) is looked at once,
@@ -21,9 +21,9 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.features.criteo import read_criteo  # noqa: E402
 from etalage.features.examples import Examples  # noqa: E402
 from etalage.metrics import auroc  # noqa: E402
@@ -59,17 +59,24 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of train.csv, dev.csv and test.csv.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of train.csv, dev.csv and test.csv.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of DLRM.")] = "0,1,2,3,4",
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-criteo",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("criteo", small, out)
+    work, data = bench.work(work), bench.data(data, "ctr-criteo-sample", miniature.criteo)
+    grid = GRID
+    if small:
+        seeds, grid = "0", tuple({**one, "epochs": 1} for one in GRID[:1])
     examples, _ = read_criteo({part: data / name for part, name in FILES.items()}, min_count=2)
-    settled = json.dumps([STRENGTHS, TREES, GRID, COMMON, FOLDS, examples.fingerprint()])
+    settled = json.dumps([STRENGTHS, TREES, grid, COMMON, FOLDS, examples.fingerprint()])
     work = work / hashlib.sha256(settled.encode()).hexdigest()[:8]
     numbers = [int(part) for part in seeds.split(",")]
     linear = _part(work, "logistic", lambda: _logistic(examples))
     trees = _part(work, "trees", lambda: _trees(examples))
-    chosen = _part(work, "dlrm", lambda: _choose(examples, work))
+    chosen = _part(work, "dlrm", lambda: _choose(examples, grid, work))
     nets = [
         _part(work, f"dlrm-seed-{seed}", lambda seed=seed: _dlrm(examples, chosen["choice"], seed))
         for seed in numbers
@@ -91,8 +98,7 @@ def main(
     found = (
         f"C {linear['choice']}; leaves, rate and number of trees {trees['choice']}; DLRM {chosen['choice']}"
     )
-    write(
-        "criteo",
+    bench.write(
         rows,
         command=COMMAND.format(seeds),
         seeds=numbers,
@@ -101,7 +107,6 @@ def main(
             train=len(examples) - len(test), test=len(test), folds=FOLDS, seeds=len(numbers), chosen=found
         ),
     )
-    print((Path(__file__).parent / "results" / "criteo.md").read_text())
 
 
 def _part(work: Path, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -195,10 +200,10 @@ def _trees(examples: Examples) -> dict[str, Any]:
     return {"choice": list(choice), "folds": _summary(found[choice]), "test": test.tolist()}
 
 
-def _choose(examples: Examples, work: Path) -> dict[str, Any]:
-    """The settings of GRID, and the number of epochs, of the highest mean AUROC over the folds."""
+def _choose(examples: Examples, grid: tuple[dict[str, Any], ...], work: Path) -> dict[str, Any]:
+    """The settings of `grid`, and the number of epochs, of the highest mean AUROC over the folds."""
     best: tuple[float, dict[str, Any], list[float]] = (0.0, {}, [])
-    for number, settings in enumerate(GRID):
+    for number, settings in enumerate(grid):
         curves = [
             _part(work, f"fold-{number}-{fold}", lambda s=settings, f=fold: _fold(examples, s, f))["curve"]
             for fold in range(FOLDS)
@@ -268,8 +273,4 @@ def _rows(systems: dict[str, np.ndarray], labels: np.ndarray) -> list[Row]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

@@ -19,7 +19,7 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.catalogue import Filters  # noqa: E402
 from etalage.demo import CONFIG, RANKER, SIMPLE  # noqa: E402
@@ -83,7 +83,12 @@ def main(
     shoppers: Annotated[int, typer.Option()] = 2000,
     seeds: Annotated[str, typer.Option(help="Of the shops that are drawn.")] = "7,8,9",
     asked: Annotated[int, typer.Option(help="So many shoppers of each.")] = 500,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("demo_funnel", small, out)
+    if small:
+        items, shoppers, seeds, asked = 300, 120, "7", 20
     every: dict[str, list[np.ndarray]] = {}
     numbers, started = [int(seed) for seed in seeds.split(",")], time.perf_counter()
     for seed in numbers:
@@ -98,8 +103,7 @@ def main(
         rows.append(Row("demo shop", "the demo's funnel", name, *interval))
     seconds = time.perf_counter() - started
     rows.append(Row("demo shop", "whole run", "time", seconds, seconds, seconds, "s"))
-    write(
-        "demo_funnel",
+    bench.write(
         rows,
         command=f"OMP_NUM_THREADS=1 python benchmarks/demo_funnel.py --seeds {seeds}",
         seeds=numbers,
@@ -107,8 +111,7 @@ def main(
         note=f"{items:,} items, {shoppers:,} shoppers, {asked} asked in each of {len(numbers)} shops. "
         f"Intervals: 95% bootstrap over the shoppers. The best {BEST}, the oracle's {K}: by hidden taste.",
     )
-    print((Path(__file__).parent / "results" / "demo_funnel.md").read_text())
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

@@ -9,13 +9,11 @@ test rows better than it does. Settings were chosen on the validation rows of an
 
 import hashlib
 import json
-import multiprocessing
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +22,8 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.features import clicks as generator  # noqa: E402
 from etalage.features.clicks import draw_clicks  # noqa: E402
 from etalage.features.examples import Examples  # noqa: E402
@@ -58,8 +55,14 @@ NOTE = (
 def main(
     seeds: Annotated[str, typer.Option(help="Seeds of the clicks and of the models.")] = "0,1,2",
     rows: Annotated[int, typer.Option(help="Rows of each seed.")] = generator.MILLION,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-dlrm",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("dlrm_synthetic", small, out)
+    work = bench.work(work)
+    if small:
+        seeds, rows = "0", 20_000
     world = [rows, generator.PAIRS, generator.WITH_DENSE, generator.DAMPING, generator.FACTORS]
     settled = json.dumps([SETTINGS, ALPHAS, TREES, STEPS, world])
     work = work / hashlib.sha256(settled.encode()).hexdigest()[:8]
@@ -68,33 +71,29 @@ def main(
     for seed in numbers:
         found: dict[str, float] = {}
         for measure in (_draw, _dlrm, _logistic, _speed, _trees, _published):
-            found |= _part(work, measure, seed, rows)
+            found |= _part(bench, work, measure, seed, rows)
         parts.append(found)
     table = []
     for key in parts[0]:
         values = [part[key] for part in parts]
         case, system, metric, unit = key.split("|")
         table.append(Row(case, system, metric, float(np.mean(values)), min(values), max(values), unit))
-    write(
-        "dlrm_synthetic",
+    bench.write(
         table,
         command=COMMAND.format(seeds, rows),
         seeds=numbers,
         packages=["torch", "scikit-learn", "numpy"],
         note=NOTE.format(rows=f"{rows:,}", seeds=len(numbers)),
     )
-    print((Path(__file__).parent / "results" / "dlrm_synthetic.md").read_text())
 
 
 def _part(
-    work: Path, measure: Callable[[Path, int, int], dict[str, float]], seed: int, rows: int
+    bench: Run, work: Path, measure: Callable[[Path, int, int], dict[str, float]], seed: int, rows: int
 ) -> dict[str, float]:
     file = work / f"{measure.__name__.strip('_')}-{seed}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        # A process of its own: its peak of memory is this part's.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = pool.submit(measure, work / f"clicks-{seed}", seed, rows).result()
+        found = bench.alone(measure, work / f"clicks-{seed}", seed, rows)
         file.write_text(json.dumps(found, indent=1))
         print(seed, {key: round(value, 4) for key, value in found.items()}, flush=True)
     loaded: dict[str, float] = json.loads(file.read_text())
@@ -199,10 +198,11 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
     from etalage.models.dlrm import RECIPE, DlrmConfig
     from etalage.training.loop import autocast, fit
 
-    config = DlrmConfig(seed=seed, epochs=1, steps_per_epoch=STEPS, linear=False)
+    steps = min(STEPS, max(1, rows // 2048))
+    config = DlrmConfig(seed=seed, epochs=1, steps_per_epoch=steps, linear=False)
     whole = Examples.open(folder)
     task = RECIPE.bind(config, whole.take(whole.rows("train")))
-    ready = [task.batch(0, step) for step in range(STEPS)]
+    ready = [task.batch(0, step) for step in range(steps)]
 
     def bare() -> float:
         torch.manual_seed(seed)
@@ -224,7 +224,7 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
             return time.process_time() - started
 
     pairs = [(bare(), ours()) for _ in range(3)]
-    theirs, own = (STEPS * config.batch / float(np.median(seconds)) for seconds in zip(*pairs, strict=True))
+    theirs, own = (steps * config.batch / float(np.median(seconds)) for seconds in zip(*pairs, strict=True))
     share = float(np.median([fast / slow for fast, slow in pairs]))
     return {
         "speed|bare loop|rows a second|": theirs,
@@ -234,8 +234,4 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

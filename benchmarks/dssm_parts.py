@@ -129,6 +129,8 @@ ITEM2VEC: dict[str, Any] = {
 }
 ALONE_ITEM2VEC: dict[str, Any] = {"min_count": 2, "session_hours": None, "sets": False, "epochs": 20}
 """Coupons are bought one or two a trip: a household's are one sequence."""
+SHORT: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "patience": None}
+"""Of everything that is trained, in a small run."""
 KS = (10, 20, 100)
 
 
@@ -153,8 +155,8 @@ def settings_of(part: str) -> list[dict[str, Any]]:
 class _Trained:
     """Trains what a part needs, out of what earlier parts left in `work`."""
 
-    def __init__(self, found: Domains, seed: int, work: Path) -> None:
-        self.found, self.seed, self.work = found, seed, work
+    def __init__(self, found: Domains, seed: int, work: Path, small: bool) -> None:
+        self.found, self.seed, self.work, self.small = found, seed, work, small
 
     def scorer(self, part: str) -> tuple[Any, Interactions | None, float]:
         """The part's scorer, the histories that it is asked with (None: all that was bought), CPU seconds."""
@@ -187,6 +189,8 @@ class _Trained:
         self, part: str, name: str, settings: dict[str, Any], data: BehaviourSet, history: Interactions | None
     ) -> tuple[Scorer, Interactions | None, float]:
         recipe = recipes.find(name)
+        if self.small and recipe.role != "counter":
+            settings = {**settings, **SHORT}
         config = recipe.config(seed=self.seed, **settings)
         trained = fit(recipe, recipe.bind(config, data), config, self._kept(part, "run"))
         self._keep(part, trained)
@@ -239,11 +243,12 @@ def part_name(part: str, seed: int) -> str:
     return f"{part.replace(', ', '-').replace(' ', '_')}-{settled}-{seed}"
 
 
-def measure(part: str, seed: int, found: Domains, work: Path) -> None:
-    """Train one part, export it, rank the catalogue with the export, keep (Q,) values by metric."""
+def measure(part: str, seed: int, found: Domains, work: Path, small: bool = False) -> None:
+    """Train one part (for a moment, if `small`), export it, rank the catalogue with the export, keep (Q,)
+    values by metric."""
     (work / "kept").mkdir(parents=True, exist_ok=True)
     (work / "parts").mkdir(parents=True, exist_ok=True)
-    scorer, history, cpu = _Trained(found, seed, work).scorer(part)
+    scorer, history, cpu = _Trained(found, seed, work, small).scorer(part)
     queries, wanted = found.sparse.queries("test", history)
     ranked = rank_all(scorer, queries, wanted, ks=KS, candidates=found.catalogue_N)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

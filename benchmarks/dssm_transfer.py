@@ -1,13 +1,12 @@
 """A DSSM learned on all purchases, tuned on the few with a coupon: does what it learned there help?
 
-    python benchmarks/dssm_transfer.py --data FOLDER [--seeds 0,1,2]
+    python benchmarks/dssm_transfer.py [--data FOLDER] [--seeds 0,1,2]
 
 FOLDER: transactions.parquet of The Complete Journey. Every part (one system, one seed) runs in a process of
 its own, so that its peak memory is its own, and is kept under build/: a benchmark that was stopped goes on
 where it was. Everything was tuned on the validation weeks; the test weeks were scored once.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
+import miniature  # noqa: E402
 from dssm_parts import (  # noqa: E402
     ALONE,
     BASELINES,
@@ -29,9 +29,8 @@ from dssm_parts import (  # noqa: E402
     measure,
     part_name,
 )
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.metrics import bootstrap_all, paired_bootstrap  # noqa: E402
 
 METRICS = ("hit_at_10", "ndcg_at_10", "recall_at_20", "recall_at_100", "auroc")
@@ -56,23 +55,27 @@ PAIRED = ("from scratch", "as pre-trained", "frozen item tower", "frozen towers"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of transactions.parquet.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of transactions.parquet.")] = None,
     seeds: Annotated[str, typer.Option(help="Of vectors, pre-training and tuning.")] = "0,1,2",
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
-    / "build"
-    / "benchmark-dssm-transfer",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
     part: Annotated[str | None, typer.Option(help="Only this part, of the first seed.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("dssm_transfer", small, out)
+    work, data = bench.work(work), bench.data(data, "complete-journey", miniature.journey)
+    if small:
+        seeds = "0"
     numbers = [int(number) for number in seeds.split(",")]
     if part is not None:
-        measure(part, numbers[0], domains(data), work)
+        measure(part, numbers[0], domains(data), work, small)
         return
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in numbers:
         for name in _names():
             if name in BASELINES and seed != numbers[0]:
                 continue
-            found.setdefault(name, []).append(_part(name, seed, data, work))
+            found.setdefault(name, []).append(_part(bench, name, seed, data, work))
     facts = domains(data).facts
     queries = len(found["popularity"][0]["auroc"])
     note = NOTE.format(
@@ -81,8 +84,7 @@ def main(
     )  # fmt: skip
     command = f"OMP_NUM_THREADS=1 python benchmarks/dssm_transfer.py --data FOLDER --seeds {seeds}"
     packages = ["torch", "onnxruntime", "numpy", "scipy"]
-    write("dssm_transfer", _rows(found), command=command, seeds=numbers, packages=packages, note=note)
-    print((Path(__file__).parent / "results" / "dssm_transfer.md").read_text())
+    bench.write(_rows(found), command=command, seeds=numbers, packages=packages, note=note)
 
 
 def _names() -> list[str]:
@@ -93,16 +95,19 @@ def _names() -> list[str]:
     return names
 
 
-def _part(name: str, seed: int, data: Path, work: Path) -> dict[str, np.ndarray]:
+def _part(bench: Run, name: str, seed: int, data: Path, work: Path) -> dict[str, np.ndarray]:
     file = work / "parts" / f"{part_name(name, seed)}.npz"
     if not file.exists():
-        words = [sys.executable, __file__, "--data", data, "--seeds", seed, "--work", work, "--part", name]
-        subprocess.run([str(word) for word in words], check=True)
+        bench.alone(_measured, name, seed, data, work, bench.small)
     with np.load(file, allow_pickle=False) as arrays:
         found = dict(arrays)
     figures = {metric: round(float(found[metric].mean()), 4) for metric in METRICS}
     print(name, seed, figures, f"{float(found['cpu']):.0f} s, {float(found['peak']):.0f} MiB", flush=True)
     return found
+
+
+def _measured(name: str, seed: int, data: Path, work: Path, small: bool) -> None:
+    measure(name, seed, domains(data), work, small)
 
 
 def _rows(found: dict[str, list[dict[str, np.ndarray]]]) -> list[Row]:
@@ -128,8 +133,4 @@ def _rows(found: dict[str, list[dict[str, np.ndarray]]]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

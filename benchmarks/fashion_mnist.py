@@ -21,18 +21,17 @@ import typer
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "examples" / "fashion_mnist"), str(Path(__file__).parent)]
 import files  # noqa: E402
+import miniature  # noqa: E402
 from run import load  # noqa: E402
-from table import Row, write  # noqa: E402
+from table import DATA, Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.contents import gather  # noqa: E402
 from etalage.bundle.runtime import PhotoEmbedder  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.photos import untrained  # noqa: E402
 from etalage.evaluation.protocols import evaluate_embeddings, raw_pixels  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.features.photo_set import PhotoSet  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
-from etalage.shop import MODEL, Shop  # noqa: E402
+from etalage.shop import MODEL, Shop, photo_steps  # noqa: E402
 from etalage.training.run import resolve, run  # noqa: E402
 
 UNSEEN = ("T-shirt/top", "Coat", "Sneaker")
@@ -56,6 +55,9 @@ ORIGINAL = {
     "precision": "float32",
 }
 """S0.4: the original's network and its own settings; float32, in which it is the faster one here."""
+SHORT: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2}
+SETTINGS: dict[str, Any] = {}
+"""Of both networks, over everything else: SHORT in a small run."""
 COMMAND = (
     "OMP_NUM_THREADS=1 python benchmarks/fashion_mnist.py --data FOLDER --seeds {} --original-seeds {} "
     "--original-epochs {}"
@@ -83,16 +85,25 @@ def main(
         typer.Option(help="Of its 20; the rate is constant, so fewer are a prefix."),
     ] = 20,
     download: Annotated[bool, typer.Option(help="Fetch the files where they are not found.")] = False,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
-    / "build"
-    / "benchmark-fashion-mnist",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
-    shop = load(work / "shop", files.find(data, work / "files" if download else None))
+    bench = Run.of("fashion_mnist", small, out)
+    work = bench.work(work)
+    if small:
+        seeds, original_seeds, original_epochs = "0", "0", 1
+        found = miniature.fashion(bench.out / "data")
+        SETTINGS.update(SHORT)
+    else:
+        there = DATA / "fashion-mnist"
+        found = files.find(data or (there if there.is_dir() else None), work / "files" if download else None)
+    shop = load(work / "shop", found)
     settled = json.dumps(
-        [shop.config.models, shop.config.split.model_dump(), ORIGINAL, UNSEEN], sort_keys=True
+        [shop.config.models, shop.config.split.model_dump(), ORIGINAL, UNSEEN, SETTINGS], sort_keys=True
     )
     work = work / hashlib.sha256(settled.encode()).hexdigest()[:8]  # other settings, other parts
-    photos = shop.photos(gather(shop.lake), PhotoEncoder(28, 1))
+    photos = photo_steps.photos(shop, photo_steps.payload(shop), PhotoEncoder(28, 1))
     ours, theirs = _numbers(seeds), _numbers(original_seeds)
     parts: dict[tuple[str, int], dict[str, float]] = {}
     for seed in ours:
@@ -110,8 +121,7 @@ def main(
             seed,
             lambda seed=seed: _trained(shop, photos, {**ORIGINAL, "epochs": original_epochs, "seed": seed}),
         )
-    write(
-        "fashion_mnist",
+    bench.write(
         _rows(parts),
         command=COMMAND.format(seeds, original_seeds, original_epochs),
         seeds=ours,
@@ -120,7 +130,6 @@ def main(
             ours=len(ours), theirs=len(theirs), epochs=original_epochs, unseen=", ".join(UNSEEN)
         ),
     )
-    print((Path(__file__).parent / "results" / "fashion_mnist.md").read_text())
 
 
 def _part(work: Path, name: str, seed: int, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -162,7 +171,7 @@ def _trained(
 
 def _train(shop: Shop, photos: PhotoSet, settings: dict[str, Any]) -> tuple[np.ndarray, float, float]:
     recipe = recipes.find(MODEL)
-    config = recipe.config(**{**shop.config.models[MODEL], **settings})
+    config = recipe.config(**{**shop.config.models[MODEL], **settings, **SETTINGS})
     with shop.bar("train", None) as meter:
         done = 0
 
@@ -247,8 +256,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

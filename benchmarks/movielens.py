@@ -1,6 +1,6 @@
 """MovieLens, the ten latest of each user held out: NeuMF beside simple systems, the whole catalogue ranked.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/movielens.py --data FOLDER [--seeds 0,1,2]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/movielens.py [--data FOLDER] [--seeds 0,1,2]
 
 FOLDER holds ratings.csv and movies.csv of ml-latest-small (GroupLens). How long a model trains is chosen on
 the validation part; then it learns from train and validation together, like the systems that draw nothing,
@@ -21,11 +21,11 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.scoring import open_scorer  # noqa: E402
 from etalage.config import BehaviourConfig  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.ranking import rank_all  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.features.behaviour_set import behaviour_set  # noqa: E402
@@ -62,13 +62,18 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of ratings.csv and movies.csv.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of ratings.csv and movies.csv.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the systems that draw.")] = "0,1,2",
     only: Annotated[str | None, typer.Option(help="Only systems whose name contains this; no table.")] = None,
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT
-    / "build"
-    / "benchmark-movielens",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("movielens", small, out)
+    work, data = bench.work(work), bench.data(data, "ml-latest-small", miniature.movielens)
+    shorter = {"epochs": 1} if small else {}
+    if small:
+        seeds = "0"
     behaviour = read(data)
     numbers = [int(part) for part in seeds.split(",")]
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -76,16 +81,14 @@ def main(
         for system, (recipe, settings) in SYSTEMS.items():
             if (only and only not in system) or (seed != numbers[0] and recipe not in DRAWN):
                 continue
-            found = _part(work, behaviour, recipe, {**settings, "seed": seed})
+            drawn = {"seed": seed, **(shorter if recipe in DRAWN else {})}
+            found = _part(work, behaviour, recipe, {**settings, **drawn})
             parts.setdefault(system, []).append(found)
             print(system, seed, {k: round(float(np.mean(v)), 4) for k, v in found.items()}, flush=True)
     if only:
         return
     packages = ["torch", "onnxruntime", "numpy", "scipy"]
-    write(
-        "movielens", _rows(parts), command=COMMAND.format(seeds), seeds=numbers, packages=packages, note=NOTE
-    )
-    print((Path(__file__).parent / "results" / "movielens.md").read_text())
+    bench.write(_rows(parts), command=COMMAND.format(seeds), seeds=numbers, packages=packages, note=NOTE)
 
 
 def read(folder: Path) -> BehaviourSet:
@@ -111,12 +114,12 @@ def _part(work: Path, data: BehaviourSet, recipe: str, settings: dict[str, Any])
     file = work / "parts" / f"{recipe}-{settings['seed']}-{key.hexdigest()[:10]}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(_measured(data, recipe, settings)))
+        file.write_text(json.dumps(_measured(work, data, recipe, settings)))
     loaded: dict[str, Any] = json.loads(file.read_text())
     return loaded
 
 
-def _measured(data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _measured(work: Path, data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """By case and metric: a value for each user, or one."""
     import torch
 
@@ -127,7 +130,7 @@ def _measured(data: BehaviourSet, name: str, settings: dict[str, Any]) -> dict[s
     known = {"train": data.before("test"), "validation": Interactions.none()}
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {"runs": Path(scratch) / "runs", "exports": Path(scratch) / "exports"}
+        folders: dict[str, Any] = {"runs": work / "runs", "exports": Path(scratch), "fresh": True}
         seconds = cpu = 0.0
         if recipe.role != "counter":
             trained, _ = train_behaviour(recipe, config, data, **folders)
@@ -196,8 +199,4 @@ def _rows(parts: dict[str, list[dict[str, Any]]]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

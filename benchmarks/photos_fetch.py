@@ -11,7 +11,6 @@ decoded.
 import asyncio
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -27,7 +26,8 @@ import typer
 from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.config import PhotosConfig  # noqa: E402
 from etalage.lake.delta import Lake  # noqa: E402
@@ -37,7 +37,6 @@ from etalage.lake.photos.decoding import kept  # noqa: E402
 from etalage.lake.photos.fetch import fetch  # noqa: E402
 from etalage.lake.photos.links import keeping_of  # noqa: E402
 
-DATA = Path(os.environ.get("ETALAGE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIDES = (256, 400, 640, 1000)
 SIDE, QUALITY = 256, 90
 HOSTS = 20
@@ -65,14 +64,23 @@ class Took:
 
 
 def main(
-    photos: Annotated[int, typer.Option(help="How many.")] = 10_000,
-    rounds: Annotated[int, typer.Option()] = 3,
-    workers: Annotated[int, typer.Option()] = 1,
-    save: Annotated[bool, typer.Option(help="Write benchmarks/results/photos_fetch.*")] = True,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of JPEGs, looked through to its depths.")
+    ] = None,
+    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    run = Run.of("photos_fetch", small, out)
+    photos, rounds = (60, 1) if small else (photos, rounds)
+    sources = sorted(run.data(data, "grocery-store", miniature.photos).rglob("*.jpg"))
+    if not sources:
+        raise typer.BadParameter(f"no .jpg in {data}")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        mean = made_photos(folder / "photos", photos)
+        mean = made_photos(sources, folder / "photos", photos)
         server, port = served(folder / "photos")
         try:
             systems: dict[str, Callable[[], Took]] = {
@@ -82,8 +90,8 @@ def main(
             }
             took: dict[str, list[Took]] = {name: [] for name in systems}
             for _ in range(rounds):
-                for name, run in systems.items():
-                    took[name].append(run())
+                for name, system in systems.items():
+                    took[name].append(system())
                     last = took[name][-1]
                     print(
                         f"{name}: {last.photos / last.cpu:.0f} a core second, {last.wall:.1f} s", flush=True
@@ -95,15 +103,12 @@ def main(
     rows = [row for name, runs in took.items() for row in figures(case, name, runs, workers)]
     share = [bare.cpu / ours.cpu for bare, ours in zip(took["bare limit"], took["fetch"], strict=True)]
     rows.append(Row(case, "fetch", "share of the bare limit per core", *middle(share)))
-    for row in rows:
-        print(f"{row.system:<14} {row.metric:<36} {row.value:10.3f} {row.unit}")
-    if save:
-        sides = ", ".join(map(str, SIDES))
-        note = NOTE.format(count=f"{photos:,}", sides=sides, quality=QUALITY, kb=mean / 1000, side=SIDE,
-                           workers=workers, rounds=rounds)  # fmt: skip
-        packages = ["aiohttp", "protego", "pillow", "pyarrow", "deltalake"]
-        given = f"{COMMAND} --photos {photos} --rounds {rounds} --workers {workers}"
-        write("photos_fetch", rows, command=given, seeds=[0], packages=packages, note=note)
+    sides = ", ".join(map(str, SIDES))
+    note = NOTE.format(count=f"{photos:,}", sides=sides, quality=QUALITY, kb=mean / 1000, side=SIDE,
+                       workers=workers, rounds=rounds)  # fmt: skip
+    packages = ["aiohttp", "protego", "pillow", "pyarrow", "deltalake"]
+    given = f"{COMMAND} --photos {photos} --rounds {rounds} --workers {workers}"
+    run.write(rows, command=given, seeds=[0], packages=packages, note=note)
 
 
 def figures(case: str, system: str, runs: list[Took], workers: int) -> list[Row]:
@@ -121,10 +126,9 @@ def middle(values: list[float]) -> tuple[float, float, float]:
     return ordered[len(ordered) // 2], ordered[0], ordered[-1]
 
 
-def made_photos(folder: Path, count: int) -> float:
-    """`count` JPEGs in `folder`; → their mean size in bytes."""
+def made_photos(sources: list[Path], folder: Path, count: int) -> float:
+    """`count` JPEGs in `folder`, resized from `sources`; → their mean size in bytes."""
     folder.mkdir()
-    sources = sorted((DATA / "grocery-store").rglob("*.jpg"))
     total = 0
     for number in range(count):
         image = Image.open(sources[(number // len(SIDES)) * 7 % len(sources)]).convert("RGB")
@@ -251,4 +255,4 @@ if __name__ == "__main__":
             else bare(Path(place), every_pixel=what == "every")
         )
     else:
-        typer.run(main)
+        run_main(main)

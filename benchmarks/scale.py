@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import RESULTS, Row, write  # noqa: E402
+from table import RESULTS, Out, Row, Run, Small, run_main  # noqa: E402
 
 SIZES = {"36 million": 36e6, "25 billion": 25e9}
 DAY_HOURS = 24.0
@@ -24,7 +24,8 @@ NOTE = (
 )
 
 
-def main() -> None:
+def main(small: Small = False, out: Out = None) -> None:
+    run = Run.of("scale", small, out)
     rates = {**_inference(), **_fetching()}
     rows = []
     for size, count in SIZES.items():
@@ -32,8 +33,7 @@ def main() -> None:
             hours = [count / rate / 3600 for rate in (value, high, low)]
             rows.append(Row(size, stage, "core hours", *hours, "h"))
             rows.append(Row(size, stage, "cores for one day", *(one / DAY_HOURS for one in hours)))
-    write("scale", rows, command="python benchmarks/scale.py", seeds=[], packages=["numpy"], note=NOTE)
-    print((RESULTS / "scale.md").read_text())
+    run.write(rows, command="python benchmarks/scale.py", seeds=[], packages=["numpy"], note=NOTE)
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -62,4 +62,4 @@ def _fetching() -> dict[str, tuple[float, float, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

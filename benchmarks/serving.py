@@ -26,7 +26,7 @@ import pyarrow as pa
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.embedding import EmbeddingScorer  # noqa: E402
 from etalage.bundle.manifest import read_manifest  # noqa: E402
@@ -37,9 +37,9 @@ from etalage.bundle.opened import USERS as USER_IDS  # noqa: E402
 from etalage.bundle.parts import open_parts  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
 from etalage.bundle.publish import Draft, publish  # noqa: E402
-from etalage.bundle.shoppers import Rules  # noqa: E402
 from etalage.bundle.similar import WIDER  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402
+from etalage.features.history import BehaviourRule  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
 from etalage.lake.live import Act, open_live  # noqa: E402
 from etalage.lake.schema import TABLES  # noqa: E402
@@ -82,21 +82,22 @@ def main(
     rounds: Annotated[int, typer.Option()] = 5,
     mlflow: Annotated[bool, typer.Option(help="MLflow's scoring server too.")] = True,
     seed: Annotated[int, typer.Option()] = 0,
-    save: Annotated[bool, typer.Option(help="Write benchmarks/results/serving.*")] = True,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("serving", small, out)
     sizes = items or [100_000]
+    if small:
+        sizes, requests, rounds = [1_000], 60, 1
     rows: list[Row] = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as made:
             rows += measured(Path(made), size, requests, rounds, mlflow, seed)
-    for row in rows:
-        print(f"{row.case:<34} {row.system:<22} {row.metric:<26} {row.value:10.3f} {row.unit}", flush=True)
-    if save:
-        facts = {"acts": ACTS, "d": D, "hidden": HIDDEN, "quota": QUOTA, "k": K, "wide": WIDER * K + 50}
-        note = NOTE.format(requests=requests, rounds=rounds, **facts)
-        packages = ["numpy", "faiss-cpu", "onnxruntime", "fastapi", "uvicorn", "mlflow"]
-        given = "".join(f" --items {size}" for size in sizes)
-        write("serving", rows, command=COMMAND + given, seeds=[seed], packages=packages, note=note)
+    facts = {"acts": ACTS, "d": D, "hidden": HIDDEN, "quota": QUOTA, "k": K, "wide": WIDER * K + 50}
+    note = NOTE.format(requests=requests, rounds=rounds, **facts)
+    packages = ["numpy", "faiss-cpu", "onnxruntime", "fastapi", "uvicorn", "mlflow"]
+    given = "".join(f" --items {size}" for size in sizes)
+    bench.write(rows, command=COMMAND + given, seeds=[seed], packages=packages, note=note)
 
 
 # -- a bundle out of nothing -------------------------------------------------------------------
@@ -124,10 +125,12 @@ def made_bundle(folder: Path, count: int, seed: int) -> Bundles:
         {"items": 0},
         None,
         placed=(PlacedModel(tower, {"passed": True, "metric": "none"}), PlacedModel(popular)),
-        rules=Rules(FunnelConfig(retrievers={"two_tower": QUOTA, "popularity": 20}), BehaviourConfig()),
+        rules=BehaviourRule(
+            BehaviourConfig(), FunnelConfig(retrievers={"two_tower": QUOTA, "popularity": 20})
+        ),
     )
     bundles = Bundles(folder / "bundles")
-    publish(bundles, draft, config=PublishConfig(), index_config=IndexConfig())
+    publish(bundles, draft, config=PublishConfig(), index_config=IndexConfig(kind="ivf_flat"))
     return bundles
 
 
@@ -477,4 +480,4 @@ def _ratios(systems: Sequence[System], taken: dict[int, list[tuple[float, float,
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

@@ -1,6 +1,6 @@
 """What does a taxonomy of thousands of leaves cost: one head a level against one softmax over the leaves?
 
-    python benchmarks/taxonomy_scale.py --taxonomy FILE.txt [--rows 300000]
+    python benchmarks/taxonomy_scale.py [--taxonomy FILE.txt] [--rows 300000]
 
 Ready features of a photo network, drawn so that leaves of one parent lie near each other. Each case runs in a
 process of its own, so that its peak memory is its own.
@@ -19,10 +19,12 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 
+GOOGLE = "taxonomy-with-ids.en-US.txt"
 LEVEL, WIDTH, EPOCHS, BATCH = 4, 512, 2, 256
 CASES = ("levels", "flat", "bare loop")
 SPREAD = (1.0, 0.8, 0.6, 0.45)
@@ -39,15 +41,22 @@ NOTE = (
 
 
 def main(
-    taxonomy: Annotated[Path, typer.Option(help="Google's file with ids.")],
+    taxonomy: Annotated[Path | None, typer.Option(help="Google's file with ids.")] = None,
     rows: Annotated[int, typer.Option()] = 300_000,
     seed: Annotated[int, typer.Option()] = 0,
     case: Annotated[str | None, typer.Option(help="One case alone, printed as JSON.")] = None,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
     local.settle()
     if case is not None:
+        assert taxonomy is not None
         print(json.dumps(_measured(case, taxonomy, rows, seed)))
         return
+    bench = Run.of("taxonomy_scale", small, out)
+    if taxonomy is None:
+        taxonomy = bench.data(None, "google-product-taxonomy", miniature.google) / GOOGLE
+    rows = 3_000 if small else rows
     found: dict[str, dict[str, Any]] = {}
     for name in CASES:
         command = [sys.executable, __file__, "--case", name, "--taxonomy", str(taxonomy)]
@@ -67,15 +76,13 @@ def main(
     facts = found["levels"]["facts"]
     value, low, high = found["levels"]["best"]
     table.append(_row("best possible", "leaf accuracy", value, low, high, ""))
-    write(
-        "taxonomy_scale",
+    bench.write(
         table,
         command=f"python benchmarks/taxonomy_scale.py --taxonomy FILE --rows {rows} --seed {seed}",
         seeds=[seed],
         packages=["torch", "numpy"],
         note=NOTE.format(level=LEVEL, width=WIDTH, batch=BATCH, epochs=EPOCHS, rows=rows, **facts),
     )
-    print((Path(__file__).parent / "results" / "taxonomy_scale.md").read_text())
 
 
 def _row(system: str, metric: str, value: float, low: float, high: float, unit: str) -> Row:
@@ -214,4 +221,4 @@ def _interval(right: np.ndarray) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

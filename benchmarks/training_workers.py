@@ -1,6 +1,6 @@
 """Does one more worker halve a step? The backbone of `item_category` trained by one and by several processes.
 
-    python benchmarks/training_workers.py --photos FOLDER [--workers 2]
+    python benchmarks/training_workers.py [--photos FOLDER] [--workers 2]
 
 FOLDER: JPEGs, looked through to its depths.
 """
@@ -16,11 +16,13 @@ import numpy as np
 import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
-from table import Row, write  # noqa: E402
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine import local  # noqa: E402
 
 PHOTOS, LEAVES, STEPS, ROUNDS = 256, 12, 4, 3
+SMALL = {"backbone": "small", "weights": None, "size": 64, "batch": 8}
 NOTE = (
     "EfficientNet-lite0, 224 px, batch 32: seconds a step by the clock, the median of {rounds} rounds, and "
     "from the fastest to the slowest; {steps} steps a round, the first two left out. `faster`: than one "
@@ -29,17 +31,25 @@ NOTE = (
 
 
 def main(
-    photos: Annotated[Path, typer.Option(help="A folder of JPEGs.")],
+    photos: Annotated[Path | None, typer.Option(help="A folder of JPEGs.")] = None,
     workers: Annotated[int, typer.Option(min=2)] = 2,
+    small: Small = False,
+    out: Out = None,
 ) -> None:
+    bench = Run.of("training_workers", small, out)
+    photos = bench.data(photos, "grocery-store", miniature.photos)
+    rounds = 1 if small else ROUNDS
+    settings: dict[str, Any] = {"epochs": 1, "frozen_epochs": 0, "steps_per_epoch": STEPS + 2}
+    if small:
+        settings |= SMALL
     local.settle()
-    items = _items(photos)
+    items = _items(photos, settings.get("size", 224))
     systems = {"1 worker, 1 thread": (1, 1), f"1 worker, {workers} threads": (1, workers)}
     systems[f"{workers} workers, 1 thread each"] = (workers, workers)
     found: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (count, threads) in systems.items():
-            found[name].append(_seconds(items, count, threads))
+            found[name].append(_seconds(items, {**settings, "workers": count}, threads))
             print(name, f"{found[name][-1]:.2f} s a step", flush=True)
     rows = [
         Row("a step", name, "seconds", float(np.median(some)), min(some), max(some), "s")
@@ -49,24 +59,23 @@ def main(
     for name in others:
         ratios = [one / other for one, other in zip(found[alone], found[name], strict=True)]
         rows.append(Row("a step", name, "faster", float(np.median(ratios)), min(ratios), max(ratios)))
-    write(
-        "training_workers",
+    bench.write(
         rows,
         command=f"python benchmarks/training_workers.py --photos FOLDER --workers {workers}",
         seeds=[0],
         packages=["torch", "timm"],
-        note=NOTE.format(rounds=ROUNDS, steps=STEPS, workers=workers),
+        note=NOTE.format(rounds=rounds, steps=STEPS, workers=workers),
     )
-    print((Path(__file__).parent / "results" / "training_workers.md").read_text())
 
 
-def _items(photos: Path) -> Any:
+def _items(photos: Path, size: int) -> Any:
     """PHOTOS items of LEAVES leaves; which is which changes no time."""
     from etalage.features.category_set import CategorySet
     from etalage.features.photo import PhotoEncoder
     from etalage.lake.taxonomy import Taxonomy
 
-    files = sorted(photos.rglob("*.jpg"))[::5][:PHOTOS]
+    files = sorted(photos.rglob("*.jpg"))
+    files = files[:: 5 if len(files) >= 5 * PHOTOS else 1][:PHOTOS]
     taxonomy = Taxonomy(
         [f"c{n}" for n in range(LEAVES)], [f"Leaf {n}" for n in range(LEAVES)], np.full(LEAVES, -1)
     )
@@ -77,11 +86,11 @@ def _items(photos: Path) -> Any:
         parts_N=np.full(len(files), "train"),
         titles=[None] * len(files),
         owners_P=np.arange(len(files)),
-        pixels_PHWC=PhotoEncoder(224, 3, "pad", "bicubic").decode_all([file.read_bytes() for file in files]),
+        pixels_PHWC=PhotoEncoder(size, 3, "pad", "bicubic").decode_all([file.read_bytes() for file in files]),
     )
 
 
-def _seconds(items: Any, workers: int, threads: int) -> float:
+def _seconds(items: Any, settings: dict[str, Any], threads: int) -> float:
     """By the clock, a step; the median of those after the first two."""
     import torch
 
@@ -92,7 +101,7 @@ def _seconds(items: Any, workers: int, threads: int) -> float:
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that are started
     recipe = recipes.find("item_category")
-    config = recipe.config(epochs=1, frozen_epochs=0, steps_per_epoch=STEPS + 2, workers=workers)
+    config = recipe.config(**settings)
     task = recipe.bind(config, items)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -103,4 +112,4 @@ def _seconds(items: Any, workers: int, threads: int) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_main(main)

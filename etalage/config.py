@@ -1,7 +1,6 @@
 """shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
 
 import codecs
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from etalage.errors import ConfigError
+from etalage.nearest import nearest
 
 S = TypeVar("S", bound="Settings")
 
@@ -32,6 +32,13 @@ Source = str | tuple[str, ...] | Joined
 """One of their columns; several, of which the first that is not empty counts; several that are joined. A
 column may be a path into nested values: `ecommerce.transaction_id`, `items[].item_id` (a row for each
 element)."""
+
+
+def texts_of(source: Source) -> tuple[str, ...]:
+    """The columns that a source names."""
+    if isinstance(source, str):
+        return (source,)
+    return source.join if isinstance(source, Joined) else source
 
 
 class MappingConfig(Settings):
@@ -105,12 +112,14 @@ class SplitConfig(Settings):
     test: float = Field(0.1, ge=0, le=0.5)
     product: str | None = None
     """Attribute that names the product across merchants, such as a GTIN: its items fall together."""
-    near_duplicates: bool = False
-    """Items whose photos are near-duplicates fall together (features/grouping.py)."""
+    near_duplicates: bool = True
+    """Items whose photos are near-duplicates fall together when categories are learned
+    (features/grouping.py)."""
     phash_distance: int = Field(4, ge=0, le=31)
     """Bits, of 64, in which the perceptual hashes of near-duplicates may differ."""
-    similarity: float = Field(0.95, gt=0, le=1)
-    """Least cosine of the embeddings of near-duplicates, where the model has embeddings of photos."""
+    similarity: float | None = Field(None, gt=0, le=1)
+    """Least cosine of what near-duplicates of one category have where, on a grid of colours: finds more than
+    hashes do, and takes products of one shape on a white ground for one. None: hashes alone."""
     burst: float | None = Field(None, gt=0, le=1)
     """Photos of one category with consecutive file numbers are one burst from this cosine on, and fall
     together; None: no bursts."""
@@ -128,6 +137,9 @@ class BehaviourConfig(Settings):
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
+    kinds: tuple[str, ...] = ()
+    """Kinds that events of the API may have besides those known by name, those that other settings here name
+    and those of the table interactions: `etalage collect` holds events of any other kind back."""
     targets: tuple[str, ...] = ()
     """Kinds that count as a hit when a model is judged; empty: every kind that counts. After one of these a
     shopper has the item too."""
@@ -141,7 +153,12 @@ class BehaviourConfig(Settings):
     max_user: int = Field(5000, ge=0)
     """A user who acted on more different items than this is taken for a crawler: their acts teach no model
     and make nothing popular. 0: nobody is."""
-    split: Literal["time", "leave_one_out", "last_n", "random"] = "time"
+    split: Literal["time", "leave_one_out", "last_n", "random", "published"] = "time"
+    """`published`: as whoever published the data split it; each interaction says its `part` (`etalage ingest
+    FILE interactions --part test`). Where none is of the part validation, one of each user's train is."""
+    negatives: str | None = None
+    """Of a published split: the file of its negatives (NAME.test.negative), relative to the shop's folder.
+    The protocol's figures then stand beside those of the whole catalogue."""
     last_n: int = Field(10, ge=1)
     """The newest so many of each user are the test part, for `last_n`."""
     validation: float = Field(0.1, gt=0, lt=0.5)
@@ -347,6 +364,9 @@ class ServeConfig(Settings):
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
+    max_connections: int = Field(1000, ge=2)
+    """Clients at once, and half as many of one address; one more is answered 503 with Retry-After. Fewer
+    where the system allows fewer open files."""
     reload_seconds: float = Field(0.5, gt=0)
     live: str | None = None
     """The online store: a file, or redis://host:port/db; None: live/events.sqlite in the shop."""
@@ -450,8 +470,7 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
 
 def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
     """What to write instead of `name`: the nearest of `known`, or which there are."""
-    names = {one.casefold(): one for one in known}
+    names = list(known)
     folded = name.casefold()
-    near = difflib.get_close_matches(folded, names, n=1)
-    near = near or [one for one in names if len(folded) > 2 and one.startswith(folded)]
-    return f"did you mean {names[near[0]]!r}?" if near else f"{listed}: {', '.join(names.values()) or 'none'}"
+    near = nearest(name, names) or next((n for n in names if len(name) > 2 and n.startswith(folded)), None)
+    return f"{listed}: {', '.join(names) or 'none'}" if near is None else f"did you mean {near!r}?"

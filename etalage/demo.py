@@ -65,6 +65,7 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
 
     Raises what the steps raise; nothing is forced past a check.
     """
+    from etalage.bundle.admission import beside_popularity
     from etalage.lake import demo_shop
     from etalage.lake.demo_shop import DemoSize
 
@@ -94,6 +95,8 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     manifest = shop.publish()
     size_of = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
     say(f"published {manifest.id}: {size_of}; the funnel: {', '.join(one.name for one in manifest.models)}")
+    for line in beside_popularity(manifest.models):
+        say(line)
     for one in manifest.refused:
         say(f"left out: {one.reason}")
     recommender = shop.recommender()

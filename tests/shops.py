@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import embed, gather, gather_crowd
 from etalage.bundle.manifest import Manifest
-from etalage.bundle.models import PlacedModel
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft

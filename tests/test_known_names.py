@@ -19,6 +19,7 @@ from etalage.features.split import assign, product_keys
 from etalage.lake.delta import Lake
 from etalage.metrics import at_ranks
 from etalage.models import recipe as recipes
+from tests.behaviour_exports import prior_export
 from tests.behaviours import behaviour
 from tests.shops import behaviour_exports, fill, interact, item_row, rows_of
 
@@ -174,7 +175,9 @@ def with_items(folder: Path, text: str, **changed: Any) -> Shop:
     lake = Lake(folder / "tables")
     lake.table("items").merge(rows_of("items", [item_row(n, **changed) for n in range(6)]))
     interact(lake, [(1, "view"), (2, "buy")])
-    behaviour_exports(folder / "exports", 6)
+    export = prior_export(folder / "exports" / "popularity" / "0001-tiny", [item_row(1)["item_id"]], [1.0])
+    facts = json.loads((export / "export.json").read_text("utf-8"))
+    (export / "export.json").write_text(json.dumps({**facts, "config": {}}), "utf-8")
     return Shop(folder)
 
 
@@ -207,7 +210,7 @@ def test_a_value_that_some_item_has_is_published(tmp_path: Path) -> None:
     ("setting", "name"),
     [
         ('ranker = "dlrm"', "dlrm"),
-        ("retrievers = {ials = 5, image_similarity = 5}", "ials"),
+        ("retrievers = {ials = 5, popularity = 5}", "ials"),
         ("retrievers = {popularity = 5, image_similarity = 5}", "image_similarity"),
     ],
 )

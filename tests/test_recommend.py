@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.bundle.models import PlacedModel
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.scoring import ItemItemScorer, open_scorer
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable

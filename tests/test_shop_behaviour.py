@@ -153,8 +153,8 @@ def test_events_are_collected_into_the_table_once(shop: Shop) -> None:
     rows = shop.lake.table("interactions").count()
     with shop.live_store() as live:
         live.append([Event("a", "u001", Act("cup-003", "buy")), Event("b", "zoe", Act("cup-009", "view"))])
-    assert shop.collect() == 2
-    assert shop.collect() == 0
+    assert shop.collect().new == 2
+    assert shop.collect().new == 0
     assert shop.lake.table("interactions").count() == rows + 2
 
 
@@ -191,6 +191,28 @@ def test_what_a_ranker_learned_from_is_what_it_is_asked_when_served(shop: Shop) 
     """The inputs' names of the export are those of the encoder that lies beside it."""
     facts = read_facts(newest_export(shop.exports("dlrm")))
     assert "score.item_knn" in facts["dense_inputs"] and "times_before" in facts["dense_inputs"]
+
+
+def test_the_funnel_as_a_whole_stands_beside_its_parts(shop: Shop) -> None:
+    shop.evaluate("dlrm")
+    alone = read_verdict(newest_export(shop.exports("dlrm")))
+    done = shop.evaluate_all()
+    together = read_verdict(newest_export(shop.exports("dlrm")))
+    assert alone is not None and together is not None and alone["passed"] and together["passed"]
+    one, all_of_them = (
+        {row["system"]: row for row in told["rows"] if row["system"] != "chance"}  # drawn in another order
+        for told in (alone, together)
+    )
+    assert one == all_of_them
+    assert done.members == ("ease", "item_knn", "popularity", "dlrm")
+    rows = {row.system: row for row in done.rows}
+    whole, without = rows["the funnel"], rows["the funnel, without dlrm"]
+    assert whole.metric == "recall_at_20" and whole.over in ("ease", "item_knn")
+    assert "dlrm" in whole.verdict and "dlrm" not in without.verdict
+    assert whole.gain is not None and whole.gain == done.gains["the funnel"][whole.over]
+    assert done.scores["the funnel"]["ndcg_at_10"].value > done.scores["popularity"]["ndcg_at_10"].value
+    assert rows["dlrm"].metric == "ndcg_at_10" and rows["dlrm"].verdict.startswith("beats")
+    assert any("two_tower does not beat" in reason for reason in done.left_out)
 
 
 # -- what is asked too early -------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_no_items_have_no_labels(tmp_path: Path) -> None:
 def test_the_check_counts_ways_and_problems_with_what_the_items_say(tmp_path: Path) -> None:
     done = taxonomy_steps.check(filled(shop_of(tmp_path)))
     assert done.items == 11
-    assert done.how == {"given": 3, "mapped": 2, "exact": 1, "similar": 0}
+    assert done.how == {"given": 3, "mapped": 2, "exact": 1, "ending": 0, "similar": 0}
     assert done.findings == [
         Finding("unknown id", 1, [("x-9", 1)]),
         Finding("retired id", 1, [("77", 1)]),

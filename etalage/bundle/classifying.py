@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etalage.bundle.admission import PlacedModel, admitted
 from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.classifier import CLASSIFIER_FILES, Classified, ItemClassifier
 from etalage.bundle.durable import Written, sync_folder, write_file
 from etalage.bundle.files import MODELS
 from etalage.bundle.manifest import ClassifiedFacts, ClassifierFacts, RefusedFacts
-from etalage.bundle.models import PlacedModel, judged
 from etalage.config import ClassifyConfig, Settings, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch, PhotoRefused
 
@@ -73,7 +73,7 @@ def judged_classifier(
     """The classifier if the gate lets it in, else why not. Raises NothingToPublish, ExportDamaged."""
     if draft is None:
         return None, []
-    good, refused = judged([draft.model], force)
+    good, refused = admitted([draft.model], force)
     return (DraftedClassifier(good[0][0], draft.config) if good else None), refused
 
 

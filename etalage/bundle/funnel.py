@@ -22,6 +22,7 @@ from etalage.bundle.ordering import Order, Traits, arranged
 from etalage.bundle.pairing import PairScorer
 from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever
 from etalage.bundle.shoppers import Shopper
+from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
 
 PRIOR_WEIGHT = 1e-6
@@ -88,14 +89,17 @@ class Funnel:
         self.catalogue = catalogue
         self.rules = rules
         self.look_alike = look_alike
-        self.ladder = Ladder(catalogue, models, rules, look_alike)
+        self.ladder = Ladder(catalogue.popularity, models, rules, look_alike)
         self.models: dict[str, Base] = self.ladder.models
         self.prior: PriorRetriever = self.ladder.prior
 
     @property
     def embedders(self) -> list[EmbeddingScorer]:
         """The models whose space shoppers and items share: embedders first, then factorisations."""
-        named = (self.models[one.name] for one in (*self.ladder.deep, *self.ladder.collaborative))
+        every = [*self.ladder.deep, *self.ladder.collaborative]
+        named = (
+            self.models[one.name] for one in sorted(every, key=lambda one: one.name in self.ladder.behind)
+        )
         return [one for one in named if isinstance(one, EmbeddingScorer)]
 
     # -- the stages ----------------------------------------------------------------------------
@@ -110,18 +114,10 @@ class Funnel:
 
     def rank(self, shopper: Shopper, plan: Plan, found: Candidates) -> Ranking:
         """By the ranker where it knows the shopper, else by the retrievers' normalised scores."""
-        if plan.rung == "popular":
-            scores = found.scores[self.prior.name][0]
-        elif plan.ranker is not None:
-            scores = self._ranked(plan.ranker, shopper, found)[0]
-        else:
-            scores = fused(found, {self.prior.name: PRIOR_WEIGHT})[0]
+        ranker = plan.ranker
+        queries = shopper.plain_queries() if ranker is None else shopper.queries(ranker)
+        scores = ranking_scores(plan.rung, ranker, queries, found, self.prior.name)[0]
         return Ranking(plan, found, found.rows[0], scores)
-
-    def _ranked(self, ranker: PairScorer, shopper: Shopper, found: Candidates) -> np.ndarray:
-        return ranker.scores_of(
-            shopper.queries(ranker), found.rows, _asked_of(ranker, found.scores, found.rows)
-        )
 
     def answer(self, shopper: Shopper, k: int, filters: Filters, stock: Stock) -> Answered:
         """The k items for this shopper, best first; fewer only where fewer may be shown."""
@@ -224,7 +220,7 @@ class Funnel:
             )
             probability = ranker.probability(scores)
             return scores[0], None if probability is None else probability[0], ranker.name
-        for one in (*self.ladder.deep, *self.ladder.collaborative):
+        for one in self.ladder.speaking:
             model = self.models[one.name]
             queries = shopper.queries(model)
             if model.knows(queries)[0]:
@@ -243,6 +239,17 @@ class Funnel:
         for name, scores in found.scores.items():
             by_row[name][found.rows[0]] = scores[0]
         return _asked_of(ranker, {name: scores[asked] for name, scores in by_row.items()}, asked)
+
+
+def ranking_scores(
+    rung: str, ranker: PairScorer | None, queries: Queries, found: Candidates, prior: str
+) -> np.ndarray:
+    """(B, K) float32, what the candidates are ordered by. ranker: one that knows these shoppers, or None."""
+    if rung == "popular":
+        return found.scores[prior]
+    if ranker is not None:
+        return ranker.scores_of(queries, found.rows, _asked_of(ranker, found.scores, found.rows))
+    return fused(found, {prior: PRIOR_WEIGHT})
 
 
 def _asked_of(

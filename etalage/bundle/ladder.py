@@ -2,7 +2,8 @@
 
 `deep` models from `funnel.enough` acts on; before, the `collaborative` ones (counters that know the shopper
 or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
-stranger, what is `popular`.
+stranger, what is `popular`. A model that loses to popularity brings candidates where a ranker orders
+them, and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.models import OpenedModel
 from etalage.bundle.opened import Base
 from etalage.bundle.pairing import PairScorer
@@ -40,11 +40,13 @@ class Ladder:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        popularity: np.ndarray,
         models: Sequence[OpenedModel],
         rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None,
     ) -> None:
+        """popularity: (N,) how often items were acted on, which every bundle knows; what a stranger is shown
+        where no model counts."""
         self.rules = rules
         self.look_alike = look_alike
         self.models: dict[str, Base] = {one.facts.name: one.scorer for one in models}
@@ -54,11 +56,12 @@ class Ladder:
             if not isinstance(one.scorer, PairScorer)
         ]
         priors = [way for _, way in made if isinstance(way, PriorRetriever)]
-        self.prior = priors[0] if priors else _of_popularity(catalogue)
+        self.prior = priors[0] if priors else PriorRetriever("popularity", np.concatenate([[0], popularity]))
         self.collaborative, self.deep = (
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("counter", "embedder")
         )
+        self.behind = frozenset(one.facts.name for one in models if one.facts.behind)
         wanted = rules.funnel.ranker
         rankers = [one.scorer for one in models if isinstance(one.scorer, PairScorer)]
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)
@@ -75,16 +78,29 @@ class Ladder:
         know = {one.name for one in every if one.knows(queries[one.name])[0]}
         enough = shopper.known_acts >= self.rules.funnel.enough
         ranker = self.ranker_for(shopper) if enough else None
-        rung, asked = self._rung(know, enough, ranker is not None)
+        rung, asked, quotas = self.asked(know, enough, ranker is not None, k)
+        return Plan(rung, asked, quotas, queries, ranker)
+
+    def asked(
+        self, know: set[str], enough: bool, ranked: bool, k: int
+    ) -> tuple[str, tuple[Retriever, ...], dict[str, int]]:
+        """The rung, who is asked there, the prior last, and how many candidates each may bring.
+
+        know: the models that know the shopper. enough: they acted often enough for the deep models. ranked: a
+        ranker will order what is brought.
+        """
+        rung, asked = self._rung(know, enough, ranked)
         quotas = {name: max(quota, k) for name, quota in self._quotas(asked).items()}
         given = self.rules.funnel.retrievers
         prior = QUOTA if not given else given.get(self.prior.name, 0)
         quotas[self.prior.name] = prior if asked else max(prior, k)
-        return Plan(rung, (*asked, self.prior), quotas, queries, ranker)
+        return rung, (*asked, self.prior), quotas
 
     def _rung(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
         deep = [one for one in self.deep if one.name in know]
-        collaborative = [one for one in self.collaborative if one.name in know]
+        collaborative = [
+            one for one in self.collaborative if one.name in know and (ranked or one.name not in self.behind)
+        ]
         photo: list[Retriever] = []
         if self.look_alike is not None and self.look_alike.name in know:
             photo = [self.look_alike]
@@ -105,13 +121,13 @@ class Ladder:
         named = {one.name: int(given[one.name]) for one in asked if one.name in given}
         return named or {one.name: QUOTA for one in asked}
 
+    @property
+    def speaking(self) -> list[Retriever]:
+        """The models that may answer alone, the first one that knows the shopper before the others."""
+        return [one for one in (*self.deep, *self.collaborative) if one.name not in self.behind]
+
     def ranker_for(self, shopper: Shopper) -> PairScorer | None:
         """The ranker, if it knows the shopper."""
         if self.ranker is None or not self.ranker.knows(shopper.queries(self.ranker))[0]:
             return None
         return self.ranker
-
-
-def _of_popularity(catalogue: Catalogue) -> PriorRetriever:
-    """Where no model counts: how often items were acted on, which every bundle knows."""
-    return PriorRetriever("popularity", np.concatenate([[0], catalogue.popularity]))

@@ -77,6 +77,10 @@ class PlacedFacts(Settings):
     indexed: int = 0
     fitted_on: str | None = None
     """`everything`: fitted again on all acts when it was published; None: what it was judged with."""
+    behind: bool = False
+    """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
+    unjudged: str | None = None
+    """Why nobody knows whether this closed-form model is better than popularity; None: its verdict says."""
 
 
 class ClassifierFacts(Settings):

@@ -6,8 +6,7 @@ indexes/<name>/     of an embedder: its item embeddings in an index
 N items   D embedding dimension
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +14,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.durable import Written, seal_file, sync_folder
 from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.files import INDEXES, MODELS
-from etalage.bundle.manifest import PlacedFacts, RefusedFacts
+from etalage.bundle.manifest import PlacedFacts
 from etalage.bundle.measured import measured, saved
-from etalage.bundle.opened import FACTS, ITEM, Base
+from etalage.bundle.opened import ITEM, Base
 from etalage.bundle.placing import Dense, place
 from etalage.bundle.scoring import open_scorer
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import ExportDamaged, GateRefused, IndexMismatch, NothingToPublish
+from etalage.errors import IndexMismatch
 from etalage.index import Index, build, open_index
 from etalage.index.contract import NORM_TOLERANCE, Header, Norm
-
-
-@dataclass(frozen=True)
-class PlacedModel:
-    """A model of behaviour on its way into a bundle."""
-
-    export: Path
-    """Its export (not placed)."""
-    verdict: dict[str, Any] | None = None
-    """The gate's; a counter needs none: it is what the others are measured by."""
-    slice: str | None = None
-    """What part of the shoppers or items the verdict is about; None: all."""
-    forced: bool = False
-    """A person decided about it already."""
+from etalage.lake.erasures import Known
 
 
 @dataclass(frozen=True)
@@ -50,57 +37,6 @@ class OpenedModel:
     facts: PlacedFacts
     scorer: Base
     index: Index | None
-
-
-def judged(
-    placed: Sequence[PlacedModel], force: bool
-) -> tuple[list[tuple[PlacedModel, dict[str, Any]]], list[RefusedFacts]]:
-    """The models that may be published, with their export's facts, and those that may not.
-
-    Raises NothingToPublish (an export that is not there), GateRefused (two of one name).
-    """
-    good: list[tuple[PlacedModel, dict[str, Any]]] = []
-    refused: list[RefusedFacts] = []
-    for one in placed:
-        facts = _read_facts(one.export)
-        name, model_hash = str(facts["name"]), str(facts["model_hash"])
-        if any(name == other["name"] for _, other in good):
-            raise GateRefused(f"two models are called {name!r}; publish one of them")
-        trouble = _trouble(one, facts)
-        if trouble is None:
-            good.append((one, facts))
-        elif force or one.forced:
-            good.append((PlacedModel(one.export, one.verdict, one.slice, forced=True), facts))
-        else:
-            refused.append(RefusedFacts(name=name, hash=model_hash, reason=trouble))
-    return good, refused
-
-
-def _read_facts(export: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads((export / FACTS).read_text(encoding="utf-8"))
-        if facts.get("model_hash") and facts.get("name"):
-            return facts
-    except OSError as error:
-        raise NothingToPublish(f"{export}: no model (no {FACTS}): `etalage train` first") from error
-    except ValueError as error:
-        raise ExportDamaged(f"{export / FACTS}: {error}; export the model again") from error
-    raise ExportDamaged(f"{export / FACTS}: no name or hash in it; export the model again")
-
-
-def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
-    """Why the gate keeps this model out."""
-    name, verdict = facts["name"], one.verdict
-    if verdict is None:
-        if facts.get("role") == "counter":
-            return None
-        return f"{name} was not evaluated: `etalage evaluate {name}` first"
-    judged = facts.get("judged", facts["model_hash"])  # of a model that was fitted again on everything
-    if verdict.get("model_hash", judged) != judged:
-        return f"the verdict of {name} is about another model: `etalage evaluate {name}` again"
-    if verdict.get("passed") is not True and facts.get("role") != "counter":
-        return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
-    return None
 
 
 # -- publish -----------------------------------------------------------------------------------
@@ -117,6 +53,8 @@ class Staging:
     config: PublishConfig
     before: Path | None
     """The bundle that a sync carries on from: its centroids are kept."""
+    erased: Known
+    """Shoppers whose ids no model is to have."""
 
 
 def stage(
@@ -132,7 +70,7 @@ def stage(
         name = str(facts["name"])
         folder = staging.folder / MODELS / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place(model.export, staging.items, folder, staging.dense)
+        place(model.export, staging.items, folder, staging.dense, staging.erased)
         scorer = open_scorer(folder, verify=False)
         index_facts, indexed = None, 0
         if isinstance(scorer, EmbeddingScorer):
@@ -154,6 +92,8 @@ def stage(
                 index=index_facts,
                 indexed=indexed,
                 fitted_on=facts.get("fitted_on"),
+                behind=model.behind,
+                unjudged=model.unjudged,
             )
         )
     for made in (MODELS, INDEXES):

@@ -23,6 +23,7 @@ from etalage.bundle.opened import (
     ITEMS,
     PAIRS,
     TO_MODEL,
+    USERS,
     VERDICT,
     Opened,
     hash_export,
@@ -32,6 +33,7 @@ from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
+from etalage.lake.erasures import Known, nameless
 
 Dense = Mapping[str, tuple[pa.Array, np.ndarray]]
 """Dense features that no column holds: name → ids and their (n, D) float32, such as photo embeddings."""
@@ -47,9 +49,12 @@ _BY_ITEM = (
 )
 
 
-def place(export: Path, items: pa.Table, target: Path, dense: Dense | None = None) -> None:
+def place(
+    export: Path, items: pa.Table, target: Path, dense: Dense | None = None, erased: Known | None = None
+) -> None:
     """Write the model of `export` into `target` (made; must not exist) for `items`, sorted by item_id.
 
+    Shoppers who are among the `erased` keep their row, which others stand behind, and lose their id.
     Raises ExportDamaged: the export cannot be opened, or asks for a feature that is not there.
     """
     opened = read_opened(export)
@@ -58,10 +63,16 @@ def place(export: Path, items: pa.Table, target: Path, dense: Dense | None = Non
     vocabulary = Vocabulary(items["item_id"])
     to_model = np.concatenate([[0], opened.items.rows(vocabulary.ids)])
     target.mkdir(parents=True)
+    others = (*_BY_ITEM, ITEMS, FACTS, VERDICT)
     for file in sorted(export.iterdir()):
-        if file.is_file() and file.name not in (*_BY_ITEM, ITEMS, FACTS, VERDICT) and file.name[0] != ".":
+        # Tensors are there for other trainings to start from: no score is made of them.
+        beside = file.name[0] == "." or file.suffix == ".safetensors"
+        if file.is_file() and file.name not in others and not beside:
             shutil.copyfile(file, target / file.name)
     vocabulary.save(target / ITEMS)
+    if (target / USERS).exists():
+        users = Vocabulary(nameless(opened.users.ids, erased or {}))
+        users.save(target / USERS)
     _save(target / TO_MODEL, to_model)
     scoring = opened.facts["scoring"]
     if scoring == "prior":

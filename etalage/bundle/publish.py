@@ -18,12 +18,13 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from etalage.bundle.admission import PlacedModel, admitted
 from etalage.bundle.classifying import classified_facts, judged_classifier, stage_classifier
 from etalage.bundle.contents import Progress
 from etalage.bundle.durable import Written, seal_file, sync_folder, write_file
@@ -50,7 +51,7 @@ from etalage.bundle.manifest import (
     to_bytes,
 )
 from etalage.bundle.measured import measured, saved
-from etalage.bundle.models import PlacedModel, Staging, judged, stage
+from etalage.bundle.models import Staging, stage
 from etalage.bundle.parts import open_parts, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import Draft, refusals
@@ -89,9 +90,9 @@ def publish(
     with bundles.publishing():
         before = _reference(bundles)
         embedder = _check_draft(draft)
-        models, refused = judged(draft.placed, force)
+        models, refused = admitted(draft.placed, force)
         classifier, kept_out = judged_classifier(draft.classifier, force)
-        refused += kept_out
+        refused += [*kept_out, *draft.left_out]
         if embedder is None and not models and classifier is None:
             raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
         forced = refusals(draft, before, config, force, None if embedder is None else embedder.model_hash)
@@ -107,18 +108,23 @@ def publish(
                 photos = _stage_photos(bundles, draft, staging, embedder, config, index_config, force, forced)
                 written |= photos.written
                 step(1)
-                where = None if draft.synced_from is None else bundles.path(draft.synced_from)
-                laid = Staging(staging, draft.items, draft.dense, index_config, config, where)
-                placed, theirs = stage(models, laid, force, forced)
-                written |= theirs
-                facts = None
-                if classifier is not None:
-                    facts, theirs = stage_classifier(classifier, staging)
+                # From here on nobody is erased until the bundle is current: of who was erased before it knows
+                # nothing, and who is erased after it is told that it knows them (F66).
+                with draft.erasures.turn():
+                    known = draft.erasures.known()
+                    where = None if draft.synced_from is None else bundles.path(draft.synced_from)
+                    laid = Staging(staging, draft.items, draft.dense, index_config, config, where, known)
+                    placed, theirs = stage(models, laid, force, forced)
                     written |= theirs
-                content = _content(draft, embedder, photos, placed, facts, refused, forced)
-                content |= _stage_answers(draft, staging, content, written)
-                step(1)
-                manifest = _release(bundles, staging, content, draft.synced_from)
+                    facts = None
+                    if classifier is not None:
+                        facts, theirs = stage_classifier(classifier, staging)
+                        written |= theirs
+                    content = _content(draft, embedder, photos, placed, facts, refused, forced)
+                    crowd = draft.crowd and draft.crowd.without_erased(known)
+                    content |= _stage_answers(replace(draft, crowd=crowd), staging, content, written)
+                    step(1)
+                    manifest = _release(bundles, staging, content, draft.synced_from)
                 step(1)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)

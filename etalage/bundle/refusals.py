@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.indexed import photo_rows
-from etalage.bundle.manifest import Manifest
-from etalage.bundle.models import PlacedModel
+from etalage.bundle.manifest import Manifest, RefusedFacts
 from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
 from etalage.features.history import BehaviourRule
+from etalage.lake.erasures import Erasures
 
 PHOTO_FEATURE = "photo"
 """The name under which models of behaviour are given the embeddings of photos."""
@@ -47,8 +48,12 @@ class Draft:
     """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
     classifier: DraftedClassifier | None = None
     classified_by: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[RefusedFacts, ...] = ()
+    """Models that a gate kept out before: of a sync, those of the bundle that it carries on from."""
     currency: str | None = None
     """Of items that name none."""
+    erasures: Erasures = field(default_factory=lambda: Erasures(None))
+    """Who was erased since the crowd was read is asked when the bundle is finished."""
 
     @property
     def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:
@@ -83,9 +88,9 @@ def refusals(
 
 def _gate_trouble(verdict: dict[str, Any] | None, model_hash: str) -> str | None:
     if verdict is None:
-        return "the model was not evaluated: `etalage evaluate` first"
+        return "the model was not evaluated: `etalage evaluate image_similarity` first"
     if verdict.get("model_hash", model_hash) != model_hash:
-        return "the verdict is about another model: `etalage evaluate` this one first"
+        return "the verdict is about another model: `etalage evaluate image_similarity` first"
     if verdict.get("passed") is not True:
         name, metric = verdict.get("model", "the model"), verdict.get("metric", "its metric")
         return f"{name} does not beat the simple ones at {metric}"

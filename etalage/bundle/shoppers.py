@@ -17,7 +17,9 @@ from etalage.bundle.opened import Base
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import BehaviourRule
+from etalage.lake.erasures import Known, without_erased
 from etalage.lake.live import Act
+from etalage.lake.schema import TABLES
 
 LOOKED_BACK = 10
 """So many times the acts that the models look at are kept of each shopper; of those that keep their items off
@@ -140,6 +142,14 @@ class Crowd:
             place = pc.index_in(known, value_set=_one(users["user_id"]))
             attributes = _one(users["attributes"]).take(place).cast(pa.string())
         return cls(pa.table({"user_id": known, "attributes": attributes}), acts.take(pa.array(keep)))
+
+    def without_erased(self, known: Known) -> "Crowd":
+        """The same without those who were erased after they acted."""
+        lasting = without_erased(self.acts, TABLES["interactions"], known)
+        if not lasting.left:
+            return self
+        there = pc.is_in(self.users["user_id"], value_set=_one(pc.unique(lasting.rows["user_id"])))
+        return Crowd(self.users.filter(there), lasting.rows)
 
     def queries(self, model: Base, rules: BehaviourRule) -> Queries:
         """One question a shopper, in the order of `users`; B = U."""

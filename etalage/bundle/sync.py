@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import (
     CLASSIFIED,
@@ -43,7 +44,6 @@ from etalage.bundle.exports import read_facts
 from etalage.bundle.files import ITEMS, MODELS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest, verify
-from etalage.bundle.models import PlacedModel
 from etalage.bundle.parts import read_rules
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
@@ -157,7 +157,9 @@ def sync(
             crowd=gather_crowd(lake, lake.versions(), rules) if placed else None,
             classifier=_classifier(before),
             classified_by=embedded.payload.classified_by,
+            left_out=before.manifest.refused,
             currency=before.manifest.currency,
+            erasures=lake.erasures,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows

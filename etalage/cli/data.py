@@ -3,15 +3,19 @@
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.config import parse_pairs
+from etalage.config import parse_pairs, texts_of
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import ConfigError, DataError, TooManyRefused
 from etalage.shop import Shop
+
+if TYPE_CHECKING:
+    from etalage.lake.drafting.drafts import Draft
+    from etalage.lake.drafting.looking import Tried
 
 
 class TableChoice(StrEnum):
@@ -21,24 +25,73 @@ class TableChoice(StrEnum):
 
 
 Ids = StrEnum("Ids", ["stem", "path"])
+Part = StrEnum("Part", ["train", "rank", "validation", "test"])
 Format = StrEnum(
     "Format",
     [
         "csv", "parquet", "jsonl", "xml", "google_merchant", "shopify", "woocommerce", "ga4", "idx", "folder",
-        "ncf", "sequences", "set_ratings",
+        "ncf", "pairs", "sequences", "set_ratings",
     ],
 )  # fmt: skip
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument()], name: Annotated[str, typer.Option()] = "A shop") -> None:
-    """Make a shop's folder with a shop.toml to edit."""
+def new(
+    folder: Annotated[Path, typer.Argument()],
+    name: Annotated[str, typer.Option()] = "A shop",
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A file of the shop (again for more): its mapping is guessed."),
+    ] = None,
+) -> None:
+    """Make a shop's folder with a shop.toml to edit; --from FILE writes into it what the file seems to be."""
     try:
+        if files:
+            _draft(folder, name, files)
+            return
         shop = Shop.create(folder, name, bar)
     except OSError as error:
         raise ConfigError(f"{folder}: no shop can be made there: {error.strerror}") from error
     typed = shlex.quote(str(folder))
     out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
+
+
+def _draft(folder: Path, name: str, files: list[Path]) -> None:
+    from etalage.shop.draft_steps import draft_shop, write_draft
+
+    drafted = draft_shop(name, files)
+    for draft, trial in zip(drafted.drafts, drafted.trials, strict=True):
+        _print_draft(draft, trial)
+    if (folder / "shop.toml").exists():
+        out.print(drafted.text)
+    file = write_draft(folder, drafted)
+    out.print(f"{file}: look through it, then")
+    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
+        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
+        out.print(f"  {shlex.join(words)}")
+
+
+def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
+    out.print(f"{draft.head.file}: {'' if draft.sure else 'UNSURE, perhaps '}{draft.title}: {draft.why}")
+    for line in draft.lines:
+        if line.source is None:
+            out.print(f"  {line.ours}: {line.reason}")
+            continue
+        theirs = ", ".join(texts_of(line.source))
+        out.print(f"  {line.ours} = {theirs}: {'' if line.sure else 'UNSURE: '}{line.reason}")
+    for one in (one for one in draft.settings if not one.usual):
+        where = f"{one.within}: " if one.within else ""
+        said = one.reason if one.name == "#" else f"{one.name} = {one.value}: {one.reason}"
+        out.print(f"  {where}{'' if one.sure else 'UNSURE, not set: '}{said}")
+    for note in draft.notes:
+        out.print(f"  {note}")
+    if isinstance(trial, str):
+        out.print(f"  nothing can be loaded so: {trial}")
+        return
+    passed = f", {trial.passed:,} are passed over" if trial.passed else ""
+    out.print(f"  of the first {trial.read:,} rows {trial.taken:,} can be loaded so{passed}")
+    for reason, count in sorted(trial.refused.items(), key=lambda pair: -pair[1])[:5]:
+        out.print(f"    {count:,} × {reason}")
 
 
 @app.command()
@@ -65,6 +118,10 @@ def ingest(
     encoding: Annotated[
         str | None, typer.Option(help="Of this text file, such as cp1252. Default: its mark, else UTF-8.")
     ] = None,
+    part: Annotated[
+        Part | None,
+        typer.Option(help="Of interactions: the part of a published split that the file is."),
+    ] = None,
     max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
     whole: Annotated[
         bool, typer.Option("--whole", help="The file is all there is: items not in it leave the catalogue.")
@@ -87,11 +144,13 @@ def ingest(
         photo_root=photo_root,
         whole=whole,
         force=force,
+        part=None if part is None else part.value,
         delimiter=delimiter,
         encoding=encoding,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
-    more = "".join(f"{name} {n}, " for name, n in (("older", done.older), ("passed over", done.passed)) if n)
+    besides = (("older", done.older), ("of erased shoppers", done.erased), ("passed over", done.passed))
+    more = "".join(f"{name} {n}, " for name, n in besides if n)
     photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
@@ -168,8 +227,17 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] =
 
 @app.command()
 def collect(shop: ShopFolder = HERE) -> None:
-    """Bring what shoppers did while served, out of the online store, into the table interactions."""
-    out.print(f"{opened(shop).collect()} acts are new in the table")
+    """Bring what shoppers did while served, out of the online store, into the table interactions.
+
+    Events on items, or of kinds, that nobody knows wait in the table `held` until they are known.
+    """
+    done = opened(shop).collect()
+    more = f", {done.released:,} of which had been held back" if done.released else ""
+    out.print(f"{done.new:,} acts are new in the table{more}")
+    if done.waiting:
+        out.print(f"{done.held:,} events were held back; {done.waiting:,} wait in the table held")
+    for note in done.notes:
+        out.print(f"  {note}")
 
 
 @app.command()

@@ -28,10 +28,50 @@ def train(
 
 
 @app.command()
-def evaluate(model: Model = MODEL, shop: ShopFolder = HERE) -> None:
-    """Measure the newest export beside raw pixels and an untrained network; write the report."""
-    done = opened(shop).evaluate(model)
-    out.print(done.summary())
+def evaluate(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model of etalage/models; none: all models of behaviour that are trained."),
+    ] = None,
+    shop: ShopFolder = HERE,
+) -> None:
+    """Measure a model's newest export beside the simple ones; write the report and the verdict.
+
+    Without a name: which one should I publish? Every trained model of behaviour on the same questions, each
+    against the others, and the funnel as a whole. Nothing is trained for that. Models of photos and of
+    categories that were not judged yet follow.
+    """
+    here = opened(shop)
+    wanted = [model] if model is not None else here.unjudged()
+    if model is None and here.trained_on_behaviour():
+        _tell_compared(here.evaluate_all())
+    elif not wanted:
+        wanted = [MODEL]
+    for name in wanted:
+        done = here.evaluate(name)
+        out.print(done.summary())
+        out.print(f"report: {done.report}")
+
+
+def _interval(one: Any, sign: str = "") -> str:
+    return f"{one.value:{sign}.4f} [{one.low:{sign}.4f}, {one.high:{sign}.4f}]"
+
+
+def _tell_compared(done: Any) -> None:
+    table = table_of("system", "role", "metric", "value", "gain", "over", "verdict")
+    for row in done.rows:
+        gain = "" if row.gain is None else _interval(row.gain, "+")
+        add_row(table, row.system, row.role, row.metric, _interval(row.value), gain, row.over, row.verdict)
+    out.print(table)
+    out.print(f"figures of {done.part} ({done.queries:,} shoppers); {done.answer}")
+    for system, protocol in done.published.items():
+        out.print(f"{system}, {protocol.sentence()}")
+    if done.members:
+        out.print(f"`etalage publish` would make the funnel of {', '.join(done.members)}")
+    for reason in done.left_out:
+        out.print(f"left out: {reason}")
+    for note in done.notes:
+        out.print(note)
     out.print(f"report: {done.report}")
 
 
@@ -113,12 +153,16 @@ def register(
 
 
 def _tell(manifest: Any) -> None:
+    from etalage.bundle.admission import beside_popularity
+
     photos = f", {manifest.indexed:,} in the {manifest.index.kind} index of photos" if manifest.model else ""
     out.print(f"published {manifest.id}: {manifest.items:,} items{photos}")
     _tell_recall("photos", manifest.index.recall)
     if manifest.models:
         names = ", ".join(f"{one.name} ({one.role})" for one in manifest.models)
         out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
+    for line in beside_popularity(manifest.models):
+        out.print(line)
     for one in manifest.models:
         if one.index is not None:
             _tell_recall(one.name, one.index.recall)

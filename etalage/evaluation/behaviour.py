@@ -78,6 +78,7 @@ class BehaviourEvaluation:
             spread = ", ".join(f"{n} {v:.3f}" for n, v in self.spread.get(system, {}).items())
             value = f"{self.metric} {found[self.metric].value:.4f} [{low}, {high}]"
             lines.append(f"{system} ({self.part}): {value}{', ' + spread if spread else ''}")
+        lines += [f"{system}, {one.sentence()}" for system, one in self.published.items()]
         return "\n".join([*lines, f"gate, on validation: {self.verdict.sentence}"])
 
 
@@ -112,7 +113,7 @@ def evaluate_behaviour(
     model, scorer = next(iter(systems.items()))
     role = scorer.role
     metric = metric or DEFAULT_METRIC.get(role, "recall_at_20")
-    config = config.model_copy(update={"ks": _ks(config.ks, metric)})
+    config = config.model_copy(update={"ks": ks_with(config.ks, metric)})
     every: dict[str, Scorer] = {**systems, CHANCE: Chance(data.items, data.users)}
     require_same_items(data, every)
 
@@ -120,7 +121,7 @@ def evaluate_behaviour(
         return measure(data, every, part, role, config, quota, progress)
 
     gate = measured("validation")
-    verdict = _judged(gate, model, role, metric, slice, simple, config)
+    verdict = verdict_on(gate, model, role, metric, slice, simple, config)
     shown = measured("test") if len(data.truth("test")) else gate
     part = shown.asked.part
     whole = shown.values(ALL)
@@ -197,7 +198,7 @@ def _facts(
     return facts
 
 
-def _judged(
+def verdict_on(
     gate: Measured,
     model: str,
     role: str,
@@ -206,6 +207,8 @@ def _judged(
     simple: Sequence[str] | None,
     config: EvaluateConfig,
 ) -> Verdict:
+    """What `gate` says of `model` in one slice, beside `simple` (None: all others) and chance. Raises
+    ConfigError: no such slice, no such metric."""
     if slice not in gate.slices:
         raise ConfigError(f"slice {slice!r}: validation has none of it; {suggestion(slice, gate.slices)}")
     values = gate.values(slice)
@@ -215,7 +218,8 @@ def _judged(
     return judge(model, role, metric, values[model][metric], theirs, config.bootstrap, slice=slice)
 
 
-def _ks(ks: Sequence[int], metric: str) -> tuple[int, ...]:
+def ks_with(ks: Sequence[int], metric: str) -> tuple[int, ...]:
+    """`ks`, and that of the metric. Raises ConfigError: no such metric."""
     _, k = cut_of(metric)
     if k == 0 or (k is None and metric not in WITHOUT_K):
         raise ConfigError(f"metric {metric!r}: expected one such as recall_at_20, ndcg_at_10, mrr or auroc")

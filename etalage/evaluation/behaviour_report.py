@@ -14,6 +14,7 @@ from etalage.features.behaviour import BehaviourSet
 
 if TYPE_CHECKING:
     from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.evaluation.ranking import Published
 
 SHOPPERS, SHOWN, REMEMBERED = 10, 10, 8
 CURVES = ("auroc", "ndcg", "recall", "hit", "mrr", "loss")
@@ -53,7 +54,7 @@ def write_behaviour_report(
         metric=done.metric,
         queries=len(shown.asked.truth),
         slices=_slices(done),
-        published=_published(done),
+        published=published_rows(done.published),
         labelled=[{"system": name, **one} for name, one in done.labelled.items()],
         shoppers=_shoppers(done.model, shown, data, titles or {}),
         **plots,
@@ -100,17 +101,13 @@ def _slices(done: "BehaviourEvaluation") -> list[dict[str, Any]]:
     return rows
 
 
-def _published(done: "BehaviourEvaluation") -> list[dict[str, str]]:
-    """Hits and nDCG at 10, or the largest k below it that was measured: what such papers report."""
-    rows = []
-    for name, one in done.published.items():
-        ks = [k for k in one.cleaned.ks if k <= 10] or [min(one.cleaned.ks)]
-        row = {"system": name, "k": str(max(ks)), "faulty": f"{one.faulty:.2%}"}
-        for kind, ranked in (("as_published", one.as_published), ("cleaned", one.cleaned)):
-            for metric in ("hit", "ndcg"):
-                row[f"{kind}_{metric}"] = f"{ranked.per_query[f'{metric}_at_{max(ks)}'].mean():.4f}"
-        rows.append(row)
-    return rows
+def published_rows(published: "Mapping[str, Published]") -> list[dict[str, str]]:
+    """A row a system: hits and nDCG, as published and without faulty negatives."""
+    return [
+        {"system": name, "k": str(one.k), "faulty": f"{one.faulty:.2%}"}
+        | {figure: f"{value:.4f}" for figure, value in one.figures().items()}
+        for name, one in published.items()
+    ]
 
 
 def _shoppers(

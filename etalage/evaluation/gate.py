@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from etalage.bundle.admission import FEWEST
 from etalage.errors import ExportDamaged
 from etalage.evaluation.resampling import grouped_bootstrap
 from etalage.metrics import Interval, auroc_interval, paired_auroc, paired_bootstrap
 from etalage.metrics import bootstrap as interval_of
-
-FEWEST = 20
-"""Of fewer questions no resample tells what another day would have brought: nothing passes."""
 
 
 @dataclass(frozen=True)

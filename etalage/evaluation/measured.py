@@ -54,6 +54,28 @@ class Chance:
         return np.random.default_rng(seed).random((len(queries), width), np.float32)
 
 
+class Prior:
+    """The same order for everybody: popularity as it is counted, before anybody trained or exported it."""
+
+    role, model_hash = "counter", ""
+    kinds: tuple[str, ...] = ()
+
+    def __init__(self, name: str, scores: np.ndarray, items: Vocabulary, users: Vocabulary) -> None:
+        """scores: (N + 1,) float32; that of row 0 is not looked at."""
+        self.name, self.items, self.users = name, items, users
+        self.prior = np.array(scores, np.float32)
+        self.prior[0] = -np.inf
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        return np.zeros(len(queries), bool)
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        return np.broadcast_to(self.prior, (len(queries), len(self.prior)))
+
+    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
+        return self.prior[items_BK]
+
+
 @dataclass(frozen=True)
 class Measured:
     """All systems on the questions of one part."""

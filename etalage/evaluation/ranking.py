@@ -146,6 +146,28 @@ class Published:
     faulty: float
     """The share of the negatives that were left out of `cleaned`."""
 
+    @property
+    def k(self) -> int:
+        """10, or the largest k below it that was measured: what such papers report."""
+        return max([k for k in self.cleaned.ks if k <= 10] or [min(self.cleaned.ks)])
+
+    def figures(self) -> dict[str, float]:
+        """Hits and nDCG at `k`, as published and cleaned."""
+        return {
+            f"{kind}_{metric}": float(ranked.per_query[f"{metric}_at_{self.k}"].mean())
+            for kind, ranked in (("as_published", self.as_published), ("cleaned", self.cleaned))
+            for metric in ("hit", "ndcg")
+        }
+
+    def sentence(self) -> str:
+        """The figures in words."""
+        found = self.figures()
+        return (
+            f"among the published negatives: hit_at_{self.k} {found['as_published_hit']:.4f}, "
+            f"ndcg_at_{self.k} {found['as_published_ndcg']:.4f}; without the {self.faulty:.2%} that are "
+            f"faulty {found['cleaned_hit']:.4f}, {found['cleaned_ndcg']:.4f}"
+        )
+
 
 def rank_published(
     scorer: Scorer,

@@ -59,7 +59,7 @@ class Asked:
         counts = np.bincount(self.owners[right], minlength=len(self.truth))
         stay = np.flatnonzero(counts)
         truth = np.split(self.items[right], np.cumsum(counts[stay])[:-1]) if len(stay) else []
-        return Asked(self.part, _some(self.queries, stay), truth, self.seen, self.dropped), stay
+        return Asked(self.part, self.queries.only(stay), truth, self.seen, self.dropped), stay
 
 
 def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
@@ -76,7 +76,7 @@ def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
     chosen = np.arange(len(asked.truth))
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
-    some = _some(asked.queries, chosen)
+    some = asked.queries.only(chosen)
     mine = np.isin(seen.users, some.users)
     seen = seen.take(mine) if 2 * mine.sum() < len(mine) else seen  # it can be most of the memory
     return Asked(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
@@ -145,13 +145,3 @@ def _categories(data: BehaviourSet) -> Mapping[str, np.ndarray]:
     largest = np.argsort(-counts, kind="stable")[:CATEGORIES]
     names = encoder.bags["category_id"]
     return {names.id(int(code)): first == code for code in largest if counts[code]}
-
-
-def _some(queries: Queries, rows: np.ndarray) -> Queries:
-    """These queries, in this order."""
-    lengths = np.diff(queries.starts)[rows]
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    at = np.arange(starts[-1]) + np.repeat(queries.starts[:-1][rows] - starts[:-1], lengths)
-    features = queries.features.take(rows) if len(queries.features) else queries.features
-    acts = (queries.items[at], queries.kinds[at], queries.times[at])
-    return Queries(queries.users[rows], starts, *acts, queries.now[rows], features)

@@ -51,16 +51,6 @@ class BalancedBatches:
         groups = [-(-len(rows) // self.examples) for rows in self._rows_of]
         return max(-(-sum(groups) // self.classes_per_batch), max(groups))
 
-    def share(self, epoch: int, worker: int, workers: int) -> np.ndarray:
-        """What one of `workers` data-parallel workers does of the epoch: every `workers`-th batch.
-
-        All get the same number of batches, or the last ones would wait for ever: the first batches
-        come round again where the number does not divide. Together they cover the data.
-        """
-        plan = self.epoch(epoch)
-        each = -(-len(plan) // workers)
-        return plan[(worker + workers * np.arange(each)) % len(plan)]
-
     def epoch(self, epoch: int) -> np.ndarray:
         """(steps, classes × examples) int64 rows of every batch of one epoch."""
         rng = np.random.default_rng([self.seed, epoch])

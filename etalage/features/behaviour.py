@@ -142,6 +142,15 @@ class Queries:
             self.features.take(np.arange(start, stop)) if len(self.features) else self.features,
         )
 
+    def only(self, rows: np.ndarray) -> "Queries":
+        """These queries, in this order."""
+        lengths = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(starts[-1]) + np.repeat(self.starts[:-1][rows] - starts[:-1], lengths)
+        features = self.features.take(rows) if len(self.features) else self.features
+        acts = (self.items[at], self.kinds[at], self.times[at])
+        return Queries(self.users[rows], starts, *acts, self.now[rows], features)
+
     @property
     def owners(self) -> np.ndarray:
         """(H,) int64: the query that each act belongs to."""

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.config import BehaviourConfig, FunnelConfig
+from etalage.config import BehaviourConfig, FunnelConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
 from etalage.features.history import BehaviourRule, coded
-from etalage.features.parts import parted
+from etalage.features.parts import as_published, parted
 from etalage.features.vocabulary import Vocabulary
 from etalage.kinds import known_meaning
 from etalage.lake.schema import INSTANT
@@ -35,6 +35,7 @@ def behaviour_set(
     item_dense: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
     funnel: FunnelConfig | None = None,
     whole: bool = False,
+    more_items: Sequence[str] = (),
 ) -> BehaviourSet:
     """The shop's behaviour as arrays, split as `config` says. Tables as in lake/schema.py.
 
@@ -49,14 +50,25 @@ def behaviour_set(
 
     funnel: what is not shown again, and how many acts a question looks at, when models are judged: as it is
     served. None: all that is judged is not shown again, and every act is looked at. whole: all acts are
-    `train`, for models that are judged already.
+    `train`, for models that are judged already. more_items: ids that have a row too, where there is no
+    catalogue, such as published negatives.
 
-    Raises TooLittleData: nothing to learn from. ConfigError: a kind in [behaviour] that no act has.
+    Raises TooLittleData: nothing to learn from. ConfigError: a kind in [behaviour] that no act has; a
+    published split, but no act says its part, or one that is none.
     """
     facts: dict[str, Any] = {"read": interactions.num_rows, "repeat": config.repeat, "split": config.split}
     rule = BehaviourRule(config, funnel or FunnelConfig())
     acts, held = _counting(interactions, rule, facts)
-    catalogue = Vocabulary.fit(acts["item_id"] if items is None else items["item_id"])
+    if config.split == "published" and not whole:
+        acts = _of_parts(acts, facts)
+    elif not whole:
+        facts["parts_unused"] = acts.num_rows - acts["part"].null_count
+    if items is None:
+        catalogue = Vocabulary.fit(
+            pa.chunked_array([*acts["item_id"].chunks, pa.array(more_items, pa.string())])
+        )
+    else:
+        catalogue = Vocabulary.fit(items["item_id"])
     known = pc.fill_null(pc.greater(pa.array(catalogue.rows(acts["item_id"])), 0), False)
     acts = acts.filter(known)
     facts["of_unknown_items"] = len(known) - acts.num_rows
@@ -73,6 +85,10 @@ def behaviour_set(
     columns = _columns(acts, shoppers, catalogue, kinds, rule)
     if whole:
         parts = {"train": columns, **{name: Interactions.none() for name in PARTS[1:]}}
+    elif config.split == "published":
+        said = {name: acts.filter(pc.equal(acts["part"], name)) for name in PARTS}
+        each = {name: _columns(some, shoppers, catalogue, kinds, rule) for name, some in said.items()}
+        parts = as_published(each, config.rank, config.seed)
     else:
         parts = parted(columns, config, targets)
     train = parts["train"]
@@ -94,7 +110,7 @@ def behaviour_set(
     return BehaviourSet(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
-        off_slate=None if funnel is None else off,
+        own_split=config.split != "published", off_slate=None if funnel is None else off,
         held=_columns(held, shoppers, catalogue, kinds, rule, only_known=True),
         history=None if funnel is None else funnel.history,
     )  # fmt: skip
@@ -121,6 +137,26 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
             f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
         )
+    if facts.get("without_part"):
+        lines.append(
+            f"{facts['without_part']:,} interactions are of no part of the published split and are left out "
+            "where models are judged: `etalage ingest FILE interactions --part ...`, or set another split"
+        )
+    if facts.get("parts_unused"):
+        lines.append(
+            f"{facts['parts_unused']:,} interactions say their part of a published split, which is not "
+            f'looked at: [behaviour] split = "{facts["split"]}"; set "published" to use theirs'
+        )
+    if facts.get("unknown_negatives"):
+        lines.append(
+            f"{facts['unknown_negatives']:,} of the published negatives are of items that the catalogue "
+            "lacks, and are left out"
+        )
+    if facts.get("idle_negatives"):
+        lines.append(
+            f"{facts['idle_negatives']:,} lines of the published negatives are of users who are not asked: "
+            "what they took is not there to be found"
+        )
     return [*lines, *facts.get("unknown_ids", ())]
 
 
@@ -131,7 +167,7 @@ def _counting(
     that keep their items off the slate."""
     count = interactions.num_rows
     wanted = {"interaction_id": pa.string(), "user_id": pa.string(), "item_id": pa.string(),
-              "kind": pa.string(), "value": pa.float64(), "time": INSTANT}  # fmt: skip
+              "kind": pa.string(), "value": pa.float64(), "time": INSTANT, "part": pa.string()}  # fmt: skip
     there = set(interactions.column_names)
     acts = pa.table(
         {n: interactions[n].cast(t) if n in there else pa.nulls(count, t) for n, t in wanted.items()}
@@ -151,6 +187,24 @@ def _counting(
         rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
     )
     return acts, held
+
+
+def _of_parts(acts: pa.Table, facts: dict[str, Any]) -> pa.Table:
+    """The acts that say their part of a published split; the others are counted. Raises ConfigError."""
+    there = pc.unique(acts["part"].drop_null()).to_pylist()
+    wrong = sorted(set(there) - set(PARTS))
+    if wrong:
+        raise ConfigError(
+            f'[behaviour] split = "published": interactions say that they are of the part {wrong[0]!r}; '
+            f"{suggestion(wrong[0], PARTS)}: map it, [ingest.interactions.values.part], and load them again"
+        )
+    if acts.num_rows and "train" not in there:
+        raise ConfigError(
+            '[behaviour] split = "published": no interaction says that it is of the part train; load each '
+            "file with its part: `etalage ingest FILE interactions --part train`"
+        )
+    facts["without_part"] = acts["part"].null_count
+    return acts.filter(acts["part"].is_valid())
 
 
 def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:

@@ -57,6 +57,13 @@ class BehaviourRule:
         """Whether an act is an explicit negative: its item is kept off the shopper's slates."""
         return self.counts(kind) and not self.positive(kind, value)
 
+    def named(self, kind: str | None) -> bool:
+        """Whether its name or [behaviour] says what an act of this kind means."""
+        given = self.behaviour
+        starts = given.positive_from if isinstance(given.positive_from, dict) else ()
+        named = (*given.weights, *given.has, *given.kinds, *given.targets, *starts)
+        return (kind or "") in named or known_meaning(kind or "") != "other"
+
     def has(self, kind: str | None) -> bool:
         """Whether a shopper has the item after an act of this kind."""
         named = (*self.behaviour.has, *self.behaviour.targets)

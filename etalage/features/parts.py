@@ -8,7 +8,7 @@ is left out of the later ones, since it is not to be shown them again. That also
 leak that check_leakage looks for. A view before the sale is no such repetition, where views are no target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,40 @@ from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, Interactions
 
 _TRAIN, _RANK, _VALIDATION, _TEST = range(len(PARTS))
+
+
+def as_published(published: Mapping[str, Interactions], rank: float, seed: int) -> dict[str, Interactions]:
+    """The parts that somebody published, as they are; where none is of `validation`, one positive of each
+    user with two or more of them in train. `rank`: the newest share of each user's train, where none is
+    published."""
+    parts = {name: published.get(name, Interactions.none()) for name in PARTS}
+    if not len(parts["validation"]):
+        parts |= carved(parts["train"], seed)
+    if rank and not len(parts["rank"]):
+        train = parts["train"]
+        part = _with_rank(train.users, np.full(len(train), _TRAIN), rank)
+        parts |= {"train": train.take(part == _TRAIN), "rank": train.take(part == _RANK)}
+    return parts
+
+
+def carved(train: Interactions, seed: int) -> dict[str, Interactions]:
+    """`train` and `validation`: one positive of each user with two or more of them: the newest, or any where
+    there are no times."""
+    if (train.times != NEVER).any():
+        split = leave_one_out(train)
+        # Of leave_one_out's parts, train's newest positive is wanted, not its newest two.
+        return {
+            "train": Interactions.joined(split["train"], split["validation"]),
+            "validation": split["test"],
+        }
+    draw = np.random.default_rng(seed).random(len(train))
+    draw[train.labels <= 0] = -1
+    order = np.lexsort((draw, train.users))
+    last = np.append(train.users[order][1:] != train.users[order][:-1], True) if len(train) else order > 0
+    chosen = order[last]
+    several = np.bincount(train.users, weights=train.labels > 0)[train.users[chosen]] > 1
+    held = np.isin(train.keys, train.keys[chosen[several]])
+    return {"train": train.take(~held), "validation": train.take(held)}
 
 
 def parted(

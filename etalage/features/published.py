@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from etalage.errors import InputUnreadable, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
 from etalage.features.encoder import Features
-from etalage.features.parts import leave_one_out
+from etalage.features.parts import carved, leave_one_out
 from etalage.features.vocabulary import Vocabulary
 from etalage.lake.behaviour_files import ncf_chunks, negatives, sequence_chunks
 from etalage.lake.raw import RawChunk
@@ -40,7 +41,7 @@ def ncf(
     held = _interactions(test, users, items)
     parts = {"train": _interactions(train, users, items), "test": held}
     if validation == "leave_one_out":
-        parts |= _carved(parts["train"], seed)
+        parts |= carved(parts["train"], seed)
     return BehaviourSet(
         users,
         items,
@@ -78,6 +79,50 @@ def sequences(file: Path, attributes: Path | None = None) -> BehaviourSet:
     )
 
 
+def with_negatives(data: BehaviourSet, file: Path) -> BehaviourSet:
+    """`data`, whose test part was published with this file of negatives: one line for each user who is asked.
+
+    Lines of users who are not asked (what they took is of no item of the catalogue, say), and negatives of
+    items that the data lack, are counted in the facts: `idle_negatives`, `unknown_negatives`.
+    Raises InputUnreadable: no such file, a user without a line, or with another item to be found.
+    """
+    if not file.is_file():
+        raise InputUnreadable(
+            f"{file}: no such file; [behaviour] negatives names one relative to the shop's folder"
+        )
+    lines = {user: (line, item, found) for line, user, item, found in negatives(file)}
+    truth = data.truth("test")
+    asked, first = np.unique(truth.users, return_index=True)
+    bounds = np.append(first, len(truth))
+    width = len(next(iter(lines.values()))[2]) if lines else 0
+    rows = np.zeros((len(asked), width), np.int64)
+    for n, user in enumerate(asked.tolist()):
+        name = data.users.id(user)
+        if name not in lines:
+            raise InputUnreadable(
+                f"{file}: no line of user {name!r}, who has something to be found in the part test; the "
+                "negatives and the interactions are of one published split"
+            )
+        line, item, found = lines[name]
+        wanted = truth.items[bounds[n] : bounds[n + 1]]
+        if data.items.row(item) not in wanted:
+            took = ", ".join(repr(data.items.id(int(row))) for row in wanted[:3])
+            raise InputUnreadable(
+                f"{file}: line {line}: item {item!r} is to be found for user {name!r}, but the part test has "
+                f"{took}: not of one published split, or the catalogue lacks it"
+            )
+        if len(found) != width:
+            raise InputUnreadable(f"{file}: line {line}: {len(found)} negatives, the first line has {width}")
+        rows[n] = data.items.rows(found)
+    facts = {"unknown_negatives": int((rows == 0).sum()), "idle_negatives": len(lines) - len(asked)}
+    return replace(data, negatives={**data.negatives, "test": rows}, facts={**data.facts, **facts})
+
+
+def negative_items(file: Path) -> list[str]:
+    """The ids of a file of negatives. Raises InputUnreadable."""
+    return [] if not file.is_file() else sorted({i for _, _, _, found in negatives(file) for i in found})
+
+
 def _columns(file: Path, chunks: Iterable[RawChunk]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for chunk in chunks:
@@ -95,25 +140,6 @@ def _interactions(columns: dict[str, list[Any]], users: Vocabulary, items: Vocab
         users.rows(columns["user_id"]), items.rows(columns["item_id"]), np.ones(len(values)), values,
         np.array(times, np.int64), values > 0,
     )  # fmt: skip
-
-
-def _carved(train: Interactions, seed: int) -> dict[str, Interactions]:
-    """One positive of each user with two or more of them: the newest, or any where there are no times."""
-    if (train.times != NEVER).any():
-        split = leave_one_out(train)
-        # Of leave_one_out's parts, train's newest positive is wanted, not its newest two.
-        return {
-            "train": Interactions.joined(split["train"], split["validation"]),
-            "validation": split["test"],
-        }
-    draw = np.random.default_rng(seed).random(len(train))
-    draw[train.labels <= 0] = -1
-    order = np.lexsort((draw, train.users))
-    last = np.append(train.users[order][1:] != train.users[order][:-1], True)
-    chosen = order[last]
-    several = np.bincount(train.users, weights=train.labels > 0)[train.users[chosen]] > 1
-    held = np.isin(train.keys, train.keys[chosen[several]])
-    return {"train": train.take(~held), "validation": train.take(held)}
 
 
 def _aligned(

@@ -1,9 +1,8 @@
 """ids ↔ rows. Row 0 stands for every id that is not known; known ids have rows 1 … N.
 
-No two ids share a row. Where that is too much memory, `Buckets` share rows, and say so by their name.
+No two ids share a row.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -81,35 +80,6 @@ class Vocabulary:
             return cls(table["id"])
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise ExportDamaged(f"{file}: not a vocabulary ({error}); export the model again") from error
-
-
-class Buckets:
-    """Any id → one of rows 1 … `count` by its hash: ids collide, and that was asked for; null → row 0."""
-
-    def __init__(self, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"{count} buckets: at least 1")
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count + 1
-
-    def rows(self, ids: Ids) -> np.ndarray:
-        """(M,) int64 rows; the same id has the same row in any process, on any machine."""
-        encoded = _flat(ids).dictionary_encode()
-        drawn = np.array(
-            [_bucket(name, self.count) for name in encoded.dictionary.to_pylist()] or [0], np.int64
-        )
-        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-        return np.where(codes >= 0, drawn[codes], UNKNOWN)
-
-    def row(self, id: str | None) -> int:
-        return UNKNOWN if id is None else _bucket(id, self.count)
-
-
-def _bucket(name: str, count: int) -> int:
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % count + 1
 
 
 def _flat(ids: Ids) -> pa.Array:

@@ -6,6 +6,7 @@ same checks; a malformed line is refused with its number and the reason.
     NAME.train.rating    user <tab> item <tab> rating [<tab> seconds since 1970]
     NAME.test.rating     the same, one held-out item a user
     NAME.test.negative   (user,item) <tab> negative item <tab> negative item ...
+    pairs                user item [value [seconds since 1970]], by tab, comma or blanks, without a header
     sequences            user item item item ...   oldest first
     set ratings          userId,movieId_1,...,movieId_5,rating,timestamp
 """
@@ -20,12 +21,29 @@ from etalage.lake.csv_reader import csv_chunks
 from etalage.lake.raw import LONGEST_VALUE, RawChunk, Refusal, open_bytes
 
 _PAIR = re.compile(r"\(([^,()]+),([^,()]+)\)")
+_BETWEEN = re.compile(r"[,\t ]+")
 _MEMBER = re.compile(r"movieId_\d+|item_id_\d+")
 Row = dict[str, str | None]
 
 
+def part_of(file: Path) -> str | None:
+    """The part of a published split that a file's name says: `train` of NAME.train.rating."""
+    words = file.name.removesuffix(".gz").split(".")
+    return words[-2] if len(words) > 2 and words[-2] in ("train", "validation", "test") else None
+
+
 def ncf_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
-    """One act a line of NAME.train.rating or NAME.test.rating: kind `rating`, the value as it stands."""
+    """One act a line of NAME.train.rating or NAME.test.rating: kind `rating`, the value as it stands, the
+    part of the split by the file's name.
+
+    Raises InputUnreadable: a file of negatives, which are no acts.
+    """
+    part = part_of(file)
+    if file.name.endswith(".negative"):
+        raise InputUnreadable(
+            f"{file}: published negatives are no interactions; name the file in shop.toml, where models are "
+            'judged: [behaviour] split = "published" and negatives = "FILE"'
+        )
 
     def parse(line: str) -> list[Row]:
         fields = line.split("\t")
@@ -38,7 +56,28 @@ def ncf_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
         when = fields[3] if len(fields) == 4 else None
         return [
             {"user_id": fields[0], "item_id": fields[1], "kind": "rating", "value": fields[2], "time": when}
+            | ({} if part is None else {"part": part})
         ]
+
+    names = ("user_id", "item_id", "kind", "value", "time", *(() if part is None else ("part",)))
+    return _line_chunks(file, rows, names, parse)
+
+
+def pair_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
+    """One act a line: user, item, perhaps a value and a time; no header. With a value it is a `rating`."""
+
+    def parse(line: str) -> list[Row]:
+        fields = _BETWEEN.split(line.strip(" "))
+        if not 2 <= len(fields) <= 4 or not all(fields):
+            raise ValueError(
+                f"has {len(fields)} fields; expected user, item, perhaps a value and a time, by tab, comma "
+                "or blanks"
+            )
+        for field in fields[2:]:
+            number(field)
+        user, item, value, when = (*fields, None, None)[:4]
+        kind = "view" if value is None else "rating"
+        return [{"user_id": user, "item_id": item, "kind": kind, "value": value, "time": when}]
 
     return _line_chunks(file, rows, ("user_id", "item_id", "kind", "value", "time"), parse)
 

@@ -28,6 +28,7 @@ GRAMS = (3, 4)
 """Lengths of the character n-grams; a word counts with a space on either side."""
 ABOVE = 0.4
 """What the step above counts, next to the step itself (1): the leaf weighs most."""
+_SEVERAL = -1
 _AT_ONCE = 512
 """Texts whose similarities to all categories are held at once."""
 _SEPARATORS = re.compile(r"\s*(?:>|»|›|→|\||\\|/|::)\s*")
@@ -58,6 +59,7 @@ class PathBook:
         self._taxonomy = taxonomy
         self._row_of: dict[Key, dict[str, int]] = {folded: {}, _however_parted: {}}
         self._gone: dict[Key, set[str]] = {folded: set(), _however_parted: set()}
+        self._row_of_ending: dict[str, int] = {}
         self.add({taxonomy.ids[row]: taxonomy.path(row) for row in range(len(taxonomy))})
 
     def add(self, paths: Mapping[str, str]) -> None:
@@ -72,6 +74,18 @@ class PathBook:
                     self._gone[key].add(path)
                 elif len(rows) == 1:
                     row_of.setdefault(path, rows.pop())
+        for id, path in paths.items():
+            if (row := self._taxonomy.row(id)) >= 0:
+                steps = steps_of(path)
+                for start in range(1, len(steps)):
+                    ending = folded(CATEGORY_SEPARATOR.join(steps[start:]))
+                    if self._row_of_ending.setdefault(ending, row) != row:
+                        self._row_of_ending[ending] = _SEVERAL
+
+    def row_of_ending(self, path: str) -> int:
+        """The one category whose path ends in these very steps, which may be its last one alone; -1: none, or
+        several."""
+        return self._row_of_ending.get(_however_parted(path), -1)
 
     def row(self, path: str) -> int:
         """-1: unknown, or retired."""

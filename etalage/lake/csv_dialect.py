@@ -19,12 +19,12 @@ def delimiter_of(lines: Sequence[str]) -> str:
     most in the header; a comma where none does.
     """
     header = lines[0] if lines else ""
-    scores = {one: _agreement(lines, one) for one in DELIMITERS}
+    scores = {one: agreement(lines, one) for one in DELIMITERS}
     best = max(DELIMITERS, key=lambda one: scores[one])
     return best if scores[best][0] > 0 else max(DELIMITERS, key=header.count)
 
 
-def _agreement(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
+def agreement(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
     """(share of the rows that have as many fields as the header, how many); of one column (0, 1)."""
     best: tuple[float, int] = (0.0, 1)
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):

@@ -219,7 +219,14 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
             next(feed)
             sample = sample[1:]
         said = style.delimiter or (told["delimiter"] if told is not None else None)
+        comments = _comments(sample, said)
+        for _ in range(comments):
+            next(feed)
+        sample = sample[comments:]
         records = _Records(feed, said or delimiter_of(sample))
+        if comments:
+            what = "lines that begin with # before the column names are comments: passed over"
+            records.notes.add(what, comments)
         names = _names(file, records, sample, text.encoding)
         part = _Part(str(file), names, text.encoding)
         yielded = False
@@ -230,6 +237,18 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
                 part, records.notes, yielded = _Part(str(file), names, text.encoding), Notes(), True
         if part.count or not yielded:
             yield part.chunk(records.notes)
+
+
+def _comments(sample: list[str], said: str | None) -> int:
+    """How many lines that begin with # stand before the column names; one alone with as many fields as the
+    next line has is the names."""
+    count = next((n for n, line in enumerate(sample) if not line.startswith("#")), 0)
+    if not count:
+        return 0
+    delimiter = said or delimiter_of(sample[count:])
+    fields = len(cells_of(sample[count], delimiter))
+    alike = count == 1 and len(cells_of(sample[0], delimiter)) == fields
+    return 0 if alike or fields < 2 else count
 
 
 class _Part:

@@ -7,7 +7,7 @@ checked for cut commits or flipped bytes: the store's own checksums do that.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from etalage.lake.difference import (
     same_rows,
     with_keys,
 )
+from etalage.lake.erasures import Erasures, without_erased
 from etalage.lake.schema import CLEARED, TABLES, TableSpec
 from etalage.lake.storage import Storage
 from etalage.lake.turns import committed, shortly
@@ -43,7 +44,8 @@ _FEED = (pa.field("_change_type", pa.string()), pa.field("_commit_version", pa.i
 class Merged:
     """What a merge did; `version` is the table's version after it (unchanged rows commit nothing).
 
-    `older`: rows that were left since a newer one is stored, or stands before them.
+    `older`: rows that were left since a newer one is stored, or stands before them. `erased`: rows that were
+    left since their shopper was erased after them.
     """
 
     inserted: int
@@ -51,6 +53,7 @@ class Merged:
     unchanged: int
     version: int
     older: int = 0
+    erased: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ class Lake:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).removeprefix("file://")
+        self.erasures = Erasures(None if "://" in self.root else Path(self.root))
         self._tables: dict[str, Table] = {}
 
     def table(self, name: str) -> "Table":
         """The table `name` of lake/schema.py, which may not exist yet. KeyError: no such table."""
         if name not in self._tables:
-            self._tables[name] = Table(f"{self.root.rstrip('/')}/{name}", TABLES[name])
+            self._tables[name] = Table(f"{self.root.rstrip('/')}/{name}", TABLES[name], self.erasures)
         return self._tables[name]
 
     def versions(self) -> dict[str, int]:
@@ -99,11 +103,12 @@ class Lake:
 class Table:
     """One Delta table. Cheap to make; it is opened anew, and checked, by each call."""
 
-    def __init__(self, uri: str, spec: TableSpec) -> None:
+    def __init__(self, uri: str, spec: TableSpec, erasures: Erasures | None = None) -> None:
         self.uri = uri
         self.spec = spec
         self.name = spec.name
         self._storage = Storage(spec.name, uri)
+        self._erasures = erasures or Erasures(None)
 
     def exists(self) -> bool:
         """Whether anything was ever committed here."""
@@ -152,16 +157,20 @@ class Table:
         that `rows` lacks keep their stored values (null in new rows). The table's stamp column, where null,
         is filled with the present time when the row is written. `only_new`: a row whose key is stored stays
         as it is. `empty`: whether a null erases what is stored, or `keeps` it unless CLEARED names its
-        column. A row that is older than the stored one, by the table's time, is left. Raises DataError: an
-        unknown column, a null key, a value that does not fit, no space left.
+        column. A row that is older than the stored one, by the table's time, is left, and so is what a
+        shopper did before they were erased. Raises DataError: an unknown column, a null key, a value that
+        does not fit, no space left.
         """
         cleared = rows[CLEARED] if CLEARED in rows.column_names else None
         rows = self._checked(rows.drop_columns([CLEARED]) if cleared is not None else rows)
         if cleared is not None:
             rows = rows.append_column(CLEARED, cleared)
-        rows = last_of_each(rows, self.spec.key)
+        given = last_of_each(rows, self.spec.key)
 
         def attempt() -> Merged:
+            # In our turn: who was erased before it is not brought back, who is erased after it goes then.
+            lasting = without_erased(given, self.spec, self._erasures.known())
+            rows = lasting.rows
             opened = self._open_or_create()
             stored, at = self._stored(opened, rows)
             new = np.asarray(pc.is_null(at).to_numpy(zero_copy_only=False), dtype=bool)
@@ -178,9 +187,11 @@ class Table:
             if wanted.num_rows:
                 self._write(opened, self._stamped(wanted), bool(changed.any()))
                 self._record()
+            if lasting.back:
+                self._erasures.came_back(lasting.back)
             inserted, updated, left = int(new.sum()), int(changed.sum()), int(older.sum())
             unchanged = rows.num_rows - inserted - updated - left
-            return Merged(inserted, updated, unchanged, self.version(), left)
+            return Merged(inserted, updated, unchanged, self.version(), left, lasting.left)
 
         return committed(self.name, self._storage.folder, attempt)
 
@@ -192,16 +203,24 @@ class Table:
             opened = self._storage.open(None)
             _, at = self._stored(opened, keys)
             doomed = keys.filter(pc.is_valid(at))
-            if doomed.num_rows:
-                merger = opened.merge(
-                    doomed,
-                    self._on(),
-                    source_alias="s",
-                    target_alias="t",
-                    commit_properties=self._commit(opened),
-                )
-                merger.when_matched_delete().execute()
-                self._record()
+            self._remove(opened, doomed)
+            return int(doomed.num_rows)
+
+        return committed(self.name, self._storage.folder, attempt)
+
+    def delete_matching(self, columns: Sequence[str], matches: Callable[[pa.Table], pa.Array]) -> int:
+        """Delete the rows for which `matches`, given these columns, is true; how many. A row that another
+        writer brings meanwhile is asked about too, or comes after."""
+
+        def attempt() -> int:
+            opened = self._storage.open(None)
+            schema = self._schema([*self.spec.key, *(n for n in columns if n not in self.spec.key)])
+            found = []
+            for batch in self._storage.stream(opened, schema.names, 65_536):
+                rows = pa.Table.from_batches([fitted(batch, schema)])
+                found.append(rows.filter(matches(rows)).select(list(self.spec.key)))
+            doomed = pa.concat_tables([self._schema(self.spec.key).empty_table(), *found])
+            self._remove(opened, doomed)
             return int(doomed.num_rows)
 
         return committed(self.name, self._storage.folder, attempt)
@@ -320,6 +339,15 @@ class Table:
         values = {f'"{n}"': f's."{n}"' for n in rows.column_names}
         merger = opened.merge(rows, self._on(), source_alias="s", target_alias="t", commit_properties=commit)
         merger.when_matched_update(values).when_not_matched_insert(values).execute()
+
+    def _remove(self, opened: DeltaTable, keys: pa.Table) -> None:
+        if keys.num_rows:
+            commit = self._commit(opened)
+            merger = opened.merge(
+                keys, self._on(), source_alias="s", target_alias="t", commit_properties=commit
+            )
+            merger.when_matched_delete().execute()
+            self._record()
 
     def _evolved(self, opened: DeltaTable) -> DeltaTable:
         """The table with the columns that the schema has got since it was made, in a commit of their own."""

@@ -7,9 +7,7 @@ from etalage.config import MappingConfig
 from etalage.errors import InputUnreadable
 from etalage.lake.casting import cast_column, identity
 from etalage.lake.checked import Checker
-from etalage.lake.ingest import format_of
-from etalage.lake.readers import open_table
-from etalage.lake.text_files import FileStyle
+from etalage.lake.sources import open_file
 
 _AT_ONCE = 10_000
 
@@ -39,11 +37,10 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _column(file: Path, mapping: MappingConfig) -> Iterator[str]:
-    checker = Checker(file, "items", mapping, None, file.parent)
-    style = FileStyle(mapping.delimiter, mapping.encoding)
-    raw = open_table(file, format_of(file), _AT_ONCE, style)
-    checker.require(raw)
-    for chunk in raw.chunks():
+    opened = open_file(file, "items", mapping, _AT_ONCE)
+    checker = Checker(file, "items", opened.mapping, None, file.parent, opened.own)
+    checker.require(opened.raw)
+    for chunk in opened.raw.chunks():
         (ids,) = checker.look(chunk) or [[]]
         values, reasons = cast_column(ids, identity)
         refused = [(r.line, r.reason) for r in chunk.refused]

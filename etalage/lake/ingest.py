@@ -12,21 +12,18 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from etalage.config import MappingConfig, validated
-from etalage.errors import ConfigError, DataError, InputUnreadable
+from etalage.config import MappingConfig
+from etalage.errors import DataError, InputUnreadable
 from etalage.lake.checked import Checker, Loaded, pending, table_of
 from etalage.lake.coalescing import coalesced
 from etalage.lake.delta import Lake
-from etalage.lake.feeds.contract import Feed, Head
-from etalage.lake.feeds.recognising import FEEDS, Recognised, as_feed, container_of, looked_at, recognised
-from etalage.lake.image_sources import folder_rows, idx_rows, is_idx
+from etalage.lake.image_sources import folder_rows, idx_rows
 from etalage.lake.notes import Note, Notes
 from etalage.lake.raw import RawTable
-from etalage.lake.readers import open_table
 from etalage.lake.refusals import Refusals, refused_rows
 from etalage.lake.removal import LOOKS_WHOLE, Present, check_shrink, item_ids, remove_items
 from etalage.lake.schema import TABLES
-from etalage.lake.text_files import FileStyle
+from etalage.lake.sources import BEHAVIOUR_FORMATS, FORMATS, file_style, open_file
 from etalage.lake.unknown_ids import IdCounts, unknown_among
 
 __all__ = [
@@ -35,19 +32,15 @@ __all__ = [
     "Ingested",
     "TableName",
     "Whole",
-    "format_of",
     "ingest",
     "refused_rows",
 ]
 
 TableName = Literal["items", "photos", "users", "interactions"]
-BEHAVIOUR_FORMATS = ("ncf", "sequences", "set_ratings")
-"""Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
-FEED_FORMATS = tuple(FEEDS)
-FORMATS = ("csv", "parquet", "jsonl", "xml", *FEED_FORMATS, "idx", "folder", *BEHAVIOUR_FORMATS)
-_DELIMITED = ("csv",)
-_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_TEXT = ("csv", "jsonl", "xml")
+_ERASED = (
+    "of shoppers who were erased: left out, as everything that they did before; what they do from then on is "
+    "taken, and so is then their row in users"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +56,12 @@ class Whole:
 class Ingested:
     """What an ingest did, in rows of the source (a row for each element, where a list is walked).
 
-    `read` = `inserted` + `updated` + `unchanged` + `repeated` + `older` + `passed` + `refused` -
+    `read` = `inserted` + `updated` + `unchanged` + `repeated` + `older` + `erased` + `passed` + `refused` -
     `photos_refused`. `repeated`: rows whose key a later row of the same file has (an empty cell of it erases
-    nothing). `older`: rows that are older than the stored one, or than one before them. `passed`: rows that
-    are none of ours. `photos_refused`: bad photos of items that were taken all the same; counted in
-    `refused`. `values_lost`: unreadable values of rows that were taken without them. `removed`: items that
-    left the catalogue.
+    nothing). `older`: rows that are older than the stored one, or than one before them. `erased`: rows of
+    shoppers who were erased after them. `passed`: rows that are none of ours. `photos_refused`: bad photos of
+    items that were taken all the same; counted in `refused`. `values_lost`: unreadable values of rows that
+    were taken without them. `removed`: items that left the catalogue.
     """
 
     read: int = 0
@@ -79,6 +72,7 @@ class Ingested:
     refused: int = 0
     photos_refused: int = 0
     older: int = 0
+    erased: int = 0
     passed: int = 0
     values_lost: int = 0
     removed: int = 0
@@ -107,7 +101,7 @@ def ingest(
     """Load `source` into `table` (an image set into items and photos), by merges of `chunk_rows` rows.
 
     `format`: one of FORMATS, else told from the name and from what is in the file; a feed that is known
-    (FEED_FORMATS) has a mapping of its own, behind `mapping`. `attributes` go into every item's. For image
+    has a mapping of its own, behind `mapping`. `attributes` go into every item's. For image
     sets: `class_names` of IDX labels, and `ids` of a folder's items (file stem, or path beneath it).
     `photo_root`: where photo paths in a table start; its own folder when None. `delimiter`, `encoding`: of
     this file, before what the mapping says. `progress` is called with the number of rows read since the last
@@ -128,13 +122,7 @@ def ingest(
             f"{source}: a whole catalogue is one of items; {table} are added to, never replaced"
         )
     mapping = mapping or MappingConfig()
-    said, told = format, _told(mapping, delimiter, encoding)
-    if format is None or (format == "folder" and source.is_file()):
-        # A file as a folder: a table of paths, items with a `photo_path` or `path` column.
-        format = format_of(source, told.encoding)
-    elif format in FEEDS:
-        format = _container(source, told.encoding)
-    style = _acting(told, format, delimiter, encoding)
+    said, format = format, file_style(source, format, mapping, delimiter, encoding)[0]
     notes = Notes()
     checker: Checker | None = None
     loaded: Iterable[Loaded]
@@ -146,21 +134,17 @@ def ingest(
             source, ids, attributes, chunk_rows)  # fmt: skip
         loaded = image_set
     else:
-        if format in BEHAVIOUR_FORMATS:
-            if table != "interactions":
-                raise InputUnreadable(f"{source}: {format} fills interactions, not {table}")
-            # These formats name their columns.
-            mapping = MappingConfig(constants=mapping.constants, values=mapping.values, skip=mapping.skip)
-        raw, whole_mapping = open_table(source, format, chunk_rows, style), mapping
-        feed = _feed(source, format, said, table, mapping, style)
-        if feed is not None and feed.feed is not None:
-            whole_mapping = feed.feed.mapping(feed.head, mapping)
-            raw = _feed_table(feed.feed, feed.head, chunk_rows, mapping)
-        checker = Checker(source, table, whole_mapping, attributes, photo_root or source.parent, mapping)
+        if format in BEHAVIOUR_FORMATS and table != "interactions":
+            raise InputUnreadable(f"{source}: {format} fills interactions, not {table}")
+        opened = open_file(
+            source, table, mapping, chunk_rows, format=said, delimiter=delimiter, encoding=encoding
+        )
+        root = photo_root or source.parent
+        checker = Checker(source, table, opened.mapping, attributes, root, opened.own)
         notes = checker.notes
-        if feed is not None and feed.feed is not None and said is None:
-            notes.add(f"taken for {feed.feed.title}: {feed.why} (as a plain table: --format {format})")
-        loaded = _once_each(raw, checker)
+        if opened.note is not None:
+            notes.add(opened.note)
+        loaded = _once_each(opened.raw, checker)
     work = _Work(lake, source, table, whole, notes)
     for part in loaded:
         work.commit(part)
@@ -169,69 +153,6 @@ def ingest(
     if checker is not None:
         checker.mapping.tell_missing(notes)
     return work.finish()
-
-
-def _told(mapping: MappingConfig, delimiter: str | None, encoding: str | None) -> FileStyle:
-    """How the file's text is written. Raises ConfigError: what was said of this file is none."""
-    words = {"delimiter": delimiter, "encoding": encoding}
-    said = validated(MappingConfig, {n: v for n, v in words.items() if v is not None}, "ingest")
-    return FileStyle(said.delimiter or mapping.delimiter, said.encoding or mapping.encoding)
-
-
-def _acting(style: FileStyle, format: str, delimiter: str | None, encoding: str | None) -> FileStyle:
-    """`style`. Raises ConfigError: what was said of this file cannot act."""
-    for name, value, formats in (("delimiter", delimiter, _DELIMITED), ("encoding", encoding, _TEXT)):
-        if value is not None and format not in formats:
-            raise ConfigError(f"{name} {value!r}: the file is read as {format}, which has none; leave it out")
-    return style
-
-
-def format_of(source: Path, encoding: str | None = None) -> str:
-    """The format that a name tells, or what a file begins with. Raises InputUnreadable: neither tells."""
-    if source.is_dir():
-        return "folder"
-    return "idx" if is_idx(source) else _container(source, encoding)
-
-
-def _container(source: Path, encoding: str | None) -> str:
-    container = container_of(source, FileStyle(encoding=encoding))
-    if container is None and source.suffix.lower() in _SPREADSHEETS:
-        raise InputUnreadable(f"{source}: a spreadsheet; save it as CSV (UTF-8) there, and load that")
-    if container is None:
-        raise InputUnreadable(
-            f"{source}: neither the name nor what is in it tells its format; say which of "
-            f"{', '.join(FORMATS)} it is: --format"
-        )
-    return container
-
-
-def _feed(
-    source: Path, container: str, said: str | None, table: str, own: MappingConfig, style: FileStyle
-) -> Recognised | None:
-    """What feed the file is, where somebody says it, or nobody says anything. None: a plain table.
-
-    Raises InputUnreadable: it is one that fills another table.
-    """
-    if container in BEHAVIOUR_FORMATS or (said is not None and said not in FEEDS):
-        return None
-    head = looked_at(source, container, style)
-    found = recognised(head) if said is None else as_feed(FEEDS[said], head)
-    if found.feed is None or found.feed.table == table:
-        return found
-    fills = f"fills {found.feed.table}, not {table}: `etalage ingest {source} {found.feed.table}`"
-    if said is not None:
-        raise InputUnreadable(f"{source}: {found.feed.title} {fills}")
-    if own.columns:
-        return None  # the shop's own mapping says what it takes of it
-    raise InputUnreadable(
-        f"{source}: looks like {found.feed.title} ({found.why}), which {fills}. As a plain table: --format "
-        f"{container}"
-    )
-
-
-def _feed_table(feed: Feed, head: Head, rows: int, own: MappingConfig) -> RawTable:
-    own = feed.own(own)
-    return RawTable(head.file, lambda: feed.read(head, rows, own), one_header=False)
 
 
 def _once_each(raw: RawTable, checker: Checker) -> Iterator[Loaded]:
@@ -341,7 +262,9 @@ class _Work:
             done.updated += merged.updated
             done.unchanged += merged.unchanged
             done.older += older
-            done.repeated += count - merged.inserted - merged.updated - merged.unchanged - older
+            done.erased += merged.erased
+            taken = merged.inserted + merged.updated + merged.unchanged
+            done.repeated += count - taken - older - merged.erased
 
     def _more_photos(self, told: pa.Table, rows: pa.Table) -> None:
         """What several rows of one item say of its photo: the others of them are photos too."""
@@ -361,6 +284,8 @@ class _Work:
         self._refusals.finish()
         if self._done.older:
             self._notes.add("older than what is stored, by updated_at: left as it is", self._done.older)
+        if self._done.erased:
+            self._notes.add(_ERASED, self._done.erased)
         if self._table == "interactions":
             counts = {column: counted.table() for column, counted in self._counts.items()}
             for line in unknown_among(self._lake, counts):

@@ -5,10 +5,11 @@ Ways, from sure to weak; the first that tells counts:
     given     it has an id, or a whole path, of the taxonomy
     mapped    a person's map says what this merchant's category is
     exact     the merchant's category is, but for case and spaces, a path of the taxonomy
+    ending    it is the last steps, or the last one, of one path of the taxonomy alone
     similar   the most similar wording, where that is asked for: a weak label
 
-An id that the taxonomy does not have is told, never guessed: such an item may be mapped or have an exact
-path, but no similar one. What is no retail (NOT_RETAIL, or named by the shop) is told as outside, and has no
+An id that the taxonomy does not have is told, never guessed: such an item may be mapped or have a path, but
+no similar one. What is no retail (NOT_RETAIL, or named by the shop) is told as outside, and has no
 label.
 """
 
@@ -22,8 +23,8 @@ from etalage.lake.schema import CATEGORY_SEPARATOR
 from etalage.lake.taxonomy import Taxonomy
 from etalage.lake.taxonomy_files import localised
 
-How = Literal["given", "mapped", "exact", "similar"]
-WAYS: tuple[How, ...] = ("given", "mapped", "exact", "similar")
+How = Literal["given", "mapped", "exact", "ending", "similar"]
+WAYS: tuple[How, ...] = ("given", "mapped", "exact", "ending", "similar")
 WEAK: tuple[How, ...] = ("similar",)
 """Ways that may well be wrong: for training, with less weight, never for judging."""
 UNKNOWN, RETIRED, PATH = "unknown id", "retired id", "unknown path"
@@ -121,6 +122,8 @@ class Reader:
         for text in (one.category, one.given):
             if text and (steps := steps_of(text)) and steps[0].casefold() in self._outside_names:
                 return self._placed(-1, None, problem)
+        if one.category and (row := self.book.row_of_ending(one.category)) >= 0:
+            return self._placed(row, "ending", problem)
         return Told(-1, None, problem or ((UNMAPPED,) if one.category else (NOTHING,)))
 
     def _placed(self, row: int, how: How | None, problem: tuple[str, ...]) -> Told:

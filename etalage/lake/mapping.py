@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from etalage.config import Joined, MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source, texts_of
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.likely_columns import alike, likely
 from etalage.lake.notes import Notes
@@ -24,6 +24,8 @@ from etalage.lake.shown import shown
 ATTRIBUTE = "attributes."
 _TIMES = {"items": "updated_at", "photos": "fetched_at", "interactions": "time"}
 _AMOUNTS = {"items": "price", "interactions": "value"}
+_FILES = ("photo", "photo_path", "path")
+"""Names that mean photos in files, unless a mapping reads something else from them: a category's path."""
 _SEVERAL_LINKS = ("photo_url", "url")
 """A list of columns for one of these is all of their links, not the first of them."""
 _BY_NAME_ALONE = ("attributes", "photo", "photo_path", "path", "interaction_id")
@@ -127,10 +129,12 @@ class Mapping:
         """{our column: where it comes from} of a chunk that has the columns `there`."""
         sources: dict[str, Source] = {}
         for ours, source in self.config.columns.items():
-            if any(self._is_there(text, there) for text in _texts_of(source)):
+            if any(self._is_there(text, there) for text in texts_of(source)):
                 sources[ours] = source
+        read = {text for source in sources.values() for text in texts_of(source)}
         for name in self._known:
             given = name in self.config.columns or name in self.config.constants
+            given = given or (name in _FILES and name in read)
             if name in there and not given and name not in self.config.leave_out:
                 sources[name] = name
         sources |= self._nearly(there, sources)
@@ -157,7 +161,7 @@ class Mapping:
 
     def _read(self, sources: dict[str, Source]) -> set[str]:
         """The file's columns that `sources` are read from."""
-        read = {text for source in sources.values() for text in _texts_of(source)}
+        read = {text for source in sources.values() for text in texts_of(source)}
         return read | {self._paths[text].root for text in read if text in self._paths}
 
     def _look_for_unread(self, chunk: RawChunk, sources: dict[str, Source]) -> None:
@@ -183,7 +187,7 @@ class Mapping:
         given = {*self.sources(there), *self.config.constants}
         listed = ", ".join(map(repr, there)) or "none"
         for ours in (*needed, *either):
-            texts = _texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
+            texts = texts_of(self.config.columns[ours]) if ours in self.config.columns else ()
             if ours in given or not texts or (ours in either and not given.isdisjoint(either)):
                 continue
             says = " or ".join(map(repr, texts))
@@ -232,11 +236,15 @@ class Mapping:
             notes.add(f"columns with no place of their own are kept as attributes: {names}")
         where = f"[ingest.{self.table}"
         for ours, source in self._own.columns.items():
-            texts = _texts_of(source)
+            texts = texts_of(source)
             absent = [text for text in texts if not self._is_there(text, self._found)]
             hint = self._did_you_mean(absent)
+            behind = set(texts_of(self.config.columns[ours])) - set(texts)
+            read = next((text for text in behind if self._is_there(text, self._found)), None)
             hinted.add(self._near(absent))
-            if absent and (hint or len(absent) == len(texts)):
+            if len(absent) == len(texts) and read is not None:
+                notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
+            elif absent and (hint or len(absent) == len(texts)):
                 says = " and ".join(map(repr, absent))
                 stays = "" if len(absent) < len(texts) else f"; {ours} stays as the table has it"
                 notes.add(f"{ours}: the file has no column {says} ({where}.columns]){hint}{stays}")
@@ -289,7 +297,7 @@ class Mapping:
     ) -> tuple[MappedChunk, list[Any]]:
         """The chunk's rows, one for each element of the list that is walked, and those elements."""
         walking = next(
-            (path for source in sources.values() for text in _texts_of(source)
+            (path for source in sources.values() for text in texts_of(source)
              if (path := self._paths.get(text)) and path.each and text not in chunk.columns), None
         )  # fmt: skip
         refused = list(chunk.refused)
@@ -322,7 +330,7 @@ class Mapping:
         """Values of an item's id that stand beside the list: an event of one item in a file of events of
         several."""
         found = []
-        for text in _texts_of(source) if source is not None else ():
+        for text in texts_of(source) if source is not None else ():
             path = self._paths.get(text)
             if text in chunk.columns:
                 found.append(chunk.columns[text])
@@ -333,7 +341,7 @@ class Mapping:
     def _values(self, ours: str, source: Source, mapped: MappedChunk, elements: list[Any]) -> list[Any]:
         columns = [
             self._column(text, mapped, elements)
-            for text in _texts_of(source)
+            for text in texts_of(source)
             if self._is_there(text, mapped.raw.columns)
         ]
         if isinstance(source, Joined):
@@ -409,13 +417,7 @@ def _columns(count: int) -> str:
 
 
 def _texts(config: MappingConfig) -> list[str]:
-    return [text for source in config.columns.values() for text in _texts_of(source)]
-
-
-def _texts_of(source: Source) -> tuple[str, ...]:
-    if isinstance(source, str):
-        return (source,)
-    return source.join if isinstance(source, Joined) else source
+    return [text for source in config.columns.values() for text in texts_of(source)]
 
 
 def _nearest(name: str, names: Collection[str]) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from etalage.errors import InputUnreadable
-from etalage.lake.behaviour_files import ncf_chunks, sequence_chunks, set_rating_chunks
+from etalage.lake.behaviour_files import ncf_chunks, pair_chunks, sequence_chunks, set_rating_chunks
 from etalage.lake.csv_reader import csv_chunks
 from etalage.lake.json_rows import json_chunks
 from etalage.lake.raw import RawChunk, RawTable, guarded
@@ -19,7 +19,7 @@ from etalage.lake.xml_rows import xml_chunks
 
 
 def open_table(file: Path, format: str, rows: int, style: FileStyle = AS_FOUND) -> RawTable:
-    """`file` as `format` (csv, jsonl, parquet, xml; ncf, sequences, set_ratings), read `rows` rows at a time.
+    """`file` as `format` (csv, jsonl, parquet, xml; ncf, pairs, sequences, set_ratings), `rows` at a time.
 
     `style`: how its text is written, of csv, jsonl and xml.
     """
@@ -29,6 +29,7 @@ def open_table(file: Path, format: str, rows: int, style: FileStyle = AS_FOUND) 
         "xml": partial(xml_chunks, style=style),
         "parquet": _parquet_chunks,
         "ncf": ncf_chunks,
+        "pairs": pair_chunks,
         "sequences": sequence_chunks,
         "set_ratings": set_rating_chunks,
     }

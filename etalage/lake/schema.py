@@ -41,6 +41,8 @@ class TableSpec:
     `time`: the column by which an older row never overwrites a newer one, where both have it.
     `stands_for`: {column: big column} where equal values of the first mean equal values of the
     second, so that merges compare hashes and not megabytes.
+    `shopper`: the column that says whose row it is, and `acted` when; of shoppers who were erased nothing
+    older is written (lake/erasures.py).
     """
 
     name: str
@@ -49,6 +51,8 @@ class TableSpec:
     key: tuple[str, ...]
     stamp: str | None = None
     time: str | None = None
+    shopper: str | None = None
+    acted: str | None = None
     stands_for: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -131,6 +135,7 @@ _USERS = TableSpec(
         Column("attributes", _TEXT, "JSON object of strings, keys sorted"),
     ),
     ("user_id",),
+    shopper="user_id",
 )
 
 _INTERACTIONS = TableSpec(
@@ -145,8 +150,29 @@ _INTERACTIONS = TableSpec(
         Column("kind", _TEXT, "`view`, `cart`, `buy`, `rating`, ..."),
         Column("value", pa.float64(), "stars, count or amount, as `kind` means it; null = none"),
         Column("time", INSTANT, "when; null = not known"),
+        Column(
+            "part",
+            _TEXT,
+            "of a split published with the data: `train`, `rank`, `validation` or `test`; null = none",
+        ),
     ),
     ("interaction_id",),
+    shopper="user_id",
+    acted="time",
+)
+
+_HELD = TableSpec(
+    "held",
+    "events of the API that `collect` keeps out of `interactions` until their item and their kind are known",
+    (
+        *_INTERACTIONS.columns,
+        Column("reason", _TEXT, "what nobody knows: the item, the kind, or both"),
+        Column("held_at", INSTANT, "when"),
+    ),
+    ("interaction_id",),
+    stamp="held_at",
+    shopper="user_id",
+    acted="time",
 )
 
 _EMBEDDINGS = TableSpec(
@@ -225,9 +251,7 @@ _CLASSIFICATIONS = TableSpec(
         ),
         Column("given_id", _TEXT, "the category of the taxonomy that the item came with; null = none"),
         Column("given_path", _TEXT, "its path"),
-        Column(
-            "given_how", _TEXT, "`given` by id, or `mapped`, `exact`, `similar`: from the merchant's own text"
-        ),
+        Column("given_how", _TEXT, "`given` by id; else by wording: `mapped`, `exact`, `ending`, `similar`"),
         Column("classified_at", INSTANT, "when the row was written"),
     ),
     ("item_id",),
@@ -236,5 +260,15 @@ _CLASSIFICATIONS = TableSpec(
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
-    for spec in (_ITEMS, _PHOTOS, _USERS, _INTERACTIONS, _EMBEDDINGS, _REFUSED, _LINKS, _CLASSIFICATIONS)
+    for spec in (
+        _ITEMS,
+        _PHOTOS,
+        _USERS,
+        _INTERACTIONS,
+        _HELD,
+        _EMBEDDINGS,
+        _REFUSED,
+        _LINKS,
+        _CLASSIFICATIONS,
+    )
 }

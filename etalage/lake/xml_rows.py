@@ -8,7 +8,7 @@ costs its item: reading goes on at the next one.
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -21,6 +21,9 @@ from etalage.lake.text_files import AS_FOUND, FileStyle, head_of, open_text
 ITEMS = ("item", "entry")
 _BLOCK = 1 << 16
 _DEEPEST = 32
+_NAMES = 1000
+"""So many names of elements are remembered as they were told apart."""
+_TOO_LONG = f"longer than {LONGEST_VALUE:,} characters"
 _ELEMENTS = 10_000
 """Of one item; more are no product."""
 _TEXTS = ("title", "description", "summary", "content")
@@ -38,21 +41,27 @@ class NoFeed(Exception):
     """The file as a whole is not read; the reason."""
 
 
-@dataclass
 class _Node:
-    name: str
-    attributes: dict[str, str]
-    children: dict[str, Any] = field(default_factory=dict)
-    google: set[str] = field(default_factory=set)
-    texts: list[str] = field(default_factory=list)
+    """An element of an item, while it is open. `children`: what ended within it; names in `google` had
+    Google's prefix."""
+
+    __slots__ = ("attributes", "children", "google", "marked_up", "name", "texts")
+
+    def __init__(self, name: str, attributes: dict[str, str]) -> None:
+        self.name = name
+        self.attributes = attributes
+        self.children: dict[str, Any] = {}
+        self.google: set[str] = set()
+        self.texts: list[str] = []
+        self.marked_up = False
 
     def value(self) -> Any:
         """Text, a dict of what is beneath it, or None."""
-        text = "".join(self.texts).strip()
-        if self.children and self.name in _TEXTS:
-            return " ".join([text, *_leaves(self.children)]).strip() or None
         if self.children:
             return self.children
+        text = "".join(self.texts).strip()
+        if self.marked_up:
+            text = " ".join(text.split())
         if text or not self.attributes:
             return text or None
         link = next((self.attributes[name] for name in _LINKED if self.attributes.get(name)), None)
@@ -60,23 +69,29 @@ class _Node:
 
     def add(self, name: str, google: bool, value: Any) -> None:
         """A child; of one name several are a list, and Google's `g:title` counts before a plain `title`."""
-        if value is None or (name in self.google and not google):
+        if value is None:
             return
-        if name not in self.children or (google and name not in self.google):
-            self.children[name] = value
-        elif isinstance(self.children[name], list):
-            self.children[name].append(value)
+        if self.name in _TEXTS:  # markup within a text
+            self.marked_up = True
+            self.texts += [" ", *_leaves(value), " "]
+            return
+        if name in self.google and not google:
+            return
+        children = self.children
+        if name not in children or (google and name not in self.google):
+            children[name] = value
+        elif isinstance(children[name], list):
+            children[name].append(value)
         else:
-            self.children[name] = [self.children[name], value]
+            children[name] = [children[name], value]
         if google:
             self.google.add(name)
 
 
 def _leaves(value: Any) -> list[str]:
     if isinstance(value, dict | list):
-        return [
-            leaf for part in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(part)
-        ]
+        inner = value.values() if isinstance(value, dict) else value
+        return [leaf for part in inner for leaf in _leaves(part)]
     return [value]
 
 
@@ -95,6 +110,7 @@ class _Document:
 
     def __init__(self) -> None:
         self._google = {"g"}
+        self._names: dict[str, tuple[str, bool]] = {}
         self._spaces: dict[str, str] = {}
         self.names: dict[str, None] = {}
         self.any_item = False
@@ -111,6 +127,11 @@ class _Document:
         self._count = 0
         self._why: str | None = None
         self._begin(0)
+
+    def skip(self, lines: int) -> None:
+        """Blank lines before the document."""
+        self._lines += lines
+        self._began += lines
 
     def feed(self, block: bytes) -> list[_Found]:
         """The items that end in `block`. Raises NoFeed."""
@@ -194,13 +215,11 @@ class _Document:
         raise NoFeed("has a DOCTYPE: entities, and what lies outside the file, are not followed; take it out")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._begun = True
-        for key, uri in attributes.items():
-            if (space := _XMLNS.fullmatch(key)) is not None:
-                self._spaces.setdefault(key, uri)
-                if _GOOGLE in uri and space[1]:
-                    self._google.add(space[1])
+        if attributes:
+            self._size += sum(len(key) + len(value) for key, value in attributes.items())
+            self._find_spaces(attributes)
         if not self.stack:
+            self._begun = True
             if name.rpartition(":")[2] not in ITEMS:
                 self._open(name)
                 return
@@ -208,13 +227,23 @@ class _Document:
             self._line = self._began + self.parser.CurrentLineNumber - 1
             self._size, self._count, self._why = 0, 0, None
         self._count += 1
-        self._size += len(name) + sum(len(key) + len(value) for key, value in attributes.items())
+        self._size += len(name)
         if self._count > _ELEMENTS:
             self._give_up(f"has more than {_ELEMENTS:,} elements")
         if len(self.stack) > _DEEPEST:
             self._give_up(f"has elements within elements, more than {_DEEPEST} deep")
-        self._check_size()
+        if self._size > LONGEST_VALUE:
+            self._give_up(_TOO_LONG)
         self.stack.append(_Node(self._plain(name)[0], {} if self._why else attributes))
+
+    def _find_spaces(self, attributes: dict[str, str]) -> None:
+        """Namespaces that an element declares: Google's may have any prefix."""
+        for key, uri in attributes.items():
+            if (space := _XMLNS.fullmatch(key)) is not None:
+                self._spaces.setdefault(key, uri)
+                if _GOOGLE in uri and space[1]:
+                    self._google.add(space[1])
+                    self._names.clear()
 
     def _open(self, name: str) -> None:
         self.outer.append(name)
@@ -226,8 +255,13 @@ class _Document:
     def _plain(self, name: str) -> tuple[str, bool]:
         """(the name without Google's prefix, whether it had it); other prefixes stay: media:title is no
         title."""
-        prefix, colon, local = name.rpartition(":")
-        return (local, True) if colon and prefix in self._google else (name, False)
+        plain = self._names.get(name)
+        if plain is None:
+            prefix, colon, local = name.rpartition(":")
+            plain = (local, True) if colon and prefix in self._google else (name, False)
+            if len(self._names) < _NAMES:
+                self._names[name] = plain
+        return plain
 
     def _end(self, name: str) -> None:
         if not self.stack:
@@ -246,11 +280,8 @@ class _Document:
         if self.stack and self._why is None:
             self._size += len(text)
             self.stack[-1].texts.append(text)
-            self._check_size()
-
-    def _check_size(self) -> None:
-        if self._size > LONGEST_VALUE:
-            self._give_up(f"longer than {LONGEST_VALUE:,} characters")
+            if self._size > LONGEST_VALUE:
+                self._give_up(_TOO_LONG)
 
     def _give_up(self, why: str) -> None:
         """The item is refused; what was read of it goes."""
@@ -286,7 +317,13 @@ def xml_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
 
 def _items(file: Path, document: _Document, style: FileStyle) -> Iterator[_Found]:
     with open_text(file, _encoding(file, style.encoding)) as text:
+        begun = False
         while block := text.read(_BLOCK):
+            if not begun:
+                # Before the declaration nothing may stand, and blank lines do all the same.
+                bare = block.lstrip()
+                document.skip(block[: len(block) - len(bare)].count("\n"))
+                block, begun = bare, bool(bare)
             # A byte that is not of the encoding is no UTF-8 here either: it costs its item.
             yield from document.feed(block.encode("utf-8", "surrogatepass"))
         yield from document.finish()

@@ -56,8 +56,8 @@ class DSSMTask:
         if given_NE is None:
             there = ", ".join(data.item_features.dense) or "none"
             raise ConfigError(
-                f"[models.dssm] vectors = {config.vectors!r}: items lack these numbers (they have: {there});"
-                " train item2vec first and give its vectors as an item feature"
+                f"[models.dssm] vectors = {config.vectors!r}: items lack these numbers (they have: {there}); "
+                "a model that embeds items makes them: `etalage train item2vec` first"
             )
         self.given_NE = torch.from_numpy(np.ascontiguousarray(given_NE, np.float32))
         self.known_N = (given_NE != 0).any(axis=1)
@@ -311,4 +311,5 @@ RECIPE = Recipe(
     columns=(),
     bind=_bound,
     data="behaviour",
+    transfers=True,
 )

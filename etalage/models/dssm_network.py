@@ -19,7 +19,7 @@ from etalage.errors import ConfigError
 from etalage.metrics import auroc
 from etalage.models.layers import mlp
 from etalage.models.losses import sampled_softmax
-from etalage.models.recipe import Batch, TrainingConfig
+from etalage.models.recipe import WEIGHTS, Batch, TrainingConfig
 from etalage.models.vector_history import known_mean
 
 ORIGINAL: dict[str, Any] = {
@@ -32,7 +32,7 @@ ORIGINAL: dict[str, Any] = {
     "epochs": 100,
 }
 """Adam and patience 10 are everybody's defaults here; the original's patience was longer than its run."""
-WEIGHTS = ("weights.safetensors", "tensors.safetensors")
+WEIGHTS_OF = (WEIGHTS, "tensors.safetensors")
 """What is looked for in a folder that `pretrained` names: of an export, of a checkpoint."""
 FROZEN = {"none": (), "item": ("item_tower.",), "both": ("item_tower.", "query_tower.")}
 
@@ -41,7 +41,14 @@ class DSSMConfig(TrainingConfig):
     preset: Literal["modern", "original"] = "modern"
     """`original` changes the defaults to ORIGINAL's; what is given beside it counts."""
     vectors: str = "item2vec"
-    """The dense feature of items that is the network's input, E numbers; of zeros: nothing is known of it."""
+    """The dense feature of items that is the network's input, E numbers; of zeros: nothing is known of it. A
+    model that embeds items (`item2vec`) by its name: what its newest export makes of them; or `photo`."""
+    rows: str | None = None
+    """Learn from a file of rows `label, shopper's vector, item's vector` (text, or Parquet) instead of the
+    shop's acts; it need not fit into memory. Relative to the shop's folder. Its vectors are of the same
+    making as `vectors`, by which the shop's items are embedded then."""
+    validation_rows: str | None = None
+    """The same for validation; None: none, and the weights of the last epoch are kept."""
     layers: tuple[int, ...] = (128,)
     """Widths between E and D in each tower; empty: none."""
     dimension: int = Field(64, ge=1)
@@ -92,6 +99,10 @@ class DSSMConfig(TrainingConfig):
         asked = "patience" in self.model_fields_set and self.patience is not None
         if asked and self.patience >= self.epochs:  # type: ignore[operator]
             raise ValueError(f"can never end a training of {self.epochs} epochs; set patience below epochs")
+        if self.validation_rows is not None and self.rows is None:
+            raise ValueError("validation_rows are for rows; set rows, too")
+        if self.rows is not None and (self.loss != "bce" or self.keep != "loss"):
+            raise ValueError("rows carry labels: they are learned by loss = 'bce' and keep = 'loss'")
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(f"freeze {self.freeze!r} would keep random weights; set pretrained, too")
         return self
@@ -135,8 +146,9 @@ class DSSM(nn.Module):
         return self.user_vectors(known_mean(history_BLE, mask_BL))
 
     def embed_item(self, given_BE: Tensor) -> Tensor:
-        """(B, D): w ∘ v."""
-        return self.head.weight * self.item_vectors(given_BE)
+        """(B, D): w ∘ v; zeros for an item of which nothing is known, so that no index holds it."""
+        known_B1 = (given_BE != 0).any(dim=1, keepdim=True)
+        return self.head.weight * self.item_vectors(given_BE) * known_B1
 
 
 def _tower(config: DSSMConfig, inputs: int) -> nn.Sequential:
@@ -147,9 +159,13 @@ def _tower(config: DSSMConfig, inputs: int) -> nn.Sequential:
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Put the weights of another DSSM into `network`. Raises ConfigError: none there, or of another shape."""
     path = Path(path)
-    files = [path] if path.is_file() else [path / name for name in WEIGHTS if (path / name).is_file()]
+    files = [path] if path.is_file() else [path / name for name in WEIGHTS_OF if (path / name).is_file()]
     if not files:
-        raise ConfigError(f"pretrained = {str(path)!r}: no file, and no folder with {' or '.join(WEIGHTS)}")
+        raise ConfigError(
+            f"pretrained = {str(path)!r}: no file, and no folder with {' or '.join(WEIGHTS_OF)}; name "
+            "the folder of an export (exports/dssm/0001-…; an older one has no weights: train it again) or a "
+            "checkpoint's"
+        )
     try:
         found = load_file(files[0])
     except (SafetensorError, OSError) as error:

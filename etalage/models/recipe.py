@@ -27,6 +27,8 @@ category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
 """How a counter's arrays score (bundle/scoring.py)."""
 Batch = Mapping[str, "torch.Tensor"]
+WEIGHTS = "weights.safetensors"
+"""Of an export: the network's own weights, for trainings that start from there; no score is made of them."""
 
 
 class ModelConfig(Settings):
@@ -193,6 +195,8 @@ class Recipe(Generic[C]):
     bind: Callable[[C, Any], Any]
     """(config, data) → Task, or Counter for the role counter; the data is what `data` says."""
     data: Data = "photos"
+    transfers: bool = False
+    """Its weights fit other shops' data: the export keeps them, and another training starts from there."""
 
 
 @dataclass(frozen=True)

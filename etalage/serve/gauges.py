@@ -28,6 +28,26 @@ class Gauges:
         self._store_failures = Counter(
             "etalage_online_store_failures", "Calls of the online store that failed.", registry=self.registry
         )
+        self._dropped = Counter(
+            "etalage_dropped",
+            "Requests whose client went away, or whose deadline passed, before they were finished.",
+            ("why", "work"),
+            registry=self.registry,
+        )
+        for why in ("gone", "deadline"):
+            for work in ("begun", "not begun"):
+                self._dropped.labels(why, work)
+        self._late = Counter(
+            "etalage_late", "Answers that were made after their deadline.", registry=self.registry
+        )
+        self._unknown = Counter(
+            "etalage_events_unknown",
+            "Events on items, or of kinds, that the bundle does not know; `etalage collect` holds them back.",
+            ("what",),
+            registry=self.registry,
+        )
+        for what in ("item", "kind"):
+            self._unknown.labels(what)
         self._failing = Gauge(
             "etalage_reload_failing",
             "1 while the published bundle cannot be opened and an older one serves.",
@@ -58,9 +78,22 @@ class Gauges:
         ):
             Gauge(name, help_text, registry=self.registry).set_function(asked)
 
+    def dropped(self, why: str, begun: bool) -> None:
+        """Work that nobody waits for any more was not finished."""
+        self._dropped.labels(why, "begun" if begun else "not begun").inc()
+
+    def late(self) -> None:
+        """An answer was made after its deadline."""
+        self._late.inc()
+
     def store_failed(self) -> None:
         """A call of the online store failed."""
         self._store_failures.inc()
+
+    def unknown_events(self, items: int, kinds: int) -> None:
+        """Count events on items, and of kinds, that the bundle does not know."""
+        self._unknown.labels("item").inc(items)
+        self._unknown.labels("kind").inc(kinds)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -223,6 +223,9 @@ class View:
     def erase(self, user_id: str) -> int:
         return self._online.writing(lambda store: store.erase(user_id))
 
+    def remains(self) -> tuple[str, ...]:
+        return self._online.writing(lambda store: store.remains())
+
     def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
         return self._online.writing(lambda store: store.seed(acts))
 

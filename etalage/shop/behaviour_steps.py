@@ -10,15 +10,16 @@ import numpy as np
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
 from etalage.shop import photo_steps
 from etalage.shop.progress import told
+from etalage.shop.vector_steps import rows_of_vectors, with_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from etalage.bundle.opened import Base
-    from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder
+    from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.shop.shop import Shop
 
@@ -50,6 +51,7 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.bundle.contents import classifications, with_classified
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
+    from etalage.features.published import negative_items, with_negatives
     from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
@@ -60,6 +62,8 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     def table(name: str) -> "pa.Table | None":
         return shop.lake.table(name).read(at[name]) if name in at else None
 
+    named = shop.config.behaviour.negatives
+    negatives = None if named is None else shop.folder / named
     with shop.bar("read what users did", None):
         items = table("items")
         if items is not None:
@@ -67,7 +71,10 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
         data = behaviour_set(
             table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
             funnel=shop.config.funnel, whole=whole,
+            more_items=() if negatives is None or items is not None else negative_items(negatives),
         )  # fmt: skip
+        if negatives is not None and not whole:
+            data = with_negatives(data, negatives)
     unknown = unknown_in_tables(shop.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
     for line in told_of(data.facts):
@@ -112,29 +119,43 @@ def kinds(shop: "Shop") -> list[KindFacts]:
 
 
 def train(
-    shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool, known: Behaviour | None = None
+    shop: "Shop",
+    recipe: "Recipe[Any]",
+    config: Any,
+    fresh: bool,
+    known: Behaviour | None = None,
+    exports: Path | None = None,
 ) -> "tuple[Trained[Any], Path]":
-    """Train and export; a ranker of examples learns from what the shop's retrievers find."""
+    """Train and export, into the shop's exports or `exports`; a ranker of examples learns from what the
+    shop's retrievers find."""
     from etalage.training.behaviour_export import Source
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(shop)
     if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
-    learned: BehaviourSet | Examples = whole.data
-    source = Source.of(whole.data)
+    learned: BehaviourSet | Examples | VectorRows = whole.data
+    source, inputs = Source.of(whole.data), None
+    if (vectors := getattr(config, "vectors", None)) is not None:  # of items, that another model makes
+        told_items, inputs = with_vectors(shop, whole.data, recipe.name, vectors)
+        learned, source = told_items, Source.of(told_items)
+        if config.rows is not None:
+            learned, files = rows_of_vectors(shop, config, told_items.item_features.dense[vectors].shape[1])
+            inputs = {**(inputs or {}), **files}
     if recipe.data == "examples":
-        learned, pairs = examples(shop, whole)
-        source = Source.of(whole.data, pairs, dict(zip(learned.sparse_names, learned.sizes, strict=True)))
+        learned, pairs = made = examples(shop, whole)
+        sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
+        source = Source.of(whole.data, pairs, sizes)
     with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
             config,
             learned,
             runs=shop.runs,
-            exports=shop.exports(recipe.name),
+            exports=exports or shop.exports(recipe.name),
             source=source,
             versions=whole.versions,
+            learned=None if inputs is None else (whole.data.fingerprint(), inputs),
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
         )
@@ -219,57 +240,11 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
     return whole_of_it, pairs
 
 
-def simple_ones(shop: "Shop", whole: Behaviour) -> list[str]:
-    """The counters that others must beat, trained on this data where they are not yet."""
-    from etalage.bundle.exports import newest_export, read_facts
+def yardstick(shop: "Shop", name: str, whole: Behaviour, exports: Path) -> Path:
+    """A closed-form model of this data to compare others with, exported into `exports`."""
     from etalage.models import recipe as recipes
     from etalage.training.run import resolve
 
-    large = len(whole.data.items) > recipes.find("ease").config().max_items
-    names = ["popularity", "item_knn", "ials" if large else "ease"]
-    for name in names:
-        try:
-            fits = read_facts(newest_export(shop.exports(name))).get("data") == whole.data.fingerprint()
-        except NothingToPublish:
-            fits = False
-        if not fits:
-            recipe = recipes.find(name)
-            train(shop, recipe, resolve(recipe, shop.config.models.get(name, {}), {}), False, whole)
-    return names
-
-
-def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
-    """Beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other retrievers."""
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.scoring import open_scorer
-    from etalage.evaluation.behaviour import evaluate_behaviour
-    from etalage.evaluation.names import ALL
-
-    whole = behaviour(shop)
-    ours = open_scorer(exported)
-    config, facts = shop.config.evaluate, read_facts(exported)
-    simple = [name for name in simple_ones(shop, whole) if name != recipe.name]
-    if recipe.role == "counter":
-        simple = [name for name in simple if name == "popularity"]
-    others = retrievers(shop, whole.data) if recipe.role == "ranker" else {}
-    systems = {recipe.name: ours, **others}
-    for name in simple:
-        systems.setdefault(name, open_scorer(newest_export(shop.exports(name))))
-    metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
-    with shop.disk(), shop.bar(f"measure {recipe.name} beside {', '.join(simple)}", None) as meter:
-        return evaluate_behaviour(
-            whole.data,
-            systems,
-            config=config,
-            export=exported,
-            model_hash=ours.model_hash,
-            metric=metric,
-            slice=config.slices.get(recipe.name, ALL),
-            quota={name: shop.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
-            simple=None if recipe.role == "ranker" else simple,
-            versions=whole.versions,
-            reports=shop.folder / "reports",
-            history=facts.get("history", ()),
-            titles=whole.titles,
-            progress=meter,
-        )
+    recipe = recipes.find(name)
+    config = resolve(recipe, shop.config.models.get(name, {}), {})
+    return train(shop, recipe, config, False, whole, exports)[1]

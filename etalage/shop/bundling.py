@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
-from etalage.shop import live_steps, photo_steps, refit_steps
+from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.photo_steps import MODEL
 
 if TYPE_CHECKING:
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import DraftedClassifier
     from etalage.bundle.manifest import Manifest
-    from etalage.bundle.models import PlacedModel
     from etalage.bundle.refusals import Draft
     from etalage.shop.shop import Shop
 
@@ -34,11 +34,8 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     from etalage.lake.unknown_ids import unknown_in_tables
 
     photos, classifier = _of_photos(shop), _classifier(shop)
-    models = refit_steps.refitted(shop, placed(shop))
-    if photos is None and MODEL in shop.config.funnel.retrievers:
-        raise NothingToPublish(
-            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
-        )
+    _require_what_is_named(shop, photos)
+    models = refit_steps.refitted(shop, judging_steps.judged(shop, placed(shop)))
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
@@ -61,9 +58,11 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
         log.warning("%s", line)
+    for line in live_steps.erased_but_known(shop, models):
+        log.warning("%s", line)
     if draft.crowd is not None:
         try:
-            live_steps.seed(shop, draft.crowd)
+            live_steps.seed(shop, draft.crowd.without_erased(shop.lake.erasures.known()))
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
@@ -80,7 +79,6 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
     from etalage.features.history import BehaviourRule
 
     payload = photo_steps.payload(shop)
-    require_values(shop.config, payload.items)
     embeddings, verdict = None, None
     if photos is not None:
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
@@ -103,7 +101,20 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         crowd=crowd,
         classified_by=payload.classified_by,
         currency=shop.config.currency,
+        erasures=shop.lake.erasures,
     )
+
+
+def _require_what_is_named(shop: "Shop", photos: Path | None) -> None:
+    """Before any work. Raises NothingToPublish: the model of photos is named, and was not trained;
+    ConfigError: no item has what the order is by."""
+    if photos is None and MODEL in shop.config.funnel.retrievers:
+        raise NothingToPublish(
+            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
+        )
+    table = shop.lake.table("items")
+    if shop.config.funnel.order.value and table.exists():
+        require_values(shop.config.funnel.order, table.read(columns=["attributes", "price"]))
 
 
 def _of_photos(shop: "Shop") -> Path | None:
@@ -118,9 +129,9 @@ def _of_photos(shop: "Shop") -> Path | None:
 
 def _classifier(shop: "Shop") -> "DraftedClassifier | None":
     """The newest classifier with its verdict; None where none was trained."""
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
     from etalage.bundle.exports import newest_export, read_verdict
-    from etalage.bundle.models import PlacedModel
 
     try:
         export = newest_export(shop.exports(CLASSIFIER))
@@ -135,8 +146,8 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
 
     Raises NothingToPublish: [funnel] names one that was not trained.
     """
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.exports import newest_export, read_verdict
-    from etalage.bundle.models import PlacedModel
     from etalage.models import recipe as recipes
 
     funnel, slices = shop.config.funnel, shop.config.evaluate.slices

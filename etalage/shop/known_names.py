@@ -9,7 +9,7 @@ must have is told where the items are read.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, ShopConfig, suggestion
+from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, OrderConfig, ShopConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
 from etalage.lake.attributes import require_attribute
@@ -35,12 +35,11 @@ def require_known_names(config: ShopConfig, where: str) -> None:
         raise ConfigError("\n".join(f"{where}: {one}" for one in wrong))
 
 
-def require_values(config: ShopConfig, items: "pa.Table") -> None:
+def require_values(order: OrderConfig, items: "pa.Table") -> None:
     """What `[funnel.order] value_of` names, some item has. Raises ConfigError with the nearest attribute.
 
     items: the table, with its columns `attributes` and `price`.
     """
-    order = config.funnel.order
     if not order.value or not items.num_rows:
         return
     setting = f"[funnel.order] value_of = {order.value_of!r}"
@@ -122,10 +121,13 @@ def _idle(config: ShopConfig) -> Iterator[str]:
     behaviour, split, index, taxonomy = config.behaviour, config.split, config.index, config.taxonomy
     idle = [
         ("[behaviour]", behaviour, ("last_n",), behaviour.split != "last_n", 'split = "last_n"'),
-        ("[behaviour]", behaviour, ("seed",), behaviour.split != "random", 'split = "random"'),
-        ("[behaviour]", behaviour, ("test",), behaviour.split in ("last_n", "leave_one_out"),
+        ("[behaviour]", behaviour, ("seed",), behaviour.split not in ("random", "published"),
+         'split = "random" or "published"'),
+        ("[behaviour]", behaviour, ("negatives",), behaviour.split != "published", 'split = "published"'),
+        ("[behaviour]", behaviour, ("test",), behaviour.split not in ("time", "random"),
          'split = "time" or "random"'),
-        ("[behaviour]", behaviour, ("validation",), behaviour.split == "leave_one_out", "another split"),
+        ("[behaviour]", behaviour, ("validation",), behaviour.split in ("leave_one_out", "published"),
+         "another split"),
         ("[split]", split, ("phash_distance", "similarity"), not split.near_duplicates,
          "near_duplicates = true"),
         ("[split]", split, ("burst_reach",), split.burst is None, "burst"),

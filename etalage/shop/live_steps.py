@@ -1,7 +1,9 @@
 """The online store beside the tables: seeded from them, collected into them; how a shopper is forgotten."""
 
+import html
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +16,12 @@ from etalage.errors import StoreUnavailable
 from etalage.features.behaviour import NEVER
 
 if TYPE_CHECKING:
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.shoppers import Crowd
     from etalage.lake.delta import Table
     from etalage.lake.live import Event, LiveStore
     from etalage.lake.live.marks import Mark
+    from etalage.shop.held_steps import Collected, HeldBack
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -66,16 +70,29 @@ def seed(shop: "Shop", crowd: "Crowd") -> int:
     return seeded
 
 
-def collect(shop: "Shop") -> int:
-    """Events of the online store → the table interactions, each once; how many are new there.
+def collect(shop: "Shop") -> "Collected":
+    """Events of the online store → the table interactions, each once, less those that are held back
+    (shop/held_steps.py); and those that were held back and are known by now.
 
     What was collected is remembered for each store (F63): of another one than last time every event is read.
     So is a file that stood here before [serve] live named another place.
     """
+    from etalage.shop.held_steps import Collected, HeldBack, KnownActs
+
+    sorting = HeldBack(shop.lake, KnownActs.of(shop))
+    with shop.disk():
+        released = sorting.release()
+    added = released + _collected_everywhere(shop, sorting)
+    waiting = sorting.table.count() if sorting.table.exists() else 0
+    return Collected(added, sorting.held, released, waiting, sorting.notes())
+
+
+def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
+    """Out of the store, and out of the file that was the store before; how many rows are new."""
     from etalage.lake.live import open_live
 
     with shop.live_store() as store:
-        added = _collected(shop, store)
+        added = _collected(shop, store, sorting)
         ours = store.about().store_id
     before = shop.folder / "live" / "events.sqlite"
     if shop.config.serve.live is not None and before.exists():
@@ -88,11 +105,11 @@ def collect(shop: "Shop") -> int:
             return added
         with closing(left):
             if left.about().store_id != ours:
-                added += _collected(shop, left)
+                added += _collected(shop, left, sorting)
     return added
 
 
-def _collected(shop: "Shop", store: "LiveStore") -> int:
+def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
     """The same for one store."""
     from etalage.lake.live.marks import Mark, read_marks, write_marks
 
@@ -106,12 +123,14 @@ def _collected(shop: "Shop", store: "LiveStore") -> int:
     added = 0
     while found := store.events(after, COLLECT_AT_ONCE):
         if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
-            return added + _collected(shop, store)
+            return added + _collected(shop, store, sorting)
         with shop.disk():
-            added += table.merge(_as_interactions(found)).inserted
+            added += sorting.merge(_as_interactions(found))
             number, newest = found[-1]
             # Behind the merge: after a kill the same events are merged again, which changes nothing.
-            mark = Mark(number, newest.event_id, table.table_id(), table.version())
+            there = table.exists()
+            place = (table.table_id(), table.version()) if there else ("", 0)
+            mark = Mark(number, newest.event_id, *place)
             write_marks(folder, read_marks(folder).moved(about.store_id, mark))
         after = number
     return added
@@ -139,6 +158,7 @@ def _as_interactions(found: "Sequence[tuple[int, Event]]") -> pa.Table:
         "kind": [event.act.kind for _, event in found],
         "value": [event.act.value for _, event in found],
         "time": [event.act.time for _, event in found],
+        "part": [None] * len(found),
     }
     return pa.table(columns, schema=TABLES["interactions"].schema)
 
@@ -157,30 +177,84 @@ class Erased:
 def erase(shop: "Shop", user_id: str) -> Erased:
     """Forget a shopper (F57): their rows in the tables, their acts in the online store.
 
-    Bundles made from now on know nothing of them; what was written before is named in `left`.
+    It is remembered first, by a digest, so that no writer that is at work, no file and no event that is sent
+    again brings them back (F66). Bundles made from now on know nothing of them; what was written before is
+    named in `left`. Raises StoreUnavailable: the tables are done, the online store is not.
     """
     rows: dict[str, int] = {}
-    with shop.disk():
-        for name in ("users", "interactions", "embeddings"):
+    erasures = shop.lake.erasures
+    with shop.disk(), erasures.turn():
+        erasures.remember(user_id)
+        for name, columns, theirs in _theirs(user_id):
             table = shop.lake.table(name)
             if table.exists():
-                rows[name] = table.delete(_keys(table, name, user_id))
-        with shop.live_store() as store:
-            rows["online store"] = store.erase(user_id)
-    return Erased(user_id, rows, _left(shop, user_id))
+                rows[name] = table.delete_matching(columns, theirs)
+        try:
+            with shop.live_store() as store:
+                rows["online store"] = store.erase(user_id)
+                remains = store.remains()
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
+            ) from error
+        return Erased(user_id, rows, (*remains, *_left(shop, user_id)))
 
 
-def _keys(table: Any, name: str, user_id: str) -> pa.Table:
-    from etalage.lake.schema import TABLES
+def _theirs(user_id: str) -> "list[tuple[str, tuple[str, ...], Callable[[pa.Table], pa.Array]]]":
+    """(table, columns, what of a row with these is true where it is theirs)."""
 
-    spec = TABLES[name]
-    extra = ("user_id",) if name == "interactions" else ()
-    found = table.read(columns=[*spec.key, *extra])
-    if name == "embeddings":
-        mine = pc.and_(pc.equal(found["owner"], "user"), pc.equal(found["id"], user_id))
-    else:
-        mine = pc.equal(found["user_id"], user_id)
-    return found.filter(mine).select(list(spec.key))
+    def of_user(rows: pa.Table) -> pa.Array:
+        return pc.equal(rows["user_id"], user_id)
+
+    def of_embedding(rows: pa.Table) -> pa.Array:
+        return pc.and_(pc.equal(rows["owner"], "user"), pc.equal(rows["id"], user_id))
+
+    def of_refused(rows: pa.Table) -> pa.Array:
+        of_shoppers = pc.is_in(rows["what"], value_set=pa.array(["users", "interactions"]))
+        inside = json.dumps(user_id, ensure_ascii=False)[1:-1]
+        may = pc.and_(of_shoppers, pc.fill_null(pc.match_substring(rows["row"], inside), False))
+        named = [bool(one) and _has_value(row, user_id) for one, row in zip(
+            may.to_pylist(), rows["row"].to_pylist(), strict=True)]  # fmt: skip
+        keyed = pc.and_(of_shoppers, pc.fill_null(pc.equal(rows["key"], user_id), False))
+        return pc.or_(keyed, pa.array(named, pa.bool_()))
+
+    return [
+        ("users", ("user_id",), of_user),
+        ("interactions", ("user_id",), of_user),
+        ("held", ("user_id",), of_user),
+        ("embeddings", ("owner", "id"), of_embedding),
+        ("refused", ("what", "row", "key"), of_refused),
+    ]
+
+
+def _has_value(row: str, value: str) -> bool:
+    """Whether a raw row, kept as JSON, has this value; one that was cut off has whatever it may have."""
+    try:
+        found = json.loads(row)
+    except ValueError:
+        return True
+    values = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
+    return any(str(one) == value for one in values)
+
+
+def erased_but_known(shop: "Shop", models: "Sequence[PlacedModel]") -> list[str]:
+    """One line for each model whose export was made before a shopper was erased, and has their id."""
+    from etalage.lake.erasures import digest
+
+    gone = {name for name, one in shop.lake.erasures.known().items() if not one.back}
+    lines = []
+    for model in models if gone else ():
+        file = model.export / "users.arrow"
+        ids = _vocabulary(file).to_pylist() if file.exists() else []
+        known = sum(digest(one) in gone for one in ids if one is not None)
+        if known:
+            name = model.export.parent.name
+            name = model.export.parent.parent.name if name == "everything" else name
+            lines.append(
+                f"the export of {name} was made before {known:,} of its shoppers were erased: the bundle has "
+                f"not their ids, the export has: `etalage train {name}`, and remove the older ones"
+            )
+    return lines
 
 
 def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
@@ -197,8 +271,13 @@ def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
             left.append(
                 f"export {export.parent.name}/{export.name} knows the id: train again, remove the folder"
             )
-    if any(shop.lake.table(name).exists() for name in ("users", "interactions")):
-        left.append("older versions of the tables users and interactions, until they are vacuumed")
+    shown = (html.escape(user_id), json.dumps(user_id, ensure_ascii=False)[1:-1])
+    for report in sorted([*(shop.folder / "reports").rglob("*.html"), *shop.runs.rglob("*.html")]):
+        text = report.read_text(encoding="utf-8", errors="replace")
+        if any(one in text for one in shown):
+            left.append(f"report {report.relative_to(shop.folder)} may show the id: remove it")
+    if any(shop.lake.table(name).exists() for name in ("users", "interactions", "held")):
+        left.append("older versions of the tables users, interactions and held, until they are vacuumed")
     return tuple(left)
 
 
@@ -207,6 +286,10 @@ def _knows(bundle: Path, user_id: str) -> bool:
 
 
 def _in_vocabulary(file: Path, user_id: str) -> bool:
+    return bool(pc.any(pc.equal(_vocabulary(file), user_id)).as_py())
+
+
+def _vocabulary(file: Path) -> pa.ChunkedArray:
+    """The ids of a users.arrow."""
     with pa.memory_map(str(file)) as source:
-        column = pa.ipc.open_file(source).read_all().column(0)
-    return bool(pc.any(pc.equal(column.cast(pa.string()), user_id)).as_py())
+        return pa.ipc.open_file(source).read_all().column(0).cast(pa.string())

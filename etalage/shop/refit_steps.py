@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import TableMissing, TooLittleData
 
 if TYPE_CHECKING:
-    from etalage.bundle.models import PlacedModel
+    from etalage.bundle.admission import PlacedModel
     from etalage.features.behaviour import BehaviourSet
     from etalage.shop.shop import Shop
 

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from etalage.config import MappingConfig, ShopConfig, read_config
 from etalage.engine import local
-from etalage.errors import DataError
+from etalage.errors import ConfigError, DataError
 from etalage.shop import (
     behaviour_steps,
     bundling,
     category_steps,
     classify_steps,
+    comparing_steps,
     fetch_steps,
+    judging_steps,
     live_steps,
     photo_steps,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.photos import Evaluation
+    from etalage.evaluation.together import Together
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.live import LiveStore
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
+    from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
 
 
@@ -111,16 +115,29 @@ class Shop:
         return self.folder / "exports" / model
 
     def ingest(
-        self, source: str | Path, table: "TableName", whole: bool = False, force: bool = False, **options: Any
+        self,
+        source: str | Path,
+        table: "TableName",
+        whole: bool = False,
+        force: bool = False,
+        part: str | None = None,
+        **options: Any,
     ) -> "Ingested":
         """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
 
         whole: the source is all there is, items that it does not have leave the catalogue; force: however
-        many. options: those of lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
+        many. part: of a published split, that all of these interactions are. options: those of
+        lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
+        if part is not None:
+            if table != "interactions":
+                raise ConfigError(f"--part {part}: interactions have parts, {table} have none; leave it out")
+            columns = {name: source for name, source in mapping.columns.items() if name != "part"}
+            constants = {**mapping.constants, "part": part}
+            mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
         with self.bar(f"ingest {Path(source).name}", None) as meter:
             return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
@@ -204,12 +221,37 @@ class Shop:
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self._require_writable()
-        done: Any = (_EVALUATE.get(recipe.data) or behaviour_steps.evaluate)(self, recipe, exported)
+        done: Any = (_EVALUATE.get(recipe.data) or judging_steps.evaluate)(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")
             )
         return done
+
+    def evaluate_all(self) -> "Together":
+        """Judge every trained model of behaviour on the same questions, each against the others, the funnel
+        as a whole among them. Nothing is trained; writes reports/behaviour.html, and the verdicts.
+
+        Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
+        """
+        from etalage.bundle.exports import newest_export, read_facts
+        from etalage.training import tracking
+
+        self._require_writable()
+        done = comparing_steps.evaluate_all(self)
+        for model in comparing_steps.trained(self):
+            run = read_facts(newest_export(self.exports(model))).get("mlflow_run")
+            if run and (figures := done.figures(model)):
+                tracking.add(self.runs, run, metrics=figures, files=dict.fromkeys(done.files, "evaluation"))
+        return done
+
+    def trained_on_behaviour(self) -> list[str]:
+        """The models of behaviour that have an export."""
+        return comparing_steps.trained(self)
+
+    def unjudged(self) -> list[str]:
+        """The models of photos and of categories that were trained and have no verdict yet."""
+        return comparing_steps.unjudged(self)
 
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
         """Bring the table `classifications` up to date by the newest classifier; items stay as they are.
@@ -270,8 +312,9 @@ class Shop:
         finally:
             store.close()
 
-    def collect(self) -> int:
-        """What shoppers did since the last time, out of the online store into the table; how many acts."""
+    def collect(self) -> "Collected":
+        """What shoppers did since the last time, out of the online store into the table interactions; what is
+        on items or of kinds that nobody knows is held back until it is known."""
         return live_steps.collect(self)
 
     def erase(self, user_id: str) -> "Erased":
@@ -292,9 +335,10 @@ class Shop:
         task: `similar`, `recommend`, `rank` or `classify`; None: what the bundle is for.
         """
         from etalage.serve.pyfunc import log_bundle
-        from etalage.training.tracking import store
+        from etalage.training.tracking import require_own_experiment, store
 
         self._require_writable()
+        require_own_experiment(self.runs, "bundles")
         with self.disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
             return log_bundle(folder, store(self.runs), "bundles", name, task)

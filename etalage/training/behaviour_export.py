@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from etalage.bundle.opened import (
@@ -36,7 +37,7 @@ from etalage.errors import ExportDamaged
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
-from etalage.models.recipe import Counted, Recipe, Trained
+from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
 from etalage.training.export import TOLERANCE, named, quiet
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
     else:
         facts |= _write_embedder(draft, _network(trained), data)
     _write_ids(draft, data)
+    if recipe.transfers:
+        save_file(_network(trained).state_dict(), draft / WEIGHTS)
     facts |= {
         "kinds": list(data.kinds),
         "model_hash": hash_export(draft),

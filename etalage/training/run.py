@@ -6,7 +6,7 @@ goes on where the last checkpoint was, and after a success finds the trained wei
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.category_set import CategorySet
     from etalage.features.examples import Examples
+    from etalage.models.dssm import VectorRows
+    from etalage.models.item_category import ItemCategoryTask
     from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
@@ -61,7 +63,7 @@ def run(
     """
     facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
 
-    def write(trained: Trained[Any]) -> Path:
+    def write(trained: Trained[Any], task: Any) -> Path:
         return export(trained, PhotoEncoder(config.size, config.channels), exports)
 
     return _tracked(recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress)
@@ -93,8 +95,8 @@ def train_categories(
         "golden": golden,
     }
 
-    def write(trained: Trained[Any]) -> Path:
-        return export_classifier(trained, items, exports)
+    def write(trained: Trained[Any], task: "ItemCategoryTask") -> Path:
+        return export_classifier(trained, items, exports, task)
 
     return _tracked(recipe, config, items, facts, write, runs=runs, fresh=fresh, progress=progress)
 
@@ -102,30 +104,39 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples",
+    data: "BehaviourSet | Examples | VectorRows",
     *,
     runs: Path,
     exports: Path,
     source: "Source | None" = None,
     versions: dict[str, int] | None = None,
+    learned: tuple[str, Mapping[str, str]] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a model of behaviour, counters included.
+    """The same for a model of behaviour, counters included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
+    learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
+    behind it, and the models' hashes and the files' facts by name.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
+        assert isinstance(data, BehaviourSet | Examples)
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
+    facts: dict[str, Any] = {"tables": versions or {}}
+    if learned is not None:
+        facts |= {"data": learned[0], "inputs": dict(learned[1])}
+    else:
+        assert isinstance(data, BehaviourSet | Examples)
+        facts["data"] = data.fingerprint()
 
-    facts = {"data": data.fingerprint(), "tables": versions or {}}
-
-    def write(trained: Trained[Any]) -> Path:
+    def write(trained: Trained[Any], task: Any) -> Path:
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress)
@@ -142,14 +153,15 @@ def _tracked(
     config: Any,
     data: Any,
     facts: dict[str, Any],
-    write: Callable[[Trained[Any]], Path],
+    write: Callable[[Trained[Any], Any], Path],
     *,
     runs: Path,
     fresh: bool,
     progress: Progress | None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
-    name = hashlib.sha256(json.dumps([settled, facts["data"]], sort_keys=True).encode()).hexdigest()[:12]
+    outcome = [settled, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    name = hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / recipe.name / name
     if fresh:
         folder = _unused(folder)
@@ -160,12 +172,29 @@ def _tracked(
         note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
         task = recipe.bind(config, data)
+        if progress is not None and hasattr(task, "say"):
+            progress, task.say = _with_lines(progress)
         with together(recipe, config, data, task, folder) as group:
             trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, group=group)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
-        exported = write(trained)
+        exported = write(trained, task)
         tracker.file(exported, "model")
     return trained, exported
+
+
+def _with_lines(progress: Progress) -> tuple[Progress, Callable[[str], None]]:
+    """The same progress, and a way to say what is being done without a step."""
+    last = (0, 0)
+
+    def step(done: int, total: int, line: str) -> None:
+        nonlocal last
+        last = (done, total)
+        progress(done, total, line)
+
+    def say(line: str) -> None:
+        progress(*last, line)
+
+    return step, say
 
 
 def _unused(folder: Path) -> Path:

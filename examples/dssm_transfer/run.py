@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from safetensors.torch import save_file
 
 from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.console import bar
@@ -65,12 +64,9 @@ def main(
     behaviour = replace(
         behaviour, item_features=behaviour.item_features.plus("item2vec", vectors.network.vectors())
     )
-    learned, exported = train(opened, "dssm", {}, behaviour)
-    scorers["dssm, as pre-trained"] = open_scorer(exported)
-    assert learned.network is not None
-    weights = shop / "rich.safetensors"
-    save_file(learned.network.state_dict(), weights)
-    start = {"pretrained": str(weights), "freeze": freeze}
+    _, rich = train(opened, "dssm", {}, behaviour)
+    scorers["dssm, as pre-trained"] = open_scorer(rich)
+    start = {"pretrained": str(rich), "freeze": freeze}
     for name, settings in (("dssm, tuned", {**TUNE, **start}), ("dssm, from scratch", TUNE)):
         _, exported = train(opened, "dssm", settings, behaviour)
         scorers[name] = open_scorer(exported)

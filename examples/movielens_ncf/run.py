@@ -53,7 +53,7 @@ def main(
     opened = load(shop, data)
     settings = {"epochs": str(epochs), **(parse_pairs("--set", set) or {})}
     whole = behaviour(opened)
-    prepared(whole.data, shop / "prepared.npz")
+    stored = prepared(whole.data, shop / "prepared.npz")
 
     recipe = recipes.find(MODEL)
     task = recipe.bind(resolve(recipe, opened.config.models[MODEL], settings), whole.data)
@@ -68,13 +68,13 @@ def main(
         print(f"epoch {number}: " + ", ".join(f"{name} {value:.4f}" for name, value in epoch.items()))
     scorer = open_scorer(exported)
     assert isinstance(scorer, PairScorer) and trained.network is not None
-    judge(scorer, whole.data)
+    judge(scorer, whole.data, stored)
     liked(scorer, whole.data, whole.titles)
     for name, weights in readable_weights(trained.network).items():
         print(f"{name}: {weights.shape}, spread {weights.std():.3f}")
 
 
-def prepared(data: BehaviourSet, file: Path) -> None:
+def prepared(data: BehaviourSet, file: Path) -> Path:
     """Store what is learned from and tested on: user and item rows, labels, and the test's negatives."""
     arrays: dict[str, Any] = {"test_negatives": candidates(data, "test", NEGATIVES, seed=0)}
     for name in ("train", "validation", "test"):
@@ -82,14 +82,18 @@ def prepared(data: BehaviourSet, file: Path) -> None:
         arrays |= {f"{name}_users": part.users, f"{name}_items": part.items, f"{name}_labels": part.labels}
     np.savez_compressed(file, **arrays)
     print(f"stored: {file}")
+    return file
 
 
-def judge(scorer: PairScorer, data: BehaviourSet) -> None:
-    """AUROC on the test, and the threshold 0.5 on positives AND negatives."""
-    queries, truth = data.queries("test")
-    drawn = candidates(data, "test", NEGATIVES, seed=0)
+def judge(scorer: PairScorer, data: BehaviourSet, stored: Path) -> None:
+    """AUROC on the test as it is stored, and the threshold 0.5 on positives AND negatives."""
+    queries, _ = data.queries("test")
+    with np.load(stored, allow_pickle=False) as arrays:
+        drawn, users, items = (arrays[f"test_{name}"] for name in ("negatives", "users", "items"))
+        liked = arrays["test_labels"] > 0
+    truth = [np.unique(items[liked & (users == user)]) for user in queries.users]
     width = max(len(right) for right in truth)
-    right = np.stack([np.pad(items, (0, width - len(items))) for items in truth])
+    right = np.stack([np.pad(rows, (0, width - len(rows))) for rows in truth])
     asked = np.concatenate([right, drawn], axis=1)
     scores, there = scorer.scores_of(queries, asked), asked > 0
     positive = np.broadcast_to(np.arange(asked.shape[1]) < width, asked.shape)[there]

@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
+from etalage.bundle.admission import beside_popularity
 from etalage.config import parse_pairs
 from etalage.console import bar
 from etalage.errors import EtalageError
@@ -55,7 +56,8 @@ def told(figures: dict[str, float]) -> str:
 def ask(shop: Shop, user_id: str) -> None:
     """What a user would want, who would want the first of it, and who is like that user."""
     recommender = shop.recommender()
-    answer = recommender.recommend(user_id=user_id, k=5)
+    answer = recommender.recommend(user_id=user_id, k=5, explain=True)
+    print(f"for user {user_id}, {answer.rung}, by {', '.join(answer.trace['retrievers'])}:")
     for slot in answer.slate:
         print(f"  {slot.rank}  {slot.score:.3f}  {slot.item['title']}")
     first = answer.slate[0]
@@ -79,6 +81,8 @@ def main(
     learn(opened, parse_pairs("--set", set) or {})
     manifest = opened.publish()
     print(f"published {manifest.id}: {', '.join(one.name for one in manifest.models)}")
+    for line in beside_popularity(manifest.models):
+        print(line)
     for one in manifest.refused:
         print(f"left out: {one.reason}")
     ask(opened, "1")

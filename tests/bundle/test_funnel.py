@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.models import PlacedModel
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.parts import Parts, open_parts
 from etalage.bundle.shoppers import Shopper
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from etalage.bundle.admission import PlacedModel
 from etalage.bundle.files import FUNNEL, INDEXES, MODELS, SELF_CHECK, USER_EMBEDDINGS, read_arrow
 from etalage.bundle.manifest import Manifest, read_manifest, verify
-from etalage.bundle.models import PlacedModel
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.shoppers import Crowd

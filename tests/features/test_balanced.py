@@ -51,17 +51,6 @@ def test_equal_classes_waste_nothing() -> None:
     assert sorted(batches.epoch(0).ravel().tolist()) == list(range(200))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
-def test_data_parallel_workers_share_an_epoch_evenly_and_cover_it(workers: int) -> None:
-    batches = BalancedBatches(labels_of([23, 9, 31, 14]), 3, 4, seed=2)
-    shares = [batches.share(6, worker, workers) for worker in range(workers)]
-    assert len({share.shape for share in shares}) == 1
-    assert set(np.concatenate(shares).ravel().tolist()) == set(range(77))
-    if workers > 1:
-        assert not np.array_equal(shares[0][0], shares[1][0])
-    assert np.array_equal(shares[0][0], batches.epoch(6)[0])
-
-
 def test_one_class_is_too_little() -> None:
     with pytest.raises(TooLittleData, match="1 class"):
         BalancedBatches(np.zeros(9, dtype=np.int64), 2, 3)

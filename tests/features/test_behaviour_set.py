@@ -31,7 +31,7 @@ def table(rows: list[Row], ids: list[str] | None = None) -> pa.Table:
         {
             "interaction_id": ids or [f"{n:05d}" for n in range(len(rows))],
             "user_id": list(columns[0]), "item_id": list(columns[1]), "kind": list(columns[2]),
-            "value": list(columns[3]), "time": times,
+            "value": list(columns[3]), "time": times, "part": [None] * len(rows),
         },
         TABLES["interactions"].schema,
     )  # fmt: skip

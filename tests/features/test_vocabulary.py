@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ExportDamaged
-from etalage.features.vocabulary import Buckets, Vocabulary
+from etalage.features.vocabulary import Vocabulary
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -91,24 +90,3 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(ExportDamaged, match=r"items\.arrow"):
         Vocabulary.open(file)
-
-
-def test_buckets_hold_every_id_the_same_way_each_time() -> None:
-    buckets = Buckets(7)
-    ids = [f"item {n}" for n in range(500)]
-    rows = buckets.rows([*ids, None])
-    assert len(buckets) == 8
-    assert rows[-1] == 0 == buckets.row(None)
-    assert rows[:-1].tolist() == [buckets.row(name) for name in ids]
-    assert set(rows[:-1].tolist()) == set(range(1, 8))
-    assert np.bincount(rows[:-1]).max() < 120
-    assert (
-        buckets.row("item 3") == Buckets(7).row("item 3") == 3
-    )  # of a fixed hash: never of this process alone
-
-
-def test_buckets_of_nothing() -> None:
-    assert Buckets(3).rows([None, None]).tolist() == [0, 0]
-    assert Buckets(3).rows([]).tolist() == []
-    with pytest.raises(ValueError, match="at least 1"):
-        Buckets(0)

@@ -141,7 +141,7 @@ def test_these_formats_fill_interactions_alone(lake: Lake, tmp_path: Path) -> No
     (tmp_path / "s.txt").write_text("u a\n")
     with pytest.raises(InputUnreadable, match="sequences fills interactions, not items"):
         ingest(lake, tmp_path / "s.txt", "items", format="sequences")
-    with pytest.raises(InputUnreadable, match="ncf, sequences, set_ratings"):
+    with pytest.raises(InputUnreadable, match="ncf, pairs, sequences, set_ratings"):
         ingest(lake, tmp_path / "s.txt", "interactions")
     with pytest.raises(InputUnreadable, match="no column rating, timestamp"):
         load(lake, tmp_path / "x", "userId,movieId_1\n1,2\n", "set_ratings")

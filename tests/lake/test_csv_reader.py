@@ -326,3 +326,21 @@ def test_quotation_marks_behind_backslashes_are_read_as_databases_write_them(tmp
 
 def test_gzip_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
     assert read(tmp_path, gzip.compress(b"id,a\n1,2\n"))[0] == [(2, {"id": "1", "a": "2"})]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("# made by a shop\nid,title\n1,Mug\n", ["id", "title"]),
+        ("# a; b\n#\nid;title\n1;Mug\n", ["id", "title"]),
+        ("#id,title\n1,Mug\n", ["#id", "title"]),  # a header, as it has as many fields as the rows
+        ("#\n", ["#"]),
+    ],
+)
+def test_lines_with_a_hash_before_the_names_are_comments_unless_they_are_the_names(
+    tmp_path: Path, content: str, names: list[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(content)
+    (chunk,) = open_table(file, "csv", 10).chunks()
+    assert list(chunk.columns) == names

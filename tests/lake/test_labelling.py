@@ -45,6 +45,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
         (Said(None, "Ann", "OBST"), Told(row("10"), "mapped")),
         (Said(None, "Bob", "Services > Wrapping"), Told(row("21"), "mapped")),
         (Said(None, "Bob", "food > bread"), Told(row("12"), "exact")),
+        (Said(None, "Bob", "APPLES"), Told(row("11"), "ending")),
+        (Said(None, "Bob", "Fruit / Apples"), Told(row("11"), "ending")),
+        (Said(None, "Bob", "Obst > Äpfel"), Told(row("11"), "ending")),
     ],
 )
 def test_the_surest_way_counts(reader: Reader, said: Said, told: Told) -> None:
@@ -83,6 +86,18 @@ def test_what_is_no_retail_is_outside_and_has_no_label(reader: Reader, said: Sai
     told = reader.surely(said)
     assert told.outside
     assert (told.row, told.how) == (-1, None)
+
+
+def test_an_ending_of_several_paths_says_nothing() -> None:
+    rows = (("1", -1, "Men"), ("2", -1, "Women"), ("10", 0, "Shoes"), ("20", 1, "Shoes"))
+    tree = Taxonomy([id for id, _, _ in rows], [n for _, _, n in rows], np.array([up for _, up, _ in rows]))
+    told = Reader(tree).tell([Said(None, None, "Shoes"), Said(None, None, "Women / shoes"),
+                              Said(None, None, "Sale > Women > Shoes")])  # fmt: skip
+    assert [(one.row, one.how) for one in told.values()] == [(-1, None), (3, "exact"), (-1, None)]
+
+
+def test_an_ending_counts_behind_what_is_outside(reader: Reader) -> None:
+    assert reader.surely(Said(None, "Bob", "Gift cards")).outside
 
 
 def test_a_known_id_says_more_than_the_shelf_that_it_stands_on(reader: Reader) -> None:

@@ -179,6 +179,99 @@ def test_f57_nothing_of_an_erased_shopper_is_left_in_the_file(tmp_path: Path) ->
     store.close()
 
 
+def test_f66_what_an_erased_shopper_did_is_not_taken_again(store: LiveStore, opened: Open) -> None:
+    """Sent again by a queue that never heard of the erasure, seeded by a bundle that was read before it."""
+    now = clock()
+    timeless = Event("e9", "ann", Act("bag", "view"))
+    store.append([event(1, at=5), timeless, event(2, "bob", at=6), event(3, at=now + 60 * MINUTE)])
+    assert store.erase("ann") == 3
+    again = opened().append([event(1, at=5), event(4, at=7), timeless, event(3, at=now + 60 * MINUTE)])
+    assert (again.accepted, again.repeated, again.quarantined, again.erased) == (0, 0, 0, 4)
+    past = [("ann", Act("hat", "buy", None, DAY)), ("ann", Act("cap", "buy", None, None))]
+    assert store.seed([*past, ("bob", Act("hat", "buy", None, DAY))]) == 1
+    assert store.history("ann", 9) == [] and store.users(9) == ["bob"]
+    assert [one.user_id for _, one in store.events(0, 9)] == ["bob"]
+
+
+def test_f66_what_they_do_from_then_on_is_taken(store: LiveStore) -> None:
+    store.append([event(1, at=5)])
+    store.erase("ann")
+    done = store.append([Event("e2", "ann", Act("hat")), event(3, at=clock() + MINUTE), event(4, at=9)])
+    assert (done.accepted, done.erased) == (2, 1)
+    assert [act.item_id for act in store.history("ann", 9)] == ["hat", "hat"] and store.users(9) == ["ann"]
+
+
+def test_f66_who_is_erased_while_histories_are_seeded_is_not_in_them(store: LiveStore, opened: Open) -> None:
+    """The erasure comes when half is written: SQLite makes it wait, Redis writes, and takes it out."""
+    other = opened()
+    done: list[int] = []
+    erasing = threading.Thread(target=lambda: done.append(other.erase("ann")))
+
+    def acts() -> Iterator[tuple[str, Act]]:
+        yield "ann", Act("hat", "buy", None, DAY)
+        erasing.start()
+        yield "bob", Act("hat", "buy", None, DAY)
+
+    store.seed(acts())
+    erasing.join(20)
+    assert len(done) == 1
+    assert store.history("ann", 9) == [] and len(store.history("bob", 9)) == 1 and store.users(9) == ["bob"]
+
+
+def test_f66_a_redis_that_turns_over_its_seeds_leaves_out_who_was_erased_meanwhile(
+    redis_server: str, tmp_path: Path
+) -> None:
+    """Erased after the seeds were written, and before they hold."""
+    uri = f"{redis_server}?prefix={tmp_path.name}"
+    store, other = open_live(uri), open_live(uri)
+    client = store._client  # type: ignore[attr-defined]
+    turn_over = client.transaction
+
+    def erased_first(*arguments: object, **options: object) -> object:
+        other.erase("ann")
+        return turn_over(*arguments, **options)
+
+    client.transaction = erased_first
+    store.seed([("ann", Act("hat", "buy", None, DAY)), ("bob", Act("hat", "buy", None, DAY))])
+    assert store.history("ann", 9) == [] and len(store.history("bob", 9)) == 1 and store.users(9) == ["bob"]
+    keys = [key for key in client.scan_iter(f"{tmp_path.name}:*") if "ann" in key]
+    assert keys == []
+    for one in (store, other):
+        one.close()
+
+
+def test_f66_the_log_of_a_store_that_somebody_reads_is_said_to_hold_the_erased_one(tmp_path: Path) -> None:
+    """A reader of an older state keeps the log: that is said, and when it is done, the log goes."""
+    import sqlite3
+
+    from etalage.lake.live.contract import Patience
+
+    file, name = tmp_path / "live.sqlite", "a-name-that-nobody-else-has"
+    store = open_live(file, Patience(0.2, 0.2))
+    store.append([event(n, name, f"item-{n}", n + 1) for n in range(50)])
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM acts").fetchone() == (50,)
+    assert store.erase(name) == 50
+    (left,) = store.remains()
+    assert "live.sqlite-wal" in left
+    assert name.encode() in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    reader.execute("COMMIT")
+    reader.close()
+    store.check()  # as a server does every second
+    assert name.encode() not in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    store.close()
+
+
+def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:
+    store = open_live(tmp_path / "live.sqlite")
+    store.append([Event("an-event-of-nobody-else", "a-name-that-nobody-else-has", Act("hat"))])
+    store.erase("a-name-that-nobody-else-has")
+    store.close()
+    content = b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    assert b"nobody-else" not in content
+
+
 def test_seeding_again_replaces_what_was_seeded_and_spares_events(store: LiveStore) -> None:
     store.append([event(1, item="hat", at=50, kind="buy")])
     first = [("ann", Act("coat", "buy", 2.0, DAY + 10)), ("ann", Act("cap", "view", None, None))]

@@ -43,7 +43,7 @@ def test_the_tables_have_the_columns_of_the_design() -> None:
         "fetched_at",
     )
     assert TABLES["photos"].key == ("item_id", "url")
-    assert {"interaction_id", "user_id", "item_id", "kind", "value", "time"} == set(
+    assert {"interaction_id", "user_id", "item_id", "kind", "value", "time", "part"} == set(
         TABLES["interactions"].names
     )
     assert TABLES["embeddings"].schema.field("embedding").type == pa.list_(pa.float32())

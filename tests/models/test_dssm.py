@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from etalage.bundle.placing import place
 from etalage.bundle.scoring import open_scorer
 from etalage.config import validated
 from etalage.errors import ConfigError, TooLittleData
@@ -176,6 +178,7 @@ def test_what_is_served_scores_in_the_order_of_the_trained_score(
         mean = given[torch.from_numpy(rows[rows != UNKNOWN_ITEM])].mean(dim=0)
         with torch.inference_mode():
             expected = network(mean.expand(LAST + 1, -1), given) - network.head.bias
+        expected = torch.where((given != 0).any(dim=1), expected, 0.0)  # nothing is known, so nothing is said
         np.testing.assert_allclose(scorer.scores(block)[0, 1:], expected[1:].numpy(), atol=2e-4)
     stranger = replace(queries.block(0, 1), items=np.zeros(0, np.int64), starts=np.zeros(2, np.int64))
     assert np.isfinite(scorer.scores(stranger)[0, [1, LAST]]).all()
@@ -347,6 +350,25 @@ def test_a_checkpoint_of_a_run_is_a_place_to_start_from(data: BehaviourSet, tmp_
         torch.testing.assert_close(fresh.state_dict()[name], weight)
 
 
+def test_an_export_is_a_place_to_start_from_and_its_bundle_needs_no_such_weights(
+    trained: Trained[DSSMConfig], data: BehaviourSet, tmp_path: Path
+) -> None:
+    folder = export_behaviour(RECIPE, trained, Source.of(data), tmp_path)
+    start = RECIPE.bind(trained.config.model_copy(update={"pretrained": str(folder)}), data).network()
+    assert trained.network is not None
+    for name, weight in trained.network.state_dict().items():
+        torch.testing.assert_close(start.state_dict()[name], weight)
+    items = pa.table({"item_id": data.items.ids})
+    place(folder, items, tmp_path / "placed")
+    assert not (tmp_path / "placed" / "weights.safetensors").exists()
+    assert (folder / "weights.safetensors").stat().st_size > 0
+
+
+def test_a_folder_without_weights_says_which_folders_have_some(data: BehaviourSet, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the folder of an export \(exports/dssm/0001"):
+        RECIPE.bind(config(pretrained=str(tmp_path)), data).network()
+
+
 def test_weights_that_do_not_fit_or_are_none_are_refused(data: BehaviourSet, tmp_path: Path) -> None:
     file = saved(DSSM(config(dimension=7), WIDTH), tmp_path)
     (tmp_path / "text.safetensors").write_bytes(b"no tensors")
@@ -375,7 +397,7 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 
 def test_items_without_vectors_are_refused(data: BehaviourSet) -> None:
-    with pytest.raises(ConfigError, match="train item2vec first"):
+    with pytest.raises(ConfigError, match="`etalage train item2vec` first"):
         RECIPE.bind(config(), replace(data, item_features=Features()))
     nothing = Features().plus("item2vec", np.zeros((LAST + 1, WIDTH)))
     for broken in (data.with_parts(train=Interactions.none()), replace(data, item_features=nothing)):

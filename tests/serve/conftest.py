@@ -68,9 +68,9 @@ def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import numpy as np
 
+    from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
     from etalage.bundle.exports import read_verdict
-    from etalage.bundle.models import PlacedModel
     from etalage.config import ClassifyConfig
     from etalage.lake.live import Act, open_live
     from tests.behaviour_exports import ranker_export

@@ -391,3 +391,36 @@ def test_a_live_store_named_in_the_config_is_used(shoppers_shop: Path, tmp_path:
     ):
         assert http.get("/v1/users").json()["users"] == ["only-here"]
         assert history(http, "user-0") == []
+
+
+def unknown_events(http: httpx.Client) -> list[float]:
+    """By item, by kind, as the metrics count them."""
+    lines = http.get("/metrics").text.splitlines()
+    return [
+        float(line.split()[-1])
+        for what in ("item", "kind")
+        for line in lines
+        if line.startswith(f'etalage_events_unknown_total{{what="{what}"}}')
+    ]
+
+
+def test_events_that_nobody_knows_are_kept_and_told(shoppers: httpx.Client) -> None:
+    before = unknown_events(shoppers)
+    done = send(
+        shoppers,
+        event(1, "stranger", 3),
+        event(2, "stranger", "never-sold"),
+        event(3, "stranger", 4, kind="vieww"),
+        event(4, "stranger", "never-sold", kind="vieww"),
+    )
+    assert done["accepted"] == 4
+    assert done["unknown"] == 3
+    notes = "\n".join(done["notes"])
+    assert "2 events on items that this bundle lacks ('never-sold')" in notes
+    assert "2 events of a kind that nobody knows ('vieww'; did you mean view?)" in notes
+    assert [now - then for now, then in zip(unknown_events(shoppers), before, strict=True)] == [2, 2]
+
+
+def test_events_that_the_bundle_knows_are_told_as_such(shoppers: httpx.Client) -> None:
+    done = send(shoppers, event(1, "regular", 3), event(2, "regular", 4, kind="AddToCart"))
+    assert (done["unknown"], done["notes"]) == (0, [])

@@ -214,6 +214,7 @@ def _table(deeds: Deeds, prices: NDArray[np.float64], shoppers: int) -> pa.Table
         "kind": pa.array(KINDS).take(pa.array(kind)),
         "value": pa.array(value, from_pandas=True),
         "time": pa.array(moments, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+        "part": pa.nulls(len(user), pa.string()),
     }
     return pa.table(columns, schema=TABLES["interactions"].schema)
 

@@ -1,11 +1,12 @@
 """What a known feed is: how its file is read, and which of its columns is which of ours."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etalage.config import Joined, MappingConfig, Source
+from etalage.config import Joined, MappingConfig, Source, texts_of
+from etalage.lake.paths import path_of
 from etalage.lake.raw import LARGEST_CHUNK, RawChunk
 from etalage.lake.text_files import AS_FOUND, FileStyle
 
@@ -46,17 +47,25 @@ class Feed:
     preset: Callable[[Head, MappingConfig], MappingConfig]
     own: Callable[[MappingConfig], MappingConfig] = lambda own: own
     """What a shop's mapping means for this feed, where a plain table would not be read so."""
+    canonical: Callable[[str], str] = str
+    """A name as a file has it → the feed's own."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Columns that are made of several: {name: of what}."""
     notes: tuple[str, ...] = ()
     """What a shop should know of how this feed is read, for the shop.toml that is drafted."""
 
     def mapping(self, head: Head, own: MappingConfig) -> MappingConfig:
         """`own`, and behind it what the feed's own columns are."""
         own = self.own(own)
-        return combined(self.preset(head, own), own)
+        return combined(self.preset(head, own), own, head.names)
 
 
-def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
-    """The shop's `own` mapping first; the feed's `preset` where it says nothing."""
+def combined(preset: MappingConfig, own: MappingConfig, there: Collection[str] = ()) -> MappingConfig:
+    """The shop's `own` mapping first; the feed's `preset` where it says nothing.
+
+    `there`: the columns of the file. Of what `own` reads from others the feed's column stands behind: a
+    mapping that was written for another file of the shop hides nothing of a feed.
+    """
     columns = dict(own.columns)
     for ours, source in preset.columns.items():
         theirs = [text for text in texts_of(source) if text not in own.leave_out]
@@ -64,8 +73,10 @@ def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
             continue
         if ours not in columns:
             columns[ours] = replace_texts(source, theirs)
-        elif ours in SEVERAL and not isinstance(columns[ours], Joined):
+        elif not isinstance(columns[ours], Joined):
             mine = texts_of(columns[ours])
+            if ours not in SEVERAL and any(root_of(text) in there for text in mine):
+                continue
             both = (*mine, *(text for text in theirs if text not in mine))
             columns[ours] = both if len(both) > 1 else both[0]
     read = {text for source in columns.values() for text in texts_of(source)}
@@ -84,11 +95,13 @@ def combined(preset: MappingConfig, own: MappingConfig) -> MappingConfig:
     )
 
 
-def texts_of(source: Source) -> tuple[str, ...]:
-    """The columns that a source names."""
-    if isinstance(source, str):
-        return (source,)
-    return source.join if isinstance(source, Joined) else source
+def root_of(text: str) -> str:
+    """The column that a mapping's text reads: `items` of `items[].item_id`."""
+    try:
+        path = path_of(text)
+    except ValueError:
+        return text
+    return text if path is None else path.root
 
 
 def replace_texts(source: Source, texts: list[str]) -> Source:
@@ -134,9 +147,12 @@ class Gathered:
         """Add a row; `size`: its characters."""
         count = len(self.chunk.lines)
         self.chunk.lines.append(line)
+        columns = self.chunk.columns
         for name, value in row.items():
-            self.chunk.columns.setdefault(name, [None] * count).append(value)
-        for values in self.chunk.columns.values():
+            if name not in columns:
+                columns[name] = [None] * count
+            columns[name].append(value)
+        for values in columns.values():
             if len(values) == count:
                 values.append(None)
         self.size += size

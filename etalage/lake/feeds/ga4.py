@@ -1,7 +1,8 @@
-"""Google Analytics 4 as BigQuery exports it (JSON lines, Parquet): an act for each item of an event.
+"""Google Analytics 4 as BigQuery exports it (JSON lines, Parquet, CSV): an act for each item of an event.
 
-https://support.google.com/analytics/answer/7029846. Events without items are passed over, and so are lists of
-items that were on the screen. `user_id` is who logged in, else `user_pseudo_id`, the browser.
+Or flattened, a row for each item already. https://support.google.com/analytics/answer/7029846. Events without
+items are passed over, and so are lists of items that were on the screen. `user_id` is who logged in, else
+`user_pseudo_id`, the browser.
 """
 
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ from etalage.lake.readers import open_table
 
 _SHOWN = ("view_item_list", "view_search_results", "view_promotion", "select_promotion")
 """Items that were shown, or stood behind a banner: nobody did anything with each of them."""
+_FLAT = ("item_id", "items_item_id", "items.item_id", "item.item_id")
+"""What the item of an event is called where a row is made for each already."""
 _NONE = ("(not set)", "(not provided)", "")
 
 
 def _why(head: Head) -> str | None:
     there = set(head.names)
+    if head.container == "csv" and not there & {"items", *_FLAT}:
+        return None
     if {"event_name", "event_timestamp"} <= there and there & {"user_pseudo_id", "event_params", "items"}:
         return "its lines have event_name, event_timestamp, " + ", ".join(
             sorted(there & {"user_pseudo_id", "event_params", "items"})
@@ -27,12 +32,18 @@ def _why(head: Head) -> str | None:
 
 
 def _read(head: Head, rows: int, own: MappingConfig) -> Iterator[RawChunk]:
+    flat = _flat(head) is not None
     for chunk in open_table(head.file, head.container, rows, head.style).chunks():
-        if chunk.lines:
+        if chunk.lines and not flat:
             # A day without any sale has no `items` at all, and is a day all the same.
             for name in ("items", "event_name", "user_pseudo_id"):
                 chunk.columns.setdefault(name, [None] * len(chunk.lines))
         yield chunk
+
+
+def _flat(head: Head) -> str | None:
+    """The column of the item, in an export that is flattened; None: in `items`."""
+    return None if "items" in head.names else next((name for name in _FLAT if name in head.names), None)
 
 
 def _preset(head: Head, own: MappingConfig) -> MappingConfig:
@@ -43,6 +54,8 @@ def _preset(head: Head, own: MappingConfig) -> MappingConfig:
         "value": "items[].quantity",
         "time": "event_timestamp",
     }
+    if (flat := _flat(head)) is not None:
+        columns |= {"item_id": flat, "value": flat.removesuffix("item_id") + "quantity"}
     return MappingConfig(columns=columns, skip={"kind": _SHOWN, "item_id": _NONE})
 
 
@@ -69,7 +82,7 @@ FEED = Feed(
     name="ga4",
     title="an export of Google Analytics 4 (BigQuery)",
     table="interactions",
-    containers=("jsonl", "parquet"),
+    containers=("jsonl", "parquet", "csv"),
     why=_why,
     read=_read,
     preset=_preset,

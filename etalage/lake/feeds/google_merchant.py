@@ -1,10 +1,11 @@
-"""Google Merchant Center's product feed, as text by tab (or comma) and as RSS or Atom; Meta's catalogue is
-the same.
+"""Google Merchant Center's product feed, as text by tab (or comma), as RSS or Atom, and as JSON; Meta's
+catalogue is the same.
 
 https://support.google.com/merchants/answer/7052112. Names are written with underscores or blanks. The price
 is the regular one; `sale_price`, and all else that has no column of ours, is an attribute.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from etalage.config import MappingConfig
 from etalage.lake.feeds.contract import Feed, Head, named, renamed
 from etalage.lake.feeds.paths import main_path, several_paths
 from etalage.lake.notes import Note
+from etalage.lake.plain_names import plain
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
 
@@ -33,6 +35,16 @@ image_link additional_image_link availability google_product_category fb_product
 identifier_exists sale_price_effective_date mobile_link product_type gtin condition
 """
 _TELLING = frozenset(_TELLING_WORDS.split())
+_OTHER_NAMES = {
+    "offer_id": "id",
+    "product_types": "product_type",
+    "additional_image_links": "additional_image_link",
+}
+"""As the Content API says in JSON."""
+_SUPPLEMENTS = ("price", "sale_price", "brand", "link", "title")
+"""What a supplemental feed adds to items that are known, besides what tells a feed."""
+_MORE_PHOTOS = re.compile(r"(?:additional_)?image_link[\s_(]*\d+\)?")
+"""`additional_image_link (2)`: columns that plugins number, or that stood in the header more than once."""
 CATEGORY = "(category)"
 """A column that is made of the two of Google's."""
 _SEVERAL = frozenset({"additional_image_link", "image_link", "product_type"})
@@ -49,9 +61,10 @@ _ONCE = {
 
 
 def plain_name(name: str) -> str:
-    """`Image Link`, `image link`, `g:image_link` → `image_link`; what is no name of Google's stays."""
-    plain = name.strip().lower().removeprefix("g:").replace(" ", "_").replace("-", "_")
-    return plain if plain in _NAMES else name
+    """`Image Link`, `imageLink`, `g:image_link` → `image_link`; what is no name of Google's stays."""
+    called = plain(name.strip().removeprefix("g:").removeprefix("G:"))
+    called = _OTHER_NAMES.get(called, called)
+    return called if called in _NAMES else name
 
 
 def _why(head: Head) -> str | None:
@@ -61,6 +74,8 @@ def _why(head: Head) -> str | None:
         return "its items have an id, and " + ", ".join(sorted(there & _NAMES - {"id"})[:4])
     if {"id", "title"} <= there and len(telling) >= 2 and there & {"image_link", "availability", "link"}:
         return "its columns are id, title, " + ", ".join(telling[:4])
+    if {"id"} <= there <= _NAMES and telling and len(there & {*_TELLING, *_SUPPLEMENTS}) >= 2:
+        return "its columns are all of a feed: " + ", ".join(sorted(there)[:6])
     return None
 
 
@@ -74,6 +89,9 @@ def _read(head: Head, rows: int, own: MappingConfig) -> Iterator[RawChunk]:
             name: _firsts(name, values, notes) if name in _ONCE.values() and name not in _SEVERAL else values
             for name, values in chunk.columns.items()
         }
+        for name in ("price", "sale_price"):
+            if name in columns:
+                columns[name] = [_amount(value) for value in columns[name]]
         count = len(chunk.lines)
         types = columns.get("product_type", [None] * count)
         google = columns.get("google_product_category", [None] * count)
@@ -84,7 +102,7 @@ def _read(head: Head, rows: int, own: MappingConfig) -> Iterator[RawChunk]:
         if "product_type" in columns and "product_type" not in kept:
             # What the category says already needs no attribute.
             columns["product_type"] = [
-                None if said == path else said for said, path in zip(types, paths, strict=True)
+                None if _list(said) == [path] else said for said, path in zip(types, paths, strict=True)
             ]
         told = [Note(what, n, None) for what, n in notes.items()]
         yield replace(chunk, columns=columns, notes=[*chunk.notes, *told])
@@ -96,6 +114,13 @@ def _firsts(name: str, values: list[Any], notes: dict[str, int]) -> list[Any]:
     several = sum(isinstance(value, list) for value in values)
     notes[f"{name} stands several times in an item; the first counts"] = several
     return [value[0] if isinstance(value, list) and value else value for value in values]
+
+
+def _amount(value: Any) -> Any:
+    """`{"value": "12.99", "currency": "USD"}`, as JSON has it, as text."""
+    if isinstance(value, dict) and "value" in value:
+        return " ".join(str(value[name]) for name in ("value", "currency") if value.get(name) is not None)
+    return value
 
 
 def _category(product_type: Any, google: Any) -> str | None:
@@ -117,7 +142,8 @@ def _preset(head: Head, own: MappingConfig) -> MappingConfig:
     if head.container == "xml":
         columns["description"] = ("description", "summary", "content")
     columns["category_id"] = CATEGORY
-    columns["photo_url"] = ("image_link", "additional_image_link")
+    more = [name for name in head.names if _MORE_PHOTOS.fullmatch(name.lower())]
+    columns["photo_url"] = ("image_link", "additional_image_link", *more)
     columns["attributes.google_product_category"] = "google_product_category"
     return MappingConfig(columns=columns, keep_others=True, leave_out=(CATEGORY,))
 
@@ -126,10 +152,12 @@ FEED = Feed(
     name="google_merchant",
     title="a product feed of Google Merchant Center",
     table="items",
-    containers=("csv", "xml"),
+    containers=("csv", "xml", "jsonl", "parquet"),
     why=_why,
     read=_read,
     preset=_preset,
+    canonical=plain_name,
+    made={CATEGORY: "made of product_type, else of google_product_category where that is a path"},
     notes=(
         "category_id is product_type, else google_product_category where that is a path",
         "price is the regular one; sale_price is an attribute, with the dates of it",

@@ -83,13 +83,13 @@ def _container_of(file: Path, style: FileStyle) -> str | None:
     return "csv" if plain and len(_DELIMITED.findall(line)) >= 1 and "\n" in begin else None
 
 
-def looked_at(file: Path, container: str, style: FileStyle = AS_FOUND) -> Head:
-    """The first rows of `file`. Raises InputUnreadable: it cannot be read as `container`."""
-    table = open_table(file, container, LOOKED_AT, style)
+def looked_at(file: Path, container: str, style: FileStyle = AS_FOUND, rows: int = LOOKED_AT) -> Head:
+    """The first `rows` rows of `file`. Raises InputUnreadable: it cannot be read as `container`."""
+    table = open_table(file, container, rows, style)
     with closing(table.chunks()) as chunks:  # type: ignore[type-var]
         chunk = next(chunks, RawChunk([], {}))
-    rows = tuple(chunk.row(n) for n in range(len(chunk.lines)))
-    return Head(file, container, tuple(chunk.columns), rows, style)
+    first = tuple(chunk.row(n) for n in range(len(chunk.lines)))
+    return Head(file, container, tuple(chunk.columns), first, style)
 
 
 def recognised(head: Head) -> Recognised:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from etalage.config import MappingConfig
-from etalage.lake.feeds.contract import Feed, Gathered, Head, named, renamed, texts_of
+from etalage.config import MappingConfig, texts_of
+from etalage.lake.feeds.contract import Feed, Gathered, Head, named, renamed
 from etalage.lake.feeds.html_text import plain_text
 from etalage.lake.notes import Notes
 from etalage.lake.raw import RawChunk, Refusal
@@ -24,6 +24,7 @@ ITEM_ID, PHOTOS, IN_STOCK, CATEGORY = "(item_id)", "(photos)", "(in_stock)", "(c
 _NEW_NAMES = {
     "URL handle": HANDLE,
     "Description": "Body (HTML)",
+    "Body HTML": "Body (HTML)",
     "Product category": "Product Category",
     "Published on online store": "Published",
     "SKU": SKU,
@@ -79,8 +80,10 @@ class _Products:
         self._head = head
         self._own = own
         self._kept = named(own)
+        self._names = {_NEW_NAMES.get(name, name) for name in head.names} | set(head.names)
         said = texts_of(own.columns["item_id"]) if "item_id" in own.columns else ()
-        self._as_product = bool(said) and not any(map(_is_of_variant, said))
+        said = tuple(text for text in said if text in self._names)
+        self._as_product = bool(said) and not any(_is_of_variant(_NEW_NAMES.get(text, text)) for text in said)
         self._gathered = Gathered(rows)
         self._notes = Notes()
         self._given: set[int] = set()
@@ -157,6 +160,11 @@ class _Products:
                 if not _is_of_variant(name):
                     first.setdefault(name, value)
         variants = [(line, row) for line, row in rows if _is_variant(row)] or rows[:1]
+        for line, row in rows:
+            if "Image Src" in row and not _is_variant(row) and line != variants[0][0]:
+                self._notes.add(
+                    "rows with a further picture of a product: photos of its items", 1, f"line {line}"
+                )
         own_links = {row[VARIANT_IMAGE] for _, row in variants if VARIANT_IMAGE in row}
         pictures = _pictures(rows)
         if self._as_product:
@@ -232,17 +240,13 @@ class _Products:
             return False
         tracked = "Variant Inventory Tracker" in item
         if not tracked:  # an export without any column of stock says nothing of it
-            return True if "Variant Inventory Tracker" in self._head_names else None
+            return True if "Variant Inventory Tracker" in self._names else None
         if str(item.get("Variant Inventory Policy", "deny")).strip().lower() in ("continue", *_TRUE):
             return True
         try:
             return float(item["Variant Inventory Qty"]) > 0
         except (KeyError, TypeError, ValueError):
             return None
-
-    @property
-    def _head_names(self) -> set[str]:
-        return {_NEW_NAMES.get(name, name) for name in self._head.names}
 
     def _chunk(self) -> RawChunk:
         chunk = replace(self._gathered.chunk, notes=self._notes.all())
@@ -300,6 +304,13 @@ FEED = Feed(
     why=_why,
     read=_read,
     preset=_preset,
+    canonical=lambda name: _NEW_NAMES.get(name, name),
+    made={
+        ITEM_ID: "Variant SKU, or made of Handle and the options where a variant has none of its own",
+        PHOTOS: "made of Variant Image, and of Image Src in all rows of the product",
+        IN_STOCK: "made of Status, Published and the columns of the inventory",
+        CATEGORY: "Product Category, else Type",
+    },
     notes=(
         "an item for each variant: item_id is Variant SKU, or made of Handle where a variant has none of its "
         'own; item_group_id is Handle. For one item a product: item_id = "Handle"',

@@ -5,16 +5,18 @@ does not say itself; both have the parent's id as `item_group_id`. The price is 
 variable product, which has none of its own, is the lowest of its variations.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from etalage.config import MappingConfig
 from etalage.lake.amounts import read_amount
-from etalage.lake.feeds.contract import Feed, Head, named
+from etalage.lake.feeds.contract import Feed, Head, named, renamed
 from etalage.lake.feeds.html_text import plain_text
 from etalage.lake.feeds.paths import main_path, several_paths
 from etalage.lake.notes import Notes
+from etalage.lake.plain_names import plain
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
 
@@ -30,14 +32,65 @@ _TELLING = (
     "Type", "SKU", "Regular price", "Sale price", "Categories", "Images", "In stock?", "Is featured?",
     "Visibility in catalog", "Short description", "Published", "Tax status", "Backorders allowed?", "Parent",
 )  # fmt: skip
-_INHERITED = ("Categories", "Images", "Brands", "Tags", "Short description")
 _GTIN = "GTIN, UPC, EAN, or ISBN"
+_INHERITED = ("Categories", "Images", "Brands", "Tags", "Short description")
 _STARTS, _ENDS = "Date sale price starts", "Date sale price ends"
+_WORDS = {
+    "Type": "typ tipo",
+    "SKU": "artikelnummer ugs cod",
+    "Name": "nom nombre nome naam",
+    "Published": "veroffentlicht publie publicado pubblicato gepubliceerd",
+    "Visibility in catalog": "sichtbarkeit_im_katalog visibilite_dans_le_catalogue "
+    "visibilidad_en_el_catalogo visibilita_nel_catalogo zichtbaarheid_in_catalogus",
+    "Short description": "kurzbeschreibung description_courte descripcion_corta breve_descrizione "
+    "korte_beschrijving",
+    "Description": "beschreibung descripcion descrizione beschrijving",
+    "In stock?": "vorratig en_stock existencias hay_existencias disponibile op_voorraad",
+    "Stock": "bestand lagerbestand inventario magazzino voorraad",
+    "Sale price": "angebotspreis tarif_promo precio_rebajado prezzo_in_offerta actieprijs",
+    "Regular price": "regularer_preis normaler_preis tarif_regulier precio_normal prezzo_di_listino "
+    "reguliere_prijs",
+    "Categories": "kategorien categorias categorie categorieen",
+    "Tags": "schlagworter etiquettes etiquetas tag",
+    "Images": "bilder imagenes immagini afbeeldingen",
+    "Parent": "ubergeordnet ubergeordnetes_produkt principal superior genitore hoofd",
+    "Brands": "marken marques marcas marchi merken",
+}
+_CALLED = {word: name for name, words in _WORDS.items() for word in words.split()}
+_CALLED |= {plain(name): name for name in (*_WORDS, *_TELLING, _GTIN)}
+"""Plain name in an export of another language → the English one."""
+_ATTRIBUTES = (
+    (
+        re.compile(
+            r"(?:attribut|attribuut)_(\d+)_(?:name|naam)|nom_de_l_attribut_(\d+)|nombre_del_atributo_(\d+)"
+            r"|nome_dell_attributo_(\d+)"
+        ),
+        "name",
+    ),
+    (
+        re.compile(
+            r"(?:attribut|attribuut)_(\d+)_(?:wert_e|waarde_n)|valeur_s_de_l_attribut_(\d+)"
+            r"|valor_es_del_atributo_(\d+)|valore_dell_attributo_(\d+)"
+        ),
+        "value(s)",
+    ),
+)
 Row = dict[str, Any]
 
 
+def english(name: str) -> str:
+    """`Regulärer Preis` → `Regular price`; what is no name of WooCommerce's stays."""
+    called = plain(name)
+    if called in _CALLED and name not in (*_WORDS, *_TELLING):
+        return _CALLED[called]
+    for form, what in _ATTRIBUTES:
+        if (found := form.fullmatch(called)) is not None:
+            return f"Attribute {next(n for n in found.groups() if n)} {what}"
+    return name
+
+
 def _why(head: Head) -> str | None:
-    there = set(head.names)
+    there = {english(name) for name in head.names}
     telling = [name for name in _TELLING if name in there]
     enough = len(telling) >= 4 and ("ID" in there or "SKU" in there) and "Name" in there
     return "its columns are Name, " + ", ".join(telling[:5]) if enough else None
@@ -60,6 +113,7 @@ class _Products:
         self._rows = rows
         self._own = own
         self._kept = named(own)
+        self._english = {name: english(name) for name in head.names}
         self._parents: dict[str, _Parent] = {}
         """By `id:44`, and by SKU."""
 
@@ -78,7 +132,8 @@ class _Products:
             yield replace(chunk, columns=columns, notes=notes.all())
 
     def _raw(self) -> Iterator[RawChunk]:
-        return open_table(self._head.file, self._head.container, self._rows, self._head.style).chunks()
+        table = open_table(self._head.file, self._head.container, self._rows, self._head.style)
+        return renamed(table.chunks(), self._english, self._own)
 
     def _find_parents(self) -> None:
         found: list[tuple[str, float, Any]] = []
@@ -211,6 +266,14 @@ FEED = Feed(
     read=_read,
     preset=_preset,
     own=_own,
+    canonical=english,
+    made={
+        GROUP: "the ID of the parent that Parent names, and of the parent itself",
+        IN_STOCK: "In stock?; no, of what is not published or hidden",
+        CATEGORY: "the first of Categories, or what goes on from it",
+        PRICE: "Regular price; of a variable product the lowest of its variations",
+        SALE_DATES: "made of Date sale price starts and ends",
+    },
     notes=(
         'item_id is ID; item_group_id is the parent\'s ID. For SKUs: item_id = "SKU"',
         "price is the regular one, of a variable product the lowest of its variations; sale_price is an "

@@ -50,6 +50,8 @@ class Appended:
     quarantined: int
     reasons: tuple[str, ...] = ()
     """Why events were quarantined: one line each, ten at most."""
+    erased: int = 0
+    """Those of shoppers who were erased after them, or sent again: not kept."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,21 @@ class LiveStore(Protocol):
         ...
 
     def erase(self, user_id: str) -> int:
-        """Forget a shopper; how many acts are gone, quarantined ones included."""
+        """Forget a shopper; how many acts are gone, quarantined ones included.
+
+        What they did until now is not taken any more, by whomever and however often it is sent or seeded;
+        what they do from now on is.
+        """
+        ...
+
+    def remains(self) -> tuple[str, ...]:
+        """Where what was erased can still be read, and how it goes; asking tries to make it go."""
         ...
 
     def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
         """Histories out of the lake, instead of those seeded before; how many acts. One that is there as an
-        event already (same user, item, kind and time) is not there twice."""
+        event already (same user, item, kind and time) is not there twice; what a shopper did before they were
+        erased (or without a time) is passed over."""
         ...
 
     def users(self, limit: int) -> list[str]:
@@ -172,6 +183,11 @@ def sorted_out(events: Sequence[Event], now: int) -> tuple[list[Event], list[tup
         else:
             good.append(event if act.time is not None else replace(event, act=replace(act, time=now)))
     return good, bad
+
+
+def act_is_erased(erased_at: int | None, act: Act) -> bool:
+    """Whether it is of before its shopper was erased; without a time it counts as that."""
+    return erased_at is not None and (act.time is None or act.time <= erased_at)
 
 
 def checked_changes(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

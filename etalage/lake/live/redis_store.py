@@ -11,6 +11,7 @@ Keys, all beneath one prefix (`etalage`, or `?prefix=` of the URI):
     quarantined      hash: event_id → JSON
     items            hash: item_id → JSON;  changes: counter
     checked          when it was last tried whether Redis takes writes
+    erased           hash: digest of a user_id → when they were erased;  erased_events  set of digests
     seeds            generation;  seed:<generation>:<user>  list of JSON, oldest first
 
 Durable as Redis is told to be: `appendonly yes` with `appendfsync always` syncs before it answers.
@@ -23,7 +24,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from etalage.errors import ConfigError, StoreUnavailable
+from etalage.errors import ConfigError, StoreUnavailable, installing
+from etalage.lake.erasures import digest
 from etalage.lake.live.contract import (
     PATIENT,
     About,
@@ -31,6 +33,7 @@ from etalage.lake.live.contract import (
     Appended,
     Event,
     Patience,
+    act_is_erased,
     checked_changes,
     clock,
     merged_change,
@@ -49,12 +52,15 @@ _MOST_LOOKED_AT = 100_000
 # emptied a moment ago has an id of its own before it has events.
 _APPEND = """
 redis.call('SET', KEYS[7], ARGV[1], 'NX')
-local accepted = 0
-for n = 2, #ARGV, 3 do
+local accepted, erased = 0, 0
+for n = 2, #ARGV, 5 do
   local event_id, user_id, act = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-  if redis.call('HEXISTS', KEYS[1], event_id) == 0 then
+  local time = cjson.decode(act)[6]
+  local at = redis.call('HGET', KEYS[8], ARGV[n + 3])
+  if (at and time <= tonumber(at)) or redis.call('SISMEMBER', KEYS[9], ARGV[n + 4]) == 1 then
+    erased = erased + 1
+  elseif redis.call('HEXISTS', KEYS[1], event_id) == 0 then
     local number = redis.call('INCR', KEYS[5])
-    local time = cjson.decode(act)[6]
     redis.call('HSET', KEYS[1], event_id, number)
     redis.call('HSET', KEYS[2], number, act)
     redis.call('ZADD', KEYS[3], number, number)
@@ -63,7 +69,7 @@ for n = 2, #ARGV, 3 do
     accepted = accepted + 1
   end
 end
-return accepted
+return {accepted, erased}
 """
 
 
@@ -86,7 +92,7 @@ class RedisStore:
             import redis  # noqa: F401
         except ImportError as error:
             raise ConfigError(
-                f"live store {uri}: the Redis client is not installed; pip install redis"
+                f"live store {uri}: the Redis client is not installed; {installing('redis')}"
             ) from error
         parts = urlsplit(uri)
         options = parse_qs(parts.query)
@@ -107,17 +113,27 @@ class RedisStore:
     def append(self, events: Sequence[Event]) -> Appended:
         """See LiveStore.append."""
         good, bad = sorted_out(events, clock())
-        keys = [self._key(name) for name in ("ids", "acts", "log", "recent", "number", "of:", "id")]
-        accepted = 0
+        names = ("ids", "acts", "log", "recent", "number", "of:", "id", "erased", "erased_events")
+        keys = [self._key(name) for name in names]
+        accepted = erased = 0
         with self._errors():
             for start in range(0, len(good), _AT_ONCE):
                 some = good[start : start + _AT_ONCE]
-                arguments = [text for e in some for text in (e.event_id, e.user_id, _written(e))]
-                accepted += int(self._client.eval(_APPEND, len(keys), *keys, new_store_id(), *arguments))
-            for event, reason in bad:
+                arguments = [text for event in some for text in _arguments(event)]
+                done = self._client.eval(_APPEND, len(keys), *keys, new_store_id(), *arguments)
+                accepted, erased = accepted + int(done[0]), erased + int(done[1])
+            held = [(event, reason) for event, reason in bad if not self._is_erased(event)]
+            for event, reason in held:
                 text = json.dumps([event.user_id, _written(event), reason])
                 self._client.hset(self._key("quarantined"), event.event_id, text)
-        return Appended(accepted, len(good) - accepted, len(bad), tuple(r for _, r in bad[:10]))
+        repeated, erased = len(good) - accepted - erased, erased + len(bad) - len(held)
+        return Appended(accepted, repeated, len(held), tuple(r for _, r in held[:10]), erased)
+
+    def _is_erased(self, event: Event) -> bool:
+        at = self._client.hget(self._key("erased"), digest(event.user_id))
+        if act_is_erased(None if at is None else int(at), event.act):
+            return True
+        return bool(self._client.sismember(self._key("erased_events"), digest(event.event_id)))
 
     def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """See LiveStore.history."""
@@ -168,23 +184,37 @@ class RedisStore:
         """See LiveStore.erase."""
         user_id = _asked(user_id)
         with self._errors():
-            numbers = [str(int(n)) for n in self._client.zrange(self._key(f"of:{user_id}"), 0, -1)]
+            # First: what comes in from here on is theirs again, and the rest is read below, and goes.
+            self._client.hset(self._key("erased"), digest(user_id), clock())
+            members = self._client.zrange(self._key(f"of:{user_id}"), 0, -1)
+            numbers = [str(int(n)) for n in members]
             written = self._client.hmget(self._key("acts"), numbers) if numbers else []
-            seeds = self._key(f"seed:{self._client.get(self._key('seeds'))}:{user_id}")
-            gone = len(numbers) + int(self._client.llen(seeds))
+            # Of the seeds that hold, and of those that are being written or were left by a kill.
+            hold = int(self._client.get(self._key("seeds")) or 0)
+            last = int(self._client.get(self._key("generation")) or 0)
+            seeds = [self._key(f"seed:{n}:{user_id}") for n in range(hold, max(hold, last) + 1)]
+            gone = len(numbers) + int(self._client.llen(seeds[0]))
             held = self._client.hgetall(self._key("quarantined"))
             theirs = [name for name, text in held.items() if json.loads(text)[0] == user_id]
+            events = [_read(text).event_id for text in written if text is not None]
             pipe = self._client.pipeline()
-            pipe.delete(self._key(f"of:{user_id}"), seeds)
+            pipe.delete(*seeds)
             pipe.zrem(self._key("recent"), user_id)
             if numbers:
+                pipe.zrem(self._key(f"of:{user_id}"), *members)
                 pipe.hdel(self._key("acts"), *numbers)
                 pipe.zrem(self._key("log"), *numbers)
-                pipe.hdel(self._key("ids"), *[_read(text).event_id for text in written if text is not None])
+                pipe.hdel(self._key("ids"), *events)
+            if events or theirs:
+                pipe.sadd(self._key("erased_events"), *[digest(name) for name in [*events, *theirs]])
             if theirs:
                 pipe.hdel(self._key("quarantined"), *theirs)
             pipe.execute()
         return gone + len(theirs)
+
+    def remains(self) -> tuple[str, ...]:
+        """See LiveStore.remains. Redis keeps what it was told in files, until it writes them anew."""
+        return ("Redis' own files and replicas, until it writes them anew: BGREWRITEAOF and BGSAVE do",)
 
     def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
         """See LiveStore.seed. Grouped by shopper in memory; the old seeds hold until the new are there."""
@@ -193,7 +223,7 @@ class RedisStore:
             by_user.setdefault(user_id, []).append(act)
         seeded = 0
         with self._errors():
-            before = self._client.get(self._key("seeds"))
+            self._leave_erased(by_user)
             generation = int(self._client.incr(self._key("generation")))
             names = list(by_user)
             for start in range(0, len(names), _AT_ONCE):
@@ -210,12 +240,35 @@ class RedisStore:
                         pipe.zadd(self._key("recent"), {user_id: newest}, gt=True)
                 pipe.execute()
             self._client.set(self._key("id"), new_store_id(), nx=True)
-            self._client.set(self._key("seeds"), generation)
-            if before is not None:
-                old = self._client.scan_iter(_literal(self._key(f"seed:{before}:")) + "*", count=_AT_ONCE)
-                for key in old:
+
+            def turn_over(pipe: Any) -> None:
+                """The new seeds hold, less those of shoppers who were erased while they were written."""
+                left = self._leave_erased(by_user, pipe)
+                pipe.multi()
+                if left:
+                    pipe.delete(*[self._key(f"seed:{generation}:{user_id}") for user_id in left])
+                    pipe.zrem(self._key("recent"), *left)
+                pipe.set(self._key("seeds"), generation)
+
+            self._client.transaction(turn_over, self._key("erased"))
+            held = self._key(f"seed:{generation}:")
+            for key in self._client.scan_iter(_literal(self._key("seed:")) + "*", count=_AT_ONCE):
+                if not key.startswith(held):
                     self._client.delete(key)
         return seeded
+
+    def _leave_erased(self, by_user: dict[str, list[Act]], client: Any = None) -> list[str]:
+        """Take out what shoppers did before they were erased; whose acts there were any of."""
+        erased = (client or self._client).hgetall(self._key("erased"))
+        left = []
+        for user_id in list(by_user) if erased else ():
+            at = erased.get(digest(user_id))
+            if at is not None:
+                lasting = [act for act in by_user[user_id] if not act_is_erased(int(at), act)]
+                if len(lasting) < len(by_user[user_id]):
+                    left.append(user_id)
+                by_user[user_id] = lasting
+        return left
 
     def _unknown(self, user_id: str, acts: list[Act]) -> list[Act]:
         """Those that are not there as events, oldest first."""
@@ -338,6 +391,12 @@ def _client(uri: str, seconds: float) -> Any:
         socket_keepalive=True,
         retry=again,
     )
+
+
+def _arguments(event: Event) -> tuple[str, ...]:
+    """As _APPEND takes them."""
+    digests = digest(event.user_id), digest(event.event_id)
+    return event.event_id, event.user_id, _written(event), *digests
 
 
 def _written(event: Event) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from etalage.errors import StoreUnavailable
+from etalage.lake.erasures import digest
 from etalage.lake.live.contract import (
     PATIENT,
     About,
@@ -22,6 +23,7 @@ from etalage.lake.live.contract import (
     Appended,
     Event,
     Patience,
+    act_is_erased,
     checked_changes,
     clock,
     merged_change,
@@ -29,7 +31,7 @@ from etalage.lake.live.contract import (
     sorted_out,
 )
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS acts (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,6 +46,8 @@ CREATE TABLE IF NOT EXISTS quarantined (
     event_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS quarantined_of_user ON quarantined (user_id);
+CREATE TABLE IF NOT EXISTS erased (user TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;  -- digests
+CREATE TABLE IF NOT EXISTS erased_events (event TEXT PRIMARY KEY) WITHOUT ROWID;  -- digests
 CREATE TABLE IF NOT EXISTS items (item_id TEXT PRIMARY KEY, change TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counters VALUES ('items', 0), ('checks', 0);
@@ -71,6 +75,8 @@ class SqliteStore:
         self._items: tuple[tuple[str, int], dict[str, dict[str, Any]]] | None = None
         self._seen: About | None = None
         self._closed = False
+        self._untidy = False
+        """Whether the log still holds somebody who was erased through us."""
         with self._errors():
             self._connection()
 
@@ -80,6 +86,9 @@ class SqliteStore:
         """See LiveStore.append."""
         good, bad = sorted_out(events, clock())
         with self._transaction() as run:
+            if run("SELECT EXISTS (SELECT 1 FROM erased)").fetchone()[0]:
+                good = [event for event in good if not _is_erased(run, event)]
+                bad = [(event, reason) for event, reason in bad if not _is_erased(run, event)]
             accepted = 0
             for event in good:
                 row = run(
@@ -94,7 +103,8 @@ class SqliteStore:
                     (event.event_id, event.user_id, json.dumps(_columns(event.act)), reason),
                 )
         reasons = tuple(reason for _, reason in bad[:10])
-        return Appended(accepted, len(good) - accepted, len(bad), reasons)
+        erased = len(events) - len(good) - len(bad)
+        return Appended(accepted, len(good) - accepted, len(bad), reasons, erased)
 
     def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """See LiveStore.history."""
@@ -148,15 +158,34 @@ class SqliteStore:
 
     def erase(self, user_id: str) -> int:
         """See LiveStore.erase."""
+        asked, now = _asked(user_id), clock()
         with self._transaction() as run:
-            gone = [
-                run(f"DELETE FROM {table} WHERE user_id = ?", (_asked(user_id),)).rowcount
-                for table in ("acts", "quarantined")
-            ]
-        # What was deleted still stands in free pages and in the log; F57 means gone.
+            run("INSERT OR REPLACE INTO erased VALUES (?, ?)", (digest(asked), now))
+            gone = 0
+            for table in ("acts", "quarantined"):
+                events = run(
+                    f"SELECT event_id FROM {table} WHERE user_id = ? AND event_id IS NOT NULL", (asked,)
+                ).fetchall()
+                for (event,) in events:
+                    run("INSERT OR IGNORE INTO erased_events VALUES (?)", (digest(event),))
+                gone += run(f"DELETE FROM {table} WHERE user_id = ?", (asked,)).rowcount
+        self._untidy = bool(self.remains())
+        return gone
+
+    def remains(self) -> tuple[str, ...]:
+        """See LiveStore.remains. What was deleted still stands in the log, until nobody reads an older state
+        of the store; F57 means gone."""
         with self._errors(), self._writing:
-            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return sum(gone)
+            connection = self._connection()
+            self._wait_for(connection, self._patience.writing)
+            try:
+                ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._wait_for(connection, self._patience.reading)
+        if not busy:
+            return ()
+        name = f"{self.file.name}-wal"
+        return (f"the online store's log ({name}), which somebody reads just now: erase again in a moment",)
 
     def seed(self, acts: Iterable[tuple[str, Act]]) -> int:
         """See LiveStore.seed."""
@@ -165,8 +194,11 @@ class SqliteStore:
             run("CREATE TEMP TABLE IF NOT EXISTS fresh (user_id, item_id, kind, value, time)")
             run("DELETE FROM fresh")
             cursor = run("SELECT 1")
+            erased = dict(run("SELECT user, at FROM erased").fetchall())
             some: list[tuple[Any, ...]] = []
             for user_id, act in acts:
+                if erased and act_is_erased(erased.get(digest(user_id)), act):
+                    continue
                 some.append((user_id, *_columns(act)))
                 if len(some) == _SEEDS_AT_ONCE:
                     cursor.executemany("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", some)
@@ -232,6 +264,8 @@ class SqliteStore:
 
     def check(self, really: bool = False) -> None:
         """See LiveStore.check."""
+        if self._untidy:
+            self._untidy = bool(self.remains())
         with self._transaction() as run:  # the lock that a writer needs; nothing is written
             if really:
                 run("UPDATE counters SET value = value + 1 WHERE name = 'checks'")
@@ -350,6 +384,15 @@ class SqliteStore:
             ) from error
         except OSError as error:
             raise StoreUnavailable(f"{error.filename or self.file}: {error.strerror}") from error
+
+
+def _is_erased(run: Any, event: Event) -> bool:
+    """Of a shopper who was erased after it; or it was there, and was erased with them."""
+    row = run("SELECT at FROM erased WHERE user = ?", (digest(event.user_id),)).fetchone()
+    if row is not None and act_is_erased(row[0], event.act):
+        return True
+    asked = "SELECT EXISTS (SELECT 1 FROM erased_events WHERE event = ?)"
+    return bool(run(asked, (digest(event.event_id),)).fetchone()[0])
 
 
 def _columns(act: Act) -> tuple[str, str, float | None, int | None]:

@@ -1,0 +1,141 @@
+"""The funnel as a whole, measured like any of its parts: who is asked, what they bring, how it is ordered.
+
+Who speaks is decided by bundle/ladder.py and the scores by bundle/funnel.py, as in serving, but for many
+shoppers at once. Filters, stock, diversity and the caps of a slate are not in it: they are about a moment,
+not about what shoppers want.
+
+    B queries   C candidates a query
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from etalage.bundle.candidates import Candidates, Excluded, candidates
+from etalage.bundle.funnel import ranking_scores
+from etalage.bundle.ladder import Ladder
+from etalage.bundle.manifest import PlacedFacts
+from etalage.bundle.models import OpenedModel
+from etalage.bundle.opened import Base
+from etalage.evaluation.ranking import Ranked, rank_lists
+from etalage.evaluation.slices import Asked
+from etalage.features.behaviour import Queries
+from etalage.features.history import BehaviourRule
+
+FUNNEL = "the funnel"
+AT_ONCE = 256
+
+
+class WholeFunnel:
+    """The models that would be published, opened, at work on queries of one vocabulary."""
+
+    def __init__(
+        self, models: Sequence[tuple[Base, bool]], rules: BehaviourRule, popularity: np.ndarray
+    ) -> None:
+        """models: each with whether it loses to popularity and stays behind. popularity: (N,) what a stranger
+        is shown, where no model counts."""
+        opened = [OpenedModel(_facts(one, behind), one, None) for one, behind in models]
+        self.ladder = Ladder(popularity, opened, rules, None)
+
+    @property
+    def names(self) -> list[str]:
+        ranker = [] if self.ladder.ranker is None else [self.ladder.ranker.name]
+        ways = (*self.ladder.deep, *self.ladder.collaborative, self.ladder.prior)
+        return [*(one.name for one in ways), *ranker]
+
+    def rank(self, asked: Asked, ks: Sequence[int], progress: Callable[[int], None] | None = None) -> Ranked:
+        """What it would show, best first; a right answer that is no candidate never comes up."""
+        parts = []
+        for start in range(0, len(asked.queries), AT_ONCE):
+            end = min(start + AT_ONCE, len(asked.queries))
+            queries = asked.queries.block(start, end)
+            rows, scores = self._slates(queries, _had(asked, queries), max(ks))
+            parts.append(rank_lists(scores, rows, asked.truth[start:end], ks=ks, seed=start, name=FUNNEL))
+            if progress is not None:
+                progress(end - start)
+        return _joined(parts, max(ks))
+
+    def _slates(self, queries: Queries, had: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B, C) item rows, 0 = no more, and (B, C) float32: what they are ordered by."""
+        ladder = self.ladder
+        ways = [*ladder.deep, *ladder.collaborative]
+        know = np.stack([one.knows(queries) for one in ways] or [np.zeros(len(queries), bool)])
+        acts = np.bincount(queries.owners[queries.items > 0], minlength=len(queries))
+        enough = acts >= ladder.rules.funnel.enough
+        ranked = enough & (ladder.ranker.knows(queries) if ladder.ranker is not None else False)
+        kinds, which = np.unique(np.vstack([know, enough, ranked]), axis=1, return_inverse=True)
+        found: list[tuple[np.ndarray, Candidates, np.ndarray]] = []
+        for number, kind in enumerate(kinds.T):
+            some = np.flatnonzero(which.ravel() == number)
+            names = {one.name for one, knows in zip(ways, kind, strict=False) if knows}
+            found += self._of_a_kind(queries, some, had, names, bool(kind[-2]), bool(kind[-1]), k)
+        width = max((one.rows.shape[1] for _, one, _ in found), default=0)
+        rows = np.zeros((len(queries), width), np.int64)
+        scores = np.full((len(queries), width), -np.inf, np.float32)
+        for some, one, theirs in found:
+            rows[some[:, None], np.arange(one.rows.shape[1])] = one.rows
+            scores[some[:, None], np.arange(one.rows.shape[1])] = theirs
+        return rows, scores
+
+    def _of_a_kind(
+        self,
+        queries: Queries,
+        some: np.ndarray,
+        had: list[np.ndarray],
+        know: set[str],
+        enough: bool,
+        ranked: bool,
+        k: int,
+    ) -> list[tuple[np.ndarray, Candidates, np.ndarray]]:
+        """Candidates and scores of the queries `some`, for whom the same models speak."""
+        rung, asked, quotas = self.ladder.asked(know, enough, ranked, k)
+        found = []
+        for quota in (quotas, {**quotas, self.ladder.prior.name: k}):
+            if not len(some):
+                break
+            theirs = queries.only(some)
+            excluded = Excluded([had[n] for n in some], len(self.ladder.prior.prior))
+            one = candidates(asked, theirs, quota, None, excluded)
+            # As Funnel.retrieve: who has fewer candidates than places is brought what is popular besides.
+            short = (one.counts < k) & (quota is quotas) & (quotas[self.ladder.prior.name] < k)
+            ranker = self.ladder.ranker if ranked else None
+            good = np.flatnonzero(~short)
+            if len(good):
+                kept = Candidates(one.rows[good], {n: s[good] for n, s in one.scores.items()})
+                scores = ranking_scores(rung, ranker, theirs.only(good), kept, self.ladder.prior.name)
+                found.append((some[good], kept, scores))
+            some = some[short]
+        return found
+
+
+def _facts(one: Base, behind: bool) -> PlacedFacts:
+    """What the ladder asks of a manifest's entry."""
+    return PlacedFacts(
+        name=one.name, role=one.role, scoring="", hash=one.model_hash, placed="", dir="", behind=behind
+    )
+
+
+def _had(asked: Asked, queries: Queries) -> list[np.ndarray]:
+    """What is not shown again to the shoppers of these queries."""
+    begin, end = (np.searchsorted(asked.seen.users, queries.users + n) for n in (0, 1))
+    return [asked.seen.items[a:b] for a, b in zip(begin, end, strict=True)]
+
+
+def _joined(parts: Sequence[Ranked], k: int) -> Ranked:
+    """The queries of several, one after the other."""
+    widths = max(one.slates.shape[1] for one in parts)
+    assert widths <= k
+
+    def wide(array: np.ndarray, nothing: float) -> np.ndarray:
+        return np.pad(array, ((0, 0), (0, widths - array.shape[1])), constant_values=nothing)
+
+    counts = np.concatenate([np.diff(one.starts) for one in parts])
+    return Ranked(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([one.truth for one in parts]),
+        np.concatenate([one.ranks for one in parts]),
+        np.concatenate([one.candidates for one in parts]),
+        np.concatenate([wide(one.slates, 0) for one in parts]),
+        np.concatenate([wide(one.slate_scores, -np.inf) for one in parts]),
+        parts[0].ks,
+    )

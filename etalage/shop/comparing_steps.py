@@ -1,0 +1,210 @@
+"""`etalage evaluate` without a name: every trained model of behaviour at once. Nothing is trained for it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from etalage.errors import NothingToPublish
+from etalage.shop import behaviour_steps, judging_steps
+from etalage.shop.behaviour_steps import QUOTA, Behaviour
+from etalage.shop.judging_steps import FLOOR
+
+if TYPE_CHECKING:
+    from etalage.bundle.opened import Base
+    from etalage.bundle.scoring import Scorer
+    from etalage.evaluation.gate import Verdict
+    from etalage.evaluation.together import Together
+    from etalage.evaluation.whole_funnel import WholeFunnel
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+
+REPORT = "behaviour.html"
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The models of behaviour that were trained on what the tables hold now, opened."""
+
+    whole: Behaviour
+    retrievers: "dict[str, Base]"
+    rankers: "dict[str, Base]"
+    exports: dict[str, Path]
+    notes: list[str]
+    """Of those that are not compared: why."""
+
+
+def trained(shop: "Shop") -> list[str]:
+    """Names of the models of behaviour that have an export."""
+    from etalage.bundle.exports import newest_export
+    from etalage.models import recipe as recipes
+
+    found = []
+    for name, model in recipes.listed().items():
+        if model.data in ("behaviour", "examples"):
+            try:
+                newest_export(shop.exports(name))
+            except NothingToPublish:
+                continue
+            found.append(name)
+    return found
+
+
+def unjudged(shop: "Shop") -> list[str]:
+    """The models of photos and of categories whose newest export has no verdict."""
+    from etalage.bundle.exports import newest_export, read_verdict
+    from etalage.models import recipe as recipes
+
+    found = []
+    for name, model in recipes.listed().items():
+        if model.data in ("photos", "categories"):
+            try:
+                export = newest_export(shop.exports(name))
+            except NothingToPublish:
+                continue
+            if read_verdict(export) is None:
+                found.append(name)
+    return found
+
+
+def evaluate_all(shop: "Shop") -> "Together":
+    """Judge all of them, keep their verdicts beside the exports, write reports/behaviour.html.
+
+    A network is judged where everything that it has to beat is trained; else it has figures, and a note.
+    Raises NothingToPublish: none was trained, or none on what the tables hold now.
+    """
+    from etalage.bundle.exports import write_verdict
+    from etalage.evaluation.together import Comparison
+    from etalage.evaluation.together_report import write_together_report
+
+    there = _opened(shop)
+    every: dict[str, Scorer] = {FLOOR: judging_steps.floor(shop, there.whole), **there.retrievers}
+    quota = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in _asked(shop, there)}
+    against, notes = _against(there, list(quota))
+    title = f"measure {', '.join([*there.retrievers, *there.rankers])} beside each other"
+    with shop.disk(), shop.bar(title, None) as meter:
+        asked = Comparison(
+            there.whole.data, every, there.rankers, quota, config=shop.config.evaluate, progress=meter
+        )
+        verdicts = asked.verdicts(against)
+        for name, verdict in verdicts.items():
+            scorer = (there.retrievers | there.rankers)[name]
+            write_verdict(there.exports[name], {"model_hash": scorer.model_hash, **verdict.to_json()})
+        funnels, left_out, more = _funnels(shop, there, every[FLOOR])
+        done = asked.compared(verdicts, funnels, left_out, [*there.notes, *notes, *more])
+        report = write_together_report(shop.folder / "reports" / REPORT, done, _facts(there, done, verdicts))
+    return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+
+
+def _opened(shop: "Shop") -> _Trained:
+    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.bundle.scoring import open_scorer
+    from etalage.models import recipe as recipes
+
+    names = trained(shop)
+    if not names:
+        raise NothingToPublish(
+            f"{shop.folder / 'exports'}: no model of behaviour was trained: `etalage train {FLOOR}` and "
+            "`etalage train item_knn` first"
+        )
+    whole = behaviour_steps.behaviour(shop)
+    listed = recipes.listed()
+    retrievers: dict[str, Base] = {}
+    rankers: dict[str, Base] = {}
+    exports: dict[str, Path] = {}
+    notes = []
+    for name in names:
+        export = newest_export(shop.exports(name))
+        facts = read_facts(export)
+        ranks = listed[name].role == "ranker"
+        # What a ranker learned from are candidates: the tables say whether they are of this data.
+        now = ("tables", whole.versions) if ranks else ("data", whole.data.fingerprint())
+        if facts.get(now[0]) != now[1]:
+            notes.append(f"{name} was trained on other data than the tables hold now: `etalage train {name}`")
+            continue
+        exports[name] = export
+        (rankers if ranks else retrievers)[name] = open_scorer(export)
+    if not retrievers:
+        raise NothingToPublish("; ".join(notes) or f"no retriever was trained: `etalage train {FLOOR}`")
+    return _Trained(whole, retrievers, rankers, exports, notes)
+
+
+def _asked(shop: "Shop", there: _Trained) -> list[str]:
+    """The retrievers that bring candidates to a ranker: those that [funnel] names, else all."""
+    named = shop.config.funnel.retrievers
+    return [name for name in there.retrievers if not named or name in named]
+
+
+def _against(there: _Trained, asked: list[str]) -> tuple[dict[str, Sequence[str]], list[str]]:
+    """Who is judged, and against whom; and why others are not. asked: who brings a ranker its candidates."""
+    against: dict[str, Sequence[str]] = {}
+    notes = []
+    simple = judging_steps.yardsticks(there.whole)
+    missing = [name for name in simple if name != FLOOR and name not in there.retrievers]
+    for name, one in {**there.retrievers, **there.rankers}.items():
+        if one.role == "counter":
+            against[name] = () if name == FLOOR else (FLOOR,)
+        elif missing:
+            notes.append(
+                f"{name} has figures, and no verdict: it has to beat {', '.join(missing)} too; train "
+                f"{'it' if len(missing) == 1 else 'them'}, or `etalage evaluate {name}`, which does"
+            )
+        elif one.role == "ranker":
+            against[name] = list(dict.fromkeys([*asked, *simple]))
+        else:
+            against[name] = simple
+    return against, notes
+
+
+def _funnels(
+    shop: "Shop", there: _Trained, floor: "Scorer"
+) -> "tuple[dict[str, WholeFunnel], list[str], list[str]]":
+    """The funnel as `publish` would make it of these models; with a ranker, the same without it too. And why
+    models are left out of it, and why there is none."""
+    from etalage.bundle.admission import admitted
+    from etalage.evaluation.whole_funnel import FUNNEL, WholeFunnel
+    from etalage.features.history import BehaviourRule
+    from etalage.shop.bundling import placed
+
+    opened = there.retrievers | there.rankers
+    try:
+        every = placed(shop)
+    except NothingToPublish as error:
+        return {}, [], [f"the funnel is not measured: {error}"]
+    mine = [one for one in every if one.export in there.exports.values()]
+    good, refused = admitted(mine, force=False)
+    models = [(opened[str(facts["name"])], one.behind) for one, facts in good]
+    rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+    popularity = _prior(floor)
+    funnels = {FUNNEL: WholeFunnel(models, rule, popularity)}
+    if (ranker := funnels[FUNNEL].ladder.ranker) is not None:
+        without = [(one, behind) for one, behind in models if one.role != "ranker"]
+        funnels[f"{FUNNEL}, without {ranker.name}"] = WholeFunnel(without, rule, popularity)
+    asked = {one.export for one in mine}
+    idle = [name for name in opened if there.exports[name] not in asked]
+    said = [f"{name} is not part of the funnel: [funnel] does not name it" for name in idle]
+    return funnels, [one.reason for one in refused], said
+
+
+def _prior(floor: "Scorer") -> np.ndarray:
+    """(N,) scores of popularity, without row 0."""
+    from etalage.bundle.counting import PriorScorer
+    from etalage.evaluation.measured import Prior
+
+    assert isinstance(floor, PriorScorer | Prior)
+    return np.asarray(floor.prior[1:])
+
+
+def _facts(there: _Trained, done: "Together", verdicts: "Mapping[str, Verdict]") -> dict[str, str]:
+    """What stands above the report's answer."""
+    data = there.whole.data
+    return {
+        "figures on": f"{done.part}: {done.queries:,} shoppers",
+        "verdicts on": f"validation, of {', '.join(verdicts) or 'none'}",
+        "items": f"{len(data.items) - 1:,}",
+        "tables": ", ".join(f"{name} version {version}" for name, version in there.whole.versions.items()),
+    }

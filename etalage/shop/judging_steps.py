@@ -1,0 +1,179 @@
+"""Judging the models of behaviour: one beside the simple ones, and the closed-form ones before they are
+published."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etalage.errors import EtalageError, NothingToPublish
+from etalage.shop import behaviour_steps
+from etalage.shop.behaviour_steps import QUOTA, Behaviour
+
+if TYPE_CHECKING:
+    from etalage.bundle.admission import PlacedModel
+    from etalage.bundle.scoring import Scorer
+    from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.models.recipe import Recipe
+    from etalage.shop.shop import Shop
+
+log = logging.getLogger(__name__)
+
+FLOOR = "popularity"
+
+
+def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
+    """A trained network beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other
+    retrievers; a closed-form model beside popularity, and nothing is trained for that."""
+    from etalage.bundle.exports import read_facts
+    from etalage.bundle.scoring import open_scorer
+    from etalage.evaluation.behaviour import evaluate_behaviour
+    from etalage.evaluation.names import ALL
+
+    whole = behaviour_steps.behaviour(shop)
+    ours = open_scorer(exported)
+    config, facts = shop.config.evaluate, read_facts(exported)
+    if recipe.role == "counter":
+        simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(shop, whole)}
+    else:
+        simple = simple_ones(shop, whole)
+    others = behaviour_steps.retrievers(shop, whole.data) if recipe.role == "ranker" else {}
+    systems: dict[str, Scorer] = {recipe.name: ours, **others}
+    for name, one in simple.items():
+        systems.setdefault(name, one)
+    metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
+    beside = ", ".join(simple) or "chance"
+    with shop.disk(), shop.bar(f"measure {recipe.name} beside {beside}", None) as meter:
+        return evaluate_behaviour(
+            whole.data,
+            systems,
+            config=config,
+            export=exported,
+            model_hash=ours.model_hash,
+            metric=metric,
+            slice=config.slices.get(recipe.name, ALL),
+            quota={name: shop.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
+            simple=None if recipe.role == "ranker" else list(simple),
+            versions=whole.versions,
+            reports=shop.folder / "reports",
+            history=facts.get("history", ()),
+            titles=whole.titles,
+            progress=meter,
+        )
+
+
+def simple_ones(shop: "Shop", whole: Behaviour) -> "dict[str, Scorer]":
+    """The closed-form models that others must beat: as they were trained on this data, or trained now, as
+    yardsticks, where nothing that publishes looks for a model."""
+    from etalage.bundle.scoring import open_scorer
+
+    found: dict[str, Scorer] = {FLOOR: floor(shop, whole)}
+    for name in yardsticks(whole)[1:]:
+        aside = shop.runs / "yardsticks" / name
+        export = of_this_data(shop.exports(name), whole) or of_this_data(aside, whole)
+        if export is None:
+            log.info("%s is trained to compare with; `etalage train %s` trains it to publish", name, name)
+            export = behaviour_steps.yardstick(shop, name, whole, aside)
+        found[name] = open_scorer(export)
+    return found
+
+
+def yardsticks(whole: Behaviour) -> tuple[str, ...]:
+    """The closed-form models that a network has to beat on this data; popularity first."""
+    from etalage.models import recipe as recipes
+
+    large = len(whole.data.items) > recipes.find("ease").config().max_items
+    return (FLOOR, "item_knn", "ials" if large else "ease")
+
+
+def floor(shop: "Shop", whole: Behaviour) -> "Scorer":
+    """Popularity: as it was trained on this data, else counted now; counting takes no training."""
+    from etalage.bundle.scoring import open_scorer
+    from etalage.evaluation.measured import Prior
+    from etalage.models import recipe as recipes
+    from etalage.training.run import resolve
+
+    export = of_this_data(shop.exports(FLOOR), whole)
+    if export is not None:
+        return open_scorer(export)
+    recipe = recipes.find(FLOOR)
+    counted = recipe.bind(resolve(recipe, shop.config.models.get(FLOOR, {}), {}), whole.data).count()
+    return Prior(FLOOR, counted.arrays["scores"], whole.data.items, whole.data.users)
+
+
+def of_this_data(exports: Path, whole: Behaviour) -> Path | None:
+    """The newest export of a folder, if its model learned from just this data."""
+    from etalage.bundle.exports import newest_export, read_facts
+
+    try:
+        export = newest_export(exports)
+    except NothingToPublish:
+        return None
+    return export if read_facts(export).get("data") == whole.data.fingerprint() else None
+
+
+def judged(shop: "Shop", placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
+    """The same models; the closed-form ones among them that nobody judged yet are judged now, against
+    popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
+    from etalage.bundle.exports import read_facts
+
+    facts = [read_facts(one.export) for one in placed]
+    names = {
+        fact["name"]: fact
+        for one, fact in zip(placed, facts, strict=True)
+        if fact.get("role") == "counter" and fact["name"] != FLOOR and one.verdict is None
+    }
+    if not names:
+        return tuple(placed)
+    exports = {fact["name"]: one.export for one, fact in zip(placed, facts, strict=True)}
+    unjudged = {name: _no_data(name) for name, fact in names.items() if "data" not in fact}
+    some = [name for name in names if name not in unjudged]
+    verdicts: dict[str, dict[str, Any]] = {}
+    try:
+        if some:
+            verdicts, older = _verdicts(shop, {name: exports[name] for name in some})
+            unjudged |= older
+    except EtalageError as error:
+        unjudged |= dict.fromkeys(some, f"there is nothing to judge it by: {error}")
+    return tuple(
+        replace(one, verdict=verdicts.get(fact["name"], one.verdict), unjudged=unjudged.get(fact["name"]))
+        for one, fact in zip(placed, facts, strict=True)
+    )
+
+
+def _no_data(name: str) -> str:
+    return f"its export does not say what it learned from: `etalage train {name}` again"
+
+
+def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict[str, Any]], dict[str, str]]":
+    """Verdicts of closed-form models, as they are written beside their exports; and why others have none.
+
+    Raises EtalageError: nothing can be asked of this shop's behaviour.
+    """
+    from etalage.bundle.exports import read_facts, write_verdict
+    from etalage.bundle.scoring import open_scorer
+    from etalage.evaluation.together import Comparison
+
+    whole = behaviour_steps.behaviour(shop)
+    now = whole.data.fingerprint()
+    good = {name: export for name, export in exports.items() if read_facts(export).get("data") == now}
+    older = {
+        name: f"it was trained on other data than the tables hold now: `etalage train {name}` again"
+        for name in exports
+        if name not in good
+    }
+    if not good:
+        return {}, older
+    systems = {name: open_scorer(export) for name, export in good.items()}
+    every: dict[str, Scorer] = {FLOOR: floor(shop, whole), **systems}
+    with shop.disk(), shop.bar(f"measure {', '.join(good)} beside {FLOOR}", None) as meter:
+        asked = Comparison(whole.data, every, {}, {}, config=shop.config.evaluate, progress=meter)
+        found = asked.verdicts(dict.fromkeys(good, (FLOOR,)))
+        kept = {
+            name: {"model_hash": systems[name].model_hash, **verdict.to_json()}
+            for name, verdict in found.items()
+        }
+        for name, verdict in kept.items():
+            write_verdict(good[name], verdict)
+    return kept, older

@@ -1,0 +1,433 @@
+"""What a file of unknown make is taken for, and that what is unsure says so."""
+
+import csv
+import io
+import json
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etalage.config import ShopConfig, validated
+from etalage.errors import InputUnreadable
+from etalage.lake.drafting.drafts import Draft
+from etalage.lake.drafting.guessing import columns_of
+from etalage.lake.drafting.looking import looked_through, tried
+from etalage.lake.drafting.names import ACT_NAMES, ITEM_NAMES, spellings
+from etalage.lake.drafting.writing import shop_toml
+from etalage.lake.plain_names import plain
+
+Rows = Iterable[Iterable[Any]]
+
+
+def table(head: str, rows: Rows, delimiter: str = ",") -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)
+    writer.writerow(head.split(delimiter))
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def lines(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+class Drafted:
+    """Files, what they were taken for, and what becomes of them by the shop.toml that is written."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.drafts = looked_through(files)
+        self.text = shop_toml("T", self.drafts)
+        self.config = validated(ShopConfig, tomllib.loads(self.text), "test")
+
+    @property
+    def draft(self) -> Draft:
+        (one,) = self.drafts
+        return one
+
+    @property
+    def said(self) -> str:
+        """The text with each comment in one line."""
+        return self.text.replace("\n#   ", " ")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return dict(columns_of(self.draft.lines))
+
+    @property
+    def unsure(self) -> set[str]:
+        return {line.ours for line in self.draft.lines if not line.sure}
+
+    def mapping(self, name: str = "") -> Any:
+        return getattr(self.config.ingest, name or self.draft.table)
+
+    def loads(self) -> list[tuple[int, int]]:
+        """(rows read, rows taken) of each file."""
+        return [(t.read, t.taken) for d in self.drafts for t in [tried(d, self.mapping(d.table))]]
+
+
+Look = Callable[..., Drafted]
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    """look({name: content}), or look(content, name)"""
+
+    def looked(content: str | bytes | dict[str, str], name: str = "a.csv") -> Drafted:
+        contents = content if isinstance(content, dict) else {name: content}
+        files = []
+        for called, text in contents.items():
+            files.append(tmp_path / called)
+            files[-1].write_bytes(text.encode() if isinstance(text, str) else text)
+        return Drafted(files)
+
+    return looked
+
+
+GERMAN = "Artikelnr;Bezeichnung;Langtext;Marke;VK brutto;Warengruppe;Bestand;Bild-URL;EAN;Farbe;Geändert am"
+
+
+def german(count: int = 40) -> str:
+    return table(
+        GERMAN,
+        [
+            [f"{n:06d}", f"Lampe {n}", "Eine schöne Lampe für den Flur", ["Holm", "Käfer"][n % 2], f"{n},90",
+             ["Wohnen", "Garten"][n % 2], n % 5, f"https://i.test/{n}.jpg", f"40{n:011d}", "rot",
+             f"{n % 28 + 1:02d}.03.2025"]
+            for n in range(count)
+        ],
+        ";",
+    )  # fmt: skip
+
+
+def test_a_german_price_list_in_the_encoding_of_windows(look: Look) -> None:
+    drafted = look(german().encode("cp1252"))
+    assert drafted.draft.table == "items" and drafted.draft.sure
+    assert drafted.columns == {
+        "item_id": "Artikelnr", "title": "Bezeichnung", "description": "Langtext", "price": "VK brutto",
+        "brand": "Marke", "category_id": "Warengruppe", "in_stock": "Bestand", "updated_at": "Geändert am",
+        "photo_url": "Bild-URL",
+    }  # fmt: skip
+    assert drafted.unsure == set()
+    mapping = drafted.mapping()
+    assert (mapping.encoding, mapping.decimal, mapping.keep_others) == ("cp1252", ",", True)
+    assert drafted.loads() == [(40, 40)]
+    assert "# the file is no UTF-8, and reads well as this" in drafted.text
+    assert "become attributes: EAN, Farbe" in drafted.text
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("sku,name,price,image_url", ["sku", "name", "price", "image_url"]),
+        ("Référence,Désignation,Prix TTC,Image", ["Référence", "Désignation", "Prix TTC", "Image"]),
+        ("Código,Nombre,Precio,Imagen", ["Código", "Nombre", "Precio", "Imagen"]),
+        ("codice,titolo,prezzo,immagine", ["codice", "titolo", "prezzo", "immagine"]),
+        ("Artikelcode,Naam,Prijs,Afbeelding", ["Artikelcode", "Naam", "Prijs", "Afbeelding"]),
+        (
+            "ProductId,ProductName,UnitPrice,MainImageUrl",
+            ["ProductId", "ProductName", "UnitPrice", "MainImageUrl"],
+        ),
+        ("item.no,Item Title,RRP,Picture 1", ["item.no", "Item Title", "RRP", "Picture 1"]),
+    ],
+)
+def test_names_in_several_languages_and_spellings(look: Look, head: str, columns: list[str]) -> None:
+    rows = [[f"A{n}", f"Blue mug {n}", f"{n}.50", f"https://i.test/{n}.jpg"] for n in range(30)]
+    drafted = look(table(head, rows))
+    assert [drafted.columns[ours] for ours in ("item_id", "title", "price", "photo_url")] == columns
+    assert drafted.loads() == [(30, 30)]
+
+
+def test_orders_are_acts_of_buying(look: Look) -> None:
+    rows = [
+        [n // 2, f"C{n // 4}", f"{n % 12 + 1}/{n % 28 + 1}/2024", f"{n % 9:04d}", "Mug", n % 3 + 1, 2]
+        for n in range(60)
+    ]
+    drafted = look(table("Order ID,Customer ID,Order Date,SKU,Product,Qty,Price", rows))
+    assert drafted.draft.table == "interactions"
+    assert drafted.columns == {
+        "user_id": "Customer ID",
+        "item_id": "SKU",
+        "time": "Order Date",
+        "value": "Qty",
+    }
+    mapping = drafted.mapping()
+    assert mapping.constants == {"kind": "buy"} and mapping.dates == "mdy"
+    assert drafted.loads() == [(60, 60)]
+    assert "not read, as interactions have no place for it: Order ID, Product, Price" in drafted.text
+
+
+def test_dates_that_may_be_two_are_a_question(look: Look) -> None:
+    rows = [[f"C{n}", f"S{n % 5}", "03/04/2024"] for n in range(30)]
+    drafted = look(table("customer_id,sku,date", rows))
+    assert drafted.mapping().dates is None
+    assert '# dates = "dmy"' in drafted.text
+    assert any(said.startswith("dates: '03/04/2024' may be two days") for said in drafted.draft.unsure)
+    assert drafted.loads() == [(30, 0)]
+
+
+def test_ratings_and_events_say_what_was_done(look: Look) -> None:
+    rows = [[n // 5, n % 9, (n % 10 + 1) / 2, 964982703 + n] for n in range(40)]
+    rated = look(table("userId,movieId,rating,timestamp", rows))
+    assert rated.mapping().constants == {"kind": "rating"} and rated.columns["value"] == "rating"
+    rows = [
+        [1433221332117 + n, n // 3, ["view", "addtocart", "frobnicated"][n % 3], n % 7] for n in range(60)
+    ]
+    seen = look(table("timestamp,visitorid,event,itemid", rows))
+    assert seen.columns == {
+        "user_id": "visitorid", "item_id": "itemid", "kind": "event", "time": "timestamp",
+    }  # fmt: skip
+    assert "kind" not in seen.mapping().constants
+    assert '# frobnicated = "view"' in seen.text and "UNKNOWN, counts as interest" in seen.said
+
+
+def test_where_nothing_says_what_was_done_it_is_a_question(look: Look) -> None:
+    drafted = look(table("user_id,item_id,time", [[n // 3, n % 7, 1700000000 + n] for n in range(30)]))
+    assert drafted.mapping().constants == {}
+    assert any("each row is taken for a view" in said for said in drafted.draft.unsure)
+
+
+def test_nested_lines_of_orders_are_walked(look: Look) -> None:
+    rows = [
+        {
+            "order_id": n,
+            "customer": {"id": f"c{n // 3}", "email": "a@b.c"},
+            "created_at": "2024-03-10T10:00:00Z",
+            "lines": [{"sku": f"S{n % 5}", "qty": 1}, {"sku": f"S{n % 4}", "qty": 2}],
+        }
+        for n in range(30)
+    ]
+    drafted = look(lines(rows), "orders.jsonl")
+    assert drafted.columns == {
+        "user_id": "customer.id", "item_id": "lines[].sku", "value": "lines[].qty", "time": "created_at",
+    }  # fmt: skip
+    assert drafted.unsure == set() and drafted.mapping().constants == {"kind": "buy"}
+    assert drafted.loads() == [(60, 60)]
+
+
+def test_nested_items_are_read_by_paths(look: Look) -> None:
+    rows = [
+        {
+            "id": n + 1,
+            "title": f"Mug {n}",
+            "price": {"amount": n + 0.5, "currency": "EUR"},
+            "tags": ["a"],
+            "images": [f"https://i.test/{n}.jpg", f"https://i.test/{n}b.jpg"],
+            "brand": {"name": "Holm"},
+            "stock": n % 3,
+        }
+        for n in range(30)
+    ]
+    drafted = look(lines(rows), "items.jsonl")
+    assert drafted.columns == {
+        "item_id": "id", "title": "title", "price": "price.amount", "currency": "price.currency", "brand":
+        "brand.name", "in_stock": "stock", "photo_url": "images",
+    }  # fmt: skip
+    assert drafted.loads() == [(30, 30)]
+
+
+def test_the_id_of_items_is_the_one_that_the_acts_carry(look: Look) -> None:
+    items = table("product_id,sku,title,price", [[n, f"K{n:04d}", f"Mug {n}", n] for n in range(2000)])
+    acts = table(
+        "customer_id,product,date", [[n // 3, f"K{n * 31 % 2000:04d}", "2024-03-10"] for n in range(90)]
+    )
+    alone = look(items, "items.csv")
+    assert alone.columns["item_id"] == "product_id"
+    both = look({"items.csv": items, "acts.csv": acts})
+    line = next(line for line in both.drafts[0].lines if line.ours == "item_id")
+    assert (line.source, line.sure) == ("sku", True)
+    assert line.reason.startswith("100% of the ids in acts.csv are in it")
+
+
+def test_acts_whose_ids_the_catalogue_lacks_are_unsure(look: Look) -> None:
+    items = table("sku,title,price", [[f"K{n}", f"Mug {n}", n] for n in range(50)])
+    acts = table("customer_id,sku,date", [[n, f"X{n % 9}", "2024-03-10"] for n in range(50)])
+    both = look({"items.csv": items, "acts.csv": acts})
+    line = next(line for line in both.drafts[0].lines if line.ours == "item_id")
+    assert not line.sure and "none of the ids in acts.csv is in it" in line.reason
+
+
+def test_a_day_and_its_hour_in_two_columns_are_one_time(look: Look) -> None:
+    rows = [[f"2024-03-{n % 28 + 1:02d}", f"10:0{n % 10}:00", f"c{n // 3}", f"a{n % 7}"] for n in range(40)]
+    drafted = look(table("date,time,customer,article", rows))
+    time = drafted.mapping().columns["time"]
+    assert (time.join, time.by) == (("date", "time"), " ")
+    assert drafted.loads() == [(40, 40)]
+
+
+def test_what_was_acted_on_is_guessed_where_shoppers_come_again(look: Look) -> None:
+    plays = look(
+        table("user\tartist\tplays", [[f"u{n // 9}", f"band {n % 40}", n] for n in range(300)], "\t"), "a.tsv"
+    )
+    assert plays.columns == {"user_id": "user", "item_id": "artist", "value": "plays"}
+    assert "item_id" in plays.unsure and not plays.draft.sure
+    rows = [
+        {"review_id": f"r{n}", "user_id": f"u{n // 3}", "business_id": f"b{n % 9}", "stars": 4.0}
+        for n in range(60)
+    ]
+    reviews = look(lines(rows), "review.json")
+    assert reviews.columns == {"user_id": "user_id", "item_id": "business_id", "value": "stars"}
+    assert "item_id" in reviews.unsure
+
+
+def test_baskets_without_shoppers_are_shoppers_of_their_own_and_unsure(look: Look) -> None:
+    drafted = look(table("order_id,product_id,reordered", [[n // 6, n % 30, 1] for n in range(120)]))
+    assert drafted.columns == {"user_id": "order_id", "item_id": "product_id"}
+    assert "user_id" in drafted.unsure and drafted.mapping().constants == {"kind": "buy"}
+    assert "no column says who: each order_id is taken for a shopper of its own" in drafted.said
+
+
+def test_a_name_that_ends_with_a_point_is_a_name_and_no_path(look: Look) -> None:
+    drafted = look(table("Artikel-Nr.;Bestand", [[f"{n:05d}", n % 9] for n in range(30)], ";"))
+    assert drafted.columns == {"item_id": "Artikel-Nr.", "in_stock": "Bestand"}
+    assert not drafted.mapping().keep_others and drafted.loads() == [(30, 30)]
+
+
+def test_shoppers_are_shoppers(look: Look) -> None:
+    drafted = look(table("customer_id,age,city", [[f"c{n}", n, "Berlin"] for n in range(30)]))
+    assert drafted.draft.table == "users" and drafted.mapping().keep_others
+    assert drafted.loads() == [(30, 30)]
+
+
+def test_things_that_people_sell_are_items_and_no_acts(look: Look) -> None:
+    rows = [[n, n // 3, f"Blue mug {n}", n, f"https://i.test/{n}.jpg"] for n in range(30)]
+    assert look(table("item_id,user_id,title,price,photo_url", rows)).draft.table == "items"
+
+
+def test_columns_without_telling_names_are_guessed_by_their_values_and_unsure(look: Look) -> None:
+    rows = [[f"X{n}", f"Nice blue lamp number {n}", f"{n}.50", f"https://i.test/{n}.jpg"] for n in range(60)]
+    drafted = look(table("a,b,c,d", rows))
+    assert drafted.columns == {"item_id": "a", "title": "b", "price": "c", "photo_url": "d"}
+    assert drafted.unsure == {"item_id", "title", "price", "photo_url"} and not drafted.draft.sure
+    assert drafted.text.count("UNSURE: ") >= 5
+    rows = [[f"U{n % 90}", f"P{n * 7 % 60}", f"2024-03-{n % 28 + 1:02d} 10:00:00"] for n in range(400)]
+    acts = look(table("col1,col2,col3", rows))
+    assert acts.columns == {"user_id": "col1", "item_id": "col2", "time": "col3"}
+    assert acts.unsure == {"user_id", "item_id", "time"} and not acts.draft.sure
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1\t10\t3\t881250949\n2\t11\t4\t881250950\n", "its first line looks like a row, not like names"),
+        ("a,b\n", "has no row to look at"),
+        ("colour,size\nred,S\nred,S\nred,S\nred,S\n", "no column is an id"),
+    ],
+)
+def test_what_cannot_be_guessed_is_said(look: Look, content: str, said: str) -> None:
+    with pytest.raises(InputUnreadable, match=said):
+        look(content, "a.tsv" if "\t" in content else "a.csv")
+
+
+def test_a_column_called_as_ours_that_is_none_is_left_out(look: Look) -> None:
+    rows = [[f"S{n}", f"Mug {n}", "Home > Mugs"] for n in range(30)]
+    drafted = look(table("sku,title,path", rows))
+    assert drafted.columns["category_id"] == "path" and drafted.loads() == [(30, 30)]
+    rows = [[n // 3, n % 7, "3 items, gift"] for n in range(30)]
+    acts = look(table("user_id,item_id,value", rows))
+    assert acts.mapping().leave_out == ("value",) and acts.loads() == [(30, 30)]
+
+
+def test_rare_delimiters_and_utf_16_without_a_mark_are_found_and_written(look: Look) -> None:
+    content = table("sku^title^price", [[f"S{n}", f"Mug {n}", n] for n in range(30)], "^")
+    drafted = look(content)
+    assert drafted.mapping().delimiter == "^" and drafted.loads() == [(30, 30)]
+    content = table("sku,title,price", [[f"S{n}", f"Café {n}", n] for n in range(30)])
+    wide = look(content.encode("utf-16-le"))
+    assert wide.mapping().encoding == "utf-16-le" and wide.loads() == [(30, 30)]
+
+
+def test_two_files_of_one_table_share_one_mapping_and_keep_their_encodings(look: Look) -> None:
+    other = lines({"id": n, "title": f"Krüge {n}", "price": n} for n in range(30))
+    drafted = look({"a.csv": german().encode("cp1252"), "b.jsonl": other})  # type: ignore[dict-item]
+    columns = drafted.mapping("items").columns
+    assert columns["item_id"] == ("Artikelnr", "id") and columns["title"] == ("Bezeichnung", "title")
+    assert drafted.mapping("items").encoding is None
+    assert "b.jsonl is written otherwise: load it with --encoding" in drafted.said
+    assert drafted.loads() == [(40, 40), (30, 30)]
+
+
+def test_a_column_that_means_something_else_in_the_other_file_is_unsure(look: Look) -> None:
+    one = table("sku,title", [[f"S{n}", f"Mug {n}"] for n in range(30)])
+    other = table("product_id,sku,title", [[n, f"S{n}", f"Mug {n}"] for n in range(30)])
+    drafted = look({"one.csv": one, "other.csv": other})
+    assert "sku is in both files: look which of them is meant" in drafted.said
+
+
+def test_a_known_feed_is_said_to_be_one_and_its_lines_change_nothing(look: Look) -> None:
+    feed = (
+        "Handle,Title,Vendor,Type,Variant SKU,Variant Price,Image Src\n"
+        "mug,Mug,Holm,Mugs,M-1,2.50,https://i.test/1.jpg\nmug,,,,,,https://i.test/2.jpg\n"
+    )
+    drafted = look(feed)
+    assert drafted.draft.feed is not None and drafted.draft.feed.name == "shopify"
+    assert drafted.columns["title"] == "Title" and "item_id" not in drafted.columns
+    assert "# item_id: Variant SKU, or made of Handle" in drafted.text
+    assert drafted.loads() == [(1, 1)]
+
+
+def test_parquet_is_looked_at_too(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"user": [1, 2, 3], "sku": ["a", "b", "a"], "rating": [3.0, 4.0, 5.0]}), file)
+    drafted = Drafted([file])
+    assert drafted.columns == {"user_id": "user", "item_id": "sku", "value": "rating"}
+    assert drafted.loads() == [(3, 3)]
+
+
+NAMES = st.sampled_from([word for words in (*ITEM_NAMES.values(), *ACT_NAMES.values()) for word in words])
+CELLS = st.one_of(
+    st.integers(-5, 2_000_000_000).map(str),
+    st.floats(0, 99).map(lambda f: f"{f:.2f}"),
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12),
+    st.sampled_from(
+        [
+            "",
+            "03/04/2024",
+            "2024-01-01 10:00",
+            "https://i.test/1.jpg",
+            "in stock",
+            "view",
+            "1,249",
+            "[1]",
+            "{}",
+        ]
+    ),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_a_file_holds_the_draft_is_a_shop_toml_that_can_be_tried(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """What is guessed may be wrong, but it is written validly, and its files load or say why not."""
+    names = data.draw(st.lists(NAMES | CELLS.filter(bool), min_size=1, max_size=6, unique=True))
+    rows = data.draw(st.lists(st.lists(CELLS, min_size=len(names), max_size=len(names)), max_size=12))
+    out = io.StringIO()
+    csv.writer(out).writerows([names, *rows])
+    file = tmp_path / "a.csv"
+    file.write_text(out.getvalue(), encoding="utf-8")
+    try:
+        drafted = Drafted([file])
+    except InputUnreadable:
+        return
+    for read, taken in drafted.loads():
+        assert 0 <= taken <= read
+
+
+@given(st.text(max_size=30))
+def test_any_name_can_be_spelt(name: str) -> None:
+    assert all(one.isascii() and plain(one) == one for one in spellings(plain(name)))
+    assert spellings(name)
+
+
+def test_a_column_that_is_called_a_price_is_one_though_some_must_be_asked_for(look: Look) -> None:
+    rows = [["01", "Becher", "12,50 €"], ["02", "Teller", "1.234,00 €"], ["03", "Krug", "auf Anfrage"]]
+    drafted = look(table("Artikelnummer;Bezeichnung;Preis", rows, ";"))
+    assert drafted.columns["price"] == "Preis"

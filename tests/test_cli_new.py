@@ -1,0 +1,84 @@
+"""`etalage new SHOP --from FILE`: a shop out of the files that somebody has."""
+
+import json
+from pathlib import Path
+
+from etalage.lake.delta import Lake
+from etalage.shop import Shop
+from tests.test_cli import quick, refuses
+
+ITEMS = "SKU;Produktname;Preis;Bild\n" + "".join(
+    f"A-{n};Blaue Lampe {n};{n},50;https://i.test/{n}.jpg\n" for n in range(30)
+)
+ACTS = "".join(
+    json.dumps({"visitor": {"id": f"v{n // 3}"}, "what": "x", "event": ["view", "purchase"][n % 2],
+                "product": {"sku": f"A-{n % 30}"}, "ts": 1741600000000 + n}) + "\n"
+    for n in range(60)
+)  # fmt: skip
+
+
+def test_two_files_of_unknown_make_become_a_shop_that_loads_them(tmp_path: Path) -> None:
+    items, acts, shop = tmp_path / "artikel.csv", tmp_path / "acts.jsonl", tmp_path / "shop"
+    items.write_text(ITEMS, encoding="utf-8")
+    acts.write_text(ACTS, encoding="utf-8")
+    done = quick("new", shop, "--name", "Lampen", "--from", items, "--from", acts)
+    assert done.status == 0, done.err
+    assert f"{items}: a table of items: no column says who did something" in done.out
+    assert "  item_id = SKU: 100% of the ids in acts.jsonl are in it; called so" in done.out
+    assert f"{acts}: a table of interactions: visitor.id says who, and product.sku with what" in done.out
+    assert done.out.count("can be loaded so") == 2
+    assert "of the first 60 rows 60 can be loaded so" in done.out
+    assert Shop(shop).config.name == "Lampen"
+    for line in (line.split() for line in done.lines if line.startswith("  etalage ingest ")):
+        loaded = quick(*line[1:])
+        assert loaded.status == 0, loaded
+    lake = Lake(shop / "tables")
+    assert (lake.table("items").count(), lake.table("interactions").count()) == (30, 60)
+    assert {row["price"] for row in lake.table("items").read().to_pylist()} == {n + 0.5 for n in range(30)}
+
+
+def test_what_is_unsure_is_said_on_the_screen_and_in_the_file(tmp_path: Path) -> None:
+    acts = tmp_path / "a.csv"
+    acts.write_text(
+        "user_id,sku,date\n" + "".join(f"{n},S{n},03/04/2024\n" for n in range(9)), encoding="utf-8"
+    )
+    done = quick("new", tmp_path / "shop", "--from", acts)
+    assert done.status == 0
+    assert "UNSURE, not set: dates = dmy: '03/04/2024' may be two days" in done.out
+    assert "of the first 9 rows 0 can be loaded so" in done.out
+    assert "may be two dates" in done.out
+    assert (
+        '# UNSURE: \'03/04/2024\' may be two days: "dmy" or "mdy"?'
+        in (tmp_path / "shop/shop.toml").read_text()
+    )
+
+
+def test_a_feed_is_recognised_and_named(tmp_path: Path) -> None:
+    feed = tmp_path / "feed.txt"
+    feed.write_text(
+        "id\ttitle\timage_link\tavailability\tprice\nA\tMug\thttps://i.test/1.jpg\tpreorder\t2 EUR\n"
+    )
+    done = quick("new", tmp_path / "shop", "--from", feed)
+    assert done.status == 0
+    assert "a product feed of Google Merchant Center: its columns are id, title" in done.out
+    assert quick("ingest", feed, "--shop", tmp_path / "shop").status == 0
+
+
+def test_a_shop_toml_that_is_there_stays_and_the_draft_is_shown(tmp_path: Path) -> None:
+    items, shop = tmp_path / "items.csv", tmp_path / "shop"
+    items.write_text("sku,title\nA,Mug\nB,Cup\n", encoding="utf-8")
+    assert quick("new", shop, "--name", "Mine").status == 0
+    before = (shop / "shop.toml").read_text()
+    done = quick("new", shop, "--from", items)
+    refuses(done, 2, "is there already, and stays as it is")
+    assert '[ingest.items.columns]\nitem_id = "sku"' in done.out
+    assert (shop / "shop.toml").read_text() == before
+
+
+def test_a_file_that_makes_no_sense_makes_no_shop(tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("1\t2\t3\n2\t3\t4\n", encoding="utf-8")
+    refuses(
+        quick("new", tmp_path / "shop", "--from", tmp_path / "u.data"), 3, "looks like a row, not like names"
+    )
+    refuses(quick("new", tmp_path / "shop", "--from", tmp_path / "none.csv"), 3, "no such file")
+    assert not (tmp_path / "shop").exists()

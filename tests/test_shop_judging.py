@@ -1,0 +1,249 @@
+"""A shop whose behaviour is known: which models may speak, who says so, and what is trained for that."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from etalage import Shop, cli
+from etalage.bundle.admission import FEWEST, standing
+from etalage.bundle.exports import newest_export, read_verdict
+from etalage.errors import GateRefused, NothingToPublish
+from tests.test_shop_behaviour import rows_of
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+CONFIG = """
+name = "Tins"
+[models.item_knn]
+neighbours = 10
+shrink = 0.0
+[models.two_tower]
+width = 16
+epochs = 1
+steps_per_epoch = 1
+[evaluate]
+bootstrap = 200
+"""
+ITEMS, USERS = 300, 260
+
+
+def fill(shop: Shop, tastes: bool, users: int = USERS) -> None:
+    """Purchases of best-sellers, whoever buys; with `tastes`, each shopper keeps to one of six shelves."""
+    rng = np.random.default_rng(3)
+    columns: dict[str, list[Any]] = {n: [] for n in ("interaction_id", "user_id", "item_id", "kind", "time")}
+    share = 1 / np.arange(1, ITEMS + 1) ** 1.1
+    for user in range(users):
+        weights = share * (1 + 60 * tastes * (np.arange(ITEMS) % 6 == user % 6))
+        bought = rng.choice(ITEMS, 9, replace=False, p=weights / weights.sum())
+        for step, item in enumerate(bought):
+            columns["interaction_id"].append(f"{user}-{step}")
+            columns["user_id"].append(f"u{user:03d}")
+            columns["item_id"].append(f"tin-{item:03d}")
+            columns["kind"].append("buy")
+            columns["time"].append(BEGIN + timedelta(minutes=int(rng.integers(0, 500_000))))
+    items = {"item_id": [f"tin-{n:03d}" for n in range(ITEMS)], "title": [f"Tin {n}" for n in range(ITEMS)]}
+    shop.lake.table("items").merge(rows_of("items", items))
+    shop.lake.table("interactions").merge(rows_of("interactions", columns))
+
+
+def made(folder: Path, tastes: bool, users: int = USERS, config: str = CONFIG) -> Shop:
+    folder.mkdir(parents=True)
+    (folder / "shop.toml").write_text(config, "utf-8")
+    shop = Shop(folder)
+    fill(shop, tastes, users)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def untasteful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everybody buys what sells best: neighbours can only lose to it. Two models are trained."""
+    shop = made(tmp_path_factory.mktemp("shop") / "shop", tastes=False)
+    for model in ("popularity", "item_knn"):
+        shop.train(model)
+    return shop.folder
+
+
+@pytest.fixture
+def bestsellers(untasteful: Path, tmp_path: Path) -> Shop:
+    shutil.copytree(untasteful, tmp_path / "copy")
+    return Shop(tmp_path / "copy")
+
+
+def typed(shop: Shop, *words: str) -> str:
+    """What the command printed; it succeeded."""
+    done = CliRunner().invoke(cli.app, [*words, "--shop", str(shop.folder)], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def trained(shop: Shop) -> set[str]:
+    return {folder.name for folder in (shop.folder / "exports").iterdir() if folder.is_dir()}
+
+
+# -- what is published -------------------------------------------------------------------------
+
+
+def test_a_model_that_loses_to_popularity_is_not_published_and_the_command_says_by_how_much(
+    bestsellers: Shop,
+) -> None:
+    """Nobody evaluated it: whoever publishes judges it."""
+    printed = typed(bestsellers, "publish")
+    (line,) = [one for one in printed.splitlines() if one.startswith("left out: item_knn")]
+    verdict = read_verdict(newest_export(bestsellers.exports("item_knn")))
+    assert verdict is not None and standing(verdict) == "loses"
+    ours, floor = verdict["rows"][0], verdict["rows"][1]
+    assert f"{ours['value']:.4f} against {floor['value']:.4f} at recall_at_20" in line
+    assert "[models.item_knn]" in line and "--force" in line
+    recommender = bestsellers.recommender()
+    assert [one.name for one in recommender.manifest.models] == ["popularity"]
+    assert [one.name for one in recommender.manifest.refused] == ["item_knn"]
+    with bestsellers.live_store() as live:
+        assert recommender.recommend(user_id="u007", k=5, live=live).rung == "popular"
+
+
+def test_the_next_publish_reads_the_verdict_that_lies_beside_the_export(bestsellers: Shop) -> None:
+    bestsellers.publish()
+    export = newest_export(bestsellers.exports("item_knn"))
+    (export / "evaluation.json").write_text(
+        (export / "evaluation.json").read_text("utf-8").replace('"recall_at_20"', '"recall_at_19"'), "utf-8"
+    )
+    assert "recall_at_19" in bestsellers.publish().refused[0].reason
+
+
+def test_a_loser_is_published_by_force_and_named(bestsellers: Shop) -> None:
+    printed = typed(bestsellers, "publish", "--force")
+    assert "item_knn loses to popularity" in printed and "forced past: gate" in printed
+    assert "item_knn" in {one.name for one in bestsellers.recommender().manifest.models}
+
+
+def test_where_shoppers_have_tastes_their_neighbours_are_published(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=True)
+    for model in ("popularity", "item_knn"):
+        shop.train(model)
+    printed = typed(shop, "publish")
+    assert "item_knn beats popularity: 0." in printed and "left out" not in printed
+    with shop.live_store() as live:
+        assert shop.recommender().recommend(user_id="u007", k=5, live=live).rung == "collaborative"
+
+
+def test_without_popularity_trained_it_is_held_against_popularity_all_the_same(bestsellers: Shop) -> None:
+    shutil.rmtree(bestsellers.exports("popularity"))
+    with pytest.raises(GateRefused, match="item_knn loses to popularity"):
+        bestsellers.publish()
+
+
+def test_what_learned_from_older_data_is_published_unjudged_and_that_is_said(bestsellers: Shop) -> None:
+    late = {"interaction_id": ["late"], "user_id": ["u001"], "item_id": ["tin-299"], "kind": ["buy"]}
+    bestsellers.lake.table("interactions").merge(rows_of("interactions", {**late, "time": [BEGIN]}))
+    printed = typed(bestsellers, "publish")
+    assert "not judged: item_knn, published all the same: it was trained on other data" in printed
+    assert "`etalage train item_knn` again" in printed
+
+
+def test_a_shop_too_small_to_judge_by_is_told_so(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=8)
+    for model in ("popularity", "item_knn"):
+        shop.train(model)
+    printed = typed(shop, "publish")
+    assert f"too few to tell, {FEWEST} are needed" in printed
+    assert "item_knn" in {one.name for one in shop.recommender().manifest.models}
+
+
+# -- what is trained for a judgement -----------------------------------------------------------
+
+
+def test_a_counter_is_evaluated_beside_popularity_and_nothing_is_trained(bestsellers: Shop) -> None:
+    shutil.rmtree(bestsellers.exports("popularity"))
+    printed = typed(bestsellers, "evaluate", "item_knn")
+    assert "item_knn does not beat the best simple system, popularity" in printed
+    assert trained(bestsellers) == {"item_knn"}
+    assert not (bestsellers.runs / "yardsticks").exists()
+
+
+def test_popularity_is_evaluated_beside_chance(bestsellers: Shop) -> None:
+    assert "popularity beats the best simple system, chance" in typed(bestsellers, "evaluate", "popularity")
+
+
+def test_the_yardsticks_of_a_network_are_not_published(bestsellers: Shop) -> None:
+    """What it has to beat is trained for the comparison, and lies where nobody publishes from."""
+    bestsellers.train("two_tower")
+    printed = typed(bestsellers, "evaluate", "two_tower")
+    assert all(f"{name} (test)" in printed for name in ("popularity", "item_knn", "ease"))
+    assert trained(bestsellers) == {"popularity", "item_knn", "two_tower"}
+    yardsticks = bestsellers.runs / "yardsticks"
+    assert {one.name for one in yardsticks.iterdir()} == {"ease"}  # item_knn is trained: nobody needs another
+    before = newest_export(yardsticks / "ease")
+    typed(bestsellers, "evaluate", "two_tower")
+    assert newest_export(yardsticks / "ease") == before
+    manifest = bestsellers.publish()
+    assert [one.name for one in manifest.models] == ["popularity"]
+    assert {one.name for one in manifest.refused} == {"item_knn", "two_tower"}
+
+
+# -- which one should I publish? ---------------------------------------------------------------
+
+
+def test_without_a_name_all_that_is_trained_is_judged_in_one_table_and_nothing_is_trained(
+    bestsellers: Shop,
+) -> None:
+    bestsellers.train("buy_again")
+    before = {file for file in bestsellers.folder.rglob("export.json")}
+    printed = typed(bestsellers, "evaluate")
+    assert {file for file in bestsellers.folder.rglob("export.json")} == before
+    lines = {line.split("  ")[0].strip(): line for line in printed.splitlines()}
+    assert "loses to popularity: not published" in lines["item_knn"]
+    assert "beats chance" in lines["popularity"] and {"buy_again", "the funnel", "chance"} <= set(lines)
+    assert "popularity finds most: recall_at_20" in printed
+    assert any(line.startswith("left out: item_knn loses to popularity: 0.") for line in lines.values())
+    report = (bestsellers.folder / "reports" / "behaviour.html").read_text("utf-8")
+    assert "Which one?" in report and "item_knn" in report
+    for name in ("item_knn", "buy_again", "popularity"):
+        assert read_verdict(newest_export(bestsellers.exports(name))) is not None
+    manifest = bestsellers.publish()
+    assert f"would make the funnel of {', '.join(one.name for one in manifest.models)}" in printed
+
+
+def test_the_verdict_of_all_is_the_verdict_of_one(bestsellers: Shop) -> None:
+    typed(bestsellers, "evaluate")
+    together = read_verdict(newest_export(bestsellers.exports("item_knn")))
+    typed(bestsellers, "evaluate", "item_knn")
+    assert read_verdict(newest_export(bestsellers.exports("item_knn"))) == together
+
+
+def test_a_network_is_judged_only_where_its_rivals_are_trained(bestsellers: Shop) -> None:
+    bestsellers.train("two_tower")
+    printed = typed(bestsellers, "evaluate")
+    assert "two_tower has figures, and no verdict: it has to beat ease too" in printed
+    assert read_verdict(newest_export(bestsellers.exports("two_tower"))) is None
+    assert trained(bestsellers) == {"popularity", "item_knn", "two_tower"}
+    bestsellers.train("ease")
+    assert "does not beat popularity: not published" in typed(bestsellers, "evaluate")
+    verdict = read_verdict(newest_export(bestsellers.exports("two_tower")))
+    assert verdict is not None and not verdict["passed"]
+
+
+def test_what_learned_from_older_data_is_named_and_not_compared(bestsellers: Shop) -> None:
+    late = {"interaction_id": ["late"], "user_id": ["u001"], "item_id": ["tin-299"], "kind": ["buy"]}
+    bestsellers.lake.table("interactions").merge(rows_of("interactions", {**late, "time": [BEGIN]}))
+    bestsellers.train("popularity")
+    printed = typed(bestsellers, "evaluate")
+    assert "item_knn was trained on other data than the tables hold now: `etalage train item_knn`" in printed
+    assert "\nitem_knn  " not in printed
+
+
+def test_a_funnel_that_names_what_was_not_trained_says_so(untasteful: Path, tmp_path: Path) -> None:
+    shutil.copytree(untasteful, tmp_path / "copy")
+    (tmp_path / "copy" / "shop.toml").write_text(f"{CONFIG}\n[funnel]\nretrievers = {{ials = 50}}\n", "utf-8")
+    printed = typed(Shop(tmp_path / "copy"), "evaluate")
+    assert "the funnel is not measured: [funnel] retrievers names ials" in printed
+    assert "\nitem_knn  " in printed
+
+
+def test_a_shop_in_which_nothing_was_trained_says_what_to_do(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=8)
+    with pytest.raises(NothingToPublish, match="etalage train popularity"):
+        shop.evaluate_all()
