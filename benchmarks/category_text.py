@@ -1,4 +1,4 @@
-"""A merchant's category text → a category of Google's tree: by whole path, by its end, by last step, by wording.
+"""A merchant's category text → a category of Google's tree: by whole path, its end, last step, wording.
 
     OMP_NUM_THREADS=1 python benchmarks/category_text.py [--taxonomy FOLDER] [--seed 0]
 
