@@ -79,15 +79,6 @@ def hash_file(path: Path) -> Written:
     return Written(digest.hexdigest(), count)
 
 
-def sync_folder(folder: Path) -> None:
-    """fsync a folder: the names in it are then on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def disk_errors(what: str, still: str) -> Iterator[None]:
     """Turn an OSError inside into a PublishError that says `what` failed and what is `still` true."""

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.bundle.admission import PlacedModel
-from etalage.bundle.durable import Written, seal_file, sync_folder
+from etalage.bundle.durable import Written, seal_file
 from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import PlacedFacts
@@ -27,6 +27,7 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch
 from etalage.index import Index, build, open_index
 from etalage.index.contract import NORM_TOLERANCE, Header, Norm
+from etalage.lake.durable_files import sync_folder
 from etalage.lake.erasures import Known
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 from etalage.bundle.admission import PlacedModel, admitted
 from etalage.bundle.classifying import classified_facts, judged_classifier, stage_classifier
 from etalage.bundle.contents import Progress
-from etalage.bundle.durable import Written, seal_file, sync_folder, write_file
+from etalage.bundle.durable import Written, seal_file, write_file
 from etalage.bundle.files import (
     EMBEDDINGS,
     FUNNEL,
@@ -61,6 +61,7 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import GateRefused, IndexMismatch, NothingToPublish, PublishBusy, PublishError
 from etalage.index import Index, RecallRow, build, open_index
 from etalage.index.contract import Header
+from etalage.lake.durable_files import sync_folder
 
 __all__ = ["Draft", "PlacedModel", "publish"]
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from etalage.errors import GoldenChanged, LeakageFound, TooLittleData
 from etalage.features.grouping import degenerate, near_unique, unsigned
+from etalage.lake.durable_files import write_durably
 
 FORMAT = 1
 NAMED = 3
@@ -91,10 +92,7 @@ def write_golden(golden: Golden, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}-{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as out:
-            out.write(golden.to_json())
-            out.flush()
-            os.fsync(out.fileno())
+        write_durably(draft, golden.to_json().encode())
         os.link(draft, file)  # fails where the file is there, whoever was first
     except FileExistsError:
         there = read_golden(file)

@@ -8,7 +8,6 @@ SHA-256 of the tensors, so a damaged one is passed over for the one before it.
 import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from etalage.errors import CheckpointDamaged
+from etalage.lake.durable_files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 KEEP = 2
@@ -40,11 +40,11 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     draft.mkdir(parents=True)
     data = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
     state = {**checkpoint.state, "sha256": hashlib.sha256(data).hexdigest()}
-    _flushed(draft / "tensors.safetensors", data)
-    _flushed(draft / "state.json", json.dumps(state).encode())
+    write_durably(draft / "tensors.safetensors", data)
+    write_durably(draft / "state.json", json.dumps(state).encode())
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
-    _flush_folder(folder)
+    sync_folder(folder)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -99,18 +99,3 @@ def unpack_optimiser(
         parameter, slot = path.split("/")
         state.setdefault(int(parameter), {})[slot] = value
     optimiser.load_state_dict({"state": state, "param_groups": rest["groups"]})
-
-
-def _flushed(file: Path, data: bytes) -> None:
-    with file.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

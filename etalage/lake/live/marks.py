@@ -9,10 +9,11 @@ went into, and names the event that stood there.
 """
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+from etalage.lake.durable_files import replace_durably
 
 FILE = "stores.json"
 
@@ -63,6 +64,5 @@ def write_marks(folder: Path, marks: Marks) -> None:
     """Replace them, whole. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     collected = {name: asdict(mark) for name, mark in marks.collected.items()}
-    draft = folder / f".{FILE}.{secrets.token_hex(4)}"
-    draft.write_text(json.dumps({"seeded": marks.seeded, "collected": collected}), encoding="utf-8")
-    draft.replace(folder / FILE)
+    text = json.dumps({"seeded": marks.seeded, "collected": collected})
+    replace_durably(folder / FILE, text.encode())
