@@ -12,7 +12,22 @@ from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Queries
 
 
-class PriorScorer(Base):
+class SameForAll:
+    """Scores `prior` (N + 1,) float32 for everybody."""
+
+    prior: np.ndarray
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        return np.zeros(len(queries), bool)
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        return np.broadcast_to(self.prior, (len(queries), len(self.prior)))
+
+    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
+        return self.prior[items_BK]
+
+
+class PriorScorer(SameForAll, Base):
     """The same score for everybody: popularity."""
 
     def __init__(self, opened: Opened) -> None:
@@ -23,15 +38,6 @@ class PriorScorer(Base):
                 f"{opened.folder}: {len(self.prior)} scores for {len(self.items)} rows of items"
             )
         self.prior[0] = -np.inf
-
-    def knows(self, queries: Queries) -> np.ndarray:
-        return np.zeros(len(queries), bool)
-
-    def scores(self, queries: Queries) -> np.ndarray:
-        return np.broadcast_to(self.prior, (len(queries), len(self.prior)))
-
-    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
-        return self.prior[items_BK]
 
 
 class ItemItemScorer(Base):

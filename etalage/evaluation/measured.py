@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from etalage import metrics
+from etalage.bundle.counting import SameForAll
 from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged
@@ -54,7 +55,7 @@ class Chance:
         return np.random.default_rng(seed).random((len(queries), width), np.float32)
 
 
-class Prior:
+class Prior(SameForAll):
     """The same order for everybody: popularity as it is counted, before anybody trained or exported it."""
 
     role, model_hash = "counter", ""
@@ -65,15 +66,6 @@ class Prior:
         self.name, self.items, self.users = name, items, users
         self.prior = np.array(scores, np.float32)
         self.prior[0] = -np.inf
-
-    def knows(self, queries: Queries) -> np.ndarray:
-        return np.zeros(len(queries), bool)
-
-    def scores(self, queries: Queries) -> np.ndarray:
-        return np.broadcast_to(self.prior, (len(queries), len(self.prior)))
-
-    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
-        return self.prior[items_BK]
 
 
 @dataclass(frozen=True)
