@@ -9,8 +9,8 @@ LENGTHS = 3
 """By how much the length of a name may differ, where there are too many to compare all."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that is most like `name`; None where none is like it.
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `known` that is most like `name`; None where none is as like it as `cutoff` (0 … 1).
 
     One that differs only in case, blanks, leading zeros, a spreadsheet's apostrophe or `.0` is taken first.
     """
@@ -27,7 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             if abs(len(other) - len(name)) <= LENGTHS
             and (other[:2].casefold() == ends[0] or other[-2:].casefold() == ends[1])
         ][:LOOKED_THROUGH]
-    found = difflib.get_close_matches(name, names, n=1)
+    found = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

@@ -5,7 +5,6 @@ constant), makes a row for each element of a list that is walked, puts our words
 rows that are to be skipped, and remembers what a mapping named and the file does not have.
 """
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as File
@@ -20,8 +19,11 @@ from etalage.lake.notes import Notes
 from etalage.lake.paths import Path, path_of, unpacked, value_at
 from etalage.lake.raw import RawChunk, Refusal
 from etalage.lake.shown import shown
+from etalage.nearest import nearest
 
 ATTRIBUTE = "attributes."
+ALIKE = 0.7
+"""So like must a column's name be to the one that somebody wrote."""
 _TIMES = {"items": "updated_at", "photos": "fetched_at", "interactions": "time"}
 _AMOUNTS = {"items": "price", "interactions": "value"}
 _FILES = ("photo", "photo_path", "path")
@@ -284,7 +286,7 @@ class Mapping:
         """A column of the file that is nearly one of `texts`, and that nothing else is read from."""
         taken = {*_texts(self.config), *self._known}
         free = [name for name in self._found if name not in taken or name in self.config.leave_out]
-        return next((found for text in texts if (found := _nearest(text, free))), None)
+        return next((found for text in texts if (found := nearest(text, free, ALIKE))), None)
 
     def _path(self, text: str) -> Path | None:
         try:
@@ -394,7 +396,7 @@ def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None
     for key in ("columns", "constants", "values", "skip"):
         for name in getattr(config, key):
             if name not in known and not (name.startswith(ATTRIBUTE) and "attributes" in known):
-                near = _nearest(name, known)
+                near = nearest(name, known, ALIKE)
                 hint = f"did you mean {near!r}?" if near else f"we have {', '.join(known)}"
                 what = f"{where}]" if key in ("columns", "constants") else f"{where}.{key}]"
                 raise ConfigError(f"{what}: table {table} has no column {name!r}; {hint}")
@@ -418,10 +420,6 @@ def _columns(count: int) -> str:
 
 def _texts(config: MappingConfig) -> list[str]:
     return [text for source in config.columns.values() for text in texts_of(source)]
-
-
-def _nearest(name: str, names: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
 
 
 def _word(value: Any) -> str:

@@ -3,13 +3,13 @@
 M interactions   U users   N items   nnz pairs of a user and an item that they acted on
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
+from etalage.config import suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions
 
@@ -29,9 +29,7 @@ def act_weights(kinds: tuple[str, ...], codes_M: np.ndarray, weights: Mapping[st
         return np.ones(len(codes_M))
     for name, weight in weights.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(kinds) or 'none'}"
-            raise ConfigError(f"kind_weights: no kind {name!r}; {hint}")
+            raise ConfigError(f"kind_weights: no kind {name!r}; {suggestion(name, kinds)}")
         if not (np.isfinite(weight) and weight >= 0):
             raise ConfigError(f"kind_weights.{name} = {weight}: expected a number from 0 on")
     by_code = np.array([0.0, *(weights.get(name, 0.0) for name in kinds)])
