@@ -116,6 +116,21 @@ def behaviour_set(
     )  # fmt: skip
 
 
+_TOLD = {
+    "of_crawlers": "{of_crawlers:,} interactions of crawlers are left out: users who touched more items than "
+    "[behaviour] max_user, for example {crawlers[0]!r}",
+    "without_part": "{without_part:,} interactions are of no part of the published split and are left out "
+    "where models are judged: `etalage ingest FILE interactions --part ...`, or set another split",
+    "parts_unused": "{parts_unused:,} interactions say their part of a published split, which is not looked "
+    'at: [behaviour] split = "{split}"; set "published" to use theirs',
+    "unknown_negatives": "{unknown_negatives:,} of the published negatives are of items that the catalogue "
+    "lacks, and are left out",
+    "idle_negatives": "{idle_negatives:,} lines of the published negatives are of users who are not asked: "
+    "what they took is not there to be found",
+}
+"""One of `BehaviourSet.facts` that is not 0 → what a shop should know then."""
+
+
 def told(facts: Mapping[str, Any]) -> list[str]:
     """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
     lines = []
@@ -126,37 +141,10 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
         )
     for kind, count in facts.get("other_kinds", {}).items():
-        why = (
-            "[behaviour] weights does not name it"
-            if known_meaning(kind) != "undone"
-            else "it takes something back"
-        )
+        undone = known_meaning(kind) == "undone"
+        why = "it takes something back" if undone else "[behaviour] weights does not name it"
         lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
-    if facts.get("of_crawlers"):
-        lines.append(
-            f"{facts['of_crawlers']:,} interactions of crawlers are left out: users who touched more items "
-            f"than [behaviour] max_user, for example {facts['crawlers'][0]!r}"
-        )
-    if facts.get("without_part"):
-        lines.append(
-            f"{facts['without_part']:,} interactions are of no part of the published split and are left out "
-            "where models are judged: `etalage ingest FILE interactions --part ...`, or set another split"
-        )
-    if facts.get("parts_unused"):
-        lines.append(
-            f"{facts['parts_unused']:,} interactions say their part of a published split, which is not "
-            f'looked at: [behaviour] split = "{facts["split"]}"; set "published" to use theirs'
-        )
-    if facts.get("unknown_negatives"):
-        lines.append(
-            f"{facts['unknown_negatives']:,} of the published negatives are of items that the catalogue "
-            "lacks, and are left out"
-        )
-    if facts.get("idle_negatives"):
-        lines.append(
-            f"{facts['idle_negatives']:,} lines of the published negatives are of users who are not asked: "
-            "what they took is not there to be found"
-        )
+    lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
 
 
