@@ -10,6 +10,7 @@ through.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -44,26 +45,28 @@ class Collected:
     """What is held back, and what lets it through."""
 
 
-@dataclass(frozen=True)
 class KnownActs:
-    """What the shop knows of items and kinds."""
+    """What the shop knows of items and kinds, by its tables and settings; read when it is asked for first."""
 
-    rule: BehaviourRule
-    items: pa.Array | None
-    """The ids of the catalogue; None: there is none, so that nothing is known to be wrong with an id."""
-    kinds: frozenset[str]
-    """Those of the table interactions."""
+    def __init__(self, shop: "Shop") -> None:
+        self.rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+        self._lake = shop.lake
 
-    @classmethod
-    def of(cls, shop: "Shop") -> "KnownActs":
-        """Of the shop's tables and settings as they are."""
-        rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
-        items, acts = shop.lake.table("items"), shop.lake.table("interactions")
-        ids = items.read(columns=["item_id"])["item_id"].combine_chunks() if items.exists() else None
+    @cached_property
+    def items(self) -> pa.Array | None:
+        """The ids of the catalogue; None: there is none, so that nothing is known to be wrong with an id."""
+        items = self._lake.table("items")
+        return items.read(columns=["item_id"])["item_id"].combine_chunks() if items.exists() else None
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Those of the table interactions: they are looked for where neither a name nor a setting says what a
+        kind means."""
+        acts = self._lake.table("interactions")
         kinds: set[str] = set()
         for batch in acts.batches(columns=["kind"], rows=_AT_ONCE) if acts.exists() else ():
             kinds.update(one or "" for one in batch["kind"].unique().to_pylist())
-        return cls(rule, ids, frozenset(kinds))
+        return frozenset(kinds)
 
     def without(self, rows: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Of rows with item_id and kind, (rows,) bool each: is the item unknown, is the kind?"""

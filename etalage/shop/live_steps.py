@@ -79,7 +79,7 @@ def collect(shop: "Shop") -> "Collected":
     """
     from etalage.shop.held_steps import Collected, HeldBack, KnownActs
 
-    sorting = HeldBack(shop.lake, KnownActs.of(shop))
+    sorting = HeldBack(shop.lake, KnownActs(shop))
     with shop.disk():
         released = sorting.release()
     added = released + _collected_everywhere(shop, sorting)
