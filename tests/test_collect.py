@@ -12,7 +12,7 @@ from etalage.errors import StoreUnavailable
 from etalage.lake.live import Act, Event
 from etalage.lake.live.marks import FILE, Marks, read_marks
 from etalage.shop import Shop, live_steps
-from tests.serve.test_online import Redis
+from tests.redis_server import Redis, running_redis
 
 
 @pytest.fixture
@@ -22,12 +22,8 @@ def shop(tmp_path: Path) -> Shop:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
-    pytest.importorskip("redis")
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on this machine")
-    server = Redis(tmp_path)
-    yield server
-    server.stop()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 def append(shop: Shop, *numbers: int) -> None:

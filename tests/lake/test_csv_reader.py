@@ -9,31 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.errors import EtalageError, InputUnreadable
 from etalage.lake.csv_dialect import DELIMITERS, delimiter_of
-from etalage.lake.raw import LONGEST_VALUE, RawChunk
+from etalage.lake.raw import LONGEST_VALUE
 from etalage.lake.readers import open_table
 from etalage.lake.text_files import AS_FOUND, FileStyle
-
-ANY_FIXTURE = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-Rows = list[tuple[int, dict[str, Any]]]
+from tests.lake.raw_files import ANY_FIXTURE, Rows, read_as
 
 
 def read(
     folder: Path, content: str | bytes, style: FileStyle = AS_FOUND
 ) -> tuple[Rows, list[tuple[int, str]], list[str]]:
     """([(line, row)], [(line, reason)], notes) of `content` as a file."""
-    file = folder / "a.csv"
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    chunks: list[RawChunk] = list(open_table(file, "csv", 1000, style).chunks())
-    taken = [(line, chunk.row(n)) for chunk in chunks for n, line in enumerate(chunk.lines)]
-    refused = [(r.line or 0, r.reason) for chunk in chunks for r in chunk.refused]
-    return taken, refused, [str(note) for chunk in chunks for note in chunk.notes]
+    return read_as("csv", folder, content, style)
 
 
 # --- the delimiter

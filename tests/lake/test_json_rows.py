@@ -7,34 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.lake.json_rows import Walk
 from etalage.lake.raw import LONGEST_VALUE
 from etalage.lake.readers import open_table
 from etalage.lake.text_files import AS_FOUND, FileStyle
-
-ANY_FIXTURE = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-Rows = list[tuple[int, dict[str, Any]]]
+from tests.lake.raw_files import ANY_FIXTURE, Rows, read_as
 
 
 def read(
     folder: Path, content: str | bytes, style: FileStyle = AS_FOUND
 ) -> tuple[Rows, list[tuple[int, str]], list[str]]:
     """([(line, row without nulls)], [(line, reason)], notes) of `content` as a file."""
-    file = folder / "a.jsonl"
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    chunks = list(open_table(file, "jsonl", 1000, style).chunks())
-    taken = [
-        (line, {k: v for k, v in chunk.row(n).items() if v is not None})
-        for chunk in chunks
-        for n, line in enumerate(chunk.lines)
-    ]
-    refused = [(r.line or 0, r.reason) for chunk in chunks for r in chunk.refused]
-    return taken, refused, [str(note) for chunk in chunks for note in chunk.notes]
+    taken, refused, notes = read_as("jsonl", folder, content, style)
+    bare = [(line, {k: v for k, v in row.items() if v is not None}) for line, row in taken]
+    return bare, refused, notes
 
 
 values = st.recursive(

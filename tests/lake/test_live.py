@@ -1,11 +1,8 @@
 """The online store, once in a SQLite file and once in a real Redis."""
 
-import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 from etalage.errors import ConfigError, DataError, Unprocessable
 from etalage.lake.live import Act, Event, LiveStore, open_live
 from etalage.lake.live.contract import clock, merged_change
+from tests.redis_server import running_redis
 
 MINUTE = 60_000_000
 Open = Callable[[], LiveStore]
@@ -23,29 +21,8 @@ Open = Callable[[], LiveStore]
 
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis of our own on a free port (Debian: `apt-get install redis-server`; `pip install redis`)."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on this machine")
-    pytest.importorskip("redis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    server = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(10)
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.uri
 
 
 @pytest.fixture(params=["sqlite", "redis"])

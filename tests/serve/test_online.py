@@ -4,7 +4,6 @@ events that cannot be kept are 503 with Retry-After, until the store is back."""
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from etalage.lake.live import Act, Patience, open_live
 from etalage.lake.live.marks import Marks, write_marks
 from etalage.serve import online
 from etalage.serve.online import EMPTIED, UNREADABLE, UNWRITABLE, Online
+from tests.redis_server import Redis, running_redis
 from tests.serve.servers import ThreadServer, metric, until
 
 SLATES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -41,42 +41,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "LOOK_SECONDS", 0.1)
 
 
-class Redis:
-    """A Redis of our own that can be stopped and started again, on the same port, with nothing kept."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.uri = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self.start()
-
-    def start(self, *settings: str) -> None:
-        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *settings]
-        self.process = subprocess.Popen([*words, "--dir", str(self._folder)], stdout=subprocess.DEVNULL)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait(10)
-
-    def client(self) -> Any:
-        return pytest.importorskip("redis").Redis(port=self.port, decode_responses=True)
-
-
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
-    pytest.importorskip("redis")
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on this machine")
-    server = Redis(tmp_path)
-    yield server
-    server.stop()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 def sent(server: ThreadServer, name: str) -> httpx.Response:
