@@ -112,12 +112,14 @@ class SplitConfig(Settings):
     test: float = Field(0.1, ge=0, le=0.5)
     product: str | None = None
     """Attribute that names the product across merchants, such as a GTIN: its items fall together."""
-    near_duplicates: bool = False
-    """Items whose photos are near-duplicates fall together (features/grouping.py)."""
+    near_duplicates: bool = True
+    """Items whose photos are near-duplicates fall together when categories are learned
+    (features/grouping.py)."""
     phash_distance: int = Field(4, ge=0, le=31)
     """Bits, of 64, in which the perceptual hashes of near-duplicates may differ."""
-    similarity: float = Field(0.95, gt=0, le=1)
-    """Least cosine of the embeddings of near-duplicates, where the model has embeddings of photos."""
+    similarity: float | None = Field(None, gt=0, le=1)
+    """Least cosine of what near-duplicates of one category have where, on a grid of colours: finds more than
+    hashes do, and takes products of one shape on a white ground for one. None: hashes alone."""
     burst: float | None = Field(None, gt=0, le=1)
     """Photos of one category with consecutive file numbers are one burst from this cosine on, and fall
     together; None: no bursts."""

@@ -47,6 +47,11 @@ EtalageError                  1   500
 from typing import ClassVar
 
 
+def installing(extra: str) -> str:
+    """How the packages of an extra (pyproject.toml) come: Etalage itself is in no registry yet."""
+    return f"it comes with the extra {extra}: `pip install '.[{extra}]'` in the folder of Etalage's sources"
+
+
 class EtalageError(Exception):
     """The root. Catch it to catch everything that Etalage raises on purpose."""
 

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest first, so that no worker is left with it alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
+    items.sort(key=lambda item: item.path.name not in ("test_guide.py", "test_docs.py"))
 
 
 @pytest.fixture(scope="session")

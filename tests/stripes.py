@@ -1,14 +1,13 @@
-"""Photos of stripes in seven slopes, any width, place and colour: quickly learned, hard for raw pixels."""
+"""The guide's tiles as a shop for tests: photos of stripes in seven slopes, and settings that learn them."""
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from etalage.lake.demo_shop.tiles import NAMES, draw_photos, pixels, png
+from etalage.lake.demo_shop.tiles import SLOPES as CLASSES
 
-CLASSES = 7
-NAMES = [f"Stripes > {'Steep' if n < 3 else 'Flat'} > Slope {n}" for n in range(CLASSES)]
+__all__ = ["CLASSES", "NAMES", "SETTINGS", "folder", "pixels", "png", "toml"]
+
 SETTINGS = {
     "size": 20,
     "channels": 3,
@@ -26,34 +25,9 @@ SETTINGS = {
 """A few seconds of training that learn them."""
 
 
-def pixels(count: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """(count, 20, 20, 3) uint8 and their (count,) int64 classes."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(count) % CLASSES).astype(np.int64)
-    down, across = np.mgrid[:20, :20]
-    drawn = np.empty((count, 20, 20, 3), dtype=np.uint8)
-    for row, label in enumerate(labels):
-        angle = (label + rng.uniform(-0.2, 0.2)) / CLASSES * np.pi
-        pitch, phase = rng.uniform(1.0, 1.9), rng.uniform(0, 2 * np.pi)
-        wave = np.sin(pitch * (across * np.cos(angle) + down * np.sin(angle)) + phase) > 0
-        colours = rng.integers(0, 256, (2, 3))
-        drawn[row] = np.clip(colours[wave.astype(int)] + rng.normal(0, 25, (20, 20, 3)), 0, 255)
-    return drawn, labels
-
-
-def png(pixels_HWC: np.ndarray) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(pixels_HWC).save(sink, "PNG")
-    return sink.getvalue()
-
-
 def folder(root: Path, count: int, seed: int = 3) -> Path:
     """Class folders of PNG files, as `etalage ingest FOLDER` takes them."""
-    drawn, labels = pixels(count, seed)
-    for row, label in enumerate(labels):
-        under = root.joinpath(*NAMES[label].split(" > "))
-        under.mkdir(parents=True, exist_ok=True)
-        (under / f"s{row:04d}.png").write_bytes(png(drawn[row]))
+    draw_photos(root, count, seed)
     return root
 
 

@@ -243,7 +243,7 @@ def test_a_part_that_is_not_installed_is_named_and_loading_needs_none(empty: Pat
     assert said.status == 0, said.err
     assert rows(empty)["boot"]["attributes"] == '{"split": "train"}'
     said = typed("train", "--shop", empty, program=("-c", code))
-    refuses(said, 1, "torch is not installed: pip install 'etalage[train]'")
+    refuses(said, 1, "torch is not installed: it comes with the extra train: `pip install '.[train]'`")
 
 
 # -- loading -----------------------------------------------------------------------------------

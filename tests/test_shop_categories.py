@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ CONFIG = """
 file = "taxonomy.txt"
 [split]
 published = "split"
+near_duplicates = false
 [evaluate]
 bootstrap = 100
 [models.item_category]
@@ -157,7 +160,8 @@ def test_a_golden_set_that_would_refuse_every_training_is_not_laid_aside(shop: S
 
 def test_groups_do_not_depend_on_what_size_a_model_looks_at(shop: Shop) -> None:
     (shop.folder / "shop.toml").write_text(
-        CONFIG.replace("[split]", "[split]\nnear_duplicates = true"), encoding="utf-8"
+        CONFIG.replace("near_duplicates = false", "near_duplicates = true\nsimilarity = 0.95"),
+        encoding="utf-8",
     )
     shop = Shop(shop.folder)
     small, large = (
@@ -165,6 +169,61 @@ def test_groups_do_not_depend_on_what_size_a_model_looks_at(shop: Shop) -> None:
         for encoder in (PhotoEncoder(8, 1, "stretch"), PhotoEncoder(40, 3, "crop"))
     )
     assert small.tolist() == large.tolist() and len(np.unique(small)) < ITEMS
+
+
+class Titles:
+    """A bar that remembers what was shown, and the lines that were said."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    @contextmanager
+    def __call__(self, title: str, total: int | None) -> Iterator["Titles._Meter"]:
+        self.shown.append(title)
+        yield Titles._Meter(self.shown)
+
+    class _Meter:
+        def __init__(self, shown: list[str]) -> None:
+            self._shown = shown
+
+        def __call__(self, steps: int) -> None: ...
+
+        def say(self, line: str, total: int) -> None:
+            self._shown.append(line)
+
+
+def test_a_leak_is_refused_before_photos_are_decoded(shop: Shop) -> None:
+    (shop.folder / "golden.json").unlink()
+    put(shop, 500, leaf_of(4), "train", coloured(leaf_of(4), 4))
+    titles = Titles()
+    with pytest.raises(LeakageFound, match="item-00500"):
+        Shop(shop.folder, titles).train(MODEL)
+    assert "read the tables" in titles.shown and "decode photos" not in titles.shown
+
+
+def test_by_default_what_looks_like_the_golden_set_is_set_aside_and_nothing_is_refused(shop: Shop) -> None:
+    (shop.folder / "shop.toml").write_text(CONFIG.replace("near_duplicates = false", ""), encoding="utf-8")
+    shop = Shop(shop.folder)
+    assert shop.config.split.near_duplicates
+    put(shop, 500, leaf_of(4), "train", coloured(leaf_of(4), 4))
+    whole = category_steps.labelled(shop, PhotoEncoder(16))
+    parts = dict(zip(whole.data.item_ids, whole.data.parts_N.tolist(), strict=True))
+    assert (parts["item-00004"], parts["item-00500"]) == ("test", "aside")
+    category_steps.settled(shop, whole)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_no_photo_is_embedded_twice_and_what_takes_a_while_is_said(shop: Shop, frozen: bool) -> None:
+    titles = Titles()
+    shop = Shop(shop.folder, titles)
+    shop.train(MODEL, {"epochs": "2", "frozen_epochs": "2" if frozen else "1"})
+    whole = category_steps.labelled(shop, PhotoEncoder(16))
+    train, held = (len(whole.data.photos_of(whole.data.rows(part))) for part in ("train", "validation"))
+    embedded = [line.rpartition(" of ")[2] for line in titles.shown if "embed photos: 0 of" in line]
+    # Once before the heads learn; of a network that then learned itself, the validation items at its end and
+    # for the export.
+    assert embedded == [str(train + held)] + ([] if frozen else [str(held), str(held)])
+    assert any("write the export" in line for line in titles.shown)
 
 
 def test_compare_has_every_export_and_the_simple_ones_in_one_grid(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from etalage.cli import classify, data, models, photos, serving, taxonomy  # noq
 from etalage.cli.app import app  # noqa: E402
 from etalage.console import err  # noqa: E402
 from etalage.engine.children import SAFE_PATH  # noqa: E402
-from etalage.errors import EtalageError  # noqa: E402
+from etalage.errors import EtalageError, installing  # noqa: E402
 
 __all__ = ["app", "classify", "data", "main", "models", "photos", "serving", "taxonomy"]
 
@@ -33,4 +33,4 @@ def main() -> None:
         if (error.name or "etalage").startswith("etalage"):
             raise
         extra = "photos" if error.name in ("aiohttp", "protego", "yarl") else "train"
-        sys.exit(f"{error.name} is not installed: pip install 'etalage[{extra}]'")
+        sys.exit(f"{error.name} is not installed: {installing(extra)}")

@@ -94,8 +94,17 @@ def demo(
     serve: Annotated[bool, typer.Option(help="Serve the API and the page at the end.")] = True,
     port: Annotated[int, typer.Option()] = 8765,
     page_port: Annotated[int, typer.Option()] = 8501,
+    files: Annotated[
+        Path | None,
+        typer.Option("--files", help="Only write the input files of docs/guide.md into this new folder."),
+    ] = None,
 ) -> None:
     """The whole path on a shop that is drawn for you: make it, train, evaluate, publish, serve."""
+    if files is not None:
+        from etalage.lake.demo_shop.tiles import write_files
+
+        out.print(f"{files}: {', '.join(write_files(files))}")
+        return
     from etalage.demo import build, require_free, show
 
     if serve:

@@ -35,6 +35,8 @@ class SeenPhotos:
     embeddings_PD: np.ndarray | None = None
     names_P: Sequence[str] | None = None
     """File names or links, for bursts."""
+    sha256_P: Sequence[str] | None = None
+    """Of the files: the same one is a near-duplicate whatever its perceptual hash says."""
     classes_N: Sequence[Hashable | None] | None = None
     """Each item's category, None where it has none: within one, bursts and alike embeddings join."""
 
@@ -159,8 +161,10 @@ def _stratified(
 
 def _photo_pairs(config: SplitConfig, photos: SeenPhotos) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if config.near_duplicates:
+        if photos.sha256_P is not None:
+            yield equal(photos.sha256_P)
         yield from near_hashes(photos.phashes_P, config.phash_distance)
-        if photos.embeddings_PD is not None:
+        if photos.embeddings_PD is not None and config.similarity is not None:
             for a_E, b_E in near_embeddings(photos.embeddings_PD, config.similarity):
                 alike_E = _same_class(photos, a_E, b_E)
                 yield a_E[alike_E], b_E[alike_E]

@@ -251,11 +251,7 @@ _CLASSIFICATIONS = TableSpec(
         ),
         Column("given_id", _TEXT, "the category of the taxonomy that the item came with; null = none"),
         Column("given_path", _TEXT, "its path"),
-        Column(
-            "given_how",
-            _TEXT,
-            "`given` (an id), or by the merchant's text: `mapped`, `exact`, `ending`, `similar`",
-        ),
+        Column("given_how", _TEXT, "`given` by id; else by wording: `mapped`, `exact`, `ending`, `similar`"),
         Column("classified_at", INSTANT, "when the row was written"),
     ),
     ("item_id",),

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from etalage.errors import ConfigError
+from etalage.errors import ConfigError, installing
 from etalage.models.layers import ConvNormRelu, Normalise, Residual
 
 SMALL = "small"
@@ -147,7 +147,7 @@ def timm_there() -> Any:
     they do are not needed by any backbone.
     """
     if importlib.util.find_spec("timm") is None:
-        raise ConfigError("timm is not installed: `pip install 'etalage[train]'`, or set backbone = 'small'")
+        raise ConfigError(f"timm is not installed: {installing('train')}; or set backbone = 'small'")
     _declared()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from kept features. Then the backbone learns too, from photos that are cropped, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -56,7 +56,10 @@ class ItemCategoryTask:
         self.targets_ND = torch.from_numpy(items.targets_ND)
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
         self.workers = config.workers if self.learns_trunk else 1
+        self.say: Callable[[str], None] = lambda line: None
+        """Told what takes a while between steps."""
         self._features_PF: Tensor | None = None
+        self._there_P = np.zeros(len(items.owners_P), dtype=bool)
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def _looks(self, rows: np.ndarray) -> np.ndarray:
@@ -186,18 +189,27 @@ class ItemCategoryTask:
         """Does the backbone stay as it is in this epoch?"""
         return not self.learns_trunk or epoch < self.config.frozen_epochs
 
+    def features(self, network: ItemCategory, rows: np.ndarray) -> np.ndarray:
+        """(n, F) float32 of these items as the network is now: the mean of each one's photos."""
+        with torch.inference_mode():
+            features = self._plain_features(network, self.items.photos_of(rows))
+        return self.items.means(features.numpy(), rows)
+
     def scores(
-        self, network: ItemCategory, rows: np.ndarray, hide: str | None = None
+        self,
+        network: ItemCategory,
+        rows: np.ndarray,
+        hide: str | None = None,
+        features_NF: np.ndarray | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """A head each: (n, L) float32 scores of these items, and (n,) bool, whether it saw anything of them.
 
-        An item of several photos is seen by the mean of their features. hide: `photo` or `title`."""
+        hide: `photo` or `title`. features_NF: what `features` said of them, where it was asked already."""
         items = self.items
-        features = self._plain_features(network, items.photos_of(rows))
-        features_NF = torch.from_numpy(items.means(features.numpy(), rows))
+        features_NF = self.features(network, rows) if features_NF is None else features_NF
         has_photo_N = torch.from_numpy(items.has_photo_N[rows] & (hide != "photo"))
         words_NT = self.words_NT[torch.from_numpy(rows)] * int(hide != "title")
-        states = network.states(features_NF, has_photo_N, words_NT)
+        states = network.states(torch.from_numpy(features_NF), has_photo_N, words_NT)
         pairs = zip(network.leaf_scores(states), states.values(), strict=True)
         return [(found.float().numpy(), there.numpy()) for found, (_, there) in pairs]
 
@@ -207,7 +219,7 @@ class ItemCategoryTask:
         """(B, F); zeros where there is no photo."""
         there_B = photos_B >= 0
         if frozen:
-            return self._kept(network)[photos_B].float() * there_B[:, None]
+            return self._kept(network, photos_B.numpy()).float() * there_B[:, None]
         assert network.trunk is not None and self.items.pixels_PHWC is not None
         features_BF = torch.zeros(len(photos_B), network.trunk.expected.features)
         if bool(there_B.any()):
@@ -223,30 +235,50 @@ class ItemCategoryTask:
 
     def _plain_features(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
         """(p, F) of these photos as the network is now."""
-        if self.frozen(max(self._plan[0], 0)):
-            return self._kept(network)[torch.from_numpy(photos)].float()
+        epoch = self._plan[0]  # -1: no step was made, and the network may be anybody's
+        if not self.learns_trunk or (epoch >= 0 and self.frozen(epoch)):
+            return self._kept(network, photos).float()
         return self._embedded(network, photos)
 
     def _embedded(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
         assert network.trunk is not None and self.items.pixels_PHWC is not None
         parts = np.array_split(photos, max(1, -(-len(photos) // EMBED_AT_ONCE)))
-        found = [network.trunk(torch.from_numpy(self.items.pixels_PHWC[part])) for part in parts]
+        found, done = [], 0
+        for part in parts:
+            self.say(f"embed photos: {done:,} of {len(photos):,}")
+            found.append(network.trunk(torch.from_numpy(self.items.pixels_PHWC[part])))
+            done += len(part)
         return torch.cat(found).float()
 
-    def _kept(self, network: ItemCategory) -> Tensor:
-        """(P, F) of every photo by the backbone as it came, made once, in the first step that asks; or the
-        ready ones, float16 too, which nobody copies."""
-        if self._features_PF is None:
-            if self.items.features_PF is not None:
+    def _kept(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
+        """(p, F) of these photos (-1: anything) by the backbone as it came: of all that a training looks at,
+        made once, in the first step that asks; or the ready ones, float16 too, which nobody copies."""
+        if self.items.features_PF is not None:
+            if self._features_PF is None:
                 self._features_PF = torch.from_numpy(self.items.features_PF)
-            else:
-                learning = network.training
-                network.eval()
-                with torch.inference_mode():
-                    found = self._embedded(network, np.arange(len(self.items.owners_P)))
-                self._features_PF = found.clone()
-                network.train(learning)
-        return self._features_PF
+            return self._features_PF[torch.from_numpy(photos)]
+        missing = photos[(photos >= 0) & ~self._there_P[photos]]
+        if self._features_PF is None or len(missing):
+            self._keep(network, missing)
+        assert self._features_PF is not None
+        return self._features_PF[torch.from_numpy(photos)]
+
+    def _keep(self, network: ItemCategory, photos: np.ndarray) -> None:
+        """Embed these photos, and with the first ones all that a training looks at."""
+        if self._features_PF is None:
+            looked_at = self.looks_M2[:, 1], self.items.photos_of(self.validation), photos
+            photos = np.concatenate(looked_at)
+        photos = np.unique(photos[photos >= 0])
+        learning = network.training
+        network.eval()
+        with torch.inference_mode():
+            found = self._embedded(network, photos)
+        network.train(learning)
+        with torch.inference_mode(False):  # they are learned from, whoever asked first
+            if self._features_PF is None:
+                self._features_PF = torch.zeros(len(self._there_P), found.shape[1])
+            self._features_PF[torch.from_numpy(photos)] = found.clone()
+        self._there_P[photos] = True
 
     def _hidden(
         self, has_photo_B: Tensor, words_BT: Tensor, generator: torch.Generator

@@ -1,5 +1,6 @@
 """Start the storefront: Streamlit on loopback, with nothing sent anywhere but to the server."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import etalage
+from etalage.errors import ConfigError, installing
 
 SCRIPT = Path(__file__).with_name("storefront.py")
 FOLDER = SCRIPT.parent
@@ -30,8 +32,11 @@ def run(url: str, port: int, compare: str | None = None) -> int:
     """Serve the page at 127.0.0.1:port for the server at `url`, until it is stopped. → exit code.
 
     `compare`: a second server, whose slates are shown beside the first one's. The servers' keys, if they
-    have such, are taken from the environment (ETALAGE_KEY, ETALAGE_COMPARE_KEY).
+    have such, are taken from the environment (ETALAGE_KEY, ETALAGE_COMPARE_KEY). Raises ConfigError:
+    Streamlit is not installed.
     """
+    if importlib.util.find_spec("streamlit") is None:
+        raise ConfigError(f"streamlit is not installed: {installing('page')}")
     process = subprocess.Popen(command(url, port), env=environment(url, compare=compare), cwd=FOLDER)
     # Who ends us means the page too: without this, it would stay behind and hold the port.
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())

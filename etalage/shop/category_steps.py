@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from etalage.shop import taxonomy_steps
 from etalage.shop.progress import told
 
 if TYPE_CHECKING:
+    from etalage.bundle.classifier import ItemClassifier
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.features.category_set import CategorySet
     from etalage.features.golden import Golden
@@ -76,15 +77,13 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
     rows_N, weak_N = _as_laid(golden, items, labels, taxonomy_steps.taxonomy(shop))
     if not (rows_N >= 0).any():
         raise TooLittleData("no item has a category of the taxonomy: see `etalage taxonomy check`")
-    with shop.bar("decode photos", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(shop.lake, at), encoder, meter)
-    owners, places = found.owners[kept], found.places[kept]
-    phashes = np.asarray(facts["phash"].take(pa.array(places)).fill_null(0).to_numpy(), np.int64)
-    urls: list[str] = facts["url"].take(pa.array(places)).to_pylist()
+    phashes = np.asarray(facts["phash"].take(pa.array(found.places)).fill_null(0).to_numpy(), np.int64)
+    urls: list[str] = facts["url"].take(pa.array(found.places)).to_pylist()
     taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), rows_N)
     leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
     classes = [row if row in leaves else None for row in labels_N.tolist()]
-    seen = SeenPhotos(owners, phashes, _embedded(shop, found, at), urls, classes)
+    shas: list[str] = found.sha256.to_pylist()
+    seen = SeenPhotos(found.owners, phashes, _layouts(shop, found, at), urls, shas, classes)
     groups_N = grouped(items, shop.config.split, seen)
     item_ids = items["item_id"].to_pylist()
     data = CategorySet(
@@ -93,13 +92,33 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
         labels_N=labels_N,
         parts_N=_pinned(golden, item_ids, groups_N, parts_of_groups(items, shop.config.split, groups_N)),
         titles=items["title"].to_pylist(),
-        owners_P=owners,
-        pixels_PHWC=pixels,
+        owners_P=found.owners,
         weak_N=weak_N,
     )
-    shas = found.sha256.take(pa.array(kept)).to_pylist()
     keys = product_keys(items, shop.config.split.product)
-    return Labelled(data, shas, phashes, keys, groups_N, at)
+    whole = Labelled(data, shas, phashes, keys, groups_N, at)
+    _refuse_leaks(whole, golden, shop.config.split.phash_distance)  # before minutes of decoding
+    with shop.bar("decode photos", len(found.sha256)) as meter:
+        pixels, kept = decoded(found, photo_batches(shop.lake, at), encoder, meter)
+    return replace(
+        whole,
+        data=replace(data, owners_P=found.owners[kept], pixels_PHWC=pixels),
+        sha256_P=[whole.sha256_P[photo] for photo in kept],
+        phashes_P=phashes[kept],
+    )
+
+
+def _refuse_leaks(whole: Labelled, golden: "Golden | None", phash_distance: int) -> None:
+    """Raises LeakageFound: what is to be learned from stands in the golden set, or would in the one that this
+    split makes."""
+    from etalage.features.golden import check_golden, make_golden
+
+    if golden is None:
+        test = whole.data.rows("test", leaf=True)
+        if not len(test):
+            return
+        golden = make_golden(*_rows(whole, test), phash_distance=phash_distance)
+    check_golden(golden, *_rows(whole, whole.data.rows(*LEARNED))[:4])
 
 
 def _golden(shop: "Shop") -> "Golden | None":
@@ -190,9 +209,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
     whole = labelled(shop, classifier.encoder)
     golden = settled(shop, whole)
-    assert whole.data.pixels_PHWC is not None
-    with shop.bar(f"look with {exported.name}", len(whole.data.pixels_PHWC)) as meter:
-        features = classifier.features(whole.data.pixels_PHWC, meter)
+    features = looked_at(shop, whole, classifier, exported, ("validation", "test"))
     values = worth(shop, whole.data.taxonomy)
     looked = Looked(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
@@ -205,6 +222,19 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
             export=exported,
             reports=shop.folder / "reports",
         )
+
+
+def looked_at(
+    shop: "Shop", whole: Labelled, classifier: "ItemClassifier", exported: Path, parts: tuple[str, ...]
+) -> np.ndarray:
+    """(P, F) float32 of the photos of the items of these parts that have a sure leaf; zeros elsewhere."""
+    data = whole.data
+    assert data.pixels_PHWC is not None
+    photos = data.photos_of(data.rows(*parts, leaf=True))
+    features = np.zeros((len(data.owners_P), classifier.dimension), np.float32)
+    with shop.bar(f"look with {exported.name}", len(photos)) as meter:
+        features[photos] = classifier.features(data.pixels_PHWC[photos], meter)
+    return features
 
 
 def worth(shop: "Shop", taxonomy: "Taxonomy") -> np.ndarray:
@@ -255,8 +285,9 @@ def _rows(whole: Labelled, rows: np.ndarray) -> tuple[list[Any], list[Any], list
     )
 
 
-def _embedded(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarray | None:
-    """What near-duplicates and bursts are told by beside their hashes, where [split] asks for it.
+def _layouts(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarray | None:
+    """(P, D) what near-duplicates and bursts are told by beside their hashes, where [split] asks for it; of
+    those that cannot be decoded zeros.
 
     Of photos as one encoder decodes them, whatever the model's own is: the split must not depend on it.
     """
@@ -265,8 +296,12 @@ def _embedded(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarr
     from etalage.features.photo import PhotoEncoder
 
     split = shop.config.split
-    if not (split.near_duplicates or split.burst is not None):
+    if not ((split.near_duplicates and split.similarity is not None) or split.burst is not None):
         return None
     seen_by = PhotoEncoder(LAYOUT_SIDE, 3, "crop", "bicubic")  # as benchmarks/near_duplicates.py measured it
     with shop.bar("decode photos, to group them", len(found.sha256)) as meter:
-        return layout(decoded(found, photo_batches(shop.lake, at), seen_by, meter)[0])
+        pixels, kept = decoded(found, photo_batches(shop.lake, at), seen_by, meter)
+    layouts = layout(pixels)
+    every = np.zeros((len(found.sha256), layouts.shape[1]), np.float32)
+    every[kept] = layouts
+    return every

@@ -61,10 +61,7 @@ def compare(shop: "Shop", name: str) -> Compared:
         assert whole.data.pixels_PHWC is not None
         part = "test" if len(whole.data.rows("test", leaf=True)) else "validation"
         rows = whole.data.rows(part, leaf=True)
-        features = np.zeros((len(whole.data.owners_P), classifier.dimension), np.float32)
-        photos = whole.data.photos_of(rows)
-        with shop.bar(f"look with {export.name}", len(photos)) as meter:
-            features[photos] = classifier.features(whole.data.pixels_PHWC[photos], meter)
+        features = category_steps.looked_at(shop, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
             values = category_steps.worth(shop, whole.data.taxonomy)
         looked = Looked(whole.data, features, whole.groups_N, values, whole.versions, None)

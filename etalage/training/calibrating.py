@@ -20,9 +20,21 @@ MOST = 5000
 _SMALLEST, _LARGEST = 1e-3, 1e2
 
 
-def calibrated(task: ItemCategoryTask, network: ItemCategory) -> tuple[Deciding, dict[str, Any]]:
-    """→ what the export decides by, and for each of what is seen: items, log loss before and after."""
-    rows = _some(task.validation, task.config.seed)
+def judged(task: ItemCategoryTask) -> np.ndarray:
+    """(n,) validation items, MOST at most, that an export is calibrated on."""
+    return _some(task.validation, task.config.seed)
+
+
+def calibrated(
+    task: ItemCategoryTask, network: ItemCategory, features_NF: np.ndarray | None = None
+) -> tuple[Deciding, dict[str, Any]]:
+    """→ what the export decides by, and for each of what is seen: items, log loss before and after.
+
+    features_NF: what the network makes of the photos of the `judged` items; None: asked here.
+    """
+    rows = judged(task)
+    if features_NF is None and len(rows):
+        features_NF = task.features(network, rows)
     truth_N = task.items.leaf_N[rows]
     weights: dict[str, list[float]] = {}
     told: dict[str, Any] = {}
@@ -33,7 +45,7 @@ def calibrated(task: ItemCategoryTask, network: ItemCategory) -> tuple[Deciding,
             continue
         hide = {"photo": "title", "title": "photo"}.get(seen)
         with torch.inference_mode():
-            found = task.scores(network, rows, hide)
+            found = task.scores(network, rows, hide, features_NF)
         there = [there_N for _, there_N in found]
         scores = [one for one, _ in found]
         visible = seen_rows(*_visible(task, rows, hide))[seen]

@@ -27,7 +27,7 @@ from etalage.models.backbones import Backbone
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
-from etalage.training.calibrating import calibrated
+from etalage.training.calibrating import calibrated, judged
 from etalage.training.category_served import settle_numbers
 from etalage.training.export import named, quiet
 
@@ -44,11 +44,15 @@ def encoder_of(config: ItemCategoryConfig) -> PhotoEncoder:
     return PhotoEncoder(config.size or made_for.size, 3, config.fit, made_for.resample)
 
 
-def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -> Path:
+def export_classifier(
+    trained: Trained[Any], items: CategorySet, folder: Path, task: ItemCategoryTask | None = None
+) -> Path:
     """Write the next `folder/NNNN-hash8`, opened and compared with the network before it gets its name.
 
-    The scores are calibrated on the validation items. Raises ExportDamaged when ONNX Runtime's
-    probabilities are not the network's, ConfigError where the features were ready and there is no trunk.
+    The scores are calibrated on the validation items, each of which is looked at once. task: the one that was
+    trained, with the features that it has kept, and which says what is being done. Raises ExportDamaged when
+    ONNX Runtime's probabilities are not the network's, ConfigError where the features were ready and there is
+    no trunk.
     """
     network, config = trained.network, trained.config
     if not isinstance(network, ItemCategory) or network.trunk is None or items.pixels_PHWC is None:
@@ -58,9 +62,12 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    task = ItemCategoryTask(config, items)
+    task = task or ItemCategoryTask(config, items)
+    rows = judged(task)
+    features_NF = task.features(network, rows) if len(rows) else None
+    task.say("write the export")
     encoder, words = encoder_of(config), WordEncoder(config.buckets, config.words)
-    deciding, calibration = calibrated(task, network)
+    deciding, calibration = calibrated(task, network, features_NF)
     _write_networks(network, encoder, config, draft)
     texts = {
         "encoder.json": encoder.to_json(),
@@ -89,7 +96,8 @@ def export_classifier(trained: Trained[Any], items: CategorySet, folder: Path) -
     }
     _tell(draft, facts)
     _compare(network, draft, deciding, task)
-    facts["numbers"] = settle_numbers(draft, items, config.served, config.seed)
+    task.say("compare int8 with float32")
+    facts["numbers"] = settle_numbers(draft, items, config.served, config.seed, rows, features_NF)
     return named(draft, folder, _tell(draft, facts))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from etalage.features.category_set import CategorySet
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
+    from etalage.models.item_category import ItemCategoryTask
     from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
@@ -62,7 +63,7 @@ def run(
     """
     facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
 
-    def write(trained: Trained[Any]) -> Path:
+    def write(trained: Trained[Any], task: Any) -> Path:
         return export(trained, PhotoEncoder(config.size, config.channels), exports)
 
     return _tracked(recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress)
@@ -94,8 +95,8 @@ def train_categories(
         "golden": golden,
     }
 
-    def write(trained: Trained[Any]) -> Path:
-        return export_classifier(trained, items, exports)
+    def write(trained: Trained[Any], task: "ItemCategoryTask") -> Path:
+        return export_classifier(trained, items, exports, task)
 
     return _tracked(recipe, config, items, facts, write, runs=runs, fresh=fresh, progress=progress)
 
@@ -135,7 +136,7 @@ def train_behaviour(
         assert isinstance(data, BehaviourSet | Examples)
         facts["data"] = data.fingerprint()
 
-    def write(trained: Trained[Any]) -> Path:
+    def write(trained: Trained[Any], task: Any) -> Path:
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress)
@@ -152,7 +153,7 @@ def _tracked(
     config: Any,
     data: Any,
     facts: dict[str, Any],
-    write: Callable[[Trained[Any]], Path],
+    write: Callable[[Trained[Any], Any], Path],
     *,
     runs: Path,
     fresh: bool,
@@ -171,12 +172,29 @@ def _tracked(
         note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
         task = recipe.bind(config, data)
+        if progress is not None and hasattr(task, "say"):
+            progress, task.say = _with_lines(progress)
         with together(recipe, config, data, task, folder) as group:
             trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, group=group)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
-        exported = write(trained)
+        exported = write(trained, task)
         tracker.file(exported, "model")
     return trained, exported
+
+
+def _with_lines(progress: Progress) -> tuple[Progress, Callable[[str], None]]:
+    """The same progress, and a way to say what is being done without a step."""
+    last = (0, 0)
+
+    def step(done: int, total: int, line: str) -> None:
+        nonlocal last
+        last = (done, total)
+        progress(done, total, line)
+
+    def say(line: str) -> None:
+        progress(*last, line)
+
+    return step, say
 
 
 def _unused(folder: Path) -> Path:

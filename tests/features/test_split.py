@@ -122,6 +122,18 @@ def test_items_with_near_duplicate_photos_fall_together() -> None:
     assert (apart[:200] != apart[200:]).any()
 
 
+def test_items_of_the_same_file_fall_together_whatever_its_hash_says() -> None:
+    blank = np.zeros(40, np.int64)  # says nothing, and joins nothing
+    files = [f"{n // 2:064x}" for n in range(40)]
+    parts = assign_groups(
+        items(40), SplitConfig(validation=0.3, test=0.3), seen(40, phashes_P=blank, sha256_P=files)
+    )
+    assert (parts[::2] == parts[1::2]).all() and len(set(parts)) == 3
+    apart = SplitConfig(near_duplicates=False, validation=0.3, test=0.3)
+    alone = assign_groups(items(40), apart, seen(40, phashes_P=blank, sha256_P=files))
+    assert (alone[1::2] != parts[1::2]).any()
+
+
 def test_all_photos_of_an_item_count_and_embeddings_too() -> None:
     # Item 0 is like item 1 by its second photo, item 1 is like item 2 by embedding.
     phashes = hashes(5)
@@ -129,7 +141,7 @@ def test_all_photos_of_an_item_count_and_embeddings_too() -> None:
     embeddings = np.eye(5, 6)
     embeddings[2] = embeddings[4]
     photos = SeenPhotos(np.array([0, 0, 1, 1, 2]), phashes, embeddings)
-    config = SplitConfig(near_duplicates=True, validation=0.5, test=0.5)
+    config = SplitConfig(similarity=0.95, validation=0.5, test=0.5)
     for start in range(30):
         table = items(start + 3).slice(start)
         assert len(set(assign_groups(table, config, photos))) == 1
@@ -138,7 +150,7 @@ def test_all_photos_of_an_item_count_and_embeddings_too() -> None:
 def test_alike_embeddings_join_within_a_class_and_where_one_has_none() -> None:
     embeddings = np.repeat(np.eye(3), 2, axis=0)
     photos = seen(6, embeddings_PD=embeddings, classes_N=["tea", "coffee", "milk", "milk", None, "tea"])
-    config = SplitConfig(near_duplicates=True)
+    config = SplitConfig(similarity=0.95)
     numbers = grouped(items(6), config, photos)
     assert numbers[0] != numbers[1], "two classes"
     assert numbers[2] == numbers[3] and numbers[4] == numbers[5]
@@ -147,7 +159,7 @@ def test_alike_embeddings_join_within_a_class_and_where_one_has_none() -> None:
 def test_a_burst_falls_together_and_needs_names() -> None:
     names = [f"shelf_{n:03}.jpg" for n in range(40)]
     embeddings = np.repeat(np.eye(10), 4, axis=0)
-    config = SplitConfig(burst=0.9, validation=0.3, test=0.3)
+    config = SplitConfig(near_duplicates=False, burst=0.9, validation=0.3, test=0.3)
     photos = seen(40, embeddings_PD=embeddings, names_P=names, classes_N=["one"] * 40)
     parts = assign_groups(items(40), config, photos).reshape(10, 4)
     assert (parts == parts[:, :1]).all() and len(set(parts.ravel())) > 1
@@ -160,7 +172,7 @@ def test_a_burst_whose_numbers_were_shuffled_falls_together() -> None:
     embeddings = np.repeat(np.eye(10), 4, axis=0)[order]
     names = [f"shelf_{n:03}.jpg" for n in range(40)]
     photos = seen(40, embeddings_PD=embeddings, names_P=names, classes_N=["one"] * 40)
-    config = SplitConfig(burst=0.9, burst_reach=0, validation=0.3, test=0.3)
+    config = SplitConfig(near_duplicates=False, burst=0.9, burst_reach=0, validation=0.3, test=0.3)
     parts = assign_groups(items(40), config, photos)
     shelves = embeddings.argmax(axis=1)
     assert all(len(set(parts[shelves == shelf])) == 1 for shelf in range(10)) and len(set(parts)) > 1

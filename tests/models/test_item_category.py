@@ -368,7 +368,7 @@ def test_ready_features_are_learned_from_without_a_copy(kind: type, tmp_path: Pa
     task = bound(ready, epochs=8)
     trained = fitted(task, tmp_path)
     assert isinstance(trained.network, ItemCategory) and trained.network.trunk is None
-    assert task._kept(trained.network).data_ptr() == ready.features_PF.ctypes.data
+    assert task._features_PF.data_ptr() == ready.features_PF.ctypes.data
     counts = np.bincount(ready.leaf_N[task.validation])
     assert trained.metrics["leaf_accuracy"] > counts.max() / counts.sum() + 0.1
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from etalage.errors import ConfigError, StoreUnavailable
+from etalage.errors import ConfigError, StoreUnavailable, installing
 from etalage.lake.erasures import digest
 from etalage.lake.live.contract import (
     PATIENT,
@@ -92,7 +92,7 @@ class RedisStore:
             import redis  # noqa: F401
         except ImportError as error:
             raise ConfigError(
-                f"live store {uri}: the Redis client is not installed; pip install redis"
+                f"live store {uri}: the Redis client is not installed; {installing('redis')}"
             ) from error
         parts = urlsplit(uri)
         options = parse_qs(parts.query)
