@@ -1,4 +1,4 @@
-"""A merchant's category text → a category of Google's tree: by whole path, by last step, by wording.
+"""A merchant's category text → a category of Google's tree: by whole path, its end, last step, wording.
 
     OMP_NUM_THREADS=1 python benchmarks/category_text.py [--taxonomy FOLDER] [--seed 0]
 
@@ -162,7 +162,7 @@ def _csv(name: str) -> list[dict[str, str]]:
 
 
 class Systems:
-    """Three ways to find a category, beside each other."""
+    """Four ways to find a category, beside each other."""
 
     def __init__(self, tree: Taxonomy) -> None:
         self.tree = tree
@@ -177,6 +177,7 @@ class Systems:
         nearest, similar = self.text.nearest(texts)
         found = {
             "a whole path": np.array([self.book.row(text) for text in texts]),
+            "the end of one path alone": np.array([self.book.row_of_ending(text) for text in texts]),
             "the last step, word for word": np.array([self._by_name(text) for text in texts]),
             "similar wording": nearest[:, 0],
         }

@@ -20,6 +20,8 @@ from PIL import Image
 from etalage import errors
 
 TIMEOUT_SECONDS = 30.0
+MAX_PAIRS, MAX_RANKED = 1000, 200
+"""Pairs that one request to rank may have, and shoppers among them."""
 _PNG_BASE64 = "iVBORw0KGgo"
 """How every PNG begins in base64; `i` is no hex digit, so the two encodings cannot be mistaken."""
 
@@ -482,10 +484,16 @@ class Client:
         return Recommended(**said, slate=slate)
 
     def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[Ranked]:
-        """The score of each (user_id, item_id); `liked`: probability at least `threshold`."""
-        asked = [{"user_id": user_id, "item_id": item_id} for user_id, item_id in pairs]
-        found = self._send("POST", "/v1/rank", json={"pairs": asked, "threshold": threshold}).json()
-        return [Ranked(**row) for row in found["ranked"]]
+        """The score of each (user_id, item_id); `liked`: probability at least `threshold`.
+
+        Pairs of many shoppers are asked for in several requests.
+        """
+        ranked: list[Ranked] = []
+        for some in _of_few_shoppers(pairs):
+            asked = [{"user_id": user_id, "item_id": item_id} for user_id, item_id in some]
+            found = self._send("POST", "/v1/rank", json={"pairs": asked, "threshold": threshold}).json()
+            ranked += [Ranked(**{**row, "row": len(ranked) + n}) for n, row in enumerate(found["ranked"])]
+        return ranked
 
     def liked(self, user_id: str, k: int = 50, threshold: float = 0.5) -> list[Ranked]:
         """What a shopper most probably likes, with the items. Raises NotFound: nothing is known of them."""
@@ -647,6 +655,19 @@ def mlflow_classify(
         )
         for row in rows
     ]
+
+
+def _of_few_shoppers(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """`pairs` in their order, cut where one request would have too many."""
+    parts: list[list[tuple[str, str]]] = [[]]
+    shoppers: set[str] = set()
+    for pair in pairs:
+        if len(parts[-1]) == MAX_PAIRS or len(shoppers - {pair[0]}) == MAX_RANKED:
+            parts.append([])
+            shoppers = set()
+        parts[-1].append(pair)
+        shoppers.add(pair[0])
+    return parts
 
 
 def _known_number(value: float | None) -> float | None:

@@ -364,6 +364,9 @@ class ServeConfig(Settings):
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
     """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
+    max_connections: int = Field(1000, ge=2)
+    """Clients at once, and half as many of one address; one more is answered 503 with Retry-After. Fewer
+    where the system allows fewer open files."""
     reload_seconds: float = Field(0.5, gt=0)
     live: str | None = None
     """The online store: a file, or redis://host:port/db; None: live/events.sqlite in the shop."""

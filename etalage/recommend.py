@@ -5,7 +5,7 @@ The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.p
     B queries   D embedding dimension   N items   U shoppers   k places
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,6 +25,7 @@ from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.shoppers import LOOKED_BACK, Shopper
 from etalage.bundle.similar import Alike, SimilarItems, Wanted, too_few
+from etalage.bundle.steps import Steps, finish
 from etalage.errors import (
     BundleDamaged,
     ExportDamaged,
@@ -46,6 +47,8 @@ __all__ = [
 
 MAX_NAMED_ROWS = 5
 """How many refused photos one error names."""
+PHOTOS_AT_ONCE = 4
+"""Decoded and embedded in one step."""
 LIKED_AMONG = 2000
 """Candidates of each retriever that `liked` looks through where a shop has more items."""
 
@@ -149,13 +152,32 @@ class Recommender:
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
-        wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
         if photos is not None:
-            found = self._similar.to_photos(self.embed(photos), wanted)
-        else:
-            assert item_id is not None
-            found = [self._similar.to_item(item_id, wanted)]
-        return [self._answer(row, alike, wanted.stock) for row, alike in enumerate(found)]
+            return finish(
+                self.similar_to_photos(photos, k=k, filters=filters, threshold=threshold, live=live)
+            )
+        assert item_id is not None
+        wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
+        return [self._answer(0, self._similar.to_item(item_id, wanted), wanted.stock)]
+
+    def similar_to_photos(
+        self,
+        photos: Sequence[bytes],
+        *,
+        k: int = 10,
+        filters: Filters | None = None,
+        threshold: float | None = None,
+        live: LiveStore | None = None,
+    ) -> Steps[list[Answer]]:
+        """The same for photos, step by step."""
+        wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
+        queries = yield from self._embedded(photos)
+        answers = []
+        for row, query in enumerate(queries):
+            (alike,) = self._similar.to_photos(query[None], wanted)
+            answers.append(self._answer(row, alike, wanted.stock))
+            yield
+        return answers
 
     def _answer(self, row: int, alike: Alike, stock: Stock) -> Answer:
         slate = [
@@ -174,16 +196,25 @@ class Recommender:
 
     def embed(self, photos: Sequence[bytes]) -> np.ndarray:
         """(B,) image files → (B, D) float32. Raises PhotoRefused (names every bad photo), Unprocessable."""
+        return finish(self._embedded(photos))
+
+    def _embedded(self, photos: Sequence[bytes]) -> Steps[np.ndarray]:
         if (embedder := self.embedder) is None:
             raise Unprocessable("this bundle has no model of photos: ask with an item_id")
         _not_too_much(photos)
-        pixels, _, reasons = embedder.encoder.decode_some(photos)
-        refused = [f"row {row}: {reason}" for row, reason in reasons.items()]
+        refused: list[str] = []
+        found = [np.zeros((0, embedder.dimension), np.float32)]
+        for start in range(0, len(photos), PHOTOS_AT_ONCE):
+            pixels, _, reasons = embedder.encoder.decode_some(photos[start : start + PHOTOS_AT_ONCE])
+            refused += [f"row {start + row}: {reason}" for row, reason in reasons.items()]
+            if not refused:
+                found.append(embedder.embed_pixels(pixels))
+            yield
         if refused:
             more = len(refused) - MAX_NAMED_ROWS
             tail = [f"and {more} more"] if more > 0 else []
             raise PhotoRefused("; ".join(refused[:MAX_NAMED_ROWS] + tail))
-        return embedder.embed_pixels(pixels)
+        return np.concatenate(found)
 
     # -- categories ----------------------------------------------------------------------------
 
@@ -202,8 +233,21 @@ class Recommender:
         Below `threshold` an item is not classified; `top` other leaves are named (None: as the bundle was
         published). Raises Unprocessable (no classifier; not exactly one question), NotFound, PhotoRefused.
         """
-        _not_too_much([photo for some in photos or () for photo in some])
-        return self._categories.answers(item_id, photos, titles, threshold, top)
+        if photos is not None and item_id is None:
+            return finish(self.classify_photos(photos, titles, threshold=threshold, top=top))
+        return self._categories.answer(item_id, photos, threshold, top)
+
+    def classify_photos(
+        self,
+        photos: Sequence[Sequence[bytes]],
+        titles: Sequence[str | None] | None = None,
+        *,
+        threshold: float | None = None,
+        top: int | None = None,
+    ) -> Steps[list[Categorised]]:
+        """The same for items by their photos and titles, step by step."""
+        _not_too_much([photo for some in photos for photo in some])
+        return self._categories.answers(photos, titles, threshold, top)
 
     @property
     def classifier(self) -> ClassifierFacts:
@@ -260,16 +304,20 @@ class Recommender:
     ) -> list[Ranked]:
         """The score of each (user_id, item_id), and whether the shopper likes the item: probability at
         least `threshold`. Pairs of unknown shoppers are scored by what is popular, and labelled."""
+        found = [one for some in self.ranked_by_shopper(pairs, threshold, live) for one in some]
+        return sorted(found, key=lambda one: one.row)
+
+    def ranked_by_shopper(
+        self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None
+    ) -> Iterator[list[Ranked]]:
+        """The same, the pairs of one shopper after those of another: what takes long can stop in between."""
         places: dict[str, list[int]] = {}
         for place, (user_id, _) in enumerate(pairs):
             places.setdefault(user_id, []).append(place)
-        ranked: dict[int, Ranked] = {}
         for user_id, theirs in places.items():
             ids = [pairs[place][1] for place in theirs]
-            shopper = self._shopper(user_id, None, live, None)
-            for place, one in zip(theirs, self._ranked(shopper, ids, threshold), strict=True):
-                ranked[place] = Ranked(place, *one)
-        return [ranked[place] for place in range(len(pairs))]
+            ranked = self._ranked(self._shopper(user_id, None, live, None), ids, threshold)
+            yield [Ranked(place, *one) for place, one in zip(theirs, ranked, strict=True)]
 
     def _ranked(self, shopper: Shopper, item_ids: list[str], threshold: float) -> list[tuple[Any, ...]]:
         """All but the row of Ranked, for items of one shopper."""

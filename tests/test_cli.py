@@ -182,7 +182,8 @@ def test_publishing_before_training_is_status_8(empty: Path) -> None:
 
 
 def test_a_model_that_the_gate_refuses_is_status_9_and_can_be_forced(shop: Path) -> None:
-    refuses(quick("publish", "--shop", shop), 9, "GateRefused", "`etalage evaluate`", "--force")
+    advice = "`etalage evaluate image_similarity`"
+    refuses(quick("publish", "--shop", shop), 9, "GateRefused", advice, "--force")
     assert len(Bundles(shop / "bundles").ids()) == 1
     forced = quick("publish", "--shop", shop, "--force")
     current = Bundles(shop / "bundles").current_id()

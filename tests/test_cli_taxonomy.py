@@ -55,7 +55,7 @@ def test_a_category_that_there_is_not_is_refused(shop: Path) -> None:
 def test_the_check_tells_counts_and_examples(shop: Path) -> None:
     said = quick("taxonomy", "check", "--shop", shop)
     assert said.lines == [
-        "11 items: given 3, mapped 2, exact 1, similar 0",
+        "11 items: given 3, mapped 2, exact 1, ending 0, similar 0",
         "unknown id: 1 items",
         "  1 × x-9",
         "retired id: 1 items",

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.bundle.attributes import AttributeIndex
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow
 from etalage.bundle.filters import Filters, Stock
 from etalage.errors import BundleDamaged, NotFound
@@ -82,6 +83,9 @@ class Catalogue:
             {},
         )
         """As the tables said when the bundle was made."""
+        self._attributes = AttributeIndex(
+            self._columns.get("attributes", pa.nulls(items.num_rows, pa.string()))
+        )
         # Few filters are asked for again and again; each costs a pass over all items the first time.
         self._masks: dict[tuple[str, str, str], np.ndarray] = {}
         classified = self._columns.get("classified_path", pa.nulls(len(self.ids), pa.string()))
@@ -267,15 +271,7 @@ class Catalogue:
             column = self._columns.get("brand")
             equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
             return _frozen(np.zeros(len(self), bool) if equal is None else _bools(equal))
-        column = self._columns.get("attributes")
-        mask = np.zeros(len(self), bool)
-        if column is not None:
-            # A quick look for the value's text leaves few rows to be read as JSON.
-            text = json.dumps(value, ensure_ascii=False)
-            rows = np.flatnonzero(_bools(pc.fill_null(pc.match_substring(column, text), False)))
-            for row, written in zip(rows, column.take(pa.array(rows)).to_pylist(), strict=True):
-                mask[row] = json.loads(written).get(key) == value
-        return _frozen(mask)
+        return _frozen(self._attributes.mask(key, value))
 
     @cached_property
     def category_codes(self) -> np.ndarray:
@@ -321,7 +317,7 @@ class Catalogue:
     ) -> Page:
         """Items that pass the filters and hold every word of `search`; the most popular first."""
         mask = self.mask(filters, stock)
-        for word in _folded(search).split():
+        for word in set(_folded(search).split()):
             mask &= _bools(pc.match_substring(self._text, word))
         rows = self.by_popularity[mask[self.by_popularity]]
         return Page(rows[offset : offset + limit], len(rows))

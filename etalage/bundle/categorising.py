@@ -9,6 +9,7 @@ from etalage.bundle.answers import Categorised, StoredCategory
 from etalage.bundle.classifier import Classified
 from etalage.bundle.classifying import CLASSIFIER, Confusion, OpenedClassifier
 from etalage.bundle.parts import Parts
+from etalage.bundle.steps import Steps, finish
 from etalage.errors import NotFound, Unprocessable
 
 
@@ -37,22 +38,28 @@ class Categories:
 
     def answers(
         self,
-        item_id: str | None,
-        photos: Sequence[Sequence[bytes]] | None,
+        photos: Sequence[Sequence[bytes]],
         titles: Sequence[str | None] | None,
         threshold: float | None,
         top: int | None,
+    ) -> Steps[list[Categorised]]:
+        """See Recommender.classify_photos."""
+        return _asked(self.opened, photos, titles or [None] * len(photos), threshold, top)
+
+    def answer(
+        self,
+        item_id: str | None,
+        photos: Sequence[Sequence[bytes]] | None,
+        threshold: float | None,
+        top: int | None,
     ) -> list[Categorised]:
-        """See Recommender.classify."""
+        """See Recommender.classify: of an item of the catalogue."""
         opened = self.opened
-        if (item_id is None) == (photos is None):
+        if item_id is None or photos is not None:
             raise Unprocessable("give exactly one of item_id and photos")
-        if photos is not None:
-            return _asked(opened, photos, titles or [None] * len(photos), threshold, top)
-        assert item_id is not None
         row, catalogue = self._catalogue.known_row(item_id), self._catalogue
         own = [catalogue.photo(row)] if catalogue.has_photo[row] else []
-        (now,) = _asked(opened, [own], [catalogue.own_title(row)], threshold, top)
+        (now,) = finish(_asked(opened, [own], [catalogue.own_title(row)], threshold, top))
         stored = StoredCategory(*catalogue.classified(row), catalogue.category(row))
         return [replace(now, stored=stored)]
 
@@ -70,10 +77,11 @@ def _asked(
     titles: Sequence[str | None],
     threshold: float | None,
     top: int | None,
-) -> list[Categorised]:
+) -> Steps[list[Categorised]]:
     settings = opened.facts.settings
     least = settings.threshold if threshold is None else threshold
-    found = opened.classifier.classify(photos, titles, least, settings.top if top is None else top)
+    most = settings.top if top is None else top
+    found = yield from opened.classifier.classifying(photos, titles, least, most)
     return [Categorised(row, one, _reason(opened, one, least)) for row, one in enumerate(found)]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from etalage.bundle.deciding import Deciding
 from etalage.bundle.exports import check_format, check_hash
 from etalage.bundle.sessions import Session
+from etalage.bundle.steps import Steps, finish
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
 from etalage.features.photo import PhotoEncoder
@@ -34,6 +35,8 @@ CLASSIFIER_FILES = (
 """What decides an answer, in the order in which they are hashed; export.json stands beside them."""
 FORMAT = 1
 BATCH = 64
+PHOTOS_AT_ONCE = 4
+"""Decoded and looked at in one step of `classifying`."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +162,31 @@ class ItemClassifier:
 
         Raises PhotoRefused that names the rows of images that cannot be decoded, of the first five.
         """
+        return finish(self.classifying(photos, titles, threshold, top))
+
+    def classifying(
+        self,
+        photos: Sequence[Sequence[bytes]],
+        titles: Sequence[str | None],
+        threshold: float = 0.0,
+        top: int = 3,
+    ) -> Steps[list[Classified]]:
+        """The same, step by step."""
         flat = [photo for some in photos for photo in some]
         owners_P = np.repeat(np.arange(len(photos)), [len(some) for some in photos])
-        pixels, _, refused = self.encoder.decode_some(flat)
+        refused: dict[int, str] = {}
+        parts = []
+        for start in range(0, max(len(flat), 1), PHOTOS_AT_ONCE):
+            pixels, _, reasons = self.encoder.decode_some(flat[start : start + PHOTOS_AT_ONCE])
+            refused |= {start + at: why for at, why in reasons.items()}
+            if not refused:
+                parts.append(self.features(pixels))
+            yield
         if refused:
             raise PhotoRefused(
                 "; ".join(f"row {owners_P[at]}: {why}" for at, why in list(refused.items())[:5])
             )
-        features_NF = mean_by_owner(self.features(pixels), owners_P, len(photos))
+        features_NF = mean_by_owner(np.concatenate(parts), owners_P, len(photos))
         return self.answers(
             features_NF, np.array([bool(some) for some in photos], bool), titles, threshold, top
         )

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from etalage.lake.shown import kind_of, shown
+from etalage.lake.spreadsheets import bare
 
 Mark = Literal[".", ","]
 _CODES = """
@@ -39,8 +40,8 @@ _LONGEST = 64
 """Characters of an amount with its currency."""
 _SPACE = " \t\u00a0\u2007\u2009\u202f"
 _AMOUNT = re.compile(
-    rf"(?P<sign>[+\-−]?)(?P<before>[^\d+\-−.,]*?)[{_SPACE}]*(?P<inner>[+\-−]?)"
-    rf"(?P<digits>[.,]?\d(?:[\d.,'’{_SPACE}]*\d)?)(?P<dash>[.,](?:[\-–—]+)?)?(?P<after>\D*)"
+    rf"(?P<sign>[+\-−]?)(?P<before>(?:[^\d+\-−.,]|(?<=[^\W\d_])\.)*?)[{_SPACE}]*(?P<inner>[+\-−]?)"
+    rf"(?P<digits>(?:(?<![^\W\d_])[.,])?\d(?:[\d.,'’{_SPACE}]*\d)?)(?P<dash>[.,](?:[\-–—]+)?)?(?P<after>\D*)"
 )
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
@@ -68,7 +69,7 @@ def read_amount(value: Any, decimal: Mark | None = None, proven: Mark | None = N
         raise ValueError(f"{shown(value)} is {kind_of(value)}, not a number")
     if not isinstance(value, str):
         return Amount(_finite(value, value))
-    text = value.strip().strip(_SPACE)
+    text = bare(value).strip(_SPACE)
     if _PLAIN.fullmatch(text) and ("e" in text or "E" in text or (decimal != "," and not _either(text))):
         return Amount(_finite(text, value))
     found = _AMOUNT.fullmatch(text) if len(text) <= _LONGEST else None
@@ -87,7 +88,7 @@ def proven_mark(value: Any) -> Mark | None:
     """The decimal mark that a text proves; None: it proves none, or is no amount."""
     if not isinstance(value, str) or not ("." in value or "," in value):
         return None
-    text = value.strip().strip(_SPACE)
+    text = bare(value).strip(_SPACE)
     found = _AMOUNT.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None or _either(found["digits"]):
         return None
@@ -102,6 +103,7 @@ def proven_mark(value: Any) -> Mark | None:
 def currency_code(text: str) -> str | None:
     """The ISO 4217 code that a code or a sign stands for; None: neither, or a sign of several currencies."""
     word = text.strip()
+    word = word[:-1] if word[:-1].upper() in CURRENCIES else word
     return word.upper() if word.upper() in CURRENCIES else _SIGNS.get(word.lower())
 
 

@@ -7,22 +7,37 @@ from typing import Any
 
 from etalage.lake.amounts import read_amount
 from etalage.lake.shown import shown
+from etalage.lake.spreadsheets import bare
 
 _SCHEMA_ORG = re.compile(r"(?:https?://)?(?:www\.)?schema\.org/", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s_\-/.]+")
 _YES_WORDS = """
-true t yes y 1 on ja oui si sí instock available availablenow preorder preordered presale
-availableforpreorder backorder backordered onbackorder availableonbackorder availablefororder
-availabletoorder madetoorder toorder limitedavailability limited lowstock lowinstock fewleft instoreonly
-onlineonly auflager lieferbar sofortlieferbar verfügbar disponible enstock
+true t yes y 1 on ja j oui si sí da tak sim sann verdadero vrai vero wahr waar prawda ✓ ✔ ✅
+instock available availablenow preorder preordered presale availableforpreorder backorder backordered
+onbackorder availableonbackorder availablefororder availabletoorder madetoorder toorder limitedavailability
+limited limitedstock lowstock lowinstock fewleft instoreonly onlineonly onhand auflager lieferbar
+sofortlieferbar verfügbar vorrätig disponible enstock disponibile disponível emestoque emstock inmagazzino
+opvoorraad voorradig leverbaar ilager finnsilager pålager dostępny dostępna dostępne wmagazynie skladem
+nastanie enexistencia есть да вналичии 有货 在庫あり
 """
 _YES = frozenset(_YES_WORDS.split())
 _NO_WORDS = """
-false f no n 0 off nein non outofstock notinstock soldout sold unavailable notavailable discontinued
-temporarilyoutofstock temporarilyunavailable currentlyunavailable permanentlyunavailable reserved retired
-markassold nichtauflager nichtlieferbar nichtverfügbar ausverkauft agotado épuisé rupturedestock
+false f no n 0 off nein non nej nee não nie falskt falsk falso faux falsch onwaar fałsz ✗ ✘ ❌
+outofstock notinstock nostock soldout sold unavailable notavailable discontinued temporarilyoutofstock
+temporarilyunavailable currentlyunavailable permanentlyunavailable reserved retired markassold endoflife
+nichtauflager nichtlieferbar nichtverfügbar nichtvorrätig ausverkauft agotado agotada sinstock épuisé
+épuisée rupturedestock indisponible nodisponible nondisponible esaurito esaurita esgotado esgotada
+indisponível uitverkocht nietopvoorraad nietleverbaar slutsåld slutilager udsolgt utsolgt ikkepålager
+niedostępny niedostępna niedostępne brak vyprodáno нет нетвналичии 缺货 無货 在庫なし
 """
 _NO = frozenset(_NO_WORDS.split())
+_PIECES = re.compile(
+    r"(?:only|just|noch|nur|over|über|more than|mehr als|plus de|>=?|≥)?\s*(?P<count>[\d.,]+)\s*\+?\s*"
+    r"(?:x|stk\.?|st\.?|stück|pcs\.?|pc\.?|pieces?|pièces?|units?|items?|szt\.?|ks)?\s*"
+    r"(?:in stock|left|available|auf lager|am lager|verfügbar|vorhanden|vorrätig|en stock|i lager|på lager)?",
+    re.IGNORECASE,
+)
+"""A number of pieces, with words beside it: `> 10`, `12 Stück`, `only 3 left`."""
 
 
 def can_be_bought(value: Any) -> bool | None:
@@ -34,6 +49,7 @@ def can_be_bought(value: Any) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
+        value = bare(value) if value[:1] in ("'", "=") else value
         word = _BETWEEN.sub("", _SCHEMA_ORG.sub("", value.strip().lower()))
         if word in _YES:
             return True
@@ -42,8 +58,10 @@ def can_be_bought(value: Any) -> bool | None:
         if value == "":
             return None
     if isinstance(value, int | float | Decimal | str):
+        found = _PIECES.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 40 else None
         try:
-            pieces = read_amount(value)
+            # 1.000 and 1,000 pieces are some, whichever is meant.
+            pieces = read_amount(value if found is None else found["count"], None, ".")
         except ValueError:
             pieces = None
         if pieces is not None and pieces.currency is None:

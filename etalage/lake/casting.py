@@ -5,6 +5,7 @@ value. What money, stock and times may look like is in amounts.py, availability.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -18,12 +19,19 @@ from etalage.lake.shown import kind_of, shown
 
 LONGEST_ID = 512
 """Bytes of UTF-8."""
+_EXACT = 2**53
+"""Whole numbers below this are exact as a float."""
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a time may lie: clocks differ a little."""
 
-_NOTHING_WORDS = "none nan null nil n/a na #n/a #na nat <na> undefined unknown - -- – — ? tba tbd"
+_NOTHING_WORDS = """
+none nan null nil n/a na #n/a #na nat <na> undefined unknown - -- – — ? tba tbd \\n (null) <null> [null]
+#null! #value! #ref! #num! #name? #div/0! n.a. n.v. k.a. missing
+"""
 NOTHING = frozenset(_NOTHING_WORDS.split())
 """Words for `not known`, in columns of numbers, times, stock and links. In a text they are a text."""
+_NO_TIMES = ("0000-00-00", "0001-01-01T00:00:00", "0001-01-01 00:00:00")
+"""How databases write that there is no time."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _LINKS = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
 Converter = Callable[[Any], Any]
@@ -47,15 +55,18 @@ def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], d
 
 
 def identity(value: Any) -> str:
-    """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits."""
+    """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits, also
+    those that a column with gaps holds as 3.0 (as a number: the text `3.0` stays)."""
     if type(value) is str and value.isascii() and "\x00" not in value and 0 < len(value) <= LONGEST_ID:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) >= 10**LONGEST_ID:
             raise ValueError(f"has more than {LONGEST_ID} digits")
         value = str(value)
-    if value is None or value == "":
+    if value is None or value == "" or value != value:
         raise ValueError("is missing")
+    if isinstance(value, float | Decimal) and math.fabs(value) < _EXACT and value == int(value):
+        return str(int(value))
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is {kind_of(value)}; an id is text or a whole number")
     if "\x00" in value:
@@ -98,7 +109,9 @@ def says_nothing(value: Any) -> bool:
     """Whether `value` is a word for `not known`, such as `None`, `N/A` or a dash."""
     if isinstance(value, float):
         return value != value
-    return isinstance(value, str) and len(value) <= 12 and value.strip().lower() in NOTHING
+    if not isinstance(value, str):
+        return False
+    return (len(value) <= 12 and value.strip().lower() in NOTHING) or value.startswith(_NO_TIMES)
 
 
 def decoded(value: str) -> str:

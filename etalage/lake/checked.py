@@ -7,7 +7,7 @@ taken, the column is null = not known, and the value stands in `refused` with it
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePath
@@ -39,7 +39,8 @@ from etalage.lake.raw import RawChunk, RawTable, Refusal
 from etalage.lake.row_photos import add_photo, row_photo
 from etalage.lake.schema import CLEARED, PHOTO_PENDING, TABLES, TableSpec
 from etalage.lake.shown import shown
-from etalage.lake.written_times import zone_of
+from etalage.lake.spreadsheets import is_shortened
+from etalage.lake.written_times import Order, proven_order, zone_of
 
 _PATHS = ("photo_path", "path")
 _PHOTO_COLUMNS = {"items": ("photo", "photo_path", "path"), "photos": ("photo", "photo_path", "path")}
@@ -50,6 +51,10 @@ _NOT_READ = {
     "items": ("source_updated_at",),
 }
 _IDS = ("item_id", "user_id", "interaction_id")
+_GAPS = frozenset(
+    "NULL Null null None none NONE NaN nan NAN N/A n/a NA #N/A nil undefined unknown <NA> - ?".split()  # noqa: SIM905
+)
+"""Words for `no id`, as ids."""
 _WITH_ENTITIES = ("title", "description", "brand", "category_id")
 
 
@@ -102,6 +107,8 @@ class Checker:
         except ValueError as error:
             raise ConfigError(f"[ingest.{table}] timezone: {error}") from None
         self._times = TimeStyle(zone, mapping.dates)
+        self._orders: set[Order] = set()
+        self._two_dates = 0
         self._required = False
         self._occurrences: dict[bytes, int] = {}
 
@@ -124,19 +131,33 @@ class Checker:
             raise last
 
     def look(self, chunk: RawChunk) -> list[Sequence[Any]] | None:
-        """Looks through a chunk before the rows are checked: which decimal mark its numbers prove.
+        """Looks through a chunk before the rows are checked: which decimal mark its numbers prove, and which
+        order of day and month its dates.
 
         Gives the raw values of the key columns, for finding repeated keys; None when ids are ours to give.
         """
         self._require(chunk)
         numbers = [c.name for c in self.spec.columns if pa.types.is_floating(c.type)]
-        wanted = [*self.spec.key, *_PATHS, "url", *numbers]
+        times = [c.name for c in self.spec.columns if pa.types.is_timestamp(c.type)]
+        wanted = [*self.spec.key, *_PATHS, "url", *numbers, *times]
         mapped = self._with_ids(self.mapping.apply(chunk, only=wanted))
         for name in numbers:
             if self.decimal is None and len(self._marks) < 2:
                 marks = (proven_mark(value) for value in mapped.columns.get(name, ()))
                 self._marks.update(mark for mark in marks if mark is not None)
+        for name in times if self._times.order is None else ():
+            self._look_for_order(mapped.columns.get(name, ()))
         return self.keys(mapped)
+
+    def _look_for_order(self, values: Sequence[Any]) -> None:
+        for value in values:
+            try:
+                order = proven_order(value)
+            except ValueError:
+                self._two_dates += 1
+            else:
+                if order is not None:
+                    self._orders.add(order)
 
     def mapped(self, chunk: RawChunk) -> MappedChunk:
         """The chunk by our columns, as `check` wants it."""
@@ -150,9 +171,9 @@ class Checker:
         columns = chunk.columns
         if self.spec.name == "photos":
             url = [n for n in ("url", *_PATHS) if n in columns][:1]
-            return [columns[n] for n in ("item_id", *url) if n in columns] or None
+            return [_ids(columns[n]) for n in ("item_id", *url) if n in columns] or None
         key = self.spec.key[0]
-        return [columns[key]] if key in columns else None
+        return [_ids(columns[key])] if key in columns else None
 
     def check(self, chunk: MappedChunk) -> Loaded:
         """The chunk's rows cast, with photos where it has them; bad rows, and bad values, among `refused`."""
@@ -182,12 +203,22 @@ class Checker:
             return identity
         kind = self.spec.column(name).type
         if pa.types.is_timestamp(kind):
-            return instant(datetime.now(UTC), self._times)
+            return instant(datetime.now(UTC), self._style(name))
         if pa.types.is_boolean(kind):
             return can_be_bought
         if pa.types.is_floating(kind):
             return partial(self._amount, name)
         return text
+
+    def _style(self, name: str) -> TimeStyle:
+        if len(self._orders) != 1 or self._times.order is not None:
+            return self._times
+        (order,) = self._orders
+        if self._two_dates:
+            self.notes.add(
+                f"{name}: dates such as 03/04/2025 are read as others of the file show, dates = {order!r}"
+            )
+        return replace(self._times, proven=order)
 
     def _amount(self, name: str, value: Any) -> Amount | None:
         try:
@@ -371,6 +402,10 @@ class _Sheet:
         unsaid = [n for n in reasons if typed and says_nothing(raw[n])] if name not in _IDS else []
         if linked or name == "currency":
             unsaid += [n for n, value in enumerate(values) if value and says_nothing(raw[n])]
+        if name in _IDS:
+            self._tell_ids(name, raw)
+        elif pa.types.is_timestamp(kind):
+            self._tell_times(name, raw)
         for n in unsaid:
             values[n] = None
             reasons.pop(n, None)
@@ -379,6 +414,27 @@ class _Sheet:
         for n, why in reasons.items():
             self._refuse(n, name, why)
         return values
+
+    def _tell_ids(self, name: str, raw: Sequence[Any]) -> None:
+        """What happened to ids before they came here, or may be none: they stay as they are."""
+        catalogue = self._spec.name != "interactions"
+        if _plain(raw) and not (catalogue and not _GAPS.isdisjoint(raw)):
+            return
+        for n, value in enumerate(raw):
+            if type(value) is str:
+                if "E+" in value and is_shortened(value):
+                    what = f"{name}: a number that a spreadsheet cut short; several ids may have become one"
+                    self._checker.notes.add(f"{what}; export the column as text", 1, shown(value))
+                elif catalogue and value in _GAPS:
+                    self._note(f"{name}: {shown(value)} is taken for an id; is it a gap in the file?", n)
+            elif type(value) is float and value == value:
+                self._note(f"{name}: whole numbers in a column with gaps, 3.0, are read as 3", n)
+
+    def _tell_times(self, name: str, raw: Sequence[Any]) -> None:
+        for value in () if _plain(raw) else raw:
+            if type(value) is str and "E+" in value and is_shortened(value):
+                what = f"{name}: a number that a spreadsheet cut short, so that the time is not exact"
+                self._checker.notes.add(what, 1, shown(value))
 
     def _refuse(self, n: int, name: str, why: str) -> None:
         """An unreadable value: it costs the row where the row needs it, else itself alone."""
@@ -497,6 +553,21 @@ def table_of(spec: TableSpec, columns: dict[str, list[Any]]) -> pa.Table:
     if CLEARED in columns:
         fields.append(pa.field(CLEARED, pa.list_(pa.string())))
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields))
+
+
+def _plain(raw: Sequence[Any]) -> bool:
+    """Whether a column is of texts alone, none of which may be a number that was cut short."""
+    try:
+        return "E+" not in "".join(raw)
+    except TypeError:
+        return False
+
+
+def _ids(raw: Sequence[Any]) -> Sequence[Any]:
+    """Raw ids as text where they are numbers with a fraction: 3.0 and 3 are one."""
+    if not any(type(value) is float for value in raw):
+        return raw
+    return [int(v) if type(v) is float and v.is_integer() else v for v in raw]
 
 
 def _attribute_or_none(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from etalage.lake.spreadsheets import bare
 from etalage.lake.written_times import AS_WRITTEN, NO_TIME, NUMBER, TimeStyle, from_words
 
 __all__ = ["AS_WRITTEN", "EARLIEST", "TimeStyle", "instant_reader", "read_instant"]
@@ -56,8 +57,12 @@ def read_instant(value: Any, latest: datetime, style: TimeStyle = AS_WRITTEN) ->
     """
     if isinstance(value, bool):
         raise ValueError(NO_TIME)
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
-        value = Decimal(value.strip())
+    if isinstance(value, dict):
+        value = _of_store(value)
+    if isinstance(value, str):
+        value = _without_mark(value)
+        if NUMBER.fullmatch(value):
+            value = Decimal(value)
     if isinstance(value, int | float | Decimal):
         return _from_number(value, latest, style)
     try:
@@ -69,6 +74,23 @@ def read_instant(value: Any, latest: datetime, style: TimeStyle = AS_WRITTEN) ->
     if when < EARLIEST:
         raise ValueError(f"lies before {EARLIEST.year}")
     return when
+
+
+def _of_store(value: dict[Any, Any]) -> Any:
+    """The time in an object by which a document store writes it: {"$date": …}, {"seconds": …, "nanos": …}."""
+    names = {str(name).strip("$_").lower() for name in value}
+    if len(value) == 1 and names <= {"date", "numberlong", "numberint", "numberdouble"}:
+        inner = next(iter(value.values()))
+        return _of_store(inner) if isinstance(inner, dict) else inner
+    if "seconds" in names and names <= {"seconds", "nanos", "nanoseconds"}:
+        return next(part for name, part in value.items() if str(name).strip("_").lower() == "seconds")
+    raise ValueError(NO_TIME)
+
+
+def _without_mark(text: str) -> str:
+    """Without a spreadsheet's apostrophe, or the `/Date(…)/` of some programs around ms."""
+    text = bare(text)
+    return text[6:-2] if text.startswith("/Date(") and text.endswith(")/") else text
 
 
 def _from_calendar(value: Any, style: TimeStyle) -> datetime:

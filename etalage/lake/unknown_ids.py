@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from etalage.lake.casting import says_nothing
 from etalage.lake.delta import Lake
 from etalage.lake.shown import shown
+from etalage.lake.spreadsheets import bare
 
 _AT_ONCE = 1 << 18
 _COMPACT_FROM = 1 << 21
@@ -37,7 +38,7 @@ def _no_zeros(text: str) -> str:
 
 _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("blanks around them", lambda text: text.strip().strip(_INVISIBLE).strip()),
-    ("a spreadsheet's apostrophe", lambda text: text.lstrip("'’").strip('"')),
+    ("a spreadsheet's apostrophe", lambda text: bare(text).lstrip("'’").strip('"')),
     ("their Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
     ("small and capital letters", str.casefold),
     ("a fraction .0", _no_fraction),

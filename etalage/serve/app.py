@@ -39,8 +39,9 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     ServeError: [serve] hosts and origins.
     """
     callers = Callers(config.host, config.hosts, config.origins, has_key=key is not None)
-    scorer, keeper = Worker(config.max_waiting), Worker(config.max_waiting, "keeper")
     gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
+    scorer = Worker(config.max_waiting, "scorer", gauges.dropped)
+    keeper = Worker(config.max_waiting, "keeper", gauges.dropped)
     window = Window(bundles, gauges, config.reload_seconds)
     online = _online(bundles, config, gauges)
 

@@ -5,9 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from etalage.bundle.steps import Steps
 from etalage.serve import category_wire as wire
 from etalage.serve.openapi import body_of, refusals
-from etalage.serve.routes import Deadline, current, scored, tree_of
+from etalage.serve.routes import Deadline, current, scored, scored_in_turns, tree_of
 from etalage.serve.shopper_wire import read_one_of
 
 categories = APIRouter(prefix="/v1", tags=["categories"])
@@ -29,16 +30,16 @@ async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response
     }
     asked: Any = read_one_of(kinds, await tree_of(request))
 
-    def score() -> bytes:
+    def score() -> Steps[bytes]:
+        how: dict[str, Any] = {"threshold": asked.threshold, "top": asked.top}
         if isinstance(asked, wire.ClassifyItem):
-            about: dict[str, Any] = {"item_id": asked.item_id}
+            found = recommender.classify(item_id=asked.item_id, **how)
         else:
             photos, titles = wire.rows_of(asked)
-            about = {"photos": photos, "titles": titles}
-        found = recommender.classify(**about, threshold=asked.threshold, top=asked.top)
+            found = yield from recommender.classify_photos(photos, titles, **how)
         return wire.classify_answer(recommender.bundle, recommender.classifier.hash, found)
 
-    return await scored(request, score, x_deadline_ms)
+    return await scored_in_turns(request, score(), x_deadline_ms)
 
 
 @categories.get("/confusion", response_model=wire.ConfusionAnswer, responses=refusals(401, 404, 503))

@@ -28,6 +28,18 @@ class Gauges:
         self._store_failures = Counter(
             "etalage_online_store_failures", "Calls of the online store that failed.", registry=self.registry
         )
+        self._dropped = Counter(
+            "etalage_dropped",
+            "Requests whose client went away, or whose deadline passed, before they were finished.",
+            ("why", "work"),
+            registry=self.registry,
+        )
+        for why in ("gone", "deadline"):
+            for work in ("begun", "not begun"):
+                self._dropped.labels(why, work)
+        self._late = Counter(
+            "etalage_late", "Answers that were made after their deadline.", registry=self.registry
+        )
         self._unknown = Counter(
             "etalage_events_unknown",
             "Events on items, or of kinds, that the bundle does not know; `etalage collect` holds them back.",
@@ -65,6 +77,14 @@ class Gauges:
             ("etalage_online_store_refusing", "1 while the online store takes no events.", refusing),
         ):
             Gauge(name, help_text, registry=self.registry).set_function(asked)
+
+    def dropped(self, why: str, begun: bool) -> None:
+        """Work that nobody waits for any more was not finished."""
+        self._dropped.labels(why, "begun" if begun else "not begun").inc()
+
+    def late(self) -> None:
+        """An answer was made after its deadline."""
+        self._late.inc()
 
     def store_failed(self) -> None:
         """A call of the online store failed."""

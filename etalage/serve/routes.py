@@ -1,5 +1,7 @@
 """The routes. Each takes the request's bundle once and works with nothing else."""
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -7,22 +9,27 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from fastapi import APIRouter, Header, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import AfterValidator
 from starlette.responses import Response
 
 from etalage.bundle.catalogue import Whose
+from etalage.bundle.steps import Steps
 from etalage.errors import NoBundle, NotFound, RequestError
 from etalage.recommend import Filters, Recommender
 from etalage.serve import wire
-from etalage.serve.limits import DEADLINE_SECONDS
+from etalage.serve.limits import DEADLINE_SECONDS, Abandoned, Worker, one_step
 from etalage.serve.online import UNWRITABLE, View
 from etalage.serve.openapi import body_of, refusals
 from etalage.serve.strict_json import parse, read_body
 
 health = APIRouter(tags=["health"])
 v1 = APIRouter(prefix="/v1", tags=["v1"])
+log = logging.getLogger("etalage.serve")
 
 MAX_PAGE = 200
 MAX_OFFSET = 2**31
+CLIENT_GONE = 499
+"""Counted for a request whose client went away before it was answered; nobody reads it."""
 
 Deadline = Annotated[
     int | None, Header(ge=1, le=60_000, description="Milliseconds to wait for the scorer; else 10,000.")
@@ -41,8 +48,33 @@ def live_of(request: Request) -> View:
 
 async def scored(request: Request, score: Callable[[], bytes], deadline_ms: int | None = None) -> Response:
     """What `score` makes, in its turn. Raises Overloaded."""
+    return await scored_in_turns(request, one_step(score), deadline_ms)
+
+
+async def scored_in_turns(request: Request, steps: Steps[bytes], deadline_ms: int | None = None) -> Response:
+    """The same of long work, between whose steps others have their turn."""
+    return await done_by(request.app.state.scorer, request, steps, deadline_ms)
+
+
+async def done_by(
+    worker: Worker, request: Request, steps: Steps[bytes], deadline_ms: int | None = None
+) -> Response:
+    """What a worker makes of `steps`. Raises Overloaded."""
     seconds = DEADLINE_SECONDS if deadline_ms is None else deadline_ms / 1000
-    return json_response(await request.app.state.scorer.do(score, seconds))
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    began = time.monotonic()
+    try:
+        body = await worker.do_in_turns(steps, seconds, gone)
+    except Abandoned as error:
+        log.info("%s %s: the client went away %s", request.method, request.scope["route"].path, error)
+        return Response(status_code=CLIENT_GONE)
+    if time.monotonic() - began > seconds:
+        request.app.state.gauges.late()
+    return json_response(body)
 
 
 async def tree_of(request: Request) -> Any:
@@ -128,36 +160,42 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
     recommender, live = current(request), live_of(request)
     asked = wire.read_similar(await tree_of(request))
 
-    def score() -> bytes:
-        about: dict[str, Any] = (
-            {"item_id": asked.item_id}
-            if isinstance(asked, wire.SimilarToItem)
-            else {"photos": wire.decode_photos(wire.photos_of(asked))}
-        )
-        answers = recommender.similar(
-            **about,
-            k=asked.k,
-            filters=wire.to_filters(asked.filters),
-            threshold=asked.threshold,
-            live=live,
-        )
+    def score() -> Steps[bytes]:
+        wanted: dict[str, Any] = {
+            "k": asked.k,
+            "filters": wire.to_filters(asked.filters),
+            "threshold": asked.threshold,
+            "live": live,
+        }
+        if isinstance(asked, wire.SimilarToItem):
+            answers = recommender.similar(item_id=asked.item_id, **wanted)
+        else:
+            photos = wire.decode_photos(wire.photos_of(asked))
+            answers = yield from recommender.similar_to_photos(photos, **wanted)
         return wire.similar_answer(recommender.bundle, answers, live.degraded)
 
-    return await scored(request, score, x_deadline_ms)
+    return await scored_in_turns(request, score(), x_deadline_ms)
 
 
 @v1.get("/items", response_model=wire.ItemsAnswer, responses=refusals(401, 422, 503))
 async def items(
     request: Request,
-    search: Annotated[str, Query(max_length=200, description="Words of title, brand, category.")] = "",
-    category: Annotated[str | None, Query(description="This path and everything beneath it.")] = None,
+    search: Annotated[
+        str,
+        AfterValidator(wire.check_search),
+        Query(max_length=200, description=f"At most {wire.MAX_WORDS} words of title, brand, category."),
+    ] = "",
+    category: Annotated[
+        str | None, Query(max_length=wire.MAX_TEXT, description="This path and everything beneath it.")
+    ] = None,
     in_stock: Annotated[Literal["true", "false"] | None, Query()] = None,
     min_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     max_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     classified: Annotated[
-        str | None, Query(description="A path of the taxonomy, and all beneath it.")
+        str | None,
+        Query(max_length=wire.MAX_TEXT, description="A path of the taxonomy, and all beneath it."),
     ] = None,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
 ) -> Response:

@@ -13,7 +13,7 @@ import uvicorn
 from etalage.config import ServeConfig
 from etalage.errors import ServeError
 from etalage.serve.app import create_app
-from etalage.serve.connection import PatientProtocol
+from etalage.serve.connection import PatientProtocol, most_connections
 
 KEEP_ALIVE_SECONDS = 5
 DRAIN_SECONDS = 10
@@ -40,7 +40,7 @@ def run(
     settings = uvicorn.Config(
         create_app(bundles, config, key),
         loop="uvloop",
-        http=PatientProtocol,
+        http=protocol_of(config),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -55,6 +55,15 @@ def run(
         server.run(sockets=[server_socket])
     finally:
         server_socket.close()
+
+
+def protocol_of(config: ServeConfig) -> type[PatientProtocol]:
+    """How clients are spoken to by a server with these settings."""
+
+    class Protocol(PatientProtocol):
+        max_connections = most_connections(config.max_connections)
+
+    return Protocol
 
 
 def read_key(file: Path) -> str:

@@ -9,11 +9,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from etalage.bundle.catalogue import Stock
+from etalage.bundle.steps import Steps
 from etalage.recommend import Recommender
 from etalage.serve import shopper_wire as wire
-from etalage.serve.limits import DEADLINE_SECONDS
+from etalage.serve.limits import one_step
 from etalage.serve.openapi import body_of, refusals
-from etalage.serve.routes import Deadline, current, exact_id, json_response, live_of, scored, tree_of
+from etalage.serve.routes import (
+    Deadline,
+    current,
+    done_by,
+    exact_id,
+    live_of,
+    scored,
+    scored_in_turns,
+    tree_of,
+)
 from etalage.serve.wire import MAX_K, listed, to_filters
 
 shoppers = APIRouter(prefix="/v1", tags=["shoppers"])
@@ -24,8 +34,7 @@ LEFT_IN_BUNDLES = "older bundles, until newer ones have replaced them"
 
 async def _kept(request: Request, keep: Callable[[], bytes], deadline_ms: int | None = None) -> Response:
     """As `scored`, but by the keeper: what writes waits for a disk."""
-    seconds = DEADLINE_SECONDS if deadline_ms is None else deadline_ms / 1000
-    return json_response(await request.app.state.keeper.do(keep, seconds))
+    return await done_by(request.app.state.keeper, request, one_step(keep), deadline_ms)
 
 
 @shoppers.post(
@@ -68,13 +77,17 @@ async def rank(request: Request, x_deadline_ms: Deadline = None) -> Response:
     recommender, live = current(request), live_of(request)
     asked = wire.read(wire.Rank, await tree_of(request))
 
-    def score() -> bytes:
+    def score() -> Steps[bytes]:
         pairs = [(pair.user_id, pair.item_id) for pair in asked.pairs]
-        found = [wire.ranked_body(one) for one in recommender.rank(pairs, asked.threshold, live)]
+        found: list[dict[str, Any]] = [{}] * len(pairs)
+        for of_one_shopper in recommender.ranked_by_shopper(pairs, asked.threshold, live):
+            for one in of_one_shopper:
+                found[one.row] = wire.ranked_body(one)
+            yield
         told = {"bundle": recommender.bundle, "threshold": asked.threshold, "ranked": found}
         return orjson.dumps({**told, "degraded": live.degraded})
 
-    return await scored(request, score, x_deadline_ms)
+    return await scored_in_turns(request, score(), x_deadline_ms)
 
 
 @shoppers.post(

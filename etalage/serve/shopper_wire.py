@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
 from etalage.errors import Unprocessable
 from etalage.lake.live import Act, Event
@@ -25,6 +25,8 @@ from etalage.serve.wire import (
 
 MAX_ACTS = 1000
 MAX_PAIRS = 1000
+MAX_RANKED = 200
+"""Shoppers of one request: each is looked up and asked about on their own."""
 MAX_EVENTS = 1000
 Count = Annotated[int, BeforeValidator(whole)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -61,8 +63,18 @@ class PairBody(Strict):
 
 
 class Rank(Strict):
-    pairs: list[PairBody] = Field(min_length=1, max_length=MAX_PAIRS)
+    pairs: list[PairBody] = Field(
+        min_length=1, max_length=MAX_PAIRS, description=f"Of at most {MAX_RANKED} shoppers."
+    )
     threshold: Number = Field(0.5, ge=0, le=1, description="The probability from which an item is liked.")
+
+    @field_validator("pairs")
+    @classmethod
+    def _few_shoppers(cls, pairs: list[PairBody]) -> list[PairBody]:
+        shoppers = len({pair.user_id for pair in pairs})
+        if shoppers > MAX_RANKED:
+            raise ValueError(f"pairs of {shoppers} shoppers; at most {MAX_RANKED} in one request")
+        return pairs
 
 
 class UsersForItem(Strict):

@@ -21,6 +21,11 @@ MAX_K = 1000
 MAX_PHOTOS = 64
 MAX_ID_BYTES = 512
 MAX_EXCLUDED = 1000
+MAX_ATTRIBUTES = 20
+MAX_WORDS = 10
+"""Of a search; each is looked for in the text of every item."""
+MAX_TEXT = 1000
+"""Characters of a category's path, of a brand, of an attribute's name or value."""
 MAX_NAMED = 5
 """How many refused rows one error names."""
 _STARTS = (
@@ -52,6 +57,7 @@ Base64Photo = Annotated[
     str,
     Field(min_length=1, description="An image file, base64.", json_schema_extra={"format": "base64-photo"}),
 ]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Price = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -62,7 +68,7 @@ class Strict(BaseModel):
 class FiltersBody(Strict):
     """What an item must be, to be shown."""
 
-    category: str | None = Field(
+    category: Text | None = Field(
         None, description="This category path, as the merchant has it, and everything beneath it."
     )
     min_price: Price | None = None
@@ -70,10 +76,12 @@ class FiltersBody(Strict):
     in_stock: bool | None = Field(
         None, description="What is known to be so; an item of unknown stock passes neither true nor false."
     )
-    brand: str | None = None
-    attributes: dict[str, str] | None = Field(None, description="Every one of these must be just so.")
+    brand: Text | None = None
+    attributes: Annotated[dict[Text, Text], Field(max_length=MAX_ATTRIBUTES)] | None = Field(
+        None, description="Every one of these must be just so."
+    )
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Items that must not come.")
-    classified: str | None = Field(
+    classified: Text | None = Field(
         None, description="This path of the taxonomy and everything beneath it, as the classifier told it."
     )
     min_confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
@@ -237,6 +245,14 @@ def check_id(item_id: str, name: str = "item_id") -> str:
     if "\0" in item_id:
         raise RequestError(f"{name}: NUL cannot be part of an id")
     return item_id
+
+
+def check_search(text: str) -> str:
+    """The same. Raises ValueError: more words than one search may have."""
+    words = len(set(text.split()))
+    if words > MAX_WORDS:
+        raise ValueError(f"{words} words; at most {MAX_WORDS} in one search")
+    return text
 
 
 def decode_photos(photos: list[str]) -> list[bytes]:

@@ -335,9 +335,10 @@ class Shop:
         task: `similar`, `recommend`, `rank` or `classify`; None: what the bundle is for.
         """
         from etalage.serve.pyfunc import log_bundle
-        from etalage.training.tracking import store
+        from etalage.training.tracking import require_own_experiment, store
 
         self._require_writable()
+        require_own_experiment(self.runs, "bundles")
         with self.disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
             return log_bundle(folder, store(self.runs), "bundles", name, task)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from etalage.training.artifact_places import artifacts, bring_home, require_own
+
 log = logging.getLogger(__name__)
 
 
@@ -28,10 +30,17 @@ class Run:
         number = (
             experiment.experiment_id
             if experiment is not None
-            else client.create_experiment(model, artifact_location=(runs / "mlartifacts").resolve().as_uri())
+            else client.create_experiment(model, artifact_location=artifacts(runs).as_uri())
         )
+        if experiment is not None:
+            require_own(runs, experiment.artifact_location, f"the experiment {model}")
         self._client = client
-        self.id: str = resume or client.create_run(number, run_name=name).info.run_id
+        kept = None if resume is None else _kept(client, runs, resume)
+        if resume is None or kept is None:
+            resume = str(client.create_run(number, run_name=name).info.run_id)
+            kept = _kept(client, runs, resume)
+        self.id: str = resume
+        self._kept = kept
         from torch.utils.tensorboard import SummaryWriter
 
         self._events = SummaryWriter(str(runs / model / name / "tensorboard"))
@@ -57,8 +66,7 @@ class Run:
 
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""
-        keep = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        keep(self.id, str(path), under)
+        _keep(self._kept, path, under)
 
     def __enter__(self) -> "Run":
         return self
@@ -69,14 +77,53 @@ class Run:
 
 
 def add(runs: Path, run_id: str, *, metrics: dict[str, float], files: Mapping[Path, str]) -> None:
-    """Add what evaluation found to a finished run: figures, and file → folder under which it is kept."""
+    """Add what evaluation found to a finished run: figures, and file → folder under which it is kept.
+
+    Where the store has no such run, that is said in the log. Raises DataError: its files are elsewhere.
+    """
     from mlflow.entities import Metric
 
     client = _client(runs)
+    kept = _kept(client, runs, run_id)
+    if kept is None:
+        log.warning("%s: has no run %s: what was evaluated is not tracked", runs / "mlflow.db", run_id)
+        return
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
     for path, under in files.items():
-        client.log_artifact(run_id, str(path), under)
+        _keep(kept, path, under)
+
+
+def require_own_experiment(runs: Path, name: str) -> None:
+    """Raises DataError: an experiment of this name is there, and keeps its files outside of the shop."""
+    found = _client(runs).get_experiment_by_name(name)
+    if found is not None:
+        require_own(runs, found.artifact_location, f"the experiment {name}")
+
+
+def _kept(client: Any, runs: Path, run_id: str) -> Path | None:
+    """Where a run's files are. None: the store has no such run, it may have been moved away.
+
+    Raises DataError: they are not in this shop.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return require_own(runs, found.info.artifact_uri, f"the run {run_id}")
+
+
+def _keep(kept: Path | None, path: Path, under: str) -> None:
+    """Not by MLflow's client: it remembers for a run's id, in a whole process, where another shop kept it."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    assert kept is not None
+    keeper: Any = LocalArtifactRepository(kept.as_uri())
+    (keeper.log_artifacts if path.is_dir() else keeper.log_artifact)(str(path), under)
 
 
 def _client(runs: Path) -> Any:
@@ -85,4 +132,5 @@ def _client(runs: Path) -> Any:
     from mlflow.tracking import MlflowClient
 
     runs.mkdir(parents=True, exist_ok=True)
+    bring_home(runs)
     return MlflowClient(tracking_uri=store(runs), registry_uri=store(runs))

@@ -160,6 +160,7 @@ last,2,no,2024-01-01T00:00:00Z
     }  # fmt: skip
     assert done.refused_by_reason == {"item_id: is missing": 1, "has N fields, the header has N": 1}
     assert [str(note) for note in done.notes] == [
+        "1 × item_id: 'nan' is taken for an id; is it a gap in the file?, such as line 3",
         "1 × price: 'nan' is taken for `not known`, such as line 3",
         "2 × price cannot be read: the row is taken without it, such as line 4: '-3' is negative",
         "1 × in_stock cannot be read: the row is taken without it, such as line 7: 'perhaps' is neither "

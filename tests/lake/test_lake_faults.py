@@ -6,12 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -133,6 +136,35 @@ def test_f18_two_processes_ingest_the_same_batch_and_rows_are_there_once(lake: L
     assert refused_rows(lake).num_rows == 20
 
 
+def test_f18_writers_of_one_table_on_a_machine_wait_for_each_other(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads and compares what the one before has written: none does it for nothing, again and again."""
+    lake.table("users").merge(pa.table({"user_id": ["u0"]}))
+    inside, most, turns = [0], [0], [0]
+    counting = threading.Lock()
+    stored = Table._stored
+
+    def slowly(self: Table, *arguments: Any) -> Any:
+        with counting:
+            inside[0] += 1
+            turns[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.05)
+        try:
+            return stored(self, *arguments)
+        finally:
+            with counting:
+                inside[0] -= 1
+
+    monkeypatch.setattr(Table, "_stored", slowly)
+    writers = [Lake(lake.root).table("users") for _ in range(4)]
+    with ThreadPoolExecutor(len(writers)) as pool:
+        done = list(pool.map(lambda n: writers[n].merge(pa.table({"user_id": [f"u{n + 1}"]})), range(4)))
+    assert sorted(one.version for one in done) == [2, 3, 4, 5]
+    assert (most[0], turns[0]) == (1, 4), "one after the other, and nobody twice"
+
+
 # --- F6, F7: the log
 
 
@@ -223,6 +255,26 @@ def test_a_table_past_its_checkpoint_is_still_checked(lake: Lake) -> None:
     assert afresh(users).read(version=5).num_rows == 5
 
 
+def test_a_checkpoint_that_leads_to_fewer_rows_is_refused(lake: Lake) -> None:
+    """Commits have a hash each, a checkpoint has none: what it leads to is counted."""
+    users = lake.table("users")
+    for n in range(4):
+        users.merge(pa.table({"user_id": [f"u{n}"]}))
+    DeltaTable(users.uri).create_checkpoint()
+    for version in range(5):
+        commit_file(users, version).unlink(missing_ok=True)  # as the clean-up of old logs does
+    (checkpoint,) = (Path(users.uri) / "_delta_log").glob("*.checkpoint.parquet")
+    whole = pq.read_table(checkpoint)
+    adds = [n for n, add in enumerate(whole["add"].to_pylist()) if add]
+    assert afresh(users).read().num_rows == len(adds) == 4
+    pq.write_table(whole.take([n for n in range(whole.num_rows) if n != adds[1]]), checkpoint)
+    for ask in (lambda: afresh(users).read(), lambda: afresh(users).count(), afresh(users).version):
+        with pytest.raises(TableDamaged, match="leads to 3 rows in its log, recorded were 4"):
+            ask()
+    with pytest.raises(TableDamaged, match="leads to 3 rows"):
+        afresh(users).merge(pa.table({"user_id": ["u9"]}))
+
+
 # --- F8: data files
 
 
@@ -232,6 +284,34 @@ def flip(file: Path, at: int) -> None:
     state = file.stat()
     file.write_bytes(content)
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+
+def test_f8_a_data_file_with_fewer_rows_is_noticed_where_its_hash_was_never_recorded(lake: Lake) -> None:
+    """As long as before, and a Parquet file: after a crash between a commit and its record only the count
+    tells."""
+    users = lake.table("users")
+    chance = random.Random(7)
+    texts = [chance.randbytes(40).hex() for _ in range(300)]
+    users.merge(pa.table({"user_id": [f"u{n:03d}" for n in range(300)], "attributes": texts}))
+    file = data_file(users)
+    size, rows = file.stat().st_size, pq.read_table(file)
+
+    def fewer(pad: int) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, rows.schema, compression="zstd", store_schema=False) as writer:
+            writer.write_table(rows.slice(0, 200))
+            writer.add_key_value_metadata({"pad": "x" * pad})
+        return bytes(sink.getvalue())
+
+    pad = size - len(fewer(0))
+    content = next(found for more in range(-8, 9) if len(found := fewer(pad + more)) == size)
+    file.write_bytes(content)
+    for record in (Path(users.uri) / "_etalage" / "sums").iterdir():
+        record.unlink()
+    with pytest.raises(TableDamaged, match="leads to 200 rows in its data files, recorded were 300"):
+        afresh(users).read()
+    with pytest.raises(TableDamaged, match="200 rows"):
+        list(afresh(users).batches(columns=["user_id"]))
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "empty", "first", "middle", "last"])

@@ -390,3 +390,64 @@ def test_an_act_of_no_kind_is_a_view_however_the_file_is_cut(lake: Lake, tmp_pat
     )
     for size in (1, 10):
         assert ingest(lake, json_rows, "interactions", chunk_rows=size).unchanged == 2
+
+
+# --- what happened to values before they came here
+
+
+def test_ids_that_a_spreadsheet_cut_short_are_told_and_stay(lake: Lake, tmp_path: Path) -> None:
+    rows = "item_id,title\n4.01234E+12,Lamp\n4.01234E+12,Rug\n1E+3X,Mug\n1.2345E+2,Cup\nNULL,None\n"
+    done = ingest(lake, csv(tmp_path / "a.csv", rows), "items")
+    assert (done.inserted, done.repeated) == (4, 1)
+    assert told(done) == [
+        "1 × item_id: 'NULL' is taken for an id; is it a gap in the file?, such as line 6",
+        "2 × item_id: a number that a spreadsheet cut short; several ids may have become one; export the "
+        "column as text, such as '4.01234E+12'",
+    ]
+    assert item(lake, "4.01234E+12")["title"] == "Rug"
+
+
+def test_times_that_a_spreadsheet_cut_short_are_told(lake: Lake, tmp_path: Path) -> None:
+    rows = "user_id,item_id,kind,time\nu,a,view,1.71006E+12\nu,b,view,1.7100612E+9\n"
+    assert told(ingest(lake, csv(tmp_path / "a.csv", rows), "interactions")) == [
+        "2 × time: a number that a spreadsheet cut short, so that the time is not exact, such as "
+        "'1.71006E+12'"
+    ]
+
+
+def test_numbers_as_ids_are_their_digits_also_in_a_column_with_gaps(lake: Lake, tmp_path: Path) -> None:
+    table = pa.table({"item_id": pa.array([3.0, None, 4.0, 3.0]), "title": ["Lamp", "Gap", "Rug", "Light"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    done = ingest(lake, tmp_path / "a.parquet", "items", chunk_rows=2)
+    assert (done.inserted, done.repeated, done.refused) == (2, 1, 1)
+    assert (item(lake, "3")["title"], item(lake, "4")["title"]) == ("Light", "Rug")
+    assert "3 × item_id: whole numbers in a column with gaps, 3.0, are read as 3, such as line 1" in told(
+        done
+    )
+    again = ingest(lake, tmp_path / "a.parquet", "items", chunk_rows=3)
+    assert (again.unchanged, again.updated) == (2, 0)
+
+
+def test_dates_that_may_be_two_are_read_as_the_others_of_the_file_show(tmp_path: Path) -> None:
+    def days(*dates: str) -> tuple[list[str], Ingested]:
+        lake = Lake(tmp_path / f"tables-{len(dates)}-{dates[0].replace('/', '')}")
+        rows = "".join(f"u,a{n},view,{day}\n" for n, day in enumerate(dates))
+        file = csv(tmp_path / "a.csv", "user_id,item_id,kind,time\n" + rows)
+        done = ingest(lake, file, "interactions", chunk_rows=100)
+        found = lake.table("interactions").read().sort_by("item_id").to_pylist()
+        return [row["time"].date().isoformat() for row in found], done
+
+    found, done = days("03/04/2025", "03/25/2025")
+    assert found == ["2025-03-04", "2025-03-25"]
+    assert told(done) == ["time: dates such as 03/04/2025 are read as others of the file show, dates = 'mdy'"]
+    assert days("03/04/2025", "25/03/2025", "10.03.2025")[0] == ["2025-04-03", "2025-03-25", "2025-03-10"]
+    found, done = days("03/04/2025", "25/03/2025", "03/25/2025", "2025-03-01")
+    assert done.refused == 1 and "may be two dates" in next(iter(done.refused_by_reason))
+
+
+@pytest.mark.parametrize("word", ["\\\\N", "(null)", "#N/A", "0000-00-00 00:00:00", "0001-01-01T00:00:00"])
+def test_words_that_databases_write_for_no_time_cost_no_act(lake: Lake, tmp_path: Path, word: str) -> None:
+    rows = f"user_id,item_id,kind,time\nu,a,view,{word.replace(chr(92) * 2, chr(92))}\n"
+    done = ingest(lake, csv(tmp_path / "a.csv", rows), "interactions")
+    assert (done.inserted, done.refused) == (1, 0)
+    assert "is taken for `not known`" in told(done)[0] and "time: there is none" in told(done)[1]

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from etalage.config import ServeConfig
 from etalage.serve.app import create_app
-from etalage.serve.connection import PatientProtocol
+from etalage.serve.run import protocol_of
 
 T = TypeVar("T")
 WAIT = 20.0
@@ -41,7 +41,7 @@ class ThreadServer:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         settings_ = uvicorn.Config(
-            self.app, http=PatientProtocol, loop="uvloop", lifespan="on", ws="none", log_config=None
+            self.app, http=protocol_of(config), loop="uvloop", lifespan="on", ws="none", log_config=None
         )
         self._server = uvicorn.Server(settings_)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -77,14 +77,18 @@ class ThreadServer:
 class ProcessServer:
     """`etalage.serve.run.run` in a process of its own; `log` is its standard error."""
 
-    def __init__(self, bundles: Path, log: Path, key: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, bundles: Path, log: Path, key: str | None = None, files: int | None = None, **settings: Any
+    ) -> None:
+        """`files`: as many descriptors may the process have."""
         config = ServeConfig(**{"port": 0, "reload_seconds": 0.02, **settings})
         self.log = log
+        few = [] if files is None else ["prlimit", f"--nofile={files}"]
         environment = {k: v for k, v in os.environ.items() if k != "ETALAGE_KEY"}
         if key is not None:
             environment["ETALAGE_KEY"] = key
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, str(bundles), config.model_dump_json()],
+            [*few, sys.executable, "-c", _LAUNCH, str(bundles), config.model_dump_json()],
             stdout=subprocess.PIPE,
             stderr=log.open("wb"),
             text=True,

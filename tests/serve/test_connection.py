@@ -1,15 +1,18 @@
-"""F26: clients that never finish a request are closed, and nobody else waits for them."""
+"""F26, F64: clients that never finish a request, send what is none, or read nothing, are closed, and nobody
+else waits for them."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from etalage.serve.connection import SILENT_SECONDS, PatientProtocol
-from tests.serve.servers import ThreadServer
+from etalage.serve.connection import SILENT_SECONDS, PatientProtocol, most_connections, network_of
+from tests.serve.servers import ProcessServer, ThreadServer, until
 
 PATIENCE = 1.0
 
@@ -86,3 +89,152 @@ def test_a_client_that_asks_again_is_kept(server: ThreadServer) -> None:
 
 def test_the_real_patience_is_within_ten_seconds() -> None:
     assert SILENT_SECONDS < 10
+
+
+# -- F64 ---------------------------------------------------------------------------------------
+
+ASK = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Reader:
+    """Takes whole answers from a connection."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client, self.rest = client, b""
+
+    def answer(self) -> bytes:
+        while b"\r\n\r\n" not in self.rest:
+            self.rest += self._more()
+        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        while len(self.rest) < length:
+            self.rest += self._more()
+        body, self.rest = self.rest[:length], self.rest[length:]
+        return body
+
+    def _more(self) -> bytes:
+        more = self.client.recv(65_536)
+        assert more, "closed in the middle"
+        return more
+
+
+def held(server: ThreadServer) -> int:
+    return len(server._server.server_state.connections)
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"\r\n\r\n", b"\n"])
+def test_f64_an_empty_line_after_an_answer_keeps_no_connection(server: ThreadServer, more: bytes) -> None:
+    once, again = connected(server, ASK), connected(server, ASK)
+    assert Reader(once).answer() == Reader(again).answer()
+    once.sendall(more)
+    assert seconds_until_closed(once) < 10 * PATIENCE
+    assert seconds_until_closed(again, drip=more) < 10 * PATIENCE
+
+
+def unread(server: ThreadServer, requests: int) -> socket.socket:
+    """A client that asks so often and reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    client.settimeout(0.2)
+    with suppress(TimeoutError):
+        client.sendall(ASK * requests)
+    return client
+
+
+@pytest.mark.parametrize("requests", [1, 2000])
+def test_f64_a_client_that_reads_nothing_is_closed(server: ThreadServer, requests: int) -> None:
+    client = unread(server, requests)
+    until(lambda: held(server) == 0)
+    client.close()
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_f64_a_client_that_reads_byte_by_byte_has_an_end_too(server: ThreadServer) -> None:
+    client = unread(server, 2000)
+    started = time.monotonic()
+    while held(server):
+        with suppress(OSError):
+            client.recv(1)
+        time.sleep(0.05)
+        assert time.monotonic() - started < 20
+    client.close()
+
+
+def test_f64_a_slow_client_that_reads_on_gets_all_of_its_answers(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind for longer than the server is patient with one that reads nothing."""
+    monkeypatch.setattr(PatientProtocol, "request_seconds", 60.0)
+    client = unread(server, 100)
+    client.settimeout(20)
+    reader, started = Reader(client), time.monotonic()
+    answers = []
+    for _ in range(100):
+        answers.append(reader.answer())
+        if time.monotonic() - started < 2.5 * PATIENCE:
+            time.sleep(PATIENCE / 8)
+    client.close()
+    assert len(set(answers)) == 1 and answers[0].endswith(b"}")
+
+
+def test_f64_too_many_connections_of_one_address_are_refused_and_others_answered(tmp_path: Path) -> None:
+    """As many as the process has descriptors for, all of one who sends nothing; and when they are closed,
+    that one is answered too."""
+    with ProcessServer(tmp_path / "bundles", tmp_path / "log", files=300) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(400)]
+        for client in idle:
+            with suppress(OSError):
+                client.sendall(b"\r\n")
+        refused = httpx.get(f"{server.url}/healthz")
+        assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+            assert other.get(f"{server.url}/healthz").status_code == 200
+        until(lambda: _status(server.url) == 200)
+        for client in idle:
+            client.close()
+    assert "Too many open files" not in server.log.read_text()
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(f"{url}/healthz").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_f64_a_cap_on_all_connections(tmp_path: Path) -> None:
+    with ThreadServer(tmp_path / "bundles", max_connections=6) as server:
+        held_by = [
+            socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.0.{n}", 0))
+            for n in (2, 3)
+            for _ in range(3)
+        ]
+        until(lambda: held(server) == 6)
+        assert _status(server.url) == 503
+        held_by.pop().close()
+        until(lambda: _status(server.url) == 200)
+        for client in held_by:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_f64_addresses_that_one_client_can_choose_from_count_as_one(host: str, network: str) -> None:
+    assert network_of(host) == network
+
+
+def test_f64_there_are_never_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, most in ((1024, 896), (300, 172), (100, 2), (resource.RLIM_INFINITY, 1000), (65_536, 1000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert most_connections(1000) == most

@@ -2,11 +2,13 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from etalage.config import MappingConfig
 from etalage.errors import InputUnreadable
+from etalage.lake.id_files import ids_of
 from tests.lake.feeds.conftest import Load
 
 HEAD = "id\ttitle\tdescription\tlink\timage_link\tavailability\tprice"
@@ -230,3 +232,9 @@ def test_a_supplemental_feed_changes_what_it_has_and_erases_nothing(load: Load) 
     item = loaded.items["A-1"]
     assert (item["title"], item["price"], item["in_stock"]) == ("Tee, red", 9.99, False)
     assert loaded.attributes("A-1") == {"link": "https://s.test/1"}
+
+
+def test_ids_to_delete_are_read_from_a_feed_too(tmp_path: Path) -> None:
+    file = tmp_path / "gone.xml"
+    file.write_text(XML.format(ITEM.format("") + ITEM.format("").replace("A-1", "A-2")), encoding="utf-8")
+    assert list(ids_of([str(file)], MappingConfig())) == ["A-1", "A-2"]
