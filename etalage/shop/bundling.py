@@ -35,7 +35,7 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
 
     photos, classifier = _of_photos(shop), _classifier(shop)
     _require_what_is_named(shop, photos)
-    models = refit_steps.refitted(shop, judging_steps.judged(shop, placed(shop)))
+    models = refit_steps.refitted(shop, judging_steps.judged(shop, placed(shop)), force)
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
             f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "

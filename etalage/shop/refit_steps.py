@@ -23,17 +23,24 @@ log = logging.getLogger(__name__)
 EVERYTHING = "everything"
 
 
-def refitted(shop: "Shop", placed: "tuple[PlacedModel, ...]") -> "tuple[PlacedModel, ...]":
+def refitted(
+    shop: "Shop", placed: "tuple[PlacedModel, ...]", force: bool = False
+) -> "tuple[PlacedModel, ...]":
     """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
 
-    Those whose scores a ranker of `placed` reads stay as they are: it learned what those scores mean.
+    Those whose scores a ranker of `placed` reads stay as they are: it learned what those scores mean. Those
+    that lose to popularity do too: they are not published (unless by `force`), or stay behind a ranker.
     """
+    from etalage.bundle.admission import standing
     from etalage.bundle.exports import read_facts
 
     facts = [read_facts(one.export) for one in placed]
     read = _read_by_rankers(placed, facts)
     chosen = [
-        fact.get("role") == "counter" and fact["name"] not in read and _has_config(one.export, fact)
+        fact.get("role") == "counter"
+        and fact["name"] not in read
+        and (force or standing(one.verdict) != "loses")
+        and _has_config(one.export, fact)
         for one, fact in zip(placed, facts, strict=True)
     ]
     for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
