@@ -8,7 +8,7 @@ import pytest
 from etalage.bundle.exports import newest_export, read_facts
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.errors import ConfigError, DataError, GateRefused, NoBundle, NothingToPublish
-from etalage.shop import MODEL, Shop
+from etalage.shop import MODEL, Shop, photo_steps
 from etalage.training import tracking
 from tests import stripes
 
@@ -106,6 +106,20 @@ def test_a_sync_embeds_the_new_photos_alone_and_is_rolled_back(shop: Shop, tmp_p
     assert shop.rollback().id == before
     assert shop.bundles.current_id() == before
     assert shop.recommender().similar(item_id="new3", k=3)[0].fallback == "unknown_item"
+
+
+def test_what_the_evaluation_embedded_is_not_embedded_again(shop: Shop) -> None:
+    shutil.rmtree(shop.folder / "tables" / "embeddings")
+    shop = Shop(shop.folder)
+    before = shop.evaluate().summary()
+    embedder = PhotoEmbedder.open(newest_export(shop.exports()))
+    whole = photo_steps.payload(shop)
+    done = photo_steps.embedded(shop, whole, embedder)
+    assert done.embedded == 0 and len(done.embeddings) == 500
+    assert embedder.embed_pixels(
+        photo_steps.photos(shop, whole, embedder.encoder).pixels_NHWC
+    ) == pytest.approx(done.embeddings, abs=1e-5)
+    assert shop.evaluate().summary() == before
 
 
 def test_the_first_bundle_cannot_be_rolled_back(shop: Shop) -> None:

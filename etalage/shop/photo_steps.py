@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from etalage.errors import TooLittleData
 from etalage.lake.schema import PHOTO_OK
-from etalage.shop.progress import told
+from etalage.shop.progress import Meter, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: "Path") -> "Evaluati
     decoded = photos(shop, whole, embedder.encoder)
     count = len(decoded.item_ids)
     with shop.bar(f"embed with {exported.name}", count) as meter:
-        ours = embedder.embed_pixels(decoded.pixels_NHWC, meter)
+        ours = _embedded_pixels(shop, whole, decoded, embedder, meter)
     with shop.bar("embed with an untrained network", count) as meter:
         floor = untrained(recipe, recipe.config(**read_facts(exported)["config"]), decoded, meter)
     with shop.disk(), shop.bar("measure, draw the report", None):
@@ -107,6 +107,25 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: "Path") -> "Evaluati
         )
 
 
+def _embedded_pixels(
+    shop: "Shop", whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
+) -> np.ndarray:
+    """(N, D) of photos that are decoded already; kept, so that publish embeds none of them again."""
+    shas = dict(zip(whole.items["item_id"].to_pylist(), whole.items["photo_sha256"].to_pylist(), strict=True))
+    names = [shas[item_id] for item_id in decoded.item_ids]
+    known = _known(shop, embedder)
+    found = np.zeros((len(names), embedder.dimension), np.float32)
+    fresh = [row for row, name in enumerate(names) if name not in known]
+    for row, name in enumerate(names):
+        if name in known:
+            found[row] = known[name]
+    meter(len(names) - len(fresh))
+    if fresh:
+        found[fresh] = embedder.embed_pixels(decoded.pixels_NHWC[fresh], meter)
+        _keep(shop, embedder, {names[row]: found[row] for row in fresh})
+    return found
+
+
 def embedded(shop: "Shop", whole: "Payload", embedder: "PhotoEmbedder") -> "Embedded":
     """Every photo of the payload embedded; those that the table `embeddings` has are not done again."""
     from etalage.bundle.contents import embed
@@ -117,7 +136,9 @@ def embedded(shop: "Shop", whole: "Payload", embedder: "PhotoEmbedder") -> "Embe
     for sha256, reason in done.refused.items():
         log.warning("photo %s is left out: %s", sha256[:12], reason)
     if done.embedded:
-        _keep(shop, embedder, done, known)
+        shas = done.payload.items["photo_sha256"].to_pylist()
+        fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
+        _keep(shop, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
     return done
 
 
@@ -138,16 +159,15 @@ def _known(shop: "Shop", embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
     return dict(zip(rows["id"].to_pylist(), table_of, strict=True))
 
 
-def _keep(shop: "Shop", embedder: "PhotoEmbedder", done: "Embedded", known: Mapping[str, np.ndarray]) -> None:
+def _keep(shop: "Shop", embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
+    """Into the table `embeddings`: {sha256: (D,)}."""
     from etalage.lake.schema import TABLES
 
-    shas = done.payload.items["photo_sha256"].to_pylist()
-    fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
     columns = {
         "owner": ["photo"] * len(fresh),
         "id": list(fresh),
         "model": [embedder.model_hash] * len(fresh),
-        "embedding": list(done.embeddings[list(fresh.values())]),
+        "embedding": list(fresh.values()),
     }
     with shop.disk():
         shop.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
