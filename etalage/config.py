@@ -133,8 +133,8 @@ class BehaviourConfig(Settings):
 
     weights: dict[str, float] = Field(default_factory=dict)
     """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
-    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1, those
-    that take something back (`refund`) or were only shown (`impression`) 0."""
+    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1,
+    those that take something back (`refund`) or were only shown (`impression`) 0."""
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
