@@ -133,7 +133,8 @@ class BehaviourConfig(Settings):
 
     weights: dict[str, float] = Field(default_factory=dict)
     """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
-    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1."""
+    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1,
+    those that take something back (`refund`) or were only shown (`impression`) 0."""
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
@@ -146,7 +147,7 @@ class BehaviourConfig(Settings):
     positive_from: float | dict[str, float] | None = None
     """A value from here on is positive, a lower one an explicit negative. A number is about ratings, and not
     about purchases, carts and views, whose value is a quantity. By kind: {rating = 4, play = 3}. None: all
-    are positive."""
+    are positive whose value is not below 0."""
     min_user: int = Field(1, ge=1)
     min_item: int = Field(1, ge=1)
     """Users and items with fewer interactions are left out of what models learn from."""

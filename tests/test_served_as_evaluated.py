@@ -31,7 +31,7 @@ from etalage.training.behaviour_export import Source, export_behaviour
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = int((BEGIN + timedelta(days=200)).timestamp() * 1e6)
-KINDS = ("view", "Purchase", "cart", "rating", "dislike", "wish", None)
+KINDS = ("view", "Purchase", "cart", "rating", "dislike", "wish", "play", "refund", "search", None)
 K = 8
 
 
@@ -63,8 +63,11 @@ def fill(shop: Shop, rng: np.random.Generator, items: int, users: int, acts: int
     shop.lake.table("items").merge(rows_of("items", {"item_id": [f"i{n:02d}" for n in range(items)]}))
     who = np.minimum(rng.geometric(0.25, acts), users)
     what = np.minimum((rng.random(acts) ** 2 * (items + 2)).astype(int), items + 1)
-    kinds = [KINDS[n] for n in rng.choice(len(KINDS), acts, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.1, 0.05])]
-    values = [float(v) if rng.random() < 0.7 else None for v in rng.integers(1, 6, acts)]
+    kinds = [
+        KINDS[n]
+        for n in rng.choice(len(KINDS), acts, p=[0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.06, 0.04, 0.05])
+    ]
+    values = [float(v) if rng.random() < 0.7 else None for v in rng.integers(-1, 6, acts)]
     minutes = rng.choice(200_000, acts, replace=False)
     columns: dict[str, list[Any]] = {
         "interaction_id": [f"a{n:04d}" for n in range(acts)],
@@ -141,7 +144,7 @@ RULE = st.fixed_dictionaries(
             ]
         ),
         "positive_from": st.sampled_from([3, {"rating": 4, "wish": 2}]),
-        "has": st.just(["wish"]),
+        "has": st.just(["play"]),
         "targets": st.just(["Purchase"]),
         "repeat": st.booleans(),
         "max_user": st.sampled_from([4, 12]),

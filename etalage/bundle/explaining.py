@@ -18,12 +18,13 @@ from etalage.bundle.shoppers import Shopper
 from etalage.kinds import Meaning, known_meaning, plain_kind
 
 MOST_DROPPED = 50
-STRONGEST: tuple[Meaning, ...] = ("has", "rating", "cart", "view")
+STRONGEST: tuple[Meaning, ...] = ("has", "rating", "like", "cart", "view")
 VERBS = {
     "view": "you looked at",
     "cart": "you put into your cart",
     "has": "you bought",
     "rating": "you liked",
+    "like": "you liked",
 }
 """By meaning of the kind."""
 CHOSE = {"play": "you listened to", "listen": "you listened to", "watch": "you watched"}

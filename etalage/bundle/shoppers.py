@@ -16,7 +16,7 @@ from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.opened import Base
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
-from etalage.features.history import BehaviourRule
+from etalage.features.history import BehaviourRule, overruled, standing
 from etalage.lake.erasures import Known, without_erased
 from etalage.lake.live import Act
 from etalage.lake.schema import TABLES
@@ -54,21 +54,32 @@ class Shopper:
     ) -> "Shopper":
         """`acts` oldest first, as many as there are: the newest positives are kept."""
         rows = [-1 if (row := catalogue.row(act.item_id)) is None else row for act in acts]
+        when = np.array([NEVER if act.time is None else act.time for act in acts], np.int64)
+        stands = _standing(acts, np.array(rows, np.int64), when, rules)
+        negative = [rules.negative(act.kind, act.value) for act in acts]
+        if any(negative):
+            liked = [rules.positive(a.kind, a.value) and rules.of(a.kind).opinion for a in acts] & stands
+            over = overruled(np.array(rows, np.int64), when, np.array(negative, bool), liked)
+            negative = (np.array(negative, bool) & ~over).tolist()
         seen = [
             row + 1
-            for row, act in zip(rows, acts, strict=True)
-            if row >= 0 and rules.keeps_off(act.kind, act.value)
+            for row, act, bad in zip(rows, acts, negative, strict=True)
+            if row >= 0 and (bad or rules.drops(act.kind))
         ]
         # Acts on items that are not in the bundle are passed over before the newest are taken: models never
         # saw them.
-        good = [n for n, act in enumerate(acts) if rows[n] >= 0 and rules.positive(act.kind, act.value)]
+        good = [
+            n
+            for n, act in enumerate(acts)
+            if rows[n] >= 0 and stands[n] and rules.positive(act.kind, act.value)
+        ]
         good = good[-rules.funnel.history :]
-        times = [NEVER if (time := acts[n].time) is None else time for n in good]
+        times = when[good]
         return cls(
             user_id,
             np.array([rows[n] + 1 for n in good], np.int64),
             tuple(acts[n].kind for n in good),
-            np.array(times, np.int64),
+            times,
             np.unique(np.array(seen, np.int64)),
             now,
             attributes,
@@ -133,7 +144,7 @@ class Crowd:
         latest = times[ends - 1] if len(names) else times
         chosen = np.zeros(len(names), bool)
         chosen[np.argsort(-latest.astype(np.float64), kind="stable")[:most]] = True
-        lasting = rules.lasts(acts["kind"])[order] if acts.num_rows else np.empty(0, bool)
+        lasting = rules.lasts(acts["kind"], acts["value"])[order] if acts.num_rows else np.empty(0, bool)
         keep = order[((back < newest) | lasting) & chosen[codes]]
         known = names.filter(pa.array(chosen))
         known = known.take(pc.sort_indices(known))
@@ -154,7 +165,8 @@ class Crowd:
     def queries(self, model: Base, rules: BehaviourRule) -> Queries:
         """One question a shopper, in the order of `users`; B = U."""
         acts = self.acts
-        acts = acts.filter(pa.array(rules.weighed(acts["kind"], acts["value"]) > 0, pa.bool_()))
+        speaks = rules.weighed(acts["kind"], acts["value"]) > 0
+        acts = acts.filter(pa.array(speaks & standing(acts, rules), pa.bool_()))
         owners = pc.index_in(acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
         order = np.argsort(owners, kind="stable")
         ends = np.searchsorted(owners[order], owners[order], side="right")
@@ -186,6 +198,17 @@ class Crowd:
         for row in rows.select(["user_id", "item_id", "kind", "value"]).to_pylist():
             found.setdefault(row["user_id"], []).append((row["item_id"], row["kind"] or "", row["value"]))
         return [found[name][-length:] for name in sorted(found)]
+
+
+def _standing(acts: Sequence[Act], rows: np.ndarray, times: np.ndarray, rules: BehaviourRule) -> np.ndarray:
+    """(H,) bool: False for acts that a later one took back. rows: (H,) of their items."""
+    if not any(rules.of(act.kind).back or rules.of(act.kind).idle(act.value) for act in acts):
+        return np.ones(len(acts), bool)
+    names = list(dict.fromkeys(act.kind for act in acts))
+    place = {name: n for n, name in enumerate(names)}
+    codes = np.array([place[act.kind] for act in acts], np.int64)
+    values = np.array([np.nan if act.value is None else act.value for act in acts], np.float64)
+    return rules.stands(names, codes, values, times, rows)
 
 
 # Not `schema.empty_table()`: that imports pandas, where it is installed.

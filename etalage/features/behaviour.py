@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from etalage.features.encoder import Encoder, Features
+from etalage.features.history import overruled
 from etalage.features.vocabulary import Vocabulary
 
 NEVER = np.iinfo(np.int64).min
@@ -198,6 +199,8 @@ class BehaviourSet:
     """How much an act counts, by the code of its kind (0 = of no kind); empty: each 1."""
     off_slate: tuple[int, ...] | None = None
     """Codes of the kinds after which an item is not shown to its shopper again, as served; None: targets."""
+    opinions: tuple[int, ...] = ()
+    """Codes of the kinds whose positives overrule an explicit negative before them."""
     held: Interactions = field(default_factory=Interactions.none)
     """Acts that teach nothing, since their kinds do not count, but after which an item is not shown again."""
     history: int | None = None
@@ -242,11 +245,14 @@ class BehaviourSet:
 
     def seen(self, part: str) -> Interactions:
         """The acts before `part` whose items are not to be shown again to their users: those of the kinds
-        `off_slate`, and explicit negatives. Without `off_slate`: those of the kinds in `targets`; none where
-        shoppers take the same again (facts["repeat"])."""
+        `off_slate`, and explicit negatives that no later like overrules. Without `off_slate`: those of the
+        kinds in `targets`; none where shoppers take the same again (facts["repeat"])."""
         if self.off_slate is not None:
             acts = self.before(part)
-            acts = acts.take(np.isin(acts.kinds, self.off_slate) | (acts.labels <= 0))
+            negative = acts.labels <= 0
+            opinion = ~negative & np.isin(acts.kinds, self.opinions)
+            negative &= ~overruled(acts.keys, acts.times, negative, opinion)
+            acts = acts.take(np.isin(acts.kinds, self.off_slate) | negative)
             return Interactions.joined(acts, self._held_before(part)) if len(self.held) else acts
         acts = Interactions.none() if self.facts.get("repeat") else self.before(part)
         return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts

@@ -19,11 +19,16 @@ from etalage.config import BehaviourConfig, FunnelConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import BehaviourRule, coded
+from etalage.features.history import BehaviourRule, coded, standing
 from etalage.features.parts import as_published, parted
 from etalage.features.vocabulary import Vocabulary
-from etalage.kinds import known_meaning
+from etalage.kinds import known_meaning, plain_kind
 from etalage.lake.schema import INSTANT
+
+_NOT_COUNTED = {
+    "undone": "it takes something back",
+    "shown": "being shown, or a search, is no interest; [behaviour] weights counts it all the same",
+}
 
 
 def behaviour_set(
@@ -81,7 +86,10 @@ def behaviour_set(
 
     shoppers = Vocabulary.fit(_both(acts["user_id"], users))
     kinds = tuple(sorted(pc.unique(acts["kind"].drop_null()).to_pylist()))
-    targets = tuple(kinds.index(kind) + 1 for kind in config.targets if kind in kinds)
+    plain_targets = {plain_kind(kind) for kind in config.targets}
+    targets = tuple(
+        n for n, kind in enumerate(kinds, 1) if kind in config.targets or plain_kind(kind) in plain_targets
+    )
     columns = _columns(acts, shoppers, catalogue, kinds, rule)
     if whole:
         parts = {"train": columns, **{name: Interactions.none() for name in PARTS[1:]}}
@@ -111,14 +119,19 @@ def behaviour_set(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
         own_split=config.split != "published", off_slate=None if funnel is None else off,
+        opinions=tuple(n for n, kind in enumerate(("", *kinds)) if rule.of(kind).opinion),
         held=_columns(held, shoppers, catalogue, kinds, rule, only_known=True),
         history=None if funnel is None else funnel.history,
     )  # fmt: skip
 
 
 _TOLD = {
-    "of_crawlers": "{of_crawlers:,} interactions of crawlers are left out: users who touched more items than "
-    "[behaviour] max_user, for example {crawlers[0]!r}",
+    "taken_back": "{taken_back:,} interactions were taken back by a later one (refund, remove_from_cart, …) "
+    "and teach nothing; what was returned is not shown again",
+    "idle": "{idle:,} interactions say nothing by their value, below 0 (a return) or a like of 0, and are "
+    "not counted",
+    "of_crawlers": "{of_crawlers:,} interactions of crawlers are left out: users who touched more items "
+    "than [behaviour] max_user, for example {crawlers[0]!r}",
     "without_part": "{without_part:,} interactions are of no part of the published split and are left out "
     "where models are judged: `etalage ingest FILE interactions --part ...`, or set another split",
     "parts_unused": "{parts_unused:,} interactions say their part of a published split, which is not looked "
@@ -141,11 +154,37 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
         )
     for kind, count in facts.get("other_kinds", {}).items():
-        undone = known_meaning(kind) == "undone"
-        why = "it takes something back" if undone else "[behaviour] weights does not name it"
+        why = _NOT_COUNTED.get(known_meaning(kind), "[behaviour] weights does not name it")
         lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
+    lines += _told_of_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
+
+
+def _told_of_values(facts: Mapping[str, Any]) -> list[str]:
+    """What kinds that nobody knows, and values of kinds, were taken for."""
+    lines = []
+    if facts.get("unknown_kinds"):
+        listed = ", ".join(f"{kind or '(none)'} ({n:,})" for kind, n in facts["unknown_kinds"].items())
+        lines.append(
+            f"kinds that are not known by name count as interest, each 1: {listed}; say what they are in "
+            "[ingest.interactions.values.kind], [behaviour] has or weights, or that they are known: kinds"
+        )
+    lines += [
+        f"interactions of kind {kind} have values from {low:g} to {high:g}, and each counts as a like; say "
+        "from which value on one is: [behaviour] positive_from"
+        for kind, (low, high) in facts.get("stars", {}).items()
+    ]
+    lines += [
+        f"{count:,} interactions of kind {kind or '(none)'} have a value below 0: explicit negatives"
+        for kind, count in facts.get("below_zero", {}).items()
+    ]
+    lines += [
+        f"[behaviour] positive_from is taken to be about kind {kind or '(none)'} too: {low:,} of {of:,} are "
+        "explicit negatives; by kind: positive_from = {rating = 4}"
+        for kind, (low, of) in facts.get("split_by_stars", {}).items()
+    ]
+    return lines
 
 
 def _counting(
@@ -165,16 +204,49 @@ def _counting(
     _require_kinds(rule.behaviour, sorted(name for name in names if name))
     counting = np.array([rule.counts(name) for name in names], bool)
     each = np.bincount(codes, minlength=len(names))
-    held = acts.filter(pa.array((np.array([rule.drops(name) for name in names], bool) & ~counting)[codes]))
-    acts = acts.filter(pa.array(counting[codes]))
-    facts["of_other_kinds"] = count - acts.num_rows
+    facts["of_other_kinds"] = count - int(counting[codes].sum())
     facts["other_kinds"] = {
         name or "": int(n) for name, n, counts in zip(names, each, counting, strict=True) if n and not counts
     }
+    values = acts["value"].to_numpy(zero_copy_only=False)
+    idle = rule.idles(names, codes, values)
+    stands = standing(acts, rule)
+    facts |= {"idle": int(idle.sum()), "taken_back": int((~stands).sum())}
+    _look_at_values(rule, names, codes, values, facts)
+    teach = counting[codes] & ~idle & stands
+    held = acts.filter(pa.array(np.array([rule.drops(name) for name in names], bool)[codes] & ~teach))
+    acts = acts.filter(pa.array(teach))
     facts["nobody_has"] = bool(
         rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
     )
     return acts, held
+
+
+def _look_at_values(
+    rule: BehaviourRule,
+    names: Sequence[str | None],
+    codes: np.ndarray,
+    values: np.ndarray,
+    facts: dict[str, Any],
+) -> None:
+    """Into `facts`: kinds that nobody knows, and what values of stars are taken for where nobody says it."""
+    unknown, stars, below, split = {}, {}, {}, {}
+    for code, name in enumerate(names):
+        said = rule.of(name)
+        own = values[codes == code]
+        own = own[~np.isnan(own)]
+        if not said.named:
+            unknown[name or ""] = int((codes == code).sum())
+        if said.weight <= 0 or not len(own) or said.meaning not in ("rating", "other"):
+            continue
+        if said.threshold is not None:
+            if said.meaning == "other" and not isinstance(rule.behaviour.positive_from, dict):
+                split[name or ""] = (int((own < said.threshold).sum()), len(own))
+        elif (own < 0).any():
+            below[name or ""] = int((own < 0).sum())
+        elif said.meaning == "rating" and own.max() > own.min():
+            stars[name or ""] = (float(own.min()), float(own.max()))
+    facts |= {"unknown_kinds": unknown, "stars": stars, "below_zero": below, "split_by_stars": split}
 
 
 def _of_parts(acts: pa.Table, facts: dict[str, Any]) -> pa.Table:
@@ -205,7 +277,8 @@ def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
         ("has", config.has),
         ("positive_from", tuple(starts)),
     ):
-        missing = [kind for kind in named if kind not in found]
+        there = {*found, *map(plain_kind, found)}
+        missing = [kind for kind in named if kind not in there and plain_kind(kind) not in there]
         near = {kind: difflib.get_close_matches(kind, [f for f in found if f not in named], n=1, cutoff=0.75)
                 for kind in missing}  # fmt: skip
         typo = next(((kind, close[0]) for kind, close in near.items() if close), None)
@@ -219,10 +292,12 @@ def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
                 f"[behaviour] {option} names {', '.join(sorted(named))}, but the interactions are of kind "
                 f"{', '.join(found)}"
             )
-    if config.weights and not set(config.weights).issuperset(config.targets):
+    weighed = {plain_kind(kind) for kind in config.weights}
+    idle = [kind for kind in config.targets if plain_kind(kind) not in weighed]
+    if config.weights and idle:
         raise ConfigError(
-            f"[behaviour] targets has {', '.join(sorted(set(config.targets) - set(config.weights)))}, which "
-            "[behaviour] weights does not count; give it a weight there"
+            f"[behaviour] targets has {', '.join(sorted(idle))}, which [behaviour] weights does not count; "
+            "give it a weight there"
         )
 
 

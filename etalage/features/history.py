@@ -1,22 +1,70 @@
 """What an act means: one rule for training, evaluation, publishing, syncing, browsing and serving.
 
-A kind has a meaning by its name (etalage/kinds.py), unless [behaviour] gives it one.
+A kind has a meaning by its name (etalage/kinds.py), unless [behaviour] gives it one. What [behaviour] names
+may be written otherwise in the acts: `add_to_cart` there is `AddToCart` here.
+
+Two things are told by several acts of one shopper on one item: what was taken back (`stands`), and an
+explicit negative that a later like overrules (`overruled`).
 
     M acts
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.kinds import QUANTITIES, known_meaning
+from etalage.kinds import QUANTITIES, Meaning, known_meaning, plain_kind, takes_back
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
+
+
+_KINDS_KEPT = 4096
+"""Of so many kinds the rule keeps what it found out."""
+_TAKEN_BACK: tuple[Meaning, ...] = ("has", "cart", "like")
+_ABOVE_ZERO = float(np.nextafter(0, 1))
+
+
+@dataclass(frozen=True)
+class KindRule:
+    """What [behaviour] and its name say of one kind."""
+
+    meaning: Meaning
+    weight: float
+    counts: bool
+    threshold: float | None
+    has: bool
+    named: bool
+    back: frozenset[Meaning]
+    """The meanings of acts of which one of this kind takes back the one before it: a refund, a purchase."""
+
+    @property
+    def least(self) -> float:
+        """The value from which on an act is positive: the threshold; without one no value below 0 is, and of
+        a like not 0 either."""
+        if self.threshold is not None:
+            return self.threshold
+        return _ABOVE_ZERO if self.meaning == "like" else 0.0
+
+    def positive(self, value: float | None) -> bool:
+        return self.weight > 0 and (value is None or not value < self.least)
+
+    def idle(self, value: float | None) -> bool:
+        """Says nothing for or against its item, by its value: less than nothing bought or viewed (a return,
+        in books of sales), a like of 0."""
+        if value is None or self.weight <= 0 or self.threshold is not None:
+            return False
+        return value < 0 if self.meaning in QUANTITIES else self.meaning == "like" and value == 0
+
+    @property
+    def opinion(self) -> bool:
+        """Says that the shopper likes the item, or has it, and not only that they looked."""
+        return self.meaning in ("like", "rating", "has") or self.threshold is not None
 
 
 @dataclass(frozen=True)
@@ -27,49 +75,79 @@ class BehaviourRule:
     behaviour: BehaviourConfig
     funnel: FunnelConfig = field(default_factory=FunnelConfig)
 
+    def of(self, kind: str | None) -> KindRule:
+        """What is said of this kind."""
+        name = kind or ""
+        if name not in self._kinds:
+            if len(self._kinds) >= _KINDS_KEPT:
+                self._kinds.clear()
+            self._kinds[name] = self._said_of(name)
+        return self._kinds[name]
+
+    @cached_property
+    def _kinds(self) -> dict[str, KindRule]:
+        return {}
+
+    def _said_of(self, kind: str) -> KindRule:
+        given, meaning = self.behaviour, known_meaning(kind)
+        if meaning == "other" and _is_given(given.has, kind):
+            meaning = "has"
+        default = {"negative": -1.0, "undone": 0.0, "shown": 0.0}.get(meaning, 1.0)
+        weight = float(_given(given.weights, kind, 0.0)) if given.weights else default
+        threshold: float | None
+        if isinstance(given.positive_from, dict):
+            threshold = _given(given.positive_from, kind, None)
+            starts: Collection[str] = given.positive_from
+        else:
+            threshold = None if meaning in (*QUANTITIES, "like") else given.positive_from
+            starts = ()
+        everywhere = (*given.weights, *given.has, *given.kinds, *given.targets, *starts)
+        return KindRule(
+            meaning,
+            weight,
+            weight != 0 or _is_given(given.weights, kind),
+            threshold,
+            _is_given((*given.has, *given.targets), kind) or meaning in ("has", "rating"),
+            meaning != "other" or _is_given(everywhere, kind),
+            # A kind that weights names means what its weight says.
+            frozenset() if _is_given(given.weights, kind) else takes_back(kind),
+        )
+
     def weight(self, kind: str | None) -> float:
         """How much a positive act of this kind counts; 0: not at all, negative: it speaks against the item.
 
         As [behaviour] weights says, which counts no kind that it does not name; without it every kind
-        counts 1, those that are negative by name -1, those that take something back 0.
+        counts 1, those that are negative by name -1, those that take something back or were only shown 0.
         """
-        if self.behaviour.weights:
-            return self.behaviour.weights.get(kind or "", 0.0)
-        return {"negative": -1.0, "undone": 0.0}.get(known_meaning(kind or ""), 1.0)
+        return self.of(kind).weight
 
     def counts(self, kind: str | None) -> bool:
         """Whether models learn from acts of this kind, as positives or as explicit negatives."""
-        return self.weight(kind) != 0 or (kind or "") in self.behaviour.weights
+        return self.of(kind).counts
 
     def threshold(self, kind: str | None) -> float | None:
-        """The value from which on an act of this kind is positive; None: whatever its value."""
-        given = self.behaviour.positive_from
-        if isinstance(given, dict):
-            return given.get(kind or "")
-        return None if known_meaning(kind or "") in QUANTITIES else given
+        """The value from which on an act of this kind is positive, by [behaviour] positive_from; None: it is
+        not about this kind."""
+        return self.of(kind).threshold
 
     def positive(self, kind: str | None, value: float | None) -> bool:
         """Whether an act speaks for its item."""
-        start = self.threshold(kind)
-        return self.weight(kind) > 0 and (start is None or value is None or not value < start)
+        return self.of(kind).positive(value)
 
     def negative(self, kind: str | None, value: float | None) -> bool:
         """Whether an act is an explicit negative: its item is kept off the shopper's slates."""
-        return self.counts(kind) and not self.positive(kind, value)
+        said = self.of(kind)
+        return said.counts and not said.positive(value) and not said.idle(value)
 
     def named(self, kind: str | None) -> bool:
         """Whether its name or [behaviour] says what an act of this kind means."""
-        given = self.behaviour
-        starts = given.positive_from if isinstance(given.positive_from, dict) else ()
-        named = (*given.weights, *given.has, *given.kinds, *given.targets, *starts)
-        return (kind or "") in named or known_meaning(kind or "") != "other"
+        return self.of(kind).named
 
     def has(self, kind: str | None) -> bool:
         """Whether a shopper has the item after an act of this kind."""
-        named = (*self.behaviour.has, *self.behaviour.targets)
-        return (kind or "") in named or known_meaning(kind or "") in ("has", "rating")
+        return self.of(kind).has
 
-    @property
+    @cached_property
     def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
         """Where things are bought again and again, what was bought may be shown."""
         repeat = self.behaviour.repeat and self.funnel.seen == "drop_bought"
@@ -77,12 +155,20 @@ class BehaviourRule:
 
     def drops(self, kind: str | None) -> bool:
         """Whether an act of this kind keeps its item off the slate, whatever its value."""
-        return self.seen == "drop_all" or (self.seen == "drop_bought" and self.has(kind))
+        return self.seen == "drop_all" or (self.seen == "drop_bought" and self.of(kind).has)
 
     def lasting(self, kind: str | None) -> bool:
-        """Whether an act of this kind may keep its item off the slate for ever, however old it is."""
-        return self.drops(kind) or (self.counts(kind) and (
-            self.weight(kind) <= 0 or self.threshold(kind) is not None))  # fmt: skip
+        """Whether an act of this kind may keep its item off the slate, or take back what does, however old it
+        is."""
+        return self._always_lasts(kind) or self._lasts_below_zero(kind)
+
+    def _always_lasts(self, kind: str | None) -> bool:
+        said = self.of(kind)
+        telling = said.weight <= 0 or said.threshold is not None or said.meaning == "like"
+        return self.drops(kind) or (said.counts and telling) or said.meaning == "undone"
+
+    def _lasts_below_zero(self, kind: str | None) -> bool:
+        return self.negative(kind, -1.0)
 
     def keeps_off(self, kind: str | None, value: float | None) -> bool:
         """Whether this act keeps its item off the shopper's slates: they have it, or do not want it."""
@@ -99,9 +185,46 @@ class BehaviourRule:
 
         codes: (M,) positions in `kinds`; values: (M,) float, NaN = none.
         """
-        starts = [self.threshold(kind) for kind in kinds]
-        least = np.array([-np.inf if start is None else start for start in starts], np.float64)
+        least = np.array([self.of(kind).least for kind in kinds], np.float64)
         return np.asarray((self.weights_of(kinds) > 0)[codes] & ~(values < least[codes]))
+
+    def idles(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(M,) bool: which acts say nothing for or against their items, as `positives` has them."""
+        below = np.array([self.of(kind).idle(-1.0) for kind in kinds], bool)
+        zero = np.array([self.of(kind).idle(0.0) for kind in kinds], bool)
+        return np.asarray((below[codes] & (values < 0)) | (zero[codes] & (values == 0)))
+
+    def takes(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> bool:
+        """Whether any act takes something back; arguments as of `positives`."""
+        return any(self.of(kind).back for kind in kinds) or bool(self.idles(kinds, codes, values).any())
+
+    def stands(
+        self,
+        kinds: Sequence[str | None],
+        codes: np.ndarray,
+        values: np.ndarray,
+        times: np.ndarray,
+        pairs: np.ndarray,
+    ) -> np.ndarray:
+        """(M,) bool: False for acts that a later one of the same shopper on the same item took back, as a
+        refund takes back the purchase before it.
+
+        kinds, codes, values: as of `positives`; times: (M,) int64; pairs: (M,) one number for each shopper
+        and item. A refund of less than what was bought takes nothing back.
+        """
+        stands = np.ones(len(pairs), bool)
+        idle = self.idles(kinds, codes, values)
+        speaks = self.positives(kinds, codes, values)
+        for meaning in _TAKEN_BACK:
+            own = np.array([self.of(kind).meaning == meaning for kind in kinds], bool)[codes]
+            taking = np.array([meaning in self.of(kind).back for kind in kinds], bool)[codes] | (own & idle)
+            at = np.flatnonzero((own & speaks) | taking)
+            at = at[np.lexsort((taking[at], times[at]))]
+            if taking.any():
+                given, taken = _matched(pairs[at], taking[at])
+                partial = np.abs(values[at[taken]]) < np.abs(values[at[given]])
+                stands[at[given[~partial]]] = False
+        return stands
 
     def weighed(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) float64 from columns of the table of interactions: the weight of each positive, else 0."""
@@ -109,10 +232,82 @@ class BehaviourRule:
         numbers = np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
         return np.where(self.positives(names, codes, numbers), self.weights_of(names)[codes], 0.0)
 
-    def lasts(self, kinds: Column) -> np.ndarray:
-        """(M,) bool: `lasting` of a column of kinds."""
+    def lasts(self, kinds: Column, values: Column) -> np.ndarray:
+        """(M,) bool: which acts keep their items off the slate, or take back what does, however old they
+        are."""
         names, codes = coded(kinds)
-        return np.array([self.lasting(name) for name in names], bool)[codes]
+        always = np.array([self._always_lasts(name) for name in names], bool)[codes]
+        below = np.array([self._lasts_below_zero(name) for name in names], bool)[codes]
+        return always | (below & (np.asarray(pc.fill_null(values.cast(pa.float64()), 0.0)) < 0))
+
+
+def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
+    """(M,) bool: False for acts of a table of interactions that a later one took back."""
+    names, codes = coded(acts["kind"])
+    values = np.asarray(pc.fill_null(acts["value"].cast(pa.float64()), np.nan))
+    if not acts.num_rows or not rule.takes(names, codes, values):
+        return np.ones(acts.num_rows, bool)
+    users, items = (
+        acts[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        for name in ("user_id", "item_id")
+    )
+    times = pc.fill_null(acts["time"].cast(pa.int64()), np.iinfo(np.int64).min).to_numpy()
+    return rule.stands(names, codes, values, times, users << 32 | items)
+
+
+def overruled(pairs: np.ndarray, times: np.ndarray, negative: np.ndarray, opinion: np.ndarray) -> np.ndarray:
+    """(M,) bool: explicit negatives behind which the same shopper says that they like the item.
+
+    pairs: (M,) one number for each shopper and item; times: (M,) int64; negative, opinion: (M,) bool, what
+    each act is.
+    """
+    out = np.zeros(len(pairs), bool)
+    if not (negative.any() and opinion.any()):
+        return out
+    liking, at = np.flatnonzero(opinion), np.flatnonzero(negative)
+    liking = liking[np.lexsort((-times[liking], pairs[liking]))]
+    known, first = np.unique(pairs[liking], return_index=True)
+    place = np.minimum(np.searchsorted(known, pairs[at]), len(known) - 1)
+    out[at] = (known[place] == pairs[at]) & (times[liking[first[place]]] > times[at])
+    return out
+
+
+def _matched(pairs: np.ndarray, taking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(positions of what was taken back, positions of what took it): each taking act and the newest act of
+    its pair before it that none took yet, as brackets match. pairs, taking: in the order of time."""
+    order = np.argsort(pairs, kind="stable")
+    steps = np.where(taking[order], -1, 1)
+    first = np.concatenate([[True], np.diff(pairs[order]) != 0])
+    starts = np.flatnonzero(first)
+    owner = np.cumsum(first) - 1
+    depth = np.cumsum(steps)
+    depth -= np.concatenate([[0], depth])[starts][owner]
+    # A taking act with nothing before it closes no bracket: the depth is counted from the lowest one so far.
+    wide = np.int64(len(order) + 1)
+    lowest = np.minimum.accumulate(depth - owner * 2 * wide) + owner * 2 * wide
+    floor = np.minimum(np.concatenate([[0], lowest[:-1]]), 0)
+    floor[starts] = 0
+    idle = (steps < 0) & (depth < floor)
+    level = depth - np.minimum(lowest, 0) + (steps < 0)
+    kept = np.flatnonzero(~idle)
+    by_level = kept[np.lexsort((kept, level[kept], owner[kept]))]
+    same = (owner[by_level[:-1]] == owner[by_level[1:]]) & (level[by_level[:-1]] == level[by_level[1:]])
+    closes = np.flatnonzero(same & (steps[by_level[:-1]] > 0) & (steps[by_level[1:]] < 0))
+    return order[by_level[closes]], order[by_level[closes + 1]]
+
+
+def _given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
+    """What a setting says of a kind, by its name or by one that is written otherwise."""
+    name = kind or ""
+    if name in named or not named:
+        return named.get(name, otherwise)
+    plain = plain_kind(name)
+    return next((value for one, value in named.items() if plain_kind(one) == plain), otherwise)
+
+
+def _is_given(named: Collection[str], kind: str | None) -> bool:
+    name = kind or ""
+    return name in named or plain_kind(name) in {plain_kind(one) for one in named}
 
 
 def coded(kinds: Column) -> tuple[list[str | None], np.ndarray]:

@@ -92,6 +92,7 @@ DONE = {
     "cart": "put in the cart",
     "has": "bought",
     "rating": "rated",
+    "like": "liked",
     "negative": "not wanted",
 }
 """By meaning of the kind."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import BehaviourRule
+from etalage.features.history import BehaviourRule, overruled
 from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
 
@@ -31,7 +31,36 @@ def rule(behaviour: dict[str, object] | None = None, **funnel: object) -> Behavi
         ("Rating", "rating"),
         ("thumbs_down", "negative"),
         ("removeFromCart", "undone"),
-        ("wish", "other"),
+        ("wish", "like"),
+        ("Product Added to Wishlist", "like"),
+        ("Thumbs Up", "like"),
+        ("Completed Order", "has"),
+        ("orders/paid", "has"),
+        ("in_app_purchase", "has"),
+        ("Kauf", "has"),
+        ("Bestellung", "has"),
+        ("checkout_success", "has"),
+        ("Product Added", "cart"),
+        ("Order Cancelled", "undone"),
+        ("Refunded Order", "undone"),
+        ("Product Removed from Cart", "undone"),
+        ("Product Removed", "undone"),
+        ("unfavorite", "undone"),
+        ("Product Impression", "shown"),
+        ("view_item_list", "shown"),
+        ("Products Searched", "shown"),
+        ("hide_product", "negative"),
+        ("negative_feedback", "negative"),
+        ("Product Rated", "rating"),
+        ("Viewed Product", "view"),
+        ("view_cart", "view"),
+        ("order_viewed", "other"),
+        ("purchase_intent", "other"),
+        ("checkout_step_completed", "other"),
+        ("cart_abandoned", "other"),
+        ("return_visit", "other"),
+        ("play", "other"),
+        ("4", "other"),
         ("", "other"),
     ],
 )
@@ -107,7 +136,9 @@ def test_many_acts_at_once_mean_what_each_of_them_means(
     values = pa.array([value for _, value in acts], pa.float64())
     expected = [some.weight(k) if some.positive(k, v) else 0.0 for k, v in acts]
     assert some.weighed(kinds, values).tolist() == expected
-    assert some.lasts(kinds).tolist() == [some.lasting(k) for k, _ in acts]
+    lasts = some.lasts(kinds, values).tolist()
+    assert all(some.lasting(k) for (k, _), last in zip(acts, lasts, strict=True) if last)
+    assert all(last for (k, v), last in zip(acts, lasts, strict=True) if some.keeps_off(k, v))
     np.testing.assert_array_equal(
         some.weighed(pa.chunked_array([kinds]), pa.chunked_array([values])), expected
     )
@@ -119,3 +150,104 @@ def test_what_keeps_an_item_off_is_of_a_kind_that_lasts(
 ) -> None:
     assert some.lasting(kind) or not some.keeps_off(kind, value)
     assert not (some.positive(kind, value) and some.negative(kind, value))
+
+
+def test_what_behaviour_names_may_be_written_otherwise_in_the_acts() -> None:
+    some = rule(
+        {"weights": {"add_to_cart": 3, "Buy": 10, "buy": 5}, "has": ["picked up"], "targets": ["buy"]}
+    )
+    assert [some.weight(kind) for kind in ("AddToCart", "Add To Cart", "BUY", "buy", "Buy")] == [
+        3,
+        3,
+        10,
+        5,
+        10,
+    ]
+    assert some.has("PickedUp") and some.has("picked_up")
+    assert rule({"positive_from": {"Rating": 4}}).threshold("rating") == 4
+
+
+def test_a_value_below_nothing_is_a_dislike_in_votes_and_a_return_in_books_of_sales() -> None:
+    plain = rule()
+    assert plain.negative("vote", -1.0) and plain.positive("vote", 1.0) and plain.negative("rating", -3.0)
+    assert (
+        plain.negative("like", -1.0) and not plain.positive("like", 0.0) and not plain.negative("like", 0.0)
+    )
+    assert (
+        not plain.positive("buy", -1.0) and not plain.negative("buy", -1.0) and plain.keeps_off("buy", -1.0)
+    )
+    by_stars = rule({"positive_from": {"vote": -2}})
+    assert by_stars.positive("vote", -1.0) and by_stars.negative("vote", -3.0)
+
+
+def test_a_kind_that_means_having_by_behaviour_has_quantities_as_values() -> None:
+    some = rule({"has": ["picked"], "positive_from": 4})
+    assert some.positive("picked", 1.0) and not some.positive("other", 1.0)
+
+
+def stands(*acts: tuple[str, float | None], some: BehaviourRule | None = None) -> list[bool]:
+    """Whether each act, of one shopper on one item, in the order of time, stands."""
+    kinds = [kind for kind, _ in acts]
+    values = np.array([np.nan if value is None else value for _, value in acts])
+    codes = np.arange(len(acts))
+    return (some or rule()).stands(kinds, codes, values, codes, np.zeros(len(acts), np.int64)).tolist()
+
+
+def test_a_refund_takes_back_the_newest_purchase_before_it() -> None:
+    buy, refund = ("buy", None), ("refund", None)
+    assert stands(buy, refund) == [False, True]
+    assert stands(refund, buy) == [True, True]
+    assert stands(buy, buy, refund) == [True, False, True]
+    assert stands(buy, refund, refund, buy) == [False, True, True, True]
+    assert stands(buy, buy, refund, refund) == [False, False, True, True]
+    assert stands(("view", None), ("cart", None), refund) == [True, True, True]
+
+
+def test_a_refund_of_less_than_was_bought_takes_nothing_back() -> None:
+    assert stands(("buy", 2.0), ("refund", 1.0)) == [True, True]
+    assert stands(("buy", 2.0), ("refund", 2.0)) == [False, True]
+    assert stands(("buy", 2.0), ("buy", -2.0)) == [False, True]
+    assert stands(("buy", None), ("refund", 1.0)) == [False, True]
+
+
+def test_what_is_removed_or_unliked_takes_back_a_cart_or_a_like_alone() -> None:
+    acts = [("buy", None), ("cart", None), ("like", None)]
+    assert stands(*acts, ("remove_from_cart", None))[:3] == [True, False, True]
+    assert stands(*acts, ("unlike", None))[:3] == [True, True, False]
+    assert stands(*acts, ("Product Removed", None))[:3] == [True, False, False]
+    assert stands(*acts, ("return", None))[:3] == [False, True, True]
+
+
+def test_a_kind_that_weights_name_takes_nothing_back() -> None:
+    some = rule({"weights": {"buy": 2, "refund": -1}})
+    assert stands(("buy", None), ("refund", None), some=some) == [True, True]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.integers(0, 5)), max_size=30))
+def test_what_was_taken_back_is_found_as_one_by_one(acts: list[tuple[int, bool, int]]) -> None:
+    kinds, codes = ["buy", "refund"], np.array([int(taking) for _, taking, _ in acts], np.int64)
+    pairs = np.array([pair for pair, _, _ in acts], np.int64)
+    times = np.array([time for _, _, time in acts], np.int64)
+    expected = np.ones(len(acts), bool)
+    bought: dict[int, list[int]] = {}
+    for n in sorted(range(len(acts)), key=lambda n: (times[n], codes[n])):
+        mine = bought.setdefault(int(pairs[n]), [])
+        if codes[n] == 0:
+            mine.append(n)
+        elif mine:
+            expected[mine.pop()] = False
+    values = np.full(len(acts), np.nan)
+    np.testing.assert_array_equal(rule().stands(kinds, codes, values, times, pairs), expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("-+ "), st.integers(0, 5)), max_size=30))
+def test_a_dislike_is_overruled_by_a_later_like_of_the_same(acts: list[tuple[int, str, int]]) -> None:
+    pairs, said, times = (list(column) for column in zip(*acts, strict=True)) if acts else ([], [], [])
+    negative = np.array([one == "-" for one in said], bool)
+    opinion = np.array([one == "+" for one in said], bool)
+    expected = [
+        one == "-" and any(p == pair and s == "+" and t > time for p, s, t in acts)
+        for pair, one, time in acts
+    ]
+    found = overruled(np.array(pairs, np.int64), np.array(times, np.int64), negative, opinion)
+    assert found.tolist() == expected

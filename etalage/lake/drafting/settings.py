@@ -15,7 +15,8 @@ from etalage.lake.shown import shown
 
 _MEANS = {
     "has": "bought", "rating": "a rating", "cart": "put into the cart", "view": "looked at",
-    "negative": "does not want it", "undone": "taken back, not counted", "other": "UNKNOWN",
+    "like": "likes it", "negative": "does not want it", "undone": "taken back, not counted",
+    "shown": "was only shown it, not counted", "other": "UNKNOWN",
 }  # fmt: skip
 _OFFSET = re.compile(r"(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}|[A-Z]{2,5}|[A-Z]\w+/\w+)\s*$")
 _PHOTO_NAMES = ("photo", "photo_path", "path")
