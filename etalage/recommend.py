@@ -70,6 +70,7 @@ class Recommender:
         self._similar = SimilarItems(parts)
         self._categories = Categories(parts)
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
+        self._kinds = {kind for model in parts.funnel.models.values() for kind in model.kinds}
 
     @classmethod
     def open(
@@ -408,7 +409,7 @@ class Recommender:
         if acts is None and user_id is not None and live is not None:
             rules = self.funnel.rules
             acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)
-        acts = list(acts or ())
+        acts = [act for act in acts or () if self._taught(act.kind)]
         if all(act.time is not None for act in acts):
             acts.sort(key=lambda act: act.time or 0)
         moment = clock() if now is None else now
@@ -418,14 +419,20 @@ class Recommender:
     def unknown(self, acts: Sequence[Act]) -> Unknown:
         """Which of these acts are on items that the bundle lacks, or of kinds that nobody knows: neither by
         name, nor by [behaviour], nor from what its models learnt."""
-        kinds = {kind for model in self.funnel.models.values() for kind in model.kinds}
-        rule = self.funnel.rules
         return Unknown.among(
             acts,
             lambda act: self.catalogue.row(act.item_id) is not None,
-            lambda act: act.kind in kinds or rule.named(act.kind),
-            [*kinds, *KNOWN_KINDS],
+            lambda act: self._knows_kind(act.kind),
+            [*self._kinds, *KNOWN_KINDS],
         )
+
+    def _knows_kind(self, kind: str) -> bool:
+        return kind in self._kinds or self.funnel.rules.named(kind)
+
+    def _taught(self, kind: str) -> bool:
+        """False for an act of a kind that `unknown` tells: models learn nothing from it, so that a slate
+        passes it over too. An act of no kind is interest, and so is any where no model learnt from kinds."""
+        return not kind or not self._kinds or self._knows_kind(kind)
 
     def _knows(self, user_id: str | None) -> bool:
         if user_id is None:

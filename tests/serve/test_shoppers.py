@@ -421,6 +421,18 @@ def test_events_that_nobody_knows_are_kept_and_told(shoppers: httpx.Client) -> N
     assert [now - then for now, then in zip(unknown_events(shoppers), before, strict=True)] == [2, 2]
 
 
+def test_a_slate_passes_over_acts_of_a_kind_that_nobody_knows(shoppers: httpx.Client) -> None:
+    send(shoppers, *(event(n, "odd", n, kind="vieww") for n in range(3)))
+    assert recommend(shoppers, user_id="odd", k=5)["rung"] == "popular"
+    send(shoppers, event(9, "odd", 3))
+    asked, plain = (
+        recommend(shoppers, user_id="odd", k=5),
+        recommend(shoppers, history=[{"item_id": name(3)}], k=5),
+    )
+    assert asked["rung"] != "popular"
+    assert [slot["item_id"] for slot in asked["slate"]] == [slot["item_id"] for slot in plain["slate"]]
+
+
 def test_events_that_the_bundle_knows_are_told_as_such(shoppers: httpx.Client) -> None:
     done = send(shoppers, event(1, "regular", 3), event(2, "regular", 4, kind="AddToCart"))
     assert (done["unknown"], done["notes"]) == (0, [])
