@@ -27,7 +27,6 @@ from tests.bundle.forged import rehash, writable
 from tests.shops import act_rows, behaviour_shop, fill, item_row, neighbours, rows_of
 
 Shop = tuple[Lake, Bundles, Manifest]
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def opened(bundles: Bundles) -> Recommender:
@@ -207,21 +206,6 @@ def test_the_same_bundle_and_the_same_history_give_the_same_slate(two: tuple[Pat
     for history in ([], [Act("item-00003")], [Act(f"item-{n:05d}", "buy") for n in (2, 9, 4)]):
         one, other = (shop.recommend(history=history, k=9, now=5) for shop in (first, second))
         assert [(s.item_id, s.score) for s in one.slate] == [(s.item_id, s.score) for s in other.slate]
-
-
-def test_f58_a_bundle_of_format_1_opens_and_answers_as_it_did() -> None:
-    (folder,) = (GOLDEN / "format_1").iterdir()
-    assert json.loads((folder / "manifest.json").read_text())["format"] == 1
-    shop = Recommender.open(folder)
-    assert shop.manifest.models == () and shop.manifest.model is not None
-    recorded = json.loads((folder / SELF_CHECK).read_text())["queries"]
-    for query in recorded[:4]:
-        (answer,) = shop.similar(item_id=query["item_id"], k=5)
-        expected = [(i, s) for i, s in query["answers"] if i != query["item_id"]][:5]
-        assert ids(answer) == [item_id for item_id, _ in expected]
-        np.testing.assert_allclose([s.score for s in answer.slate], [s for _, s in expected], atol=1e-4)
-    assert shop.recommend(k=3).rung == "popular"
-    assert shop.recommend(history=[Act("item-00002")], k=3).rung == "photo"
 
 
 # -- sync --------------------------------------------------------------------------------------
