@@ -51,7 +51,7 @@ SYSTEMS: dict[str, dict[str, tuple[str, Settings]]] = {
         "iALS": ("ials", {"dimension": 32, "alpha": 10.0, "regularisation": 40.0, "frequency": 0.5}),
         "matrix factorisation": (
             "matrix_factorisation",
-            {"learning_rate": 6e-3, "decay": 0.05, "epochs": 20},
+            {"learning_rate": 6e-3, "l2": 0.05, "epochs": 20},
         ),
         "deep matrix factorisation": ("matrix_factorisation", DEEP),
     },

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 from grocery import LITE0, LITE2, LITE2_WEIGHTS, WEIGHTS, Grocery  # noqa: E402
 
 HEADS: dict[str, Any] = {
-    "epochs": 12, "frozen_epochs": 12, "frozen_batch": 64, "learning_rate": 2e-3, "average": 0.99,
+    "epochs": 12, "frozen_epochs": 12, "frozen_batch_size": 64, "learning_rate": 2e-3, "average": 0.99,
 }  # fmt: skip
 LEARNED: dict[str, Any] = {
     "epochs": 12, "frozen_epochs": 0, "learning_rate": 1e-3, "trunk_rate": 3e-4,
@@ -36,7 +36,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "photo + title, joint": HEADS | {"text": "joint"},
     "small network, from nothing": {
         "backbone": "small", "weights": None, "epochs": 40, "frozen_epochs": 0, "learning_rate": 3e-3,
-        "trunk_rate": 3e-3, "crop": 0.35, "light": 0.1, "average": 0.99, "batch": 64,
+        "trunk_rate": 3e-3, "crop": 0.35, "light": 0.1, "average": 0.99, "batch_size": 64,
     },
 }  # fmt: skip
 """Name → settings over LITE0 with its weights. Those that are not fine-tuned share the kept features."""

@@ -42,8 +42,8 @@ GRID: tuple[dict[str, Any], ...] = tuple(
     for shrinking in (3e-3, 6e-3)
 )
 COMMON: dict[str, Any] = {
-    "dimension": 4, "bottom": (32,), "top": (16,), "linear": True, "batch": 256, "epochs": 12,
-    "falling": False, "learning_rate": 2e-3,
+    "dimension": 4, "bottom": (32,), "top": (16,), "linear": True, "batch_size": 256, "epochs": 12,
+    "schedule": "constant", "learning_rate": 2e-3,
     "table_rate": 0.05, "table_start": 1e-5, "average": 0.98, "unknown": 0.1,
     "precision": "float32",
 }  # fmt: skip

@@ -30,7 +30,7 @@ from etalage.features.examples import Examples  # noqa: E402
 from etalage.metrics import auroc  # noqa: E402
 
 SETTINGS: dict[str, Any] = {
-    "dimension": 16, "bottom": (64,), "top": (64,), "min_count": 700, "batch": 2048, "epochs": 4,
+    "dimension": 16, "bottom": (64,), "top": (64,), "min_count": 700, "batch_size": 2048, "epochs": 4,
     "average": 0.999, "learning_rate": 3e-3, "weight_decay": 5e-5, "table_rate": 0.1, "table_decay": 3e-4,
     "table_start": 1e-7,
 }  # fmt: skip
@@ -196,7 +196,9 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
     import torch
 
     from etalage.models.dlrm import RECIPE, DlrmConfig
-    from etalage.training.loop import autocast, fit
+    from etalage.training import optim
+    from etalage.training.context import Context
+    from etalage.training.loop import fit
 
     steps = min(STEPS, max(1, rows // 2048))
     config = DlrmConfig(seed=seed, epochs=1, steps_per_epoch=steps, linear=False)
@@ -204,13 +206,15 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
     task = RECIPE.bind(config, whole.take(whole.rows("train")))
     ready = [task.batch(0, step) for step in range(steps)]
 
+    context = Context.of(config)
+
     def bare() -> float:
         torch.manual_seed(seed)
         network = task.network().train()
-        optimiser = task.optimiser(network)
+        optimiser = optim.build(task, network, config)
         started = time.process_time()
         for batch in ready:
-            with autocast(config.precision):
+            with context.autocast():
                 loss = task.loss(network, batch)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -224,7 +228,9 @@ def _speed(folder: Path, seed: int, rows: int) -> dict[str, float]:
             return time.process_time() - started
 
     pairs = [(bare(), ours()) for _ in range(3)]
-    theirs, own = (steps * config.batch / float(np.median(seconds)) for seconds in zip(*pairs, strict=True))
+    theirs, own = (
+        steps * config.batch_size / float(np.median(seconds)) for seconds in zip(*pairs, strict=True)
+    )
     share = float(np.median([fast / slow for fast, slow in pairs]))
     return {
         "speed|bare loop|rows a second|": theirs,

@@ -42,6 +42,7 @@ ORIGINAL = {
     "classes_per_batch": 7,
     "examples_per_class": 20,
     "learning_rate": 0.00135,
+    "schedule": "constant",
     "warm_up": 0,
     "weight_decay": 0,
     "betas": [0.9, 0.999],

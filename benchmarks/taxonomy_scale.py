@@ -81,7 +81,7 @@ def main(
         command=f"python benchmarks/taxonomy_scale.py --taxonomy FILE --rows {rows} --seed {seed}",
         seeds=[seed],
         packages=["torch", "numpy"],
-        note=NOTE.format(level=LEVEL, width=WIDTH, batch=BATCH, epochs=EPOCHS, rows=rows, **facts),
+        note=NOTE.format(level=LEVEL, width=WIDTH, batch_size=BATCH, epochs=EPOCHS, rows=rows, **facts),
     )
 
 
@@ -150,8 +150,9 @@ def _etalage(
     )
     recipe = recipes.find("item_category")
     config = recipe.config(
-        heads=case, epochs=EPOCHS, batch=BATCH, frozen_batch=BATCH, seed=seed, dropout=0, smoothing=0,
-        weight_decay=0.0, learning_rate=2e-3, precision="float32", checkpoint_steps=10**6,
+        heads=case, epochs=EPOCHS, batch_size=BATCH, frozen_batch_size=BATCH, seed=seed,
+        dropout=0, smoothing=0, weight_decay=0.0, learning_rate=2e-3, precision="float32",
+        checkpoint_steps=10**6,
     )  # fmt: skip
     task = recipe.bind(config, data)
     assert isinstance(task, ItemCategoryTask)

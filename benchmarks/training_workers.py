@@ -22,7 +22,7 @@ from table import Out, Row, Run, Small, run_main  # noqa: E402
 from etalage.engine import local  # noqa: E402
 
 PHOTOS, LEAVES, STEPS, ROUNDS = 256, 12, 4, 3
-SMALL = {"backbone": "small", "weights": None, "size": 64, "batch": 8}
+SMALL = {"backbone": "small", "weights": None, "size": 64, "batch_size": 8}
 NOTE = (
     "EfficientNet-lite0, 224 px, batch 32: seconds a step by the clock, the median of {rounds} rounds, and "
     "from the fastest to the slowest; {steps} steps a round, the first two left out. `faster`: than one "
@@ -106,8 +106,11 @@ def _seconds(items: Any, settings: dict[str, Any], threads: int) -> float:
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        with together(recipe, config, items, task, run) as group:
-            fit(recipe, task, config, run, progress=lambda *_: ends.append(time.perf_counter()), group=group)
+        with together(recipe, config, items, task, run) as context:
+            fit(
+                recipe, task, config, run,
+                progress=lambda *_: ends.append(time.perf_counter()), context=context,
+            )  # fmt: skip
     return float(np.median(np.diff(ends)[1:]))
 
 

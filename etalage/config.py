@@ -3,9 +3,9 @@
 import codecs
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
@@ -19,6 +19,9 @@ class Settings(BaseModel):
     """Base of every settings model, the models' own configs included: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions, and what they are called now."""
 
 
 class Joined(Settings):
@@ -465,6 +468,9 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
         else:
             field = getattr(owner, "model_fields", {}).get(part)
             owner = field.annotation if field else None
+    now = getattr(owner, "RENAMED", {}).get(str(error["loc"][-1]))
+    if now is not None:
+        return f"{where}: {path} = {error['input']!r}: this key is called {now} now"
     known = list(getattr(owner, "model_fields", {}))
     return f"{where}: unknown key {path!r}; {suggestion(str(error['loc'][-1]), known, 'known keys')}"
 

@@ -10,7 +10,7 @@ QUICK: dict[str, object] = {
     "backbone": "small",
     "size": SIDE,
     "epochs": 5,
-    "batch": 32,
+    "batch_size": 32,
     "learning_rate": 0.01,
     "trunk_rate": 0.003,
     "precision": "float32",

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from etalage.engine import worker
 from etalage.engine.children import child, python, safe_path
-from etalage.engine.places import Place
+from etalage.engine.worker_spec import WorkerSpec
 
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 2.0
@@ -73,8 +73,8 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
 
 
 @contextmanager
-def launch(function: Callable[[Place], object], workers: int) -> Iterator[Place]:
-    """`function` on workers − 1 fresh processes; the caller, within the `with`, is worker 0.
+def launch(function: Callable[[WorkerSpec], object], workers: int) -> Iterator[WorkerSpec]:
+    """`function` on workers − 1 fresh processes; the caller, within the `with`, is rank 0.
 
     The function must pickle: one of an importable module, or a `partial` of one. A process that is still at
     it when the caller leaves is waited for, unless the caller leaves by an exception: then it is ended. How
@@ -82,13 +82,13 @@ def launch(function: Callable[[Place], object], workers: int) -> Iterator[Place]
     """
     with tempfile.TemporaryDirectory(prefix="etalage-") as name:
         folder = Path(name)
-        meeting = f"file://{folder / 'meeting'}"
-        (folder / worker.FUNCTION).write_bytes(pickle.dumps((function, workers, meeting)))
+        init_method = f"file://{folder / 'rendezvous'}"
+        (folder / worker.FUNCTION).write_bytes(pickle.dumps((function, workers, init_method)))
         command = python("-m", worker.__name__, str(folder))
         others: list[subprocess.Popen[bytes]] = []
         try:
-            others += (child([*command, str(number)]) for number in range(1, workers))
-            yield Place(0, workers, meeting, lambda: _ended(others))
+            others += (child([*command, str(rank)]) for rank in range(1, workers))
+            yield WorkerSpec(0, workers, init_method, lost=lambda: _ended(others))
             for other in others:
                 other.wait()
         except BaseException:

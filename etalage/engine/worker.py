@@ -1,6 +1,6 @@
-"""A process that `launch` starts: it takes its function and its place from a file, and does its part.
+"""A process that `launch` starts: it takes its function and who it is from a file, and does its part.
 
-python -m etalage.engine.worker FOLDER NUMBER
+python -m etalage.engine.worker FOLDER RANK
 """
 
 import os
@@ -10,17 +10,17 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from etalage.engine.places import Place
+from etalage.engine.worker_spec import WorkerSpec
 
 FUNCTION = "function.pickle"
 
 
-def main(folder: Path, number: int) -> None:
+def main(folder: Path, rank: int) -> None:
     """The file is `launch`'s own, of a moment ago, in a folder that nobody else may enter."""
-    function: Callable[[Place], object]
-    function, workers, meeting = pickle.loads((folder / FUNCTION).read_bytes())  # noqa: S301
+    function: Callable[[WorkerSpec], object]
+    function, world_size, init_method = pickle.loads((folder / FUNCTION).read_bytes())  # noqa: S301
     try:
-        function(Place(number, workers, meeting))
+        function(WorkerSpec(rank, world_size, init_method, local_rank=rank))
     except BaseException:
         # Said before its connections close: the others are ended as soon as they do.
         traceback.print_exc()

@@ -22,6 +22,8 @@ _PARQUET = (".parquet", ".pq")
 
 @dataclass(frozen=True)
 class VectorBatch:
+    rows: np.ndarray
+    """(B,) int64: which rows of the file these are, of those that can be taken."""
     labels: np.ndarray
     """(B,) float32, 0 to 1."""
     first: np.ndarray
@@ -39,7 +41,6 @@ class VectorStream:
     file: text of one row a line, numbers by comma, semicolon or blanks, perhaps with a header; or Parquet of
     three columns, a number and two lists of numbers. sizes: (D1, D2); None: two equal halves of the first
     row. sidecar: where to keep the places of the rows between runs; it is made again when the file changed.
-    rank, world: this reader takes its share of every batch of `world` readers.
 
     Text is shuffled as a whole. Parquet is read by row groups, so `pool` of them are in memory and shuffled
     together, and their order changes with each epoch; write row groups of some thousands of rows.
@@ -57,13 +58,9 @@ class VectorStream:
         sidecar: Path | None = None,
         shuffle: bool = True,
         pool: int = 8,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
-        if batch < 1 or not 0 <= rank < world:
-            raise ConfigError(
-                f"batch {batch}, rank {rank} of {world}: a batch has 1 row or more, and rank < world"
-            )
+        if batch < 1:
+            raise ConfigError(f"batch {batch}: a batch has 1 row or more")
         self._rows: RowFile = (
             ParquetRows(file, sizes, pool) if file.suffix in _PARQUET else TextRows(file, sizes, sidecar)
         )
@@ -71,7 +68,6 @@ class VectorStream:
             why = f"; line {self.refused[0].line}: {self.refused[0].reason}" if self.refused else ""
             raise TooLittleData(f"{file}: no row that can be taken{why}")
         self._batch, self._seed, self._shuffle = batch, seed, shuffle
-        self._rank, self._world = rank, world
         self._order: tuple[int, np.ndarray] | None = None
 
     @property
@@ -95,18 +91,21 @@ class VectorStream:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch, the last one perhaps smaller: every row is read once. Where fewer rows than
-        readers are left for it, some take a row that another has too, so that none has an empty batch."""
-        return -(-self.count // (self._batch * self._world))
+        """Batches an epoch, the last one perhaps smaller: every row is read once."""
+        return -(-self.count // self._batch)
 
-    def batch(self, epoch: int, step: int) -> VectorBatch:
-        """Batch `step` of `steps`. Raises IndexError; InputUnreadable: the file changed meanwhile."""
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> VectorBatch:
+        """What `rank` of `world_size` readers reads of batch `step` of `steps`; of a small last one that may
+        be nothing. Raises IndexError; InputUnreadable: the file changed meanwhile."""
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of {self.steps}")
-        together = self._batch * self._world
-        chunk = self._ordered(epoch)[step * together : (step + 1) * together]
-        mine = chunk[self._rank :: self._world]
-        return VectorBatch(*self._rows.read(mine if len(mine) else chunk[-1:]))
+        rows = self._ordered(epoch)[step * self._batch : (step + 1) * self._batch][rank::world_size]
+        if not len(rows):
+            first, second = self.sizes
+            return VectorBatch(
+                rows, *(np.empty(shape, np.float32) for shape in ((0,), (0, first), (0, second)))
+            )
+        return VectorBatch(rows, *self._rows.read(rows))
 
     def _ordered(self, epoch: int) -> np.ndarray:
         """(R,) int64: the rows in the order of an epoch. Kept for the epoch at hand."""

@@ -27,7 +27,7 @@ def augmented(
     count = len(planes_BCHW)
 
     def drawn(*shape: int) -> Tensor:
-        return torch.rand(count, *shape, generator=generator) * 2 - 1
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(planes_BCHW.device)
 
     if crop < 1 or flip:
         planes_BCHW = F.grid_sample(
@@ -57,7 +57,7 @@ def _maps(drawn: Callable[..., Tensor], crop: float, flip: bool) -> Tensor:
     # A side that ends at the photo's own must not take more off the area than was to go: beyond 3/4 it would.
     width_B = (area_B.sqrt() * stretch_B).clamp(crop, 1)
     height_B = torch.maximum((area_B.sqrt() / stretch_B).clamp(max=1), crop / width_B)
-    maps_B23 = torch.zeros(len(area_B), 2, 3)
+    maps_B23 = area_B.new_zeros(len(area_B), 2, 3)
     maps_B23[:, 0, 0] = width_B * (torch.where(drawn() < 0, -1.0, 1.0) if flip else 1.0)
     maps_B23[:, 1, 1] = height_B
     maps_B23[:, 0, 2] = drawn() * (1 - width_B)

@@ -135,7 +135,7 @@ def level_loss(
     known_BD = targets_BD >= 0
     if only_deepest:
         deepest_B = known_BD.long().cumsum(1).argmax(1)
-        known_BD = known_BD & (torch.arange(known_BD.shape[1]) == deepest_B[:, None])
+        known_BD = known_BD & (torch.arange(known_BD.shape[1], device=known_BD.device) == deepest_B[:, None])
     total = logits[0].new_zeros((), dtype=torch.float32)
     rows_B = (
         known_BD.new_ones(len(targets_BD), dtype=torch.float32) if row_weights_B is None else row_weights_B

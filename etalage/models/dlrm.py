@@ -6,8 +6,9 @@ Systems, 2019, arXiv 1906.00091.
     B batch   S sparse features   F dense features   D embedding width   W output columns
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.examples import Examples, blocks, shuffled
+from etalage.models.embedding_tables import RowwiseTables
+from etalage.models.layers import on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.recipe import Batch, Objective, Recipe, TrainingConfig
-from etalage.models.rowwise_adagrad import RowwiseAdagrad, Tables
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -33,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "table_optimiser": "sgd",
         "learning_rate": 0.1,
         "table_rate": 0.1,
-        "batch": 128,
+        "batch_size": 128,
         "epochs": 1,
         "precision": "float32",
     }
@@ -64,21 +66,26 @@ class DlrmConfig(TrainingConfig):
     """Of the objectives' losses in the sum; 1 where none is given."""
     metric: Literal["auto", "auroc", "auroc_by_query", "log_likelihood", "r2"] = "auto"
     """What decides which epoch is kept, of the first objective. `auto`: auroc; r2 for regression."""
-    batch: int = Field(2048, ge=1)
-    optimiser: Literal["adam", "adagrad", "sgd"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    table_optimiser: Literal["rowwise_adagrad", "sgd"] = "rowwise_adagrad"
-    table_rate: float = Field(0.02, gt=0)
+    batch_size: int = Field(2048, ge=1)
+    optimiser: Literal["adamw", "adam", "adagrad", "sgd"] = "adam"
+    table_rate: float | None = Field(0.02, gt=0)
     table_start: float = Field(1e-7, ge=0)
-    """Where row-wise Adagrad's sum of squares starts: the larger, the less a rare value moves."""
-    table_decay: float = Field(0.0, ge=0)
-    """L2 penalty on the embeddings that a step touches."""
-    falling: bool = True
-    """The learning rates fall linearly to a tenth."""
+    schedule: Schedule = "linear"
+    final_rate: float = Field(0.1, ge=0, le=1)
     window: int | None = Field(None, ge=1)
     """Shuffle within blocks of so many rows, for data larger than memory; None: all rows."""
     checkpoint_steps: int = Field(2000, ge=1)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "batch": "batch_size",
+        "falling": "schedule ('linear' or 'constant')",
+    }
+    decayed: ClassVar[Literal["matrices", "all"]] = "all"
+
+    @property
+    def row_wise(self) -> bool:
+        """All tables of sparse features are."""
+        return True
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +112,7 @@ class Dlrm(nn.Module):
         self.sparse_inputs, self.dense_inputs = examples.sparse_names, examples.dense_names
         self.objectives = objectives
         sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
-        self.tables = Tables(examples.sizes, config.dimension, kept) if sparse else None
+        self.tables = RowwiseTables(examples.sizes, config.dimension, kept) if sparse else None
         self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
         count = sparse + bool(dense)
         low_PP = torch.tril_indices(count, count, -1)
@@ -115,7 +122,9 @@ class Dlrm(nn.Module):
             raise TooLittleData("one sparse feature and no dense one: nothing interacts")
         columns = sum(objective.width for objective in objectives)
         self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
-        self.linear_tables = Tables(examples.sizes, columns, kept) if config.linear and sparse else None
+        self.linear_tables = (
+            RowwiseTables(examples.sizes, columns, kept) if config.linear and sparse else None
+        )
         self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
         for module in (self.linear_tables, self.linear_dense):
             if module is not None:
@@ -159,7 +168,7 @@ def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> n
     return nn.Sequential(*layers)
 
 
-class DlrmTask:
+class DlrmTask(BaseTask):
     """The recipe bound to examples."""
 
     def __init__(self, config: DlrmConfig, examples: Examples) -> None:
@@ -187,7 +196,7 @@ class DlrmTask:
 
     @property
     def steps(self) -> int:
-        return -(-len(self.train_rows) // self.config.batch)
+        return -(-len(self.train_rows) // self.config.batch_size)
 
     def network(self) -> nn.Module:
         network = Dlrm(self.config, self.examples, self.objectives, self._kept)
@@ -231,39 +240,15 @@ class DlrmTask:
             "spread_W": spread_W,
         }
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        """clip_norm limits the dense part's gradient alone: those of the tables are none of the loop's."""
-        config = self.config
-        tables = [module for module in network.modules() if isinstance(module, Tables)]
-        own = {id(table.weight) for table in tables}
-        kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
-        dense = kind[config.optimiser](
-            [parameter for parameter in network.parameters() if id(parameter) not in own],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-        )
-        adaptive = config.table_optimiser == "rowwise_adagrad"
-        return RowwiseAdagrad(
-            tables,
-            dense,
-            lr=config.table_rate,
-            decay=config.table_decay,
-            start=config.table_start,
-            adaptive=adaptive,
-        )
-
-    def rate(self, done: float) -> float:
-        return 1 - 0.9 * done if self.config.falling else 1.0
-
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         if self._plan[0] != epoch:
             seed = (self.config.seed, epoch)
             self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
-        at = step % self.steps * self.config.batch
-        rows = self._plan[1][at : at + self.config.batch]
+        at = step % self.steps * self.config.batch_size
+        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
         sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
         if self.config.unknown:
-            rng = np.random.default_rng((self.config.seed, epoch, step, 1))
+            rng = np.random.default_rng((*batch_seed(self.config.seed, epoch, step, rank), 1))
             drawn = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
             sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn), 0)
         return {
@@ -300,7 +285,7 @@ class DlrmTask:
         if self._before is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
-                fresh = self.network().eval()
+                fresh = self.network().eval().to(next(network.parameters()).device)
             self._before = self.measure(fresh, "validation")
         values = self.measure(network, "validation")
         agreement = self.agreement(network) if len(self.objectives) > 1 else {}
@@ -312,8 +297,7 @@ class DlrmTask:
         parts = [np.empty((0, self.columns[-1].stop), np.float32)]
         with torch.no_grad():
             for part in blocks(rows):
-                sparse = torch.from_numpy(self.examples.sparse[part].astype(np.int64, copy=False))
-                parts.append(network(sparse, torch.from_numpy(self.examples.dense[part])).float().numpy())
+                parts.append(network(*self._inputs(network, part)).float().cpu().numpy())
         return np.concatenate(parts)
 
     def measure(self, network: nn.Module, part: str) -> dict[str, float]:
@@ -337,11 +321,15 @@ class DlrmTask:
         shared = [p for name, p in network.named_parameters() if name.startswith(("bottom", "top"))][:-2]
         if not shared:
             return {}
-        sparse = self.examples.sparse[some].astype(np.int64, copy=False)
         with torch.inference_mode(False), torch.enable_grad():
-            out = network(torch.from_numpy(sparse), torch.from_numpy(self.examples.dense[some]))
-            losses = self.losses(out, torch.from_numpy(self.examples.labels[some]))
+            out = network(*self._inputs(network, some))
+            losses = self.losses(out, on_device_of(network, self.examples.labels[some]))
             return conflicts(losses, shared)
+
+    def _inputs(self, network: nn.Module, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(R, S) int64 and (R, F) float32."""
+        sparse = self.examples.sparse[rows].astype(np.int64, copy=False)
+        return on_device_of(network, sparse), on_device_of(network, self.examples.dense[rows])
 
 
 RECIPE = Recipe(

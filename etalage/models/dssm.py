@@ -31,18 +31,17 @@ from etalage.models.dssm_network import (
     DSSMConfig,
     figures_of,
     loss_of,
-    optimiser,
     pair_logits,
     prepared,
 )
-from etalage.models.recipe import Batch, Recipe
+from etalage.models.recipe import BaseTask, Batch, Recipe, batch_seed
 from etalage.models.vector_history import ValidationRanking, catalogue
 
 CACHE_BYTES = 128 * 2**20
 """Of means that are kept, rather than made again for each batch."""
 
 
-class DSSMTask:
+class DSSMTask(BaseTask):
     """The recipe bound to a BehaviourSet whose items have the dense feature `vectors`.
 
     A hit of `train` is asked for by what its shopper did before its moment, of every kind; without times, by
@@ -115,26 +114,20 @@ class DSSMTask:
     def network(self) -> nn.Module:
         return prepared(self.config, self.given_NE.shape[1])
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return optimiser(self.config, network)
-
-    def rate(self, done: float) -> float:
-        return 1.0
-
     # -- batches -------------------------------------------------------------------------------
 
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """means (B, E), and for bce: given (B, K, E), labels (B, K); for the softmax: candidates (C, E) and
         their log_probability (C,), targets (B,) rows of them."""
         config = self.config
         if self._plan[0] != epoch:
             self._plan = (epoch, np.random.default_rng([config.seed, epoch]).permutation(len(self.rows_R)))
         step %= self.steps
-        chosen = self._plan[1][step * config.batch_size : (step + 1) * config.batch_size]
+        chosen = self._plan[1][step * config.batch_size : (step + 1) * config.batch_size][rank::world_size]
         kept = self._all_means
         means_BE = self._means_of(chosen) if kept is None else kept[torch.from_numpy(chosen)]
         batch = {"rows": torch.from_numpy(self.rows_R[chosen]), "means": means_BE}
-        items, seeds = self.items_R[chosen], (config.seed, epoch, step)
+        items, seeds = self.items_R[chosen], batch_seed(config.seed, epoch, step, rank)
         if config.loss == "softmax":
             return batch | self._candidates(items, seeds)
         return batch | self._pairs(self.users_R[chosen], items, self.labels_R[chosen], seeds)
@@ -167,7 +160,7 @@ class DSSMTask:
 
     def _candidates(self, items: np.ndarray, seeds: tuple[int, ...]) -> dict[str, Tensor]:
         rng = np.random.default_rng(seeds)
-        drawn = rng.choice(self.ranked, min(self.config.drawn, len(self.ranked)), replace=False)
+        drawn = rng.choice(self.ranked, min(self.config.shared_negatives, len(self.ranked)), replace=False)
         candidates = np.union1d(items, drawn)
         # Not to be among them: to be drawn neither as one of the batch's hits nor beside them.
         absent = (1 - self.share_N[candidates]) ** len(items) * (1 - len(drawn) / len(self.ranked))
@@ -195,11 +188,14 @@ class DSSMTask:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, DSSM)
-        figures = self.ranking.figures(network.user_vectors(self._asked), network.embed_item(self.given_NE))
+        device = next(network.parameters()).device
+        asked_BD = network.user_vectors(self._asked.to(device))
+        figures = self.ranking.figures(asked_BD, network.embed_item(self.given_NE.to(device)))
         return {**figures, **self._validate_pairs(network)}
 
     def _validate_pairs(self, network: DSSM) -> dict[str, float]:
         """The same loss on the hits of the validation part, whose draws never change."""
+        device = next(network.parameters()).device
         queries, wanted = self.ranking.asked
         pairs = [(query, item) for query, items in enumerate(wanted) for item in items if self.known_N[item]]
         if not pairs:
@@ -209,12 +205,15 @@ class DSSMTask:
         of, items = np.array(pairs)[np.sort(order[: self.config.validate_pairs])].T
         means_BE = self._asked[torch.from_numpy(of)]
         if self.config.loss == "softmax":
-            loss = loss_of(network, {"means": means_BE, **self._candidates(items, seeds)}).detach()
+            batch = {"means": means_BE, **self._candidates(items, seeds)}
+            loss = loss_of(network, {name: tensor.to(device) for name, tensor in batch.items()}).detach()
             return {"validation_loss": float(loss), "loss_gain": -float(loss)}
         drawable = self.negatives.drawable[queries.users[of]]
         of, items, means_BE = of[drawable], items[drawable], means_BE[torch.from_numpy(drawable)]
         batch = self._pairs(queries.users[of], items, np.ones(len(items), np.float32), seeds)
-        return figures_of(pair_logits(network, means_BE, batch["given"]), batch["labels"])
+        return figures_of(
+            pair_logits(network, means_BE.to(device), batch["given"].to(device)), batch["labels"]
+        )
 
 
 def _aimed(config: DSSMConfig, data: BehaviourSet) -> BehaviourSet:
@@ -244,7 +243,7 @@ class VectorRows:
     validation: VectorStream | None = None
 
 
-class VectorRowsTask:
+class VectorRowsTask(BaseTask):
     """The recipe bound to files of rows. Its weights are a place for `pretrained` to start from."""
 
     metric = "loss_gain"
@@ -269,14 +268,8 @@ class VectorRowsTask:
     def network(self) -> nn.Module:
         return prepared(self.config, self.rows.train.sizes[0])
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return optimiser(self.config, network)
-
-    def rate(self, done: float) -> float:
-        return 1.0
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        return _as_batch(self.rows.train.batch(epoch, step % self.steps))
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
+        return _as_batch(self.rows.train.batch(epoch, step % self.steps, rank, world_size))
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, DSSM)
@@ -288,14 +281,18 @@ class VectorRowsTask:
         stream = self.rows.validation
         if stream is None:
             return {}
+        device = next(network.parameters()).device
         batches = (_as_batch(stream.batch(0, step)) for step in range(stream.steps))
-        kept = [(pair_logits(network, b["means"], b["given"]), b["labels"]) for b in batches]
+        kept = [
+            (pair_logits(network, b["means"].to(device), b["given"].to(device)).cpu(), b["labels"])
+            for b in batches
+        ]
         logits, labels = zip(*kept, strict=True)
         return figures_of(torch.cat(logits), torch.cat(labels))
 
 
 def _as_batch(rows: VectorBatch) -> Batch:
-    arrays = {"means": rows.first, "given": rows.second, "labels": rows.labels}
+    arrays = {"rows": rows.rows, "means": rows.first, "given": rows.second, "labels": rows.labels}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

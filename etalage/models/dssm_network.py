@@ -6,9 +6,8 @@ D of a tower's
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
@@ -32,7 +31,7 @@ ORIGINAL: dict[str, Any] = {
     "epochs": 100,
 }
 """Adam and patience 10 are everybody's defaults here; the original's patience was longer than its run."""
-WEIGHTS_OF = (WEIGHTS, "tensors.safetensors")
+WEIGHTS_OF = (WEIGHTS, "best.safetensors")
 """What is looked for in a folder that `pretrained` names: of an export, of a checkpoint."""
 FROZEN = {"none": (), "item": ("item_tower.",), "both": ("item_tower.", "query_tower.")}
 
@@ -57,7 +56,7 @@ class DSSMConfig(TrainingConfig):
     """ReLU at the end of the towers. The head's weights may be negative, so a score may be, too."""
     loss: Literal["softmax", "bce"] = "softmax"
     """Which item is it, of the batch's and of drawn ones; or, of each pair, is it one?"""
-    drawn: int = Field(1024, ge=0)
+    shared_negatives: int = Field(1024, ge=0)
     """Items drawn for all rows of a batch alike, beside its own, for the softmax."""
     negatives: int = Field(4, ge=1)
     """Pairs with an item that the shopper has not taken, for each positive, for bce."""
@@ -87,6 +86,9 @@ class DSSMConfig(TrainingConfig):
     validate_queries: int = Field(2000, ge=1)
     validate_pairs: int = Field(4096, ge=1)
     """Hits of the validation part that the validation loss is of, at most; the same in every epoch."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"drawn": "shared_negatives"}
+    decayed: ClassVar[Literal["matrices", "all"]] = "all"
 
     @model_validator(mode="before")
     @classmethod
@@ -170,8 +172,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         found = load_file(files[0])
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"pretrained: {files[0]} is no safetensors file: {error}") from error
-    if any(name.startswith("best/") for name in found):  # a checkpoint of the loop
-        found = {n.removeprefix("best/"): tensor for n, tensor in found.items() if n.startswith("best/")}
     try:
         network.load_state_dict(found)
     except RuntimeError as error:
@@ -197,7 +197,7 @@ def pair_logits(network: DSSM, means_BE: Tensor, given: Tensor) -> Tensor:
 
 def figures_of(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Loss, accuracy at 0.5 and AUROC of labelled pairs of any shape; no AUROC where all have one label."""
-    logits, labels = logits.detach().float().flatten(), labels.flatten()
+    logits, labels = logits.detach().float().cpu().flatten(), labels.cpu().flatten()
     loss = float(F.binary_cross_entropy_with_logits(logits, labels))
     right = (logits > 0) == (labels > 0.5)
     figures = {"validation_loss": loss, "loss_gain": -loss, "accuracy": float(right.float().mean())}
@@ -215,9 +215,3 @@ def prepared(config: DSSMConfig, inputs: int) -> DSSM:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(FROZEN[config.freeze]))
     return network
-
-
-def optimiser(config: DSSMConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Adam, of what is not frozen."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)

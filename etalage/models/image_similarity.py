@@ -8,7 +8,6 @@ sees all categories at every step); K. He et al., Deep Residual Learning, CVPR 2
     B batch   H W C pixels   D embedding dimension   K categories
 """
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -16,11 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from etalage.errors import ConfigError
 from etalage.features.balanced import BalancedBatches
 from etalage.features.photo_set import PhotoSet
 from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual
 from etalage.models.losses import cosine_softmax, multi_similarity
-from etalage.models.recipe import Batch, Recipe, TrainingConfig
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
 
 
 class ImageSimilarityConfig(TrainingConfig):
@@ -48,8 +48,8 @@ class ImageSimilarityConfig(TrainingConfig):
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's; an average of 100 steps for the second: runs are short."""
     weight_decay: float = Field(0.05, ge=0)
+    schedule: Schedule = "cosine"
     warm_up: float = Field(0.15, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises; it falls by a cosine after. 0: constant."""
     flip: bool = True
     crop: int = Field(2, ge=0)
     """Photos are moved by up to so many pixels, the border repeated."""
@@ -99,7 +99,7 @@ def _small(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
 
 
-class ImageSimilarityTask:
+class ImageSimilarityTask(BaseTask):
     """The recipe bound to a set of photos."""
 
     metric = "hit_at_1"
@@ -117,6 +117,11 @@ class ImageSimilarityTask:
         self.proxy_of[categories] = torch.arange(self.categories)
         self.pixels_NHWC = torch.from_numpy(photos.pixels_NHWC)
         self.labels_N = torch.from_numpy(photos.labels_N)
+        if self.batches.classes_per_batch < 2 * config.workers:
+            raise ConfigError(
+                f"workers = {config.workers}: a batch has {self.batches.classes_per_batch} categories, and "
+                "each worker needs two to compare; take fewer workers, or more classes_per_batch"
+            )
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     @property
@@ -126,37 +131,18 @@ class ImageSimilarityTask:
     def network(self) -> nn.Module:
         return ImageSimilarity(self.config, self.categories)
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        config = self.config
-        # Norms and biases are not decayed: they hold no scale that decay could keep in check.
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        return torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-        )
-
-    def rate(self, done: float) -> float:
-        warm = self.config.warm_up
-        if warm == 0:
-            return 1.0
-        if done < warm:
-            return max(done / warm, 0.01)
-        return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         if self._plan[0] != epoch:
             self._plan = (epoch, self.batches.epoch(epoch))
-        rows = torch.from_numpy(self.train_rows[self._plan[1][step % self.steps]])
-        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
+        places = self.batches.share(self._plan[1][step % self.steps], rank, world_size)
+        rows = torch.from_numpy(self.train_rows[places])
+        seed = hash(batch_seed(self.config.seed, epoch, step, rank))
+        generator = torch.Generator().manual_seed(seed % 2**63)
         pixels = self.pixels_NHWC[rows]
         if epoch < self.config.augment_until * self.config.epochs:
             pixels = self.augment(pixels, generator)
-        return {"pixels": pixels, "labels": self.labels_N[rows], "rows": rows}
+        labels = self.labels_N[rows]
+        return {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
 
     def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:
         """Flips and crops; the same generator state gives the same pixels."""
@@ -189,7 +175,7 @@ class ImageSimilarityTask:
             )
         if config.softmax_weight:
             proxies_KD: Tensor = network.get_parameter("proxies_KD")
-            beside = cosine_softmax(unit_BD, proxies_KD, self.proxy_of[labels_B], config.softmax_scale)
+            beside = cosine_softmax(unit_BD, proxies_KD, batch["proxies"], config.softmax_scale)
             loss = loss + config.softmax_weight * beside
         return loss
 
@@ -201,12 +187,13 @@ class ImageSimilarityTask:
         if len(queries) == 0:
             return {}
         scores_QN = self._embed(network, queries) @ self._embed(network, index).T
-        nearest = index[scores_QN.argmax(dim=1).numpy()]
+        nearest = index[scores_QN.argmax(dim=1).cpu().numpy()]
         return {"hit_at_1": float((self.photos.labels_N[nearest] == self.photos.labels_N[queries]).mean())}
 
     def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
         parts = torch.split(torch.from_numpy(rows), 512)
-        return torch.cat([network(self.pixels_NHWC[part]).float() for part in parts])
+        device = next(network.parameters()).device
+        return torch.cat([network(self.pixels_NHWC[part].to(device)).float() for part in parts])
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -81,12 +81,14 @@ class Neighbours(nn.Module):
         begin_V = self.starts[rows_V]
         lengths_V = self.starts[rows_V + 1] - begin_V
         offsets_V = lengths_V.cumsum(0) - lengths_V
-        owners_T = torch.repeat_interleave(torch.arange(len(rows_V)), lengths_V)
-        others_T = self.others[torch.arange(len(owners_T)) - (offsets_V - begin_V)[owners_T]]
-        kept_T = torch.ones(len(others_T))
+        owners_T = torch.repeat_interleave(torch.arange(len(rows_V), device=lengths_V.device), lengths_V)
+        others_T = self.others[
+            torch.arange(len(owners_T), device=owners_T.device) - (offsets_V - begin_V)[owners_T]
+        ]
+        kept_T = torch.ones(len(others_T), device=others_T.device)
         if dropout:
-            kept_T = (torch.rand(len(others_T)) >= dropout) / (1 - dropout)
-        count_B, own_B = lengths_V[which_B], torch.zeros(len(rows_B))
+            kept_T = (torch.rand(len(others_T), device=others_T.device) >= dropout) / (1 - dropout)
+        count_B, own_B = lengths_V[which_B], torch.zeros(len(rows_B), device=rows_B.device)
         if without_B is not None and len(others_T):
             is_act_B, place_B = self.find(rows_B, without_B)
             in_bag_B = (offsets_V - begin_V)[which_B] + place_B
@@ -96,10 +98,10 @@ class Neighbours(nn.Module):
 
     def blocks(self, acts: int = 1 << 18) -> list[tuple[int, int]]:
         """All rows, as ranges of about so many acts."""
-        cuts = torch.searchsorted(self.starts, torch.arange(0, len(self.others) + acts, acts)).clamp(
-            max=len(self.starts) - 1
-        )
-        edges = torch.unique(torch.cat([cuts, torch.tensor([0, len(self.starts) - 1])])).tolist()
+        cuts = torch.searchsorted(
+            self.starts, torch.arange(0, len(self.others) + acts, acts, device=self.starts.device)
+        ).clamp(max=len(self.starts) - 1)
+        edges = torch.unique(torch.cat([cuts, cuts.new_tensor([0, len(self.starts) - 1])])).tolist()
         return list(itertools.pairwise(edges))
 
 
@@ -117,7 +119,7 @@ class Vectors(nn.Module):
 
     def learn(self, rows_B: Tensor, bag: Bag | None) -> Tensor:
         """In training."""
-        found = torch.zeros(()) if self.id is None else self.id(rows_B)
+        found = self.sums.new_zeros(()) if self.id is None else self.id(rows_B)
         if self.of_others is not None and bag is not None:
             sums_VW = F.embedding_bag(
                 bag.others, self.of_others.weight, bag.offsets, mode="sum", per_sample_weights=bag.kept
@@ -130,7 +132,7 @@ class Vectors(nn.Module):
 
     def forward(self, rows_B: Tensor, others_B: Tensor, is_act_B: Tensor, scale_B: Tensor) -> Tensor:
         """Afterwards: the sums are there, and the pair's own act is taken out again."""
-        found = torch.zeros(()) if self.id is None else self.id(rows_B)
+        found = self.sums.new_zeros(()) if self.id is None else self.id(rows_B)
         if self.of_others is not None:
             own_BW = self.of_others(others_B) * is_act_B.float()[:, None]
             found = found + (self.sums[rows_B] - own_BW) * scale_B[:, None]
@@ -138,7 +140,7 @@ class Vectors(nn.Module):
 
     def every(self, neighbours: Neighbours | None) -> Tensor:
         """(R, W) of all rows, for pairs that are no acts."""
-        found = torch.zeros(()) if self.id is None else self.id.weight
+        found = self.sums.new_zeros(()) if self.id is None else self.id.weight
         if neighbours is not None:
             found = found + self.sums * neighbours.scale(neighbours.starts.diff())[:, None]
         return found

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
-from etalage.models.recipe import Batch, Recipe, TrainingConfig
+from etalage.models.layers import on_device_of
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
 from etalage.models.vector_history import AT_ONCE, ValidationRanking, known_mean
 
 HOUR = 3_600_000_000
@@ -56,7 +57,8 @@ class Item2VecConfig(TrainingConfig):
     """L: acts of a shopper, newest first, that make the query."""
     batch_size: int = Field(4096, ge=1)
     learning_rate: float = Field(0.01, gt=0)
-    """Adam's; it falls to 0 in a straight line."""
+    schedule: Schedule = "linear"
+    final_rate: float = Field(0.01, ge=0, le=1)
     validate_queries: int = Field(2000, ge=1)
 
 
@@ -102,11 +104,16 @@ class Item2Vec(nn.Module):
     def vectors(self) -> np.ndarray:
         """(N + 1, D) float32 input vectors: the dense feature `item2vec` of other models."""
         with torch.inference_mode():
-            found: np.ndarray = self.history_item(torch.arange(len(self.place_N))).float().numpy()
+            found: np.ndarray = (
+                self.history_item(torch.arange(len(self.place_N), device=self.place_N.device))
+                .float()
+                .cpu()
+                .numpy()
+            )
         return found
 
 
-class Item2VecTask:
+class Item2VecTask(BaseTask):
     """The recipe bound to a BehaviourSet: positives of `train`, cut into sequences."""
 
     metric = "ndcg_at_10"
@@ -147,12 +154,6 @@ class Item2VecTask:
         prior_N = (self.config.prior * log_noise_N).astype(np.float32)
         return Item2Vec(self.config, self.place_N, prior_N)
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), lr=self.config.learning_rate, fused=True)
-
-    def rate(self, done: float) -> float:
-        return max(1.0 - done, 0.01)
-
     def _epoch(self, epoch: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
         """What is left of the acts after subsampling, and the order in which they are centres."""
         if self._plan is None or self._plan[0] != epoch:
@@ -164,13 +165,14 @@ class Item2VecTask:
             self._plan = (epoch, items_M, sequence_M, rng.permutation(len(items_M)))
         return self._plan
 
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """centres (B,), contexts (B, 2W) with 0 where there is none, negatives (S,): item rows."""
         config = self.config
         _, items_M, sequence_M, order_M = self._epoch(epoch)
-        rng = np.random.default_rng([config.seed, epoch, step])
+        rng = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
         step %= self.steps
         at_B = order_M[len(order_M) * step // self.steps : len(order_M) * (step + 1) // self.steps]
+        at_B = at_B[rank::world_size]
         offsets_W = np.concatenate([np.arange(-config.window, 0), np.arange(1, config.window + 1)])
         # Near neighbours count more, as in word2vec; in a set none is near.
         reach_B = np.full(len(at_B), config.window)
@@ -209,9 +211,9 @@ class Item2VecTask:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Full ranking of all items for the shoppers of the validation part."""
         assert isinstance(network, Item2Vec)
-        acts_BL = torch.from_numpy(self.ranking.asked[0].last(self.config.history)[0])
+        acts_BL = on_device_of(network, self.ranking.asked[0].last(self.config.history)[0])
         means = [known_mean(network.history_item(some), some > 0) for some in torch.split(acts_BL, AT_ONCE)]
-        items_ND = network.embed_item(torch.arange(len(self.place_N)))
+        items_ND = network.embed_item(torch.arange(len(self.place_N), device=acts_BL.device))
         return self.ranking.figures(network.with_prior(torch.cat(means)), items_ND)
 
 

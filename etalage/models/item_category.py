@@ -10,7 +10,6 @@ from kept features. Then the backbone learns too, from photos that are cropped, 
     B batch   P photos   F features   T words of a title   L leaves   D depth of the taxonomy
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -25,12 +24,13 @@ from etalage.models.augmenting import augmented
 from etalage.models.backbones import Backbone, backbone
 from etalage.models.category_heads import Levels, Logits, depth_weights, level_loss
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
-from etalage.models.recipe import Batch, Recipe
+from etalage.models.layers import on_device_of
+from etalage.models.recipe import BaseTask, Batch, Recipe
 
 EMBED_AT_ONCE = 64
 
 
-class ItemCategoryTask:
+class ItemCategoryTask(BaseTask):
     """The recipe bound to a set of items. A batch is of looks: an item with one of its photos, or none."""
 
     metric = "leaf_log_likelihood"
@@ -55,7 +55,6 @@ class ItemCategoryTask:
         self.validation = items.rows("validation", leaf=True)
         self.targets_ND = torch.from_numpy(items.targets_ND)
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
-        self.workers = config.workers if self.learns_trunk else 1
         self.say: Callable[[str], None] = lambda line: None
         """Told what takes a while between steps."""
         self._features_PF: Tensor | None = None
@@ -81,7 +80,7 @@ class ItemCategoryTask:
 
     @property
     def steps(self) -> int:
-        return -(-len(self.looks_M2) // self.config.batch)
+        return -(-len(self.looks_M2) // self.config.batch_size)
 
     def network(self) -> nn.Module:
         config, ready_PF = self.config, self.items.features_PF
@@ -90,81 +89,69 @@ class ItemCategoryTask:
         trunk = backbone(config.backbone, config.weights, config.drop_path)
         return ItemCategory(config, self.levels, trunk, trunk.expected.features)
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        config = self.config
-        groups = []
-        for is_trunk in (True, False):
-            rate = config.trunk_rate if is_trunk else config.learning_rate
-            for decayed in (True, False):
-                chosen = [
-                    parameter
-                    for name, parameter in network.named_parameters()
-                    if name.startswith("trunk.") == is_trunk
-                    and (parameter.ndim > 1) == decayed
-                    and parameter.requires_grad
-                ]
-                decay = config.weight_decay if decayed else 0.0
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-        return torch.optim.AdamW([group for group in groups if group["params"]])
+    @property
+    def workers(self) -> int:
+        """Of heads on features that are made once, a second worker would learn nothing faster."""
+        return int(self.config.workers) if self.learns_trunk else 1
 
-    def rate(self, done: float) -> float:
-        """Falls by a cosine in each of the two phases; rises first in the second."""
-        config = self.config
-        frozen = min(config.frozen_epochs / config.epochs, 1.0) if self.items.features_PF is None else 1.0
-        if done < frozen:
-            return 0.5 * (1 + math.cos(math.pi * done / frozen))
-        share = (done - frozen) / (1 - frozen) if frozen < 1 else 1.0
-        if share < config.warm_up:
-            return max(share / config.warm_up, 0.01)
-        return 0.5 * (1 + math.cos(math.pi * (share - config.warm_up) / (1 - config.warm_up)))
+    @property
+    def phases(self) -> tuple[float, ...]:  # type: ignore[override]
+        """The heads first, then the backbone too."""
+        frozen = min(self.config.frozen_epochs / self.config.epochs, 1.0)
+        return (1.0 if self.items.features_PF is not None else frozen,)
 
-    def batch(self, epoch: int, step: int) -> Batch:
+    def learning_rate_of(self, parameter: str) -> float:
+        """The backbone has one of its own."""
+        trunk = parameter.startswith("trunk.")
+        return float(self.config.trunk_rate if trunk else self.config.learning_rate)
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         if self._plan[0] != epoch:
             order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.looks_M2))
             self._plan = (epoch, order)
         frozen = self.frozen(epoch)
-        size = self.config.frozen_batch if frozen else self.config.batch
+        size = self.config.frozen_batch_size if frozen else self.config.batch_size
         # The last batch is filled up from the start of the order.
         places = self._plan[1][(step * size + np.arange(size)) % len(self.looks_M2)]
-        looks = torch.from_numpy(self.looks_M2[places])
-        mix = torch.tensor([self.config.seed, epoch, step, 0, int(frozen)])
-        return {"rows": looks[:, 0], "photos": looks[:, 1], "seed": mix}
-
-    def part(self, batch: Batch, worker: int) -> Batch:
-        """Every so manieth row; photos are cropped and relit otherwise in each part."""
-        mix = batch["seed"].clone()
-        mix[3] = worker
-        rows, photos = (batch[name][worker :: self.workers] for name in ("rows", "photos"))
-        return {"rows": rows, "photos": photos, "seed": mix}
+        looks = torch.from_numpy(self.looks_M2[places[rank::world_size]])
+        # Photos are cropped and relit otherwise in each rank.
+        mix = torch.tensor([self.config.seed, epoch, step, rank, int(frozen)])
+        rows = looks[:, 0]
+        about = {"words": self.words_NT[rows], "targets": self.targets_ND[rows]}
+        if self.items.weak_N is not None:
+            about["weak"] = torch.from_numpy(self.items.weak_N)[rows]
+        return {"rows": rows, "photos": looks[:, 1], "seed": mix, **about}
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, ItemCategory)
-        config, rows_B = self.config, batch["rows"]
-        seed, epoch, step, worker, frozen = (int(number) for number in batch["seed"])
-        draws = np.random.default_rng([seed, epoch, step, worker]).integers(2**62)
+        config = self.config
+        seed, epoch, step, rank, frozen = (int(number) for number in batch["seed"])
+        draws = np.random.default_rng([seed, epoch, step, rank]).integers(2**62)
         generator = torch.Generator().manual_seed(int(draws))
-        has_photo_B, words_BT = batch["photos"] >= 0, self.words_NT[rows_B]
+        has_photo_B, words_BT = batch["photos"] >= 0, batch["words"]
         features_BF = self._features(network, batch["photos"], bool(frozen), generator)
         if config.text == "joint":
             has_photo_B, words_BT = self._hidden(has_photo_B, words_BT, generator)
         states = network.states(features_BF, has_photo_B, words_BT)
-        total = torch.zeros((), dtype=torch.float32)
+        total = features_BF.new_zeros((), dtype=torch.float32)
         for name, (state_BW, there_B) in states.items():
             # A level's loss is a mean over the batch: of the rows that this head can see anything of.
             if bool(there_B.any()):
-                total = total + self._head_loss(network.heads[name](state_BW[there_B]), rows_B[there_B])
+                total = total + self._head_loss(network.heads[name](state_BW[there_B]), batch, there_B)
         return total
 
-    def _head_loss(self, logits: Logits, rows_B: Tensor) -> Tensor:
-        weak = None if self.items.weak_N is None else torch.from_numpy(self.items.weak_N)[rows_B]
-        weights_B = None if weak is None else torch.where(weak, self.config.weak_weight, 1.0)
+    def _head_loss(self, logits: Logits, batch: Batch, there_B: Tensor) -> Tensor:
+        """Of the rows `there_B` of the batch."""
+        weights_B, targets_BD = None, batch["targets"][there_B]
+        if "weak" in batch:
+            weights_B = torch.where(batch["weak"][there_B], self.config.weak_weight, 1.0)
         return level_loss(
             logits,
-            self.targets_ND[rows_B],
+            targets_BD,
             self.level_weights,
             only_deepest=self.config.heads == "flat",
             smoothing=self.config.smoothing,
-            priors=self._priors if self.config.balance else None,
+            priors=[prior.to(targets_BD.device) for prior in self._priors] if self.config.balance else None,
             row_weights_B=weights_B,
         )
 
@@ -193,7 +180,7 @@ class ItemCategoryTask:
         """(n, F) float32 of these items as the network is now: the mean of each one's photos."""
         with torch.inference_mode():
             features = self._plain_features(network, self.items.photos_of(rows))
-        return self.items.means(features.numpy(), rows)
+        return self.items.means(features.cpu().numpy(), rows)
 
     def scores(
         self,
@@ -207,11 +194,11 @@ class ItemCategoryTask:
         hide: `photo` or `title`. features_NF: what `features` said of them, where it was asked already."""
         items = self.items
         features_NF = self.features(network, rows) if features_NF is None else features_NF
-        has_photo_N = torch.from_numpy(items.has_photo_N[rows] & (hide != "photo"))
-        words_NT = self.words_NT[torch.from_numpy(rows)] * int(hide != "title")
-        states = network.states(torch.from_numpy(features_NF), has_photo_N, words_NT)
+        has_photo_N = on_device_of(network, items.has_photo_N[rows] & (hide != "photo"))
+        words_NT = self.words_NT[torch.from_numpy(rows)].to(has_photo_N.device) * int(hide != "title")
+        states = network.states(on_device_of(network, features_NF), has_photo_N, words_NT)
         pairs = zip(network.leaf_scores(states), states.values(), strict=True)
-        return [(found.float().numpy(), there.numpy()) for found, (_, there) in pairs]
+        return [(found.float().cpu().numpy(), there.cpu().numpy()) for found, (_, there) in pairs]
 
     def _features(
         self, network: ItemCategory, photos_B: Tensor, frozen: bool, generator: torch.Generator
@@ -219,9 +206,10 @@ class ItemCategoryTask:
         """(B, F); zeros where there is no photo."""
         there_B = photos_B >= 0
         if frozen:
-            return self._kept(network, photos_B.numpy()).float() * there_B[:, None]
+            kept_BF = self._kept(network, photos_B.cpu().numpy()).to(there_B.device)
+            return kept_BF.float() * there_B[:, None]
         assert network.trunk is not None and self.items.pixels_PHWC is not None
-        features_BF = torch.zeros(len(photos_B), network.trunk.expected.features)
+        features_BF = torch.zeros(len(photos_B), network.trunk.expected.features, device=photos_B.device)
         if bool(there_B.any()):
             planes = self._augmented(network.trunk, photos_B[there_B], generator)
             features_BF[there_B] = network.trunk.planes(planes)
@@ -230,7 +218,7 @@ class ItemCategoryTask:
     def _augmented(self, trunk: Backbone, photos_B: Tensor, generator: torch.Generator) -> Tensor:
         assert self.items.pixels_PHWC is not None
         config = self.config
-        planes = trunk.normalise(torch.from_numpy(self.items.pixels_PHWC[photos_B.numpy()]))
+        planes = trunk.normalise(on_device_of(trunk, self.items.pixels_PHWC[photos_B.cpu().numpy()]))
         return augmented(planes, generator, crop=config.crop, flip=config.flip, light=config.light)
 
     def _plain_features(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
@@ -246,7 +234,7 @@ class ItemCategoryTask:
         found, done = [], 0
         for part in parts:
             self.say(f"embed photos: {done:,} of {len(photos):,}")
-            found.append(network.trunk(torch.from_numpy(self.items.pixels_PHWC[part])))
+            found.append(network.trunk(on_device_of(network, self.items.pixels_PHWC[part])).cpu())
             done += len(part)
         return torch.cat(found).float()
 
@@ -284,7 +272,7 @@ class ItemCategoryTask:
         self, has_photo_B: Tensor, words_BT: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Some photos and some titles hidden, never both of an item."""
-        draws_B = torch.rand(len(has_photo_B), generator=generator)
+        draws_B = torch.rand(len(has_photo_B), generator=generator).to(has_photo_B.device)
         has_title_B = (words_BT > 0).any(dim=1)
         no_photo_B = (draws_B < self.config.drop_photo) & has_title_B
         no_title_B = (draws_B > 1 - self.config.drop_title) & has_photo_B & ~no_photo_B

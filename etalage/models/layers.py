@@ -6,6 +6,7 @@ B batch   H W height and width in pixels   C channels   D embedding dimension
 import itertools
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,6 +100,11 @@ def bag_mean(part: nn.Module, bag_BT: Tensor) -> Tensor:
     return summed / there_BT1.sum(1).clamp(min=1)
 
 
+def on_device_of(network: nn.Module, array: np.ndarray) -> Tensor:
+    """The array as a tensor where the network's weights are."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(next(network.parameters()).device)
+
+
 def table(rows: int, width: int, spread: float = 0.02) -> nn.Embedding:
     """An embedding of `rows` rows, drawn from N(0, spread²)."""
     made = Table(rows, width)
@@ -174,7 +180,7 @@ class HistoryEncoder(nn.Module):
     def _sight(self, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
         """How far back each key lies, (Q, K), the start at the last place of the offsets; and (B, Q, K) 0
         where a key is seen, else so far below that its weight is 0 (not -inf: a row of these is NaN)."""
-        columns = torch.arange(mask_BL.shape[1] + 1)
+        columns = torch.arange(mask_BL.shape[1] + 1, device=mask_BL.device)
         distance_QK = (columns.unsqueeze(1) - columns).clamp(min=0)
         is_start_K = columns == 0
         farthest = self.offsets.shape[2] - 1

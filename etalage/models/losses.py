@@ -96,7 +96,8 @@ def full_softmax(
     if weights_M is None:
         weights_M = torch.ones_like(targets_M, dtype=torch.float32)
     shares_M = weights_M / weights_M.sum().clamp(min=1e-12)
-    fast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    kind = queries_MD.device.type
+    fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     loss: Tensor = _FullSoftmax.apply(  # type: ignore[no-untyped-call]
         queries_MD, items_ND, targets_M, shares_M, smoothing, chunk, fast
     )
@@ -120,9 +121,9 @@ class _FullSoftmax(torch.autograd.Function):
         wanted = queries_MD.requires_grad or items_ND.requires_grad
         kind = fast or torch.float32
         left_MD, right_ND = queries_MD.to(kind), items_ND.to(kind)
-        loss = torch.zeros((), dtype=torch.float32)
-        slope_MD = torch.empty(left_MD.shape if wanted else (0, 0), dtype=torch.float32)
-        slope_ND = torch.zeros(right_ND.shape if wanted else (0, 0), dtype=torch.float32)
+        loss = left_MD.new_zeros((), dtype=torch.float32)
+        slope_MD = left_MD.new_empty(left_MD.shape if wanted else (0, 0), dtype=torch.float32)
+        slope_ND = right_ND.new_zeros(right_ND.shape if wanted else (0, 0), dtype=torch.float32)
         for start in range(0, len(targets_M), chunk):
             stop = min(start + chunk, len(targets_M))
             logits = (left_MD[start:stop] @ right_ND.T).float()

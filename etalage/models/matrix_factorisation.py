@@ -11,22 +11,22 @@ and an item's column of the matrix through two towers, compared by their cosine)
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage import metrics
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.models.counting import counted_acts, user_items
-from etalage.models.layers import mlp, table
+from etalage.models.layers import mlp, on_device_of, table
 from etalage.models.losses import weighted_mean
-from etalage.models.recipe import Batch, Recipe, TrainingConfig
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
 
 K = 10
 VALIDATE_AT_ONCE = 1024
@@ -37,7 +37,7 @@ class MatrixFactorisationConfig(TrainingConfig):
     dimension: int = Field(64, ge=1)
     loss: Literal["bce", "bpr", "softmax"] = "softmax"
     """Of a positive against the drawn items: each on its own, in pairs, or all at once."""
-    negatives: int | None = Field(1000, ge=1)
+    shared_negatives: int | None = Field(1000, ge=1)
     """Items drawn for each batch, all alike; a user's own among them do not count. None: every item."""
     balance: float = Field(4.0, gt=0)
     """`bce`: what all negatives together weigh against one positive."""
@@ -53,16 +53,35 @@ class MatrixFactorisationConfig(TrainingConfig):
     """`deep`: the cosine times this is the logit."""
     spread: float = Field(0.05, gt=0)
     """Standard deviation of the embeddings at the start."""
-    decay: float = Field(0.02, ge=0)
-    """`plain`: L2 on the embeddings that a batch looks up. `deep`: AdamW's decay of weights."""
+    l2: float = Field(0.02, ge=0)
+    """`plain`: a penalty on the embeddings that a batch looks up."""
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(30, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
+    schedule: Schedule = "linear"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """Small products: bfloat16 gains nothing and its rounding blurs the order."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act in the loss; empty: each 1. Kinds not named do not count then."""
     validate_queries: int = Field(2000, ge=1)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "decay": "l2 (network = 'plain') or weight_decay ('deep')",
+        "negatives": "shared_negatives",
+    }
+    decayed: ClassVar[Literal["matrices", "all"]] = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_network(cls, given: Any) -> Any:
+        deep = isinstance(given, dict) and given.get("network") == "deep"
+        return {"weight_decay": 0.02, "l2": 0.0, **given} if deep else given
+
+    @model_validator(mode="after")
+    def _l2_is_of_plain(self) -> "MatrixFactorisationConfig":
+        if self.network == "deep" and self.l2:
+            raise ValueError(f"l2 = {self.l2} does nothing with network = 'deep'; weight_decay does")
+        return self
 
 
 class Plain(nn.Module):
@@ -138,7 +157,7 @@ def _unit(found_BD: Tensor) -> Tensor:
     return found_BD / found_BD.norm(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-class MatrixFactorisationTask:
+class MatrixFactorisationTask(BaseTask):
     """The recipe bound to a shop's behaviour. Raises TooLittleData: nothing, or one item, was acted on."""
 
     metric = "ndcg_at_10"
@@ -182,26 +201,19 @@ class MatrixFactorisationTask:
         columns_NC[owners[inside], place[inside]] = by_item.indices[order][inside]
         return columns_NC
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        decay = self.config.decay if self.config.network == "deep" else 0.0
-        return torch.optim.AdamW(network.parameters(), lr=self.config.learning_rate, weight_decay=decay)
-
-    def rate(self, done: float) -> float:
-        return 1 - done
-
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         config = self.config
         if self._plan[0] != epoch:
             self._plan = (epoch, np.random.default_rng((config.seed, epoch)).permutation(len(self.users)))
         start = step % self.steps * config.batch_size
-        rows = self._plan[1][start : start + config.batch_size]
-        rng = np.random.default_rng((config.seed, epoch, step))
+        rows = self._plan[1][start : start + config.batch_size][rank::world_size]
+        rng = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
         users, items, count = self.users[rows], self.items[rows], self.pairs.shape[1]
         drawn = np.arange(1, count)
-        if config.negatives is not None and config.negatives < count - 1:
+        if config.shared_negatives is not None and config.shared_negatives < count - 1:
             # From every item, those never acted on too: else nothing would push these down. What is held out
             # for tests is drawn like any other item, as training must not know of it.
-            drawn = rng.integers(1, count, config.negatives)
+            drawn = rng.integers(1, count, config.shared_negatives)
         own_BS = self.pairs[users][:, drawn].toarray() > 0
         hidden = rng.random(len(rows)) < config.strangers
         given = {"user": np.where(hidden, 0, users)} if config.network == "plain" else {}
@@ -226,7 +238,7 @@ class MatrixFactorisationTask:
             queries_BD = network.embed_query(batch["user"])
             positives_BD, drawn_SD = network.embed_item(batch["item"]), network.embed_item(batch["drawn"])
             squares = (queries_BD[:, :-1].square().sum(1) + positives_BD.square().sum(1)).mean()
-            extra = config.decay * (squares + drawn_SD.square().sum(1).mean())
+            extra = config.l2 * (squares + drawn_SD.square().sum(1).mean())
         else:
             assert isinstance(network, Deep)
             queries_BD = network.embed_query(batch["history"])
@@ -259,12 +271,12 @@ class MatrixFactorisationTask:
     ) -> Iterator[np.ndarray]:
         """Ranks of the right items of each query, 1 = first; equal scores count as above."""
         assert isinstance(network, Plain | Deep)
-        items_ND = network.embed_item(torch.arange(len(self.data.items)))
+        items_ND = network.embed_item(on_device_of(network, np.arange(len(self.data.items))))
         for start in range(0, len(some), VALIDATE_AT_ONCE):
             block = some[start : start + VALIDATE_AT_ONCE]
             users = queries.users[block]
             asked = users if isinstance(network, Plain) else self.history(users, self.config.history)
-            scores_BN = (network.embed_query(torch.from_numpy(asked)) @ items_ND.T).float().numpy()
+            scores_BN = (network.embed_query(on_device_of(network, asked)) @ items_ND.T).float().cpu().numpy()
             scores_BN[:, 0] = -np.inf
             scores_BN[self.pairs[users].toarray() > 0] = -np.inf
             for scores, query in zip(scores_BN, block, strict=True):

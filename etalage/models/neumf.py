@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from etalage.features.behaviour import PARTS, BehaviourSet, Interactions, pair_keys
 from etalage.features.negatives import Negatives, candidates
 from etalage.metrics import auroc
+from etalage.models.layers import on_device_of
 from etalage.models.neumf_network import Neumf, NeumfConfig
-from etalage.models.recipe import Batch, Recipe
+from etalage.models.recipe import BaseTask, Batch, Recipe, batch_seed
 
 
-class NeumfTask:
+class NeumfTask(BaseTask):
     """The recipe bound to a shop's behaviour; it learns from `train` alone."""
 
     metric = "ndcg_at_10"
@@ -49,22 +50,13 @@ class NeumfTask:
     def network(self) -> nn.Module:
         return Neumf(self.config, len(self.data.users), len(self.data.items), self.data.part("train"))
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        config = self.config
-        return torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-
-    def rate(self, done: float) -> float:
-        return max(1 - done, 1e-3) if self.config.fall else 1.0
-
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         config, train = self.config, self.train
         if self._plan[0] != epoch:
             self._plan = epoch, *self._drawn(epoch)
         _, order, negatives = self._plan
-        rows = order[step % self.steps * config.batch_size :][: config.batch_size]
-        generator = np.random.default_rng([config.seed, epoch, step])
+        rows = order[step % self.steps * config.batch_size :][: config.batch_size][rank::world_size]
+        generator = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
         users, items = train.users[rows], train.items[rows]
         hide = generator.random((2, len(rows))) < config.forget
         batch = {"rows": rows, "users": users, "items": items, "labels": train.labels[rows]}
@@ -123,8 +115,8 @@ class NeumfTask:
         else:
             rest_BK = against_BK.masked_fill(~batch["allowed"], float("-inf"))
             each_B = torch.cat([own_B[:, None], rest_BK], dim=1).logsumexp(1) - own_B
-        disliked_B = torch.where(positive_B, torch.zeros(()), F.softplus(own_B))
-        return (torch.where(positive_B, weights_B * each_B, torch.zeros(())) + disliked_B).mean()
+        disliked_B = F.softplus(own_B).masked_fill(positive_B, 0)
+        return ((weights_B * each_B).masked_fill(~positive_B, 0) + disliked_B).mean()
 
     # -- validation ------------------------------------------------------------------------------
 
@@ -136,8 +128,10 @@ class NeumfTask:
         users, first = np.unique(truth.users, return_index=True)
         if not len(users):
             return {}
-        if len(users) > config.validate_users:
-            some = np.random.default_rng(config.seed).choice(len(users), config.validate_users, replace=False)
+        if len(users) > config.validate_queries:
+            some = np.random.default_rng(config.seed).choice(
+                len(users), config.validate_queries, replace=False
+            )
             users, first = users[np.sort(some)], first[np.sort(some)]
         drawn = candidates(self.data, "validation", 99, config.seed)
         drawn = drawn[np.searchsorted(np.unique(truth.users), users)]
@@ -161,7 +155,7 @@ class NeumfTask:
         had = self.data.before("validation").positive
         for start in range(0, len(users), 64):
             part = slice(start, start + 64)
-            scores = network.of_everything(torch.from_numpy(users[part])).numpy()
+            scores = network.of_everything(on_device_of(network, users[part])).cpu().numpy()
             own = scores[np.arange(len(scores)), wanted[part]]
             queries = self.data.asked(users[part], had, np.zeros(len(scores), np.int64))
             scores[queries.owners, queries.items] = -np.inf
@@ -182,8 +176,8 @@ def _among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _scores(network: Neumf, users_B: np.ndarray, items_BK: np.ndarray) -> np.ndarray:
     """(B, K) logits."""
     pairs = np.stack(np.broadcast_arrays(users_B[:, None], items_BK), axis=2).reshape(-1, 2)
-    blocks = torch.split(torch.from_numpy(pairs), 1 << 15)
-    found = [network(block, torch.empty(len(block), 0))[:, 0].float() for block in blocks]
+    blocks = torch.split(on_device_of(network, pairs), 1 << 15)
+    found = [network(block, block.new_empty(len(block), 0))[:, 0].float().cpu() for block in blocks]
     return (torch.cat(found).numpy() if found else np.empty(0, np.float32)).reshape(items_BK.shape)
 
 

@@ -10,7 +10,7 @@ GMF alone can also retrieve: its logit is (head ∘ user)·item + biases, an inn
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ INTERACTIONS: dict[str, Any] = {
     "batch_size": 512,
     "learning_rate": 2e-3,
     "weight_decay": 0.3,
-    "fall": True,
+    "schedule": "linear",
+    "final_rate": 1e-3,
     "epochs": 12,
     "spread": 0.05,
     "average": 0.99,
@@ -95,8 +96,6 @@ class NeumfConfig(TrainingConfig):
     """Rows of train a step, the negatives not counted."""
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    fall: bool = False
-    """The learning rate falls to 0 along a line."""
     spread: float = Field(0.01, gt=0)
     """Standard deviation of embeddings before training."""
     epochs: int = Field(20, ge=1)
@@ -105,7 +104,14 @@ class NeumfConfig(TrainingConfig):
     """The layers are too small to gain by less."""
     validate_on: Literal["sampled", "full"] = "sampled"
     """99 drawn items beside each positive, as in the paper, or all items that are not had yet."""
-    validate_users: int = Field(2000, ge=1)
+    validate_queries: int = Field(2000, ge=1)
+    """Users."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "fall": "schedule ('linear' or 'constant')",
+        "validate_users": "validate_queries",
+    }
+    decayed: ClassVar[Literal["matrices", "all"]] = "all"
 
     @model_validator(mode="before")
     @classmethod
@@ -171,7 +177,7 @@ class Neumf(nn.Module):
 
     def forward(self, sparse_B2: Tensor, dense_B0: Tensor) -> Tensor:
         users, items = sparse_B2[:, 0], sparse_B2[:, 1]
-        nothing = torch.zeros(1, dtype=torch.bool), torch.zeros(1)
+        nothing = users.new_zeros(1, dtype=torch.bool), users.new_zeros(1, dtype=torch.float32)
         about_user = nothing if self.user_acts is None else self.user_acts(users, items)
         about_item = nothing if self.item_acts is None else self.item_acts(items, users)
         user_vectors = {p: self.user[p](users, items, *about_user) for p in self.parts}
@@ -234,7 +240,7 @@ class Neumf(nn.Module):
         """(B, N + 1) logits of users with items that they have not, in eval mode."""
         users = {p: self._vectors("user", p).every(self.user_acts)[users_B] for p in self.parts}
         items = {p: self._vectors("item", p).every(self.item_acts) for p in self.parts}
-        rows = torch.arange(len(next(iter(items.values()))))
+        rows = torch.arange(len(next(iter(items.values()))), device=users_B.device)
         return self.logits(users, items, rows, crossed=True).sum(0)
 
 

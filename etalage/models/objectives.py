@@ -29,7 +29,7 @@ def loss_of(objective: Objective, out: Tensor, wanted: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(out[:, 0], wanted, reduction="none")
     if objective.kind == "regression":
         return (out[:, 0] - wanted).square()
-    nearest = (wanted[:, None] - torch.tensor(objective.classes)).abs().argmin(dim=1)
+    nearest = (wanted[:, None] - wanted.new_tensor(objective.classes)).abs().argmin(dim=1)
     return functional.cross_entropy(out, nearest, reduction="none")
 
 

@@ -9,9 +9,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
@@ -26,6 +26,7 @@ Data = Literal["photos", "behaviour", "examples", "categories"]
 category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
 """How a counter's arrays score (bundle/scoring.py)."""
+Schedule = Literal["constant", "linear", "cosine"]
 Batch = Mapping[str, "torch.Tensor"]
 WEIGHTS = "weights.safetensors"
 """Of an export: the network's own weights, for trainings that start from there; no score is made of them."""
@@ -43,23 +44,80 @@ class TrainingConfig(ModelConfig):
     epochs: int = Field(10, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
     """None: as many as cover the data."""
+    batch_size: int = Field(256, ge=1)
+    """Rows of a step, of all workers together."""
+    optimiser: Literal["adamw", "adam", "adagrad", "sgd"] = "adamw"
+    """`adam`: weight_decay is an L2 penalty in the gradient, as it is for adagrad and sgd."""
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of adamw and adam."""
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Schedule = "constant"
+    """How the learning rate goes, after the warm-up, from itself to `final_rate` of it."""
+    warm_up: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    final_rate: float = Field(0.0, ge=0, le=1)
+    """Share of the learning rate with which a falling schedule ends."""
+    table_optimiser: Literal["rowwise_adagrad", "sgd"] = "rowwise_adagrad"
+    """Of row-wise embedding tables, of which a step moves only the rows of its batch."""
+    table_rate: float | None = Field(None, gt=0)
+    """Their learning rate; None: `learning_rate`."""
+    table_start: float = Field(0.0, ge=0)
+    """Where row-wise Adagrad's sum of squares starts: the larger, the less a rare value moves."""
+    table_decay: float = Field(0.0, ge=0)
+    """L2 penalty on the rows that a step touches."""
     patience: int | None = Field(None, ge=1)
     """Epochs without a better validation metric before it stops; None: never."""
     clip_norm: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; None: the last weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast where the processor multiplies bfloat16 (AVX-512 BF16, AMX)."""
+    """`auto`: bfloat16 autocast where the device multiplies bfloat16 (a processor by AVX-512 BF16, AMX)."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|[a-z]+(:[0-9]+)?)$")
+    """Where it learns: `cpu`, `cuda`, `cuda:1`, `mps`; `auto`: the machine's accelerator, if it has one."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes of this machine that train together, each from its rows of a batch."""
     checkpoint_steps: int = Field(200, ge=1)
     """A checkpoint at least every so many steps, and at the end of every epoch."""
+
+    decayed: ClassVar[Literal["matrices", "all"]] = "matrices"
+    """What weight_decay is about: norms and biases hold no scale that decay could keep in check."""
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether the network has row-wise embedding tables (models/embedding_tables.py)."""
+        return False
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> "TrainingConfig":
+        """Raises ValueError: a setting that differs from its default, where it does nothing."""
+        idle = []
+        if self.schedule == "constant":
+            idle += ["final_rate"]
+        if self.optimiser in ("adagrad", "sgd"):
+            idle += ["betas"]
+        if not self.row_wise:
+            idle += ["table_optimiser", "table_rate", "table_start", "table_decay"]
+        elif self.table_optimiser == "sgd":
+            idle += ["table_start"]
+        fields = type(self).model_fields
+        for name in idle:
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} = {getattr(self, name)!r} does nothing here")
+        return self
 
 
 C = TypeVar("C", bound=ModelConfig)
 
 
+def batch_seed(seed: int, epoch: int, step: int, rank: int) -> tuple[int, ...]:
+    """The seed of what is drawn for a batch: another one in each rank, rank 0's that of one worker alone."""
+    return (seed, epoch, step) if rank == 0 else (seed, epoch, step, rank, 2**32 - 1)
+
+
 class Task(Protocol):
-    """A recipe bound to its data. `batch` is a pure function of (seed, epoch, step): that alone makes
-    resuming exact."""
+    """A recipe bound to its data. `batch` is a pure function of (seed, epoch, step, rank, world_size): that
+    alone makes resuming exact."""
 
     metric: str
     """The validation metric that decides which weights are kept; higher is better."""
@@ -73,16 +131,24 @@ class Task(Protocol):
         """A fresh network; the loop has seeded torch before it asks."""
         ...
 
-    def optimiser(self, network: "torch.nn.Module") -> "torch.optim.Optimizer": ...
-
-    def rate(self, done: float) -> float:
-        """Factor on the learning rate when the share `done` in [0, 1] of all steps is behind."""
+    @property
+    def phases(self) -> tuple[float, ...]:
+        """Shares of the steps after which the schedule of the learning rate begins anew."""
         ...
 
-    def batch(self, epoch: int, step: int) -> Batch: ...
+    def learning_rate_of(self, parameter: str) -> float:
+        """Of one parameter of the network, by its name."""
+        ...
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """The rows of the batch that are this rank's; all that the loss reads of them is in it, since the
+        loop brings it to the device. `rows` (B,) says which they are: errors name them, and ranks weigh by
+        their number, which may be 0 in the last batch of an epoch."""
+        ...
 
     def loss(self, network: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
-        """Scalar, the mean over the batch."""
+        """Scalar, the mean over the batch's rows. Where it is a mean over something else (the targets of
+        windows), that over several ranks is nearly that of the whole, and not quite."""
         ...
 
     def validate(self, network: "torch.nn.Module") -> dict[str, float]:
@@ -90,15 +156,22 @@ class Task(Protocol):
         ...
 
 
-class Parted(Task, Protocol):
-    """A task that several workers can share: its loss is a mean over rows that know nothing of each other.
-    Where rows weigh differently, the mean over parts is nearly that of the whole, and not quite."""
+class BaseTask:
+    """What most tasks have in common: one learning rate, one phase, and work for all workers."""
 
-    workers: int
+    config: Any
+    phases: tuple[float, ...] = ()
 
-    def part(self, batch: Batch, worker: int) -> Batch:
-        """What worker 0 … workers − 1 takes of a batch: as many rows as each other one."""
-        ...
+    @property
+    def workers(self) -> int:
+        """How many can share the work."""
+        found: int = self.config.workers
+        return found
+
+    def learning_rate_of(self, parameter: str) -> float:
+        """The config's."""
+        found: float = self.config.learning_rate
+        return found
 
 
 class Counter(Protocol):

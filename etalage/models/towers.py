@@ -8,7 +8,7 @@ towers: an inner product that cannot be negative is never a probability below on
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from etalage.errors import ConfigError
 from etalage.features.encoder import Features
+from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, mlp, table
-from etalage.models.recipe import TrainingConfig
-from etalage.models.rowwise_adagrad import Tables
+from etalage.models.recipe import Schedule, TrainingConfig
 
 ORIGINAL: dict[str, Any] = {
     "user_id": True,
@@ -31,13 +31,14 @@ ORIGINAL: dict[str, Any] = {
     "objective": "binary",
     "negatives": 0,
     "cosine": False,
-    "optimiser": "row_wise",
+    "tables": "row_wise",
     "learning_rate": 0.01,
     "weight_decay": 0.0,
     "batch_size": 1024,
     "dropout": 0.0,
     "forget_user": 0.0,
     "forget_item": 0.0,
+    "schedule": "constant",
     "warm_up": 0.0,
     "item_bias": False,
 }
@@ -78,7 +79,7 @@ class TwoTowerConfig(TrainingConfig):
     score; empty: all kinds by one."""
     full_up_to: int = Field(30_000, ge=0)
     """Up to so many items the softmax runs over all of them, else over those of the batch and drawn ones."""
-    sampled: int = Field(2000, ge=1)
+    shared_negatives: int = Field(2000, ge=1)
     """Items drawn evenly for each batch, beside its own."""
     negatives: int = Field(4, ge=0)
     """For `binary`: items drawn for each positive, none of its user's."""
@@ -87,15 +88,23 @@ class TwoTowerConfig(TrainingConfig):
     smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(2048, ge=1)
     """Targets of a batch, about."""
-    optimiser: Literal["adam", "row_wise"] = "adam"
-    """`row_wise`: row-wise Adagrad for the tables of ids, of which a step moves only the rows of its batch,
-    and Adam for the rest; for catalogues and crowds where a step over whole tables is too slow."""
+    tables: Literal["dense", "row_wise"] = "dense"
+    """Of ids. `row_wise`: a step moves only the rows of its batch, by row-wise Adagrad; for catalogues and
+    crowds where a step over whole tables is too slow."""
     learning_rate: float = Field(2e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(0.0, ge=0)
+    schedule: Schedule = "cosine"
     warm_up: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises; it falls by a cosine after. 0: constant."""
     validate_queries: int = Field(5000, ge=1)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "sampled": "shared_negatives",
+    }
+
+    @property
+    def row_wise(self) -> bool:
+        """As `tables` says."""
+        return self.tables == "row_wise"
 
     @model_validator(mode="before")
     @classmethod
@@ -139,7 +148,7 @@ class TwoTower(nn.Module):
         self.register_buffer("known_users", torch.from_numpy(known_users.copy()))
         if not (config.user_id or config.history or len(user_features)):
             raise ConfigError("[models.two_tower] history = 0 needs user_id = true, or users with attributes")
-        ids: Callable[[int, int], nn.Module] = Ids if config.optimiser == "row_wise" else table
+        ids: Callable[[int, int], nn.Module] = Ids if config.tables == "row_wise" else table
         self.item_id = ids(len(known_items), width)
         self.item_content = _content(item_features, width)
         self.user_id = ids(len(known_users), width) if config.user_id else None
@@ -185,7 +194,7 @@ class TwoTower(nn.Module):
         """(B, E): the item as histories hold it and as the item tower starts from it: one table for both."""
         known_B = torch.where(self.known_items[item_B], item_B, 0)
         if self.training and self.config.forget_item:
-            forgotten_B = torch.rand(known_B.shape) < self.config.forget_item
+            forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
             known_B = torch.where(forgotten_B, 0, known_B)
         found_BE: Tensor = self.item_id(known_B)
         return found_BE if self.item_content is None else found_BE + self.item_content(features)
@@ -217,7 +226,9 @@ class TwoTower(nn.Module):
         if self.user_id is not None:
             user_B = torch.where(self.known_users[given["user"]], given["user"], 0)
             if self.training and self.config.forget_user:
-                user_B = torch.where(torch.rand(user_B.shape) < self.config.forget_user, 0, user_B)
+                user_B = torch.where(
+                    torch.rand(user_B.shape, device=user_B.device) < self.config.forget_user, 0, user_B
+                )
             parts.append(self.user_id(user_B))
         if self.user_content is not None:
             parts.append(self.user_content([given[f"user.{name}"] for name in self.user_content.names]))
@@ -248,7 +259,7 @@ class TwoTower(nn.Module):
         return torch.cat([self.bounds[:1] - 1, steps]).cumsum(0)
 
 
-class Ids(Tables):
+class Ids(RowwiseTables):
     """One table of ids whose gradient is of the rows looked up alone: rows of any shape → (…, width)."""
 
     def __init__(self, rows: int, width: int) -> None:

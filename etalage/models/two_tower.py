@@ -21,10 +21,10 @@ from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.features.negatives import Negatives
 from etalage.features.windows import Windows
 from etalage.metrics import auroc
+from etalage.models.layers import on_device_of
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
-from etalage.models.recipe import Batch, Recipe
-from etalage.models.rowwise_adagrad import RowwiseAdagrad, Tables
+from etalage.models.recipe import BaseTask, Batch, Recipe, batch_seed
 from etalage.models.targets import Targets
 from etalage.models.towers import TwoTower, TwoTowerConfig
 from etalage.models.vector_history import ValidationRanking
@@ -33,7 +33,7 @@ AT_ONCE = 512
 AGREEMENT_BATCHES = 4
 
 
-class TwoTowerTask:
+class TwoTowerTask(BaseTask):
     """The recipe bound to a shop's behaviour. Raises what Targets raises, and TooLittleData."""
 
     metric = "ndcg_at_10"
@@ -65,11 +65,11 @@ class TwoTowerTask:
 
     # -- batches -------------------------------------------------------------------------------
 
-    def batch(self, epoch: int, step: int) -> Batch:
-        """`items` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """`item` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
         if self._plan[0] != epoch:
             self._plan = (epoch, self.windows.plan(epoch))
-        chosen = self._plan[1][step % self.steps]
+        chosen = self._plan[1][step % self.steps][rank::world_size]
         found = self.windows.batch(chosen)
         rows = found.targets
         arrays = {
@@ -79,7 +79,7 @@ class TwoTowerTask:
             "value": self.targets.scaled(self.train.values[rows]),
             "action": self.targets.action_of[self.train.kinds[rows]],
         }
-        seeds = (self.config.seed, epoch, step)
+        seeds = batch_seed(self.config.seed, epoch, step, rank)
         if self.negatives is not None:
             arrays = self._with_negatives(arrays, self.train.users[rows], seeds)
         candidates = self._candidates(arrays["target"], seeds)
@@ -88,11 +88,30 @@ class TwoTowerTask:
         arrays["history"] = np.searchsorted(items, found.items)
         arrays["target"] = np.searchsorted(items, arrays["target"])
         arrays["candidates"] = np.searchsorted(items, candidates)
-        arrays |= {"rows": chosen, "items": items, "users": found.users, "kinds": found.kinds}
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        arrays |= {"rows": chosen, "user": found.users, "kinds": found.kinds}
+        if self.config.objective == "softmax" and not self.full:
+            arrays["log_probability"] = self._log_probability(candidates, len(rows))
+        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return given | self._about_items(torch.from_numpy(items)) | self._about_users(given["user"])
+
+    def _log_probability(self, candidates: np.ndarray, targets: int) -> np.ndarray:
+        """(C,) float32: of being among so many targets drawn by frequency, or among those drawn evenly."""
+        missed = targets * np.log1p(-np.minimum(self.share[candidates], 1 - 1e-12))
+        missed += math.log1p(-min(self.config.shared_negatives / len(self.catalogue), 1 - 1e-12))
+        return np.log(-np.expm1(missed)).astype(np.float32)
+
+    def _about_items(self, items_K: Tensor) -> dict[str, Tensor]:
+        names = self.data.item_features.columns
+        columns = zip(names, self.item_columns, strict=True)
+        return {"item": items_K} | {f"item.{name}": column[items_K] for name, column in columns}
+
+    def _about_users(self, users_B: Tensor) -> dict[str, Tensor]:
+        names = self.data.user_features.columns
+        columns = zip(names, self.user_columns, strict=True)
+        return {"user": users_B} | {f"user.{name}": column[users_B] for name, column in columns}
 
     def _with_negatives(
-        self, arrays: dict[str, np.ndarray], users: np.ndarray, seeds: tuple[int, int, int]
+        self, arrays: dict[str, np.ndarray], users: np.ndarray, seeds: tuple[int, ...]
     ) -> dict[str, np.ndarray]:
         assert self.negatives is not None
         positive = np.flatnonzero((arrays["label"] > 0) & self.negatives.drawable[users])
@@ -102,14 +121,14 @@ class TwoTowerTask:
         more["label"] = np.zeros(len(again), np.float32)
         return {name: np.concatenate([array, more[name]]) for name, array in arrays.items()}
 
-    def _candidates(self, targets: np.ndarray, seeds: tuple[int, int, int]) -> np.ndarray:
+    def _candidates(self, targets: np.ndarray, seeds: tuple[int, ...]) -> np.ndarray:
         """(C,) item rows, ascending, that the softmax runs over; none for other objectives."""
         if self.config.objective != "softmax":
             return np.empty(0, np.int64)
         if self.full:
             return self.catalogue
         rng = np.random.default_rng([*seeds, 1])
-        count = min(self.config.sampled, len(self.catalogue))
+        count = min(self.config.shared_negatives, len(self.catalogue))
         return np.union1d(targets, rng.choice(self.catalogue, count, replace=False))
 
     # -- loss ----------------------------------------------------------------------------------
@@ -133,9 +152,9 @@ class TwoTowerTask:
 
     def losses(self, network: TwoTower, batch: Batch) -> list[Tensor]:
         """One for each action, the mean over its targets; 0 where the batch has none."""
-        items, history = batch["items"], batch["history"]
-        held_KE = network.history_item(items, *(column[items] for column in self.item_columns))
-        given = self._who(network, batch["users"])
+        history = batch["history"]
+        held_KE = network.history_item(*(batch[name] for name in network.item_inputs))
+        given = {name: tensor for name, tensor in batch.items() if name == "user" or name.startswith("user.")}
         given["history_embeddings"] = F.embedding(history, held_KE)
         # Items ascend, and the first is row 0, so that place 0 is padding.
         given["history_mask"] = history != 0
@@ -175,47 +194,17 @@ class TwoTowerTask:
         candidates_CD = items_KD[candidates_C]
         if self.full:
             return full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
-        rows_C = batch["items"][candidates_C].numpy()
-        # Of being among T draws by frequency, or among those drawn evenly.
-        missed = len(batch["target"]) * np.log1p(-np.minimum(self.share[rows_C], 1 - 1e-12))
-        missed += math.log1p(-min(self.config.sampled / len(self.catalogue), 1 - 1e-12))
-        log_probability_C = torch.from_numpy(np.log(-np.expm1(missed)).astype(np.float32))
-        return sampled_softmax(queries_TD, candidates_CD, right_T, log_probability_C)
-
-    def _who(self, network: TwoTower, users_B: Tensor) -> dict[str, Tensor]:
-        names = self.data.user_features.columns
-        return {"user": users_B} | {
-            f"user.{name}": column[users_B] for name, column in zip(names, self.user_columns, strict=True)
-        }
+        return sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
 
     # -- training --------------------------------------------------------------------------------
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        config = self.config
-        tables = [module for module in network.modules() if isinstance(module, Tables)]
-        apart = {id(table.weight) for table in tables}
-        rest = [p for p in network.parameters() if id(p) not in apart]
-        # Norms and biases are not decayed: they hold no scale that decay could keep in check.
-        groups = [
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        dense = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-        return RowwiseAdagrad(tables, dense, lr=config.learning_rate) if tables else dense
-
-    def rate(self, done: float) -> float:
-        warm = self.config.warm_up
-        if warm == 0:
-            return 1.0
-        if done < warm:
-            return max(done / warm, 0.01)
-        return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """nDCG@10 and recall@20 over all items; AUROC of labels where there are both; `rmse` of values, in
         their unit, where they are predicted; with several actions, how well their gradients agree."""
         assert isinstance(network, TwoTower)
-        held_NE = network.history_item(torch.arange(len(self.data.items)), *self.item_columns).float()
+        device = next(network.parameters()).device
+        every = self._about_items(torch.arange(len(self.data.items)))
+        held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
         items_ND = network.finished(held_NE)
         asked = self.ranking.asked[0]
         figures = (
@@ -236,7 +225,7 @@ class TwoTowerTask:
         known = self.data.before("validation").positive
         queries = self.data.asked(users, known, np.full(len(users), NEVER))
         asked_TD = self._embed_all(network, queries, held_NE)[np.searchsorted(users, acts.users)]
-        scores = (asked_TD * items_ND[torch.from_numpy(acts.items)]).sum(1).float().numpy()
+        scores = (asked_TD * items_ND[on_device_of(network, acts.items)]).sum(1).float().cpu().numpy()
         figures = {"auroc": auroc(scores, acts.labels > 0)} if both else {}
         if valued:
             mean, spread = self.targets.scale
@@ -253,13 +242,13 @@ class TwoTowerTask:
         """(B, D); held_NE: what `history_item` makes of every item."""
         rows, kinds, _ = queries.last(network.history_length)
         longest = min(int(np.diff(queries.starts).max(initial=0)), network.history_length)
-        history = torch.from_numpy(rows[:, rows.shape[1] - longest :])
+        history = on_device_of(network, rows[:, rows.shape[1] - longest :])
         users = queries.features.columns.items()
-        given = {"user": torch.from_numpy(queries.users)}
-        given |= {f"user.{name}": torch.from_numpy(column) for name, column in users}
+        given = {"user": on_device_of(network, queries.users)}
+        given |= {f"user.{name}": on_device_of(network, column) for name, column in users}
         given["history_embeddings"] = F.embedding(history, held_NE)
         given["history_mask"] = history != 0
-        given["history_kinds"] = torch.from_numpy(kinds[:, kinds.shape[1] - longest :])
+        given["history_kinds"] = on_device_of(network, kinds[:, kinds.shape[1] - longest :])
         return network.embed_query(*(given[name] for name in network.query_inputs))
 
     def agreement(self, network: TwoTower) -> dict[str, float]:
@@ -267,8 +256,12 @@ class TwoTowerTask:
         first epoch (see `conflicts`, which warns)."""
         shared = [p for name, p in network.named_parameters() if not name.startswith("action_heads")]
         with torch.inference_mode(False), torch.enable_grad():
+            device = next(network.parameters()).device
             batches = [self.batch(0, step) for step in range(min(self.steps, AGREEMENT_BATCHES))]
-            losses = [torch.stack(self.losses(network, batch)) for batch in batches]
+            losses = [
+                torch.stack(self.losses(network, {name: t.to(device) for name, t in batch.items()}))
+                for batch in batches
+            ]
             mean_A = torch.stack(losses).mean(0)
             return conflicts(dict(zip(self.config.actions, mean_A, strict=True)), shared)
 

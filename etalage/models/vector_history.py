@@ -62,15 +62,18 @@ class ValidationRanking:
         wanted = self.asked[1]
         if not wanted:
             return {}
-        with torch.autocast("cpu", enabled=False):
-            ranked_CD = items_ND[torch.from_numpy(self.ranked)].float()
-            owner, place = self.hidden
+        device = items_ND.device
+        with torch.autocast(device.type, enabled=False):
+            ranked_CD = items_ND[torch.from_numpy(self.ranked).to(device)].float()
+            owner, place = (part.to(device) for part in self.hidden)
             tops = []
             for start in range(0, len(wanted), AT_ONCE):
                 scores_BC = queries_BD[start : start + AT_ONCE].float() @ ranked_CD.T
                 here = (owner >= start) & (owner < start + AT_ONCE)
                 scores_BC[owner[here] - start, place[here]] = -torch.inf
-                tops.append(self.ranked[scores_BC.topk(min(FIRST, len(self.ranked)), dim=1).indices.numpy()])
+                tops.append(
+                    self.ranked[scores_BC.topk(min(FIRST, len(self.ranked)), dim=1).indices.cpu().numpy()]
+                )
         top_BK = np.concatenate(tops)
         relevant_BK = np.stack([np.isin(top, right) for top, right in zip(top_BK, wanted, strict=True)])
         total_B = np.array([len(right) for right in wanted])

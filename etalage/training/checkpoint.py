@@ -1,14 +1,17 @@
 """Checkpoints that a killed run resumes from exactly, and that cannot run code.
 
-A checkpoint is a folder `step-00001200/` of tensors.safetensors and state.json. It is written under
-another name, flushed, then renamed: a folder of that name is whole (F5). state.json has the
-SHA-256 of the tensors, so a damaged one is passed over for the one before it.
+A checkpoint is a folder `step-00001200/` of one safetensors file a kind of tensors (`network`, `best`,
+`average`, `optimiser`, `random`) and state.json. It is written under another name, flushed, then renamed: a
+folder of that name is whole (F5). state.json has the SHA-256 of every file, so a damaged one is passed over
+for the one before it. What did not change since the last one is a hard link to its file, and costs nothing.
 """
 
 import hashlib
 import json
 import logging
+import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,31 +26,54 @@ from etalage.lake.durable_files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 KEEP = 2
+STATE, SUFFIX = "state.json", ".safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     tensors: dict[str, Tensor]
+    """`<kind>/<name>`: the kind is the file that it lies in."""
     state: dict[str, Any]
 
 
-def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
-    """Write `folder/step-…`, then drop all but the newest KEEP. Raises OSError when the disk is full."""
+def write(folder: Path, step: int, checkpoint: Checkpoint, unchanged: Collection[str] = ()) -> Path:
+    """Write `folder/step-…`, then drop all but the newest KEEP. Raises OSError when the disk is full.
+
+    unchanged: kinds that are as in the newest checkpoint of the folder, which is there and whole; those of
+    `checkpoint` are not looked at.
+    """
     target = folder / f"step-{step:08d}"
     draft = folder / f".draft-{step:08d}"
     for torn in folder.glob(".draft-*"):  # of a killed run: nobody else writes here
         shutil.rmtree(torn, ignore_errors=True)
     draft.mkdir(parents=True)
-    data = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
-    state = {**checkpoint.state, "sha256": hashlib.sha256(data).hexdigest()}
-    write_durably(draft / "tensors.safetensors", data)
-    write_durably(draft / "state.json", json.dumps(state).encode())
+    hashes = _link(folder, draft, unchanged) if unchanged else {}
+    for kind in dict.fromkeys(name.partition("/")[0] for name in checkpoint.tensors):
+        if kind not in hashes:
+            own = {n: t.contiguous() for n, t in checkpoint.tensors.items() if n.startswith(f"{kind}/")}
+            data = save({name.removeprefix(f"{kind}/"): tensor for name, tensor in own.items()})
+            write_durably(draft / f"{kind}{SUFFIX}", data)
+            hashes[kind] = hashlib.sha256(data).hexdigest()
+    write_durably(draft / STATE, json.dumps({**checkpoint.state, "sha256": hashes}).encode())
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
     sync_folder(folder)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _link(folder: Path, draft: Path, kinds: Collection[str]) -> dict[str, str]:
+    """Files of the newest checkpoint, in the draft of the next; → their hashes, by kind."""
+    last = sorted(folder.glob("step-*"))[-1]
+    said = json.loads((last / STATE).read_text(encoding="utf-8"))["sha256"]
+    for kind in kinds:
+        name = f"{kind}{SUFFIX}"
+        try:
+            os.link(last / name, draft / name)
+        except OSError:  # a file system without hard links
+            write_durably(draft / name, (last / name).read_bytes())
+    return {kind: said[kind] for kind in kinds}
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -63,12 +89,15 @@ def newest(folder: Path) -> Checkpoint | None:
 def read(folder: Path) -> Checkpoint:
     """Raises CheckpointDamaged: a file is missing, changed, or no safetensors (F16)."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        data = (folder / "tensors.safetensors").read_bytes()
-        if hashlib.sha256(data).hexdigest() != state.pop("sha256"):
-            raise CheckpointDamaged(f"{folder}: tensors.safetensors is not what was written")
-        return Checkpoint(load(data), state)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        tensors: dict[str, Tensor] = {}
+        for kind, expected in state.pop("sha256").items():
+            data = (folder / f"{Path(kind).name}{SUFFIX}").read_bytes()
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise CheckpointDamaged(f"{folder}: {kind}{SUFFIX} is not what was written")
+            tensors |= {f"{kind}/{name}": tensor for name, tensor in load(data).items()}
+        return Checkpoint(tensors, state)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise CheckpointDamaged(f"{folder}: cannot be read: {error!r}") from error
 
 

@@ -1,26 +1,25 @@
 """The one training loop: every model with gradients goes through `fit`.
 
-Exact resume: a batch is a pure function of (seed, epoch, step), and a checkpoint holds the
-network, the optimiser, the averaged and the best weights and torch's random state.
+Exact resume: a batch is a pure function of (seed, epoch, step, rank), and a checkpoint holds the network,
+the optimiser, the averaged and the best weights and torch's random state.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import C, Counter, Parted, Recipe, Task, Trained
-from etalage.training import checkpoint
+from etalage.models.recipe import Batch, C, Counter, Recipe, Task, Trained, TrainingConfig
+from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
-from etalage.training.group import Group
+from etalage.training.context import Context
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +52,26 @@ def fit(
     *,
     tracker: Tracker | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-    group: Group | None = None,
+    context: Context | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
     A counter counts, and is done.
 
-    progress: called after each step with (steps done, steps in all, a short line). group: the workers that
-    train it together (training/workers.py); those after the first learn, and write nothing.
-    Raises WorkerLost; LossNotFinite at the first loss or gradient that is NaN or infinite, and names the
-    batch; the checkpoints before it stay.
+    progress: called after each step with (steps done, steps in all, a short line). context: which of the
+    workers this is that train it together (training/context.py), and on which device; those after rank 0
+    learn, and write nothing. None: this one alone, where the config says.
+    Raises ConfigError: no such device; WorkerLost; LossNotFinite at the first loss or gradient that is NaN or
+    infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "counter":
         return _count(recipe, cast(Counter, task), config, run)
     task = cast(Task, task)
+    assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
-    group = group or Group()
-    fitting = _Fitting(task, config, run / "checkpoints", group)
+    context = context or Context.of(config)
+    fitting = _Fitting(task, config, run / "checkpoints", context)
     fitting.resume()
-    while not group.agreed(fitting.finished):
+    while not context.broadcast_flag(fitting.finished):
         fitting.epoch(tracker, progress)
     fitting.restore_best()
     done = fitting.progress
@@ -78,7 +79,7 @@ def fit(
     return Trained(
         recipe=recipe.name,
         config=config,
-        network=fitting.network.eval(),
+        network=fitting.network.to("cpu").eval(),
         metrics=metrics,
         history=done.history,
         seconds=done.seconds,
@@ -95,17 +96,19 @@ def _count(recipe: Recipe[C], counter: Counter, config: C, run: Path) -> Trained
 
 
 class _Fitting:
-    def __init__(self, task: Task, config: Any, folder: Path, group: Group) -> None:
-        self.task, self.config, self.folder, self.group = task, config, folder, group
+    def __init__(self, task: Task, config: TrainingConfig, folder: Path, context: Context) -> None:
+        self.task, self.config, self.folder, self.context = task, config, folder, context
         self.steps = config.steps_per_epoch or task.steps
         self.total = self.steps * config.epochs
-        # Channels-last suits the processor's convolutions; it changes no value.
-        self.network = task.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = task.optimiser(self.network)
+        # Channels-last suits convolutions; it changes no value.
+        self.network: nn.Module = task.network().to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = optim.build(task, self.network, config)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = _copy(self.network) if config.average else None
         self.best = _copy(self.network)
         self.progress = _Progress()
+        self._best_written: int | None = None
+        """The epoch of the best weights that the newest checkpoint has; None: this process wrote none."""
 
     @property
     def finished(self) -> bool:
@@ -116,7 +119,7 @@ class _Fitting:
 
     def epoch(self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None) -> None:
         epoch, first = divmod(self.progress.step, self.steps)
-        self.group.same_weights(self.network)
+        self.context.broadcast_weights(self.network)
         before = self.progress.cpu_seconds
         for step in range(first, self.steps):
             started = time.perf_counter(), time.process_time()
@@ -127,42 +130,44 @@ class _Fitting:
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
                 self._checkpoint()
         started = time.perf_counter(), time.process_time()
-        values = self._validate() if self.group.first else {}
+        values = self._validate() if self.context.first else {}
         self._clock(started)
-        self.progress.cpu_seconds = before + self.group.total(self.progress.cpu_seconds - before)
+        self.progress.cpu_seconds = before + self.context.sum(self.progress.cpu_seconds - before)
         self._remember(epoch, values, tracker)
         self._checkpoint()
 
     def _step(self, epoch: int, step: int) -> float:
         task, config = self.task, self.config
-        factor = task.rate(self.progress.step / self.total)
+        factor = optim.rate(config, self.progress.step / self.total, task.phases)
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
         self.network.train()
-        batch = whole = task.batch(epoch, step)
-        if self.group.workers > 1:
-            batch = cast(Parted, task).part(whole, self.group.number)
-            self.group.draw_apart(config.seed, self.progress.step)
-        with autocast(config.precision):
-            loss = task.loss(self.network, batch)
-        value = float(loss.detach())
+        context = self.context
+        batch = context.on_device(task.batch(epoch, step, context.rank, context.world_size))
+        context.seed_rank(config.seed, self.progress.step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = self.group.average(self.network, value)
+        rows, value = len(batch["rows"]), 0.0
+        if rows:  # the last batch may have fewer rows than there are ranks
+            with context.autocast():
+                loss = task.loss(self.network, batch)
+            value = float(loss.detach())
+            if loss.requires_grad:  # none where the model can see nothing of these rows
+                loss.backward()  # type: ignore[no-untyped-call]
+        value = context.average_gradients(self.network, value, rows)
         # An infinite limit clips nothing and still yields the norm, which the guard needs.
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
-            raise LossNotFinite(self._describe(epoch, step, value, float(norm), whole))
+            raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
         self.optimiser.step()
-        if self.average is not None and self.group.first:
+        if self.average is not None and context.first:
             self._average()
         self.progress.step += 1
         self.progress.loss_sum += value
         self.progress.loss_steps += 1
         return value
 
-    def _describe(self, epoch: int, step: int, value: float, norm: float, batch: Any) -> str:
-        rows = batch["rows"].tolist() if "rows" in batch else []
+    def _describe(self, epoch: int, step: int, value: float, norm: float, batch: Batch) -> str:
+        rows = batch["rows"].tolist()
         named = f", rows {rows[:8]}{'…' if len(rows) > 8 else ''}" if rows else ""
         return (
             f"epoch {epoch + 1}, step {step}{named}: loss {value}, gradient norm {norm}; "
@@ -170,7 +175,7 @@ class _Fitting:
         )
 
     def _average(self) -> None:
-        assert self.average is not None
+        assert self.average is not None and self.config.average is not None
         # A young average follows quickly, or the first weights would linger for 1 / (1 - decay) steps.
         decay = min(self.config.average, (1 + self.progress.step) / (10 + self.progress.step))
         with torch.no_grad():
@@ -187,7 +192,7 @@ class _Fitting:
             self.network.load_state_dict(self.average)
         self.network.eval()
         try:
-            with torch.inference_mode(), autocast(self.config.precision):
+            with torch.inference_mode(), self.context.autocast():
                 values = self.task.validate(self.network)
             found = values.get(self.task.metric, -math.inf) if values else float(len(self.progress.history))
             if found > self.progress.best:
@@ -209,14 +214,16 @@ class _Fitting:
             tracker.metrics(epoch + 1, {**values, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds})
 
     def restore_best(self) -> None:
+        """Rank 0's best weights, in every rank."""
         self.network.load_state_dict(self.best)
+        self.context.broadcast_weights(self.network)
 
     def _clock(self, started: tuple[float, float]) -> None:
         self.progress.seconds += time.perf_counter() - started[0]
         self.progress.cpu_seconds += time.process_time() - started[1]
 
     def _checkpoint(self) -> None:
-        if not self.group.first:
+        if not self.context.first:
             return
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -225,12 +232,14 @@ class _Fitting:
                     f"learning rate or set clip_norm. The last finite checkpoint is in {self.folder}"
                 )
         slots, rest = checkpoint.pack_optimiser(self.optimiser)
-        tensors = {**slots, "random": torch.get_rng_state()}
+        tensors = {**slots, **_random_states(self.context.device)}
         for kind, weights in self._weights():
             tensors |= {f"{kind}/{name}": tensor for name, tensor in weights.items()}
         # `best` may share nothing with the network's tensors: safetensors refuses shared memory.
         state = {"progress": vars(self.progress), "optimiser": rest}
-        checkpoint.write(self.folder, self.progress.step, Checkpoint(tensors, state))
+        unchanged = ("best",) if self._best_written == self.progress.best_epoch else ()
+        checkpoint.write(self.folder, self.progress.step, Checkpoint(tensors, state), unchanged)
+        self._best_written = self.progress.best_epoch
 
     def _weights(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "network", self.network.state_dict()
@@ -247,7 +256,7 @@ class _Fitting:
                 for name, tensor in weights.items():
                     tensor.copy_(found.tensors[f"{kind}/{name}"])
             checkpoint.unpack_optimiser(self.optimiser, found.tensors, found.state["optimiser"])
-            torch.set_rng_state(found.tensors["random"])
+            _set_random_states(self.context.device, found.tensors)
             self.progress = _Progress(**found.state["progress"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointDamaged(
@@ -256,12 +265,18 @@ class _Fitting:
         log.info("resumed at step %d of %d", self.progress.step, self.total)
 
 
-def autocast(precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 autocast when asked for, or when `auto` and the processor multiplies bfloat16."""
-    if precision == "auto":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        precision = "bfloat16" if fast else "float32"
-    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    """Those of the processor, which batches are drawn by, and of the device, which draws dropout."""
+    states = {"random/processor": torch.get_rng_state()}
+    if device.type != "cpu":
+        states["random/device"] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def _set_random_states(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["random/processor"])
+    if device.type != "cpu" and "random/device" in states:
+        torch.get_device_module(device).set_rng_state(states["random/device"], device)
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

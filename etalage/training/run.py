@@ -18,7 +18,7 @@ from etalage.models.recipe import Recipe, Trained
 from etalage.training.export import export
 from etalage.training.loop import fit
 from etalage.training.tracking import Run
-from etalage.training.workers import together
+from etalage.training.workers import follow_torchrun, together
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
@@ -160,12 +160,14 @@ def _tracked(
     progress: Progress | None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
-    outcome = [settled, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    decides = {key: value for key, value in settled.items() if key != "device"}
+    outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
     name = hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / recipe.name / name
     if fresh:
         folder = _unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    follow_torchrun(recipe, config, data, folder)
     note = folder / "mlflow-run"
     known = note.read_text(encoding="utf-8").strip() if note.exists() else None
     with Run(runs, recipe.name, folder.name, resume=known) as tracker:
@@ -174,8 +176,8 @@ def _tracked(
         task = recipe.bind(config, data)
         if progress is not None and hasattr(task, "say"):
             progress, task.say = _with_lines(progress)
-        with together(recipe, config, data, task, folder) as group:
-            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, group=group)
+        with together(recipe, config, data, task, folder) as context:
+            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")

@@ -1,5 +1,6 @@
 """One training by several workers of this machine: who starts them, and what the others do."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,44 +10,63 @@ from pathlib import Path
 from typing import Any
 
 from etalage.engine import local
-from etalage.engine.places import Place
+from etalage.engine.worker_spec import WorkerSpec
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Task
-from etalage.training.group import Group
+from etalage.training.context import Context, compute_init
 from etalage.training.handing import hand_over, handed
 from etalage.training.loop import fit
 
-Launch = Callable[[Callable[[Place], object], int], AbstractContextManager[Place]]
+Launch = Callable[[Callable[[WorkerSpec], object], int], AbstractContextManager[WorkerSpec]]
 """An engine's verb."""
 
 
 @contextmanager
 def together(
     recipe: Recipe[Any], config: Any, data: Any, task: Task, run: Path, launch: Launch = local.launch
-) -> Iterator[Group]:
-    """The group that trains `task`: this process, and as many more as the task has work for.
+) -> Iterator[Context]:
+    """The context in which this process trains `task`, with as many more as its config says; a process that
+    torchrun started is one of torchrun's.
 
-    Raises WorkerLost when one of the others ends.
+    Raises ConfigError: no such device. WorkerLost when one of the others ends.
     """
-    workers = getattr(task, "workers", 1)
-    if workers == 1:
-        yield Group()
+    if recipe.role == "counter":
+        yield Context()
+        return
+    workers = getattr(task, "workers", config.workers)  # a task may have work for one alone
+    if workers == 1 or WorkerSpec.from_environment(os.environ) is not None:
+        with compute_init(config) as context:
+            yield context
         return
     for left in run.glob(".handed-*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".handed-", dir=run))
     try:
         hand_over((recipe.name, config, data), folder)
-        with launch(partial(_follow, folder, run), workers) as place, Group.joined(place) as group:
-            yield group
+        with (
+            launch(partial(_follow, folder, run), workers) as spec,
+            compute_init(config, spec) as context,
+        ):
+            yield context
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _follow(folder: Path, run: Path, place: Place) -> None:
-    """The same training as the first worker's, of another part of each batch; nothing is written."""
+def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> None:
+    """In a process that torchrun started, other than rank 0: take part in the training, and end, since rank 0
+    tracks, exports and says what came of it. Nothing happens in any other process."""
+    spec = WorkerSpec.from_environment(os.environ)
+    if spec is None or spec.rank == 0 or recipe.role == "counter":
+        return
+    with compute_init(config) as context:
+        fit(recipe, recipe.bind(config, data), config, run, context=context)
+    raise SystemExit(0)
+
+
+def _follow(folder: Path, run: Path, spec: WorkerSpec) -> None:
+    """The same training as rank 0's, of other rows of each batch; nothing is written."""
     local.settle()
     name, config, data = handed(folder)
     recipe = recipes.find(name)
-    with Group.joined(place) as group:
-        fit(recipe, recipe.bind(config, data), config, run, group=group)
+    with compute_init(config, spec) as context:
+        fit(recipe, recipe.bind(config, data), config, run, context=context)

@@ -21,7 +21,7 @@ from etalage.models.recipe import Objective
 from etalage.training.run import resolve, train_behaviour
 
 SETTINGS: dict[str, Any] = {
-    "bottom": [64], "top": [64], "batch": 512, "epochs": 3, "average": 0.999, "learning_rate": 3e-3,
+    "bottom": [64], "top": [64], "batch_size": 512, "epochs": 3, "average": 0.999, "learning_rate": 3e-3,
     "weight_decay": 5e-5, "table_rate": 0.1, "table_start": 1e-6, "table_decay": 3e-4,
 }  # fmt: skip
 RARE = 800

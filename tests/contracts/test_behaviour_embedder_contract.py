@@ -31,7 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "epochs": 25, "dimension": 16, "min_count": 1, "window": 2, "batch_size": 256, "subsample": 1.0,
         "learning_rate": 0.02,
     },
-    "matrix_factorisation": {"epochs": 20, "dimension": 16, "negatives": None, "batch_size": 256},
+    "matrix_factorisation": {"epochs": 20, "dimension": 16, "shared_negatives": None, "batch_size": 256},
     "dssm": {"epochs": 12, "vectors": "photo", "batch_size": 256, "learning_rate": 0.01, "patience": None},
 }  # fmt: skip
 """Small settings for each model; a new embedder needs a line here, and one in TRAINED_SCORE."""
@@ -198,7 +198,7 @@ def test_f4_a_run_that_stops_ends_like_an_uninterrupted_one(
     torn = recipe.bind(short, data)
     batch = torn.batch
 
-    def failing(epoch: int, step: int) -> Any:
+    def failing(epoch: int, step: int, *ranks: int) -> Any:
         if (epoch, step) == (1, 2):
             raise KeyboardInterrupt
         return batch(epoch, step)

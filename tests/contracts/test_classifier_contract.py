@@ -166,7 +166,7 @@ def test_f4_a_run_that_stops_ends_like_an_uninterrupted_one(
     torn = recipe.bind(some, items)
     batch = torn.batch
 
-    def failing(epoch: int, step: int) -> Any:
+    def failing(epoch: int, step: int, *ranks: int) -> Any:
         if (epoch, step) == (1, 2):
             raise KeyboardInterrupt
         return batch(epoch, step)

@@ -21,7 +21,7 @@ from etalage.training.loop import fit
 RANKERS = [name for name in recipes.names() if recipes.find(name).role == "ranker"]
 QUICK: dict[str, dict[str, Any]] = {
     "dlrm": {
-        "bottom": (16,), "top": (32,), "dimension": 8, "batch": 400, "epochs": 3, "table_rate": 0.1,
+        "bottom": (16,), "top": (32,), "dimension": 8, "batch_size": 400, "epochs": 3, "table_rate": 0.1,
         "table_start": 1e-6, "learning_rate": 3e-3,
     },
     "neumf": {"epochs": 8, "learning_rate": 5e-3},
@@ -174,7 +174,7 @@ def test_f4_a_run_that_stops_ends_like_an_uninterrupted_one(
     torn = recipe.bind(short, case.data)
     batch = torn.batch
 
-    def failing(epoch: int, step: int) -> Any:
+    def failing(epoch: int, step: int, *ranks: int) -> Any:
         if (epoch, step) == (1, 2):
             raise KeyboardInterrupt
         return batch(epoch, step)

@@ -4,20 +4,20 @@ import os
 import time
 from pathlib import Path
 
-from etalage.engine.places import Place
+from etalage.engine.worker_spec import WorkerSpec
 
 
-def tell(folder: Path, place: Place) -> None:
-    time.sleep(0.3 * place.number)
-    (folder / str(place.number)).write_text(f"{os.getpid()} {place.workers} {place.meeting}")
+def tell(folder: Path, worker: WorkerSpec) -> None:
+    time.sleep(0.3 * worker.rank)
+    (folder / str(worker.rank)).write_text(f"{os.getpid()} {worker.world_size} {worker.init_method}")
 
 
-def fail(place: Place) -> None:
-    raise RuntimeError(f"worker {place.number} has had enough")
+def fail(worker: WorkerSpec) -> None:
+    raise RuntimeError(f"worker {worker.rank} has had enough")
 
 
-def wait(folder: Path, place: Place) -> None:
+def wait(folder: Path, worker: WorkerSpec) -> None:
     draft = folder / "draft"
     draft.write_text(str(os.getpid()))
-    draft.rename(folder / str(place.number))
+    draft.rename(folder / str(worker.rank))
     time.sleep(600)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etalage.engine import local
-from etalage.engine.places import Place
+from etalage.engine.worker_spec import WorkerSpec
 from tests.conftest import PROJECT
 from tests.engine import jobs
 
@@ -21,22 +21,22 @@ def _tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_worker_knows_who_it_is_and_the_caller_is_the_first(tmp_path: Path) -> None:
-    with local.launch(partial(jobs.tell, tmp_path), 3) as place:
-        assert (place.number, place.workers) == (0, 3)
-        assert place.gone() is None
+    with local.launch(partial(jobs.tell, tmp_path), 3) as worker:
+        assert (worker.rank, worker.world_size) == (0, 3)
+        assert worker.lost() is None
     told = {file.name: file.read_text().split() for file in tmp_path.iterdir()}
     assert sorted(told) == ["1", "2"], "the caller leaves when the others are done"
-    assert [told[name][1:3] for name in ("1", "2")] == [["3", place.meeting]] * 2
+    assert [told[name][1:3] for name in ("1", "2")] == [["3", worker.init_method]] * 2
     assert len({told["1"][0], told["2"][0], str(os.getpid())}) == 3
-    assert not Path(place.meeting.removeprefix("file://")).parent.exists()
+    assert not Path(worker.init_method.removeprefix("file://")).parent.exists()
 
 
 def test_the_caller_learns_who_is_gone_and_how(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR), local.launch(jobs.fail, 2) as place:
+    with caplog.at_level(logging.ERROR), local.launch(jobs.fail, 2) as worker:
         until = time.monotonic() + 30
-        while place.gone() is None and time.monotonic() < until:
+        while worker.lost() is None and time.monotonic() < until:
             time.sleep(0.02)
-        assert place.gone() == "worker 1 of 2 ended with status 1"
+        assert worker.lost() == "worker 1 of 2 ended with status 1"
     assert "worker 1 of 2 ended with status 1" in caplog.text
 
 
@@ -50,5 +50,5 @@ def test_who_leaves_by_an_exception_ends_the_others(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "1").read_text()), 0)
 
 
-def test_a_place_on_another_machine_says_nothing_of_who_is_gone() -> None:
-    assert Place(1, 2, "tcp://trainer:29500").gone() is None
+def test_a_worker_on_another_machine_says_nothing_of_who_is_gone() -> None:
+    assert WorkerSpec(1, 2, "tcp://trainer:29500").lost() is None

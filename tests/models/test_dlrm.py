@@ -18,7 +18,7 @@ from etalage.training.loop import fit
 
 FEW = (3, 5, 8, 12, 20, 30, 10, 8, 10, 15, 10, 8, 50, 20, 12)
 QUICK: dict[str, Any] = {
-    "bottom": (32,), "top": (32,), "dimension": 8, "batch": 500, "epochs": 5, "table_rate": 0.1,
+    "bottom": (32,), "top": (32,), "dimension": 8, "batch_size": 500, "epochs": 5, "table_rate": 0.1,
     "table_start": 1e-6, "average": 0.98, "weight_decay": 1e-4, "table_decay": 3e-4, "learning_rate": 6e-3,
     "precision": "float32",
 }  # fmt: skip
@@ -49,7 +49,7 @@ def test_the_preset_has_the_published_shape_of_criteo_kaggle() -> None:
     assert widths(network.top) == [(16 + 26 + 26 * 25 // 2, 512), (512, 256), (256, 1)]
     assert (config.optimiser, config.table_rate, config.learning_rate) == ("sgd", 0.1, 0.1)
     assert network.linear_tables is None and network.linear_dense is None
-    assert DlrmConfig(preset="criteo_kaggle", batch=64).batch == 64
+    assert DlrmConfig(preset="criteo_kaggle", batch_size=64).batch_size == 64
 
 
 @pytest.mark.parametrize(("sparse", "dense", "width"), [(3, 2, 4 + 6), (3, 0, 3), (0, 2, 4), (1, 2, 4 + 1)])
@@ -112,7 +112,7 @@ def test_rare_values_are_unknown() -> None:
 
 def test_an_epoch_names_every_training_row_once_and_a_batch_is_pure() -> None:
     data = examples(3, 2, rows=31)
-    task, other = (DlrmTask(DlrmConfig(batch=4, unknown=0.3), data) for _ in range(2))
+    task, other = (DlrmTask(DlrmConfig(batch_size=4, unknown=0.3), data) for _ in range(2))
     rows = np.concatenate([task.batch(1, step)["rows"].numpy() for step in range(task.steps)])
     assert sorted(rows.tolist()) == data.rows("train").tolist()
     other.batch(5, 2)
@@ -123,8 +123,8 @@ def test_an_epoch_names_every_training_row_once_and_a_batch_is_pure() -> None:
 
 def test_a_share_of_the_values_is_taken_for_unknown() -> None:
     data = replace(examples(3, 1, rows=3000), sparse=np.ones((3000, 3), np.int64))
-    whole = DlrmTask(DlrmConfig(batch=1000), data).batch(0, 0)["sparse"]
-    drawn = DlrmTask(DlrmConfig(batch=1000, unknown=0.3), data).batch(0, 0)["sparse"]
+    whole = DlrmTask(DlrmConfig(batch_size=1000), data).batch(0, 0)["sparse"]
+    drawn = DlrmTask(DlrmConfig(batch_size=1000, unknown=0.3), data).batch(0, 0)["sparse"]
     assert (whole == 1).all()
     assert float((drawn == 0).float().mean()) == pytest.approx(0.3, abs=0.04)
 

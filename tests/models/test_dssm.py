@@ -63,7 +63,7 @@ def config(**settings: Any) -> DSSMConfig:
         "dimension": 6,
         "epochs": 12,
         "batch_size": 128,
-        "drawn": 10,
+        "shared_negatives": 10,
         "learning_rate": 0.01,
     }
     return DSSMConfig(**{**quick, **settings})
@@ -285,7 +285,7 @@ def test_negatives_are_nothing_that_the_shopper_took_and_explicit_ones_stay_nega
 
 
 def test_the_softmax_is_corrected_by_how_often_an_item_is_a_candidate(data: BehaviourSet) -> None:
-    task = RECIPE.bind(config(batch_size=16, drawn=6), data)
+    task = RECIPE.bind(config(batch_size=16, shared_negatives=6), data)
     given = data.item_features.dense["item2vec"]
     seen = np.zeros(LAST + 1)
     told = np.full(LAST + 1, np.nan)

@@ -15,6 +15,7 @@ from etalage.models import item_category
 from etalage.models.item_category import RECIPE, ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
+from etalage.training import optim
 from etalage.training.loop import fit
 from tests.category_sets import QUICK, category_set, title_of
 
@@ -121,7 +122,7 @@ def test_the_stages_that_are_kept_never_change(norms: str, tmp_path: Path) -> No
 
 def test_the_rate_falls_in_each_phase_and_rises_between() -> None:
     task = bound(epochs=10, frozen_epochs=4, warm_up=0.2)
-    rates = [task.rate(done / 100) for done in range(100)]
+    rates = [optim.rate(task.config, done / 100, task.phases) for done in range(100)]
     assert all(0 <= one <= 1 for one in rates)
     assert rates[0] == 1 and rates[39] < 0.02 and rates[39] == min(rates[:40])
     assert rates[40] < 0.02 and max(rates[40:]) == rates[52] == pytest.approx(1)
@@ -132,7 +133,7 @@ def test_the_rate_falls_in_each_phase_and_rises_between() -> None:
 def test_backbone_and_heads_have_rates_of_their_own_and_all_that_learns_is_there() -> None:
     task = bound(trunk_rate=0.002, learning_rate=0.03, keep_stages=2, text="late", weight_decay=0.1)
     network = network_of(task)
-    groups = task.optimiser(network).param_groups
+    groups = optim.build(task, network, task.config).param_groups
     rate = {id(one): group["lr"] for group in groups for one in group["params"]}
     learns = {name: one for name, one in network.named_parameters() if one.requires_grad}
     assert set(rate) == {id(one) for one in learns.values()}
@@ -162,7 +163,7 @@ def test_a_batch_and_its_loss_are_pure_in_seed_epoch_and_step(frozen: int) -> No
 
 def test_an_epoch_looks_at_every_photo_of_the_training_items_once() -> None:
     items = thrice(category_set(SMALL))
-    task = bound(items, batch=10, text="late")
+    task = bound(items, batch_size=10, text="late")
     batches = [task.batch(1, step) for step in range(task.steps)]
     photos = torch.cat([batch["photos"] for batch in batches])
     rows = torch.cat([batch["rows"] for batch in batches])
@@ -178,7 +179,7 @@ def test_an_epoch_looks_at_every_photo_of_the_training_items_once() -> None:
 
 
 def test_frozen_batches_have_a_size_of_their_own() -> None:
-    task = bound(batch=8, frozen_batch=20, frozen_epochs=1)
+    task = bound(batch_size=8, frozen_batch_size=20, frozen_epochs=1)
     assert len(task.batch(0, 0)["rows"]) == 20 and len(task.batch(1, 0)["rows"]) == 8
 
 
@@ -201,7 +202,7 @@ def test_a_run_that_stops_while_frozen_ends_like_an_uninterrupted_one(tmp_path: 
     torn, calls = bound(**changes), [0]
     batch = torn.batch
 
-    def failing(epoch: int, step: int) -> Any:
+    def failing(epoch: int, step: int, *ranks: int) -> Any:
         calls[0] += 1
         if calls[0] == 2:
             raise KeyboardInterrupt

@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {
     "epochs": 12,
     "batch_size": 128,
     "learning_rate": 0.02,
-    "decay": 0.005,
+    "l2": 0.005,
 }
 DEEP = {**QUICK, "network": "deep", "layers": (32,), "epochs": 6, "learning_rate": 0.01}
 CASES = {
@@ -174,7 +174,7 @@ def test_an_epoch_sees_every_pair_once_and_nothing_held_out(
 
 
 def test_a_users_own_items_are_no_negatives(data: BehaviourSet) -> None:
-    task = RECIPE.bind(MatrixFactorisationConfig(negatives=30, batch_size=64, strangers=0), data)
+    task = RECIPE.bind(MatrixFactorisationConfig(shared_negatives=30, batch_size=64, strangers=0), data)
     batch = task.batch(0, 0)
     train = data.part("train")
     own = {user: set(train.items[train.users == user].tolist()) for user in range(1, USERS + 1)}

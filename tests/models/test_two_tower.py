@@ -14,6 +14,7 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions, Queries
 from etalage.models.towers import ORIGINAL, Ids, TwoTower, TwoTowerConfig
 from etalage.models.two_tower import RECIPE, TwoTowerTask
+from etalage.training import optim
 from etalage.training.loop import fit
 from tests.behaviours import COLD, ITEMS, SIZES, behaviour
 
@@ -102,23 +103,25 @@ def test_a_shopper_of_whom_nothing_is_known_gets_what_is_asked_for_first(
 def test_a_batch_over_the_whole_catalogue_leaves_out_what_was_never_a_target(data: BehaviourSet) -> None:
     task = TwoTowerTask(TwoTowerConfig(**QUICK), data)
     batch = task.batch(0, 0)
-    candidates = batch["items"][batch["candidates"]].numpy()
+    candidates = batch["item"][batch["candidates"]].numpy()
     assert np.array_equal(candidates, np.unique(data.part("train").positive.items))
     assert candidates.max() <= ITEMS - COLD and candidates.min() == 1
 
 
 def test_above_the_limit_candidates_are_the_batchs_items_and_drawn_ones(data: BehaviourSet) -> None:
-    task = TwoTowerTask(TwoTowerConfig(**{**QUICK, "full_up_to": 50, "sampled": 7, "batch_size": 20}), data)
+    task = TwoTowerTask(
+        TwoTowerConfig(**{**QUICK, "full_up_to": 50, "shared_negatives": 7, "batch_size": 20}), data
+    )
     batch = task.batch(0, 0)
-    candidates, targets = (batch["items"][batch[name]].numpy() for name in ("candidates", "target"))
+    candidates, targets = (batch["item"][batch[name]].numpy() for name in ("candidates", "target"))
     assert set(targets) < set(candidates)
     assert len(set(targets)) < len(candidates) <= len(set(targets)) + 7
-    assert len(batch["items"]) < len(data.items)
+    assert len(batch["item"]) < len(data.items)
 
 
 def test_the_sampled_softmax_learns_what_the_full_one_does(data: BehaviourSet, tmp_path: Path) -> None:
     _, _, full = trained(data, tmp_path / "full")
-    _, _, sampled = trained(data, tmp_path / "sampled", full_up_to=0, sampled=10, batch_size=128)
+    _, _, sampled = trained(data, tmp_path / "sampled", full_up_to=0, shared_negatives=10, batch_size=128)
     assert sampled["ndcg_at_10"] > 0.9 * full["ndcg_at_10"]
 
 
@@ -128,8 +131,8 @@ def test_negatives_are_drawn_for_positives_and_are_none_of_their_users(data: Beh
     labels = batch["label"].numpy()
     train = data.part("train")
     width = batch["history"].shape[1] + 1
-    users = batch["users"][batch["at"] // width].numpy()
-    items = batch["items"][batch["target"]].numpy()
+    users = batch["user"][batch["at"] // width].numpy()
+    items = batch["item"][batch["target"]].numpy()
     taken = set(zip(train.positive.users.tolist(), train.positive.items.tolist(), strict=True))
     pairs = list(zip(users.tolist(), items.tolist(), strict=True))
     assert all((pair in taken) == (label > 0) for pair, label in zip(pairs, labels, strict=True))
@@ -284,7 +287,7 @@ def test_a_row_wise_step_moves_only_the_rows_of_its_batch(data: BehaviourSet) ->
     settings = {**ORIGINAL, "batch_size": 8, "learning_rate": 0.1}
     task = TwoTowerTask(TwoTowerConfig(**settings), data)
     network = task.network().train()
-    optimiser = task.optimiser(network)
+    optimiser = optim.build(task, network, task.config)
     assert isinstance(network, TwoTower)
     before = network.item_id.weight.detach().clone()
     batch = task.batch(0, 0)
@@ -292,7 +295,7 @@ def test_a_row_wise_step_moves_only_the_rows_of_its_batch(data: BehaviourSet) ->
     optimiser.step()
     moved = (network.item_id.weight.detach() != before).any(dim=1).nonzero()[:, 0]
     # Row 0 is looked up as padding and has no gradient.
-    assert moved.tolist() == [row for row in batch["items"].tolist() if row != 0]
+    assert moved.tolist() == [row for row in batch["item"].tolist() if row != 0]
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.models.recipe import BaseTask, Recipe, Trained, TrainingConfig
 from etalage.training import checkpoint
 from etalage.training.loop import fit
 
 
 @dataclass
-class LineTask:
+class LineTask(BaseTask):
     """Fit y = 3 a - 2 b + 1 with dropout, so that torch's random state matters."""
 
     config: TrainingConfig
@@ -38,13 +39,10 @@ class LineTask:
             nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 1)
         )
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(network.parameters(), lr=0.02)
+    def learning_rate_of(self, parameter: str) -> float:
+        return 0.02
 
-    def rate(self, done: float) -> float:
-        return 1 - 0.5 * done
-
-    def batch(self, epoch: int, step: int) -> dict[str, Tensor]:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         self.asked.append((epoch, step))
         time.sleep(self.slow)
         generator = torch.Generator().manual_seed(1000 * epoch + step)
@@ -129,11 +127,11 @@ def test_f53_a_loss_that_is_nan_stops_and_names_the_batch(tmp_path: Path) -> Non
 
 def test_f53_weights_that_the_optimiser_made_infinite_are_never_kept(tmp_path: Path) -> None:
     class Leaping(LineTask):
-        def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-            return torch.optim.SGD(network.parameters(), lr=1e38)
+        def learning_rate_of(self, parameter: str) -> float:
+            return 1e38
 
     with pytest.raises(LossNotFinite):
-        train(tmp_path, Leaping(TrainingConfig(epochs=2, checkpoint_steps=1)))
+        train(tmp_path, Leaping(TrainingConfig(epochs=2, checkpoint_steps=1, optimiser="sgd")))
     found = checkpoint.newest(tmp_path / "checkpoints")
     assert found is None or all(bool(torch.isfinite(t.float()).all()) for t in found.tensors.values())
 
@@ -149,21 +147,18 @@ def test_a_checkpoint_of_another_network_is_refused_with_the_remedy(tmp_path: Pa
 
 
 def test_gradients_are_clipped_to_the_norm_that_is_asked_for(tmp_path: Path) -> None:
-    class Watched(LineTask):
-        def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-            plain = torch.optim.SGD(network.parameters(), lr=0.0)
-
-            def note(*_: Any) -> None:
-                parts = [p.grad.norm() for p in network.parameters() if p.grad is not None]
-                norms.append(float(torch.stack(parts).norm()))
-
-            plain.register_step_pre_hook(note)
-            return plain
+    def note(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        parts = [p.grad.norm() for group in optimiser.param_groups for p in group["params"]]
+        norms.append(float(torch.stack(parts).norm()))
 
     norms: list[float] = []
-    train(tmp_path / "free", Watched(TrainingConfig(epochs=1)))
-    free, norms = max(norms), []
-    train(tmp_path / "clipped", Watched(TrainingConfig(epochs=1, clip_norm=0.01)))
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        train(tmp_path / "free", LineTask(TrainingConfig(epochs=1)))
+        free, norms = max(norms), []
+        train(tmp_path / "clipped", LineTask(TrainingConfig(epochs=1, clip_norm=0.01)))
+    finally:
+        hook.remove()
     assert free > 0.1
     assert max(norms) <= 0.0101
 

@@ -23,8 +23,8 @@ from etalage.training.workers import together
 from tests.category_sets import QUICK, category_set
 
 CERTAIN: dict[str, Any] = {
-    "norms": "keep", "crop": 1, "flip": False, "light": 0, "dropout": 0, "batch": 48, "frozen_batch": 48,
-    "learning_rate": 0.003, "epochs": 3,
+    "norms": "keep", "crop": 1, "flip": False, "light": 0, "dropout": 0, "batch_size": 48,
+    "frozen_batch_size": 48, "learning_rate": 0.003, "epochs": 3,
 }  # fmt: skip
 """A row's gradient hangs on nothing but the row."""
 
@@ -52,8 +52,8 @@ def train(
     config = ItemCategoryConfig(**{**QUICK, **CERTAIN, **changes})
     run.mkdir(parents=True, exist_ok=True)
     task = RECIPE.bind(config, items)
-    with together(RECIPE, config, items, task, run) as group:
-        return fit(RECIPE, task, config, run, progress=progress, group=group)
+    with together(RECIPE, config, items, task, run) as context:
+        return fit(RECIPE, task, config, run, progress=progress, context=context)
 
 
 def weights(trained: Trained[Any]) -> dict[str, torch.Tensor]:
@@ -83,7 +83,7 @@ def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
         **QUICK,
         "frozen_epochs": 1,
         "epochs": 6,
-        "frozen_batch": 32,
+        "frozen_batch_size": 32,
         "norms": "train",
         "dropout": 0.1,
     }
@@ -114,18 +114,18 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(items: CategorySet, tmp
 
 
 def test_each_part_is_cropped_and_relit_in_its_own_way(items: CategorySet) -> None:
-    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "batch": 8, "dropout": 0, "norms": "keep"})
+    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "batch_size": 8, "dropout": 0, "norms": "keep"})
     task = ItemCategoryTask(config, items)
     batch = task.batch(1, 2)
-    one, other = task.part(batch, 0), task.part(batch, 1)
+    one, other = task.batch(1, 2, 0, 2), task.batch(1, 2, 1, 2)
     assert sorted([*one["rows"].tolist(), *other["rows"].tolist()]) == sorted(batch["rows"].tolist())
     assert len(one["rows"]) == len(other["rows"]) == 4
     assert not set(one["photos"].tolist()) & set(other["photos"].tolist())
     torch.manual_seed(0)
     network = task.network()
-    same = {**other, "rows": one["rows"], "photos": one["photos"]}
+    same = {**one, "seed": other["seed"]}
     with torch.no_grad():
-        losses = [float(task.loss(network, part)) for part in (one, same, task.part(batch, 0))]
+        losses = [float(task.loss(network, part)) for part in (one, same, task.batch(1, 2, 0, 2))]
     assert losses[0] != losses[1] and losses[0] == losses[2]
 
 
@@ -181,9 +181,12 @@ def test_heads_alone_are_learned_by_one(items: CategorySet, tmp_path: Path) -> N
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     for changes, told in (
-        ({"batch": 32, "workers": 3}, "batch = 32 cannot be shared by 3 workers: take a multiple of 3"),
-        ({"batch": 4, "frozen_batch": 4, "workers": 4}, "two rows each"),
-        ({"batch": 32, "frozen_batch": 63, "workers": 2}, "frozen_batch = 63"),
+        (
+            {"batch_size": 32, "workers": 3},
+            "batch_size = 32 cannot be shared by 3 workers: take a multiple of 3",
+        ),
+        ({"batch_size": 4, "frozen_batch_size": 4, "workers": 4}, "two rows each"),
+        ({"batch_size": 32, "frozen_batch_size": 63, "workers": 2}, "frozen_batch_size = 63"),
     ):
         with pytest.raises(ConfigError, match=told):
             validated(ItemCategoryConfig, changes, where="[models.item_category]")

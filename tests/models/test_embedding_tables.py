@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from etalage.errors import LossNotFinite
-from etalage.models.rowwise_adagrad import RowwiseAdagrad, Tables
+from etalage.models.embedding_tables import RowwiseAdagrad, RowwiseTables
 from etalage.training import checkpoint
 from etalage.training.checkpoint import Checkpoint
 
@@ -19,7 +19,7 @@ ROWS = torch.tensor([[0, 4, 1], [2, 4, 1], [2, 1, 0], [0, 0, 0]])
 class Small(nn.Module):
     def __init__(self, kept: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.tables = Tables(SIZES, 4, kept)
+        self.tables = RowwiseTables(SIZES, 4, kept)
         self.head = nn.Linear(12, 1)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,7 @@ def test_a_checkpoint_brings_back_sums_and_dense_state(tmp_path: Path) -> None:
 
 def test_bytes_that_a_step_makes_do_not_grow_with_the_tables() -> None:
     """The gradient of a table of a million rows would be 16 MB; a step of four rows makes none of it."""
-    tables = Tables((1_000_000,), 4)
+    tables = RowwiseTables((1_000_000,), 4)
     optimiser = RowwiseAdagrad([tables], torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1), lr=0.1)
     tables(torch.tensor([[5], [999_999], [5], [7]])).square().sum().backward()
     assert tables.weight.grad is None

@@ -1,4 +1,9 @@
-"""Embedding tables of which a step touches only the rows of its batch, and the optimiser that moves them.
+"""Embedding tables, and what several workers do with their gradients.
+
+Tables whose gradient is as large as they are stand in `layers.table`; theirs is averaged like any weight's.
+Here are those of which a step touches only the rows of its batch (`RowwiseTables`), and the optimiser that
+moves them: their gradients lie beside `.grad`, so they average their own (`OwnGradients`), as any backend
+does that keeps tables in another way, such as sharded over the ranks.
 
 Papers: J. Duchi et al., Adaptive Subgradient Methods, JMLR 2011 (Adagrad); D. Mudigere et al.,
 Software-Hardware Co-design for Fast and Scalable Training of Deep Learning Recommendation Models,
@@ -8,7 +13,7 @@ ISCA 2022, section 4.1 (row-wise: one accumulator a row, of the mean of the squa
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +21,20 @@ from torch import Tensor, nn
 from etalage.errors import LossNotFinite
 
 
-class Tables(nn.Module):
+@runtime_checkable
+class OwnGradients(Protocol):
+    """A module whose gradients are not in its parameters' `.grad`, so that it averages them itself."""
+
+    def average_gradients(self, gather_rows: Callable[[Tensor], Tensor], share: float) -> None:
+        """After backward, in every rank: the mean over the rows of all ranks, the same in each.
+
+        gather_rows: (T, …) of this rank, T another one in each → those of all ranks, in one order.
+        share: of the batch's rows, those that are this rank's.
+        """
+        ...
+
+
+class RowwiseTables(nn.Module):
     """S tables of one width as one matrix (rows of all, D): one lookup, one update.
 
     Row 0 of each table (unknown) starts at zero, so that what was never trained says nothing; the other
@@ -62,6 +80,18 @@ class Tables(nn.Module):
         self.touched.append((rows_T, copies_TD))
         return nn.functional.embedding(place_BS, copies_TD)
 
+    def average_gradients(self, gather_rows: Callable[[Tensor], Tensor], share: float) -> None:
+        """Every rank gets the rows that any of them touched, with the sum of their shares of the gradient."""
+        told = [(rows_T, copies_TD.grad) for rows_T, copies_TD in self.touched if copies_TD.grad is not None]
+        rows = torch.cat([self.weight.new_empty(0, dtype=torch.int64), *(rows_T for rows_T, _ in told)])
+        gradients = torch.cat(
+            [self.weight.new_empty(0, self.weight.shape[1]), *(gradient * share for _, gradient in told)]
+        )
+        rows_T, place = torch.unique(gather_rows(rows), return_inverse=True)
+        copies_TD = self.weight.detach()[rows_T].requires_grad_()
+        copies_TD.grad = torch.zeros_like(copies_TD).index_add_(0, place, gather_rows(gradients))
+        self.touched = [(rows_T, copies_TD)]
+
 
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Row-wise Adagrad for tables, and any dense optimiser for the rest, as one optimiser.
@@ -74,7 +104,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 
     def __init__(
         self,
-        tables: Iterable[Tables],
+        tables: Iterable[RowwiseTables],
         dense: torch.optim.Optimizer,
         *,
         lr: float,
@@ -88,7 +118,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         group = {"params": weights, "lr": lr, "eps": eps, "decay": decay}
         super().__init__([*dense.param_groups, group], {})
         for weight in weights if adaptive else []:
-            self.state[weight]["sum"] = torch.full((len(weight),), start)
+            self.state[weight]["sum"] = torch.full((len(weight),), start, device=weight.device)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients. Lookups whose backward is still to come stay."""
@@ -123,7 +153,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         gradient_TD = copies_TD.grad
         if group["decay"]:
             gradient_TD = gradient_TD.add(copies_TD.detach(), alpha=group["decay"])
-        step_T = torch.full((len(rows_T), 1), -float(group["lr"]))
+        step_T = copies_TD.new_full((len(rows_T), 1), -float(group["lr"]))
         if self.adaptive:
             total: Tensor = self.state[weight]["sum"]
             now_T = total[rows_T] + gradient_TD.square().mean(dim=1)

@@ -1,0 +1,56 @@
+"""What each model with gradients learns from in the contract of several workers, and what a rank does."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from etalage.engine.worker_spec import WorkerSpec
+from etalage.models import recipe as recipes
+from etalage.models.recipe import Recipe, Trained
+from etalage.training.context import compute_init
+from etalage.training.loop import fit
+from tests import behaviours, category_sets
+from tests.contracts import (
+    test_behaviour_embedder_contract,
+    test_classifier_contract,
+    test_embedder_contract,
+    test_ranker_contract,
+)
+
+SMALL: dict[str, dict[str, Any]] = {
+    "image_similarity": {"epochs": 2},
+    "item_category": {"epochs": 2, "batch_size": 32},
+    "two_tower": {"epochs": 2, "tables": "row_wise"},
+    "dlrm": {"epochs": 2, "unknown": 0.1},
+}
+"""Beside the settings of the model's own contract; any other model runs two epochs of those."""
+
+
+def case(name: str, **changes: Any) -> tuple[Recipe[Any], Any, Any]:
+    """The recipe, a small config, and data for it."""
+    recipe = recipes.find(name)
+    settings: dict[str, Any]
+    data: Any
+    if recipe.role == "ranker":
+        settings = test_ranker_contract.QUICK[name]
+        examples = recipe.data == "examples"
+        data = (test_ranker_contract.clicks() if examples else test_ranker_contract.tastes()).data
+    elif recipe.role == "classifier":
+        settings, data = test_classifier_contract.QUICK[name], category_sets.category_set()
+    elif recipe.data == "photos":
+        settings, data = test_embedder_contract.QUICK[name], test_embedder_contract.photo_set()
+    else:
+        settings, data = test_behaviour_embedder_contract.QUICK[name], behaviours.behaviour()
+    return recipe, recipe.config(**{**settings, **SMALL.get(name, {"epochs": 2}), **changes}), data
+
+
+def train(name: str, changes: dict[str, Any], folder: Path, spec: WorkerSpec) -> Trained[Any]:
+    """One rank of the training; its weights go into `folder`."""
+    torch.set_num_threads(1)
+    recipe, config, data = case(name, **changes)
+    with compute_init(config, spec) as context:
+        trained = fit(recipe, recipe.bind(config, data), config, folder / "run", context=context)
+    assert trained.network is not None
+    torch.save(trained.network.state_dict(), folder / f"rank-{spec.rank}.pt")
+    return trained

@@ -1,0 +1,79 @@
+"""What every model with gradients keeps to when several workers train it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from etalage.engine import local
+from etalage.models import recipe as recipes
+from etalage.training.loop import fit
+from tests.conftest import PROJECT
+from tests.contracts.shared_training import case, train
+
+MODELS = [name for name, found in recipes.listed().items() if found.role != "counter"]
+
+
+@pytest.fixture(autouse=True)
+def _few_threads_and_importable_tests(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained_by_two(
+    name: str, folder: Path, changes: dict[str, Any]
+) -> tuple[Any, list[dict[str, torch.Tensor]]]:
+    """What rank 0 trained, and the weights of both."""
+    with local.launch(partial(train, name, changes, folder), 2) as spec:
+        trained = train(name, changes, folder, spec)
+    return trained, [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_workers_end_with_equal_weights_tables_included(name: str, tmp_path: Path) -> None:
+    trained, (one, other) = trained_by_two(name, tmp_path, {})
+    assert one.keys() == other.keys()
+    for key in one:
+        assert torch.equal(one[key], other[key]), key
+    recipe, config, data = case(name)
+    torch.manual_seed(config.seed)
+    fresh = recipe.bind(config, data).network().state_dict()
+    moved = [key for key in one if one[key].is_floating_point() and not torch.equal(one[key], fresh[key])]
+    assert moved, "nothing was learned"
+    assert all(value == value for figures in trained.history for value in figures.values())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_ranks_of_a_batch_have_its_rows_between_them(name: str) -> None:
+    recipe, config, data = case(name)
+    task = recipe.bind(config, data)
+    for step in (0, task.steps - 1):
+        whole = sorted(task.batch(0, step)["rows"].tolist())
+        assert whole == sorted(task.batch(0, step, 0, 1)["rows"].tolist())
+        parts = [task.batch(0, step, rank, 2)["rows"].tolist() for rank in (0, 1)]
+        assert sorted(parts[0] + parts[1]) == whole
+        assert parts[0] != whole
+
+
+@pytest.mark.parametrize("name", ["dlrm", "neumf"])
+def test_two_workers_learn_what_one_does_where_nothing_is_drawn(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "dlrm": {"unknown": 0.0},
+        "neumf": {"forget": 0.0, "hidden": 0.0, "loss": "bpr"},
+    }[name] | {"epochs": 1, "steps_per_epoch": 3, "precision": "float32"}
+    _, (shared, _) = trained_by_two(name, tmp_path, settings)
+    recipe, config, data = case(name, **settings)
+    alone = fit(recipe, recipe.bind(config, data), config, tmp_path / "alone").network
+    assert alone is not None
+    weights = alone.state_dict()
+    torch.manual_seed(config.seed)
+    fresh = recipe.bind(config, data).network().state_dict()
+    for key, ours in shared.items():
+        if ours.is_floating_point():
+            step = float((weights[key] - fresh[key]).abs().max())
+            apart = float((ours - weights[key]).abs().max())
+            assert apart <= 1e-6 + 5e-3 * step, key
