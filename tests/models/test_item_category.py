@@ -314,7 +314,10 @@ def test_weak_labels_weigh_less() -> None:
             logits = network.logits(
                 torch.ones(len(chosen), 128), torch.ones(len(chosen)) > 0, chosen[:, None] * 0
             )
-            return float(of._head_loss(logits["photo"], chosen))
+            batch = {"targets": of.targets_ND[chosen]}
+            if of.items.weak_N is not None:
+                batch["weak"] = torch.from_numpy(of.items.weak_N)[chosen]
+            return float(of._head_loss(logits["photo"], batch, torch.ones(len(chosen)) > 0))
 
     strong, doubted = loss(plain, rows[:1]), loss(plain, rows[1:])
     assert loss(plain, rows) == pytest.approx((strong + doubted) / 2, rel=1e-5)
