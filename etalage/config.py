@@ -16,9 +16,10 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model, the models' own configs included: frozen, no unknown keys."""
+    """Base of every settings model, the models' own configs included: frozen, no unknown keys, no number that
+    is none (`nan`, `inf`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Joined(Settings):

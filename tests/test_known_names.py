@@ -55,6 +55,14 @@ CASES = {
     '[behaviour]\nsplit = "leave_one_out"\ntest = 0.2': "[behaviour] test does nothing here",
     '[index]\nkind = "exact"\nlists = 5': "[index] lists does nothing here",
     '[taxonomy]\nmerchant = "merchant"': "[taxonomy] merchant does nothing here: it needs file",
+    '[index]\nkind = "exact"\n[publish]\nmin_recall = 0.5': "[publish] min_recall does nothing here",
+    '[photos]\nformat = "keep"\nside = 900': '[photos] side does nothing here: it needs format = "jpeg"',
+    '[photos]\nformat = "keep"\nquality = 50': "[photos] quality does nothing here",
+    "[funnel]\nhistory = 2": "[funnel] enough = 3: of a shopper's acts no more than history = 2",
+    "[behaviour]\nrank = 0.4\nvalidation = 0.4\ntest = 0.4": "nothing is left to learn from",
+    "[split]\nvalidation = 0.5\ntest = 0.5": "[split] validation = 0.5, test = 0.5: nothing is left",
+    "[behaviour]\nweights = {buy = inf}": "behaviour.weights.buy = inf: Input should be a finite number",
+    "[models.popularty]\nhalf_life_days = 3": "did you mean 'popularity'?",
     "[split]\nburst_reach = 0": "[split] burst_reach does nothing here: it needs burst",
 }
 
