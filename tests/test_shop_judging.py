@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
 from etalage.bundle.exports import newest_export, read_verdict
-from etalage.errors import GateRefused, NothingToPublish
+from etalage.errors import ConfigError, GateRefused, NothingToPublish
 from tests.test_shop_behaviour import rows_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -162,6 +162,15 @@ def test_a_counter_is_evaluated_beside_popularity_and_nothing_is_trained(bestsel
     assert "item_knn does not beat the best simple system, popularity" in printed
     assert trained(bestsellers) == {"item_knn"}
     assert not (bestsellers.runs / "yardsticks").exists()
+
+
+def test_what_learned_from_the_answers_is_not_evaluated(bestsellers: Shop) -> None:
+    """Split by another rule, what is to be found now stood in what the model was trained on."""
+    (bestsellers.folder / "shop.toml").write_text(CONFIG + '[behaviour]\nsplit = "random"\n', "utf-8")
+    changed = Shop(bestsellers.folder)
+    with pytest.raises(ConfigError, match=r"item_knn was trained on other data .* `etalage train item_knn`"):
+        changed.evaluate("item_knn")
+    assert read_verdict(newest_export(changed.exports("item_knn"))) is None
 
 
 def test_popularity_is_evaluated_beside_chance(bestsellers: Shop) -> None:
