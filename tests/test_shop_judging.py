@@ -156,6 +156,21 @@ def test_a_shop_too_small_to_judge_by_is_told_so(tmp_path: Path) -> None:
 # -- what is trained for a judgement -----------------------------------------------------------
 
 
+def test_a_metric_that_any_order_satisfies_judges_nobody_and_that_is_said(tmp_path: Path) -> None:
+    """Of twenty items everything is among the first twenty."""
+    shop = made(tmp_path / "shop", tastes=False, config=CONFIG + 'retrieval_metric = "recall_at_300"\n')
+    for model in ("popularity", "item_knn"):
+        shop.train(model)
+    for words in (["publish"], ["evaluate"], ["evaluate", "item_knn"]):
+        assert "recall_at_300 is 1 for items in any order" in typed(shop, *words).replace("\n", " ")
+
+
+def test_a_shop_of_behaviour_in_which_nothing_was_trained_is_not_asked_for_photos(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=4)
+    done = CliRunner().invoke(cli.app, ["evaluate", "--shop", str(shop.folder)])
+    assert isinstance(done.exception, NothingToPublish) and "etalage train popularity" in str(done.exception)
+
+
 def test_a_counter_is_evaluated_beside_popularity_and_nothing_is_trained(bestsellers: Shop) -> None:
     shutil.rmtree(bestsellers.exports("popularity"))
     printed = typed(bestsellers, "evaluate", "item_knn")
