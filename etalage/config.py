@@ -458,7 +458,8 @@ def _delimiter(delimiter: str) -> str:
 def _explain(kind: type[Settings], error: Any, where: str) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {path} = {error['input']!r}: {error['msg']}"
+        said = error["msg"].removeprefix("Value error, ")  # pydantic's word for our own messages
+        return f"{where}: {path} = {error['input']!r}: {said}" if path else f"{where}: {said}"
     owner: Any = kind
     for part in error["loc"][:-1]:
         if get_origin(owner) is dict:

@@ -19,6 +19,7 @@ from etalage.features.split import assign, product_keys
 from etalage.lake.delta import Lake
 from etalage.metrics import at_ranks
 from etalage.models import recipe as recipes
+from etalage.training.run import resolve
 from tests.behaviour_exports import prior_export
 from tests.behaviours import behaviour
 from tests.shops import behaviour_exports, fill, interact, item_row, rows_of
@@ -136,6 +137,12 @@ def test_every_command_that_reads_the_settings_refuses_them(tmp_path: Path, comm
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, "did you mean 'dlrm'" in done.stderr) == (2, True), done.stderr
+
+
+def test_what_several_settings_make_wrong_together_is_said_of_their_table() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(recipes.find("dssm"), {"epochs": 1, "patience": 1}, {})
+    assert str(caught.value).startswith("[models.dssm]: can never end a training of 1 epochs")
 
 
 def test_the_names_are_known_without_loading_the_models(tmp_path: Path) -> None:
