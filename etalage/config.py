@@ -16,9 +16,10 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model, the models' own configs included: frozen, no unknown keys."""
+    """Base of every settings model, the models' own configs included: frozen, no unknown keys, no number that
+    is none (`nan`, `inf`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Joined(Settings):
@@ -457,7 +458,8 @@ def _delimiter(delimiter: str) -> str:
 def _explain(kind: type[Settings], error: Any, where: str) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {path} = {error['input']!r}: {error['msg']}"
+        said = error["msg"].removeprefix("Value error, ")  # pydantic's word for our own messages
+        return f"{where}: {path} = {error['input']!r}: {said}" if path else f"{where}: {said}"
     owner: Any = kind
     for part in error["loc"][:-1]:
         if get_origin(owner) is dict:
