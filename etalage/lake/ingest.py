@@ -77,6 +77,8 @@ class Ingested:
     values_lost: int = 0
     removed: int = 0
     refused_by_reason: dict[str, int] = field(default_factory=dict)
+    first_refused: dict[str, str] = field(default_factory=dict, compare=False)
+    """Of each reason the first row, with its line and its values."""
     notes: list[Note] = field(default_factory=list)
     """What was done unasked, what a mapping names and the file lacks, what is missing."""
 
@@ -291,6 +293,7 @@ class _Work:
             for line in unknown_among(self._lake, counts):
                 self._notes.add(line)
         self._done.refused_by_reason = dict(self._refusals.by_reason.most_common())
+        self._done.first_refused = self._refusals.first
         if self._whole is not None:
             self._remove(self._whole)
         elif self._before and self._present.count >= LOOKS_WHOLE * self._before:
