@@ -33,6 +33,7 @@ _SIGNS = {
     "CZK", "ft": "HUF", "lei": "RON", "лв": "BGN", "лв.": "BGN", "руб": "RUB", "руб.": "RUB", "円": "JPY",
     "元": "CNY", "fr.": "CHF", "sfr.": "CHF", "sfr": "CHF", "us$": "USD", "ca$": "CAD", "c$": "CAD", "au$":
     "AUD", "a$": "AUD", "nz$": "NZD", "hk$": "HKD", "s$": "SGD", "r$": "BRL", "mx$": "MXN", "euro": "EUR",
+    "rur": "RUB",
 }  # fmt: skip
 _SHARED = frozenset({"$", "¥", "￥", "kr", "kr.", "rs", "rs.", "fr"})
 """Signs of several currencies: the amount is read, which of them it is in stays unsaid."""
