@@ -305,6 +305,12 @@ def test_column_names_in_the_middle_are_no_row(tmp_path: Path) -> None:
     ]
 
 
+def test_a_mark_of_utf_8_before_the_names_a_second_time_is_no_part_of_them(tmp_path: Path) -> None:
+    taken, _, told = read(tmp_path, "\ufeff\ufeffid,title\n1,Mug\n\ufeffid,title\n2,Cup\n")
+    assert taken == [(2, {"id": "1", "title": "Mug"}), (4, {"id": "2", "title": "Cup"})]
+    assert len(told) == 1 and "column names again" in told[0]
+
+
 def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
     taken, _, notes = read(tmp_path, "id,name,name,,\n1,a,b,,c\n")
     assert taken == [(2, {"id": "1", "name": "a", "name (2)": "b", "column 4": None, "column 5": "c"})]
