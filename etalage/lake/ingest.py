@@ -284,6 +284,8 @@ class _Work:
     def finish(self) -> Ingested:
         """Behind the last chunk. Raises DataError, CatalogueShrank: see `ingest`."""
         self._refusals.finish()
+        if not self._done.read:
+            self._notes.add("the file has no rows: was its export cut short?")
         if self._done.older:
             self._notes.add("older than what is stored, by updated_at: left as it is", self._done.older)
         if self._done.erased:

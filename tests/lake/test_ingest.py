@@ -196,6 +196,8 @@ def test_sources_that_make_no_sense_are_unreadable(lake: Lake, tmp_path: Path) -
         ingest(lake, written(tmp_path, "a.pdf", "x"), "items")
     with pytest.raises(InputUnreadable, match="a spreadsheet; save it as CSV"):
         ingest(lake, written(tmp_path, "a.xlsx", "PK\x03\x04"), "items")
+    with pytest.raises(InputUnreadable, match="is packed by zip; unpack it"):
+        ingest(lake, written(tmp_path, "a.zip", "PK\x03\x04"), "items")
     with pytest.raises(InputUnreadable, match="fills items and photos, not users"):
         ingest(lake, tmp_path, "users")
 
@@ -544,3 +546,8 @@ def test_lists_of_texts_are_a_description_of_several_lines_and_a_title_only_wher
         (None, "One."),
     ]
     assert done.values_lost == 1
+
+
+def test_a_file_of_names_alone_is_told(lake: Lake, tmp_path: Path) -> None:
+    done = ingest(lake, written(tmp_path, "a.csv", "item_id,title\n"), "items")
+    assert [str(note) for note in done.notes] == ["the file has no rows: was its export cut short?"]
