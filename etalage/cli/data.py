@@ -157,7 +157,8 @@ def ingest(
         f"unchanged {done.unchanged}, {repeated}{more}refused {done.refused}{photos}"
     )
     for reason, count in sorted(done.refused_by_reason.items(), key=lambda pair: -pair[1])[:10]:
-        out.print(f"  {count} × {reason}")
+        such = "such as " if count > 1 else ""
+        out.print(f"  {count} × {such}{done.first_refused.get(reason, reason)}")
     for note in done.notes:
         out.print(f"  {note}")
     if done.refused > max_refused:

@@ -8,10 +8,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
+from uuid import UUID
 
 from etalage.lake.amounts import read_amount
 from etalage.lake.instants import AS_WRITTEN, TimeStyle, instant_reader
@@ -78,7 +79,9 @@ def identity(value: Any) -> str:
 
 
 def text(value: Any) -> str | None:
-    """Text, or a number as text; None stays None."""
+    """Text, or a number as text; None stays None. A list of one text is that text, an empty one nothing."""
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
     if value is None or (type(value) is str and value.isascii()):
         return value
     if isinstance(value, str):
@@ -87,6 +90,13 @@ def text(value: Any) -> str | None:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"{shown(value)} is {kind_of(value)}, not text")
+
+
+def paragraphs(value: Any) -> str | None:
+    """Text, or a list of texts as one of several lines."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return text("\n".join(part for part in value if part.strip()) or None)
+    return text(value)
 
 
 def number(value: Any) -> float | None:
@@ -170,9 +180,14 @@ def attributes(value: Any) -> dict[str, str]:
 
 
 def attribute(value: Any) -> str:
-    """One attribute's value as text; true and false as JSON writes them."""
+    """One attribute's value as text; true and false as JSON writes them, dates and exact numbers without its
+    quotation marks."""
     if isinstance(value, str):
         return _checked(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
     try:
         return _checked(json.dumps(value, ensure_ascii=False, default=str))
     except RecursionError:

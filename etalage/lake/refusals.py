@@ -27,12 +27,13 @@ _KNOWN = ("refused_id", "what", "file", "line", "key", "field")
 
 class Refusals:
     """Those of one ingest of `file` into `table`. `by_reason`: how many rows were refused why, values left
-    out."""
+    out; `first`: of each why the first of them, with its line."""
 
     def __init__(self, lake: Lake, table: str) -> None:
         self._refused = lake.table("refused")
         self._table = table
         self.by_reason: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
         self._again: set[str] = set()
         self._by_key: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
         self._by_line: dict[tuple[str, int | None], list[str]] = {}
@@ -60,7 +61,12 @@ class Refusals:
             row = (refused_id, what, file, r.line, reason, shortened(r.row), r.key, r.field)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
-        self.by_reason.update(reason_kind(r.reason) for r in refused if r.field is None)
+        for r in refused:
+            if r.field is None:
+                kind = reason_kind(r.reason)
+                self.by_reason[kind] += 1
+                where = f"line {r.line}: " if r.line is not None else ""
+                self.first.setdefault(kind, where + legible(r.reason))
         self._refused.merge(table_of(TABLES["refused"], columns))
 
     def taken(self, file: Path, part: Loaded) -> None:

@@ -64,7 +64,8 @@ def _of_feed(found: Recognised) -> Draft:
         there = [text for text in texts if text in facts and facts[text].values]
         made = next((feed.made[text] for text in texts if text in feed.made), None)
         if there:
-            said: Source = there[0] if len(there) == 1 else tuple(there)
+            # All of them: whoever is in none of the first rows may be in a later one.
+            said: Source = texts[0] if len(texts) == 1 else texts
             lines.append(Line(ours, said, f"the feed's own; such as {facts[there[0]].example}"))
         elif made is not None:
             lines.append(Line(ours, None, made))

@@ -372,6 +372,14 @@ def test_a_known_feed_is_said_to_be_one_and_its_lines_change_nothing(look: Look)
     assert drafted.loads() == [(1, 1)]
 
 
+def test_a_column_of_a_feed_that_is_empty_in_the_first_rows_counts_in_later_ones(look: Look) -> None:
+    event = {"event_name": "view_item", "event_timestamp": 1709996400000000, "user_id": None,
+             "user_pseudo_id": "1.2", "items": [{"item_id": "a", "quantity": None}]}  # fmt: skip
+    drafted = look(lines([event]), "events.jsonl")
+    assert drafted.columns["user_id"] == ("user_id", "user_pseudo_id")
+    assert drafted.mapping().columns["user_id"] == ("user_id", "user_pseudo_id")
+
+
 def test_parquet_is_looked_at_too(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"user": [1, 2, 3], "sku": ["a", "b", "a"], "rating": [3.0, 4.0, 5.0]}), file)
