@@ -8,7 +8,6 @@ shop.publish()
 shop.recommender().similar(item_id="i000042", k=5)
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from etalage.shop import (
 from etalage.shop.folder import require_shop
 from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
+from etalage.shop.starting import starting_toml
 
 if TYPE_CHECKING:
     from etalage.bundle.classifier import Classified
@@ -83,8 +83,7 @@ class Shop:
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
-            file.write_text(f"name = {quoted}\n", encoding="utf-8")
+            file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
 
     @cached_property
