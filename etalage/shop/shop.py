@@ -32,7 +32,6 @@ from etalage.shop import (
 from etalage.shop.folder import require_shop
 from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
-from etalage.shop.starting import starting_toml
 
 if TYPE_CHECKING:
     from etalage.bundle.classifier import Classified
@@ -83,6 +82,8 @@ class Shop:
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
+            from etalage.shop.starting import starting_toml
+
             file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
 

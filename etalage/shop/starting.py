@@ -1,6 +1,6 @@
 """The shop.toml that a new shop begins with: what most shops come to set, each line to be taken as it is."""
 
-import json
+from etalage.lake.drafting.writing import quoted
 
 _USUAL = """
 # A line that begins with # does nothing until the # is gone. docs/guide.md goes through these settings; an
@@ -37,5 +37,4 @@ _USUAL = """
 
 def starting_toml(name: str) -> str:
     """For a new shop that is called `name`."""
-    quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return f"name = {quoted}\n{_USUAL}"
+    return f"name = {quoted(name)}\n{_USUAL}"
