@@ -97,3 +97,8 @@ def test_every_line_of_a_new_shop_toml_can_be_taken_as_it_is(tmp_path: Path) -> 
     assert (config.currency, config.behaviour.positive_from, config.ingest.items.columns["item_id"]) == (
         "EUR", 4, "sku",
     )  # fmt: skip
+
+
+def test_a_new_shop_says_that_it_has_no_bundle_yet(tmp_path: Path) -> None:
+    quick("new", tmp_path / "shop")
+    assert "nothing was published yet: `etalage publish`" in quick("bundles", "--shop", tmp_path / "shop").out

@@ -133,7 +133,11 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
 def bundles(shop: ShopFolder = HERE) -> None:
     """List the bundles on disk. The current one is marked."""
     table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
-    for one in opened(shop).bundles.survey():
+    there = list(opened(shop).bundles.survey())
+    if not there:
+        out.print("nothing was published yet: `etalage publish` makes a first bundle")
+        return
+    for one in there:
         mark = "→" if one.current else ""
         if one.manifest is None:
             add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
