@@ -561,3 +561,12 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=2).is_success
     except httpx.TransportError:
         return False
+
+
+def test_help_lists_every_command_whole_and_in_the_order_in_which_a_shop_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = quick("--help").out.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed[:3]] == ["new", "demo", "ingest"]
+    assert not [line for line in listed if line.endswith("...")]

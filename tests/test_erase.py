@@ -2,6 +2,10 @@
 nowhere, or `erase` says where."""
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +165,18 @@ def test_f66_where_the_online_store_is_away_the_tables_are_done_and_that_is_said
     assert rows(shop, "user-3") == 0
     file.unlink()
     assert shop.erase("user-3").rows["online store"] == 0
+
+
+def test_f66_what_is_said_of_older_versions_can_be_done_and_leaves_no_trace_of_them(shop: Shop) -> None:
+    (said,) = [line for line in shop.erase("user-3").left if line.startswith("older versions")]
+    assert "users, interactions;" in said and traces(shop, "user-3", "tables")
+    for folder in (shop.folder / "tables").glob("*/_change_data"):
+        shutil.rmtree(folder)
+    typed = said.split("while nothing writes: ")[1]
+    subprocess.run(shlex.split(typed.replace("python", sys.executable, 1)), check=True)
+    assert traces(shop, "user-3", "tables") == []
+    assert shop.train("popularity")[1].exists() and rows(shop, "user-4") > 0
+    shop.publish(force=True)
 
 
 def test_f57_a_report_that_shows_them_is_named(shop: Shop) -> None:

@@ -128,8 +128,8 @@ def test_the_command_says_what_waits_and_what_lets_it_through(shop: Shop) -> Non
     done = CliRunner().invoke(app, ["collect", "--shop", str(shop.folder)])
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
-    assert "1 acts are new in the table" in said
-    assert "1 events were held back; 1 wait in the table held" in said
+    assert "1 act is new in the table" in said
+    assert "1 event was held back; 1 waits in the table held" in said
     assert "[behaviour] kinds" in said
     assert "held" in CliRunner().invoke(app, ["tables", "--shop", str(shop.folder)]).output
 

@@ -3,6 +3,7 @@
 import html
 import json
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
+ERASED_FROM = ("users", "interactions", "held", "embeddings", "refused")
+"""The tables that may hold rows of a shopper."""
 
 
 def uri(shop: "Shop") -> str | Path:
@@ -269,16 +272,33 @@ def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
     for export in sorted([*exports.glob("*/[0-9]*-*"), *exports.glob("*/everything/[0-9]*-*")]):
         if (export / "users.arrow").exists() and _in_vocabulary(export / "users.arrow", user_id):
             left.append(
-                f"export {export.parent.name}/{export.name} knows the id: train again, remove the folder"
+                f"export {export.relative_to(exports)} knows the id: {_anew(export)}, then remove the folder"
             )
     shown = (html.escape(user_id), json.dumps(user_id, ensure_ascii=False)[1:-1])
     for report in sorted([*(shop.folder / "reports").rglob("*.html"), *shop.runs.rglob("*.html")]):
         text = report.read_text(encoding="utf-8", errors="replace")
         if any(one in text for one in shown):
             left.append(f"report {report.relative_to(shop.folder)} may show the id: remove it")
-    if any(shop.lake.table(name).exists() for name in ("users", "interactions", "held")):
-        left.append("older versions of the tables users, interactions and held, until they are vacuumed")
+    if versioned := [name for name in ERASED_FROM if shop.lake.table(name).exists()]:
+        left.append(_versions_left(shop.lake.root, versioned))
     return tuple(left)
+
+
+def _anew(export: Path) -> str:
+    """What makes an export anew: one that was fitted on everything is made by publishing."""
+    if export.parent.name == "everything":
+        return "`etalage publish`"
+    return f"`etalage train {export.parent.name}`"
+
+
+def _versions_left(root: str, names: Sequence[str]) -> str:
+    of_each = f"[T({root + '/'!r} + name).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
+    code = f"from deltalake import DeltaTable as T; {of_each}"
+    typed = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+    return (
+        f"older versions of the tables {', '.join(names)}; to be rid of them remove the folders _change_data "
+        f"in {root} and run, while nothing writes: python -c {typed}"
+    )
 
 
 def _knows(bundle: Path, user_id: str) -> bool:

@@ -8,7 +8,6 @@ shop.publish()
 shop.recommender().similar(item_id="i000042", k=5)
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,8 +82,9 @@ class Shop:
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
-            file.write_text(f"name = {quoted}\n", encoding="utf-8")
+            from etalage.shop.starting import starting_toml
+
+            file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
 
     @cached_property

@@ -30,7 +30,7 @@ timestamp event_time event_timestamp datetime date_time time created_at occurred
 purchase_date purchased_at invoice_date invoicedate transaction_date event_date server_time
 unix_review_time unixreviewtime review_time created ts date datum zeit zeitpunkt zeitstempel bestelldatum
 kaufdatum date_commande date_achat fecha fecha_pedido fecha_compra data_ordine data_acquisto orderdatum
-besteldatum data t_dat day
+besteldatum data t_dat day when
 """
 _VALUE = """
 rating stars score review_score overall value quantity qty item_quantity menge anzahl stuckzahl bewertung

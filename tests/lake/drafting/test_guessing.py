@@ -193,6 +193,12 @@ def test_where_nothing_says_what_was_done_it_is_a_question(look: Look) -> None:
     assert any("each row is taken for a view" in said for said in drafted.draft.unsure)
 
 
+def test_a_column_of_known_kinds_says_what_was_done_whatever_it_is_called(look: Look) -> None:
+    rows = [[f"u{n % 7}", f"s{n % 9}", ("view", "cart", "buy")[n % 3], "web"] for n in range(30)]
+    drafted = look(table("shopper,sku,what,channel", rows))
+    assert drafted.columns["kind"] == "what" and "kind" in drafted.unsure
+
+
 def test_nested_lines_of_orders_are_walked(look: Look) -> None:
     rows = [
         {
