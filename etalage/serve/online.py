@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from etalage.errors import EtalageError, StoreUnavailable
+from etalage.errors import EtalageError, StoreUnavailable, TableDamaged
+from etalage.lake.erasures import Erasures
 from etalage.lake.live import About, Act, Appended, Event, LiveStore, Patience, open_live
 
 log = logging.getLogger("etalage.serve")
@@ -32,9 +33,11 @@ class Online:
         where: str | Path,
         seeded: Callable[[], str | None] = lambda: None,
         failed: Callable[[], None] = lambda: None,
+        erasures: Erasures | None = None,
     ) -> None:
         """`where`: as `open_live` takes it. `seeded` gives the id of the store that the newest publish
-        filled, as far as it is known; `failed` is told of each call that failed.
+        filled, as far as it is known; `failed` is told of each call that failed; `erasures` are those of the
+        shop's tables.
 
         Raises ConfigError: no such kind of store. One that cannot be opened is tried again.
         """
@@ -42,6 +45,9 @@ class Online:
         self.unwritable = False
         self.emptied = False
         self._where, self._seeded, self._failed = where, seeded, failed
+        self._erasures = erasures or Erasures(None)
+        self._told: tuple[object, ...] | None = None
+        """Which store was told of which erasures."""
         self._store: LiveStore | None = None
         self._first: str | None = None
         """The id of the store that was there when it was opened."""
@@ -117,6 +123,7 @@ class Online:
             self.unreadable = False
         try:
             store.check(really=self.unwritable)
+            self._tell_of_the_erased(store)
         except EtalageError as error:
             self._found_unwritable(error)
         else:
@@ -153,8 +160,32 @@ class Online:
             self._first = about.store_id
         self.emptied = emptied
 
+    def _tell_of_the_erased(self, store: LiveStore) -> None:
+        """A store that was made anew, put back or away meanwhile is told who was erased (F66)."""
+        told = (store.seen, self._file(), self._erasures.stamp)
+        if told == self._told:
+            return
+        try:
+            erased = self._erasures.times()
+        except TableDamaged as error:  # every writer of tables says so too; what is sent is kept all the same
+            log.error("the online store cannot be told who was erased: %s", error)
+        else:
+            store.forget(erased)
+        self._told = told
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file the store is; None: it is none, or there is none."""
+        if not isinstance(self._where, Path):
+            return None
+        try:
+            found = self._where.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _found_unreadable(self, error: Exception) -> None:
         self._failed()
+        self._told = None  # it may come back as another one, or as it was on an earlier day
         if not self.unreadable:
             log.error("slates go on without the online store: %s", error)
         self.unreadable = True
@@ -222,6 +253,9 @@ class View:
 
     def erase(self, user_id: str) -> int:
         return self._online.writing(lambda store: store.erase(user_id))
+
+    def forget(self, erased: Mapping[str, int]) -> int:
+        return self._online.writing(lambda store: store.forget(erased))
 
     def remains(self) -> tuple[str, ...]:
         return self._online.writing(lambda store: store.remains())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ConfigError, DataError, Unprocessable
+from etalage.lake.erasures import digest
 from etalage.lake.live import Act, Event, LiveStore, open_live
 from etalage.lake.live.contract import clock, merged_change
 from tests.redis_server import running_redis
@@ -238,6 +239,31 @@ def test_f66_the_log_of_a_store_that_somebody_reads_is_said_to_hold_the_erased_o
     store.check()  # as a server does every second
     assert name.encode() not in b"".join(p.read_bytes() for p in tmp_path.iterdir())
     store.close()
+
+
+def test_f66_a_store_that_was_away_is_told_who_was_erased_meanwhile(store: LiveStore, opened: Open) -> None:
+    """What they did before goes, out of quarantine too; nobody else's does."""
+    now = clock()
+    store.seed([(name, Act("old", "buy", None, at)) for name in ("ann", "bob") for at in (DAY, now + MINUTE)])
+    far = event(4, at=now + 60 * MINUTE)
+    store.append([event(1, at=5), event(2, "bob", at=6), event(3, at=now + MINUTE), far, event(5, at=-DAY)])
+    erased = {digest("ann"): now, digest("nobody"): now}
+    assert store.forget(erased) == 3 and opened().forget(erased) == 0
+    assert [act.item_id for act in store.history("ann", 9)] == ["old", "hat"]
+    assert [one.event_id for _, one in store.events(0, 9)] == ["e2", "e3"]
+    assert len(store.history("bob", 9)) == 3 and set(store.users(9)) == {"ann", "bob"}
+    again = store.append([event(1, at=now + 2 * MINUTE), event(6, at=7), event(7, at=now + MINUTE)])
+    assert (again.accepted, again.erased) == (1, 2)
+    assert store.seed([("ann", Act("old", "buy", None, DAY))]) == 0
+
+
+def test_f66_of_whom_nothing_is_left_the_store_knows_no_name(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, DAY))])
+    store.append([event(1, at=5), event(2, "bob")])
+    assert store.forget({digest("ann"): clock()}) == 2
+    assert store.users(9) == ["bob"] and store.history("ann", 9) == []
+    assert store.forget({digest("ann"): DAY}) == 0, "an older erasure does not replace a newer one"
+    assert store.append([event(3, at=9)]).erased == 1
 
 
 def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from etalage.errors import ConfigError, StoreUnavailable
+from etalage.lake.erasures import Erasures
 from etalage.lake.live import Act, Patience, open_live
 from etalage.lake.live.marks import Marks, write_marks
 from etalage.serve import online
@@ -148,6 +149,36 @@ def test_f68_a_deleted_store_is_noticed_and_no_event_goes_into_a_file_that_nobod
         again.seed([("user-1", Act("item-00005", "buy", None, 5))])
         works(server)
         assert history(server, "user-1") == ["item-00005"]
+
+
+def test_f66_a_store_that_is_replaced_while_a_server_runs_is_told_who_was_erased(shop_copy: Path) -> None:
+    """By `etalage erase`, which the tables remember: a copy that comes back does not bring them back."""
+    live = store_of(shop_copy).parent
+    erasures = Erasures(shop_copy.parent / "tables")
+    with ThreadServer(shop_copy) as server:
+        works(server)
+        assert history(server, "user-1") and history(server, "user-2")
+        shutil.copytree(live, live.with_name("copy"))
+        erasures.remember("user-1")
+        until(lambda: history(server, "user-1") == [])
+        shutil.rmtree(live)
+        live.with_name("copy").rename(live)
+        until(lambda: history(server, "user-2") != [] and history(server, "user-1") == [])
+        long_ago = {"event_id": "e1", "user_id": "user-1", "item_id": "item-00009", "time": 1_700_000_000}
+        done = httpx.post(f"{server.url}/v1/events", json={"events": [long_ago]}, timeout=20).json()
+        assert (done["accepted"], done["erased"]) == (0, 1)
+
+
+def test_f66_where_the_list_of_the_erased_cannot_be_read_events_are_kept(
+    shop_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shop_copy.parent / "tables").mkdir(exist_ok=True)
+    (shop_copy.parent / "tables" / "erased.json").write_text("[")
+    with ThreadServer(shop_copy) as server:
+        works(server)
+        assert sent(server, "e1").json()["accepted"] == 1
+    told = [one for one in caplog.records if "cannot be told who was erased" in one.message]
+    assert len(told) == 1 and "erased.json" in told[0].getMessage()
 
 
 def test_f68_a_store_that_is_deleted_in_the_middle_of_a_write_is_written_again(tmp_path: Path) -> None:
