@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from etalage.errors import EtalageError, StoreUnavailable, TableDamaged
@@ -20,6 +21,8 @@ Lasting = Callable[[str], bool]
 
 PATIENCE = Patience(reading=0.5, writing=5.0)
 LOOK_SECONDS = 1.0
+LATE_IN_A_ROW = 3
+"""Answers that took longer than one call may, with no quick one between them, until slates go on without."""
 UNREADABLE = "the online store cannot be read: no recent acts; stock and prices as last known"
 EMPTIED = "the online store was emptied or replaced: the next `etalage publish` brings back what shoppers did"
 UNWRITABLE = "events cannot be kept now: the online store takes no writes; send them again"
@@ -44,6 +47,8 @@ class Online:
         self.unreadable = False
         self.unwritable = False
         self.emptied = False
+        self._late = 0
+        """How many answers in a row came late."""
         self._where, self._seeded, self._failed = where, seeded, failed
         self._erasures = erasures or Erasures(None)
         self._told: tuple[object, ...] | None = None
@@ -72,11 +77,23 @@ class Online:
         store = self._store
         if store is None or self.unreadable:
             raise StoreUnavailable(UNREADABLE)
+        began = monotonic()
         try:
-            return ask(store)
+            found = ask(store)
         except Exception as error:  # whatever a damaged store makes of its library: slates go on
             self._found_unreadable(error)
             raise StoreUnavailable(UNREADABLE) from error
+        self._took(monotonic() - began)
+        return found
+
+    def _took(self, seconds: float) -> None:
+        """Whoever asks holds the only scorer: a store that answers, but always late, would hold everybody."""
+        if seconds > PATIENCE.reading:
+            self._late += 1
+        elif seconds < PATIENCE.reading / 4:  # in between says nothing: a slate asks several times
+            self._late = 0
+        if self._late >= LATE_IN_A_ROW:
+            self._found_unreadable(StoreUnavailable(f"it takes {seconds:.2f} s to answer"))
 
     def writing(self, work: Callable[[LiveStore], T]) -> T:
         """What `work` gives. Raises StoreUnavailable, and what else `work` does."""
@@ -110,9 +127,12 @@ class Online:
                 self._found_unreadable(error)
                 self._found_unwritable(error)
                 return
-        store = self._store
+        store, began = self._store, monotonic()
         try:
             found, about = store.items(), store.seen
+            self._took(took := monotonic() - began)
+            if self._late >= LATE_IN_A_ROW:
+                raise StoreUnavailable(f"one look takes {took:.2f} s")  # and a slate takes several
         except Exception as error:
             self._found_unreadable(error)
         else:

@@ -17,7 +17,7 @@ import pytest
 
 from etalage.errors import ConfigError, StoreUnavailable
 from etalage.lake.erasures import Erasures
-from etalage.lake.live import Act, Patience, open_live
+from etalage.lake.live import Act, LiveStore, Patience, open_live
 from etalage.lake.live.marks import Marks, write_marks
 from etalage.serve import online
 from etalage.serve.online import EMPTIED, UNREADABLE, UNWRITABLE, Online
@@ -350,6 +350,48 @@ def test_f68_a_redis_that_takes_no_writes_refuses_events_and_slates_lack_nothing
         assert {answer["degraded"] for answer in slates(server)} == {None}
         client.config_set("maxmemory", "0")
         works(server)
+
+
+def test_f68_a_store_that_always_answers_late_is_gone_without_until_it_is_quick_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call within its patience, all of them together holding the only scorer for seconds."""
+    now = [0.0]
+    monkeypatch.setattr(online, "monotonic", lambda: now[0])
+
+    def late(store: LiveStore) -> list[Act]:
+        now[0] += 1.5
+        return store.history("ann", 3)
+
+    watched = Online(tmp_path / "events.sqlite")
+    quick = watched.reading(lambda store: store.history("ann", 3))
+    for _ in range(2):
+        watched.reading(late)
+        assert watched.reading(lambda store: store.history("ann", 3)) == quick, "late once is no fault"
+    for _ in range(2):
+        assert watched.reading(late) == []
+        now[0] += 9
+    items = type(watched._store).items
+
+    def late_items(store: LiveStore) -> object:
+        now[0] += 0.3
+        return items(store)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as looked:
+        looked.setattr(type(watched._store), "items", late_items)
+        watched.look()
+        assert watched.degraded is None
+    assert watched.reading(late) == []
+    assert watched.degraded == UNREADABLE
+    with pytest.raises(StoreUnavailable):
+        watched.reading(late)
+    monkeypatch.setattr(type(watched._store), "items", late_items)
+    watched.look()
+    assert watched.degraded == UNREADABLE, "it answers, and still late"
+    monkeypatch.setattr(type(watched._store), "items", items)
+    watched.look()
+    assert watched.degraded is None and watched.reading(lambda store: store.history("ann", 3)) == []
+    watched.close()
 
 
 def test_f68_a_server_starts_while_redis_is_down(shop_copy: Path, redis: Redis) -> None:
