@@ -275,6 +275,43 @@ def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:
     assert b"nobody-else" not in content
 
 
+def test_f57_redis_has_no_key_and_no_value_of_an_erased_shopper(redis_server: str, tmp_path: Path) -> None:
+    """Nor where seeds of theirs were left by a publish that was killed."""
+    store = open_live(f"{redis_server}?prefix={tmp_path.name}")
+    client = store._client  # type: ignore[attr-defined]
+    store.seed([("ann", Act("old", "buy", None, DAY)), ("bob", Act("old", "buy", None, DAY))])
+    store.append([event(1, at=5), event(2, "bob"), event(3, at=clock() + 60 * MINUTE)])
+    generation = client.incr(f"{tmp_path.name}:generation")
+    client.rpush(f"{tmp_path.name}:seed:{generation}:ann", '["old", "buy", null, 5]')
+    store.erase("ann")
+    read = {"string": client.get, "hash": client.hgetall, "list": lambda key: client.lrange(key, 0, -1),
+            "zset": lambda key: client.zrange(key, 0, -1), "set": client.smembers}  # fmt: skip
+    keys = list(client.scan_iter(f"{tmp_path.name}:*"))
+    told = [(key, read[client.type(key)](key)) for key in keys]
+    assert "bob" in str(told) and "ann" not in str(told).replace(tmp_path.name, "")
+    store.close()
+
+
+def test_what_is_cut_short_while_histories_are_seeded_changes_nothing(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, DAY))])
+
+    def acts() -> Iterator[tuple[str, Act]]:
+        yield "ann", Act("new", "buy", None, DAY)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.seed(acts())
+    assert [act.item_id for act in store.history("ann", 9)] == ["old"]
+
+
+def test_a_value_that_is_no_number_and_a_time_before_1995_are_quarantined(store: LiveStore) -> None:
+    nan = Event("e1", "ann", Act("hat", "buy", float("nan"), DAY))
+    done = store.append([nan, Event("e2", "ann", Act("hat", "buy", 1.0, 1_700_000_000))])
+    assert (done.accepted, done.quarantined) == (0, 2)
+    assert "not finite" in done.reasons[0] and "before 1995" in done.reasons[1]
+    assert store.history("ann", 9) == []
+
+
 def test_seeding_again_replaces_what_was_seeded_and_spares_events(store: LiveStore) -> None:
     store.append([event(1, item="hat", at=50, kind="buy")])
     first = [("ann", Act("coat", "buy", 2.0, DAY + 10)), ("ann", Act("cap", "view", None, None))]
