@@ -218,6 +218,26 @@ def test_f57_raw_rows_that_were_refused_are_theirs_too(shop: Shop, tmp_path: Pat
     assert sorted(left) == ["user-33", "user-4"]
 
 
+def test_f66_a_file_that_is_read_again_brings_no_refused_row_of_theirs_back(
+    shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(
+        "user_id,item_id,kind,time\nuser-3,item-00001,buy,never\nuser-33,item-00001,buy,never\n"
+        'user-4,item-00001,buy,2026-03-01,more,"user-3"\n'
+    )
+    users = tmp_path / "users.jsonl"
+    users.write_text('{"user_id": "user-3", "attributes": "{bad"}\n{"user_id": "user-3", "attributes": \n')
+    for path, table in ((file, "interactions"), (users, "users")):
+        shop.ingest(path, table)  # type: ignore[arg-type]
+    shop.erase("user-3")
+    for path, table in ((file, "interactions"), (users, "users")):
+        shop.ingest(path, table)  # type: ignore[arg-type]
+    told = shop.lake.table("refused").read().select(["line", "reason", "row", "key"]).to_pylist()
+    assert "user-3" not in str(told).replace("user-33", "")
+    assert len([one for one in told if one["row"] is None and one["reason"]]) >= 3, "where and why is kept"
+
+
 def test_f66_where_the_online_store_is_away_the_tables_are_done_and_that_is_said(shop: Shop) -> None:
     file = shop.folder / "live" / "events.sqlite"
     file.parent.mkdir(exist_ok=True)
