@@ -204,6 +204,10 @@ def test_f66_of_a_model_that_was_trained_before_the_bundle_has_no_id_and_the_exp
         recommender = shop.recommender()
         assert not recommender.recommend(user_id="user-3", k=3, live=live).known
         assert recommender.recommend(user_id="user-4", k=3, live=live).known
+    fill(shop.lake, [12], [])
+    synced = shop.sync(force=True).manifest
+    assert synced is not None and synced.synced_from == manifest.id
+    assert traces(shop, "user-3", f"bundles/{synced.id}", "live") == []
 
 
 def test_f57_raw_rows_that_were_refused_are_theirs_too(shop: Shop, tmp_path: Path) -> None:

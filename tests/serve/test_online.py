@@ -324,6 +324,26 @@ def test_f68_with_redis_down_or_hung_slates_go_on_and_events_are_refused(
         assert sent(server, "e2").json()["accepted"] == 1
 
 
+def test_f68_while_the_store_is_away_stock_and_prices_are_as_they_were_known_last(
+    shop_copy: Path, redis: Redis
+) -> None:
+    filled(redis)
+    with ThreadServer(shop_copy, live=redis.uri) as server:
+        works(server)
+
+        def shown() -> tuple[bool | None, float | None]:
+            item = httpx.get(f"{server.url}/v1/items/item-00003", timeout=20).json()["item"]
+            return item["in_stock"], item["price"]
+
+        store = open_live(redis.uri)
+        store.set_items({"item-00003": {"in_stock": False, "price": 1.5}})
+        store.close()
+        until(lambda: shown() == (False, 1.5))
+        redis.stop()
+        lacks(server, UNREADABLE)
+        assert shown() == (False, 1.5)
+
+
 def test_f68_a_redis_that_was_emptied_is_told_from_one_that_knows_nothing(
     shop_copy: Path, redis: Redis
 ) -> None:

@@ -293,6 +293,16 @@ def test_f36_a_path_out_of_the_shop_leads_nowhere(server: ThreadServer, path: st
         assert b"root:" not in answer
 
 
+def test_items_that_must_not_come_do_not(http: httpx.Client) -> None:
+    for query in ({"item_id": "item-00003"}, {"photo": b64(drawn_photo(3))}):
+        (answer,) = ask(http, **query, k=5).json()["answers"]
+        first, second, *_ = [slot["item_id"] for slot in answer["slate"]]
+        excluded = {"exclude": [first, "nobody knows it"]}
+        (answer,) = ask(http, **query, k=5, filters=excluded).json()["answers"]
+        found = [slot["item_id"] for slot in answer["slate"]]
+        assert found[0] == second and first not in found and len(found) == 5
+
+
 def test_a_photo_is_never_taken_for_anything_else_by_a_browser(http: httpx.Client) -> None:
     assert http.get("/v1/photos/item-00003").headers["x-content-type-options"] == "nosniff"
 
