@@ -1,6 +1,7 @@
 """Tables: merge, read at a version, stream, changes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -377,6 +378,24 @@ def test_rows_that_are_only_wanted_where_they_are_new_change_nothing(lake: Lake)
     table.merge(items(item_id=["a"], price=[1.0]))
     done = table.merge(items(item_id=["a", "b"], price=[9.0, 2.0]), only_new=True)
     assert (done.inserted, done.updated) == (1, 0) and prices(table.read()) == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_a_table_is_known_again_until_it_is_made_anew(lake: Lake, ledger: bool) -> None:
+    """By its commit, and by its id where there is no ledger, as in an object store."""
+    table = lake.table("items")
+    table.merge(items(item_id=["a"], price=[1.0]))
+    if not ledger:
+        table._storage.ledger = None
+    moment = table.moment()
+    assert (moment.commit is None) != ledger and table.has_been(moment)
+    Lake(lake.root).table("items").merge(items(item_id=["b"], price=[1.0]))
+    assert table.has_been(moment)
+    shutil.rmtree(table.uri)
+    assert not table.has_been(moment)
+    for name in "abc":
+        Lake(lake.root).table("items").merge(items(item_id=[name], price=[1.0]))
+    assert table.version() > moment.version and not table.has_been(moment)
 
 
 def test_of_two_writers_who_read_the_same_version_one_starts_again(
