@@ -372,6 +372,26 @@ def test_f68_a_redis_that_takes_no_writes_refuses_events_and_slates_lack_nothing
         works(server)
 
 
+def test_f68_nobody_waits_for_a_store_that_has_just_let_another_one_wait(tmp_path: Path) -> None:
+    watched = Online(tmp_path / "events.sqlite")
+
+    def locked(_: LiveStore) -> None:
+        raise StoreUnavailable("database is locked")
+
+    asked: list[LiveStore] = []
+    for ask in (watched.writing, watched.reading):
+        with pytest.raises(StoreUnavailable):
+            ask(locked)
+        with pytest.raises(StoreUnavailable):
+            ask(asked.append)
+    assert asked == []
+    watched.look()
+    watched.writing(asked.append)
+    watched.reading(asked.append)
+    assert len(asked) == 2
+    watched.close()
+
+
 def test_f68_a_store_that_always_answers_late_is_gone_without_until_it_is_quick_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
