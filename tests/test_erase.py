@@ -210,6 +210,14 @@ def test_f66_of_a_model_that_was_trained_before_the_bundle_has_no_id_and_the_exp
     assert traces(shop, "user-3", f"bundles/{synced.id}", "live") == []
 
 
+def test_f57_stored_embeddings_of_theirs_go_and_those_of_an_item_of_that_name_stay(shop: Shop) -> None:
+    table = shop.lake.table("embeddings")
+    row = {"id": "user-3", "model": "m", "embedding": [0.0, 1.0]}
+    table.merge(rows_of("embeddings", [{**row, "owner": owner} for owner in ("user", "item")]))
+    assert shop.erase("user-3").rows["embeddings"] == 1
+    assert table.read()["owner"].to_pylist() == ["item"]
+
+
 def test_f57_raw_rows_that_were_refused_are_theirs_too(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "bad.csv"
     file.write_text(
