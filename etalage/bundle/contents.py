@@ -21,6 +21,7 @@ from etalage.errors import TableDamaged
 from etalage.features.history import BehaviourRule
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
+from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Payload:
     versions: dict[str, int]
     classified_by: dict[str, int] = field(default_factory=dict)
     """Hash of a model → how many of the items it classified."""
+    moments: dict[str, Moment] = field(default_factory=dict)
+    """What those versions can be known again by."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,18 @@ def gather(
     photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
     popularity = count_popularity(interaction_batches(lake, at), items["item_id"], rules)
     said = classifications(lake, at, items["item_id"])
-    return Payload(with_derived(items, shas, popularity, said), photos, at, said.by)
+    derived = with_derived(items, shas, popularity, said)
+    return Payload(derived, photos, at, said.by, moments_of(lake, at))
 
 
 def served_versions(lake: "Lake") -> dict[str, int]:
     """The versions of those tables that a bundle is made from."""
     return {name: v for name, v in lake.versions().items() if name in _SERVED}
+
+
+def moments_of(lake: "Lake", versions: Mapping[str, int]) -> dict[str, Moment]:
+    """What these versions can be known again by, where their tables were made anew or put back meanwhile."""
+    return {name: lake.table(name).moment(version) for name, version in versions.items()}
 
 
 _SERVED = ("items", "photos", "interactions", "classifications")

@@ -102,6 +102,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         classified_by=payload.classified_by,
         currency=shop.config.currency,
         erasures=shop.lake.erasures,
+        moments=payload.moments,
     )
 
 

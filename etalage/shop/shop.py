@@ -301,7 +301,9 @@ class Shop:
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
-        return self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
+        manifest = self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
+        live_steps.warn_of_erased(self, manifest.id)
+        return manifest
 
     @contextmanager
     def live_store(self) -> Iterator["LiveStore"]:

@@ -121,6 +121,14 @@ class LiveStore(Protocol):
         """
         ...
 
+    def forget(self, erased: Mapping[str, int]) -> int:
+        """Shoppers who were erased, as the shop's tables remember them: digest of the user_id → microseconds.
+
+        A store that was made anew, put back from a copy, or away meanwhile, does not know of them. What they
+        did before goes, and is not taken any more; how many acts are gone. One look where all is known.
+        """
+        ...
+
     def remains(self) -> tuple[str, ...]:
         """Where what was erased can still be read, and how it goes; asking tries to make it go."""
         ...
