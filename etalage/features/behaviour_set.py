@@ -150,10 +150,11 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
     lines = []
     if facts.get("nobody_has"):
-        kinds = ", ".join(facts.get("weights", {})) or "none"
+        kinds = ", ".join(f"{kind or '(none)'} ({count:,})" for kind, count in facts["nobody_has"].items())
         lines.append(
             f"no interaction is of a kind that means that a shopper has the item (kinds: {kinds}): what was "
-            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
+            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."], or say that '
+            'there are none: [funnel] seen = "keep"'
         )
     for kind, count in facts.get("other_kinds", {}).items():
         why = _NOT_COUNTED.get(known_meaning(kind), "[behaviour] weights does not name it")
@@ -234,8 +235,9 @@ def _counting(
     teach = counting[codes] & ~idle & stands
     held = acts.filter(pa.array(np.array([rule.drops(name) for name in names], bool)[codes] & ~teach))
     acts = acts.filter(pa.array(teach))
-    facts["nobody_has"] = bool(
-        rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
+    nobody = rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
+    facts["nobody_has"] = (
+        {name or "": int(n) for name, n in zip(names, each, strict=True) if n} if nobody else {}
     )
     return acts, held
 

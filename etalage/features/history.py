@@ -97,28 +97,28 @@ class BehaviourRule:
         return {}
 
     def _said_of(self, kind: str) -> KindRule:
-        given, meaning = self.behaviour, known_meaning(kind)
-        if meaning == "other" and _is_given(given.has, kind):
+        config, meaning = self.behaviour, known_meaning(kind)
+        if meaning == "other" and _is_given(config.has, kind):
             meaning = "has"
-        default = {"negative": -1.0, "undone": 0.0, "shown": 0.0}.get(meaning, 0.0 if given.weights else 1.0)
-        weight = float(_given(given.weights, kind, default))
+        default = {"negative": -1.0, "undone": 0.0, "shown": 0.0}.get(meaning, 0.0 if config.weights else 1.0)
+        weight = float(given(config.weights, kind, default))
         threshold: float | None
-        if isinstance(given.positive_from, dict):
-            threshold = _given(given.positive_from, kind, None)
-            starts: Collection[str] = given.positive_from
+        if isinstance(config.positive_from, dict):
+            threshold = given(config.positive_from, kind, None)
+            starts: Collection[str] = config.positive_from
         else:
-            threshold = None if meaning in (*QUANTITIES, "like") else given.positive_from
+            threshold = None if meaning in (*QUANTITIES, "like") else config.positive_from
             starts = ()
-        everywhere = (*given.weights, *given.has, *given.kinds, *given.targets, *starts)
+        everywhere = (*config.weights, *config.has, *config.kinds, *config.targets, *starts)
         return KindRule(
             meaning,
             weight,
             weight != 0,
             threshold,
-            _is_given((*given.has, *given.targets), kind) or meaning in ("has", "rating"),
+            _is_given((*config.has, *config.targets), kind) or meaning in ("has", "rating"),
             meaning != "other" or _is_given(everywhere, kind),
             # A kind that weights names means what its weight says.
-            frozenset() if _is_given(given.weights, kind) else takes_back(kind),
+            frozenset() if _is_given(config.weights, kind) else takes_back(kind),
         )
 
     def weight(self, kind: str | None) -> float:
@@ -158,6 +158,10 @@ class BehaviourRule:
     def has(self, kind: str | None) -> bool:
         """Whether a shopper has the item after an act of this kind."""
         return self.of(kind).has
+
+    def buys(self, kind: str | None) -> bool:
+        """Whether an act of this kind is a purchase: by its name, or by [behaviour] has."""
+        return self.of(kind).meaning == "has" or _is_given(self.behaviour.has, kind)
 
     @cached_property
     def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
@@ -288,6 +292,14 @@ def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
     return rule.stands(names, codes, values, times, users << 32 | items)
 
 
+def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
+    """Those of a table of interactions that are purchases, less what was returned."""
+    names, codes = coded(acts["kind"])
+    buys = np.array([rule.buys(name) for name in names], bool)[codes]
+    returned = _numbers(acts["value"]) < 0
+    return acts.filter(pa.array(buys & ~returned & standing(acts, rule), pa.bool_()))
+
+
 def overruled(pairs: np.ndarray, times: np.ndarray, negative: np.ndarray, opinion: np.ndarray) -> np.ndarray:
     """(M,) bool: explicit negatives behind which the same shopper says that they like the item.
 
@@ -338,7 +350,7 @@ def _matched(pairs: np.ndarray, taking: np.ndarray) -> tuple[np.ndarray, np.ndar
     return order[by_level[closes]], order[by_level[closes + 1]]
 
 
-def _given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
+def given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
     """What a setting says of a kind, by its name or by one that is written otherwise."""
     name = kind or ""
     if name in named or not named:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import BehaviourRule, overruled
+from etalage.features.history import BehaviourRule, overruled, purchases
 from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
 
@@ -119,6 +119,27 @@ def test_what_is_had_or_not_wanted_is_kept_off() -> None:
     assert not rule({"repeat": True}).keeps_off("buy", None)
     assert rule({"repeat": True}).keeps_off("dislike", None)
     assert not rule(seen="keep").keeps_off("buy", None)
+
+
+def test_purchases_are_what_was_bought_and_not_returned() -> None:
+    rows = [("pear", "buy", 2.0), ("pear", "refund", 2.0), ("fig", "Order", 3.0), ("fig", "order", -3.0),
+            ("pear", "Took", 4.0), ("fig", "view", None), ("fig", "rating", 5.0), ("nut", None, 1.0),
+            ("nut", "purchase", None)]  # fmt: skip
+    items, kinds, values = zip(*rows, strict=True)
+    acts = pa.table(
+        {
+            "user_id": ["ann"] * len(rows),
+            "item_id": list(items),
+            "kind": list(kinds),
+            "value": pa.array(values, pa.float64()),
+            "time": pa.array(range(len(rows)), pa.timestamp("us", tz="UTC")),
+        }
+    )
+    found = purchases(acts, rule({"has": ["took"]}))
+    assert list(zip(*(found[name].to_pylist() for name in ("item_id", "value")), strict=True)) == [
+        ("pear", 4.0),
+        ("nut", None),
+    ]
 
 
 KINDS = st.sampled_from([None, "", "view", "Buy", "cart", "rating", "dislike", "refund", "wish", "play"])
