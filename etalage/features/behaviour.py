@@ -210,9 +210,14 @@ class BehaviourSet:
         return self.parts.get(name, Interactions.none())
 
     def truth(self, part: str) -> Interactions:
-        """The hits of a part: its positives of the kinds in `targets`."""
+        """The hits of a part: its positives of the kinds in `targets`, less what is not shown again to those
+        who took it (something that was returned, and looked at later). Of a split that somebody published
+        every one is a hit; check_leakage counts the others."""
         acts = self.part(part).positive
-        return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+        acts = acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+        if self.off_slate is None or not self.own_split or not len(acts):
+            return acts
+        return acts.take(~np.isin(acts.keys, self.seen(part).keys))
 
     def before(self, part: str) -> Interactions:
         """Everything of the parts before `part`: what a model may know when it is judged on it."""

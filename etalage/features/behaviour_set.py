@@ -156,9 +156,13 @@ def told(facts: Mapping[str, Any]) -> list[str]:
             'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."], or say that '
             'there are none: [funnel] seen = "keep"'
         )
+    reasons: dict[str, list[str]] = {}
     for kind, count in facts.get("other_kinds", {}).items():
         why = _NOT_COUNTED.get(known_meaning(kind), "[behaviour] weights does not name it")
-        lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
+        reasons.setdefault(why, []).append(f"{kind or '(none)'} ({count:,})")
+    lines += [
+        f"interactions that are not counted: {', '.join(kinds)}: {why}" for why, kinds in reasons.items()
+    ]
     lines += _told_of_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
