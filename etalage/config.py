@@ -133,9 +133,10 @@ class BehaviourConfig(Settings):
     """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
-    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1,
-    those that take something back (`refund`) or were only shown (`impression`) 0."""
+    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1, one of weight 0 not at all.
+    A weight below 0 makes the kind an explicit negative, which those that are so by name (`dislike`) are
+    unless they are named here. Empty: every kind, each 1; those that take something back (`refund`) or were
+    only shown (`impression`) 0."""
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""

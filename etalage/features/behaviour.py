@@ -210,14 +210,18 @@ class BehaviourSet:
         return self.parts.get(name, Interactions.none())
 
     def truth(self, part: str) -> Interactions:
-        """The hits of a part: its positives of the kinds in `targets`; of our own split, without items
-        that acts of other kinds before it keep off the slate: a view of what was bought is none."""
+        """The hits of a part: its positives of the kinds in `targets`. Of our own split, less what acts
+        before it keep off the slate that are no hits themselves: a view of what was bought, returned or
+        disliked is none. Of one that somebody published every one is a hit; check_leakage counts the rest."""
         acts = self.part(part).positive
         acts = acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
-        if not self.own_split or self.off_slate is None or not (self.targets or len(self.held)):
-            return acts  # a pair of the kinds that are judged stands in one part alone (features/parts.py)
+        if not self.own_split or self.off_slate is None or not len(acts):
+            return acts
         off = self.seen(part)
-        other = np.isin(off.kinds, self.targets, invert=True) if self.targets else np.zeros(len(off), bool)
+        # A pair that is a hit stands in one part alone (features/parts.py): another one is a leak, and found.
+        other = off.labels <= 0
+        if self.targets:
+            other |= np.isin(off.kinds, self.targets, invert=True)
         held = self._held_before(part).keys
         return acts.take(~np.isin(acts.keys, np.concatenate([off.keys[other], held])))
 

@@ -57,8 +57,10 @@ def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], d
 
 def identity(value: Any) -> str:
     """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits, also
-    those that a column with gaps holds as 3.0 (as a number: the text `3.0` stays)."""
+    those that a column with gaps holds as 3.0 (as a number: the text `3.0` stays). Blanks alone are none."""
     if type(value) is str and value.isascii() and "\x00" not in value and 0 < len(value) <= LONGEST_ID:
+        if value.isspace():
+            raise ValueError("is missing: blanks stand there")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) >= 10**LONGEST_ID:
@@ -70,6 +72,8 @@ def identity(value: Any) -> str:
         return str(int(value))
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is {kind_of(value)}; an id is text or a whole number")
+    if value.isspace():
+        raise ValueError("is missing: blanks stand there")
     if "\x00" in value:
         raise ValueError(f"{shown(value)} holds a NUL character")
     size = len(_utf8(value))

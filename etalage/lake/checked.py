@@ -226,6 +226,9 @@ class Checker:
         return replace(self._times, proven=order)
 
     def _amount(self, name: str, value: Any) -> Amount | None:
+        if name == "value" and (truth := _truth(value)) is not None:
+            self.notes.add("value: true and false are read as 1 and 0", 1, shown(value))
+            return Amount(truth)
         try:
             amount = read_amount(value, self.decimal)
         except ValueError:
@@ -575,6 +578,14 @@ def _ids(raw: Sequence[Any]) -> Sequence[Any]:
     if not any(type(value) is float for value in raw):
         return raw
     return [int(v) if type(v) is float and v.is_integer() else v for v in raw]
+
+
+def _truth(value: Any) -> float | None:
+    """1 and 0 for true and false, as values or as words; None: it is neither."""
+    if isinstance(value, bool):
+        return float(value)
+    word = value.strip().lower() if type(value) is str and len(value) < 8 else None
+    return {"true": 1.0, "false": 0.0}.get(word) if word else None
 
 
 def _attribute_or_none(value: Any) -> str | None:

@@ -286,9 +286,11 @@ class Shop:
         return bundling.publish(self, force)
 
     def sync(self, force: bool = False) -> "Synced":
-        """Publish what changed in the tables since the current bundle; embeds only unknown photos."""
+        """Publish what changed in the tables since the current bundle; embeds only unknown photos. The
+        bundle's [behaviour] and [funnel] stay: a warning says so, where those of shop.toml are other ones."""
         from etalage.bundle.sync import sync
 
+        bundling.tell_kept_rules(self)
         with self.bar("sync: embed new and changed photos", None) as meter:
             return sync(
                 self.lake,

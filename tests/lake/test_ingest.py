@@ -279,6 +279,21 @@ def test_interactions_without_ids_keep_their_repetitions(lake: Lake, tmp_path: P
     assert ingest(lake, longer, "interactions").inserted == 1
 
 
+def test_true_and_false_are_values_of_1_and_0_and_that_is_told(lake: Lake, tmp_path: Path) -> None:
+    rows = (
+        "user_id,item_id,kind,value\nann,hat,like,true\nann,cap,like,FALSE\nbob,hat,like,\nbob,cap,like,2\n"
+    )
+    done = ingest(lake, written(tmp_path, "likes.csv", rows), "interactions")
+    objects = '{"user_id": "eve", "item_id": "hat", "value": true}\n'
+    ingest(lake, written(tmp_path, "likes.jsonl", objects), "interactions")
+    found = lake.table("interactions").read().sort_by([("user_id", "ascending"), ("value", "ascending")])
+    assert found["value"].to_pylist() == [0, 1, 2, None, 1]
+    assert done.refused == 0
+    assert [(note.what, note.count) for note in done.notes if "true" in note.what] == [
+        ("value: true and false are read as 1 and 0", 2)
+    ]
+
+
 def test_f50_repeated_events_are_there_once_late_ones_are_taken_future_ones_refused(
     lake: Lake, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_events_go_back_into_the_lake_in_order_of_arrival_page_by_page(store: Li
     [
         (Event("", "ann", Act("hat")), "event_id is missing"),
         (Event("e", "", Act("hat")), "user_id is missing"),
+        (Event("e", " ", Act("hat")), "user_id is missing: blanks"),
         (Event("e", "ann", Act("h" * 600)), "600 characters"),
         (Event("e", "an\ud800n", Act("hat")), "surrogate"),
         (Event("e", "ann", Act("h\x00t")), "NUL"),

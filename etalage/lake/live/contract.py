@@ -231,6 +231,8 @@ def merged_change(before: Mapping[str, Any] | None, change: Mapping[str, Any], n
 def _text_trouble(text: object) -> str | None:
     if not isinstance(text, str) or not text:
         return "is missing"
+    if text.isspace():
+        return "is missing: blanks stand there"
     if len(text) > LONGEST:
         return f"has {len(text)} characters, at most {LONGEST} are allowed"
     if "\x00" in text:
