@@ -16,9 +16,10 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model, the models' own configs included: frozen, no unknown keys."""
+    """Base of every settings model, the models' own configs included: frozen, no unknown keys, no number that
+    is none (`nan`, `inf`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions, and what they are called now."""
@@ -135,9 +136,10 @@ class BehaviourConfig(Settings):
     """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1. A weight below 0 makes the
-    kind an explicit negative. Empty: every kind, each 1; kinds that are negative by name (`dislike`) -1,
-    those that take something back (`refund`) or were only shown (`impression`) 0."""
+    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1, one of weight 0 not at all.
+    A weight below 0 makes the kind an explicit negative, which those that are so by name (`dislike`) are
+    unless they are named here. Empty: every kind, each 1; those that take something back (`refund`) or were
+    only shown (`impression`) 0."""
     has: tuple[str, ...] = ()
     """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
     `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
@@ -460,7 +462,8 @@ def _delimiter(delimiter: str) -> str:
 def _explain(kind: type[Settings], error: Any, where: str) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {path} = {error['input']!r}: {error['msg']}"
+        said = error["msg"].removeprefix("Value error, ")  # pydantic's word for our own messages
+        return f"{where}: {path} = {error['input']!r}: {said}" if path else f"{where}: {said}"
     owner: Any = kind
     for part in error["loc"][:-1]:
         if get_origin(owner) is dict:

@@ -52,6 +52,11 @@ def bar(title: str, total: int | None) -> Iterator[_Meter]:
         shown.update(task, total=done or 1, completed=done or 1)
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """`1 item left`, `2,000 items left`."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def table_of(*columns: str) -> Table:
     """A table without lines, with these columns."""
     return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)

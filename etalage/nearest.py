@@ -1,12 +1,15 @@
 """The known name that somebody most probably meant by one that nobody knows."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LOOKED_THROUGH = 20_000
 """Names that are compared letter by letter; of more, those that begin or end alike."""
 LENGTHS = 3
 """By how much the length of a name may differ, where there are too many to compare all."""
+_LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
+"""Of every number in a name: `u001` is `u1`, `1.05` stays."""
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -33,4 +36,4 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def _plain(name: str) -> str:
     bare = name.strip().strip("'").strip().casefold().removesuffix(".0")
-    return bare.lstrip("0") or bare
+    return _LEADING_ZEROS.sub("", bare)

@@ -410,11 +410,13 @@ class Recommender:
             rules = self.funnel.rules
             acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)
         acts = [act for act in acts or () if self._taught(act.kind)]
-        if all(act.time is not None for act in acts):
+        timed = all(act.time is not None for act in acts)
+        if timed:
             acts.sort(key=lambda act: act.time or 0)
         moment = clock() if now is None else now
         attributes = self.users.attributes_of(user_id)
-        return Shopper.of(acts, self.catalogue, self.funnel.rules, user_id, moment, attributes)
+        in_order = history is not None and not timed
+        return Shopper.of(acts, self.catalogue, self.funnel.rules, user_id, moment, attributes, in_order)
 
     def unknown(self, acts: Sequence[Act]) -> Unknown:
         """Which of these acts are on items that the bundle lacks, or of kinds that nobody knows: neither by

@@ -121,7 +121,15 @@ def drafted(lake: Lake, export: Path, verdict: dict[str, Any] | None = PASSED) -
     """Gather and embed the lake as it is now."""
     embedded = embed(gather(lake), PhotoEmbedder.open(export))
     payload = embedded.payload
-    return Draft(payload.items, payload.photos, embedded.embeddings, export, payload.versions, verdict)
+    return Draft(
+        payload.items,
+        payload.photos,
+        embedded.embeddings,
+        export,
+        payload.versions,
+        verdict,
+        moments=payload.moments,
+    )
 
 
 def published(
@@ -256,6 +264,7 @@ def behaviour_shop(
         crowd=gather_crowd(lake, lake.versions(), rules),
         classifier=classifier,
         classified_by=payload.classified_by,
+        moments=payload.moments,
     )
     bundles = Bundles(folder / "bundles")
     config = PublishConfig()

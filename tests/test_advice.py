@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from etalage.cli import app
 from etalage.config import ShopConfig
 from etalage.errors import installing
 
-PROSE = {"COMMAND", "COMMAND --help"}
+PROSE = {"COMMAND", "COMMAND --help", "--help"}
 
 
 def texts(project: Path) -> Iterator[tuple[Path, str]]:
@@ -73,6 +74,24 @@ def test_every_setting_in_code_quotes_exists(project: Path) -> None:
     ]
     assert len(found) > 20
     assert not [(str(f), s, k) for f, s, k in found if k not in sections[s].model_fields]
+
+
+def test_every_setting_of_a_model_that_is_named_exists(project: Path) -> None:
+    found = [
+        (file, model, key)
+        for file, text in texts(project)
+        for model, key in re.findall(r"\[models\.(\w+)\] (\w+)", text)
+    ]
+    assert len(found) > 5
+    for file, model, key in found:
+        known = import_module(f"etalage.models.{model}").RECIPE.config.model_fields
+        assert key in known, f"{file}: [models.{model}] {key}"
+
+
+def test_every_page_that_is_named_exists(project: Path) -> None:
+    named = [(file, page) for file, text in texts(project) for page in re.findall(r"docs/[\w/-]+\.md", text)]
+    assert len(named) > 20
+    assert not [(str(file), page) for file, page in named if not (project / page).exists()]
 
 
 def test_every_extra_that_is_advised_exists(project: Path) -> None:

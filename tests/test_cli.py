@@ -150,8 +150,8 @@ def test_f51_too_many_refused_rows_are_status_4_and_the_good_ones_are_stored(
     refuses(said, 4, "TooManyRefused", "2 rows refused", f"`etalage refused --shop {empty}`")
     assert said.lines == [
         "read 4: inserted 2, updated 0, unchanged 0, refused 2",
-        "  1 × has N fields, the header has N",
-        "  1 × item_id: is missing",
+        "  1 × line 4: has 1 fields, the header has 3",
+        "  1 × line 3: item_id: is missing",
     ]
     assert set(rows(empty)) == {"boot", "cap"}
     assert rows(empty)["boot"]["title"] == "A boot"
@@ -561,3 +561,12 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=2).is_success
     except httpx.TransportError:
         return False
+
+
+def test_help_lists_every_command_whole_and_in_the_order_in_which_a_shop_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = quick("--help").out.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed[:3]] == ["new", "demo", "ingest"]
+    assert not [line for line in listed if line.endswith("...")]

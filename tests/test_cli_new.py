@@ -1,6 +1,7 @@
 """`etalage new SHOP --from FILE`: a shop out of the files that somebody has."""
 
 import json
+import re
 from pathlib import Path
 
 from etalage.lake.delta import Lake
@@ -82,3 +83,22 @@ def test_a_file_that_makes_no_sense_makes_no_shop(tmp_path: Path) -> None:
     )
     refuses(quick("new", tmp_path / "shop", "--from", tmp_path / "none.csv"), 3, "no such file")
     assert not (tmp_path / "shop").exists()
+
+
+def test_every_line_of_a_new_shop_toml_can_be_taken_as_it_is(tmp_path: Path) -> None:
+    assert quick("new", tmp_path / "shop").status == 0
+    file = tmp_path / "shop" / "shop.toml"
+    assert Shop(file.parent).config.name == "A shop"
+    text = file.read_text(encoding="utf-8")
+    taken, count = re.subn(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
+    file.write_text(taken, encoding="utf-8")
+    config = Shop(file.parent).config
+    assert count > 10
+    assert (config.currency, config.behaviour.positive_from, config.ingest.items.columns["item_id"]) == (
+        "EUR", 4, "sku",
+    )  # fmt: skip
+
+
+def test_a_new_shop_says_that_it_has_no_bundle_yet(tmp_path: Path) -> None:
+    quick("new", tmp_path / "shop")
+    assert "nothing was published yet: `etalage publish`" in quick("bundles", "--shop", tmp_path / "shop").out

@@ -13,6 +13,7 @@ from etalage.lake.live import Act, Event
 from etalage.lake.live.marks import FILE, Marks, read_marks
 from etalage.shop import Shop, live_steps
 from tests.redis_server import Redis, running_redis
+from tests.shops import act_rows, fill, rows_of
 
 
 @pytest.fixture
@@ -157,6 +158,35 @@ def test_f63_a_table_that_was_made_anew_gets_all_events_again(shop: Shop) -> Non
     assert again.collect().new == 1 and collected(again) == ids(*range(10))
 
 
+def test_f63_a_table_put_back_from_a_copy_gets_what_it_lost_however_far_it_has_grown_since(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """As the message about a damaged table says; more is ingested before the next collection."""
+    append(shop, *range(5))
+    assert shop.collect().new == 5
+    table = Path(shop.lake.table("interactions").uri)
+    shutil.copytree(table, tmp_path / "copy")
+    append(shop, *range(5, 9))
+    assert shop.collect().new == 4
+    version = shop.lake.table("interactions").version()
+    shutil.rmtree(table)
+    shutil.copytree(tmp_path / "copy", table)
+    for item in range(3):
+        shop.lake.table("interactions").merge(rows_of("interactions", act_rows([("late", item, "buy")])))
+    assert shop.lake.table("interactions").version() > version
+    assert shop.collect().new == 4
+    assert set(ids(*range(9))) <= set(collected(shop))
+
+
+def test_f63_events_that_were_held_back_in_a_table_that_was_removed_are_held_back_again(shop: Shop) -> None:
+    """As the message about a damaged table says: there is no file to ingest them from."""
+    fill(shop.lake, range(3), [])
+    append(shop, 1, 2)  # of items that nobody knows
+    assert shop.collect().waiting == 2
+    shutil.rmtree(shop.lake.table("held").uri)
+    assert shop.collect().waiting == 2 and shop.collect().held == 0
+
+
 def test_f63_a_store_that_is_replaced_while_it_is_collected_is_read_from_its_start(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,8 +238,6 @@ def test_f63_the_mark_moves_behind_the_merge(shop: Shop, monkeypatch: pytest.Mon
 def test_publishing_says_that_the_bundle_stands_where_the_online_store_could_not_be_filled(
     tmp_path: Path,
 ) -> None:
-    from tests.shops import act_rows, fill, rows_of
-
     shop = Shop.create(tmp_path / "another", "Published")
     fill(shop.lake, range(12), [])
     acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]

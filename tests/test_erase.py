@@ -2,6 +2,10 @@
 nowhere, or `erase` says where."""
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +18,7 @@ from etalage.errors import StoreUnavailable
 from etalage.lake.delta import Table
 from etalage.lake.live import Act, Event
 from etalage.shop import Shop
+from tests.redis_server import running_redis
 from tests.shops import act_rows, fill, rows_of
 
 
@@ -89,6 +94,56 @@ def test_f66_who_comes_back_later_is_a_new_shopper(shop: Shop) -> None:
     assert [act.item_id for act in history(shop, "user-3")] == ["item-00003"]
 
 
+@pytest.mark.parametrize("how", ["moved away", "put back"])
+def test_f66_a_store_that_was_replaced_is_told_who_was_erased(shop: Shop, tmp_path: Path, how: str) -> None:
+    """A new file knows of nobody; one of an earlier day still has what they did."""
+    append(shop, ("a", "newcomer"))
+    live = shop.folder / "live"
+    shutil.copytree(live, tmp_path / "copy")
+    assert shop.erase("newcomer").rows["online store"] == 1
+    shutil.rmtree(live)
+    if how == "put back":
+        shutil.copytree(tmp_path / "copy", live)
+    assert history(shop, "newcomer") == []
+    long_ago = Act("item-00003", "buy", None, 1_700_000_000_000_000)
+    with shop.live_store() as store:
+        assert store.append([Event("b", "newcomer", long_ago)]).erased == 1
+        assert store.append([Event("c", "newcomer", Act("item-00004", "buy"))]).accepted == 1, "back again"
+    assert [act.item_id for act in history(shop, "newcomer")] == ["item-00004"]
+
+
+def test_f66_who_is_erased_is_gone_from_the_file_that_was_the_store_before(
+    shop: Shop, tmp_path: Path
+) -> None:
+    append(shop, ("a", "newcomer"), ("b", "user-4"))
+    with running_redis(tmp_path) as redis:
+        (shop.folder / "shop.toml").write_text(f'[serve]\nlive = "{redis.uri}"\n', encoding="utf-8")
+        moved = Shop(shop.folder)
+        append(moved, ("c", "newcomer"))
+        assert moved.erase("newcomer").rows["online store"] == 2
+        assert history(moved, "newcomer") == [] and traces(shop, "newcomer", "live") == []
+    (shop.folder / "shop.toml").write_text("", encoding="utf-8")
+    assert history(Shop(shop.folder), "newcomer") == [] and history(Shop(shop.folder), "user-4") != []
+
+
+def test_f66_from_redis_and_back_the_store_that_was_away_is_told(shop: Shop, tmp_path: Path) -> None:
+    with running_redis(tmp_path) as redis:
+        settings = f'[serve]\nlive = "{redis.uri}"\n'
+        (shop.folder / "shop.toml").write_text(settings, encoding="utf-8")
+        append(Shop(shop.folder), ("a", "newcomer"))
+        (shop.folder / "shop.toml").write_text("", encoding="utf-8")
+        Shop(shop.folder).erase("newcomer")
+        (shop.folder / "shop.toml").write_text(settings, encoding="utf-8")
+        assert history(Shop(shop.folder), "newcomer") == []
+
+
+def test_f66_a_copy_of_the_store_that_lies_beside_it_is_named(shop: Shop) -> None:
+    append(shop, ("a", "newcomer"))
+    file = shop.folder / "live" / "events.sqlite"
+    shutil.copy(file, file.with_name("events.sqlite.damaged"))
+    assert [line for line in shop.erase("newcomer").left if "live/events.sqlite.damaged" in line]
+
+
 def test_f66_erased_while_publish_has_read_the_shoppers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the crowd was read, before the bundle is finished: neither it nor the online store knows them."""
     other = Shop(shop.folder)
@@ -120,6 +175,20 @@ def test_f66_erased_while_publish_finishes_waits_and_says_that_the_bundle_knows_
     assert again.users == 7 and traces(shop, "user-3", f"bundles/{again.id}", "live") == []
 
 
+def test_f66_a_rollback_to_a_bundle_that_knows_who_was_erased_says_so(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = shop.publish(force=True)
+    shop.erase("user-3")
+    second = shop.publish(force=True)
+    shop.rollback(first.id)
+    (told,) = [one.getMessage() for one in caplog.records if "were erased since" in one.getMessage()]
+    assert f"{first.id} knows 1 of the shoppers" in told and "`etalage publish`" in told
+    caplog.clear()
+    shop.rollback(second.id)
+    assert "were erased since" not in caplog.text
+
+
 def test_f66_of_a_model_that_was_trained_before_the_bundle_has_no_id_and_the_export_is_named(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,6 +207,18 @@ def test_f66_of_a_model_that_was_trained_before_the_bundle_has_no_id_and_the_exp
         recommender = shop.recommender()
         assert not recommender.recommend(user_id="user-3", k=3, live=live).known
         assert recommender.recommend(user_id="user-4", k=3, live=live).known
+    fill(shop.lake, [12], [])
+    synced = shop.sync(force=True).manifest
+    assert synced is not None and synced.synced_from == manifest.id
+    assert traces(shop, "user-3", f"bundles/{synced.id}", "live") == []
+
+
+def test_f57_stored_embeddings_of_theirs_go_and_those_of_an_item_of_that_name_stay(shop: Shop) -> None:
+    table = shop.lake.table("embeddings")
+    row = {"id": "user-3", "model": "m", "embedding": [0.0, 1.0]}
+    table.merge(rows_of("embeddings", [{**row, "owner": owner} for owner in ("user", "item")]))
+    assert shop.erase("user-3").rows["embeddings"] == 1
+    assert table.read()["owner"].to_pylist() == ["item"]
 
 
 def test_f57_raw_rows_that_were_refused_are_theirs_too(shop: Shop, tmp_path: Path) -> None:
@@ -152,6 +233,26 @@ def test_f57_raw_rows_that_were_refused_are_theirs_too(shop: Shop, tmp_path: Pat
     assert sorted(left) == ["user-33", "user-4"]
 
 
+def test_f66_a_file_that_is_read_again_brings_no_refused_row_of_theirs_back(
+    shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(
+        "user_id,item_id,kind,time\nuser-3,item-00001,buy,never\nuser-33,item-00001,buy,never\n"
+        'user-4,item-00001,buy,2026-03-01,more,"user-3"\n'
+    )
+    users = tmp_path / "users.jsonl"
+    users.write_text('{"user_id": "user-3", "attributes": "{bad"}\n{"user_id": "user-3", "attributes": \n')
+    for path, table in ((file, "interactions"), (users, "users")):
+        shop.ingest(path, table)  # type: ignore[arg-type]
+    shop.erase("user-3")
+    for path, table in ((file, "interactions"), (users, "users")):
+        shop.ingest(path, table)  # type: ignore[arg-type]
+    told = shop.lake.table("refused").read().select(["line", "reason", "row", "key"]).to_pylist()
+    assert "user-3" not in str(told).replace("user-33", "")
+    assert len([one for one in told if one["row"] is None and one["reason"]]) >= 3, "where and why is kept"
+
+
 def test_f66_where_the_online_store_is_away_the_tables_are_done_and_that_is_said(shop: Shop) -> None:
     file = shop.folder / "live" / "events.sqlite"
     file.parent.mkdir(exist_ok=True)
@@ -161,6 +262,18 @@ def test_f66_where_the_online_store_is_away_the_tables_are_done_and_that_is_said
     assert rows(shop, "user-3") == 0
     file.unlink()
     assert shop.erase("user-3").rows["online store"] == 0
+
+
+def test_f66_what_is_said_of_older_versions_can_be_done_and_leaves_no_trace_of_them(shop: Shop) -> None:
+    (said,) = [line for line in shop.erase("user-3").left if line.startswith("older versions")]
+    assert "users, interactions;" in said and traces(shop, "user-3", "tables")
+    for folder in (shop.folder / "tables").glob("*/_change_data"):
+        shutil.rmtree(folder)
+    typed = said.split("while nothing writes: ")[1]
+    subprocess.run(shlex.split(typed.replace("python", sys.executable, 1)), check=True)
+    assert traces(shop, "user-3", "tables") == []
+    assert shop.train("popularity")[1].exists() and rows(shop, "user-4") > 0
+    shop.publish(force=True)
 
 
 def test_f57_a_report_that_shows_them_is_named(shop: Shop) -> None:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etalage.cli import app
+from etalage.lake.delta import Table
 from etalage.lake.live import Act, Event
 from etalage.lake.live.marks import FILE
 from etalage.shop import Shop
@@ -123,13 +124,33 @@ def test_an_erased_shopper_is_not_held_either(shop: Shop) -> None:
     assert rows(shop, "interactions") == []
 
 
+def test_a_collection_that_dies_while_it_lets_events_through_loses_none(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(shop, ("a", "item-9", "buy"))
+    assert shop.collect().waiting == 1
+    shop.lake.table("items").merge(rows_of("items", [item_row(9, item_id="item-9")]))
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(Table, "merge", dies)
+        shop.collect()
+    assert rows(shop, "held") == ["event:a"]
+    assert shop.collect().released == 1 and (rows(shop, "interactions"), rows(shop, "held")) == (
+        ["event:a"],
+        [],
+    )
+
+
 def test_the_command_says_what_waits_and_what_lets_it_through(shop: Shop) -> None:
     send(shop, ("a", "item-1", "view"), ("b", "item-9", "vieww"))
     done = CliRunner().invoke(app, ["collect", "--shop", str(shop.folder)])
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
-    assert "1 acts are new in the table" in said
-    assert "1 events were held back; 1 wait in the table held" in said
+    assert "1 act is new in the table" in said
+    assert "1 event was held back; 1 waits in the table held" in said
     assert "[behaviour] kinds" in said
     assert "held" in CliRunner().invoke(app, ["tables", "--shop", str(shop.folder)]).output
 

@@ -19,6 +19,7 @@ from etalage.features.split import assign, product_keys
 from etalage.lake.delta import Lake
 from etalage.metrics import at_ranks
 from etalage.models import recipe as recipes
+from etalage.training.run import resolve
 from tests.behaviour_exports import prior_export
 from tests.behaviours import behaviour
 from tests.shops import behaviour_exports, fill, interact, item_row, rows_of
@@ -55,6 +56,14 @@ CASES = {
     '[behaviour]\nsplit = "leave_one_out"\ntest = 0.2': "[behaviour] test does nothing here",
     '[index]\nkind = "exact"\nlists = 5': "[index] lists does nothing here",
     '[taxonomy]\nmerchant = "merchant"': "[taxonomy] merchant does nothing here: it needs file",
+    '[index]\nkind = "exact"\n[publish]\nmin_recall = 0.5': "[publish] min_recall does nothing here",
+    '[photos]\nformat = "keep"\nside = 900': '[photos] side does nothing here: it needs format = "jpeg"',
+    '[photos]\nformat = "keep"\nquality = 50': "[photos] quality does nothing here",
+    "[funnel]\nhistory = 2": "[funnel] enough = 3: of a shopper's acts no more than history = 2",
+    "[behaviour]\nrank = 0.4\nvalidation = 0.4\ntest = 0.4": "nothing is left to learn from",
+    "[split]\nvalidation = 0.5\ntest = 0.5": "[split] validation = 0.5, test = 0.5: nothing is left",
+    "[behaviour]\nweights = {buy = inf}": "behaviour.weights.buy = inf: Input should be a finite number",
+    "[models.popularty]\nhalf_life_days = 3": "did you mean 'popularity'?",
     "[split]\nburst_reach = 0": "[split] burst_reach does nothing here: it needs burst",
 }
 
@@ -128,6 +137,12 @@ def test_every_command_that_reads_the_settings_refuses_them(tmp_path: Path, comm
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, "did you mean 'dlrm'" in done.stderr) == (2, True), done.stderr
+
+
+def test_what_several_settings_make_wrong_together_is_said_of_their_table() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(recipes.find("dssm"), {"epochs": 1, "patience": 1}, {})
+    assert str(caught.value).startswith("[models.dssm]: can never end a training of 1 epochs")
 
 
 def test_the_names_are_known_without_loading_the_models(tmp_path: Path) -> None:

@@ -69,8 +69,10 @@ def fill(shop: Shop, rng: np.random.Generator, items: int, users: int, acts: int
     ]
     values = [float(v) if rng.random() < 0.7 else None for v in rng.integers(-1, 6, acts)]
     minutes = rng.choice(200_000, acts, replace=False)
+    if rng.random() < 0.5:  # dates alone, so that several acts are of one time
+        minutes = minutes // 1440 // 20 * 1440 * 20
     columns: dict[str, list[Any]] = {
-        "interaction_id": [f"a{n:04d}" for n in range(acts)],
+        "interaction_id": [f"a{n:04d}" for n in rng.permutation(acts)],
         "user_id": [f"u{n:02d}" for n in who],
         "item_id": [f"i{n:02d}" for n in what],
         "kind": kinds,

@@ -162,6 +162,11 @@ def test_a_name_written_otherwise_is_found_first(asked: str, meant: str | None) 
     assert nearest(asked, ["30", "3", "AB-12", "33"]) == meant
 
 
+@pytest.mark.parametrize(("asked", "meant"), [("u001", "u0001"), ("sku 7/2", "sku 07/02")])
+def test_zeros_in_front_of_any_number_of_a_name_make_no_other_name(asked: str, meant: str) -> None:
+    assert nearest(asked, ["u0201", "sku 07/2a", "sku 07/02", "u0001"]) == meant
+
+
 def test_among_many_names_those_are_compared_that_begin_or_end_alike() -> None:
     many = [f"{n:07d}" for n in range(1, LOOKED_THROUGH * 2)]
     found = nearest("002345", many)

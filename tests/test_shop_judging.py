@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
 from etalage.bundle.exports import newest_export, read_verdict
-from etalage.errors import GateRefused, NothingToPublish
+from etalage.errors import ConfigError, GateRefused, NothingToPublish
 from tests.test_shop_behaviour import rows_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,12 +156,36 @@ def test_a_shop_too_small_to_judge_by_is_told_so(tmp_path: Path) -> None:
 # -- what is trained for a judgement -----------------------------------------------------------
 
 
+def test_a_metric_that_any_order_satisfies_judges_nobody_and_that_is_said(tmp_path: Path) -> None:
+    """Of twenty items everything is among the first twenty."""
+    shop = made(tmp_path / "shop", tastes=False, config=CONFIG + 'retrieval_metric = "recall_at_300"\n')
+    for model in ("popularity", "item_knn"):
+        shop.train(model)
+    for words in (["publish"], ["evaluate"], ["evaluate", "item_knn"]):
+        assert "recall_at_300 is 1 for items in any order" in typed(shop, *words).replace("\n", " ")
+
+
+def test_a_shop_of_behaviour_in_which_nothing_was_trained_is_not_asked_for_photos(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=4)
+    done = CliRunner().invoke(cli.app, ["evaluate", "--shop", str(shop.folder)])
+    assert isinstance(done.exception, NothingToPublish) and "etalage train popularity" in str(done.exception)
+
+
 def test_a_counter_is_evaluated_beside_popularity_and_nothing_is_trained(bestsellers: Shop) -> None:
     shutil.rmtree(bestsellers.exports("popularity"))
     printed = typed(bestsellers, "evaluate", "item_knn")
     assert "item_knn does not beat the best simple system, popularity" in printed
     assert trained(bestsellers) == {"item_knn"}
     assert not (bestsellers.runs / "yardsticks").exists()
+
+
+def test_what_learned_from_the_answers_is_not_evaluated(bestsellers: Shop) -> None:
+    """Split by another rule, what is to be found now stood in what the model was trained on."""
+    (bestsellers.folder / "shop.toml").write_text(CONFIG + '[behaviour]\nsplit = "random"\n', "utf-8")
+    changed = Shop(bestsellers.folder)
+    with pytest.raises(ConfigError, match=r"item_knn was trained on other data .* `etalage train item_knn`"):
+        changed.evaluate("item_knn")
+    assert read_verdict(newest_export(changed.exports("item_knn"))) is None
 
 
 def test_popularity_is_evaluated_beside_chance(bestsellers: Shop) -> None:

@@ -20,6 +20,8 @@ FEWEST = 20
 """Of fewer questions no resample tells what another day would have brought: nothing passes, nothing loses."""
 FLOOR = "popularity"
 """What every other model is held against."""
+CHANCE = "chance"
+"""Items in any order, as every verdict has it."""
 REMEDY = "set [models.{name}] and train it again, or publish it all the same with --force"
 
 
@@ -89,9 +91,26 @@ def compared(verdict: Mapping[str, Any] | None, system: str = FLOOR) -> str | No
 def standing(verdict: Mapping[str, Any] | None) -> Literal["beats", "loses", "level", "unknown"]:
     """What the paired interval of a model's gain over popularity says; `level`: that it tells nothing."""
     row = _row_of(verdict)
-    if verdict is None or row is None or verdict["rows"][0].get("questions", FEWEST) < FEWEST:
+    if verdict is None or row is None or tells_nothing(verdict):
+        return "unknown"
+    if verdict["rows"][0].get("questions", FEWEST) < FEWEST:
         return "unknown"
     return "beats" if row["gain_low"] > 0 else "loses" if row["gain_high"] < 0 else "level"
+
+
+def tells_nothing(verdict: Mapping[str, Any] | None) -> str | None:
+    """Why the metric of a verdict cannot tell models apart, and what to do; None: it can.
+
+    In a catalogue of twenty items all that is to be found is among the first twenty, in any order.
+    """
+    row = _row_of(verdict, CHANCE)
+    if verdict is None or row is None or row.get("value", 0.0) < 1:
+        return None
+    setting = "ranking_metric" if verdict.get("role") == "ranker" else "retrieval_metric"
+    return (
+        f"{verdict.get('metric')} is 1 for items in any order, since they are so few: set [evaluate] "
+        f"{setting} to one of fewer places, such as ndcg_at_5, and evaluate again"
+    )
 
 
 def beside_popularity(models: Sequence[PlacedFacts]) -> list[str]:
@@ -175,6 +194,8 @@ def _unjudged(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
     if standing(verdict) != "unknown":
         return None
     asked = verdict["rows"][0].get("questions") if _row_of(verdict) else None
+    if asked is not None and asked >= FEWEST:
+        return tells_nothing(verdict)
     if asked is not None:
         return f"{asked} shoppers to judge by are too few to tell, {FEWEST} are needed"
     return f"its verdict does not compare it with {FLOOR}: `etalage evaluate {name}` again"

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
-from etalage.features.history import BehaviourRule
+from etalage.features.history import BehaviourRule, standing
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
+from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Payload:
     versions: dict[str, int]
     classified_by: dict[str, int] = field(default_factory=dict)
     """Hash of a model → how many of the items it classified."""
+    moments: dict[str, Moment] = field(default_factory=dict)
+    """What those versions can be known again by."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,18 @@ def gather(
     photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
     popularity = count_popularity(interaction_batches(lake, at), items["item_id"], rules)
     said = classifications(lake, at, items["item_id"])
-    return Payload(with_derived(items, shas, popularity, said), photos, at, said.by)
+    derived = with_derived(items, shas, popularity, said)
+    return Payload(derived, photos, at, said.by, moments_of(lake, at))
 
 
 def served_versions(lake: "Lake") -> dict[str, int]:
     """The versions of those tables that a bundle is made from."""
     return {name: v for name, v in lake.versions().items() if name in _SERVED}
+
+
+def moments_of(lake: "Lake", versions: Mapping[str, int]) -> dict[str, Moment]:
+    """What these versions can be known again by, where their tables were made anew or put back meanwhile."""
+    return {name: lake.table(name).moment(version) for name, version in versions.items()}
 
 
 _SERVED = ("items", "photos", "interactions", "classifications")
@@ -140,7 +149,7 @@ def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.Reco
     if "interactions" not in at:
         return ()
     return lake.table("interactions").batches(
-        at["interactions"], columns=["user_id", "item_id", "kind", "value"], rows=1 << 16
+        at["interactions"], columns=["user_id", "item_id", "kind", "value", "time"], rows=1 << 16
     )
 
 
@@ -156,7 +165,7 @@ def gather_crowd(
     return Crowd.of(tables.get("users"), tables.get("interactions"), rules, most)
 
 
-_ACTS = ("user_id", "item_id", "kind", "value", "time")
+_ACTS = ("interaction_id", "user_id", "item_id", "kind", "value", "time")
 
 
 def main_photos(items: pa.Table, facts: pa.Table) -> pa.Array:
@@ -201,30 +210,40 @@ def count_popularity(
     rules: BehaviourRule | None = None,
 ) -> np.ndarray:
     """(N,) float64: Σ over shoppers of the largest weight of what they did with the item, so that no crawler
-    makes it popular. Unknown items, explicit negatives and users above [behaviour] max_user count nowhere."""
+    makes it popular. What was taken back, unknown items, explicit negatives and users above [behaviour]
+    max_user count nowhere."""
     rules = rules or BehaviourRule(BehaviourConfig())
     item_ids = _flat(item_ids)
     pairs: list[pa.Table] = []
+    changing: list[pa.Table] = []
     for batch in batches:
         row = pc.fill_null(pc.index_in(batch["item_id"].cast(item_ids.type), value_set=item_ids), -1)
-        weight = rules.weighed(batch["kind"], batch["value"])
-        part = pa.table({"user": batch["user_id"].cast(pa.string()), "row": row, "weight": pa.array(weight)})
-        part = part.filter(pc.and_(pc.greater_equal(part["row"], 0), pc.greater(part["weight"], 0)))
-        pairs.append(_largest(part))
+        known = pa.Table.from_batches([batch]).append_column("row", row).filter(pc.greater_equal(row, 0))
+        apart = pa.array(rules.changing(known["kind"], known["value"]))
+        changing.append(known.filter(apart))
+        pairs.append(_largest(known.filter(pc.invert(apart)), rules))
     if not pairs:
         return np.zeros(len(item_ids), np.float64)
-    whole = _largest(pa.concat_tables(pairs))
+    acts = pa.concat_tables(changing)
+    pairs.append(_largest(acts.filter(pa.array(standing(acts, rules), pa.bool_())), rules))
+    whole = _one_a_pair(pa.concat_tables(pairs))
     if (most := rules.behaviour.max_user) and whole.num_rows > most:
-        users = whole.group_by("user", use_threads=False).aggregate([("row", "count")])
-        heavy = users.filter(pc.greater(users["row_count"], most))["user"]
-        whole = whole.filter(pc.invert(pc.is_in(whole["user"], value_set=_flat(heavy))))
+        users = whole.group_by("user_id", use_threads=False).aggregate([("row", "count")])
+        heavy = users.filter(pc.greater(users["row_count"], most))["user_id"]
+        whole = whole.filter(pc.invert(pc.is_in(whole["user_id"], value_set=_flat(heavy))))
     return np.bincount(whole["row"].to_numpy(), whole["weight"].to_numpy(), minlength=len(item_ids))
 
 
-def _largest(pairs: pa.Table) -> pa.Table:
-    """One row a pair of `user` and `row`, with the largest `weight` of it."""
-    found = pairs.group_by(["user", "row"], use_threads=False).aggregate([("weight", "max")])
-    return found.rename_columns(["user", "row", "weight"])
+def _largest(acts: pa.Table, rules: BehaviourRule) -> pa.Table:
+    """`user_id`, `row` and the largest `weight` of each pair among the positives of `acts`."""
+    weight = pa.array(rules.weighed(acts["kind"], acts["value"]), pa.float64())
+    found = acts.select(["user_id", "row"]).append_column("weight", weight)
+    return _one_a_pair(found.filter(pc.greater(weight, 0)))
+
+
+def _one_a_pair(pairs: pa.Table) -> pa.Table:
+    found = pairs.group_by(["user_id", "row"], use_threads=False).aggregate([("weight", "max")])
+    return found.rename_columns(["user_id", "row", "weight"])
 
 
 # -- payload → embeddings ----------------------------------------------------------------------

@@ -115,6 +115,15 @@ class RefusedFacts(Settings):
     reason: str
 
 
+class MomentFacts(Settings):
+    """What the version of a table can be known again by: its number alone is given again where a table is
+    made anew, or put back from a copy (lake/ledger.py)."""
+
+    table_id: str
+    version: int
+    commit: str | None
+
+
 class Manifest(Settings):
     """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows,
     `indexed` those in the index of photos (kind `none`: no model of photos); `forced` names the refusals
@@ -125,6 +134,8 @@ class Manifest(Settings):
     sequence: int = Field(ge=1)
     created_at: str
     tables: dict[str, int]
+    moments: dict[str, MomentFacts] = Field(default_factory=dict)
+    """Of `tables`; none in older bundles."""
     model: ModelFacts | None = None
     index: IndexFacts
     models: tuple[PlacedFacts, ...] = ()

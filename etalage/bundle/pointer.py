@@ -29,6 +29,7 @@ from etalage.bundle.durable import disk_errors, write_file
 from etalage.bundle.manifest import Manifest, is_bundle_id, read_manifest, sequence_of, verify
 from etalage.errors import BundleError, NoBundle, PointerDamaged, PublishBusy
 from etalage.lake.durable_files import sync_folder
+from etalage.nearest import nearest
 
 CURRENT, LOG, LOCK, PUBLISHING = "current", "log.jsonl", ".lock", ".publishing"
 STAGING, REMOVING, MOVING = ".staging-", ".removing-", ".current-"
@@ -95,7 +96,9 @@ class Bundles:
         """The folder of a bundle. Raises NoBundle when there is none of that id."""
         folder = self.folder / bundle
         if not is_bundle_id(bundle) or not folder.is_dir():
-            raise NoBundle(f"no bundle {bundle!r} in {self.folder}; {self._choice()}")
+            near = nearest(bundle, self.ids())
+            meant = self._choice() if near is None else f"did you mean {near!r}?"
+            raise NoBundle(f"no bundle {bundle!r} in {self.folder}; {meant}")
         return folder
 
     def survey(self) -> Survey:

@@ -266,6 +266,7 @@ def _content(
     return {
         "format": FORMAT,
         "tables": draft.tables,
+        "moments": {name: asdict(moment) for name, moment in draft.moments.items()},
         "model": model,
         "index": {
             "kind": photos.kind,

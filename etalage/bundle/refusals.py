@@ -17,6 +17,7 @@ from etalage.config import BehaviourConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
 from etalage.features.history import BehaviourRule
 from etalage.lake.erasures import Erasures
+from etalage.lake.ledger import Moment
 
 PHOTO_FEATURE = "photo"
 """The name under which models of behaviour are given the embeddings of photos."""
@@ -54,6 +55,8 @@ class Draft:
     """Of items that name none."""
     erasures: Erasures = field(default_factory=lambda: Erasures(None))
     """Who was erased since the crowd was read is asked when the bundle is finished."""
+    moments: Mapping[str, Moment] = field(default_factory=dict)
+    """What `tables` can be known again by."""
 
     @property
     def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:

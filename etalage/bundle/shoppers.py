@@ -51,15 +51,18 @@ class Shopper:
         user_id: str | None = None,
         now: int = NEVER,
         attributes: str | None = None,
+        in_order: bool = False,
     ) -> "Shopper":
-        """`acts` oldest first, as many as there are: the newest positives are kept."""
+        """`acts` oldest first, as many as there are: the newest positives are kept. in_order: which act is
+        behind which is told by their order alone; else by their times, as in the tables."""
         rows = [-1 if (row := catalogue.row(act.item_id)) is None else row for act in acts]
         when = np.array([NEVER if act.time is None else act.time for act in acts], np.int64)
-        stands = _standing(acts, np.array(rows, np.int64), when, rules)
+        pairs, moments = np.array(rows, np.int64), np.arange(len(acts)) if in_order else when
+        stands = _standing(acts, pairs, moments, rules)
         negative = [rules.negative(act.kind, act.value) for act in acts]
         if any(negative):
             liked = [rules.positive(a.kind, a.value) and rules.of(a.kind).opinion for a in acts] & stands
-            over = overruled(np.array(rows, np.int64), when, np.array(negative, bool), liked)
+            over = overruled(pairs, moments, np.array(negative, bool), liked)
             negative = (np.array(negative, bool) & ~over).tolist()
         seen = [
             row + 1
@@ -127,18 +130,22 @@ class Crowd:
         cls, users: pa.Table | None, interactions: pa.Table | None, rules: BehaviourRule, most: int
     ) -> "Crowd":
         """Of the lake's tables, the `most` shoppers who acted last: their newest acts, and of those that keep
-        their items off the slate all, however old."""
+        their items off the slate all, however old. Acts of one time follow by interaction_id, as they do
+        where models learn from them."""
         newest = LOOKED_BACK * rules.funnel.history
         acts = (
             _EMPTY if interactions is None else interactions.select(_EMPTY.column_names).cast(_EMPTY.schema)
         )
-        acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid())).combine_chunks()
+        named = pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid())
+        acts = acts.filter(named).combine_chunks()
         ids = acts["user_id"].combine_chunks().dictionary_encode() if acts.num_rows else None
         codes = np.empty(0, np.int64) if ids is None else _one(ids).indices.to_numpy().astype(np.int64)
         names = pa.array([], pa.string()) if ids is None else _one(ids).dictionary
         times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy()
         order = np.lexsort((np.arange(len(codes)), times, codes))
         codes, times = codes[order], times[order]
+        if interactions is not None and "interaction_id" in interactions.column_names:
+            order = _by_id(order, codes, times, interactions["interaction_id"].filter(named))
         ends = np.searchsorted(codes, np.arange(len(names)), side="right")
         back = ends[codes] - 1 - np.arange(len(codes))
         latest = times[ends - 1] if len(names) else times
@@ -166,7 +173,8 @@ class Crowd:
         """One question a shopper, in the order of `users`; B = U."""
         acts = self.acts
         speaks = rules.weighed(acts["kind"], acts["value"]) > 0
-        acts = acts.filter(pa.array(speaks & standing(acts, rules), pa.bool_()))
+        known = model.items.rows(acts["item_id"]) > 0  # as of one who asks: others are passed over
+        acts = acts.filter(pa.array(known & speaks & standing(acts, rules), pa.bool_()))
         owners = pc.index_in(acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
         order = np.argsort(owners, kind="stable")
         ends = np.searchsorted(owners[order], owners[order], side="right")
@@ -202,13 +210,27 @@ class Crowd:
 
 def _standing(acts: Sequence[Act], rows: np.ndarray, times: np.ndarray, rules: BehaviourRule) -> np.ndarray:
     """(H,) bool: False for acts that a later one took back. rows: (H,) of their items."""
-    if not any(rules.of(act.kind).back or rules.of(act.kind).idle(act.value) for act in acts):
+    said = [(rules.of(act.kind), act.value) for act in acts]
+    if not any(rule.back or rule.idle(value) or rule.negative(value) for rule, value in said):
         return np.ones(len(acts), bool)
     names = list(dict.fromkeys(act.kind for act in acts))
     place = {name: n for n, name in enumerate(names)}
     codes = np.array([place[act.kind] for act in acts], np.int64)
     values = np.array([np.nan if act.value is None else act.value for act in acts], np.float64)
     return rules.stands(names, codes, values, times, rows)
+
+
+def _by_id(order: np.ndarray, codes: np.ndarray, times: np.ndarray, ids: pa.ChunkedArray) -> np.ndarray:
+    """`order` with the acts of one shopper and one time in the order of their `ids`; codes, times: in that
+    of `order`."""
+    same = (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    if not len(tied):
+        return order
+    ranks = pc.rank(ids.take(pa.array(order[tied]))).to_numpy(zero_copy_only=False)
+    order = order.copy()
+    order[tied] = order[tied][np.lexsort((ranks, times[tied], codes[tied]))]
+    return order
 
 
 # Not `schema.empty_table()`: that imports pandas, where it is installed.

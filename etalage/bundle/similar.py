@@ -205,12 +205,13 @@ def too_few(
 ) -> str:
     """Why only `count` of the items in `among` (N,) bool could be shown, filter by filter."""
     total = int(among.sum())
+    there = f"{total} {'item' if total == 1 else 'items'} {kind}"
     kept = catalogue.kept(filters, among, stock)
     if not kept:
-        return f"only {total} items {kind}"
+        return f"only {there}"
     parts = ", ".join(f"{name} leaves {number}" for name, number in kept)
-    amount = "no item passes" if count == 0 else f"only {count} pass"
-    return f"{amount} the filters: of {total} items {kind}, {parts}"
+    amount = {0: "no item passes", 1: "only 1 passes"}.get(count, f"only {count} pass")
+    return f"{amount} the filters: of {there}, {parts}"
 
 
 def _no_photo(threshold: float) -> str:

@@ -35,6 +35,7 @@ from etalage.bundle.contents import (
     in_order,
     interaction_batches,
     main_photos,
+    moments_of,
     photo_batches,
     photo_facts,
     served_versions,
@@ -51,6 +52,7 @@ from etalage.bundle.refusals import Draft
 from etalage.bundle.runtime import PhotoEmbedder
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
+from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
@@ -135,9 +137,10 @@ def sync(
         now = served_versions(lake)
         if "items" not in now:
             raise TableMissing(f"the items table is gone: bundle {before.manifest.id} stays; ingest first")
-        if now == before.manifest.tables:
+        anew = _made_anew(lake, before.manifest, now)
+        if anew is None and now == before.manifest.tables:
             return _nothing(before, f"no table has a newer version than bundle {before.manifest.id}")
-        payload, whole = _updated(lake, before, now)
+        payload, whole = _updated(lake, before, now, anew)
         upserted, deleted = _difference(before.items, payload.items)
         if not upserted and not deleted:
             return _nothing(before, f"nothing that bundle {before.manifest.id} holds has changed", whole)
@@ -160,6 +163,7 @@ def sync(
             left_out=before.manifest.refused,
             currency=before.manifest.currency,
             erasures=lake.erasures,
+            moments=payload.moments,
         )
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
     photos = embedded.payload.photos.num_rows
@@ -229,9 +233,13 @@ def _embedded(before: _Opened, payload: Payload, progress: Progress | None) -> E
     return embed(payload, embedder, before.carried(), progress)
 
 
-def _updated(lake: "Lake", before: _Opened, now: dict[str, int]) -> tuple[Payload, str | None]:
-    """The payload at versions `now`, and why the tables were read whole (None: they were not)."""
-    whole = _no_feed(before.manifest.tables, now)
+def _updated(
+    lake: "Lake", before: _Opened, now: dict[str, int], whole: str | None
+) -> tuple[Payload, str | None]:
+    """The payload at versions `now`, and why the tables were read whole (None: they were not).
+
+    `whole`: why they must be.
+    """
     if whole is None:
         try:
             return _applied(lake, before, now), None
@@ -240,11 +248,19 @@ def _updated(lake: "Lake", before: _Opened, now: dict[str, int]) -> tuple[Payloa
     return gather(lake, now, read_rules(before.folder)), whole
 
 
-def _no_feed(since: Mapping[str, int], now: Mapping[str, int]) -> str | None:
-    for name, version in since.items():
+def _made_anew(lake: "Lake", manifest: Manifest, now: Mapping[str, int]) -> str | None:
+    """Why no table's changes can be asked for: one of them is not the one that the bundle was made from, or
+    was put back from a copy. Its version need not be lower: it may have grown past it since."""
+    for name, version in manifest.tables.items():
         if now.get(name, -1) < version:
             found = f"is at version {now[name]}" if name in now else "is gone"
             return f"table {name} {found}, the bundle is of version {version}: it was made anew"
+        moment = manifest.moments.get(name)
+        if moment is not None and not lake.table(name).has_been(Moment(**moment.model_dump())):
+            return (
+                f"table {name} was made anew, or put back from a copy: its version {version} is not the one "
+                "that the bundle is of"
+            )
     return None
 
 
@@ -264,7 +280,8 @@ def _applied(lake: "Lake", before: _Opened, now: dict[str, int]) -> Payload:
     popularity = _popularity(lake, before, items, now)
     # Whole, but of four narrow columns: an item that is new may have been classified long ago.
     said = classifications(lake, now, items["item_id"])
-    return Payload(with_derived(items, shas, popularity, said), photos, now, said.by)
+    derived = with_derived(items, shas, popularity, said)
+    return Payload(derived, photos, now, said.by, moments_of(lake, now))
 
 
 def _changes(lake: "Lake", name: str, since: Mapping[str, int], now: Mapping[str, int]) -> "Changes | None":

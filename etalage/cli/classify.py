@@ -28,7 +28,10 @@ def classify(
     photo: Annotated[Path | None, typer.Option(help="One image file: answered, nothing is written.")] = None,
     title: Annotated[str | None, typer.Option(help="One title: answered, nothing is written.")] = None,
 ) -> None:
-    """Classify what is new or changed in the catalogue; or, with --photo or --title, one thing."""
+    """Classify what is new or changed in the catalogue.
+
+    With --photo or --title: one thing, and nothing is written.
+    """
     place = opened(shop)
     if photo is None and title is None:
         _tell(place.classify(threshold, every))

@@ -9,7 +9,7 @@ import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import parse_pairs, texts_of
-from etalage.console import add_row, bar, out, table_of
+from etalage.console import add_row, bar, counted, out, table_of
 from etalage.errors import ConfigError, DataError, TooManyRefused
 from etalage.shop import Shop
 
@@ -37,14 +37,17 @@ Format = StrEnum(
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument()],
-    name: Annotated[str, typer.Option()] = "A shop",
+    folder: Annotated[Path, typer.Argument(help="The shop's folder, new or without a shop.toml.")],
+    name: Annotated[str, typer.Option(help="What the shop is called.")] = "A shop",
     files: Annotated[
         list[Path] | None,
         typer.Option("--from", help="A file of the shop (again for more): its mapping is guessed."),
     ] = None,
 ) -> None:
-    """Make a shop's folder with a shop.toml to edit; --from FILE writes into it what the file seems to be."""
+    """Make a shop's folder with a shop.toml to edit.
+
+    With --from FILE: shop.toml says what the file seems to be, and how its columns are read.
+    """
     try:
         if files:
             _draft(folder, name, files)
@@ -100,12 +103,14 @@ def ingest(
         Path,
         typer.Argument(help="CSV, Parquet, JSONL, XML, a feed or export, an IDX images file, or a folder."),
     ],
-    table: Annotated[TableChoice, typer.Argument()] = TableChoice.items,
+    table: Annotated[TableChoice, typer.Argument(help="The table to fill.")] = TableChoice.items,
     shop: ShopFolder = HERE,
     format: Annotated[
         Format | None, typer.Option(help="Default: told from the name, and from what is in the file.")
     ] = None,
-    attribute: Annotated[list[str] | None, typer.Option(help="name=value for every item.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="name=value for every item (again for more).")
+    ] = None,
     class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
     ids: Annotated[
         Ids, typer.Option(help="A folder's item ids: file stems, or paths beneath it.")
@@ -130,7 +135,10 @@ def ingest(
         bool, typer.Option("--force", help="With --whole: however many items leave, whatever was refused.")
     ] = False,
 ) -> None:
-    """Load a file into a table; bad rows go to the table `refused` with file, line and reason."""
+    """Load a file into a table.
+
+    Bad rows go to the table `refused` with file, line and reason.
+    """
     if force and not whole:
         raise ConfigError("--force is for --whole: without it nothing leaves the catalogue")
     names = class_names.split(",") if class_names else None
@@ -157,7 +165,8 @@ def ingest(
         f"unchanged {done.unchanged}, {repeated}{more}refused {done.refused}{photos}"
     )
     for reason, count in sorted(done.refused_by_reason.items(), key=lambda pair: -pair[1])[:10]:
-        out.print(f"  {count} × {reason}")
+        such = "such as " if count > 1 else ""
+        out.print(f"  {count} × {such}{done.first_refused.get(reason, reason)}")
     for note in done.notes:
         out.print(f"  {note}")
     if done.refused > max_refused:
@@ -174,7 +183,10 @@ def delete(
     shop: ShopFolder = HERE,
     force: Annotated[bool, typer.Option("--force", help="However many they are.")] = False,
 ) -> None:
-    """Take items out of the catalogue; the next `etalage sync` takes them out of the bundle."""
+    """Take items out of the catalogue.
+
+    The next `etalage sync` takes them out of the bundle.
+    """
     done = opened(shop).delete_items(ids, force)
     for one in done.unknown[:10]:
         out.print(
@@ -185,14 +197,14 @@ def delete(
     if not done.items:
         raise DataError("none of these is an item of the catalogue; nothing was deleted")
     out.print(
-        f"{len(done.items):,} items left the catalogue; `etalage sync --shop {shlex.quote(str(shop))}` takes "
-        "them out of the bundle"
+        f"{counted(len(done.items), 'item', 'items')} left the catalogue; "
+        f"`etalage sync --shop {shlex.quote(str(shop))}` takes them out of the bundle"
     )
 
 
 @app.command()
 def tables(shop: ShopFolder = HERE) -> None:
-    """The tables with their rows and versions, and what each kind of interaction is taken for."""
+    """List the tables, and what each kind of act is taken for."""
     table = table_of("table", "rows", "version")
     place = opened(shop)
     lake = place.lake
@@ -211,8 +223,10 @@ def tables(shop: ShopFolder = HERE) -> None:
 
 
 @app.command()
-def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] = 20) -> None:
-    """The newest refused rows: file, line, reason."""
+def refused(
+    shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1, help="How many.")] = 20
+) -> None:
+    """List the newest refused rows: file, line, reason."""
     table = table_of("table", "file", "line", "reason")
     stored = opened(shop).lake.table("refused")
     if not stored.exists():
@@ -227,22 +241,28 @@ def refused(shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1)] =
 
 @app.command()
 def collect(shop: ShopFolder = HERE) -> None:
-    """Bring what shoppers did while served, out of the online store, into the table interactions.
+    """Bring what shoppers did while served into the tables.
+
+    They come out of the online store, where the server keeps them.
 
     Events on items, or of kinds, that nobody knows wait in the table `held` until they are known.
     """
     done = opened(shop).collect()
     more = f", {done.released:,} of which had been held back" if done.released else ""
-    out.print(f"{done.new:,} acts are new in the table{more}")
+    out.print(f"{counted(done.new, 'act is', 'acts are')} new in the table{more}")
     if done.waiting:
-        out.print(f"{done.held:,} events were held back; {done.waiting:,} wait in the table held")
+        held = counted(done.held, "event was", "events were")
+        out.print(f"{held} held back; {counted(done.waiting, 'waits', 'wait')} in the table held")
     for note in done.notes:
         out.print(f"  {note}")
 
 
 @app.command()
 def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFolder = HERE) -> None:
-    """Forget a shopper: tables and online store; says where traces of them are left."""
+    """Forget a shopper, and say where traces of them are left.
+
+    Their rows leave the tables and the online store.
+    """
     done = opened(shop).erase(user)
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} gone")

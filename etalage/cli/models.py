@@ -17,10 +17,15 @@ Model = Annotated[str, typer.Argument(help="A model of etalage/models.")]
 def train(
     model: Model = MODEL,
     shop: ShopFolder = HERE,
-    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the model's config (again for more).")
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
 ) -> None:
-    """Train a model on the tables as they are, track it in MLflow, export it."""
+    """Train a model on the tables as they are, and export it.
+
+    The run is tracked in MLflow. A run that was killed goes on from its last checkpoint.
+    """
     trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
     figures = figures or f"counted, nothing to learn by steps; `etalage evaluate {model}` judges it"
@@ -35,7 +40,9 @@ def evaluate(
     ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """Measure a model's newest export beside the simple ones; write the report and the verdict.
+    """Measure a model beside the simple ones, or all together.
+
+    With a name: its newest export; a report and the verdict that publish asks for are written.
 
     Without a name: which one should I publish? Every trained model of behaviour on the same questions, each
     against the others, and the funnel as a whole. Nothing is trained for that. Models of photos and of
@@ -46,6 +53,8 @@ def evaluate(
     if model is None and here.trained_on_behaviour():
         _tell_compared(here.evaluate_all())
     elif not wanted:
+        if here.lake.table("interactions").exists() and not here.lake.table("photos").exists():
+            here.evaluate_all()  # which says what to train first
         wanted = [MODEL]
     for name in wanted:
         done = here.evaluate(name)
@@ -77,7 +86,10 @@ def _tell_compared(done: Any) -> None:
 
 @app.command()
 def compare(shop: ShopFolder = HERE) -> None:
-    """Every classifier that was exported, on the golden set, in one grid: how good, how long, how large."""
+    """Compare all exported classifiers on the golden set.
+
+    In one grid: how good they are, how long they take, how large they are.
+    """
     done = opened(shop).compare()
     shown = ("accuracy", "macro_f1", "value_true", "severity", "calibration_error")
     table = table_of("model", *shown, "minutes", "ms a photo, 1", "ms a photo, 64", "MB")
@@ -95,13 +107,19 @@ def publish(
     shop: ShopFolder = HERE,
     force: Force = False,
 ) -> None:
-    """Embed, index, check and publish a bundle; servers take it over by themselves."""
+    """Embed, index, check and publish a bundle.
+
+    Servers take it over by themselves.
+    """
     _tell(opened(shop).publish(force=force))
 
 
 @app.command()
 def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
-    """Publish what changed since the current bundle; only new and changed photos are embedded."""
+    """Publish what changed since the current bundle.
+
+    Only new and changed photos are embedded.
+    """
     done = opened(shop).sync(force)
     out.print(
         f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
@@ -115,9 +133,13 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
 
 @app.command()
 def bundles(shop: ShopFolder = HERE) -> None:
-    """The bundles on disk; the current one is marked."""
+    """List the bundles on disk. The current one is marked."""
     table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
-    for one in opened(shop).bundles.survey():
+    there = list(opened(shop).bundles.survey())
+    if not there:
+        out.print("nothing was published yet: `etalage publish` makes a first bundle")
+        return
+    for one in there:
         mark = "→" if one.current else ""
         if one.manifest is None:
             add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
@@ -142,13 +164,13 @@ def rollback(
 @app.command()
 def register(
     shop: ShopFolder = HERE,
-    name: Annotated[str, typer.Option()] = "etalage",
+    name: Annotated[str, typer.Option(help="The model's name in the registry.")] = "etalage",
     task: Annotated[
         str | None,
         typer.Option(help="similar, recommend, rank or classify; default: what the bundle is for."),
     ] = None,
 ) -> None:
-    """Log the current bundle to MLflow as a model and register it."""
+    """Register the current bundle in MLflow as a model."""
     out.print(opened(shop).register(name, task))
 
 

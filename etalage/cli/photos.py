@@ -16,9 +16,12 @@ NO_LINKS = "no link waits for its photo: a column that is mapped to photo_url br
 def probe(
     shop: ShopFolder = HERE,
     links: Annotated[int, typer.Option(min=1, help="How many links to ask for.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another sample.")] = 0,
 ) -> None:
-    """Ask for a sample of the links first: what fails, of which merchant, and what all would cost."""
+    """Ask for a sample of the links first.
+
+    It says what fails, of which merchant, and what all would cost. Nothing is written.
+    """
     done = opened(shop).probe_photos(links, seed)
     out.print(f"{done.asked:,} of {done.links:,} links, seed {done.seed}")
     if not done.asked:
@@ -48,7 +51,10 @@ def fetch(
     ] = None,
     again: Annotated[bool, typer.Option(help="Links that failed too, before their time has come.")] = False,
 ) -> None:
-    """Get the photo of every link that is due; what a killed run has stored is not asked for again."""
+    """Get the photo of every link that is due.
+
+    What a killed run has stored is not asked for again.
+    """
     done = opened(shop).fetch_photos(refresh, again)
     if done.taken_up:
         out.print(f"{done.taken_up:,} links of a run that did not end were taken up")

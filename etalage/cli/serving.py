@@ -16,10 +16,12 @@ def similar(
     item: Annotated[str | None, typer.Argument(help="An item_id.")] = None,
     photo: Annotated[Path | None, typer.Option(help="An image file.")] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
-    threshold: Annotated[float | None, typer.Option(help="Nothing less similar; see evaluate.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Nothing less similar than this; `etalage evaluate` calibrates it.")
+    ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """What is like this item, or like this photo? Answered without a server."""
+    """Show what is like an item or a photo, without a server."""
     photos = None if photo is None else [read_photo(photo)]
     try:
         answer = asking.similar(opened(shop), item, photos, k, threshold)
@@ -40,19 +42,23 @@ def similar(
 def recommend(
     user: Annotated[str | None, typer.Argument(help="A user_id.")] = None,
     had: Annotated[
-        list[str] | None, typer.Option(help="item_id of what they have, instead of a user.")
+        list[str] | None, typer.Option(help="item_id of what they have, instead of a user (again for more).")
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 10,
     explain: Annotated[bool, typer.Option(help="What each stage did.")] = False,
     shop: ShopFolder = HERE,
 ) -> None:
-    """What would this shopper want? Answered without a server, by what they did until now."""
+    """Show what a shopper would want next, without a server.
+
+    By what they did until now; or, with --had, by what they have.
+    """
     answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
-    table = table_of("rank", "item", "score", "title", "price", "why")
+    table = table_of("rank", "item", "score", "title", "price", *(["why"] if explain else []))
     for slot in answer.slate:
         shown = slot.item
         price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
-        add_row(table, slot.rank, slot.item_id, f"{slot.score:.4f}", shown["title"], price, slot.why or "")
+        why = (slot.why or "",) if explain else ()
+        add_row(table, slot.rank, slot.item_id, f"{slot.score:.4f}", shown["title"], price, *why)
     out.print(table)
     out.print(answer.rung if stranger is None else f"{answer.rung}: {stranger}")
     for stage in answer.trace.get("stages", ()) if explain else ():
@@ -65,21 +71,25 @@ def recommend(
 @app.command()
 def serve(
     shop: ShopFolder = HERE,
-    host: Annotated[str | None, typer.Option()] = None,
-    port: Annotated[int | None, typer.Option()] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default: [serve] host, which is loopback.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Default: [serve] port, which is 8765; 0: any that is free.")
+    ] = None,
     key_file: Annotated[Path | None, typer.Option(help="File that holds the bearer key.")] = None,
 ) -> None:
-    """Serve the current bundle over HTTP; a new bundle is taken over while serving."""
+    """Serve the current bundle over HTTP. A new bundle is taken over while serving."""
     opened(shop).serve(host, port, key_file)
 
 
 @app.command()
 def page(
     url: Annotated[str, typer.Option(help="Where `etalage serve` answers.")] = "http://127.0.0.1:8765",
-    port: Annotated[int, typer.Option()] = 8501,
+    port: Annotated[int, typer.Option(help="Where the page answers, on loopback.")] = 8501,
     compare: Annotated[str | None, typer.Option(help="A second server, shown beside the first.")] = None,
 ) -> None:
-    """The web page, on loopback; it speaks to the servers alone."""
+    """Show the web page, on loopback. It speaks to the server alone."""
     from etalage.page.run import run
 
     raise typer.Exit(run(url, port, compare))
@@ -88,18 +98,18 @@ def page(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo shop is made.")] = Path("demo"),
-    items: Annotated[int, typer.Option()] = 5000,
-    shoppers: Annotated[int, typer.Option()] = 2000,
-    seed: Annotated[int, typer.Option()] = 7,
+    items: Annotated[int, typer.Option(help="Products to draw.")] = 5000,
+    shoppers: Annotated[int, typer.Option(help="Shoppers to draw.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Another seed draws another shop.")] = 7,
     serve: Annotated[bool, typer.Option(help="Serve the API and the page at the end.")] = True,
-    port: Annotated[int, typer.Option()] = 8765,
-    page_port: Annotated[int, typer.Option()] = 8501,
+    port: Annotated[int, typer.Option(help="Of the API.")] = 8765,
+    page_port: Annotated[int, typer.Option(help="Of the page.")] = 8501,
     files: Annotated[
         Path | None,
         typer.Option("--files", help="Only write the input files of docs/guide.md into this new folder."),
     ] = None,
 ) -> None:
-    """The whole path on a shop that is drawn for you: make it, train, evaluate, publish, serve."""
+    """Draw a shop, and train, evaluate, publish and serve on it."""
     if files is not None:
         from etalage.lake.demo_shop.tiles import write_files
 

@@ -27,7 +27,7 @@ def show(
     category: Annotated[str | None, typer.Argument(help="An id or a path; default: the top.")] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """A category: its path, its names in other languages, and what is beneath it."""
+    """Show a category: its path, its names, and what is beneath it."""
     shown = taxonomy_steps.show(opened(shop), category)
     out.print(shown.title)
     for language, name in shown.names.items():
@@ -46,7 +46,10 @@ def check(
     shop: ShopFolder = HERE,
     examples: Annotated[int, typer.Option(min=0, help="How many of each problem to show.")] = 5,
 ) -> None:
-    """How the items' own categories stand to it: unknown, retired, outside, not mapped."""
+    """Count how the items' own categories stand to the tree.
+
+    Unknown, retired, outside, not mapped: with examples.
+    """
     done = taxonomy_steps.check(opened(shop))
     ways = ", ".join(f"{how} {count:,}" for how, count in done.how.items())
     out.print(f"{done.items:,} items: {ways}")
@@ -65,7 +68,10 @@ def map(
         Path | None, typer.Option("--output", "-o", help="A new CSV; default: shown here.")
     ] = None,
 ) -> None:
-    """Draft a map of merchants' categories by similar wording, for a person to look through."""
+    """Draft a map of merchants' categories, by similar wording.
+
+    A person looks through it: see docs/taxonomy.md.
+    """
     place = opened(shop)
     if output is not None and output.exists():
         raise ConfigError(f"{output}: is there already, and may hold a person's work; name a new file")

@@ -83,11 +83,9 @@ def _spread(done: "BehaviourEvaluation") -> list[dict[str, Any]]:
 def _slices(done: "BehaviourEvaluation") -> list[dict[str, Any]]:
     rows = []
     for one in done.slices:
-        top = max(interval.value for interval in one.values.values())
-        cells = [
-            {"value": f"{one.values[name].value:.4f}", "best": one.values[name].value == top > 0}
-            for name in done.scores
-        ]
+        top = f"{max(interval.value for interval in one.values.values()):.4f}"
+        shown = [f"{one.values[name].value:.4f}" for name in done.scores]
+        cells = [{"value": value, "best": value == top and float(top) > 0} for value in shown]
         sure = "better" if one.gain.low > 0 else "worse" if one.gain.high < 0 else ""
         gain = {
             "value": f"{one.gain.value:+.4f}",

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from etalage.evaluation.categories import CategoryMeasures
-from etalage.evaluation.report import INK, MUTED, RULE, plain
+from etalage.evaluation.report import INK, MUTED, RULE, plain, so_many_categories
 from etalage.metrics import Interval
 
 GOOD = "#2f5d8c"
@@ -192,7 +192,7 @@ def grid(measures: CategoryMeasures, models: Sequence[Measured], k: int | None =
         filled.append(replace(model, intervals=found))
     columns: list[Column] = []
     for level in measures.levels:
-        group = f"level {level.depth}: {level.categories:,} categories"
+        group = f"level {level.depth}: {so_many_categories(level.categories)}"
         columns.append(Column(f"accuracy{level.suffix}", "accuracy", group))
         if k < level.categories:
             columns.append(Column(f"top_{k}{level.suffix}", f"top {k}", group))
@@ -204,8 +204,8 @@ def grid(measures: CategoryMeasures, models: Sequence[Measured], k: int | None =
         Column("calibration_error", "error", "calibration", lower=True),
         Column("coverage_at_90", "at 90%", "coverage"),
         Column("minutes", "minutes", "training", lower=True, digits=1),
-        Column("ms_1", "batch 1", "ms a photo", lower=True, digits=1),
-        Column("ms_64", "batch 64", "ms a photo", lower=True, digits=1),
+        Column("ms_1", "batch 1", "ms a photo", lower=True, digits=2),
+        Column("ms_64", "batch 64", "ms a photo", lower=True, digits=2),
         Column("megabytes", "MB", "size", lower=True, digits=1),
     ]
     return Grid(tuple(columns), tuple(sorted(filled, key=_rank)))

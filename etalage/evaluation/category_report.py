@@ -27,6 +27,7 @@ from etalage.evaluation.report import (
     photo_uri,
     plain,
     render,
+    so_many_categories,
     tidy,
 )
 from etalage.metrics import Interval
@@ -98,7 +99,7 @@ def write_category_report(
         best_simple=measured.best_simple,
         items=len(measured.truth_N),
         groups=measured.groups,
-        leaves=measured.levels[-1].categories,
+        leaves=so_many_categories(measured.levels[-1].categories),
         table=table(measured),
         by_level=_by_level(measured),
         value_words=value_words,
@@ -137,7 +138,9 @@ def _by_level(measured: CategoryMeasures) -> list[dict[str, Any]]:
             and name.startswith(("accuracy", "top_", "macro_f1"))
         ]
         metrics = [_row(measured, name, words_of(name.partition("_level_")[0]), None) for name in own]
-        rows.append({"depth": level.depth, "categories": level.categories, "metrics": metrics})
+        rows.append(
+            {"depth": level.depth, "categories": so_many_categories(level.categories), "metrics": metrics}
+        )
     return rows
 
 
@@ -152,7 +155,9 @@ def _row(measured: CategoryMeasures, name: str, words: str, gain: Interval | Non
         "name": name,
         "words": words,
         "lower": lower,
-        "cells": [{**_cell(cell), "best": len(cells) > 1 and cell.value == best} for cell in cells],
+        "cells": [
+            {**_cell(cell), "best": len(cells) > 1 and f"{cell.value:.3f}" == f"{best:.3f}"} for cell in cells
+        ],
         "gain": None if gain is None else _cell(gain, "+"),
         "sure": sure,
     }
@@ -196,7 +201,7 @@ def _levels(measured: CategoryMeasures) -> str:
         axes.bar(at, values[:, 0], width * 0.92, label=plain(system), color=SERIES[number % len(SERIES)])
         reach = np.maximum(0, np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]))
         axes.errorbar(at, values[:, 0], reach, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
-    names = [f"level {level.depth}\n{level.categories:,} categories" for level in measured.levels]
+    names = [f"level {level.depth}\n{so_many_categories(level.categories)}" for level in measured.levels]
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy")
@@ -235,6 +240,7 @@ def _coverage(measured: CategoryMeasures) -> str:
             color=SERIES[number % len(SERIES)],
             label=plain(system),
             linewidth=2.2 if number == 0 else 1.5,
+            zorder=3 if number == 0 else 2,  # two ways of deciding may draw one line: ours is seen
             marker="o" if len(scores.coverage.coverage) < 3 else None,
         )
     axes.axhline(0.9, color=MUTED, linewidth=1, linestyle="--")

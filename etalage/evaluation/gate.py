@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.admission import FEWEST
+from etalage.bundle.admission import FEWEST, tells_nothing
 from etalage.errors import ExportDamaged
 from etalage.evaluation.resampling import grouped_bootstrap
 from etalage.metrics import Interval, auroc_interval, paired_auroc, paired_bootstrap
@@ -48,6 +48,7 @@ class Verdict:
             f"{self.model} {word} the best simple system, {best['system']}, at {self.metric}{where}: "
             f"{self.rows[0]['value']:.4f} against {best['value']:.4f}, a gain of {gain}"
             + (f"; {asked} questions are too few to tell" if asked < FEWEST else "")
+            + (f"; {said}" if (said := tells_nothing(self.to_json())) else "")
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from etalage import metrics
+from etalage.bundle import admission
 from etalage.bundle.counting import SameForAll
 from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig
@@ -22,7 +23,7 @@ from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import Interval
 
-CHANCE = "chance"
+CHANCE = admission.CHANCE
 RANKER = "ranker"
 SLATE = 10
 """Coverage and novelty are of slates of so many items, or of the metric's k."""

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from etalage.console import counted
 from etalage.errors import PhotoRefused
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.protocols import Scores
@@ -101,7 +102,7 @@ def table(intervals: Mapping[str, Mapping[str, Interval]]) -> list[dict[str, Any
         cells = [one[name] for one in intervals.values()]
         top = max(cell.value for cell in cells)
         # Small values, such as recall@5 in a category of thousands, need more digits to differ.
-        digits = 3 if top >= 0.05 else 5
+        digits = 3 if top >= 0.05 or top == 0 else 5
         rows.append(
             {
                 "name": name,
@@ -110,7 +111,9 @@ def table(intervals: Mapping[str, Mapping[str, Interval]]) -> list[dict[str, Any
                         "value": f"{cell.value:.{digits}f}",
                         "low": f"{cell.low:.{digits}f}",
                         "high": f"{cell.high:.{digits}f}",
-                        "best": len(cells) > 1 and cell.value == top,
+                        "best": len(cells) > 1
+                        and top > 0
+                        and f"{cell.value:.{digits}f}" == f"{top:.{digits}f}",
                     }
                     for cell in cells
                 ],
@@ -257,6 +260,10 @@ def _colours(count: int) -> Any:
 
     palette = "tab10" if count <= 10 else "tab20"
     return colormaps[palette].colors  # type: ignore[attr-defined]
+
+
+def so_many_categories(count: int) -> str:
+    return counted(count, "category", "categories")
 
 
 def plain(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from etalage import metrics
-from etalage.bundle.admission import FLOOR, standing
+from etalage.bundle.admission import FLOOR, standing, tells_nothing
 from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
@@ -173,6 +173,7 @@ class Comparison:
         tested = len(self.data.truth("test")) > 0
         shown = self._measured("test", RETRIEVER) if tested else self.gate
         ordered, more = self._ordered(tested)
+        more += sorted({said for one in verdicts.values() if (said := tells_nothing(one.to_json()))})
         whole: dict[str, Ranked] = {}
         if self.metric == _WITHIN and funnels:
             more.append(f"{', '.join(funnels)}: not measured: [evaluate] retrieval_metric is {_WITHIN}")
@@ -301,7 +302,9 @@ def told(verdict: Verdict) -> str:
             "beats": f"beats {FLOOR}",
             "loses": f"loses to {FLOOR}: not published",
             "level": f"cannot be told apart from {FLOOR}",
-            "unknown": "too few shoppers to judge by",
+            "unknown": f"{verdict.metric} tells nothing"
+            if tells_nothing(verdict.to_json())
+            else "too few shoppers to judge by",
         }
         return words[standing(verdict.to_json())]
     best = next(str(row["system"]) for row in verdict.rows if row.get("best"))

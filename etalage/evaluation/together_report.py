@@ -82,12 +82,11 @@ def _gain(one: Interval | None) -> dict[str, str] | None:
 def _slices(done: "Together") -> list[dict[str, Any]]:
     rows = []
     for one in done.slices:
-        top = max(interval.value for interval in one.values.values())
+        top = f"{max(interval.value for interval in one.values.values()):.4f}"
+        figures = [_figure(one.values[name]) if name in one.values else None for name in done.scores]
         cells = [
-            None
-            if name not in one.values
-            else {**_figure(one.values[name]), "best": one.values[name].value == top > 0}
-            for name in done.scores
+            None if cell is None else {**cell, "best": cell["value"] == top and float(top) > 0}
+            for cell in figures
         ]
         rows.append({"name": one.name, "words": one.words, "queries": f"{one.queries:,}", "cells": cells})
     return rows

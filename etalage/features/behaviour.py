@@ -210,9 +210,20 @@ class BehaviourSet:
         return self.parts.get(name, Interactions.none())
 
     def truth(self, part: str) -> Interactions:
-        """The hits of a part: its positives of the kinds in `targets`."""
+        """The hits of a part: its positives of the kinds in `targets`. Of our own split, less what acts
+        before it keep off the slate that are no hits themselves: a view of what was bought, returned or
+        disliked is none. Of one that somebody published every one is a hit; check_leakage counts the rest."""
         acts = self.part(part).positive
-        return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+        acts = acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+        if not self.own_split or self.off_slate is None or not len(acts):
+            return acts
+        off = self.seen(part)
+        # A pair that is a hit stands in one part alone (features/parts.py): another one is a leak, and found.
+        other = off.labels <= 0
+        if self.targets:
+            other |= np.isin(off.kinds, self.targets, invert=True)
+        held = self._held_before(part).keys
+        return acts.take(~np.isin(acts.keys, np.concatenate([off.keys[other], held])))
 
     def before(self, part: str) -> Interactions:
         """Everything of the parts before `part`: what a model may know when it is judged on it."""
@@ -258,10 +269,17 @@ class BehaviourSet:
         return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
 
     def _held_before(self, part: str) -> Interactions:
-        times = self.part(part).times
-        if self.facts.get("split") != "time" or not len(times):
+        """The acts `held` that came before the part: before its first act, where the split is by time; before
+        its user's first, where it is by each user's order; all, where it is by neither."""
+        judged, split = self.part(part), self.facts.get("split")
+        judged = judged.take(judged.times != NEVER)
+        if not len(judged) or split not in ("time", "leave_one_out", "last_n"):
             return self.held
-        return self.held.take(self.held.times < times.min())
+        first = np.full(len(self.users), judged.times.min())
+        if split != "time":
+            first[:] = np.iinfo(np.int64).max
+            np.minimum.at(first, judged.users, judged.times)
+        return self.held.take(self.held.times < first[self.held.users])
 
     def with_parts(self, **parts: Interactions) -> "BehaviourSet":
         return replace(self, parts={**self.parts, **parts})

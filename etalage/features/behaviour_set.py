@@ -126,10 +126,12 @@ def behaviour_set(
 
 
 _TOLD = {
-    "taken_back": "{taken_back:,} interactions were taken back by a later one (refund, remove_from_cart, …) "
-    "and teach nothing; what was returned is not shown again",
+    "taken_back": "{taken_back:,} interactions were taken back by a later one (refund, remove_from_cart, a "
+    "worse rating, …) and teach nothing; what was returned is not shown again",
     "idle": "{idle:,} interactions say nothing by their value, below 0 (a return) or a like of 0, and are "
     "not counted",
+    "of_rare": "{of_rare:,} interactions of users or items with fewer than [behaviour] min_user or min_item "
+    "are left out",
     "of_crawlers": "{of_crawlers:,} interactions of crawlers are left out: users who touched more items "
     "than [behaviour] max_user, for example {crawlers[0]!r}",
     "without_part": "{without_part:,} interactions are of no part of the published split and are left out "
@@ -148,14 +150,19 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
     lines = []
     if facts.get("nobody_has"):
-        kinds = ", ".join(facts.get("weights", {})) or "none"
+        kinds = ", ".join(f"{kind or '(none)'} ({count:,})" for kind, count in facts["nobody_has"].items())
         lines.append(
             f"no interaction is of a kind that means that a shopper has the item (kinds: {kinds}): what was "
-            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."]'
+            'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."], or say that '
+            'there are none: [funnel] seen = "keep"'
         )
+    reasons: dict[str, list[str]] = {}
     for kind, count in facts.get("other_kinds", {}).items():
         why = _NOT_COUNTED.get(known_meaning(kind), "[behaviour] weights does not name it")
-        lines.append(f"{count:,} interactions of kind {kind or '(none)'} are not counted: {why}")
+        reasons.setdefault(why, []).append(f"{kind or '(none)'} ({count:,})")
+    lines += [
+        f"interactions that are not counted: {', '.join(kinds)}: {why}" for why, kinds in reasons.items()
+    ]
     lines += _told_of_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
@@ -164,8 +171,18 @@ def told(facts: Mapping[str, Any]) -> list[str]:
 def _told_of_values(facts: Mapping[str, Any]) -> list[str]:
     """What kinds that nobody knows, and values of kinds, were taken for."""
     lines = []
+    if facts.get("no_threshold"):
+        listed = ", ".join(facts["no_threshold"])
+        lines.append(
+            "[behaviour] positive_from is about ratings, and no interaction is of a kind that is one (kinds: "
+            f"{listed}): nothing is measured by it; say what rates, positive_from = {{play = 3}}, or load "
+            'ratings as such: [ingest.interactions.constants] kind = "rating"'
+        )
     if facts.get("unknown_kinds"):
-        listed = ", ".join(f"{kind or '(none)'} ({n:,})" for kind, n in facts["unknown_kinds"].items())
+        listed = ", ".join(
+            f"{kind or '(none)'} ({n:,}{_between(facts.get('unknown_values', {}).get(kind))})"
+            for kind, n in facts["unknown_kinds"].items()
+        )
         lines.append(
             f"kinds that are not known by name count as interest, each 1: {listed}; say what they are in "
             "[ingest.interactions.values.kind], [behaviour] has or weights, or that they are known: kinds"
@@ -187,6 +204,10 @@ def _told_of_values(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _between(values: tuple[float, float] | None) -> str:
+    return "" if values is None else f", values from {values[0]:g} to {values[1]:g}"
+
+
 def _counting(
     interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
 ) -> tuple[pa.Table, pa.Table]:
@@ -206,7 +227,9 @@ def _counting(
     each = np.bincount(codes, minlength=len(names))
     facts["of_other_kinds"] = count - int(counting[codes].sum())
     facts["other_kinds"] = {
-        name or "": int(n) for name, n, counts in zip(names, each, counting, strict=True) if n and not counts
+        name or "": int(n)
+        for name, n, counts in zip(names, each, counting, strict=True)
+        if n and not counts and not rule.weighs_nothing(name)
     }
     values = acts["value"].to_numpy(zero_copy_only=False)
     idle = rule.idles(names, codes, values)
@@ -216,8 +239,9 @@ def _counting(
     teach = counting[codes] & ~idle & stands
     held = acts.filter(pa.array(np.array([rule.drops(name) for name in names], bool)[codes] & ~teach))
     acts = acts.filter(pa.array(teach))
-    facts["nobody_has"] = bool(
-        rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
+    nobody = rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
+    facts["nobody_has"] = (
+        {name or "": int(n) for name, n in zip(names, each, strict=True) if n} if nobody else {}
     )
     return acts, held
 
@@ -230,13 +254,15 @@ def _look_at_values(
     facts: dict[str, Any],
 ) -> None:
     """Into `facts`: kinds that nobody knows, and what values of stars are taken for where nobody says it."""
-    unknown, stars, below, split = {}, {}, {}, {}
+    unknown, between, stars, below, split = {}, {}, {}, {}, {}
     for code, name in enumerate(names):
         said = rule.of(name)
         own = values[codes == code]
         own = own[~np.isnan(own)]
         if not said.named:
             unknown[name or ""] = int((codes == code).sum())
+            if len(own) and own.max() > own.min():
+                between[name or ""] = (float(own.min()), float(own.max()))
         if said.weight <= 0 or not len(own) or said.meaning not in ("rating", "other"):
             continue
         if said.threshold is not None:
@@ -246,7 +272,11 @@ def _look_at_values(
             below[name or ""] = int((own < 0).sum())
         elif said.meaning == "rating" and own.max() > own.min():
             stars[name or ""] = (float(own.min()), float(own.max()))
-    facts |= {"unknown_kinds": unknown, "stars": stars, "below_zero": below, "split_by_stars": split}
+    facts |= {"unknown_kinds": unknown, "unknown_values": between, "stars": stars, "below_zero": below,
+              "split_by_stars": split}  # fmt: skip
+    measured = any(rule.threshold(name) is not None for name in names)
+    given = isinstance(rule.behaviour.positive_from, float | int)
+    facts["no_threshold"] = [] if measured or not given else [name or "(none)" for name in names]
 
 
 def _of_parts(acts: pa.Table, facts: dict[str, Any]) -> pa.Table:

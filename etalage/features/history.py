@@ -4,7 +4,7 @@ A kind has a meaning by its name (etalage/kinds.py), unless [behaviour] gives it
 may be written otherwise in the acts: `add_to_cart` there is `AddToCart` here.
 
 Two things are told by several acts of one shopper on one item: what was taken back (`stands`), and an
-explicit negative that a later like overrules (`overruled`).
+explicit negative that a later like overrules (`overruled`). Of likes and ratings the last one holds.
 
     M acts
 """
@@ -61,6 +61,14 @@ class KindRule:
             return False
         return value < 0 if self.meaning in QUANTITIES else self.meaning == "like" and value == 0
 
+    def negative(self, value: float | None) -> bool:
+        return self.counts and not self.positive(value) and not self.idle(value)
+
+    @property
+    def replaced(self) -> bool:
+        """Is an opinion and nothing else, so that a worse one after it takes its place."""
+        return self.meaning in ("like", "rating")
+
     @property
     def opinion(self) -> bool:
         """Says that the shopper likes the item, or has it, and not only that they looked."""
@@ -89,41 +97,46 @@ class BehaviourRule:
         return {}
 
     def _said_of(self, kind: str) -> KindRule:
-        given, meaning = self.behaviour, known_meaning(kind)
-        if meaning == "other" and _is_given(given.has, kind):
+        config, meaning = self.behaviour, known_meaning(kind)
+        if meaning == "other" and _is_given(config.has, kind):
             meaning = "has"
-        default = {"negative": -1.0, "undone": 0.0, "shown": 0.0}.get(meaning, 1.0)
-        weight = float(_given(given.weights, kind, 0.0)) if given.weights else default
+        default = {"negative": -1.0, "undone": 0.0, "shown": 0.0}.get(meaning, 0.0 if config.weights else 1.0)
+        weight = float(given(config.weights, kind, default))
         threshold: float | None
-        if isinstance(given.positive_from, dict):
-            threshold = _given(given.positive_from, kind, None)
-            starts: Collection[str] = given.positive_from
+        if isinstance(config.positive_from, dict):
+            threshold = given(config.positive_from, kind, None)
+            starts: Collection[str] = config.positive_from
         else:
-            threshold = None if meaning in (*QUANTITIES, "like") else given.positive_from
+            threshold = None if meaning in (*QUANTITIES, "like") else config.positive_from
             starts = ()
-        everywhere = (*given.weights, *given.has, *given.kinds, *given.targets, *starts)
+        everywhere = (*config.weights, *config.has, *config.kinds, *config.targets, *starts)
         return KindRule(
             meaning,
             weight,
-            weight != 0 or _is_given(given.weights, kind),
+            weight != 0,
             threshold,
-            _is_given((*given.has, *given.targets), kind) or meaning in ("has", "rating"),
+            _is_given((*config.has, *config.targets), kind) or meaning in ("has", "rating"),
             meaning != "other" or _is_given(everywhere, kind),
             # A kind that weights names means what its weight says.
-            frozenset() if _is_given(given.weights, kind) else takes_back(kind),
+            frozenset() if _is_given(config.weights, kind) else takes_back(kind),
         )
 
     def weight(self, kind: str | None) -> float:
         """How much a positive act of this kind counts; 0: not at all, negative: it speaks against the item.
 
         As [behaviour] weights says, which counts no kind that it does not name; without it every kind
-        counts 1, those that are negative by name -1, those that take something back or were only shown 0.
+        counts 1, those that take something back or were only shown 0. Those that are negative by name count
+        -1, unless it names them.
         """
         return self.of(kind).weight
 
     def counts(self, kind: str | None) -> bool:
         """Whether models learn from acts of this kind, as positives or as explicit negatives."""
         return self.of(kind).counts
+
+    def weighs_nothing(self, kind: str | None) -> bool:
+        """Whether [behaviour] weights says of this kind that it weighs 0."""
+        return self.of(kind).weight == 0 and _is_given(self.behaviour.weights, kind)
 
     def threshold(self, kind: str | None) -> float | None:
         """The value from which on an act of this kind is positive, by [behaviour] positive_from; None: it is
@@ -136,8 +149,7 @@ class BehaviourRule:
 
     def negative(self, kind: str | None, value: float | None) -> bool:
         """Whether an act is an explicit negative: its item is kept off the shopper's slates."""
-        said = self.of(kind)
-        return said.counts and not said.positive(value) and not said.idle(value)
+        return self.of(kind).negative(value)
 
     def named(self, kind: str | None) -> bool:
         """Whether its name or [behaviour] says what an act of this kind means."""
@@ -146,6 +158,10 @@ class BehaviourRule:
     def has(self, kind: str | None) -> bool:
         """Whether a shopper has the item after an act of this kind."""
         return self.of(kind).has
+
+    def buys(self, kind: str | None) -> bool:
+        """Whether an act of this kind is a purchase: by its name, or by [behaviour] has."""
+        return self.of(kind).meaning == "has" or _is_given(self.behaviour.has, kind)
 
     @cached_property
     def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
@@ -194,9 +210,25 @@ class BehaviourRule:
         zero = np.array([self.of(kind).idle(0.0) for kind in kinds], bool)
         return np.asarray((below[codes] & (values < 0)) | (zero[codes] & (values == 0)))
 
+    def negatives(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(M,) bool: which acts are explicit negatives, as `positives` has them."""
+        counts = np.array([self.counts(kind) for kind in kinds], bool)[codes]
+        return np.asarray(counts & ~self.positives(kinds, codes, values) & ~self.idles(kinds, codes, values))
+
     def takes(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> bool:
-        """Whether any act takes something back; arguments as of `positives`."""
-        return any(self.of(kind).back for kind in kinds) or bool(self.idles(kinds, codes, values).any())
+        """Whether any act may take something back; arguments as of `positives`."""
+        if any(self.of(kind).back for kind in kinds) or self.idles(kinds, codes, values).any():
+            return True
+        replaced = any(self.of(kind).replaced for kind in kinds)
+        return replaced and bool(self.negatives(kinds, codes, values).any())
+
+    def changing(self, kinds: Column, values: Column) -> np.ndarray:
+        """(M,) bool: which acts a later one may take back, or take something back themselves; what shoppers
+        looked at is none of them. Arguments as of `weighed`."""
+        names, codes = coded(kinds)
+        rules = [self.of(name) for name in names]
+        own = np.array([bool(one.back) or one.meaning in (*_TAKEN_BACK, "rating") for one in rules], bool)
+        return np.asarray(own[codes] | self.negatives(names, codes, _numbers(values)))
 
     def stands(
         self,
@@ -210,14 +242,20 @@ class BehaviourRule:
         refund takes back the purchase before it.
 
         kinds, codes, values: as of `positives`; times: (M,) int64; pairs: (M,) one number for each shopper
-        and item. A refund of less than what was bought takes nothing back.
+        and item. A refund takes back one purchase, and nothing where it is of less than what was bought; an
+        `unlike` takes back every like, an explicit negative every like and rating.
         """
-        stands = np.ones(len(pairs), bool)
         idle = self.idles(kinds, codes, values)
         speaks = self.positives(kinds, codes, values)
+        replaced = np.array([self.of(kind).replaced for kind in kinds], bool)[codes]
+        worse = self.negatives(kinds, codes, values)
+        stands = ~_followed(pairs, times, speaks & replaced, worse)
         for meaning in _TAKEN_BACK:
             own = np.array([self.of(kind).meaning == meaning for kind in kinds], bool)[codes]
             taking = np.array([meaning in self.of(kind).back for kind in kinds], bool)[codes] | (own & idle)
+            if meaning == "like":
+                stands &= ~_followed(pairs, times, own & speaks, taking)
+                continue
             at = np.flatnonzero((own & speaks) | taking)
             at = at[np.lexsort((taking[at], times[at]))]
             if taking.any():
@@ -229,8 +267,7 @@ class BehaviourRule:
     def weighed(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) float64 from columns of the table of interactions: the weight of each positive, else 0."""
         names, codes = coded(kinds)
-        numbers = np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
-        return np.where(self.positives(names, codes, numbers), self.weights_of(names)[codes], 0.0)
+        return np.where(self.positives(names, codes, _numbers(values)), self.weights_of(names)[codes], 0.0)
 
     def lasts(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) bool: which acts keep their items off the slate, or take back what does, however old they
@@ -244,7 +281,7 @@ class BehaviourRule:
 def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
     """(M,) bool: False for acts of a table of interactions that a later one took back."""
     names, codes = coded(acts["kind"])
-    values = np.asarray(pc.fill_null(acts["value"].cast(pa.float64()), np.nan))
+    values = _numbers(acts["value"])
     if not acts.num_rows or not rule.takes(names, codes, values):
         return np.ones(acts.num_rows, bool)
     users, items = (
@@ -255,20 +292,37 @@ def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
     return rule.stands(names, codes, values, times, users << 32 | items)
 
 
+def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
+    """Those of a table of interactions that are purchases, less what was returned."""
+    names, codes = coded(acts["kind"])
+    buys = np.array([rule.buys(name) for name in names], bool)[codes]
+    returned = _numbers(acts["value"]) < 0
+    return acts.filter(pa.array(buys & ~returned & standing(acts, rule), pa.bool_()))
+
+
 def overruled(pairs: np.ndarray, times: np.ndarray, negative: np.ndarray, opinion: np.ndarray) -> np.ndarray:
     """(M,) bool: explicit negatives behind which the same shopper says that they like the item.
 
     pairs: (M,) one number for each shopper and item; times: (M,) int64; negative, opinion: (M,) bool, what
     each act is.
     """
+    return _followed(pairs, times, negative, opinion, ties=False)
+
+
+def _followed(
+    pairs: np.ndarray, times: np.ndarray, what: np.ndarray, by: np.ndarray, ties: bool = True
+) -> np.ndarray:
+    """(M,) bool: the acts of `what` behind which, or at whose time with `ties`, one of `by` is of their
+    pair."""
     out = np.zeros(len(pairs), bool)
-    if not (negative.any() and opinion.any()):
+    if not (what.any() and by.any()):
         return out
-    liking, at = np.flatnonzero(opinion), np.flatnonzero(negative)
-    liking = liking[np.lexsort((-times[liking], pairs[liking]))]
-    known, first = np.unique(pairs[liking], return_index=True)
-    place = np.minimum(np.searchsorted(known, pairs[at]), len(known) - 1)
-    out[at] = (known[place] == pairs[at]) & (times[liking[first[place]]] > times[at])
+    later, at = np.flatnonzero(by), np.flatnonzero(what)
+    later = later[np.lexsort((times[later], pairs[later]))]
+    later = later[np.append(np.diff(pairs[later]) != 0, True)]  # the newest of each pair
+    place = np.minimum(np.searchsorted(pairs[later], pairs[at]), len(later) - 1)
+    known, newest = pairs[later[place]], times[later[place]]
+    out[at] = (known == pairs[at]) & ((newest > times[at]) | (ties & (newest == times[at])))
     return out
 
 
@@ -296,7 +350,7 @@ def _matched(pairs: np.ndarray, taking: np.ndarray) -> tuple[np.ndarray, np.ndar
     return order[by_level[closes]], order[by_level[closes + 1]]
 
 
-def _given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
+def given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
     """What a setting says of a kind, by its name or by one that is written otherwise."""
     name = kind or ""
     if name in named or not named:
@@ -308,6 +362,11 @@ def _given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
 def _is_given(named: Collection[str], kind: str | None) -> bool:
     name = kind or ""
     return name in named or plain_kind(name) in {plain_kind(one) for one in named}
+
+
+def _numbers(values: Column) -> np.ndarray:
+    """(M,) float64, NaN = none."""
+    return np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
 
 
 def coded(kinds: Column) -> tuple[list[str | None], np.ndarray]:

@@ -3,9 +3,9 @@
     29.95 EUR   1,249.00 EUR   € 1.249,00   USD 5   1 249,00 kr   CHF 1'249.–   12,50   -3e2
 
 Which of `.` and `,` is the decimal mark is told by the text itself, where it can be: by both of them, by a
-number of digits that no thousands have, by marks that are repeated. `1.249` and `1,249` do not tell. They are
-read by the setting `decimal`, else by what the other values of the column prove (`proven_mark`), else not at
-all.
+number of digits that no thousands have, by marks that are repeated, by a currency that has no cents
+(`150.000 VND`). `1.249` and `1,249` do not tell. They are read by the setting `decimal`, else by what the
+other values of the column prove (`proven_mark`), else not at all.
 """
 
 import math
@@ -33,9 +33,12 @@ _SIGNS = {
     "CZK", "ft": "HUF", "lei": "RON", "лв": "BGN", "лв.": "BGN", "руб": "RUB", "руб.": "RUB", "円": "JPY",
     "元": "CNY", "fr.": "CHF", "sfr.": "CHF", "sfr": "CHF", "us$": "USD", "ca$": "CAD", "c$": "CAD", "au$":
     "AUD", "a$": "AUD", "nz$": "NZD", "hk$": "HKD", "s$": "SGD", "r$": "BRL", "mx$": "MXN", "euro": "EUR",
+    "rur": "RUB", "rp": "IDR", "rp.": "IDR", "₡": "CRC", "₲": "PYG",
 }  # fmt: skip
 _SHARED = frozenset({"$", "¥", "￥", "kr", "kr.", "rs", "rs.", "fr"})
 """Signs of several currencies: the amount is read, which of them it is in stays unsaid."""
+_WHOLE = frozenset("CLP COP HUF IDR IRR ISK JPY KRW PYG RWF UGX VND XAF XOF XPF".split())  # noqa: SIM905
+"""Currencies in which nobody writes thousandths: three digits behind a mark are thousands."""
 _LONGEST = 64
 """Characters of an amount with its currency."""
 _SPACE = " \t\u00a0\u2007\u2009\u202f"
@@ -80,7 +83,10 @@ def read_amount(value: Any, decimal: Mark | None = None, proven: Mark | None = N
         raise ValueError(f"{shown(value)} has two currencies, or words beside it")
     currency = _currency(next((word for word in named if word), ""), value)
     negative = "-" in found["sign"] + found["inner"] or "−" in found["sign"] + found["inner"]
-    amount = _finite(_with_point(found["digits"], decimal, proven, value), value)
+    digits = found["digits"]
+    if decimal is None and currency in _WHOLE and _either(digits):
+        digits = digits.replace(".", "").replace(",", "")
+    amount = _finite(_with_point(digits, decimal, proven, value), value)
     return Amount(-amount if negative else amount, currency)
 
 

@@ -16,7 +16,8 @@ true t yes y 1 on ja j oui si sí da tak sim sann verdadero vrai vero wahr waar 
 instock available availablenow preorder preordered presale availableforpreorder backorder backordered
 onbackorder availableonbackorder availablefororder availabletoorder madetoorder toorder limitedavailability
 limited limitedstock lowstock lowinstock fewleft instoreonly onlineonly onhand auflager lieferbar
-sofortlieferbar verfügbar vorrätig disponible enstock disponibile disponível emestoque emstock inmagazzino
+sofortlieferbar sofortverfügbar vorbestellbar vorbestellung nachbestellbar bestellbar lagernd lagerware
+verfügbar vorrätig disponible enstock disponibile disponível emestoque emstock inmagazzino
 opvoorraad voorradig leverbaar ilager finnsilager pålager dostępny dostępna dostępne wmagazynie skladem
 nastanie enexistencia есть да вналичии 有货 在庫あり
 """
@@ -25,19 +26,24 @@ _NO_WORDS = """
 false f no n 0 off nein non nej nee não nie falskt falsk falso faux falsch onwaar fałsz ✗ ✘ ❌
 outofstock notinstock nostock soldout sold unavailable notavailable discontinued temporarilyoutofstock
 temporarilyunavailable currentlyunavailable permanentlyunavailable reserved retired markassold endoflife
-nichtauflager nichtlieferbar nichtverfügbar nichtvorrätig ausverkauft agotado agotada sinstock épuisé
-épuisée rupturedestock indisponible nodisponible nondisponible esaurito esaurita esgotado esgotada
+nichtauflager nichtlagernd nichtlieferbar nichtverfügbar nichtvorrätig ausverkauft agotado agotada sinstock
+épuisé épuisée rupturedestock indisponible nodisponible nondisponible esaurito esaurita esgotado esgotada
 indisponível uitverkocht nietopvoorraad nietleverbaar slutsåld slutilager udsolgt utsolgt ikkepålager
 niedostępny niedostępna niedostępne brak vyprodáno нет нетвналичии 缺货 無货 在庫なし
 """
 _NO = frozenset(_NO_WORDS.split())
+_SIGNED = re.compile(r"\s*[-−]")
+"""Fewer than none: `-1` of what was sold more often than it was there."""
 _PIECES = re.compile(
-    r"(?:only|just|noch|nur|over|über|more than|mehr als|plus de|>=?|≥)?\s*(?P<count>[\d.,]+)\s*\+?\s*"
+    r"(?:only|just|noch|nur|over|über|more than|mehr als|plus de|>=?|≥"
+    r"|(?:in stock|available|auf lager|lagernd|verfügbar|vorrätig|en stock|i lager|på lager)\s*[:(]?)?\s*"
+    r"(?P<count>[\d.,]+)\s*[+)]?\s*"
     r"(?:x|stk\.?|st\.?|stück|pcs\.?|pc\.?|pieces?|pièces?|units?|items?|szt\.?|ks)?\s*"
-    r"(?:in stock|left|available|auf lager|am lager|verfügbar|vorhanden|vorrätig|en stock|i lager|på lager)?",
+    r"(?:in stock|left|available|auf lager|am lager|lagernd|verfügbar|vorhanden|vorrätig|en stock|i lager"
+    r"|på lager)?\)?",
     re.IGNORECASE,
 )
-"""A number of pieces, with words beside it: `> 10`, `12 Stück`, `only 3 left`."""
+"""A number of pieces, with words beside it: `> 10`, `12 Stück`, `only 3 left`, `In stock (5)`."""
 
 
 def can_be_bought(value: Any) -> bool | None:
@@ -51,7 +57,7 @@ def can_be_bought(value: Any) -> bool | None:
     if isinstance(value, str):
         value = bare(value) if value[:1] in ("'", "=") else value
         word = _BETWEEN.sub("", _SCHEMA_ORG.sub("", value.strip().lower()))
-        if word in _YES:
+        if word in _YES and not _SIGNED.match(value):
             return True
         if word in _NO:
             return False

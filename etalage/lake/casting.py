@@ -8,10 +8,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
+from uuid import UUID
 
 from etalage.lake.amounts import read_amount
 from etalage.lake.instants import AS_WRITTEN, TimeStyle, instant_reader
@@ -56,8 +57,10 @@ def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], d
 
 def identity(value: Any) -> str:
     """An id, exactly as given: nothing is stripped or normalised. Whole numbers become their digits, also
-    those that a column with gaps holds as 3.0 (as a number: the text `3.0` stays)."""
+    those that a column with gaps holds as 3.0 (as a number: the text `3.0` stays). Blanks alone are none."""
     if type(value) is str and value.isascii() and "\x00" not in value and 0 < len(value) <= LONGEST_ID:
+        if value.isspace():
+            raise ValueError("is missing: blanks stand there")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) >= 10**LONGEST_ID:
@@ -69,6 +72,8 @@ def identity(value: Any) -> str:
         return str(int(value))
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is {kind_of(value)}; an id is text or a whole number")
+    if value.isspace():
+        raise ValueError("is missing: blanks stand there")
     if "\x00" in value:
         raise ValueError(f"{shown(value)} holds a NUL character")
     size = len(_utf8(value))
@@ -78,7 +83,9 @@ def identity(value: Any) -> str:
 
 
 def text(value: Any) -> str | None:
-    """Text, or a number as text; None stays None."""
+    """Text, or a number as text; None stays None. A list of one text is that text, an empty one nothing."""
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
     if value is None or (type(value) is str and value.isascii()):
         return value
     if isinstance(value, str):
@@ -87,6 +94,13 @@ def text(value: Any) -> str | None:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"{shown(value)} is {kind_of(value)}, not text")
+
+
+def paragraphs(value: Any) -> str | None:
+    """Text, or a list of texts as one of several lines."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return text("\n".join(part for part in value if part.strip()) or None)
+    return text(value)
 
 
 def number(value: Any) -> float | None:
@@ -170,9 +184,14 @@ def attributes(value: Any) -> dict[str, str]:
 
 
 def attribute(value: Any) -> str:
-    """One attribute's value as text; true and false as JSON writes them."""
+    """One attribute's value as text; true and false as JSON writes them, dates and exact numbers without its
+    quotation marks."""
     if isinstance(value, str):
         return _checked(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
     try:
         return _checked(json.dumps(value, ensure_ascii=False, default=str))
     except RecursionError:

@@ -3,7 +3,7 @@
 N categories of the whole taxonomy   L leaves of the one that a model knows
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.errors import InputUnreadable
-from etalage.kinds import known_meaning
 from etalage.lake.casting import price
 from etalage.lake.category_text import PathBook, found_row
 from etalage.lake.csv_rows import csv_rows
@@ -49,18 +48,14 @@ def bought_values(
     taxonomy: Taxonomy,
     rows_I: np.ndarray,
     item_ids: Sequence[str],
-    interactions: pa.Table,
-    has: Collection[str] = (),
+    bought: pa.Table,
 ) -> np.ndarray:
     """(N,) float64: what was bought of each category's items.
 
-    rows_I: (I,) each item's category, -1 for none. has: kinds that are purchases, besides those that are by
-    name (`buy`, `order`, …). A purchase counts its `value` where it has one above 0 (an
-    amount or a number of pieces, as the shop's purchases mean it), else 1.
+    rows_I: (I,) each item's category, -1 for none. bought: `item_id` and `value` of each purchase, which
+    counts its value where it has one above 0 (an amount or a number of pieces, as the shop's purchases mean
+    it), else 1.
     """
-    found = pc.unique(interactions["kind"]).to_pylist()
-    kinds = [kind for kind in found if kind in has or known_meaning(kind or "") == "has"]
-    bought = interactions.filter(pc.is_in(interactions["kind"], value_set=pa.array(kinds, pa.string())))
     places = pc.index_in(bought["item_id"], value_set=pa.array(item_ids, pa.string()))
     place_P = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     value_P = pc.fill_null(bought["value"], 0.0).to_numpy(zero_copy_only=False).astype(np.float64)

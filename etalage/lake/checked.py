@@ -29,6 +29,7 @@ from etalage.lake.casting import (
     identity,
     instant,
     links,
+    paragraphs,
     says_nothing,
     text,
 )
@@ -55,6 +56,10 @@ _GAPS = frozenset(
     "NULL Null null None none NONE NaN nan NAN N/A n/a NA #N/A nil undefined unknown <NA> - ?".split()  # noqa: SIM905
 )
 """Words for `no id`, as ids."""
+_LABELS = ("brand", "category_id", "item_group_id", "currency")
+"""Texts that items share: a word for `not known` would make all who have it one brand, or one product."""
+_NO_GROUP = ("0",)
+"""What shop systems write for the parent of a product that has none."""
 _WITH_ENTITIES = ("title", "description", "brand", "category_id")
 
 
@@ -208,7 +213,7 @@ class Checker:
             return can_be_bought
         if pa.types.is_floating(kind):
             return partial(self._amount, name)
-        return text
+        return paragraphs if name == "description" else text
 
     def _style(self, name: str) -> TimeStyle:
         if len(self._orders) != 1 or self._times.order is not None:
@@ -221,6 +226,9 @@ class Checker:
         return replace(self._times, proven=order)
 
     def _amount(self, name: str, value: Any) -> Amount | None:
+        if name == "value" and (truth := _truth(value)) is not None:
+            self.notes.add("value: true and false are read as 1 and 0", 1, shown(value))
+            return Amount(truth)
         try:
             amount = read_amount(value, self.decimal)
         except ValueError:
@@ -398,10 +406,12 @@ class _Sheet:
         linked = name in ("photo_url", "url")
         values, reasons = cast_column(raw, links if linked else self._checker.converter(name))
         kind = self._spec.column(name).type
-        typed = not pa.types.is_string(kind) or linked or name == "currency"
+        typed = not pa.types.is_string(kind) or linked or name in _LABELS
         unsaid = [n for n in reasons if typed and says_nothing(raw[n])] if name not in _IDS else []
-        if linked or name == "currency":
-            unsaid += [n for n, value in enumerate(values) if value and says_nothing(raw[n])]
+        if linked or (name in _LABELS and self._spec.name == "items"):
+            none = _NO_GROUP if name == "item_group_id" else ()
+            filled = [n for n, value in enumerate(values) if value]
+            unsaid += [n for n in filled if values[n] in none or says_nothing(raw[n])]
         if name in _IDS:
             self._tell_ids(name, raw)
         elif pa.types.is_timestamp(kind):
@@ -568,6 +578,14 @@ def _ids(raw: Sequence[Any]) -> Sequence[Any]:
     if not any(type(value) is float for value in raw):
         return raw
     return [int(v) if type(v) is float and v.is_integer() else v for v in raw]
+
+
+def _truth(value: Any) -> float | None:
+    """1 and 0 for true and false, as values or as words; None: it is neither."""
+    if isinstance(value, bool):
+        return float(value)
+    word = value.strip().lower() if type(value) is str and len(value) < 8 else None
+    return {"true": 1.0, "false": 0.0}.get(word) if word else None
 
 
 def _attribute_or_none(value: Any) -> str | None:

@@ -120,9 +120,10 @@ class _Records:
         for record in self._read():
             if record.why is not None:
                 raise ValueError(record.why)
-            self._count, self._names = len(record.fields), record.fields
-            self._shapes = Shapes(record.fields, sample, self._delimiter)
-            return record.fields
+            names = _without_mark(record.fields)
+            self._count, self._names = len(names), names
+            self._shapes = Shapes(names, sample, self._delimiter)
+            return names
         raise ValueError("no line of column names")
 
     def __iter__(self) -> Iterator[_Record]:
@@ -131,7 +132,7 @@ class _Records:
             if record.why is not None:
                 yield record
             elif len(fields) == count:
-                if fields == self._names:
+                if _without_mark(fields) == self._names:
                     what = "a line of column names again, as where files were joined: passed over"
                     self.notes.add(what, 1, f"line {record.line}")
                 else:
@@ -299,6 +300,11 @@ def _names(file: Path, records: _Records, sample: list[str], encoding: str) -> l
     if not is_unicode(names):
         raise InputUnreadable(f"{file}: the header is {not_of(encoding)}")
     return _each_once(names, records.notes)
+
+
+def _without_mark(fields: list[str]) -> list[str]:
+    """A line of names without the mark of UTF-8 before it, which files that were joined have inside."""
+    return [fields[0].lstrip("\ufeff"), *fields[1:]] if fields[0].startswith("\ufeff") else fields
 
 
 def _each_once(names: list[str], notes: Notes) -> list[str]:

@@ -32,6 +32,7 @@ from etalage.lake.difference import (
     with_keys,
 )
 from etalage.lake.erasures import Erasures, without_erased
+from etalage.lake.ledger import Moment
 from etalage.lake.schema import CLEARED, TABLES, TableSpec
 from etalage.lake.storage import Storage
 from etalage.lake.turns import committed, shortly
@@ -118,9 +119,24 @@ class Table:
         """The newest version. Raises TableMissing, TableDamaged."""
         return self._storage.open(None).version()
 
-    def table_id(self) -> str:
-        """Which table it is: one that was deleted and made anew has another id. Raises as `version`."""
-        return str(self._storage.open(None).metadata().id)
+    def moment(self, version: int | None = None) -> Moment:
+        """What `version` (None: the newest) can be known again by. Raises as `version`."""
+        opened = self._storage.open(version)
+        ledger = self._storage.ledger
+        commit = None if ledger is None else ledger.commit_sha256(opened.version())
+        return Moment(str(opened.metadata().id), opened.version(), commit)
+
+    def has_been(self, moment: Moment) -> bool:
+        """Whether this table was once what it was then, and has only been written on since.
+
+        It was not where it was deleted and made anew, or put back from a copy of an earlier day: its numbers
+        of versions then mean something else, also when it has grown past the old ones. Raises as `version`.
+        """
+        if not self.exists() or self.version() < moment.version:
+            return False
+        ledger = self._storage.ledger
+        commit = None if ledger is None else ledger.commit_sha256(moment.version)
+        return commit == moment.commit and str(self._storage.open(None).metadata().id) == moment.table_id
 
     def count(self, version: int | None = None) -> int:
         """How many rows, from the log. Raises TableMissing, TableDamaged."""

@@ -69,6 +69,22 @@ class Erasures:
                 "none, remove it and erase them again: else a file that is ingested again brings them back"
             ) from error
 
+    def times(self) -> dict[str, int]:
+        """When each was erased, in microseconds, by digest: what online stores are to know. Raises as
+        `known`."""
+        return {name: one.at for name, one in self.known().items()}
+
+    @property
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Another one whenever somebody was erased; costs one look at the disk. None: nobody was."""
+        if self._folder is None:
+            return None
+        try:
+            found = (self._folder / FILE).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def remember(self, user_id: str) -> None:
         """From now on nothing that this shopper did until now is written. Raises OSError, TableDamaged."""
         now = time.time_ns() // 1000

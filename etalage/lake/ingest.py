@@ -77,6 +77,8 @@ class Ingested:
     values_lost: int = 0
     removed: int = 0
     refused_by_reason: dict[str, int] = field(default_factory=dict)
+    first_refused: dict[str, str] = field(default_factory=dict, compare=False)
+    """Of each reason the first row, with its line and its values."""
     notes: list[Note] = field(default_factory=list)
     """What was done unasked, what a mapping names and the file lacks, what is missing."""
 
@@ -282,6 +284,8 @@ class _Work:
     def finish(self) -> Ingested:
         """Behind the last chunk. Raises DataError, CatalogueShrank: see `ingest`."""
         self._refusals.finish()
+        if not self._done.read:
+            self._notes.add("the file has no rows: was its export cut short?")
         if self._done.older:
             self._notes.add("older than what is stored, by updated_at: left as it is", self._done.older)
         if self._done.erased:
@@ -291,6 +295,7 @@ class _Work:
             for line in unknown_among(self._lake, counts):
                 self._notes.add(line)
         self._done.refused_by_reason = dict(self._refusals.by_reason.most_common())
+        self._done.first_refused = self._refusals.first
         if self._whole is not None:
             self._remove(self._whole)
         elif self._before and self._present.count >= LOOKS_WHOLE * self._before:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +23,18 @@ from urllib.parse import unquote
 from etalage.errors import TableDamaged
 
 FOLDER = "_etalage"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One version of one table."""
+
+    table_id: str
+    """Of the table: one that was made anew has another."""
+    version: int
+    commit: str | None
+    """SHA-256 of the commit: a table that was put back from a copy of an earlier day has its id, and other
+    commits from that day on. None in an object store, of which nothing of that kind is known."""
 
 
 class Ledger:
@@ -41,6 +54,11 @@ class Ledger:
         """The recorded row count of `version`; None when it was never recorded."""
         record = _read_record(self._rows_file(version))
         return None if record is None else int(record["rows"])
+
+    def commit_sha256(self, version: int) -> str | None:
+        """The recorded hash of the commit `version`; None when it was never recorded."""
+        record = _read_record(self._rows_file(version))
+        return None if record is None else str(record["commit_sha256"])
 
     def check_log(self, version: int | None = None) -> None:
         """Raises TableDamaged when a commit up to `version` (None: all) is missing, cut or changed."""

@@ -139,6 +139,9 @@ class Mapping:
             given = given or (name in _FILES and name in read)
             if name in there and not given and name not in self.config.leave_out:
                 sources[name] = name
+        if "attributes" in self._known:
+            read = self._read(sources) | set(self.config.leave_out)
+            sources |= {name: name for name in there if _is_attribute(name) and name not in {*sources, *read}}
         sources |= self._nearly(there, sources)
         if self.config.keep_others:
             sources |= self._others(there, sources)
@@ -420,6 +423,11 @@ def _columns(count: int) -> str:
 
 def _texts(config: MappingConfig) -> list[str]:
     return [text for source in config.columns.values() for text in texts_of(source)]
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether a file's column is called as an attribute of ours: `attributes.colour`."""
+    return name.startswith(ATTRIBUTE) and len(name) > len(ATTRIBUTE)
 
 
 def _word(value: Any) -> str:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from etalage.lake.checked import Loaded, table_of
 from etalage.lake.delta import Lake
+from etalage.lake.erasures import digest
 from etalage.lake.raw import Refusal
 from etalage.lake.schema import TABLES
 from etalage.lake.shown import legible, shortened
@@ -27,12 +28,14 @@ _KNOWN = ("refused_id", "what", "file", "line", "key", "field")
 
 class Refusals:
     """Those of one ingest of `file` into `table`. `by_reason`: how many rows were refused why, values left
-    out."""
+    out; `first`: of each why the first of them, with its line."""
 
     def __init__(self, lake: Lake, table: str) -> None:
         self._refused = lake.table("refused")
+        self._erased = lake.erasures.known()
         self._table = table
         self.by_reason: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
         self._again: set[str] = set()
         self._by_key: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
         self._by_line: dict[tuple[str, int | None], list[str]] = {}
@@ -57,11 +60,33 @@ class Refusals:
             what, reason, file = r.what or self._table, legible(r.reason), _path(r.file)
             refused_id = hashlib.sha256(repr((what, file, r.line, reason)).encode()).hexdigest()
             self._again.add(refused_id)
-            row = (refused_id, what, file, r.line, reason, shortened(r.row), r.key, r.field)
+            hidden = TABLES[what].shopper is not None and self._is_of_erased(r)
+            raw = None if hidden else shortened(r.row)
+            key = None if hidden and what == "users" else r.key
+            row = (refused_id, what, file, r.line, reason, raw, key, r.field)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
-        self.by_reason.update(reason_kind(r.reason) for r in refused if r.field is None)
+        for r in refused:
+            if r.field is None:
+                kind = reason_kind(r.reason)
+                self.by_reason[kind] += 1
+                where = f"line {r.line}: " if r.line is not None else ""
+                self.first.setdefault(kind, where + legible(r.reason))
         self._refused.merge(table_of(TABLES["refused"], columns))
+
+    def _is_of_erased(self, refusal: Refusal) -> bool:
+        """Whether a value of the raw row is the id of a shopper who was erased: a file that is read again
+        does not bring them back here either (F66). Line and reason are kept, for whoever mends the file."""
+        if not self._erased:
+            return False
+        row = refusal.row
+        if isinstance(row, dict):
+            values = [*row.values()]
+        elif isinstance(row, list | tuple):
+            values = [*row]
+        else:
+            values = re.split(r"[^\w.@:+-]+", str(row))  # a line that no reader could take apart
+        return any(digest(str(one)) in self._erased for one in (*values, refusal.key) if one is not None)
 
     def taken(self, file: Path, part: Loaded) -> None:
         """Remember which refusals the rows of `part` mend."""

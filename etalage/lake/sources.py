@@ -9,7 +9,7 @@ from etalage.lake.feeds.recognising import FEEDS, Recognised, as_feed, container
 from etalage.lake.image_sources import is_idx
 from etalage.lake.raw import RawTable
 from etalage.lake.readers import open_table
-from etalage.lake.text_files import FileStyle
+from etalage.lake.text_files import FileStyle, head_of
 
 BEHAVIOUR_FORMATS = ("ncf", "pairs", "sequences", "set_ratings")
 """Published files of interactions; see behaviour_files.py. No name tells them: say which it is."""
@@ -17,6 +17,10 @@ FORMATS = ("csv", "parquet", "jsonl", "xml", *FEEDS, "idx", "folder", *BEHAVIOUR
 _DELIMITED = ("csv",)
 _TEXT = ("csv", "jsonl", "xml")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_PACKED = {
+    b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zX": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"Rar!": "RAR",
+    b"7z\xbc\xaf": "7-Zip",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,10 @@ def _container(source: Path, style: FileStyle) -> str:
     if container is None and source.suffix.lower() in _SPREADSHEETS:
         raise InputUnreadable(f"{source}: a spreadsheet; save it as CSV (UTF-8) there, and load that")
     if container is None:
+        begin = head_of(source, 4)
+        packed = next((what for magic, what in _PACKED.items() if begin.startswith(magic)), None)
+        if packed is not None:
+            raise InputUnreadable(f"{source}: is packed by {packed}; unpack it, gzip alone is read as it is")
         raise InputUnreadable(
             f"{source}: neither the name nor what is in it tells its format; say which of "
             f"{', '.join(FORMATS)} it is: --format"

@@ -60,6 +60,10 @@ def encoding_of(file: Path, said: str | None = None) -> str:
         name = codecs.lookup(said).name
         if name in ("utf-16", "utf-32") and head:
             raise InputUnreadable(f"{file}: has no mark of {said}; say {said}-le or {said}-be")
+        if name == "iso8859-1":
+            return (
+                "cp1252"  # who says ISO 8859-1 means Windows': its 0x80 is a euro sign, and no control code
+            )
         return UTF8 if name == "utf-8" else said
     for guess, zeros, letters in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
         if len(head) >= 4 and not any(zeros) and all(letters):

@@ -66,7 +66,7 @@ class UnknownIds:
         hints = {one: f"; did you mean {shown(near)}?" for one, _, near in self.examples if near is not None}
         listed = ", ".join(f"{shown(one)} ({acts:,}{hints.get(one, '')})" for one, acts, _ in self.examples)
         more = ", …" if self.ids > len(self.examples) else ""
-        share = f"{self.acts:,} of {self.of:,} acts ({self.acts / self.of:.0%})"
+        share = f"{self.acts:,} of {self.of:,} acts ({_percent(self.acts, self.of)})"
         if self.column == "item_id":
             said = f"{share} are on {self.ids:,} item_ids that the catalogue lacks, and count for nothing"
         else:
@@ -76,6 +76,13 @@ class UnknownIds:
             what = ", ".join(f"{name} ({acts:,} acts)" for name, acts in self.repairs)
             said += f". They differ from known ones in {what}: ids are never changed, write them alike"
         return said
+
+
+def _percent(some: int, of: int) -> str:
+    """Some are never 0%, and not all never 100%."""
+    if 0 < some < of and not 0.005 <= some / of < 0.995:
+        return "less than 1%" if some * 2 < of else "more than 99%"
+    return f"{some / of:.0%}"
 
 
 class IdCounts:

@@ -1,4 +1,5 @@
-"""XML feeds of items, element by element: RSS's `<item>`, Atom's `<entry>`, of any length.
+"""XML feeds of items, element by element: RSS's `<item>`, Atom's `<entry>`, shop systems' `<product>`,
+`<offer>`, …, of any length.
 
 Streamed: one item is in memory at a time, and none may be longer than LONGEST_VALUE. Nothing is followed: a
 file with a DOCTYPE is refused, so that no entity can be declared and nothing outside be named. What is no XML
@@ -7,7 +8,7 @@ costs its item: reading goes on at the next one.
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,17 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from etalage.errors import InputUnreadable
+from etalage.lake.amounts import currency_code
 from etalage.lake.raw import LARGEST_CHUNK, LONGEST_VALUE, RawChunk, Refusal
 from etalage.lake.text_files import AS_FOUND, FileStyle, head_of, open_text
 
 ITEMS = ("item", "entry")
+_OTHER_WORDS = """
+product offer shopitem listing article artikel produkt producto produit prodotto book row record o
+"""
+OTHER_ITEMS = frozenset(_OTHER_WORDS.split())
+"""What shop systems and price portals call an item, in small letters; the first that occurs in a file is it,
+beneath the file's own element."""
 _BLOCK = 1 << 16
 _DEEPEST = 32
 _NAMES = 1000
@@ -31,10 +39,19 @@ _TEXTS = ("title", "description", "summary", "content")
 _LINKED = ("href", "url", "src")
 """Attributes that are the value of an element without a text: `<link href="…"/>`."""
 _GOOGLE = "base.google.com/ns"
-_NEXT = re.compile(rb"<(?:[\w.-]+:)?(?:item|entry)(?=[\s/>])")
+_INLINE_WORDS = "a abbr b big code em font i mark s small span strong sub sup tt u"
+_INLINE = frozenset(_INLINE_WORDS.split())
+"""Elements of a text before and behind which words are not apart."""
 _LONGEST_TAG = 64
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)["']""")
 _XMLNS = re.compile(r"xmlns(?::(.*))?")
+_NO_FIELD = re.compile(r"xmlns$|.*:")
+"""Attributes of an item that say nothing of it: namespaces, `xml:lang`, `rdf:about`."""
+
+
+def _next(names: Collection[str]) -> re.Pattern[bytes]:
+    """Where an item begins, in bytes that are no XML."""
+    return re.compile(rb"<(?:[\w.-]+:)?(?:" + "|".join(names).encode() + rb")(?=[\s/>])")
 
 
 class NoFeed(Exception):
@@ -45,7 +62,7 @@ class _Node:
     """An element of an item, while it is open. `children`: what ended within it; names in `google` had
     Google's prefix."""
 
-    __slots__ = ("attributes", "children", "google", "marked_up", "name", "texts")
+    __slots__ = ("attributes", "children", "google", "marked_up", "name", "says", "texts")
 
     def __init__(self, name: str, attributes: dict[str, str]) -> None:
         self.name = name
@@ -53,27 +70,42 @@ class _Node:
         self.children: dict[str, Any] = {}
         self.google: set[str] = set()
         self.texts: list[str] = []
+        """Its own, and those of what is within it, in their order."""
         self.marked_up = False
+        self.says = False
+        """Whether it has a text of its own."""
 
     def value(self) -> Any:
-        """Text, a dict of what is beneath it, or None."""
-        if self.children:
+        """Text, a dict of what is beneath it, or None. An element that has both is a text with markup."""
+        if self.children and not self.says:
             return self.children
         text = "".join(self.texts).strip()
         if self.marked_up:
             text = " ".join(text.split())
-        if text or not self.attributes:
-            return text or None
+        if text:
+            return self._with_attributes(text)
+        if not self.attributes:
+            return None
         link = next((self.attributes[name] for name in _LINKED if self.attributes.get(name)), None)
         return link or dict(self.attributes)
 
-    def add(self, name: str, google: bool, value: Any) -> None:
+    def _with_attributes(self, text: str) -> Any:
+        """`<param name="Colour">red</param>` says what the text is of, `<price currency="EUR">5</price>` in
+        what."""
+        if not self.attributes:
+            return text
+        if name := self.attributes.get("name"):
+            return {"name": name, "value": text}
+        code = currency_code(self.attributes.get("currency", ""))
+        return f"{text} {code}" if code is not None and text[-1].isdigit() else text
+
+    def add(self, name: str, google: bool, child: "_Node") -> None:
         """A child; of one name several are a list, and Google's `g:title` counts before a plain `title`."""
-        if value is None:
-            return
-        if self.name in _TEXTS:  # markup within a text
-            self.marked_up = True
-            self.texts += [" ", *_leaves(value), " "]
+        apart = "" if name.lower() in _INLINE else " "
+        self.texts += [apart, *child.texts, apart]
+        self.marked_up = True
+        value = child.value()
+        if value is None or self.name in _TEXTS:  # markup within a text
             return
         if name in self.google and not google:
             return
@@ -86,13 +118,6 @@ class _Node:
             children[name] = [children[name], value]
         if google:
             self.google.add(name)
-
-
-def _leaves(value: Any) -> list[str]:
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return [leaf for part in inner for leaf in _leaves(part)]
-    return [value]
 
 
 @dataclass(frozen=True)
@@ -109,6 +134,9 @@ class _Document:
     """One XML document, while it is parsed. `outer`: the elements that are open around the items."""
 
     def __init__(self) -> None:
+        self._items: frozenset[str] | None = None
+        """What an item is called here, once the first was seen."""
+        self._next = _next(ITEMS)
         self._google = {"g"}
         self._names: dict[str, tuple[str, bool]] = {}
         self._spaces: dict[str, str] = {}
@@ -196,7 +224,7 @@ class _Document:
     def _behind(self, block: bytes, start: int) -> int | None:
         """Where in `block` the next item begins, for a new parser; None: not in this block."""
         joined = self._tail + block[start:]
-        found = _NEXT.search(joined)
+        found = self._next.search(joined)
         if found is None:
             self._tail = joined[-_LONGEST_TAG:]
             return None
@@ -220,7 +248,7 @@ class _Document:
             self._find_spaces(attributes)
         if not self.stack:
             self._begun = True
-            if name.rpartition(":")[2] not in ITEMS:
+            if not self._is_item(name):
                 self._open(name)
                 return
             self.any_item = True
@@ -235,6 +263,18 @@ class _Document:
         if self._size > LONGEST_VALUE:
             self._give_up(_TOO_LONG)
         self.stack.append(_Node(self._plain(name)[0], {} if self._why else attributes))
+
+    def _is_item(self, name: str) -> bool:
+        local = name.rpartition(":")[2]
+        if self._items is None:
+            if local in ITEMS:
+                self._items = frozenset(ITEMS)
+            elif self.outer and local.lower() in OTHER_ITEMS:
+                self._items = frozenset({local})
+                self._next = _next((local,))
+            else:
+                return False
+        return local in self._items
 
     def _find_spaces(self, attributes: dict[str, str]) -> None:
         """Namespaces that an element declares: Google's may have any prefix."""
@@ -270,16 +310,18 @@ class _Document:
         node = self.stack.pop()
         if self.stack:
             if self._why is None:
-                self.stack[-1].add(*self._plain(name), node.value())
+                self.stack[-1].add(*self._plain(name), node)
         elif self._why is not None:
             self.found.append(_Found(self._line, {}, 0, self._why))
         else:
-            self.found.append(_Found(self._line, node.children, self._size))
+            own = {key: value for key, value in node.attributes.items() if value and not _NO_FIELD.match(key)}
+            self.found.append(_Found(self._line, own | node.children, self._size))
 
     def _text(self, text: str) -> None:
         if self.stack and self._why is None:
             self._size += len(text)
             self.stack[-1].texts.append(text)
+            self.stack[-1].says = self.stack[-1].says or not text.isspace()
             if self._size > LONGEST_VALUE:
                 self._give_up(_TOO_LONG)
 
@@ -293,7 +335,7 @@ class _Document:
 def xml_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[RawChunk]:
     """The items of an XML feed, `rows` at a time; repeated elements are lists, nested ones dicts.
 
-    Raises InputUnreadable: no XML, a DOCTYPE, no `<item>` nor `<entry>` in it, or it ends in the middle.
+    Raises InputUnreadable: no XML, a DOCTYPE, no item in it, or it ends in the middle.
     """
     document = _Document()
     chunk, size, yielded = _Chunk(str(file)), 0, False
@@ -310,7 +352,10 @@ def xml_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
         raise InputUnreadable(f"{file}: {error}") from None
     if not document.any_item:
         there = ", ".join(f"<{name}>" for name in document.names)
-        raise InputUnreadable(f"{file}: XML, but no <item> or <entry> is in it; it has {there}")
+        known = ", ".join(f"<{name}>" for name in (*ITEMS, *sorted(OTHER_ITEMS)))
+        raise InputUnreadable(
+            f"{file}: XML, but none of {known} is in it, by which items are known; it has {there}"
+        )
     if chunk.count or not yielded:
         yield chunk.raw()
 

@@ -12,6 +12,8 @@ from scipy import sparse
 from etalage.config import suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions
+from etalage.features.history import given
+from etalage.kinds import plain_kind
 
 Strength = Literal["once", "log_count", "log_value"]
 """What a user's acts on one item add up to. `once`: the largest weight among their kinds. `log_count`: that,
@@ -22,17 +24,19 @@ without a value have 0."""
 def act_weights(kinds: tuple[str, ...], codes_M: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
     """(M,) float64 weights of acts by their kind; no `weights`: every kind, each 1.
 
-    A kind that `weights` does not name, and an act without a kind, then weigh 0. Raises ConfigError: a
+    A kind that `weights` does not name, and an act without a kind, then weigh 0; `add_to_cart` there is
+    `AddToCart` here. Raises ConfigError: a
     weight for a kind that never occurs, a negative weight.
     """
     if not weights:
         return np.ones(len(codes_M))
+    there = {*kinds, *map(plain_kind, kinds)}
     for name, weight in weights.items():
-        if name not in kinds:
+        if name not in there and plain_kind(name) not in there:
             raise ConfigError(f"kind_weights: no kind {name!r}; {suggestion(name, kinds)}")
         if not (np.isfinite(weight) and weight >= 0):
             raise ConfigError(f"kind_weights.{name} = {weight}: expected a number from 0 on")
-    by_code = np.array([0.0, *(weights.get(name, 0.0) for name in kinds)])
+    by_code = np.array([0.0, *(given(weights, name, 0.0) for name in kinds)])
     return np.asarray(by_code[codes_M])
 
 

@@ -332,6 +332,6 @@ def known(name: str, where: str) -> None:
 
 def find(name: str) -> Recipe[Any]:
     """The recipe called `name`. Raises ConfigError with the names that there are."""
-    known(name, where="train")
+    known(name, where="models")
     recipe: Recipe[Any] = importlib.import_module(f"etalage.models.{name}").RECIPE
     return recipe

@@ -199,7 +199,7 @@ def like_photo(place: Place, shop: Source) -> Shown:
     shown = shop.similar_to_photo(photo, LIKE_PHOTO, place)
     answer = shop.what_is(photo, MAY_BE)
     with st.container(key="own"):
-        left, middle, what, right = st.columns([2, 5, 6, 3], gap="medium", vertical_alignment="center")
+        left, middle, what, right = st.columns([2, 6, 5, 4], gap="medium", vertical_alignment="center")
         with left:
             pieces.uploaded(photo)
         with middle:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from etalage import __version__
 from etalage.config import ServeConfig
 from etalage.errors import EtalageError
+from etalage.lake.erasures import Erasures
 from etalage.lake.live.marks import read_marks
 from etalage.serve import wire
 from etalage.serve.callers import Callers
@@ -78,7 +79,9 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
 def _online(bundles: Path, config: ServeConfig, gauges: Gauges) -> Online:
     folder = bundles.parent / "live"
     where = config.live or folder / "events.sqlite"
-    online = Online(where, lambda: read_marks(folder).seeded, gauges.store_failed)
+    online = Online(
+        where, lambda: read_marks(folder).seeded, gauges.store_failed, Erasures(bundles.parent / "tables")
+    )
     gauges.watch_store(lambda: online.unreadable or online.emptied, lambda: online.unwritable)
     return online
 

@@ -9,12 +9,14 @@ import logging
 import time
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from etalage.errors import KeyRefused, RequestError
 from etalage.serve import wire
 from etalage.serve.callers import Callers, Headers
 from etalage.serve.gauges import Gauges
+from etalage.serve.limits import CLIENT_GONE
 from etalage.serve.reload import Window
 
 log = logging.getLogger("etalage.serve")
@@ -74,6 +76,11 @@ class Gate:
             if status != 0:
                 raise
             await _answer(named, error.http_status, wire.error_answer(bundle, error), [JSON])
+        except ClientDisconnect:  # or it was closed, as it let us wait for the rest (connection.py)
+            status = status or CLIENT_GONE
+            self._gauges.dropped("gone", False)
+            path = getattr(scope.get("route"), "path", "?")
+            log.info("%s %s: the client went away before all of its request was there", scope["method"], path)
         except Exception:
             log.exception("%s %s failed", scope["method"], getattr(scope.get("route"), "path", "?"))
             if status == 0:

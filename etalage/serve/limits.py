@@ -16,6 +16,8 @@ T = TypeVar("T")
 Why = Literal["gone", "deadline"]
 
 DEADLINE_SECONDS = 10.0
+CLIENT_GONE = 499
+"""Counted for a request whose client went away before it was answered; nobody reads it."""
 RETRY_AFTER_SECONDS = 1
 TURN_SECONDS = 0.05
 """So long somebody's work goes on while others wait; then it stands behind them again."""

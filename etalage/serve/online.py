@@ -8,9 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
-from etalage.errors import EtalageError, StoreUnavailable
+from etalage.errors import EtalageError, StoreUnavailable, TableDamaged
+from etalage.lake.erasures import Erasures
 from etalage.lake.live import About, Act, Appended, Event, LiveStore, Patience, open_live
 
 log = logging.getLogger("etalage.serve")
@@ -19,6 +21,8 @@ Lasting = Callable[[str], bool]
 
 PATIENCE = Patience(reading=0.5, writing=5.0)
 LOOK_SECONDS = 1.0
+LATE_IN_A_ROW = 3
+"""Answers that took longer than one call may, with no quick one between them, until slates go on without."""
 UNREADABLE = "the online store cannot be read: no recent acts; stock and prices as last known"
 EMPTIED = "the online store was emptied or replaced: the next `etalage publish` brings back what shoppers did"
 UNWRITABLE = "events cannot be kept now: the online store takes no writes; send them again"
@@ -32,16 +36,23 @@ class Online:
         where: str | Path,
         seeded: Callable[[], str | None] = lambda: None,
         failed: Callable[[], None] = lambda: None,
+        erasures: Erasures | None = None,
     ) -> None:
         """`where`: as `open_live` takes it. `seeded` gives the id of the store that the newest publish
-        filled, as far as it is known; `failed` is told of each call that failed.
+        filled, as far as it is known; `failed` is told of each call that failed; `erasures` are those of the
+        shop's tables.
 
         Raises ConfigError: no such kind of store. One that cannot be opened is tried again.
         """
         self.unreadable = False
         self.unwritable = False
         self.emptied = False
+        self._late = 0
+        """How many answers in a row came late."""
         self._where, self._seeded, self._failed = where, seeded, failed
+        self._erasures = erasures or Erasures(None)
+        self._told: tuple[object, ...] | None = None
+        """Which store was told of which erasures."""
         self._store: LiveStore | None = None
         self._first: str | None = None
         """The id of the store that was there when it was opened."""
@@ -66,11 +77,23 @@ class Online:
         store = self._store
         if store is None or self.unreadable:
             raise StoreUnavailable(UNREADABLE)
+        began = monotonic()
         try:
-            return ask(store)
+            found = ask(store)
         except Exception as error:  # whatever a damaged store makes of its library: slates go on
             self._found_unreadable(error)
             raise StoreUnavailable(UNREADABLE) from error
+        self._took(monotonic() - began)
+        return found
+
+    def _took(self, seconds: float) -> None:
+        """Whoever asks holds the only scorer: a store that answers, but always late, would hold everybody."""
+        if seconds > PATIENCE.reading:
+            self._late += 1
+        elif seconds < PATIENCE.reading / 4:  # in between says nothing: a slate asks several times
+            self._late = 0
+        if self._late >= LATE_IN_A_ROW:
+            self._found_unreadable(StoreUnavailable(f"it takes {seconds:.2f} s to answer"))
 
     def writing(self, work: Callable[[LiveStore], T]) -> T:
         """What `work` gives. Raises StoreUnavailable, and what else `work` does."""
@@ -104,9 +127,12 @@ class Online:
                 self._found_unreadable(error)
                 self._found_unwritable(error)
                 return
-        store = self._store
+        store, began = self._store, monotonic()
         try:
             found, about = store.items(), store.seen
+            self._took(took := monotonic() - began)
+            if self._late >= LATE_IN_A_ROW:
+                raise StoreUnavailable(f"one look takes {took:.2f} s")  # and a slate takes several
         except Exception as error:
             self._found_unreadable(error)
         else:
@@ -117,6 +143,7 @@ class Online:
             self.unreadable = False
         try:
             store.check(really=self.unwritable)
+            self._tell_of_the_erased(store)
         except EtalageError as error:
             self._found_unwritable(error)
         else:
@@ -153,8 +180,32 @@ class Online:
             self._first = about.store_id
         self.emptied = emptied
 
+    def _tell_of_the_erased(self, store: LiveStore) -> None:
+        """A store that was made anew, put back or away meanwhile is told who was erased (F66)."""
+        told = (store.seen, self._file(), self._erasures.stamp)
+        if told == self._told:
+            return
+        try:
+            erased = self._erasures.times()
+        except TableDamaged as error:  # every writer of tables says so too; what is sent is kept all the same
+            log.error("the online store cannot be told who was erased: %s", error)
+        else:
+            store.forget(erased)
+        self._told = told
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file the store is; None: it is none, or there is none."""
+        if not isinstance(self._where, Path):
+            return None
+        try:
+            found = self._where.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _found_unreadable(self, error: Exception) -> None:
         self._failed()
+        self._told = None  # it may come back as another one, or as it was on an earlier day
         if not self.unreadable:
             log.error("slates go on without the online store: %s", error)
         self.unreadable = True
@@ -222,6 +273,9 @@ class View:
 
     def erase(self, user_id: str) -> int:
         return self._online.writing(lambda store: store.erase(user_id))
+
+    def forget(self, erased: Mapping[str, int]) -> int:
+        return self._online.writing(lambda store: store.forget(erased))
 
     def remains(self) -> tuple[str, ...]:
         return self._online.writing(lambda store: store.remains())

@@ -17,7 +17,7 @@ from etalage.bundle.steps import Steps
 from etalage.errors import NoBundle, NotFound, RequestError
 from etalage.recommend import Filters, Recommender
 from etalage.serve import wire
-from etalage.serve.limits import DEADLINE_SECONDS, Abandoned, Worker, one_step
+from etalage.serve.limits import CLIENT_GONE, DEADLINE_SECONDS, Abandoned, Worker, one_step
 from etalage.serve.online import UNWRITABLE, View
 from etalage.serve.openapi import body_of, refusals
 from etalage.serve.strict_json import parse, read_body
@@ -28,8 +28,6 @@ log = logging.getLogger("etalage.serve")
 
 MAX_PAGE = 200
 MAX_OFFSET = 2**31
-CLIENT_GONE = 499
-"""Counted for a request whose client went away before it was answered; nobody reads it."""
 
 Deadline = Annotated[
     int | None, Header(ge=1, le=60_000, description="Milliseconds to wait for the scorer; else 10,000.")

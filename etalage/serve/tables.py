@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from etalage.bundle.catalogue import Catalogue
+from etalage.config import suggestion
 from etalage.errors import RequestError, Unprocessable
 from etalage.lake.live import Act, LiveStore
 from etalage.recommend import Recommender
@@ -237,7 +238,7 @@ def table_of(recommender: Recommender, task: str | None, live: LiveStore | None 
     if task is None:
         task = "recommend" if recommender.manifest.models else "classify"
     if task not in TASKS:
-        raise Unprocessable(f"task = {task!r}: one of {', '.join(TASKS)}")
+        raise Unprocessable(f"task = {task!r}: {suggestion(task, TASKS)}")
     return TASKS[task](recommender, live)
 
 

@@ -30,8 +30,10 @@ def similar(
     threshold: float | None,
 ) -> "Answer":
     """What is like one item, or one photo. Raises NotFound, PhotoRefused, Unprocessable, BundleError."""
+    if (item_id is None) == (photos is None):
+        raise Unprocessable("give an item_id or --photo FILE, one of them")
     recommender = shop.recommender()
-    if item_id is not None and photos is None:
+    if item_id is not None:
         require_items(shop, recommender, [item_id], "item")
     (answer,) = recommender.similar(item_id=item_id, photos=photos, k=k, threshold=threshold)
     return answer

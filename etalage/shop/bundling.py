@@ -71,6 +71,35 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     return manifest
 
 
+_TAUGHT = ("split", "negatives", "last_n", "validation", "test", "rank", "seed", "min_user", "min_item")
+"""Settings of [behaviour] that say what is learned, and nothing about what is served."""
+
+
+def tell_kept_rules(shop: "Shop") -> None:
+    """Say which settings of shop.toml the current bundle does not have, and a sync does not bring."""
+    from etalage.bundle.files import FUNNEL
+    from etalage.bundle.parts import read_rules
+
+    folder = shop.bundles.path(shop.bundles.current_id())
+    if not (folder / FUNNEL).exists():
+        return
+    published, now = read_rules(folder), shop.config
+    changed = [
+        f"[{table}] {name}"
+        for table, before, after in (
+            ("behaviour", published.behaviour, now.behaviour),
+            ("funnel", published.funnel, now.funnel),
+        )
+        for name in type(after).model_fields
+        if name not in _TAUGHT and getattr(before, name) != getattr(after, name)
+    ]
+    if changed:
+        log.warning(
+            "%s changed in shop.toml since bundle %s was published, and a sync keeps those of the bundle: "
+            "`etalage publish` takes the new ones", ", ".join(changed), folder.name,
+        )  # fmt: skip
+
+
 def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
     from etalage.bundle.contents import gather_crowd
     from etalage.bundle.exports import read_verdict
@@ -102,6 +131,7 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         classified_by=payload.classified_by,
         currency=shop.config.currency,
         erasures=shop.lake.erasures,
+        moments=payload.moments,
     )
 
 

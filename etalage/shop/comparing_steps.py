@@ -119,15 +119,11 @@ def _opened(shop: "Shop") -> _Trained:
     notes = []
     for name in names:
         export = newest_export(shop.exports(name))
-        facts = read_facts(export)
-        ranks = listed[name].role == "ranker"
-        # What a ranker learned from are candidates: the tables say whether they are of this data.
-        now = ("tables", whole.versions) if ranks else ("data", whole.data.fingerprint())
-        if facts.get(now[0]) != now[1]:
+        if not judging_steps.learned_from(read_facts(export), whole):
             notes.append(f"{name} was trained on other data than the tables hold now: `etalage train {name}`")
             continue
         exports[name] = export
-        (rankers if ranks else retrievers)[name] = open_scorer(export)
+        (rankers if listed[name].role == "ranker" else retrievers)[name] = open_scorer(export)
     if not retrievers:
         raise NothingToPublish("; ".join(notes) or f"no retriever was trained: `etalage train {FLOOR}`")
     return _Trained(whole, retrievers, rankers, exports, notes)

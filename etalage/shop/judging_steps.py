@@ -2,12 +2,12 @@
 published."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.errors import EtalageError, NothingToPublish
+from etalage.errors import ConfigError, EtalageError, NothingToPublish
 from etalage.shop import behaviour_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 
@@ -25,7 +25,10 @@ FLOOR = "popularity"
 
 def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
     """A trained network beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other
-    retrievers; a closed-form model beside popularity, and nothing is trained for that."""
+    retrievers; a closed-form model beside popularity, and nothing is trained for that.
+
+    Raises ConfigError: it learned from other data than it would be judged on.
+    """
     from etalage.bundle.exports import read_facts
     from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.behaviour import evaluate_behaviour
@@ -34,6 +37,12 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
     whole = behaviour_steps.behaviour(shop)
     ours = open_scorer(exported)
     config, facts = shop.config.evaluate, read_facts(exported)
+    if not learned_from(facts, whole):
+        raise ConfigError(
+            f"{exported}: {recipe.name} was trained on other data than the tables hold now, or by other "
+            "settings of [behaviour]; what it would be judged by it may have learned from: "
+            f"`etalage train {recipe.name}` again"
+        )
     if recipe.role == "counter":
         simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(shop, whole)}
     else:
@@ -110,7 +119,15 @@ def of_this_data(exports: Path, whole: Behaviour) -> Path | None:
         export = newest_export(exports)
     except NothingToPublish:
         return None
-    return export if read_facts(export).get("data") == whole.data.fingerprint() else None
+    return export if learned_from(read_facts(export), whole) else None
+
+
+def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
+    """Whether the model of an export learned from just this data. What a ranker learned from are candidates:
+    the versions of the tables say whether they are of it."""
+    if facts.get("role") == "ranker":
+        return bool(facts.get("tables") == whole.versions)
+    return bool(facts.get("data") == whole.data.fingerprint())
 
 
 def judged(shop: "Shop", placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
@@ -156,8 +173,7 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
     from etalage.evaluation.together import Comparison
 
     whole = behaviour_steps.behaviour(shop)
-    now = whole.data.fingerprint()
-    good = {name: export for name, export in exports.items() if read_facts(export).get("data") == now}
+    good = {name: export for name, export in exports.items() if learned_from(read_facts(export), whole)}
     older = {
         name: f"it was trained on other data than the tables hold now: `etalage train {name}` again"
         for name in exports

@@ -29,6 +29,7 @@ def require_known_names(config: ShopConfig, where: str) -> None:
           if name not in models),
         *_of_funnel(config.funnel, models),
         *_of_evaluation(config.evaluate, config.behaviour, models),
+        *_no_train(config),
         *_idle(config),
     ]  # fmt: skip
     if wrong:
@@ -62,6 +63,11 @@ def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed]) -> Iterator[str]
         yield from _of_role("[funnel] retrievers", name, retrievers, "retriever", models)
     if funnel.ranker is not None:
         yield from _of_role("[funnel] ranker", funnel.ranker, rankers, "ranker", models)
+    if funnel.enough > funnel.history:
+        yield (
+            f"[funnel] enough = {funnel.enough}: of a shopper's acts no more than history = {funnel.history} "
+            "are looked at, so that the deep models never speak; raise history, or lower enough"
+        )
     of = funnel.order.value_of
     if of != "price" and not (of.startswith(ATTRIBUTES) and of != ATTRIBUTES):
         near = suggestion(of, ["price"])
@@ -116,9 +122,23 @@ def _of_metric(setting: str, metric: str, with_k: tuple[str, ...], without: tupl
     yield f"[evaluate] {setting} = {metric!r}: no such metric; {suggestion(metric, there)}"
 
 
+def _no_train(config: ShopConfig) -> Iterator[str]:
+    """Shares of a split that leave nothing to learn from."""
+    behaviour, split = config.behaviour, config.split
+    shares = {
+        "behaviour": {"rank": behaviour.rank, "validation": behaviour.validation, "test": behaviour.test},
+        "split": {"validation": split.validation, "test": split.test},
+    }
+    for table, parts in shares.items():
+        if (table == "split" or behaviour.split in ("time", "random")) and sum(parts.values()) >= 1:
+            said = ", ".join(f"{name} = {share:g}" for name, share in parts.items())
+            yield f"[{table}] {said}: nothing is left to learn from; their sum has to be below 1"
+
+
 def _idle(config: ShopConfig) -> Iterator[str]:
     """Settings that were written down and change nothing as the others stand."""
     behaviour, split, index, taxonomy = config.behaviour, config.split, config.index, config.taxonomy
+    photos = config.photos
     idle = [
         ("[behaviour]", behaviour, ("last_n",), behaviour.split != "last_n", 'split = "last_n"'),
         ("[behaviour]", behaviour, ("seed",), behaviour.split not in ("random", "published"),
@@ -132,6 +152,9 @@ def _idle(config: ShopConfig) -> Iterator[str]:
          "near_duplicates = true"),
         ("[split]", split, ("burst_reach",), split.burst is None, "burst"),
         ("[index]", index, ("lists", "probes"), index.kind == "exact", 'kind = "ivf_flat" or "auto"'),
+        ("[publish]", config.publish, ("min_recall",), index.kind == "exact",
+         'an index that may miss something, [index] kind = "ivf_flat" or "auto"'),
+        ("[photos]", photos, ("side", "quality"), photos.format == "keep", 'format = "jpeg"'),
         ("[taxonomy]", taxonomy, tuple(sorted(taxonomy.model_fields_set - {"file"})), taxonomy.file is None,
          "file"),
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import html
 import json
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.errors import StoreUnavailable
+from etalage.errors import StoreUnavailable, TableDamaged
 from etalage.features.behaviour import NEVER
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
     from etalage.bundle.shoppers import Crowd
-    from etalage.lake.delta import Table
+    from etalage.lake.delta import Lake
+    from etalage.lake.ledger import Moment
     from etalage.lake.live import Event, LiveStore
     from etalage.lake.live.marks import Mark
     from etalage.shop.held_steps import Collected, HeldBack
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
+ERASED_FROM = ("users", "interactions", "held", "embeddings", "refused")
+"""The tables that may hold rows of a shopper."""
 
 
 def uri(shop: "Shop") -> str | Path:
@@ -34,13 +38,27 @@ def uri(shop: "Shop") -> str | Path:
 
 
 def opened(shop: "Shop") -> "LiveStore":
-    """Raises ConfigError, DataError."""
+    """The store, which knows who was erased. Raises ConfigError, DataError."""
+    return _told(shop, _at(uri(shop)))
+
+
+def _at(where: str | Path) -> "LiveStore":
     from etalage.lake.live import open_live
 
-    where = uri(shop)
     if isinstance(where, Path):
         where.parent.mkdir(parents=True, exist_ok=True)
     return open_live(where)
+
+
+def _told(shop: "Shop", store: "LiveStore") -> "LiveStore":
+    """The same, told who was erased (F66): one that was made anew, put back from a copy or away meanwhile
+    does not know it by itself."""
+    try:
+        store.forget(shop.lake.erasures.times())
+    except Exception:
+        store.close()
+        raise
+    return store
 
 
 def found(shop: "Shop") -> "LiveStore | None":
@@ -89,15 +107,13 @@ def collect(shop: "Shop") -> "Collected":
 
 def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
     """Out of the store, and out of the file that was the store before; how many rows are new."""
-    from etalage.lake.live import open_live
-
     with shop.live_store() as store:
         added = _collected(shop, store, sorting)
         ours = store.about().store_id
-    before = shop.folder / "live" / "events.sqlite"
-    if shop.config.serve.live is not None and before.exists():
+    before = _file_before(shop)
+    if before is not None:
         try:
-            left = open_live(before)
+            left = _told(shop, _at(before))
         except StoreUnavailable as error:
             log.warning(
                 "%s was the online store before, and its events cannot be collected: %s", before, error
@@ -109,17 +125,23 @@ def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
     return added
 
 
+def _file_before(shop: "Shop") -> Path | None:
+    """The file that was the online store before [serve] live named another place, if it is still there."""
+    file = shop.folder / "live" / "events.sqlite"
+    return file if shop.config.serve.live is not None and file.exists() else None
+
+
 def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
     """The same for one store."""
     from etalage.lake.live.marks import Mark, read_marks, write_marks
 
-    folder, table = shop.folder / "live", shop.lake.table("interactions")
+    folder = shop.folder / "live"
     about = store.about()
     marks = read_marks(folder)
     mark = marks.collected.get(about.store_id)
     if mark is None and marks.collected:
         log.warning("the online store is another one than was collected before: read from its start")
-    after = mark.after if mark is not None and _stands(store, table, mark) else 0
+    after = mark.after if mark is not None and _stands(store, shop.lake, mark) else 0
     added = 0
     while found := store.events(after, COLLECT_AT_ONCE):
         if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
@@ -128,24 +150,28 @@ def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
             added += sorting.merge(_as_interactions(found))
             number, newest = found[-1]
             # Behind the merge: after a kill the same events are merged again, which changes nothing.
-            there = table.exists()
-            place = (table.table_id(), table.version()) if there else ("", 0)
-            mark = Mark(number, newest.event_id, *place)
+            mark = Mark(number, newest.event_id, _moments(shop.lake))
             write_marks(folder, read_marks(folder).moved(about.store_id, mark))
         after = number
     return added
 
 
-def _stands(store: "LiveStore", table: "Table", mark: "Mark") -> bool:
-    """Whether the mark still means what it did: the event is the store's, and the table has not lost it.
+def _moments(lake: "Lake") -> "dict[str, Moment]":
+    """Of the tables that events go into; those that there are."""
+    tables = {name: lake.table(name) for name in ("interactions", "held")}
+    return {name: table.moment() for name, table in tables.items() if table.exists()}
+
+
+def _stands(store: "LiveStore", lake: "Lake", mark: "Mark") -> bool:
+    """Whether the mark still means what it did: the event is the store's, and no table has lost it.
 
     A store may have been put back from a copy of an earlier day, or the event's shopper erased; a table may
-    have been made anew. Then all is read again, which costs time and changes nothing.
+    have been made anew, or put back too. Then all is read again, which costs time and changes nothing.
     """
     found = store.events(mark.after - 1, 1)
     if not found or (found[0][0], found[0][1].event_id) != (mark.after, mark.event_id):
         return False
-    return table.exists() and table.table_id() == mark.table_id and table.version() >= mark.version
+    return all(lake.table(name).has_been(moment) for name, moment in mark.tables.items())
 
 
 def _as_interactions(found: "Sequence[tuple[int, Event]]") -> pa.Table:
@@ -182,6 +208,7 @@ def erase(shop: "Shop", user_id: str) -> Erased:
     named in `left`. Raises StoreUnavailable: the tables are done, the online store is not.
     """
     rows: dict[str, int] = {}
+    remains: tuple[str, ...] = ()
     erasures = shop.lake.erasures
     with shop.disk(), erasures.turn():
         erasures.remember(user_id)
@@ -190,9 +217,12 @@ def erase(shop: "Shop", user_id: str) -> Erased:
             if table.exists():
                 rows[name] = table.delete_matching(columns, theirs)
         try:
-            with shop.live_store() as store:
-                rows["online store"] = store.erase(user_id)
-                remains = store.remains()
+            rows["online store"] = 0
+            before = _file_before(shop)
+            for where in (uri(shop), *(() if before is None else (before,))):
+                with closing(_at(where)) as store:
+                    rows["online store"] += store.erase(user_id)
+                    remains += store.remains()
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
@@ -257,7 +287,27 @@ def erased_but_known(shop: "Shop", models: "Sequence[PlacedModel]") -> list[str]
     return lines
 
 
+def warn_of_erased(shop: "Shop", bundle: str) -> None:
+    """Tell of shoppers that a bundle knows, who were erased since it was made and have not come back."""
+    from etalage.lake.erasures import digest
+
+    try:
+        gone = {name for name, one in shop.lake.erasures.known().items() if not one.back}
+    except TableDamaged as error:
+        log.warning("whether bundle %s knows shoppers who were erased is not known: %s", bundle, error)
+        return
+    files = sorted(shop.bundles.path(bundle).rglob("users.arrow")) if gone else []
+    names = {name for file in files for name in _vocabulary(file).to_pylist() if name is not None}
+    if known := sum(digest(name) in gone for name in names):
+        log.warning(
+            "bundle %s knows %s of the shoppers who were erased since it was made: `etalage publish` makes "
+            "one that does not", bundle, f"{known:,}",
+        )  # fmt: skip
+
+
 def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
+    from etalage.lake.live.marks import FILE
+
     left = []
     for one in shop.bundles.survey():
         if one.manifest is not None and _knows(shop.bundles.path(one.id), user_id):
@@ -269,16 +319,37 @@ def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
     for export in sorted([*exports.glob("*/[0-9]*-*"), *exports.glob("*/everything/[0-9]*-*")]):
         if (export / "users.arrow").exists() and _in_vocabulary(export / "users.arrow", user_id):
             left.append(
-                f"export {export.parent.name}/{export.name} knows the id: train again, remove the folder"
+                f"export {export.relative_to(exports)} knows the id: {_anew(export)}, then remove the folder"
             )
     shown = (html.escape(user_id), json.dumps(user_id, ensure_ascii=False)[1:-1])
     for report in sorted([*(shop.folder / "reports").rglob("*.html"), *shop.runs.rglob("*.html")]):
         text = report.read_text(encoding="utf-8", errors="replace")
         if any(one in text for one in shown):
             left.append(f"report {report.relative_to(shop.folder)} may show the id: remove it")
-    if any(shop.lake.table(name).exists() for name in ("users", "interactions", "held")):
-        left.append("older versions of the tables users, interactions and held, until they are vacuumed")
+    known = {"events.sqlite", "events.sqlite-wal", "events.sqlite-shm", FILE}
+    for file in sorted((shop.folder / "live").glob("*")):
+        if file.name not in known and file.is_file() and not file.name.startswith("."):
+            left.append(f"live/{file.name} may hold what the shopper did: remove it when it is not needed")
+    if versioned := [name for name in ERASED_FROM if shop.lake.table(name).exists()]:
+        left.append(_versions_left(shop.lake.root, versioned))
     return tuple(left)
+
+
+def _anew(export: Path) -> str:
+    """What makes an export anew: one that was fitted on everything is made by publishing."""
+    if export.parent.name == "everything":
+        return "`etalage publish`"
+    return f"`etalage train {export.parent.name}`"
+
+
+def _versions_left(root: str, names: Sequence[str]) -> str:
+    of_each = f"[T({root + '/'!r} + name).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
+    code = f"from deltalake import DeltaTable as T; {of_each}"
+    typed = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+    return (
+        f"older versions of the tables {', '.join(names)}; to be rid of them remove the folders _change_data "
+        f"in {root} and run, while nothing writes: python -c {typed}"
+    )
 
 
 def _knows(bundle: Path, user_id: str) -> bool:

@@ -8,7 +8,6 @@ shop.publish()
 shop.recommender().similar(item_id="i000042", k=5)
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,8 +82,9 @@ class Shop:
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
-            file.write_text(f"name = {quoted}\n", encoding="utf-8")
+            from etalage.shop.starting import starting_toml
+
+            file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
 
     @cached_property
@@ -286,9 +286,11 @@ class Shop:
         return bundling.publish(self, force)
 
     def sync(self, force: bool = False) -> "Synced":
-        """Publish what changed in the tables since the current bundle; embeds only unknown photos."""
+        """Publish what changed in the tables since the current bundle; embeds only unknown photos. The
+        bundle's [behaviour] and [funnel] stay: a warning says so, where those of shop.toml are other ones."""
         from etalage.bundle.sync import sync
 
+        bundling.tell_kept_rules(self)
         with self.bar("sync: embed new and changed photos", None) as meter:
             return sync(
                 self.lake,
@@ -301,7 +303,9 @@ class Shop:
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
-        return self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
+        manifest = self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
+        live_steps.warn_of_erased(self, manifest.id)
+        return manifest
 
     @contextmanager
     def live_store(self) -> Iterator["LiveStore"]:

@@ -136,6 +136,7 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
     tree: the shop's taxonomy, or what is left of it after a cut. All 0 where nothing was bought. Raises
     ConfigError, InputUnreadable, TableMissing.
     """
+    from etalage.features.history import BehaviourRule, purchases
     from etalage.lake.category_values import bought_values, leaf_values, read_values
 
     config, everything = shop.config.taxonomy, whole(shop)
@@ -147,8 +148,12 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
     items = _items(shop)
     found = labels(shop, items).given_ids
     rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
-    ids, table = items["item_id"].to_pylist(), acts.read(columns=["item_id", "kind", "value"])
-    bought = bought_values(everything, rows, ids, table, shop.config.behaviour.has)
+    ids, table = (
+        items["item_id"].to_pylist(),
+        acts.read(columns=["user_id", "item_id", "kind", "value", "time"]),
+    )
+    sold = purchases(table, BehaviourRule(shop.config.behaviour))
+    bought = bought_values(everything, rows, ids, sold)
     return leaf_values(tree, everything, bought)
 
 

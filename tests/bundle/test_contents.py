@@ -48,9 +48,9 @@ def test_the_main_photo_is_the_named_one_else_the_first_by_url_among_the_usable(
 def _acts(rows: list[tuple[str, str, str | None, float | None]]) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True))
     kinds, values = pa.array(columns[2], pa.string()), pa.array(columns[3], pa.float64())
-    return pa.record_batch(
-        {"user_id": list(columns[0]), "item_id": list(columns[1]), "kind": kinds, "value": values}
-    )
+    times = pa.array(range(len(rows)), pa.timestamp("us", tz="UTC"))
+    ids = {"user_id": list(columns[0]), "item_id": list(columns[1])}
+    return pa.record_batch({**ids, "kind": kinds, "value": values, "time": times})
 
 
 def test_popularity_counts_each_shopper_once_an_item_by_what_weighs_most_over_all_batches() -> None:
@@ -76,6 +76,13 @@ def test_a_crawler_and_low_stars_make_nothing_popular() -> None:
         1,
         0,
     ]
+
+
+def test_what_was_taken_back_makes_nothing_popular_in_whichever_batch_it_is() -> None:
+    bought = [(user, "a", "buy", None) for user in "uvw"]
+    undone = [("u", "a", "refund", None), ("v", "b", "like", None), ("v", "b", "dislike", None)]
+    found = count_popularity([_acts(bought), _acts([*undone[:1] * 4, *undone])], pa.array(["a", "b"]))
+    assert found.tolist() == [2, 0]
 
 
 def test_photos_are_found_once_sorted_and_a_missing_one_is_named() -> None:

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from etalage.bundle.durable import hash_file, write_file
 from etalage.bundle.manifest import Manifest
-from etalage.bundle.pointer import CURRENT, LOG, Bundles
+from etalage.bundle.pointer import CURRENT, LOG, MOVING, REMOVING, STAGING, Bundles
 from etalage.errors import BundleDamaged, NoBundle, PointerDamaged, PublishBusy, PublishError
 from etalage.lake.delta import Lake
 from tests.bundle.forged import writable
@@ -221,6 +224,62 @@ def test_clean_up_never_removes_what_is_current_or_spared(
         assert bundles.retain(1, None) == [second.id]
         assert bundles.retain(0, third.id) == []
     assert bundles.ids() == [first.id, third.id]
+
+
+def test_a_removal_that_is_cut_short_leaves_no_half_bundle_and_the_next_publish_ends_it(
+    shop: tuple[Lake, Bundles, Manifest, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, bundles, first, second = shop
+
+    def killed(folder: Path) -> None:
+        (folder / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut, bundles.publishing(), bundles.moving():
+        cut.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bundles.retain(1)
+    assert [one.damage for one in bundles.survey()] == [None] and bundles.ids() == [second.id]
+    left = bundles.folder / f"{REMOVING}{first.id}"
+    assert left.is_dir()
+    (bundles.folder / f"{STAGING}half").mkdir()
+    (bundles.folder / f"{MOVING}half").write_text("")
+    published(lake, bundles, export_of(bundles, second))
+    assert not [one for one in bundles.folder.iterdir() if one.name.startswith((REMOVING, STAGING, MOVING))]
+
+
+def test_the_bundle_before_is_the_one_that_was_replaced_and_not_just_an_older_one(
+    shop: tuple[Lake, Bundles, Manifest, Manifest],
+) -> None:
+    lake, bundles, first, second = shop
+    bundles.switch(first.id)
+    third = published(lake, bundles, export_of(bundles, first))
+    assert bundles.before(third.id) == first.id and bundles.before(second.id) == first.id
+
+
+def test_another_thread_is_another_publisher(shop: tuple[Lake, Bundles, Manifest, Manifest]) -> None:
+    _, bundles, _, _ = shop
+    refused: list[type[Exception]] = []
+
+    def publish() -> None:
+        try:
+            with bundles.publishing():
+                pass
+        except PublishBusy as error:
+            refused.append(type(error))
+
+    with bundles.publishing(), bundles.publishing():
+        other = threading.Thread(target=publish)
+        other.start()
+        other.join(20)
+    assert refused == [PublishBusy]
+
+
+def test_a_file_of_a_bundle_is_never_written_over(tmp_path: Path) -> None:
+    written = write_file(tmp_path / "a", b"first")
+    with pytest.raises(FileExistsError):
+        write_file(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first" and hash_file(tmp_path / "a") == written
 
 
 HOLDER = """

@@ -281,6 +281,45 @@ def test_a_vacuumed_change_feed_reads_everything_and_still_embeds_only_what_is_n
     assert_like_a_full_rebuild(lake, bundles)
 
 
+def items_of(bundles: Bundles, bundle: str) -> list[str]:
+    return list(read_arrow(bundles.path(bundle) / ITEMS)["item_id"].to_pylist())
+
+
+def test_a_table_made_anew_that_has_as_many_versions_again_is_told_from_the_one_before(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """The number of a version means nothing in another table: there would be nothing new, or half of it."""
+    lake, bundles, first = shop
+    for more in range(2):
+        shutil.rmtree(tmp_path / "tables" / "items")
+        fill(lake, range(1 + more, 42), [])
+        for one in range(more):
+            fill(lake, [43 + one], [])
+        assert lake.table("items").version() == first.tables["items"] + more
+        result = synced(lake, bundles)
+        assert result.manifest is not None and "was made anew" in str(result.whole)
+        there = lake.table("items").read()["item_id"].sort().to_pylist()
+        assert items_of(bundles, result.manifest.id) == there
+
+
+def test_a_table_put_back_from_a_copy_and_written_on_since_is_read_whole(shop: Shop, tmp_path: Path) -> None:
+    lake, bundles, _ = shop
+    items = tmp_path / "tables" / "items"
+    shutil.copytree(items, tmp_path / "copy")
+    fill(lake, [50], [])
+    second = synced(lake, bundles).manifest
+    assert second is not None and "item-00050" in items_of(bundles, second.id)
+    shutil.rmtree(items)
+    shutil.copytree(tmp_path / "copy", items)
+    fill(lake, [51], [])
+    fill(lake, [52], [])
+    assert lake.table("items").version() > second.tables["items"]
+    result = synced(lake, bundles)
+    assert result.manifest is not None and "put back from a copy" in str(result.whole)
+    found = items_of(bundles, result.manifest.id)
+    assert "item-00050" not in found and {"item-00051", "item-00052"} <= set(found)
+
+
 def test_tables_made_anew_are_read_whole(shop: Shop, tmp_path: Path) -> None:
     lake, bundles, _ = shop
     merge_items(lake, item_row(5, price=1.0))

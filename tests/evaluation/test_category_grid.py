@@ -59,7 +59,7 @@ def test_every_column_of_the_request_is_there(whole: Grid) -> None:
 def test_random_weights_are_timed_and_not_ranked(whole: Grid, measured: CategoryMeasures) -> None:
     accuracy = [f"{measured.scores[name].intervals['accuracy'].value:.3f}" for name in ("lite0", "b3")]
     assert column(whole, "accuracy") == [*accuracy, "–", "–"]
-    assert column(whole, "ms_64") == ["6.5", "60.0", "40.0", "50.0"]
+    assert column(whole, "ms_64") == ["6.50", "60.00", "40.00", "50.00"]
     assert column(whole, "minutes") == ["12.0", "31.5", "–", "1,234.5"]
     kept = whole.to_json()
     assert [one["random"] for one in kept] == [False, False, True, True]

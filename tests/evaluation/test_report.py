@@ -71,7 +71,7 @@ def whole(tmp_path: Path, scores: dict[str, Scores], **changes: object) -> Page:
 def test_the_report_shows_every_figure_beside_the_simple_system(tmp_path: Path, scores) -> None:
     page = whole(tmp_path, scores)
     for name, interval in scores["cnn"].intervals.items():
-        assert name.replace("_at_", " @ ").replace("_", " ") in page.text
+        assert name.replace("_at_", " @ ").replace("knn_", "kNN ").replace("_", " ") in page.text
         digits = 3 if max(one.intervals[name].value for one in scores.values()) >= 0.05 else 5
         for value in interval:
             assert f"{value:.{digits}f}" in page.text, name

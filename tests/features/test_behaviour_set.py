@@ -104,15 +104,16 @@ def test_a_rating_below_the_threshold_stays_an_explicit_negative() -> None:
     np.testing.assert_array_equal(found.values, np.array([5, 3.5, 4, 1, np.nan], np.float32))
 
 
-def test_only_kinds_with_a_weight_count_and_one_of_no_weight_is_negative() -> None:
+def test_only_kinds_with_a_weight_count_and_one_below_0_is_negative() -> None:
     rows: list[Row] = [*SOME, ("u1", "d", "return", None, 7)]
-    weights = {"buy": 3.0, "return": 0.0}
+    weights = {"buy": 3.0, "return": -1.0, "view": 0.0}
     data = behaviour_set(table(rows), None, None, BehaviourConfig(weights=weights, split="leave_one_out"))
     found = everything(data)
     assert data.kinds == ("buy", "return")
     assert sorted(zip(found.kinds.tolist(), found.labels.tolist(), strict=True)) == [(1, 1)] * 4 + [(2, 0)]
     assert data.facts["of_other_kinds"] == 2
-    assert data.facts["weights"] == weights
+    assert data.facts["weights"] == {"buy": 3.0, "return": -1.0}
+    assert data.facts["other_kinds"] == {}, "that a weight is 0 was said by whoever set it"
 
 
 def test_a_target_kind_is_what_is_to_be_found() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import BehaviourRule, overruled
+from etalage.features.history import BehaviourRule, overruled, purchases
 from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
 
@@ -76,7 +76,19 @@ def test_a_weight_says_how_much_and_a_kind_without_one_does_not_count() -> None:
     some = rule({"weights": {"view": 1, "buy": 10, "dislike": -1, "wish": 0}})
     assert [some.weight(kind) for kind in ("view", "buy", "dislike", "wish", "cart")] == [1, 10, -1, 0, 0]
     assert not some.counts("cart")
-    assert some.negative("dislike", None) and some.negative("wish", 3.0) and not some.negative("cart", None)
+    assert some.negative("dislike", None) and not some.negative("cart", None)
+
+
+def test_a_weight_of_0_counts_not_at_all_and_is_no_dislike() -> None:
+    some = rule({"weights": {"buy": 1, "wish": 0, "dislike": 0}})
+    assert not some.counts("wish") and some.weighs_nothing("wish") and not some.weighs_nothing("view")
+    assert not some.keeps_off("wish", 3.0) and not some.keeps_off("dislike", None)
+
+
+def test_a_dislike_is_one_also_where_weights_does_not_name_it() -> None:
+    some = rule({"weights": {"view": 1, "buy": 5}})
+    assert some.keeps_off("dislike", None) and some.keeps_off("Not Interested", None)
+    assert some.weight("dislike") == -1 and some.weight("cart") == 0
 
 
 def test_without_weights_every_kind_counts_one_but_those_that_are_negative_by_name() -> None:
@@ -107,6 +119,27 @@ def test_what_is_had_or_not_wanted_is_kept_off() -> None:
     assert not rule({"repeat": True}).keeps_off("buy", None)
     assert rule({"repeat": True}).keeps_off("dislike", None)
     assert not rule(seen="keep").keeps_off("buy", None)
+
+
+def test_purchases_are_what_was_bought_and_not_returned() -> None:
+    rows = [("pear", "buy", 2.0), ("pear", "refund", 2.0), ("fig", "Order", 3.0), ("fig", "order", -3.0),
+            ("pear", "Took", 4.0), ("fig", "view", None), ("fig", "rating", 5.0), ("nut", None, 1.0),
+            ("nut", "purchase", None)]  # fmt: skip
+    items, kinds, values = zip(*rows, strict=True)
+    acts = pa.table(
+        {
+            "user_id": ["ann"] * len(rows),
+            "item_id": list(items),
+            "kind": list(kinds),
+            "value": pa.array(values, pa.float64()),
+            "time": pa.array(range(len(rows)), pa.timestamp("us", tz="UTC")),
+        }
+    )
+    found = purchases(acts, rule({"has": ["took"]}))
+    assert list(zip(*(found[name].to_pylist() for name in ("item_id", "value")), strict=True)) == [
+        ("pear", 4.0),
+        ("nut", None),
+    ]
 
 
 KINDS = st.sampled_from([None, "", "view", "Buy", "cart", "rating", "dislike", "refund", "wish", "play"])
@@ -216,6 +249,25 @@ def test_what_is_removed_or_unliked_takes_back_a_cart_or_a_like_alone() -> None:
     assert stands(*acts, ("unlike", None))[:3] == [True, True, False]
     assert stands(*acts, ("Product Removed", None))[:3] == [True, False, False]
     assert stands(*acts, ("return", None))[:3] == [False, True, True]
+
+
+def test_of_likes_and_ratings_the_last_one_holds() -> None:
+    stars = rule({"positive_from": 4})
+    good, bad = ("rating", 5.0), ("rating", 1.0)
+    assert stands(good, bad, some=stars) == [False, True]
+    assert stands(bad, good, some=stars) == [True, True]
+    assert stands(good, ("rating", 4.0), some=stars) == [True, True]
+    assert stands(("like", None), ("dislike", None)) == [False, True]
+    assert stands(("like", None), ("like", None), ("unlike", None)) == [False, False, True]
+    assert stands(("like", None), ("like", None), ("like", 0.0)) == [False, False, True]
+    assert stands(("buy", None), ("view", None), ("dislike", None)) == [True, True, True]
+
+
+def test_a_like_without_a_time_hides_no_later_one() -> None:
+    never = np.iinfo(np.int64).min
+    negative, opinion = np.array([True, False, False]), np.array([False, True, True])
+    times = np.array([5, never, 9])
+    assert overruled(np.zeros(3, np.int64), times, negative, opinion).tolist() == [True, False, False]
 
 
 def test_a_kind_that_weights_name_takes_nothing_back() -> None:

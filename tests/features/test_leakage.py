@@ -54,6 +54,25 @@ def test_a_pair_of_validation_in_the_test_is_known_too() -> None:
     assert check_leakage(a_set(own_split=False, **parts)).known == {"validation": 0, "test": 1}
 
 
+@pytest.mark.parametrize("split", ["time", "leave_one_out"])
+@pytest.mark.parametrize("targets", [(), (1,)])
+def test_a_view_of_what_was_bought_before_is_not_to_be_found(split: str, targets: tuple[int, ...]) -> None:
+    """Views are judged; purchases, which are not, keep their items off the slate."""
+    views = {**CLEAN, "validation": acts((1, 2, 30), (3, 4, 30)), "test": acts((1, 3, 50), (2, 1, 40))}
+    parts = {name: replace(part, kinds=np.ones(len(part), np.int64)) for name, part in views.items()}
+    bought = acts((3, 4, 20), (1, 3, 45), (2, 1, 60))
+    bought = replace(bought, kinds=np.full(len(bought), 2))
+    data = replace(a_set(split, **parts), targets=targets, off_slate=(2,))
+    if targets:
+        data = data.with_parts(train=Interactions.joined(parts["train"], bought.take(bought.times < 30)))
+    else:
+        data = replace(data, held=bought)
+    assert not check_leakage(data).found
+    assert data.truth("validation").items.tolist() == [2]
+    # Bought behind what is judged: that keeps nothing back. By time, the part begins with its first act.
+    assert data.truth("test").items.tolist() == ([3, 1] if targets or split == "time" else [1])
+
+
 def test_where_shoppers_take_the_same_again_nothing_is_known() -> None:
     data = a_set(**(CLEAN | {"test": acts((2, 2, 40))}))
     assert not check_leakage(replace(data, facts={"split": "time", "repeat": True})).found

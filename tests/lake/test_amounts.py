@@ -45,6 +45,10 @@ from etalage.lake.amounts import Amount, Mark, currency_code, proven_mark, read_
         ("'12.50", 12.5, None),
         ('="12.50"', 12.5, None),
         (".5", 0.5, None),
+        ("150.000 VND", 150000.0, "VND"),
+        ("1,299 JPY", 1299.0, "JPY"),
+        ("Rp 150.000", 150000.0, "IDR"),
+        ("12.5 HUF", 12.5, "HUF"),
         (3, 3.0, None),
         (1.249, 1.249, None),
         (Decimal("2.50"), 2.5, None),
@@ -83,6 +87,8 @@ def test_the_setting_decides_what_a_text_does_not_tell() -> None:
     assert read_amount("1.249", decimal=",") == read_amount("1,249", decimal=".") == Amount(1249.0)
     assert read_amount("1.249", decimal=".") == read_amount("1,249", decimal=",") == Amount(1.249)
     assert read_amount("1.249", proven=",") == Amount(1249.0)
+    assert read_amount("1.249 JPY", proven=".") == Amount(1249.0, "JPY")
+    assert read_amount("1.249 JPY", decimal=".") == Amount(1.249, "JPY"), "what is said counts"
     assert read_amount("12.5", proven=",") == Amount(12.5), "a text that tells is read as it is"
     with pytest.raises(ValueError, match="with decimal = ','"):
         read_amount("12.5", decimal=",")

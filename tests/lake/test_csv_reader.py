@@ -128,6 +128,12 @@ def test_an_encoding_that_is_said_is_taken_and_its_broken_bytes_are_refused(tmp_
     assert refused[0][0] == 3 and refused[0][1].startswith("not cp1252; say which encoding")
 
 
+@pytest.mark.parametrize("said", ["latin-1", "iso-8859-1", "ISO8859-1"])
+def test_who_says_latin_1_means_that_of_windows(tmp_path: Path, said: str) -> None:
+    content = "id,price\n1,5 €\n".encode("cp1252")
+    assert read(tmp_path, content, FileStyle(encoding=said))[0] == [(2, {"id": "1", "price": "5 €"})]
+
+
 def test_json_lines_in_another_encoding_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     lines = '{"id": 1, "t": "é"}\n\n{"id": 2, "t": "日"}\n'
@@ -297,6 +303,12 @@ def test_column_names_in_the_middle_are_no_row(tmp_path: Path) -> None:
     assert notes == [
         "2 × a line of column names again, as where files were joined: passed over, such as line 3"
     ]
+
+
+def test_a_mark_of_utf_8_before_the_names_a_second_time_is_no_part_of_them(tmp_path: Path) -> None:
+    taken, _, told = read(tmp_path, "\ufeff\ufeffid,title\n1,Mug\n\ufeffid,title\n2,Cup\n")
+    assert taken == [(2, {"id": "1", "title": "Mug"}), (4, {"id": "2", "title": "Cup"})]
+    assert len(told) == 1 and "column names again" in told[0]
 
 
 def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:

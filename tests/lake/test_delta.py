@@ -1,8 +1,10 @@
 """Tables: merge, read at a version, stream, changes."""
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ChangesGone, DataError, TableMissing
-from etalage.lake.delta import Changes, Lake, Merged
+from etalage.lake import turns
+from etalage.lake.delta import Changes, Lake, Merged, Table
 from etalage.lake.difference import key_of, net_effect
 from etalage.lake.schema import TABLES
 
@@ -368,6 +371,50 @@ def test_many_rows_merge_and_merge_again_without_a_new_version(lake: Lake) -> No
     table = lake.table("photos")
     assert table.merge(rows).inserted == count
     assert table.merge(rows) == Merged(0, 0, count, 1)
+
+
+def test_rows_that_are_only_wanted_where_they_are_new_change_nothing(lake: Lake) -> None:
+    table = lake.table("items")
+    table.merge(items(item_id=["a"], price=[1.0]))
+    done = table.merge(items(item_id=["a", "b"], price=[9.0, 2.0]), only_new=True)
+    assert (done.inserted, done.updated) == (1, 0) and prices(table.read()) == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_a_table_is_known_again_until_it_is_made_anew(lake: Lake, ledger: bool) -> None:
+    """By its commit, and by its id where there is no ledger, as in an object store."""
+    table = lake.table("items")
+    table.merge(items(item_id=["a"], price=[1.0]))
+    if not ledger:
+        table._storage.ledger = None
+    moment = table.moment()
+    assert (moment.commit is None) != ledger and table.has_been(moment)
+    Lake(lake.root).table("items").merge(items(item_id=["b"], price=[1.0]))
+    assert table.has_been(moment)
+    shutil.rmtree(table.uri)
+    assert not table.has_been(moment)
+    for name in "abc":
+        Lake(lake.root).table("items").merge(items(item_id=[name], price=[1.0]))
+    assert table.version() > moment.version and not table.has_been(moment)
+
+
+def test_of_two_writers_who_read_the_same_version_one_starts_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an object store, where no lock makes them queue: also of two who only append."""
+    lake.table("items").merge(items(item_id=["a"], price=[1.0]))
+    write = Table._write
+
+    def later(self: Table, *arguments: Any) -> None:
+        monkeypatch.setattr(Table, "_write", write)
+        Lake(lake.root).table("items").merge(items(item_id=["b"], price=[2.0]))
+        write(self, *arguments)
+
+    monkeypatch.setattr(Table, "_write", later)
+    monkeypatch.setattr(turns, "_turn", lambda _: nullcontext())
+    done = lake.table("items").merge(items(item_id=["b"], price=[3.0]))
+    assert (done.inserted, done.updated) == (0, 1)
+    assert lake.table("items").read()["item_id"].to_pylist() in (["a", "b"], ["b", "a"])
 
 
 def test_a_process_that_read_a_table_ends_well(lake: Lake) -> None:

@@ -1,6 +1,7 @@
 """F66: who was erased is brought back by no writer: neither by one that read before, nor by a file that is
 ingested again, nor by an event that is sent again."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,6 +96,27 @@ def test_f66_a_row_that_comes_while_they_are_deleted_is_deleted_or_left_out(tmp_
     assert lake.table("interactions").delete_matching(("user_id",), theirs) == 2
     assert other.table("interactions").merge(acts(("ann", "bag", LONG_AGO))).erased == 1
     assert stored(lake) == ["bob"] and sum(asked) == 3
+
+
+def test_f66_two_who_are_erased_at_once_are_both_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first has read the list, and waits until it is written."""
+    known, waited = Erasures.known, []
+    second = threading.Thread(target=lambda: Erasures(tmp_path).remember("bob"))
+
+    def between(self: Erasures) -> Known:
+        found = known(self)
+        monkeypatch.setattr(Erasures, "known", known)
+        second.start()
+        second.join(0.5)
+        waited.append(second.is_alive())
+        return found
+
+    monkeypatch.setattr(Erasures, "known", between)
+    Erasures(tmp_path).remember("ann")
+    second.join(20)
+    assert waited == [True] and set(Erasures(tmp_path).known()) == {digest("ann"), digest("bob")}
 
 
 def test_f66_the_list_of_the_erased_does_not_name_them(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,8 @@ def test_sources_that_make_no_sense_are_unreadable(lake: Lake, tmp_path: Path) -
         ingest(lake, written(tmp_path, "a.pdf", "x"), "items")
     with pytest.raises(InputUnreadable, match="a spreadsheet; save it as CSV"):
         ingest(lake, written(tmp_path, "a.xlsx", "PK\x03\x04"), "items")
+    with pytest.raises(InputUnreadable, match="is packed by zip; unpack it"):
+        ingest(lake, written(tmp_path, "a.zip", "PK\x03\x04"), "items")
     with pytest.raises(InputUnreadable, match="fills items and photos, not users"):
         ingest(lake, tmp_path, "users")
 
@@ -274,6 +277,21 @@ def test_interactions_without_ids_keep_their_repetitions(lake: Lake, tmp_path: P
     assert {r["time"] for r in rows} == {None, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)}
     longer = written(tmp_path, "more.csv", body + "u1,a,view,,\n")
     assert ingest(lake, longer, "interactions").inserted == 1
+
+
+def test_true_and_false_are_values_of_1_and_0_and_that_is_told(lake: Lake, tmp_path: Path) -> None:
+    rows = (
+        "user_id,item_id,kind,value\nann,hat,like,true\nann,cap,like,FALSE\nbob,hat,like,\nbob,cap,like,2\n"
+    )
+    done = ingest(lake, written(tmp_path, "likes.csv", rows), "interactions")
+    objects = '{"user_id": "eve", "item_id": "hat", "value": true}\n'
+    ingest(lake, written(tmp_path, "likes.jsonl", objects), "interactions")
+    found = lake.table("interactions").read().sort_by([("user_id", "ascending"), ("value", "ascending")])
+    assert found["value"].to_pylist() == [0, 1, 2, None, 1]
+    assert done.refused == 0
+    assert [(note.what, note.count) for note in done.notes if "true" in note.what] == [
+        ("value: true and false are read as 1 and 0", 2)
+    ]
 
 
 def test_f50_repeated_events_are_there_once_late_ones_are_taken_future_ones_refused(
@@ -486,3 +504,65 @@ def test_real_ratings_come_in_and_again_change_nothing(lake: Lake, shared_data: 
 @pytest.mark.parametrize("ready", [lambda file: file, lambda file: str(file)])
 def test_a_source_may_be_a_path_or_text(lake: Lake, tmp_path: Path, ready: Callable[[Path], Any]) -> None:
     assert ingest(lake, ready(written(tmp_path, "u.csv", "user_id\nu1\n")), "users").inserted == 1
+
+
+def test_words_for_not_known_make_no_brand_and_no_product_of_several(lake: Lake, tmp_path: Path) -> None:
+    body = (
+        "item_id,title,brand,category_id,item_group_id\n"
+        "a,NULL,NULL,-,0\nb,nan,N/A,None,NULL\nc,Cup,Holm,Mugs,7\nd,Jug,0,0,7\n"
+    )
+    done = ingest(lake, written(tmp_path, "a.csv", body), "items")
+    rows = by_id(lake, "items")
+    names = ("title", "brand", "category_id", "item_group_id")
+    assert [[rows[id][name] for name in names] for id in "abcd"] == [
+        ["NULL", None, None, None],
+        ["nan", None, None, None],
+        ["Cup", "Holm", "Mugs", "7"],
+        ["Jug", "0", "0", "7"],
+    ]
+    assert "1 × item_group_id: '0' is taken for `not known`, such as line 2" in map(str, done.notes)
+
+
+def test_attributes_of_parquet_are_the_text_of_their_values(lake: Lake, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "item_id": ["a"],
+            "weight": pa.array([Decimal("0.50")], pa.decimal128(6, 2)),
+            "since": [date(2026, 3, 1)],
+            "seen": pa.array([datetime(2026, 3, 1, 10, tzinfo=UTC)], pa.timestamp("us", "UTC")),
+            "tags": [["x", "y"]],
+            "new": [True],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    ingest(lake, tmp_path / "a.parquet", "items", MappingConfig(keep_others=True))
+    assert json.loads(by_id(lake, "items")["a"]["attributes"]) == {
+        "weight": "0.50",
+        "since": "2026-03-01",
+        "seen": "2026-03-01T10:00:00+00:00",
+        "tags": '["x", "y"]',
+        "new": "true",
+    }
+
+
+def test_lists_of_texts_are_a_description_of_several_lines_and_a_title_only_where_it_is_one(
+    lake: Lake, tmp_path: Path
+) -> None:
+    rows = [
+        {"item_id": "a", "title": ["Mug"], "description": ["Big.", " ", "Round."]},
+        {"item_id": "b", "title": [], "description": []},
+        {"item_id": "c", "title": ["Mug", "Cup"], "description": "One."},
+    ]
+    done = ingest(lake, written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), "items")
+    found = by_id(lake, "items")
+    assert [(found[id]["title"], found[id]["description"]) for id in "abc"] == [
+        ("Mug", "Big.\nRound."),
+        (None, None),
+        (None, "One."),
+    ]
+    assert done.values_lost == 1
+
+
+def test_a_file_of_names_alone_is_told(lake: Lake, tmp_path: Path) -> None:
+    done = ingest(lake, written(tmp_path, "a.csv", "item_id,title\n"), "items")
+    assert [str(note) for note in done.notes] == ["the file has no rows: was its export cut short?"]

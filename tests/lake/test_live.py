@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ConfigError, DataError, Unprocessable
+from etalage.lake.erasures import digest
 from etalage.lake.live import Act, Event, LiveStore, open_live
 from etalage.lake.live.contract import clock, merged_change
 from tests.redis_server import running_redis
@@ -113,6 +114,7 @@ def test_events_go_back_into_the_lake_in_order_of_arrival_page_by_page(store: Li
     [
         (Event("", "ann", Act("hat")), "event_id is missing"),
         (Event("e", "", Act("hat")), "user_id is missing"),
+        (Event("e", " ", Act("hat")), "user_id is missing: blanks"),
         (Event("e", "ann", Act("h" * 600)), "600 characters"),
         (Event("e", "an\ud800n", Act("hat")), "surrogate"),
         (Event("e", "ann", Act("h\x00t")), "NUL"),
@@ -240,6 +242,31 @@ def test_f66_the_log_of_a_store_that_somebody_reads_is_said_to_hold_the_erased_o
     store.close()
 
 
+def test_f66_a_store_that_was_away_is_told_who_was_erased_meanwhile(store: LiveStore, opened: Open) -> None:
+    """What they did before goes, out of quarantine too; nobody else's does."""
+    now = clock()
+    store.seed([(name, Act("old", "buy", None, at)) for name in ("ann", "bob") for at in (DAY, now + MINUTE)])
+    far = event(4, at=now + 60 * MINUTE)
+    store.append([event(1, at=5), event(2, "bob", at=6), event(3, at=now + MINUTE), far, event(5, at=-DAY)])
+    erased = {digest("ann"): now, digest("nobody"): now}
+    assert store.forget(erased) == 3 and opened().forget(erased) == 0
+    assert [act.item_id for act in store.history("ann", 9)] == ["old", "hat"]
+    assert [one.event_id for _, one in store.events(0, 9)] == ["e2", "e3"]
+    assert len(store.history("bob", 9)) == 3 and set(store.users(9)) == {"ann", "bob"}
+    again = store.append([event(1, at=now + 2 * MINUTE), event(6, at=7), event(7, at=now + MINUTE)])
+    assert (again.accepted, again.erased) == (1, 2)
+    assert store.seed([("ann", Act("old", "buy", None, DAY))]) == 0
+
+
+def test_f66_of_whom_nothing_is_left_the_store_knows_no_name(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, DAY))])
+    store.append([event(1, at=5), event(2, "bob")])
+    assert store.forget({digest("ann"): clock()}) == 2
+    assert store.users(9) == ["bob"] and store.history("ann", 9) == []
+    assert store.forget({digest("ann"): DAY}) == 0, "an older erasure does not replace a newer one"
+    assert store.append([event(3, at=9)]).erased == 1
+
+
 def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:
     store = open_live(tmp_path / "live.sqlite")
     store.append([Event("an-event-of-nobody-else", "a-name-that-nobody-else-has", Act("hat"))])
@@ -247,6 +274,43 @@ def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:
     store.close()
     content = b"".join(p.read_bytes() for p in tmp_path.iterdir())
     assert b"nobody-else" not in content
+
+
+def test_f57_redis_has_no_key_and_no_value_of_an_erased_shopper(redis_server: str, tmp_path: Path) -> None:
+    """Nor where seeds of theirs were left by a publish that was killed."""
+    store = open_live(f"{redis_server}?prefix={tmp_path.name}")
+    client = store._client  # type: ignore[attr-defined]
+    store.seed([("ann", Act("old", "buy", None, DAY)), ("bob", Act("old", "buy", None, DAY))])
+    store.append([event(1, at=5), event(2, "bob"), event(3, at=clock() + 60 * MINUTE)])
+    generation = client.incr(f"{tmp_path.name}:generation")
+    client.rpush(f"{tmp_path.name}:seed:{generation}:ann", '["old", "buy", null, 5]')
+    store.erase("ann")
+    read = {"string": client.get, "hash": client.hgetall, "list": lambda key: client.lrange(key, 0, -1),
+            "zset": lambda key: client.zrange(key, 0, -1), "set": client.smembers}  # fmt: skip
+    keys = list(client.scan_iter(f"{tmp_path.name}:*"))
+    told = [(key, read[client.type(key)](key)) for key in keys]
+    assert "bob" in str(told) and "ann" not in str(told).replace(tmp_path.name, "")
+    store.close()
+
+
+def test_what_is_cut_short_while_histories_are_seeded_changes_nothing(store: LiveStore) -> None:
+    store.seed([("ann", Act("old", "buy", None, DAY))])
+
+    def acts() -> Iterator[tuple[str, Act]]:
+        yield "ann", Act("new", "buy", None, DAY)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.seed(acts())
+    assert [act.item_id for act in store.history("ann", 9)] == ["old"]
+
+
+def test_a_value_that_is_no_number_and_a_time_before_1995_are_quarantined(store: LiveStore) -> None:
+    nan = Event("e1", "ann", Act("hat", "buy", float("nan"), DAY))
+    done = store.append([nan, Event("e2", "ann", Act("hat", "buy", 1.0, 1_700_000_000))])
+    assert (done.accepted, done.quarantined) == (0, 2)
+    assert "not finite" in done.reasons[0] and "before 1995" in done.reasons[1]
+    assert store.history("ann", 9) == []
 
 
 def test_seeding_again_replaces_what_was_seeded_and_spares_events(store: LiveStore) -> None:

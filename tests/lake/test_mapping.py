@@ -304,6 +304,13 @@ def test_columns_that_are_called_as_ours_but_for_case_and_marks_are_read_and_tol
     assert f"item_id: read from the column {names.split(',')[0]!r}" in told(done)
 
 
+def test_columns_that_are_called_as_attributes_are_attributes(lake: Lake, tmp_path: Path) -> None:
+    file = csv(tmp_path / "a.csv", "item_id,attributes.colour,attributes.size\na,red,S\n")
+    ingest(lake, file, "items", MappingConfig(leave_out=("attributes.size",)))
+    (row,) = lake.table("items").read().to_pylist()
+    assert row["attributes"] == '{"colour": "red"}'
+
+
 def test_of_two_columns_that_are_nearly_ours_none_is_read(lake: Lake, tmp_path: Path) -> None:
     done = ingest(lake, csv(tmp_path / "a.csv", "item_id,Title,TITLE\na,Lamp,Rug\n"), "items")
     assert item(lake)["title"] is None

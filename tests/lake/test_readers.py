@@ -401,6 +401,8 @@ def test_ids_are_taken_exactly_or_refused() -> None:
     for bad, said in (
         (None, "missing"),
         ("", "missing"),
+        ("  \t", "missing: blanks"),
+        ("\u00a0", "missing: blanks"),
         ("a\0b", "NUL"),
         ("\ud800", "surrogate"),
         ("\u00e9" * 257, "514 bytes"),

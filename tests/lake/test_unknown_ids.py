@@ -68,6 +68,11 @@ def test_those_that_may_be_repaired_are_shown_first_and_the_most_frequent_before
     assert str(found).startswith("8 of 8 acts (100%) are on 3 item_ids that the catalogue lacks")
 
 
+def test_a_few_of_many_acts_are_not_called_none() -> None:
+    found = unknown_ids("item_id", counted("gone", *["2"] * 999), pa.array(["2"]))
+    assert str(found).startswith("1 of 1,000 acts (less than 1%) are on 1 item_ids")
+
+
 def test_known_ids_are_none_of_it() -> None:
     assert unknown_ids("item_id", counted("a", "a", "b"), pa.array(["a", "b", "c"])) is None
 

@@ -130,6 +130,11 @@ def test_the_encoding_is_the_marks_or_the_declarations(tmp_path: Path, encoding:
     assert taken[0][1]["title"] == "Café ß"
 
 
+def test_who_declares_iso_8859_1_means_that_of_windows(tmp_path: Path) -> None:
+    feed = '<?xml version="1.0" encoding="ISO-8859-1"?><rss><item><price>5 €</price></item></rss>'
+    assert read(tmp_path, feed.encode("cp1252"))[0] == [(1, {"price": "5 €"})]
+
+
 def test_an_encoding_that_nobody_knows_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputUnreadable, match=r"'klingon-1', which nobody knows; .* --encoding"):
         read(tmp_path, '<?xml version="1.0" encoding="klingon-1"?><rss><item><id>1</id></item></rss>')
@@ -162,7 +167,7 @@ def test_a_feed_that_ends_in_the_middle_says_so_after_what_came(tmp_path: Path) 
         ("no xml", "is no XML"),
         (
             "<html><body><p>Not found</p></body></html>",
-            "no <item> or <entry> is in it; it has <html>, <body>, <p>",
+            "is in it, by which items are known; it has <html>, <body>, <p>",
         ),
     ],
 )
@@ -274,3 +279,50 @@ def test_attributes_are_read_where_there_is_no_text(tmp_path: Path) -> None:
 def test_blank_lines_before_the_declaration_are_passed_over_and_counted(tmp_path: Path) -> None:
     taken, refused = read(tmp_path, "\ufeff\n \n" + rss("<id>1</id>", "<id>&x;</id>"))
     assert taken == [(4, {"id": "1"})] and refused == [(5, "not XML: undefined entity, in line 5")]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        (
+            '<yml_catalog date="2026-01-01"><shop><name>S</name><categories><category id="1">A</category>'
+            '</categories><offers><offer id="9012" available="true"><price>8990</price>'
+            '<picture>a.jpg</picture><picture>b.jpg</picture><param name="Colour">red</param></offer>'
+            "</offers></shop></yml_catalog>",
+            {"id": "9012", "available": "true", "price": "8990", "picture": ["a.jpg", "b.jpg"],
+             "param": {"name": "Colour", "value": "red"}},
+        ),
+        (
+            "<SHOP><SHOPITEM><ITEM_ID>AB1</ITEM_ID><PRODUCTNAME>Mug</PRODUCTNAME></SHOPITEM></SHOP>",
+            {"ITEM_ID": "AB1", "PRODUCTNAME": "Mug"},
+        ),
+        (
+            '<products xmlns:x="u"><product id="7" x:href="h" xml:lang="de"><id>8</id><item>3</item>'
+            '<price currency="EUR">5.50</price><weight unit="kg">2</weight></product></products>',
+            {"id": "8", "item": "3", "price": "5.50 EUR", "weight": "2"},
+        ),
+        (
+            '<offers><group name="other"><o id="1" price="3.00"><imgs><main url="a.jpg"/></imgs></o></group>'
+            "</offers>",
+            {"id": "1", "price": "3.00", "imgs": {"main": "a.jpg"}},
+        ),
+    ],
+)  # fmt: skip
+def test_items_of_shop_systems_and_price_portals_are_known_by_their_names(
+    tmp_path: Path, content: str, fields: dict[str, Any]
+) -> None:
+    assert read(tmp_path, content) == ([(1, fields)], [])
+
+
+def test_behind_something_broken_the_next_item_of_that_name_is_read(tmp_path: Path) -> None:
+    product = "<product><id>{}</id><name>{}</name></product>\n"
+    body = product.format(1, "a") + product.format(2, "a & b") + product.format(3, "c")
+    taken, refused = read(tmp_path, f"<products>\n{body}</products>")
+    assert [fields["id"] for _, fields in taken] == ["1", "3"]
+    assert [line for line, _ in refused] == [3]
+
+
+def test_markup_within_a_text_is_read_in_its_order(tmp_path: Path) -> None:
+    text = "<div><p>One <b>two</b> H<sub>2</sub>O</p><ul><li>three</li></ul><p>four</p></div>"
+    taken, _ = read(tmp_path, rss(f"<id>1</id><summary>{text}</summary><name>Mug <i>big</i></name>"))
+    assert taken[0][1] == {"id": "1", "summary": "One two H2O three four", "name": "Mug big"}

@@ -60,6 +60,11 @@ def test_kinds_have_weights_and_those_not_named_do_not_count() -> None:
     assert scores(data, kind_weights={"buy": 3}) == [0, 3, 3, 0, 0]
 
 
+def test_kind_weights_may_write_a_kind_otherwise() -> None:
+    data = shop([1, 2], [1, 2], kinds=[1, 2])
+    assert scores(data, kind_weights={"View": 2, "BUY": 3}) == [0, 2, 3, 0, 0]
+
+
 def test_a_kind_that_does_not_exist_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match="no kind 'bui'; did you mean 'buy'"):
         scores(shop([1], [1]), kind_weights={"bui": 1})

@@ -150,12 +150,14 @@ def test_f64_a_client_that_reads_nothing_is_closed(server: ThreadServer, request
     assert httpx.get(f"{server.url}/healthz").status_code == 200
 
 
-def test_f64_a_client_that_reads_byte_by_byte_has_an_end_too(server: ThreadServer) -> None:
+@pytest.mark.parametrize("at_once", [1, 8192])
+def test_f64_a_client_that_reads_byte_by_byte_has_an_end_too(server: ThreadServer, at_once: int) -> None:
+    """A byte is not seen by the server, some thousand are: that client reads, and for ever."""
     client = unread(server, 2000)
     started = time.monotonic()
     while held(server):
         with suppress(OSError):
-            client.recv(1)
+            client.recv(at_once)
         time.sleep(0.05)
         assert time.monotonic() - started < 20
     client.close()

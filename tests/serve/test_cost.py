@@ -242,6 +242,21 @@ def test_f69_work_whose_client_left_while_it_waited_is_not_begun(
     assert told(caplog) == ["POST /v1/similar: the client went away before it was begun"]
 
 
+def test_f69_a_client_that_leaves_in_the_middle_of_its_request_is_no_fault_of_the_server(
+    running: ThreadServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = dropped(running, "gone", "not begun")
+    with caplog.at_level(logging.INFO):
+        client = Leaving(running, "events", {}, "Content-Length: 1000\r\nX-")
+        until(lambda: len(running._server.server_state.tasks) > 0)
+        client.cut()
+        until(lambda: dropped(running, "gone", "not begun") == before + 1)
+    assert told(caplog) == ["POST /v1/events: the client went away before all of its request was there"]
+    counted = 'etalage_requests_total{method="POST",route="/v1/events",status="%s"}'
+    assert metric(running.url, counted % 499) >= 1
+    assert counted % 500 not in httpx.get(f"{running.url}/metrics").text
+
+
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Every line of every logger, errors of forgotten futures included, but those of one line a request."""
     gc.collect()

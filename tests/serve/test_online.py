@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from etalage.errors import ConfigError, StoreUnavailable
-from etalage.lake.live import Act, Patience, open_live
+from etalage.lake.erasures import Erasures
+from etalage.lake.live import Act, LiveStore, Patience, open_live
 from etalage.lake.live.marks import Marks, write_marks
 from etalage.serve import online
 from etalage.serve.online import EMPTIED, UNREADABLE, UNWRITABLE, Online
@@ -148,6 +149,36 @@ def test_f68_a_deleted_store_is_noticed_and_no_event_goes_into_a_file_that_nobod
         again.seed([("user-1", Act("item-00005", "buy", None, 5))])
         works(server)
         assert history(server, "user-1") == ["item-00005"]
+
+
+def test_f66_a_store_that_is_replaced_while_a_server_runs_is_told_who_was_erased(shop_copy: Path) -> None:
+    """By `etalage erase`, which the tables remember: a copy that comes back does not bring them back."""
+    live = store_of(shop_copy).parent
+    erasures = Erasures(shop_copy.parent / "tables")
+    with ThreadServer(shop_copy) as server:
+        works(server)
+        assert history(server, "user-1") and history(server, "user-2")
+        shutil.copytree(live, live.with_name("copy"))
+        erasures.remember("user-1")
+        until(lambda: history(server, "user-1") == [])
+        shutil.rmtree(live)
+        live.with_name("copy").rename(live)
+        until(lambda: history(server, "user-2") != [] and history(server, "user-1") == [])
+        long_ago = {"event_id": "e1", "user_id": "user-1", "item_id": "item-00009", "time": 1_700_000_000}
+        done = httpx.post(f"{server.url}/v1/events", json={"events": [long_ago]}, timeout=20).json()
+        assert (done["accepted"], done["erased"]) == (0, 1)
+
+
+def test_f66_where_the_list_of_the_erased_cannot_be_read_events_are_kept(
+    shop_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shop_copy.parent / "tables").mkdir(exist_ok=True)
+    (shop_copy.parent / "tables" / "erased.json").write_text("[")
+    with ThreadServer(shop_copy) as server:
+        works(server)
+        assert sent(server, "e1").json()["accepted"] == 1
+    told = [one for one in caplog.records if "cannot be told who was erased" in one.message]
+    assert len(told) == 1 and "erased.json" in told[0].getMessage()
 
 
 def test_f68_a_store_that_is_deleted_in_the_middle_of_a_write_is_written_again(tmp_path: Path) -> None:
@@ -293,6 +324,26 @@ def test_f68_with_redis_down_or_hung_slates_go_on_and_events_are_refused(
         assert sent(server, "e2").json()["accepted"] == 1
 
 
+def test_f68_while_the_store_is_away_stock_and_prices_are_as_they_were_known_last(
+    shop_copy: Path, redis: Redis
+) -> None:
+    filled(redis)
+    with ThreadServer(shop_copy, live=redis.uri) as server:
+        works(server)
+
+        def shown() -> tuple[bool | None, float | None]:
+            item = httpx.get(f"{server.url}/v1/items/item-00003", timeout=20).json()["item"]
+            return item["in_stock"], item["price"]
+
+        store = open_live(redis.uri)
+        store.set_items({"item-00003": {"in_stock": False, "price": 1.5}})
+        store.close()
+        until(lambda: shown() == (False, 1.5))
+        redis.stop()
+        lacks(server, UNREADABLE)
+        assert shown() == (False, 1.5)
+
+
 def test_f68_a_redis_that_was_emptied_is_told_from_one_that_knows_nothing(
     shop_copy: Path, redis: Redis
 ) -> None:
@@ -319,6 +370,68 @@ def test_f68_a_redis_that_takes_no_writes_refuses_events_and_slates_lack_nothing
         assert {answer["degraded"] for answer in slates(server)} == {None}
         client.config_set("maxmemory", "0")
         works(server)
+
+
+def test_f68_nobody_waits_for_a_store_that_has_just_let_another_one_wait(tmp_path: Path) -> None:
+    watched = Online(tmp_path / "events.sqlite")
+
+    def locked(_: LiveStore) -> None:
+        raise StoreUnavailable("database is locked")
+
+    asked: list[LiveStore] = []
+    for ask in (watched.writing, watched.reading):
+        with pytest.raises(StoreUnavailable):
+            ask(locked)
+        with pytest.raises(StoreUnavailable):
+            ask(asked.append)
+    assert asked == []
+    watched.look()
+    watched.writing(asked.append)
+    watched.reading(asked.append)
+    assert len(asked) == 2
+    watched.close()
+
+
+def test_f68_a_store_that_always_answers_late_is_gone_without_until_it_is_quick_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call within its patience, all of them together holding the only scorer for seconds."""
+    now = [0.0]
+    monkeypatch.setattr(online, "monotonic", lambda: now[0])
+
+    def late(store: LiveStore) -> list[Act]:
+        now[0] += 1.5
+        return store.history("ann", 3)
+
+    watched = Online(tmp_path / "events.sqlite")
+    quick = watched.reading(lambda store: store.history("ann", 3))
+    for _ in range(2):
+        watched.reading(late)
+        assert watched.reading(lambda store: store.history("ann", 3)) == quick, "late once is no fault"
+    for _ in range(2):
+        assert watched.reading(late) == []
+        now[0] += 9
+    items = type(watched._store).items
+
+    def late_items(store: LiveStore) -> object:
+        now[0] += 0.3
+        return items(store)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as looked:
+        looked.setattr(type(watched._store), "items", late_items)
+        watched.look()
+        assert watched.degraded is None
+    assert watched.reading(late) == []
+    assert watched.degraded == UNREADABLE
+    with pytest.raises(StoreUnavailable):
+        watched.reading(late)
+    monkeypatch.setattr(type(watched._store), "items", late_items)
+    watched.look()
+    assert watched.degraded == UNREADABLE, "it answers, and still late"
+    monkeypatch.setattr(type(watched._store), "items", items)
+    watched.look()
+    assert watched.degraded is None and watched.reading(lambda store: store.history("ann", 3)) == []
+    watched.close()
 
 
 def test_f68_a_server_starts_while_redis_is_down(shop_copy: Path, redis: Redis) -> None:

@@ -293,6 +293,27 @@ def test_f36_a_path_out_of_the_shop_leads_nowhere(server: ThreadServer, path: st
         assert b"root:" not in answer
 
 
+def test_items_that_must_not_come_do_not(http: httpx.Client) -> None:
+    for query in ({"item_id": "item-00003"}, {"photo": b64(drawn_photo(3))}):
+        (answer,) = ask(http, **query, k=5).json()["answers"]
+        first, second, *_ = [slot["item_id"] for slot in answer["slate"]]
+        excluded = {"exclude": [first, "nobody knows it"]}
+        (answer,) = ask(http, **query, k=5, filters=excluded).json()["answers"]
+        found = [slot["item_id"] for slot in answer["slate"]]
+        assert found[0] == second and first not in found and len(found) == 5
+
+
+def test_a_photo_is_never_taken_for_anything_else_by_a_browser(http: httpx.Client) -> None:
+    assert http.get("/v1/photos/item-00003").headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_method_that_a_stranger_makes_up_is_no_label_of_a_metric(http: httpx.Client) -> None:
+    assert http.request("BREW", "/v1/items").status_code in (400, 405)
+    assert http.request("PURGE", "/v1/items").status_code == 405
+    told = http.get("/metrics").text
+    assert "BREW" not in told and "PURGE" not in told and 'method="OTHER"' in told
+
+
 def test_f37_filters_that_exclude_everything_are_200_empty_with_the_reason(http: httpx.Client) -> None:
     response = ask(http, item_id="item-00003", filters={"category": "Bags", "max_price": 6})
     (answer,) = response.json()["answers"]

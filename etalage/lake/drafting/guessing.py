@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
+from etalage.kinds import known_meaning
 from etalage.lake.amounts import currency_code
 from etalage.lake.drafting.drafts import Draft, Ids, Line
 from etalage.lake.drafting.facts import Facts, facts_of, is_hour
@@ -64,7 +65,8 @@ def _of_feed(found: Recognised) -> Draft:
         there = [text for text in texts if text in facts and facts[text].values]
         made = next((feed.made[text] for text in texts if text in feed.made), None)
         if there:
-            said: Source = there[0] if len(there) == 1 else tuple(there)
+            # All of them: whoever is in none of the first rows may be in a later one.
+            said: Source = texts[0] if len(texts) == 1 else texts
             lines.append(Line(ours, said, f"the feed's own; such as {facts[there[0]].example}"))
         elif made is not None:
             lines.append(Line(ours, None, made))
@@ -140,7 +142,7 @@ class _Guessing:
         self.walk(item.facts.name)
         fits = {"kind": _is_kind, "time": _is_time, "value": _is_value}
         for ours, fit in fits.items():
-            guess = self.best(ours, ACT_NAMES[ours], fit) or (self._when() if ours == "time" else None)
+            guess = self.best(ours, ACT_NAMES[ours], fit) or self._by_acts(ours)
             if guess is not None:
                 lines.append(self._with_its_hour(self.line(ours, guess)))
         order = self._order()
@@ -308,6 +310,20 @@ class _Guessing:
         people = user or (Guess(again.pop(0), 0, False, "") if again else None)
         things = item or (Guess(again.pop(0), 0, False, "") if again else None)
         return None if people is None or things is None else self._acts(people, things, sure=False)
+
+    def _by_acts(self, ours: str) -> Guess | None:
+        """A column of acts that is called by no name for it."""
+        return {"time": self._when, "kind": self._what}.get(ours, lambda: None)()
+
+    def _what(self) -> Guess | None:
+        """The one column whose values are all kinds of interactions that are known by name."""
+        kinds = [
+            one
+            for name, one in self.facts.items()
+            if name not in self.taken and self._reachable(name) and _is_kind(one)
+            and all(known_meaning(kind) != "other" for kind in one.counts)
+        ]  # fmt: skip
+        return Guess(kinds[0], 0, False, "") if len(kinds) == 1 else None
 
     def _when(self) -> Guess | None:
         """The one column of times, which is called by no name for it."""

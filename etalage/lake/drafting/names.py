@@ -30,7 +30,7 @@ timestamp event_time event_timestamp datetime date_time time created_at occurred
 purchase_date purchased_at invoice_date invoicedate transaction_date event_date server_time
 unix_review_time unixreviewtime review_time created ts date datum zeit zeitpunkt zeitstempel bestelldatum
 kaufdatum date_commande date_achat fecha fecha_pedido fecha_compra data_ordine data_acquisto orderdatum
-besteldatum data t_dat day
+besteldatum data t_dat day when
 """
 _VALUE = """
 rating stars score review_score overall value quantity qty item_quantity menge anzahl stuckzahl bewertung
@@ -55,7 +55,8 @@ merk fabrikant publisher label_name
 _PRICE = """
 price regular_price unit_price list_price retail_price selling_price price_gross gross_price vk
 verkaufspreis vk_preis vk_brutto bruttopreis preis_brutto preis uvp prix_ttc prix prix_vente pvp precio
-precio_venta prezzo prezzo_vendita verkoopprijs prijs price_eur price_usd price_gbp price_incl_tax msrp
+precio_venta prezzo prezzo_vendita verkoopprijs prijs price_eur price_vat
+price_usd price_gbp price_incl_tax msrp
 rrp unitprice cost sale_price
 """
 _CURRENCY = "currency currency_code price_currency wahrung waehrung devise moneda divisa valuta"
@@ -73,6 +74,7 @@ modele modelo parent parent_asin product_id
 _PHOTO = """
 image_url image_link photo_url picture_url image image_src img_url img main_image image_1 image1 images
 image_urls photo photos picture pictures thumbnail thumbnail_url imurl imageurl bild bild_url bildurl
+imgurl picture_link
 bilder hauptbild bildlink foto foto_url image_principale url_image imagen url_imagen immagine
 url_immagine afbeelding afbeelding_url additional_image_link additional_images gallery media_gallery
 picture1 bild1 bild_1

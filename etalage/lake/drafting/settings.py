@@ -15,7 +15,7 @@ from etalage.lake.shown import shown
 
 _MEANS = {
     "has": "bought", "rating": "a rating", "cart": "put into the cart", "view": "looked at",
-    "like": "likes it", "negative": "does not want it", "undone": "taken back, not counted",
+    "like": "likes it", "negative": "does not want it", "undone": "takes an earlier act back",
     "shown": "was only shown it, not counted", "other": "UNKNOWN",
 }  # fmt: skip
 _OFFSET = re.compile(r"(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}|[A-Z]{2,5}|[A-Z]\w+/\w+)\s*$")

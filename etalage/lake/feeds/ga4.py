@@ -18,6 +18,7 @@ _SHOWN = ("view_item_list", "view_search_results", "view_promotion", "select_pro
 _FLAT = ("item_id", "items_item_id", "items.item_id", "item.item_id")
 """What the item of an event is called where a row is made for each already."""
 _NONE = ("(not set)", "(not provided)", "")
+"""Of an item: a list without it. Of a shopper: who did not consent to be known."""
 
 
 def _why(head: Head) -> str | None:
@@ -56,7 +57,7 @@ def _preset(head: Head, own: MappingConfig) -> MappingConfig:
     }
     if (flat := _flat(head)) is not None:
         columns |= {"item_id": flat, "value": flat.removesuffix("item_id") + "quantity"}
-    return MappingConfig(columns=columns, skip={"kind": _SHOWN, "item_id": _NONE})
+    return MappingConfig(columns=columns, skip={"kind": _SHOWN, "item_id": _NONE, "user_id": _NONE})
 
 
 def _own(own: MappingConfig) -> MappingConfig:
@@ -90,7 +91,8 @@ FEED = Feed(
     notes=(
         "a row for each element of items; events without any are passed over, and so are items that were "
         "only shown (view_item_list, …)",
-        "user_id is who logged in, else user_pseudo_id, the browser",
+        "user_id is who logged in, else user_pseudo_id, the browser; events of neither, of people who did "
+        "not consent, are passed over",
         "value is the quantity of the item",
     ),
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from etalage.config import MappingConfig
 from etalage.lake.feeds.contract import Feed, Head, named, renamed
+from etalage.lake.feeds.html_text import plain_text
 from etalage.lake.feeds.paths import main_path, several_paths
 from etalage.lake.notes import Note
 from etalage.lake.plain_names import plain
@@ -70,7 +71,8 @@ def plain_name(name: str) -> str:
 def _why(head: Head) -> str | None:
     there = {plain_name(name) for name in head.names}
     telling = sorted(there & _TELLING)
-    if head.container == "xml" and {"id"} <= there and there & {"title", "price", "image_link"}:
+    named_so = "title" in there or len(telling) >= 2 or there <= _NAMES
+    if head.container == "xml" and "id" in there and there & {"title", "price", "image_link"} and named_so:
         return "its items have an id, and " + ", ".join(sorted(there & _NAMES - {"id"})[:4])
     if {"id", "title"} <= there and len(telling) >= 2 and there & {"image_link", "availability", "link"}:
         return "its columns are id, title, " + ", ".join(telling[:4])
@@ -92,6 +94,9 @@ def _read(head: Head, rows: int, own: MappingConfig) -> Iterator[RawChunk]:
         for name in ("price", "sale_price"):
             if name in columns:
                 columns[name] = [_amount(value) for value in columns[name]]
+        for name in ("description", "summary", "content"):
+            if name in columns:
+                columns[name] = [plain_text(value) for value in columns[name]]
         count = len(chunk.lines)
         types = columns.get("product_type", [None] * count)
         google = columns.get("google_product_category", [None] * count)

@@ -4,6 +4,8 @@ https://help.shopify.com/en/manual/products/import-export/using-csv. A product's
 title, vendor and category. Each variant becomes an item: `item_id` is its SKU, or made of the product's
 handle where it has none of its own; `item_group_id` is the handle. Where the shop's own mapping says that an
 item's id is the handle (or anything that a product has once), a product is one item.
+
+The export of the inventory has a row for each variant at each location: of it the stock alone is read.
 """
 
 from collections import Counter
@@ -47,6 +49,9 @@ _TELLING = (
 )  # fmt: skip
 _OF_PICTURE = ("Image Src", "Image Position", "Image Alt Text")
 _OF_VARIANT = ("Variant ", "Cost per item", "Price / ", "Compare At Price / ", "Unit Price", "Unit price")
+_LOCATION = "Location"
+_STOCK = ("Available", "Available (not editable)", "Available (current)", "On hand", "On hand (current)")
+"""What an inventory calls the pieces at a location; the first that it has counts."""
 _TRUE = ("true", "1", "yes")
 _LONGEST = 10_000
 """Rows of one product that are held; one of Shopify has at most 2,048 variants and 250 pictures."""
@@ -84,6 +89,8 @@ class _Products:
         said = texts_of(own.columns["item_id"]) if "item_id" in own.columns else ()
         said = tuple(text for text in said if text in self._names)
         self._as_product = bool(said) and not any(_is_of_variant(_NEW_NAMES.get(text, text)) for text in said)
+        self._stock = next((name for name in _STOCK if name in head.names), None)
+        self._is_inventory = _LOCATION in head.names and self._stock is not None
         self._gathered = Gathered(rows)
         self._notes = Notes()
         self._given: set[int] = set()
@@ -154,6 +161,9 @@ class _Products:
         self._product(handle, rows)
 
     def _product(self, handle: str, rows: list[tuple[int, Row]]) -> None:
+        if self._is_inventory:
+            self._at_locations(handle, rows)
+            return
         first: Row = {}
         for _, row in rows:
             for name, value in row.items():
@@ -188,6 +198,22 @@ class _Products:
             what = "a product of several variants is one item, as item_id says; price and SKU are the first's"
             self._notes.add(what, 1, handle)
         self._add(line, item, links)
+
+    def _at_locations(self, handle: str, rows: list[tuple[int, Row]]) -> None:
+        """A product in the export of the inventory: a variant is in stock if it is at any location."""
+        variants: dict[tuple[Any, ...], list[tuple[int, Row]]] = {}
+        names = (SKU, *(f"Option{n} Value" for n in (1, 2, 3)))
+        for line, row in rows:
+            key = () if self._as_product else tuple(row.get(name) for name in names)
+            variants.setdefault(key, []).append((line, row))
+        for those in variants.values():
+            line, row = those[0]
+            if len(those) > 1:
+                self._notes.add("an item at several locations: in stock if it is at one", 1, f"line {line}")
+            item = {name: row[name] for name in ("Title", SKU) if name in row} | {HANDLE: handle}
+            item[ITEM_ID] = self._item_id(row, handle, len(variants), line)
+            item[IN_STOCK] = any(_pieces(one.get(self._stock or "")) > 0 for _, one in those)
+            self._gathered.add(line, {name: self._plain(name, value, line) for name, value in item.items()})
 
     def _add(self, line: int, item: Row, links: list[str]) -> None:
         item[PHOTOS] = list(dict.fromkeys(links)) or None
@@ -255,6 +281,14 @@ class _Products:
         return chunk
 
 
+def _pieces(value: Any) -> float:
+    """A number of pieces; none where it says `not stocked`."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 def _pictures(rows: list[tuple[int, Row]]) -> list[str]:
     """The product's pictures by their positions, each once."""
 
@@ -316,6 +350,8 @@ FEED = Feed(
         'own; item_group_id is Handle. For one item a product: item_id = "Handle"',
         "price is what is asked now; compare_at_price, what was asked before, is an attribute",
         "in_stock is false of drafts, of what is archived or not published, and of what is sold out",
+        "of an export of the inventory (a row for each location) in_stock alone is read; that a variant is "
+        "sold though there is none, only the export of the products says",
         "the export does not say the currency: [ingest.items.constants] currency",
     ),
 )

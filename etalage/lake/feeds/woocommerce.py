@@ -33,6 +33,8 @@ _TELLING = (
     "Visibility in catalog", "Short description", "Published", "Tax status", "Backorders allowed?", "Parent",
 )  # fmt: skip
 _GTIN = "GTIN, UPC, EAN, or ISBN"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LINE_END = re.compile(r"(\\)?\\n")
 _INHERITED = ("Categories", "Images", "Brands", "Tags", "Short description")
 _STARTS, _ENDS = "Date sale price starts", "Date sale price ends"
 _WORDS = {
@@ -133,7 +135,12 @@ class _Products:
 
     def _raw(self) -> Iterator[RawChunk]:
         table = open_table(self._head.file, self._head.container, self._rows, self._head.style)
-        return renamed(table.chunks(), self._english, self._own)
+        for chunk in renamed(table.chunks(), self._english, self._own):
+            columns = chunk.columns.items()
+            yield replace(
+                chunk,
+                columns={name: [_unescaped(name, value) for value in values] for name, values in columns},
+            )
 
     def _find_parents(self) -> None:
         found: list[tuple[str, float, Any]] = []
@@ -190,6 +197,18 @@ class _Products:
                 row.setdefault(str(called).strip().lower(), said)
             n += 1
         return row
+
+
+def _unescaped(name: str, value: Any) -> Any:
+    """Without what the exporter puts into texts: an apostrophe before what spreadsheets take for a formula,
+    `\\n` for the end of a line."""
+    if not isinstance(value, str):
+        return value
+    if value[:1] == "'" and value[1:2] in _FORMULA:
+        value = value[1:]
+    if name in ("Description", "Short description") and "\\n" in value:
+        value = _LINE_END.sub(lambda found: "\\n" if found[1] else "\n", value)
+    return value
 
 
 def _key(parent: Any) -> str:

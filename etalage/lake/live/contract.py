@@ -121,6 +121,14 @@ class LiveStore(Protocol):
         """
         ...
 
+    def forget(self, erased: Mapping[str, int]) -> int:
+        """Shoppers who were erased, as the shop's tables remember them: digest of the user_id → microseconds.
+
+        A store that was made anew, put back from a copy, or away meanwhile, does not know of them. What they
+        did before goes, and is not taken any more; how many acts are gone. One look where all is known.
+        """
+        ...
+
     def remains(self) -> tuple[str, ...]:
         """Where what was erased can still be read, and how it goes; asking tries to make it go."""
         ...
@@ -223,6 +231,8 @@ def merged_change(before: Mapping[str, Any] | None, change: Mapping[str, Any], n
 def _text_trouble(text: object) -> str | None:
     if not isinstance(text, str) or not text:
         return "is missing"
+    if text.isspace():
+        return "is missing: blanks stand there"
     if len(text) > LONGEST:
         return f"has {len(text)} characters, at most {LONGEST} are allowed"
     if "\x00" in text:

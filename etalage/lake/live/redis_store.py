@@ -212,6 +212,52 @@ class RedisStore:
             pipe.execute()
         return gone + len(theirs)
 
+    def forget(self, erased: Mapping[str, int]) -> int:
+        """See LiveStore.forget."""
+        gone = 0
+        with self._errors():
+            known = self._client.hgetall(self._key("erased"))
+            fresh = {user: at for user, at in erased.items() if at > int(known.get(user, -1))}
+            if not fresh:
+                return 0
+            self._client.hset(self._key("erased"), mapping=fresh)
+            for user_id in self._client.zrange(self._key("recent"), 0, -1):
+                if (until := fresh.get(digest(user_id))) is not None:
+                    gone += self._forget(user_id, until)
+            for event_id, text in self._client.hgetall(self._key("quarantined")).items():
+                user_id, event, _ = json.loads(text)
+                until = fresh.get(digest(user_id))
+                if act_is_erased(until, _read(event).act):
+                    self._client.sadd(self._key("erased_events"), digest(event_id))
+                    gone += int(self._client.hdel(self._key("quarantined"), event_id))
+        return gone
+
+    def _forget(self, user_id: str, until: int) -> int:
+        """Delete what a shopper did until then; how many acts."""
+        of_user = self._key(f"of:{user_id}")
+        members = self._client.zrangebyscore(of_user, "-inf", until)
+        numbers = [str(int(n)) for n in members]
+        written = self._client.hmget(self._key("acts"), numbers) if numbers else []
+        events = [_read(text).event_id for text in written if text is not None]
+        seeds = self._key(f"seed:{int(self._client.get(self._key('seeds')) or 0)}:{user_id}")
+        seeded = self._client.lrange(seeds, 0, -1)
+        lasting = [text for text in seeded if not act_is_erased(until, Act(*json.loads(text)))]
+        pipe = self._client.pipeline()
+        pipe.delete(seeds)
+        if lasting:
+            pipe.rpush(seeds, *lasting)
+        if numbers:
+            pipe.zrem(of_user, *members)
+            pipe.hdel(self._key("acts"), *numbers)
+            pipe.zrem(self._key("log"), *numbers)
+        if events:
+            pipe.hdel(self._key("ids"), *events)
+            pipe.sadd(self._key("erased_events"), *[digest(name) for name in events])
+        pipe.execute()
+        if not self._client.exists(of_user, seeds):
+            self._client.zrem(self._key("recent"), user_id)
+        return len(numbers) + len(seeded) - len(lasting)
+
     def remains(self) -> tuple[str, ...]:
         """See LiveStore.remains. Redis keeps what it was told in files, until it writes them anew."""
         return ("Redis' own files and replicas, until it writes them anew: BGREWRITEAOF and BGSAVE do",)

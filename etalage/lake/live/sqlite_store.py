@@ -172,6 +172,23 @@ class SqliteStore:
         self._untidy = bool(self.remains())
         return gone
 
+    def forget(self, erased: Mapping[str, int]) -> int:
+        """See LiveStore.forget."""
+        known = dict(self._read("SELECT user, at FROM erased"))
+        fresh = {user: at for user, at in erased.items() if at > known.get(user, -1)}
+        if not fresh:
+            return 0
+        gone = 0
+        with self._transaction() as run:
+            for user, at in fresh.items():
+                run("INSERT OR REPLACE INTO erased VALUES (?, ?)", (user, at))
+            for table in ("acts", "quarantined"):
+                for (user_id,) in run(f"SELECT DISTINCT user_id FROM {table}").fetchall():
+                    if (until := fresh.get(digest(user_id))) is not None:
+                        gone += _forget(run, table, user_id, until)
+        self._untidy = bool(gone and self.remains())
+        return gone
+
     def remains(self) -> tuple[str, ...]:
         """See LiveStore.remains. What was deleted still stands in the log, until nobody reads an older state
         of the store; F57 means gone."""
@@ -393,6 +410,19 @@ def _is_erased(run: Any, event: Event) -> bool:
         return True
     asked = "SELECT EXISTS (SELECT 1 FROM erased_events WHERE event = ?)"
     return bool(run(asked, (digest(event.event_id),)).fetchone()[0])
+
+
+def _forget(run: Any, table: str, user_id: str, until: int) -> int:
+    """Delete what a shopper did until then; how many rows."""
+    columns = "item_id, kind, value, time" if table == "acts" else "event"
+    rows = run(f"SELECT rowid, event_id, {columns} FROM {table} WHERE user_id = ?", (user_id,)).fetchall()
+    acts = [Act(*(row[2:] if table == "acts" else json.loads(row[2]))) for row in rows]
+    theirs = [row for row, act in zip(rows, acts, strict=True) if act_is_erased(until, act)]
+    for number, event_id, *_ in theirs:
+        if event_id is not None:
+            run("INSERT OR IGNORE INTO erased_events VALUES (?)", (digest(event_id),))
+        run(f"DELETE FROM {table} WHERE rowid = ?", (number,))
+    return len(theirs)
 
 
 def _columns(act: Act) -> tuple[str, str, float | None, int | None]:

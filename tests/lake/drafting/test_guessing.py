@@ -193,6 +193,12 @@ def test_where_nothing_says_what_was_done_it_is_a_question(look: Look) -> None:
     assert any("each row is taken for a view" in said for said in drafted.draft.unsure)
 
 
+def test_a_column_of_known_kinds_says_what_was_done_whatever_it_is_called(look: Look) -> None:
+    rows = [[f"u{n % 7}", f"s{n % 9}", ("view", "cart", "buy")[n % 3], "web"] for n in range(30)]
+    drafted = look(table("shopper,sku,what,channel", rows))
+    assert drafted.columns["kind"] == "what" and "kind" in drafted.unsure
+
+
 def test_nested_lines_of_orders_are_walked(look: Look) -> None:
     rows = [
         {
@@ -370,6 +376,14 @@ def test_a_known_feed_is_said_to_be_one_and_its_lines_change_nothing(look: Look)
     assert drafted.columns["title"] == "Title" and "item_id" not in drafted.columns
     assert "# item_id: Variant SKU, or made of Handle" in drafted.text
     assert drafted.loads() == [(1, 1)]
+
+
+def test_a_column_of_a_feed_that_is_empty_in_the_first_rows_counts_in_later_ones(look: Look) -> None:
+    event = {"event_name": "view_item", "event_timestamp": 1709996400000000, "user_id": None,
+             "user_pseudo_id": "1.2", "items": [{"item_id": "a", "quantity": None}]}  # fmt: skip
+    drafted = look(lines([event]), "events.jsonl")
+    assert drafted.columns["user_id"] == ("user_id", "user_pseudo_id")
+    assert drafted.mapping().columns["user_id"] == ("user_id", "user_pseudo_id")
 
 
 def test_parquet_is_looked_at_too(tmp_path: Path) -> None:

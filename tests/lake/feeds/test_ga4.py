@@ -106,3 +106,12 @@ def test_an_export_flattened_to_one_item_a_row_is_read_by_its_columns(load: Load
 def test_loaded_as_items_it_says_what_it_is(load: Load) -> None:
     with pytest.raises(InputUnreadable, match=r"Google Analytics 4 .* fills interactions, not items"):
         load(lines(event()), "e.jsonl")
+
+
+def test_events_of_people_who_did_not_consent_are_passed_over_and_counted(load: Load) -> None:
+    loaded = load(
+        lines(event(user_pseudo_id=None), event(user_pseudo_id=""), event()), "e.jsonl", "interactions"
+    )
+    assert (loaded.done.refused, loaded.done.passed) == (0, 2)
+    assert acts(loaded) == [("p.1", "A", "view_item")]
+    assert "2 × user_id is '': passed over" in loaded.notes

@@ -238,3 +238,12 @@ def test_ids_to_delete_are_read_from_a_feed_too(tmp_path: Path) -> None:
     file = tmp_path / "gone.xml"
     file.write_text(XML.format(ITEM.format("") + ITEM.format("").replace("A-1", "A-2")), encoding="utf-8")
     assert list(ids_of([str(file)], MappingConfig())) == ["A-1", "A-2"]
+
+
+def test_a_description_in_html_is_its_text(load: Load) -> None:
+    loaded = load(
+        "id\ttitle\tdescription\timage_link\tavailability\n"
+        "1\tMug\t<p>Big &amp; <b>round</b></p><ul><li>blue</li></ul>\thttps://i.test/1.jpg\tin_stock\n"
+        "2\tCup\t1 < 2\thttps://i.test/2.jpg\tin_stock\n"
+    )
+    assert [loaded.items[id]["description"] for id in "12"] == ["Big & round blue", "1 < 2"]

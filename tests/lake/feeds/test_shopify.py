@@ -337,3 +337,36 @@ def test_in_whatever_order_the_rows_stand_every_variant_is_there_once(
         assert item["Title"] == f"T{h}"
         links = sorted(I.format(f"{h}-{p}") for p in range(sizes[h][1]))
         assert sorted(item["(photos)"] or []) == links
+
+
+INVENTORY = (
+    "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,Location,Bin name,Incoming (not editable),"
+    "Available (not editable),On hand (current),On hand (new)\n"
+)
+
+
+def test_an_inventory_with_a_row_for_each_location_fills_the_stock_alone(load: Load) -> None:
+    load(
+        "Handle,Title,Vendor,Option1 Name,Option1 Value,Variant SKU,Variant Price,Image Src\n"
+        "tee,Tee,Acme,Size,S,T-S,9,https://i.test/1.jpg\ntee,,,,M,,9,\ntee,,,,L,T-L,9,\n"
+    )
+    before = load("Handle,Title,Vendor,Variant SKU,Variant Price,Image Src\n").items
+    loaded = load(
+        INVENTORY + "tee,Tee,Size,S,T-S,,Berlin,,0,0,0,\ntee,Tee,Size,S,T-S,,Paris,,0,5,5,\n"
+        "tee,Tee,Size,M,,,Berlin,,0,-1,3,\ntee,Tee,Size,L,T-L,,Berlin,,0,not stocked,not stocked,\n"
+    )
+    assert {id: row["in_stock"] for id, row in loaded.items.items()} == {
+        "T-S": True, "tee-M": False, "T-L": False
+    }  # fmt: skip
+    kept = ("title", "brand", "price", "photo_url", "item_group_id", "attributes")
+    assert {id: [row[name] for name in kept] for id, row in loaded.items.items()} == {
+        id: [row[name] for name in kept] for id, row in before.items()
+    }
+    assert "an item at several locations: in stock if it is at one" in loaded.notes
+
+
+def test_an_inventory_of_products_is_in_stock_where_any_variant_is(load: Load) -> None:
+    mapping = MappingConfig(columns={"item_id": "Handle"})
+    body = "tee,Tee,Size,S,T-S,,Berlin,,0,0,0,\ntee,Tee,Size,M,T-M,,Berlin,,0,2,2,\n"
+    loaded = load(INVENTORY + body, mapping=mapping)
+    assert {id: row["in_stock"] for id, row in loaded.items.items()} == {"tee": True}

@@ -223,3 +223,28 @@ def test_exports_of_other_languages_are_the_same(load: Load, head: str, attribut
     }
     assert told == {"44": (45.5, True, "44", "Home > Mugs"), "45": (45.5, False, "44", "Home > Mugs")}
     assert loaded.attributes("45")[attribute] == "rot"
+
+
+def test_what_the_exporter_puts_into_texts_is_taken_out_again(load: Load) -> None:
+    loaded = load(
+        export(
+            {
+                "ID": 1,
+                "Type": "simple",
+                "SKU": "'-7",
+                "Name": "'@home mug",
+                "Description": r"Big.\n\nRound \\n.",
+            },
+            {
+                "ID": 2,
+                "Type": "simple",
+                "SKU": "B",
+                "Name": "'90s cup",
+                "Description": r"<p>One</p>\n<p>two</p>",
+            },
+        )
+    )
+    one, two = loaded.items["1"], loaded.items["2"]
+    assert (one["title"], one["description"]) == ("@home mug", "Big.\n\nRound \\n.")
+    assert loaded.attributes("1")["sku"] == "-7"
+    assert (two["title"], two["description"]) == ("'90s cup", "One two")
