@@ -42,7 +42,7 @@ def together(
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".handed-", dir=run))
     try:
-        hand_over((recipe.name, config, data), folder)
+        hand_over((recipe.name, config, _shared(data, folder / "data")), folder)
         with (
             launch(partial(_follow, folder, run), workers) as spec,
             compute_init(config, spec) as context,
@@ -50,6 +50,22 @@ def together(
             yield context
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shared(data: Any, folder: Path) -> Any:
+    """How another worker comes by `data`: it opens the folder that it is saved to, all mapping one copy; what
+    cannot be saved so is handed over itself."""
+    from etalage.features import behaviour_files
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.features.examples import Examples
+
+    if isinstance(data, BehaviourSet):
+        behaviour_files.save(data, folder)
+        return partial(behaviour_files.open_mapped, folder)
+    if isinstance(data, Examples):
+        data.save(folder)
+        return partial(Examples.open, folder)
+    return data
 
 
 def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> None:
@@ -66,7 +82,8 @@ def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> N
 def _follow(folder: Path, run: Path, spec: WorkerSpec) -> None:
     """The same training as rank 0's, of other rows of each batch; nothing is written."""
     local.settle()
-    name, config, data = handed(folder)
+    name, config, given = handed(folder)
+    data = given() if isinstance(given, partial) else given
     recipe = recipes.find(name)
     with compute_init(config, spec) as context:
         fit(recipe, recipe.bind(config, data), config, run, context=context)

@@ -62,9 +62,11 @@ def test_the_ranks_of_a_batch_have_its_rows_between_them(name: str) -> None:
 @pytest.mark.parametrize("name", ["dlrm", "neumf"])
 def test_two_workers_learn_what_one_does_where_nothing_is_drawn(name: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
-        "dlrm": {"unknown": 0.0},
+        "dlrm": {"unknown": 0.0, "table_optimiser": "sgd", "table_start": 1e-7},
         "neumf": {"forget": 0.0, "hidden": 0.0, "loss": "bpr"},
-    }[name] | {"epochs": 1, "steps_per_epoch": 3, "precision": "float32"}
+    }[name]
+    # Adam would make a whole step of the last digit of a gradient that is nothing.
+    settings |= {"epochs": 1, "steps_per_epoch": 3, "precision": "float32", "optimiser": "sgd"}
     _, (shared, _) = trained_by_two(name, tmp_path, settings)
     recipe, config, data = case(name, **settings)
     alone = fit(recipe, recipe.bind(config, data), config, tmp_path / "alone").network

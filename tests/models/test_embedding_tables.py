@@ -172,3 +172,35 @@ def test_bytes_that_a_step_makes_do_not_grow_with_the_tables() -> None:
     assert tables.weight.grad is None
     assert [tuple(copies.grad.shape) for _, copies in tables.touched if copies.grad is not None] == [(3, 4)]
     optimiser.step()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_the_gradients_of_ranks_become_those_of_the_whole_batch(cut: int) -> None:
+    """Of any cut: rank 0 has the first rows, rank 1 the others, or none."""
+    whole, expected = made()
+    wanted = torch.arange(len(ROWS)).float()
+    (whole(ROWS) - wanted).square().mean().backward()
+    expected.step()
+    ranks = [made() for _ in range(2)]
+    parts = [slice(0, cut), slice(cut, len(ROWS))]
+    for (network, _), part in zip(ranks, parts, strict=True):
+        if len(ROWS[part]):
+            (network(ROWS[part]) - wanted[part]).square().mean().backward()
+    touched = [network.tables.touched for network, _ in ranks]
+    shares = [len(ROWS[part]) / len(ROWS) for part in parts]
+    told = [
+        (
+            torch.cat([torch.empty(0, dtype=torch.int64), *(rows for rows, _ in one)]),
+            torch.cat([torch.empty(0, 4), *(copies.grad * share for _, copies in one)]),
+        )
+        for one, share in zip(touched, shares, strict=True)
+    ]
+    for (network, optimiser), share in zip(ranks, shares, strict=True):
+        both = iter([torch.cat([rows for rows, _ in told]), torch.cat([gradients for _, gradients in told])])
+        network.tables.average_gradients(lambda _, both=both: next(both), share)
+        optimiser.step()
+    for network, _ in ranks:
+        moved = network.tables.weight.detach() - made()[0].tables.weight.detach()
+        ours = whole.tables.weight.detach() - made()[0].tables.weight.detach()
+        torch.testing.assert_close(moved, ours, rtol=1e-4, atol=1e-6)
+    assert torch.equal(ranks[0][0].tables.weight, ranks[1][0].tables.weight)

@@ -26,7 +26,10 @@ QUICK: dict[str, Any] = {
     "learning_rate": 0.02,
     "l2": 0.005,
 }
-DEEP = {**QUICK, "network": "deep", "layers": (32,), "epochs": 6, "learning_rate": 0.01}
+DEEP = {
+    **QUICK, "network": "deep", "layers": (32,), "epochs": 6, "learning_rate": 0.01, "l2": 0.0,
+    "weight_decay": 0.005,
+}  # fmt: skip
 CASES = {
     "plain-softmax": QUICK,
     "plain-bce": {**QUICK, "loss": "bce"},

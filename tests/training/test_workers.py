@@ -175,8 +175,8 @@ def test_a_loss_that_is_no_number_ends_all_of_them(items: CategorySet, tmp_path:
 def test_heads_alone_are_learned_by_one(items: CategorySet, tmp_path: Path) -> None:
     config = ItemCategoryConfig(**{**QUICK, "workers": 2, "frozen_epochs": 5})
     task = RECIPE.bind(config, items)
-    with together(RECIPE, config, items, task, tmp_path) as group:
-        assert group.workers == 1
+    with together(RECIPE, config, items, task, tmp_path) as context:
+        assert context.world_size == 1
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
