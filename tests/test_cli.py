@@ -206,7 +206,7 @@ def test_a_photo_that_is_none_is_status_12_and_a_missing_one_3(shop: Path, tmp_p
     said = typed("similar", "--photo", feed(tmp_path, name="photo.png"), "--shop", shop)
     refuses(said, 12, f"PhotoRefused: {tmp_path / 'photo.png'}: not an image")
     refuses(quick("similar", "--photo", tmp_path / "none.png", "--shop", shop), 3, "none.png: No such file")
-    refuses(quick("similar", "--shop", shop), 12, "exactly one of item_id and photos")
+    refuses(quick("similar", "--shop", shop), 12, "give an item_id or --photo FILE")
     refuses(quick("similar", "item-00001", "-k", "0", "--shop", shop), 12, "k = 0")
 
 

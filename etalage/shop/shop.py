@@ -290,13 +290,14 @@ class Shop:
         bundle's [behaviour] and [funnel] stay: a warning says so, where those of shop.toml are other ones."""
         from etalage.bundle.sync import sync
 
+        config = self.config  # refused before anything else
         bundling.tell_kept_rules(self)
         with self.bar("sync: embed new and changed photos", None) as meter:
             return sync(
                 self.lake,
                 self.bundles,
-                config=self.config.publish,
-                index_config=self.config.index,
+                config=config.publish,
+                index_config=config.index,
                 force=force,
                 progress=meter,
             )

@@ -149,7 +149,7 @@ def test_a_history_that_is_none_is_refused_with_its_place(
 def test_a_task_that_the_bundle_cannot_do_is_refused(recommender: Recommender, tmp_path: Path) -> None:
     from tests.shops import behaviour_shop
 
-    with pytest.raises(Unprocessable, match="task = 'guess': one of similar, recommend, rank"):
+    with pytest.raises(Unprocessable, match="task = 'guess': there are: similar, recommend, rank"):
         BundleModel(recommender, "guess")
     _, bundles, manifest = behaviour_shop(tmp_path / "shop", 20)
     plain = Recommender.open(bundles.path(manifest.id))
