@@ -9,10 +9,11 @@ A batch is then read from its places alone, as a pure function of (seed, epoch, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from etalage.errors import ConfigError, TooLittleData
+from etalage.errors import ConfigError, InputUnreadable, TooLittleData
 from etalage.features.stream_files import ParquetRows, RowFile
 from etalage.features.stream_text import TextRows
 from etalage.lake.raw import Refusal
@@ -67,8 +68,16 @@ class VectorStream:
         if not self._rows.count:
             why = f"; line {self.refused[0].line}: {self.refused[0].reason}" if self.refused else ""
             raise TooLittleData(f"{file}: no row that can be taken{why}")
+        self._given: dict[str, Any] = {
+            "file": file, "batch": batch, "seed": seed, "sizes": self._rows.sizes, "sidecar": sidecar,
+            "shuffle": shuffle, "pool": pool,
+        }  # fmt: skip
         self._batch, self._seed, self._shuffle = batch, seed, shuffle
         self._order: tuple[int, np.ndarray] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the file anew: an open one is nobody else's."""
+        return _reopened, (self._given, self.count)
 
     @property
     def count(self) -> int:
@@ -115,3 +124,12 @@ class VectorStream:
             order = self._rows.shuffled(generator) if self._shuffle else np.arange(self.count)
             kept = self._order = (epoch, order)
         return kept[1]
+
+
+def _reopened(given: dict[str, Any], count: int) -> VectorStream:
+    stream = VectorStream(**given)
+    if stream.count != count:
+        raise InputUnreadable(
+            f"{given['file']}: has {stream.count:,} rows, and had {count:,} a moment ago; begin again"
+        )
+    return stream

@@ -1,5 +1,6 @@
 """Rows `label, vector, vector` out of files larger than memory."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -292,3 +293,13 @@ def test_a_file_larger_than_the_memory_it_may_take_is_read_whole(tmp_path: Path,
         timeout=300, check=False,
     )  # fmt: skip
     assert done.stdout == "read\n", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_another_process_reads_the_same_batches(tmp_path: Path, form: str) -> None:
+    """A copy is made as pickle makes it elsewhere: the file is opened anew."""
+    stream = VectorStream(written(tmp_path, numbers(30), form), 8, seed=3, pool=2)
+    np.testing.assert_array_equal(joined(copy.copy(stream).batch(1, 2)), joined(stream.batch(1, 2)))
+    written(tmp_path, numbers(29), form)
+    with pytest.raises(InputUnreadable, match="has 29 rows, and had 30"):
+        copy.copy(stream)
