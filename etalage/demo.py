@@ -52,7 +52,7 @@ dimension = 8
 bottom = [64, 32]
 top = [64, 32]
 epochs = 3
-batch = 1024
+batch_size = 1024
 """
 SIMPLE, RANKER = ("popularity", "item_knn", "ease"), "dlrm"
 
