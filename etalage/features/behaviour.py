@@ -100,6 +100,8 @@ class Interactions:
     @classmethod
     def joined(cls, *parts: "Interactions") -> "Interactions":
         """All of them, sorted again: of one user and time, those of an earlier part come first."""
+        if not parts:
+            return cls.none()
         names = ("users", "items", "kinds", "values", "times", "labels")
         return cls.sorted(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

@@ -1,5 +1,7 @@
 """Interactions, queries and histories as arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +84,9 @@ def test_hits_are_of_the_target_kinds_and_seen_is_what_was_taken() -> None:
     assert queries.users.tolist() == [1, 2] and [w.tolist() for w in wanted] == [[3], [5]]
     assert queries.items.tolist() == [1, 2, 3, 4]  # views are history all the same
     assert data.seen("test").items.tolist() == [1, 3]
+    served = replace(data, off_slate=(1,))
+    assert served.truth("train").items.tolist() == [1, 3], "nothing is before what is learned from"
+    assert served.truth("test").items.tolist() == [3, 5]
     again = BehaviourSet(data.users, data.items, data.kinds, data.parts, facts={"repeat": True})
     assert len(again.seen("test")) == 0 and len(again.truth("test")) == 4
 
