@@ -5,7 +5,7 @@ guess that is said to be unsure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
@@ -50,7 +50,8 @@ def drafted(found: Recognised, ids: Ids) -> Draft:
         return _of_feed(found)
     _check(head)
     facts = facts_of(head.names, head.rows)
-    return _Guessing(head, facts, ids).draft()
+    draft = _Guessing(head, facts, ids).draft()
+    return replace(draft, notes=(*head.told, *draft.notes))
 
 
 def _of_feed(found: Recognised) -> Draft:

@@ -445,3 +445,10 @@ def test_a_column_that_is_called_a_price_is_one_though_some_must_be_asked_for(lo
     rows = [["01", "Becher", "12,50 €"], ["02", "Teller", "1.234,00 €"], ["03", "Krug", "auf Anfrage"]]
     drafted = look(table("Artikelnummer;Bezeichnung;Preis", rows, ";"))
     assert drafted.columns["price"] == "Preis"
+
+
+def test_lines_above_the_column_names_are_told_by_the_draft(look: Look) -> None:
+    found = look("Product report\n\nSKU;Name;Price\n1;Red lamp;2,50\n2;Blue cup;3,50\nTotal;;6,00\n")
+    assert found.columns == {"item_id": "SKU", "title": "Name", "price": "Price"}
+    assert "lines 1–2 are above the column names: passed over" in found.said
+    assert found.loads() == [(2, 2)]
