@@ -46,13 +46,15 @@ def _title_lines(lines: Sequence[str], delimiter: str) -> int:
     if len(records) < 2:
         return 0
     first = records[0][1]
-    if _agrees(records, 0) and not _padded(first) and not _says(first):
+    if 2 * _alike(records, 0) > len(records) - 1 and not _padded(first) and not _says(first):
         return 0
     for n in range(1, min(len(records), _FARTHEST)):
         if any(len(line) > _LONGEST_TITLE for line in lines[: records[n][0]]):
             break
         above = [fields for _, fields in records[:n]]
-        if _agrees(records, n) and _heads(records[n][1], above, [fields for _, fields in records[n + 1 :]]):
+        if 2 * _alike(records, n) >= len(records) - n - 1 and _heads(
+            records[n][1], above, [fields for _, fields in records[n + 1 :]]
+        ):
             return records[n][0]
     return 0
 
@@ -75,11 +77,9 @@ def _records(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]
     return []
 
 
-def _agrees(records: Sequence[tuple[int, list[str]]], n: int) -> bool:
-    """Whether half of the lines behind have as many fields as the n-th."""
-    behind = records[n + 1 :]
-    alike = sum(len(fields) == len(records[n][1]) for _, fields in behind)
-    return 2 * alike >= len(behind)
+def _alike(records: Sequence[tuple[int, list[str]]], n: int) -> int:
+    """How many of the lines behind the n-th have as many fields as it has."""
+    return sum(len(fields) == len(records[n][1]) for _, fields in records[n + 1 :])
 
 
 def _padded(fields: Sequence[str]) -> bool:

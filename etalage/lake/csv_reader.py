@@ -152,6 +152,8 @@ class _Records:
             fields, count = record.fields, self._count
             if record.why is not None:
                 yield record
+            elif len(fields) > 1 and not any(map(str.strip, fields)):
+                self.notes.add("rows of empty cells: passed over", 1, f"line {record.line}")
             elif len(fields) == count:
                 if _without_mark(fields) == self._names:
                     what = "a line of column names again, as where files were joined: passed over"

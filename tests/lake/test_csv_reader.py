@@ -365,6 +365,7 @@ TABLE = "SKU;Name;Price\n1;Lamp;2,50\n2;Cup;3,50\n"
         "Date range;2024-01-01 to 2024-01-31\nShop:;Holm, Lamps\n\n",
         '"Product report,\nall of it"\n',
         "# Items\n# of January\n\n",
+        '"All amounts in EUR; unless specified"\n"Definitions:"\n"Sales: see help"\n',
     ],
 )
 @pytest.mark.parametrize("said", [None, ";"])
@@ -429,6 +430,13 @@ def test_a_line_of_totals_at_the_end_is_no_row_and_is_told(tmp_path: Path, last:
     assert [row["SKU"] for _, row in taken] == ["1", "2"]
     assert refused == []
     assert len(notes) == 1 and "a line of totals at the end: passed over, such as line 4" in notes[0]
+
+
+def test_rows_of_empty_cells_are_passed_over_and_told(tmp_path: Path) -> None:
+    taken, refused, notes = read(tmp_path, TABLE + ";;\n3;Jug;4\n ; ;\n;;\n")
+    assert [row["SKU"] for _, row in taken] == ["1", "2", "3"]
+    assert refused == []
+    assert notes == ["3 × rows of empty cells: passed over, such as line 4"]
 
 
 def test_what_begins_as_a_total_and_has_all_that_rows_have_is_a_row(tmp_path: Path) -> None:
