@@ -302,3 +302,11 @@ def test_f66_what_is_held_back_of_an_erased_shopper_is_gone_and_does_not_come_ag
     send()
     assert shop.collect().waiting == 0
     assert held() == []
+
+
+def test_a_user_id_of_whom_no_row_is_is_told_with_the_nearest(shop: Shop) -> None:
+    done = shop.erase("User-3")
+    assert not any(done.rows.values())
+    assert done.near == "user-3"
+    assert rows(shop, "user-3")
+    assert shop.erase("user-3").near is None

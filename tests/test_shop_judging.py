@@ -144,6 +144,21 @@ def test_what_learned_from_older_data_is_published_unjudged_and_that_is_said(bes
     assert "`etalage train item_knn` again" in printed
 
 
+def test_what_is_trained_again_is_of_the_data_of_today_though_its_counts_are_the_same(
+    bestsellers: Shop,
+) -> None:
+    """Else the advice to train it again would lead nowhere."""
+    before = newest_export(bestsellers.exports("item_knn"))
+    words = {"item_id": ["tin-003"], "title": ["Another tin"]}
+    bestsellers.lake.table("items").merge(rows_of("items", words))
+    for model in ("popularity", "item_knn"):
+        bestsellers.train(model)
+    after = newest_export(bestsellers.exports("item_knn"))
+    assert after != before and after.name.partition("-")[2] == before.name.partition("-")[2]
+    assert "item_knn does not beat" in typed(bestsellers, "evaluate", "item_knn")
+    assert bestsellers.train("item_knn")[1] == after, "what is the same in all is exported once"
+
+
 def test_a_shop_too_small_to_judge_by_is_told_so(tmp_path: Path) -> None:
     shop = made(tmp_path / "shop", tastes=False, users=8)
     for model in ("popularity", "item_knn"):

@@ -267,6 +267,7 @@ def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFol
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} gone")
     if not any(done.rows.values()):
-        out.print(f"no row is of user_id {user!r}: ids are taken exactly as they are written")
+        near = f"; did you mean {done.near}?" if done.near is not None else ""
+        out.print(f"no row is of user_id {user!r}: ids are taken exactly as they are written{near}")
     for line in done.left:
         out.print(f"left: {line}")

@@ -22,8 +22,10 @@ from etalage.lake.csv_dialect import (
     delimiter_of,
     swallows_rows,
 )
+from etalage.lake.csv_layout import Totals, delimiter_and_title
 from etalage.lake.notes import Notes
 from etalage.lake.raw import LARGEST_CHUNK, LONGEST_VALUE, RawChunk, Refusal
+from etalage.lake.shown import shown
 from etalage.lake.text_files import AS_FOUND, CutLine, FileStyle, bounded_line, is_unicode, not_of, open_text
 
 _LONGEST_RECORD = 1000
@@ -111,6 +113,7 @@ class _Records:
         self._feed = feed
         self._delimiter = delimiter
         self._shapes: Shapes | None = None
+        self._totals: Totals | None = None
         self._count = 0
         self._names: list[str] = []
         self.notes = Notes()
@@ -123,14 +126,34 @@ class _Records:
             names = _without_mark(record.fields)
             self._count, self._names = len(names), names
             self._shapes = Shapes(names, sample, self._delimiter)
+            self._totals = Totals(sample, self._delimiter)
             return names
         raise ValueError("no line of column names")
 
     def __iter__(self) -> Iterator[_Record]:
+        """The rows behind the header; lines of totals are none where no row follows them."""
+        held: list[_Record] = []
+        for record in self._rows():
+            if self._totals is not None and self._totals.has(record.fields):
+                held.append(record)
+                continue
+            for one in held:
+                what = "looks like a line of totals, and is taken for a row as rows follow it"
+                self.notes.add(what, 1, f"line {one.line}: {shown(one.fields)}")
+            yield from held
+            held = []
+            yield record
+        for one in held:
+            what = "a line of totals at the end: passed over"
+            self.notes.add(what, 1, f"line {one.line}: {shown(one.fields)}")
+
+    def _rows(self) -> Iterator[_Record]:
         for record in self._read():
             fields, count = record.fields, self._count
             if record.why is not None:
                 yield record
+            elif len(fields) > 1 and not any(map(str.strip, fields)):
+                self.notes.add("rows of empty cells: passed over", 1, f"line {record.line}")
             elif len(fields) == count:
                 if _without_mark(fields) == self._names:
                     what = "a line of column names again, as where files were joined: passed over"
@@ -224,7 +247,12 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
         for _ in range(comments):
             next(feed)
         sample = sample[comments:]
-        records = _Records(feed, said or delimiter_of(sample))
+        delimiter, above = delimiter_and_title(sample, said)
+        title = [next(feed) for _ in range(above)]
+        sample = sample[above:]
+        records = _Records(feed, delimiter)
+        if title:
+            records.notes.add(*_told(title, feed.number))
         if comments:
             what = "lines that begin with # before the column names are comments: passed over"
             records.notes.add(what, comments)
@@ -240,10 +268,20 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
             yield part.chunk(records.notes)
 
 
+def _told(title: list[str], last: int) -> tuple[str, int, str]:
+    """What is said of the lines above the column names, the last of which is in line `last`."""
+    first = last - len(title) + 1
+    where = f"line {last} is" if first == last else f"lines {first}–{last} are"
+    example = next(line for line in title if line.strip())
+    return f"{where} above the column names: passed over", 0, shown(example.strip())
+
+
 def _comments(sample: list[str], said: str | None) -> int:
-    """How many lines that begin with # stand before the column names; one alone with as many fields as the
-    next line has is the names."""
-    count = next((n for n, line in enumerate(sample) if not line.startswith("#")), 0)
+    """How many lines that begin with # stand before the column names, with the empty ones behind them; one
+    alone with as many fields as the next line has is the names."""
+    if not sample or not sample[0].startswith("#"):
+        return 0
+    count = next((n for n, line in enumerate(sample) if line.strip() and not line.startswith("#")), 0)
     if not count:
         return 0
     delimiter = said or delimiter_of(sample[count:])

@@ -5,6 +5,7 @@ constant), makes a row for each element of a list that is walked, puts our words
 rows that are to be skipped, and remembers what a mapping named and the file does not have.
 """
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as File
@@ -213,7 +214,8 @@ class Mapping:
                 lines += f"\n(for links instead of files: {either[-1]})"
             raise InputUnreadable(
                 f"{self.file}: no column for {', '.join(missing)}. Columns found: {listed}. "
-                f"Write in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}"
+                f"Write in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}\n"
+                f"(guessed for all columns: `etalage new SHOP --from {shlex.quote(str(self.file))}`)"
             )
 
     def _guess(self, ours: str, chunk: RawChunk) -> str:

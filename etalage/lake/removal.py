@@ -15,7 +15,10 @@ import pyarrow.compute as pc
 from etalage.errors import CatalogueShrank
 from etalage.lake.delta import Lake
 from etalage.lake.unknown_ids import Repairs
+from etalage.nearest import nearest
 
+_COMPARED = 10
+"""So many unknown ids are compared with all known ones letter by letter."""
 LOOKS_WHOLE = 0.5
 """A file with this share of the catalogue looks as if it were meant to be all there is."""
 
@@ -84,6 +87,9 @@ def remove_items(lake: Lake, ids: Iterable[str], max_shrink: float, force: bool 
     if unknown:
         repairs = Repairs(there)
         near = {one: found for one in unknown if (found := repairs.of(one)) is not None}
+        for one in unknown[:_COMPARED]:
+            if one not in near and (found := nearest(one, there)) is not None:
+                near[one] = found
     return Removed(gone, unknown, near)
 
 

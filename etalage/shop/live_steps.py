@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from etalage.errors import StoreUnavailable, TableDamaged
 from etalage.features.behaviour import NEVER
+from etalage.nearest import nearest
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
@@ -198,6 +199,8 @@ class Erased:
     """Table → rows deleted; `online store` → acts."""
     left: tuple[str, ...]
     """Where traces of the shopper still are, and how they go."""
+    near: str | None = None
+    """Where no row is theirs: the user_id that may be meant."""
 
 
 def erase(shop: "Shop", user_id: str) -> Erased:
@@ -227,7 +230,17 @@ def erase(shop: "Shop", user_id: str) -> Erased:
             raise StoreUnavailable(
                 f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
             ) from error
-        return Erased(user_id, rows, (*remains, *_left(shop, user_id)))
+        near = None if any(rows.values()) else nearest(user_id, _shoppers(shop))
+        return Erased(user_id, rows, (*remains, *_left(shop, user_id)), near)
+
+
+def _shoppers(shop: "Shop") -> list[str]:
+    """The ids of all shoppers in the tables."""
+    tables = [shop.lake.table(name) for name in ("users", "interactions")]
+    found = [
+        pc.unique(one.read(columns=["user_id"])["user_id"]).to_pylist() for one in tables if one.exists()
+    ]
+    return sorted({one for ids in found for one in ids if one is not None})
 
 
 def _theirs(user_id: str) -> "list[tuple[str, tuple[str, ...], Callable[[pa.Table], pa.Array]]]":

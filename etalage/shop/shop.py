@@ -149,10 +149,10 @@ class Shop:
         Raises CatalogueShrank: they are too many, without `force`. TableMissing, InputUnreadable.
         """
         from etalage.lake.id_files import ids_of
-        from etalage.lake.removal import remove_items
+        from etalage.lake.removal import item_ids, remove_items
 
         self._require_writable()
-        wanted = ids_of(ids, self.config.ingest.items)
+        wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
         return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
 
     def kinds(self) -> "list[KindFacts]":

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from etalage.models.recipe import Trained
 
 TOLERANCE = 2e-4
 """Largest difference of an embedding's component between torch and ONNX Runtime, both float32."""
+
+_MADE_OF = ("data", "tables", "inputs", "config")
+"""Facts of an export that say of what, and how, its model was made."""
 
 
 def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
@@ -59,7 +62,7 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
 
 def named(draft: Path, folder: Path, model_hash: str) -> Path:
     """A finished export under its name, the next `folder/NNNN-hash8`; or the newest, if it is this model."""
-    if (same := _same_model(folder, model_hash)) is not None:
+    if (same := _same_model(folder, model_hash, read_facts(draft))) is not None:
         shutil.rmtree(draft)
         return same
     target = folder / f"{_next_number(folder):04d}-{model_hash[:8]}"
@@ -67,13 +70,16 @@ def named(draft: Path, folder: Path, model_hash: str) -> Path:
     return target
 
 
-def _same_model(folder: Path, model_hash: str) -> Path | None:
-    """The newest export, if it is of this very model: its evaluation then still holds."""
+def _same_model(folder: Path, model_hash: str, facts: Mapping[str, Any]) -> Path | None:
+    """The newest export, if it is of this very model, made of the same by the same settings: its evaluation
+    then still holds. Counts of other data may be the same numbers, and are judged on those."""
     try:
         newest = newest_export(folder)
     except NothingToPublish:
         return None
-    return newest if read_facts(newest).get("model_hash") == model_hash else None
+    known = read_facts(newest)
+    same = known.get("model_hash") == model_hash and all(known.get(n) == facts.get(n) for n in _MADE_OF)
+    return newest if same else None
 
 
 def _next_number(folder: Path) -> int:

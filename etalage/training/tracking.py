@@ -46,14 +46,16 @@ class Run:
         self._events = SummaryWriter(str(runs / model / name / "tensorboard"))
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """The resolved config and the versions of the data; logging the same again is allowed."""
-        from mlflow.entities import Param
+        """The resolved config and the versions of the data. What a run that goes on has otherwise already
+        (the tables have newer versions, of which nothing changes what it learns from) becomes a tag: MLflow
+        changes no parameter."""
+        from mlflow.entities import Param, RunTag
 
-        texts = [
-            Param(key, value if isinstance(value, str) else json.dumps(value))
-            for key, value in values.items()
-        ]
-        self._client.log_batch(self.id, params=texts)
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+        known = self._client.get_run(self.id).data.params
+        new = [Param(key, text) for key, text in texts.items() if key not in known]
+        changed = [RunTag(key, text) for key, text in texts.items() if known.get(key, text) != text]
+        self._client.log_batch(self.id, params=new, tags=changed)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """One batch of figures; names hold no `@`, which MLflow refuses."""

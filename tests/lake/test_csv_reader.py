@@ -347,3 +347,105 @@ def test_lines_with_a_hash_before_the_names_are_comments_unless_they_are_the_nam
     file.write_text(content)
     (chunk,) = open_table(file, "csv", 10).chunks()
     assert list(chunk.columns) == names
+
+
+# --- lines above the column names, and totals below the rows
+
+TABLE = "SKU;Name;Price\n1;Lamp;2,50\n2;Cup;3,50\n"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Product report\n",
+        "Product report\nGenerated: 2026-01-01;by X\n\n",
+        "\n\nProducts\n",
+        "Inventory\n",
+        "Product report;;\nGenerated: 2026-01-01;;\n;;\n",
+        "Date range;2024-01-01 to 2024-01-31\nShop:;Holm, Lamps\n\n",
+        '"Product report,\nall of it"\n',
+        "# Items\n# of January\n\n",
+        '"All amounts in EUR; unless specified"\n"Definitions:"\n"Sales: see help"\n',
+    ],
+)
+@pytest.mark.parametrize("said", [None, ";"])
+def test_title_lines_above_the_column_names_are_passed_over_and_told(
+    tmp_path: Path, title: str, said: str | None
+) -> None:
+    taken, refused, notes = read(tmp_path, title + TABLE, FileStyle(said))
+    above = title.count("\n")
+    assert taken == [
+        (above + 2, {"SKU": "1", "Name": "Lamp", "Price": "2,50"}),
+        (above + 3, {"SKU": "2", "Name": "Cup", "Price": "3,50"}),
+    ]
+    assert refused == []
+    assert len(notes) == 1 and "passed over" in notes[0]
+
+
+def test_title_lines_are_told_with_their_lines(tmp_path: Path) -> None:
+    assert read(tmp_path, "Product report\n" + TABLE)[2] == [
+        "line 1 is above the column names: passed over, such as 'Product report'"
+    ]
+    assert read(tmp_path, "\nProduct report\n\n" + TABLE)[2] == [
+        "lines 1–3 are above the column names: passed over, such as 'Product report'"
+    ]
+
+
+def test_a_statement_of_two_cells_above_two_names_is_no_header(tmp_path: Path) -> None:
+    content = "Date range,2024-01-01 to 2024-01-31\nsku,price\nA,1\nB,2\n"
+    assert [row for _, row in read(tmp_path, content)[0]] == [
+        {"sku": "A", "price": "1"}, {"sku": "B", "price": "2"}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("sku\nA1\nA2\n", ["sku"]),
+        ("what\nA1\nA2\nA3\n", ["what"]),
+        ("title\nLamp, red\nLight, label\nCup, blue\n", ["title"]),
+        ("things\nLamp, red\nCup, blue\nPlate, green\n", ["things"]),
+        ("id,price\n1,2,\n2,3,,,\n3,4,x\n", ["id", "price"]),
+        ("user,item\nanna,lamp,x\nbert,cup,y\n", ["user", "item"]),
+        ("id;title\n1;2,50\n2;3,50\n", ["id", "title"]),
+        ("c1,c2,c3\nlamp,red,id\ncup,blue,id\n", ["c1", "c2", "c3"]),
+        ("from,to\nname,title\nmaker,brand\n", ["from", "to"]),
+        ("id,title,note\n1\n2\n3,a,b\n", ["id", "title", "note"]),
+        ("id,,\n1,a,b\n2,c,d\n", ["id", "column 2", "column 3"]),
+        ("1,31,2.5\n1,29,3.0\n", ["1", "31", "2.5"]),
+    ],
+)
+def test_a_first_line_stays_the_header_where_nothing_below_is_more_like_names(
+    tmp_path: Path, content: str, names: list[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(content)
+    (chunk,) = open_table(file, "csv", 10).chunks()
+    assert list(chunk.columns) == names
+
+
+@pytest.mark.parametrize("last", ["Total;;6,00", "Total:;;", "Summe;6,00", ";Grand total;6,00", "Gesamt"])
+def test_a_line_of_totals_at_the_end_is_no_row_and_is_told(tmp_path: Path, last: str) -> None:
+    taken, refused, notes = read(tmp_path, TABLE + last + "\n\n")
+    assert [row["SKU"] for _, row in taken] == ["1", "2"]
+    assert refused == []
+    assert len(notes) == 1 and "a line of totals at the end: passed over, such as line 4" in notes[0]
+
+
+def test_rows_of_empty_cells_are_passed_over_and_told(tmp_path: Path) -> None:
+    taken, refused, notes = read(tmp_path, TABLE + ";;\n3;Jug;4\n ; ;\n;;\n")
+    assert [row["SKU"] for _, row in taken] == ["1", "2", "3"]
+    assert refused == []
+    assert notes == ["3 × rows of empty cells: passed over, such as line 4"]
+
+
+def test_what_begins_as_a_total_and_has_all_that_rows_have_is_a_row(tmp_path: Path) -> None:
+    taken, _, notes = read(tmp_path, TABLE + "Total;Motor oil;6,00\n")
+    assert [row["SKU"] for _, row in taken] == ["1", "2", "Total"]
+    assert notes == []
+
+
+def test_a_total_with_rows_behind_it_is_a_row_that_is_told(tmp_path: Path) -> None:
+    taken, _, notes = read(tmp_path, TABLE + "Total;;6,00\n3;Jug;4,00\n")
+    assert [row["SKU"] for _, row in taken] == ["1", "2", "Total", "3"]
+    assert "looks like a line of totals, and is taken for a row as rows follow it, such as line 4" in notes[0]

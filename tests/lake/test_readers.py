@@ -219,6 +219,32 @@ def test_parquet_rows_are_numbered_from_one(tmp_path: Path) -> None:
     assert refused == []
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+def test_binary_texts_of_parquet_are_read_as_the_utf_8_that_they_are_and_told(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    file = tmp_path / "a.parquet"
+    ids = pa.array([b"a1", "é".encode(), None]).cast(kind)
+    nested = pa.array([[{"sku": b"x"}], [], None])
+    pq.write_table(pa.table({"item_id": ids, "lines": nested, "title": ["A", "B", "C"]}), file)
+    (chunk,) = open_table(file, "parquet", 10).chunks()
+    assert chunk.columns["item_id"] == ["a1", "é", None]
+    assert chunk.columns["lines"] == [[{"sku": "x"}], [], None]
+    assert [str(note) for note in chunk.notes] == [
+        "item_id: is binary in the file, and read as the UTF-8 that it is",
+        "lines: is binary in the file, and read as the UTF-8 that it is",
+    ]
+
+
+def test_binary_values_of_parquet_that_are_no_text_stay_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    columns = {"item_id": [b"a1", b"\xff\xd8"], "hash": [b"a\0", b"b"], "photo": [b"abc", b"def"]}
+    pq.write_table(pa.table(columns), file)
+    (chunk,) = open_table(file, "parquet", 10).chunks()
+    assert chunk.columns == columns
+    assert chunk.notes == []
+
+
 def test_a_torn_parquet_file_is_unreadable(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": list(range(1000))}), file)

@@ -119,6 +119,19 @@ def test_ids_are_typed_or_stand_in_files(tmp_path: Path) -> None:
         list(ids_of([str(table)], mapping))
 
 
+@pytest.mark.parametrize("word", ["nosuch.txt", "nosuch.CSV", "gone/ids", "items.csv.gz", "."])
+def test_a_word_that_is_called_as_a_file_and_is_none_is_a_missing_file(word: str) -> None:
+    with pytest.raises(InputUnreadable, match=r"no such item; nothing was deleted"):
+        list(ids_of(["x", word], MappingConfig()))
+    assert list(ids_of(["x", word], MappingConfig(), {word})) == ["x", word]
+
+
+def test_an_id_that_is_not_there_is_told_with_the_nearest_that_is(lake: Lake, tmp_path: Path) -> None:
+    ingest(lake, csv(tmp_path, "item_id\nlamp-red\nlamp-blue\nitem-00001\n"), "items")
+    done = remove_items(lake, ["lamp-rde", "item-001", "zzz"], max_shrink=0.5)
+    assert done.near == {"lamp-rde": "lamp-red", "item-001": "item-00001"}
+
+
 @settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=3), unique=True), st.data())
 def test_what_was_not_remembered_is_missing(ids: list[str], data: st.DataObject) -> None:

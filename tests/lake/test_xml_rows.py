@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import InputUnreadable
+from etalage.lake.delta import Lake
+from etalage.lake.ingest import ingest
 from etalage.lake.raw import LONGEST_VALUE, RawChunk
 from etalage.lake.readers import open_table
 from etalage.lake.text_files import AS_FOUND, FileStyle
@@ -326,3 +328,10 @@ def test_markup_within_a_text_is_read_in_its_order(tmp_path: Path) -> None:
     text = "<div><p>One <b>two</b> H<sub>2</sub>O</p><ul><li>three</li></ul><p>four</p></div>"
     taken, _ = read(tmp_path, rss(f"<id>1</id><summary>{text}</summary><name>Mug <i>big</i></name>"))
     assert taken[0][1] == {"id": "1", "summary": "One two H2O three four", "name": "Mug big"}
+
+
+def test_xml_of_unknown_names_is_refused_with_the_command_that_finds_its_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "my feed.xml"
+    file.write_text('<catalog><product code="1"><naam>A</naam></product></catalog>')
+    with pytest.raises(InputUnreadable, match=r"`etalage new SHOP --from '.*my feed\.xml'`"):
+        ingest(Lake(tmp_path / "tables"), file, "items")

@@ -1,5 +1,6 @@
 """What is guessed of a file: a table, a line for each column of ours, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from etalage.config import Source
@@ -55,11 +56,23 @@ class Draft:
         return found + [f"{one.name}: {one.reason}" for one in self.settings if not one.sure]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ids:
-    """Ids that other files of the shop have, by which an item's id is told from its other numbers."""
+    """How other files of the shop tell an item's id from its other numbers.
 
-    item_id: frozenset[str] = frozenset()
+    `matches`: a column of the file → the share of the acts in `where` whose item is in it; of a file of acts
+    the share of its own whose item is in `where`.
+    """
+
     where: str = ""
-    matches: dict[str, float] = field(default_factory=dict)
-    """Column of the file → the share of those ids that are in it."""
+    matches: Mapping[str, float] = field(default_factory=dict)
+    of_acts: bool = False
+
+    def told(self, name: str) -> str:
+        """What is said of a column."""
+        share = self.matches.get(name, 0)
+        if self.of_acts:
+            said = f"{share:.0%} of the acts find" if share else "none of the acts finds"
+            return f"by it {said} {'their' if share else 'its'} item in {self.where}"
+        some = f"{share:.0%} of the ids in {self.where} are in it"
+        return some if share else f"none of the ids in {self.where} is in it"

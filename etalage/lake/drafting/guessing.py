@@ -5,7 +5,7 @@ guess that is said to be unsure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
@@ -15,11 +15,15 @@ from etalage.lake.drafting.drafts import Draft, Ids, Line
 from etalage.lake.drafting.facts import Facts, facts_of, is_hour
 from etalage.lake.drafting.names import (
     ACT_NAMES,
+    ANONYMOUS_NAMES,
     ITEM_NAMES,
     ORDER_NAMES,
+    SMALL,
     WEAK_NAMES,
+    is_line_of_order,
     near_rank,
     rank_of,
+    size_rank,
     spellings,
 )
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
@@ -50,7 +54,8 @@ def drafted(found: Recognised, ids: Ids) -> Draft:
         return _of_feed(found)
     _check(head)
     facts = facts_of(head.names, head.rows)
-    return _Guessing(head, facts, ids).draft()
+    draft = _Guessing(head, facts, ids).draft()
+    return replace(draft, notes=(*head.told, *draft.notes))
 
 
 def _of_feed(found: Recognised) -> Draft:
@@ -82,15 +87,26 @@ class _Guessing:
         self.rows = len(head.rows)
         self.taken: set[str] = set()
         self.walked: str | None = None
+        self.of_lines = {name for name, one in facts.items() if one.values and is_line_of_order(name)}
 
     def draft(self) -> Draft:
-        user = self.best("user_id", ACT_NAMES["user_id"], _may_be_id)
+        user = self.best("user_id", ACT_NAMES["user_id"], may_be_id)
         taken = {user.facts.name} if user else set()
-        item = self.best("item_id", ACT_NAMES["item_id"], _may_be_id, taken)
+        if self.of_lines:
+            # What else is an id there is the order's.
+            taken |= set(self.facts) - self.of_lines
+        item = self.best("item_id", ACT_NAMES["item_id"], may_be_id, taken)
+        if item is None and self.of_lines:
+            item = self.best("title", ITEM_NAMES["title"], _is_name, taken)
         if user is not None and item is not None and not self._is_sold_by(item):
             return self._acts(user, item)
         order = self._order()
-        if user is None and item is not None and order is not None and self._is_basket(item):
+        if (
+            user is None
+            and item is not None
+            and order is not None
+            and (self.of_lines or self._is_basket(item))
+        ):
             return self._acts(Guess(order, 0, False, "order"), item)
         if user is not None and item is None:
             again = user.facts.unlike < 0.9 and self.rows >= _FEW
@@ -116,8 +132,9 @@ class _Guessing:
 
     def _order(self) -> Facts | None:
         """The column by which rows are lines of an order."""
-        return next((one for name, one in self.facts.items()
-                     if one.values and not ORDER_NAMES.isdisjoint(spellings(name))), None)  # fmt: skip
+        named = [one for name, one in self.facts.items()
+                 if one.values and not ORDER_NAMES.isdisjoint(spellings(name))]  # fmt: skip
+        return next(iter([*named, *(self.facts[name] for name in self.facts if name in self.of_lines)]), None)
 
     def _is_basket(self, item: Guess) -> bool:
         """Whether things come again and again, in rows that say nothing more of them."""
@@ -130,7 +147,7 @@ class _Guessing:
         again = [
             one
             for name, one in self.facts.items()
-            if name not in taken and rank_of(name, said) is None and _may_be_id(one) and one.filled > 0.99
+            if name not in taken and rank_of(name, said) is None and may_be_id(one) and one.filled > 0.99
             and one.distinct >= 3 and one.unlike < 0.95 and one.times < 0.5
             and (one.words >= 0.5 or plain(name).endswith("id"))
         ]  # fmt: skip
@@ -138,14 +155,19 @@ class _Guessing:
         return Guess(again[0], 0, False, "") if again else None
 
     def _acts(self, user: Guess, item: Guess, sure: bool = True) -> Draft:
-        lines = [self.line("user_id", user, sure), self._item_line(item, sure)]
-        self.walk(item.facts.name)
-        fits = {"kind": _is_kind, "time": _is_time, "value": _is_value}
+        lines = [
+            self._with_others(self.line("user_id", user, sure)),
+            self._with_others(self._item_line(item, sure)),
+        ]
+        order = self._order()
+        fits = {"kind": _is_kind if order is None else _is_known_kind, "time": _is_time, "value": _is_value}
         for ours, fit in fits.items():
             guess = self.best(ours, ACT_NAMES[ours], fit) or self._by_acts(ours)
+            if ours == "kind" and (guess is None or not _is_known_kind(guess.facts)):
+                # An `event` that some rows do not have says more than a `type` of which no word is known.
+                guess = self.best(ours, ACT_NAMES[ours], _is_known_in_part) or guess
             if guess is not None:
-                lines.append(self._with_its_hour(self.line(ours, guess)))
-        order = self._order()
+                lines.append(self._with_others(self._with_its_hour(self.line(ours, guess))))
         settings, notes = act_settings(self.head, self.facts, lines, None if order is None else order.name)
         if order is not None and lines[0].source == order.name:
             notes.append(f"no column says who: each {order.name} is taken for a shopper of its own")
@@ -153,9 +175,42 @@ class _Guessing:
         sure = sure and item.score > 0 and user.score > 0
         if not (user.word or item.word):
             why += "; their names do not say it, their values look so"
-        sure = sure and user.exact and plain(user.facts.name) not in ("email", "name", "type")
+        mail = plain(user.facts.name) == "email"
+        sure = sure and user.exact and plain(user.facts.name) not in ("name", "type")
+        sure = sure and (not mail or bool(self.of_lines))
         return Draft(self.head, "interactions", "a table of interactions", why, sure, tuple(lines),
                      (*file_settings(self.head), *settings), tuple(notes))  # fmt: skip
+
+    def _with_others(self, line: Line) -> Line:
+        """A column with gaps, and behind it the one that fills them; an id within a list, and behind it the
+        one that events of a single item have."""
+        name = line.source
+        if not isinstance(name, str) or line.ours not in ("user_id", "item_id", "value"):
+            return line
+        both = [name]
+        if line.ours == "user_id" and self.facts[name].filled < 1:
+            both += self._other("user_id", ANONYMOUS_NAMES, may_be_id)
+        elif line.ours == "item_id" and name in self.of_lines and self.facts[name].filled < 1:
+            both += self._other("title", ITEM_NAMES["title"], _is_name, set(self.facts) - self.of_lines)
+        elif line.ours in ("item_id", "value"):
+            alike = [
+                n for n, one in self.facts.items()
+                if n not in self.taken and one.values and one.scalar and self._reachable(n) and "." in n
+                and n.rpartition(".")[2] == name.rpartition(".")[2] and ("[]" in n) != ("[]" in name)
+            ]  # fmt: skip
+            both = sorted([name, *alike[:1]], key=lambda one: "[]" not in one)
+        if line.ours == "item_id":
+            self.walk(both[0])
+        if len(both) == 1:
+            return line
+        self.taken.update(both)
+        return replace(line, source=tuple(both), reason=f"{line.reason}; where {both[0]} is empty, {both[1]}")
+
+    def _other(
+        self, ours: str, words: tuple[str, ...], fit: Callable[[Facts], bool], taken: set[str] | None = None
+    ) -> list[str]:
+        found = self.best(ours, words, fit, taken)
+        return [found.facts.name] if found is not None and found.exact else []
 
     def _with_its_hour(self, line: Line) -> Line:
         """A day whose hour stands in another column."""
@@ -233,6 +288,8 @@ class _Guessing:
                 - place / 1000
                 - deep
                 + self.ids.matches.get(name, 0) * (3 if ours == "item_id" else 0)
+                # The number of one product, and not one of the whole event.
+                + (0.5 if ours == "value" and self.walked is not None and "[]" in name else 0)
             )
             guesses.append(Guess(one, score, exact, words[place]))
         return max(guesses, key=lambda guess: guess.score, default=None)
@@ -244,7 +301,9 @@ class _Guessing:
         called = {True: "called so", False: f"called nearly so ({guess.word})"}[guess.exact]
         if not guess.word:
             called, sure = "its values look so, its name does not say it", False
-        if guess.exact and guess.word in WEAK_NAMES and ours not in ("item_id", "value"):
+        # Who buys is known by their address.
+        buyer = ours == "user_id" and bool(self.of_lines) and guess.word in ("email", "customer_email")
+        if guess.exact and guess.word in WEAK_NAMES and ours not in ("item_id", "value") and not buyer:
             called += ", which may mean other things"
             sure = False
         reason = f"{called}; {guess.facts.told}; such as {guess.facts.example}"
@@ -253,11 +312,10 @@ class _Guessing:
     def _item_line(self, item: Guess, sure: bool = True) -> Line:
         line = self.line("item_id", item, sure)
         match = self.ids.matches.get(item.facts.name)
+        said = self.ids.told(item.facts.name)
         if match is not None and match > 0:
-            said = f"{match:.0%} of the ids in {self.ids.where} are in it"
             return Line(line.ours, line.source, f"{said}; {line.reason}", match >= 0.5)
         if self.ids.matches and not match:
-            said = f"none of the ids in {self.ids.where} is in it"
             return Line(line.ours, line.source, f"{line.reason}; {said}", False)
         return line
 
@@ -303,7 +361,7 @@ class _Guessing:
         again = [
             one
             for name, one in self.facts.items()
-            if name not in skipped and _may_be_id(one) and one.filled > 0.99 and one.distinct > 20
+            if name not in skipped and may_be_id(one) and one.filled > 0.99 and one.distinct > 20
             and one.unlike < 0.9 and one.times < 0.5
         ]  # fmt: skip
         again.sort(key=lambda one: -one.distinct)
@@ -341,8 +399,13 @@ class _Guessing:
             called = rank if rank is not None else near
             if one.links >= _MOST and (called is not None or one.pictures >= 0.5):
                 place = rank if rank is not None else 100 + near if near is not None else 200
-                found.append((place, one, called is not None))
+                size = size_rank(name)
+                found.append(((size == SMALL, place, size), one, called is not None))
         found.sort(key=lambda three: three[0])
+        large = {_parent(one.name) for (small, _, _), one, _ in found if not small}
+        # Of a picture that is there in several sizes the small ones are no photos besides.
+        self.taken.update(one.name for _, one, _ in found)
+        found = [one for one in found if not (one[0][0] and _parent(one[1].name) in large - {None})]
         self.taken.update(one.name for _, one, _ in found)
         if found:
             names = [one.name for _, one, _ in found]
@@ -371,7 +434,13 @@ class _Guessing:
         return not lists or name.split("[]")[0] in lists
 
 
-def _may_be_id(one: Facts) -> bool:
+def _parent(name: str) -> str | None:
+    """What a path lies in; None: it is a column."""
+    return name.rpartition(".")[0] or None
+
+
+def may_be_id(one: Facts) -> bool:
+    """Whether a column's values may be ids, of whatever."""
     return one.scalar and one.filled >= 0.3 and one.words < 2.5 and one.links < 0.2
 
 
@@ -415,7 +484,7 @@ def _is_category(one: Facts) -> bool:
 
 
 def _is_group(one: Facts) -> bool:
-    return _may_be_id(one) and (one.unlike < 0.99 or one.filled < 0.95 or len(one.values) < 3)
+    return may_be_id(one) and (one.unlike < 0.99 or one.filled < 0.95 or len(one.values) < 3)
 
 
 def _is_stock(one: Facts) -> bool:
@@ -429,6 +498,17 @@ def _is_time(one: Facts) -> bool:
 def _is_kind(one: Facts) -> bool:
     few = one.distinct <= max(12, len(one.values) // 10)
     return one.scalar and one.words >= 0.9 and one.words < 5 and one.filled >= 0.9 and few
+
+
+def _is_known_kind(one: Facts) -> bool:
+    """Whether some of the words are kinds of acts that are known."""
+    return _is_kind(one) and any(known_meaning(kind) != "other" for kind in one.counts)
+
+
+def _is_known_in_part(one: Facts) -> bool:
+    """Words of which some are kinds that are known, in a column that some rows lack."""
+    kinds = Facts(one.name, one.values, len(one.values))
+    return one.filled >= 0.3 and _is_known_kind(kinds)
 
 
 def _is_value(one: Facts) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from etalage.config import MappingConfig
+from etalage.config import MappingConfig, texts_of
 from etalage.errors import EtalageError, InputUnreadable
 from etalage.lake.checked import Checker
 from etalage.lake.csv_dialect import DELIMITERS, agreement
 from etalage.lake.drafting.drafts import Draft, Ids
 from etalage.lake.drafting.facts import facts_of
-from etalage.lake.drafting.guessing import columns_of, drafted
+from etalage.lake.drafting.guessing import columns_of, drafted, may_be_id
 from etalage.lake.drafting.names import ITEM_NAMES, rank_of
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised, looked_at, recognised
@@ -45,15 +45,32 @@ def looked_through(files: Sequence[Path]) -> list[Draft]:
     """A draft of each file; the id of items is the one that files of acts have. Raises InputUnreadable."""
     found = [_look(file) for file in files]
     drafts = [drafted(one, Ids()) for one in found]
-    acts = next((draft for draft in drafts if draft.table == "interactions"), None)
-    if acts is None or all(draft.table != "items" for draft in drafts):
+    acts = [draft for draft in drafts if draft.table == "interactions" and draft.feed is None]
+    acts = acts or [draft for draft in drafts if draft.table == "interactions"]
+    items = [draft for draft in drafts if draft.table == "items"]
+    if not acts or not items:
         return drafts
-    ids = _act_ids(acts)
+    carried = [_carried(draft) for draft in acts]
+    ids = frozenset(one for columns in carried for counts in columns.values() for one in counts)
+    there = [_there(draft.head, ids) for draft in items]
+    matches: dict[Path, Ids] = {}
+    for draft, columns in zip(reversed(acts), reversed(carried), strict=True):
+        if not columns:
+            continue
+        own = _own(draft)
+        name, counts = max(columns.items(), key=lambda one: (_most_found(one[1], there), one[0] in own))
+        for other, columns_there in zip(items, there, strict=True):
+            shares = {
+                column: len(known & counts.keys()) / len(counts) for column, known in columns_there.items()
+            }
+            matches[other.head.file] = Ids(draft.head.file.name, shares)
+        if name not in own:
+            shares = {one: _most_found(those, there) for one, those in columns.items()}
+            matches[draft.head.file] = Ids(" or ".join(one.head.file.name for one in items), shares, True)
     return [
-        draft if draft.table != "items" or draft.feed is not None
-        else drafted(one, Ids(ids, acts.head.file.name, _matches(draft.head, ids)))
+        drafted(one, matches[draft.head.file]) if draft.feed is None and draft.head.file in matches else draft
         for draft, one in zip(drafts, found, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def tried(draft: Draft, mapping: MappingConfig) -> Tried:
@@ -128,16 +145,40 @@ def _by_a_rare_delimiter(head: Head) -> Head:
     return looked_at(head.file, "csv", FileStyle(best, head.style.encoding), _LOOKED_AT)
 
 
-def _act_ids(acts: Draft) -> frozenset[str]:
+def _own(acts: Draft) -> tuple[str, ...]:
     source = columns_of(acts.lines).get("item_id")
+    return texts_of(source) if source is not None else ()
+
+
+def _carried(acts: Draft) -> dict[str, Counter[str]]:
+    """Column of `acts` that may be an item's id → how many acts carry which id; the one it is taken for
+    first."""
     facts = facts_of(acts.head.names, acts.head.rows)
-    return frozenset(facts[source].counts) if isinstance(source, str) and source in facts else frozenset()
+    read = {
+        text
+        for ours, source in columns_of(acts.lines).items()
+        if ours != "item_id"
+        for text in texts_of(source)
+    }
+    own = [name for name in _own(acts) if name in facts]
+    others = [
+        name for name, one in facts.items()
+        if name not in read and may_be_id(one) and rank_of(name, ITEM_NAMES["item_id"]) is not None
+    ]  # fmt: skip
+    names = own if len(own) > 1 or acts.feed is not None else dict.fromkeys([*own, *others])
+    return {name: facts[name].counts for name in names if facts[name].counts}
 
 
-def _matches(head: Head, ids: frozenset[str]) -> dict[str, float]:
-    """Column → the share of `ids` that are in it; of columns that may be an item's id."""
-    if not ids:
-        return {}
+def _most_found(counts: Counter[str], there: Sequence[Mapping[str, set[str]]]) -> float:
+    """The share of acts that find their item by the column of the catalogue by which most do."""
+    found = [
+        sum(counts[one] for one in known if one in counts) for columns in there for known in columns.values()
+    ]
+    return max(found, default=0) / counts.total()
+
+
+def _there(head: Head, ids: frozenset[str]) -> dict[str, set[str]]:
+    """Column → those of `ids` that are in it; of columns that may be an item's id."""
     facts = facts_of(head.names, head.rows)
     columns = [
         name
@@ -158,4 +199,4 @@ def _matches(head: Head, ids: frozenset[str]) -> dict[str, float]:
                 break
     except EtalageError:
         pass  # the first rows could be read; what is wrong behind them an ingest says
-    return {name: len(those) / len(ids) for name, those in found.items()}
+    return found

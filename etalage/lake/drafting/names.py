@@ -1,5 +1,7 @@
 """What shops call their columns, by language, as `plain` writes them; of one list the likelier come first."""
 
+import re
+
 from etalage.lake.plain_names import plain
 
 _ITEM_ID = """
@@ -118,6 +120,7 @@ receipt_no basket_id transaction_id bestellnummer bestellung_id auftragsnummer r
 belegnummer bon_id numero_commande id_commande pedido numero_pedido id_pedido ordine numero_ordine
 ordernummer order
 """
+_LINES = "lineitem lineitems line_item line_items order_item order_items orderitem order_line order_lines"
 _RATINGS = "rating stars score review_score overall bewertung sterne valoracion voto note"
 _WEAK = """
 id type reference ref path class note data t amount cost text label session_id session device_id
@@ -126,6 +129,14 @@ handle article label_name
 """
 ORDER_NAMES = frozenset(_ORDERS.split())
 """Columns of which a row is part of an order: what was done is buying."""
+_ANONYMOUS = """
+anonymous_id visitor_id user_pseudo_id client_id full_visitor_id fullvisitorid visitorid distinct_id
+device_id cookie_id session_id email customer_email
+"""
+ANONYMOUS_NAMES = tuple(_ANONYMOUS.split())
+"""Who did something, where nobody has logged in."""
+_SIZES = ("hi_res hires original full zoom", "large big xl", "", "small thumb thumbnail mini icon tiny xs")
+_LINE = re.compile(f"(?:{'|'.join(_LINES.split())})_(?P<of_it>.+)")
 RATING_NAMES = frozenset(_RATINGS.split())
 WEAK_NAMES = frozenset(_WEAK.split())
 """Names that mean several things: a guess by one of them alone is said to be unsure."""
@@ -142,7 +153,15 @@ def spellings(name: str) -> list[str]:
         found = [f"{single}_{plain(last[2])}", plain(last[2])]
         if plain(last[2]) in _OF_PARENT:
             found.insert(0, single)
+    line = _LINE.fullmatch(whole)
+    if line is not None:
+        found.append(line["of_it"])
     return list(dict.fromkeys([*found, *(one.replace("_", "") for one in found)]))
+
+
+def is_line_of_order(name: str) -> bool:
+    """Whether a column, or a path, says something of one line of an order: `Lineitem sku`."""
+    return _LINE.fullmatch(plain(name)) is not None
 
 
 def rank_of(name: str, words: tuple[str, ...]) -> int | None:
@@ -157,3 +176,14 @@ def near_rank(name: str, words: tuple[str, ...]) -> int | None:
     parts = plain(name.rpartition(".")[2]).split("_")
     runs = {"_".join(parts[a:b]) for a in range(len(parts)) for b in range(a + 1, len(parts) + 1)}
     return min((n for n, word in enumerate(words) if word in runs and len(word) > 2), default=None)
+
+
+def size_rank(name: str) -> int:
+    """The place of a picture by the size that its column's name says, the largest first."""
+    words = f"_{plain(name.rpartition('.')[2])}_"
+    named = (n for n, sizes in enumerate(_SIZES) if any(f"_{size}_" in words for size in sizes.split()))
+    return next(named, _SIZES.index(""))
+
+
+SMALL = len(_SIZES) - 1
+"""The place of pictures that are too small for a main one."""

@@ -17,13 +17,14 @@ SEVERAL = ("photo_url",)
 @dataclass(frozen=True)
 class Head:
     """The beginning of a file. `container`: csv, jsonl, parquet or xml. `rows`: the first, by the file's own
-    names, which are `names`."""
+    names, which are `names`. `told`: what its reader took for something unasked."""
 
     file: Path
     container: str
     names: tuple[str, ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
     style: FileStyle = AS_FOUND
+    told: tuple[str, ...] = ()
 
 
 Reader = Callable[[Head, int, MappingConfig], Iterator[RawChunk]]

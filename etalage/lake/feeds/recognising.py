@@ -89,7 +89,7 @@ def looked_at(file: Path, container: str, style: FileStyle = AS_FOUND, rows: int
     with closing(table.chunks()) as chunks:  # type: ignore[type-var]
         chunk = next(chunks, RawChunk([], {}))
     first = tuple(chunk.row(n) for n in range(len(chunk.lines)))
-    return Head(file, container, tuple(chunk.columns), first, style)
+    return Head(file, container, tuple(chunk.columns), first, style, tuple(map(str, chunk.notes)))
 
 
 def recognised(head: Head) -> Recognised:

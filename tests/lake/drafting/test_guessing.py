@@ -445,3 +445,111 @@ def test_a_column_that_is_called_a_price_is_one_though_some_must_be_asked_for(lo
     rows = [["01", "Becher", "12,50 €"], ["02", "Teller", "1.234,00 €"], ["03", "Krug", "auf Anfrage"]]
     drafted = look(table("Artikelnummer;Bezeichnung;Preis", rows, ";"))
     assert drafted.columns["price"] == "Preis"
+
+
+def test_lines_above_the_column_names_are_told_by_the_draft(look: Look) -> None:
+    found = look("Product report\n\nSKU;Name;Price\n1;Red lamp;2,50\n2;Blue cup;3,50\nTotal;;6,00\n")
+    assert found.columns == {"item_id": "SKU", "title": "Name", "price": "Price"}
+    assert "lines 1–2 are above the column names: passed over" in found.said
+    assert found.loads() == [(2, 2)]
+
+
+# --- orders, events of several shapes, several ids, pictures of several sizes
+
+SHOPIFY_ORDERS = (
+    "Name,Email,Financial Status,Total,Created at,Lineitem quantity,Lineitem name,Lineitem price,"
+    "Lineitem sku,Billing Name,Id\n"
+    "#1001,a@x.de,paid,34.90,2026-03-01 09:59:58 +0100,2,Red tee,10.00,TEE-R,A,4501\n"
+    "#1001,a@x.de,,,2026-03-01 09:59:58 +0100,1,Mug,10.00,{mug},,\n"
+    "#1002,b@x.de,refunded,10,2026-03-02 09:00:00 +0100,1,Mug,10.00,{mug},B,4502\n"
+)
+
+
+def test_lines_of_orders_are_bought_and_their_own_columns_say_what(look: Look) -> None:
+    found = look(SHOPIFY_ORDERS.format(mug="MUG-1"))
+    assert found.columns == {
+        "user_id": "Email", "item_id": "Lineitem sku", "time": "Created at", "value": "Lineitem quantity"
+    }  # fmt: skip
+    assert found.mapping().constants == {"kind": "buy"}
+    assert found.draft.unsure == []
+    assert found.loads() == [(3, 3)]
+
+
+def test_where_a_line_of_an_order_has_no_sku_its_name_is_the_item(look: Look) -> None:
+    found = look(SHOPIFY_ORDERS.format(mug=""))
+    assert found.columns["item_id"] == ("Lineitem sku", "Lineitem name")
+    assert found.loads() == [(3, 3)]
+
+
+def test_order_exports_with_ids_of_the_order_and_of_its_lines_are_bought(look: Look) -> None:
+    head = "order_id,order_date,status,type,customer_id,line_item_id,line_item_sku,line_item_quantity"
+    found = look(table(head, ((100 + n // 2, f"2026-03-0{n + 1}", "completed", "standard", n // 2, 900 + n,
+                               f"S{n % 3}", 1) for n in range(6))))  # fmt: skip
+    assert found.columns == {
+        "user_id": "customer_id", "item_id": "line_item_sku", "time": "order_date",
+        "value": "line_item_quantity",
+    }  # fmt: skip
+    assert found.mapping().constants == {"kind": "buy"}
+    nested = look(lines({"id": n, "customer_id": n % 3, "date_created": "2026-03-01T10:00:00Z",
+                         "line_items": [{"id": 900 + n, "product_id": n % 2 + 50, "quantity": 2}]}
+                        for n in range(6)), "o.jsonl")  # fmt: skip
+    assert nested.columns["item_id"] == "line_items[].product_id"
+    assert nested.columns["value"] == "line_items[].quantity"
+    assert nested.mapping().constants == {"kind": "buy"}
+
+
+def test_events_of_one_product_and_of_several_of_people_known_and_unknown_are_read(look: Look) -> None:
+    when = "2026-03-01T10:00:00.123Z"
+    products = [{"product_id": "p1", "quantity": 2}, {"product_id": "p2", "quantity": 1}]
+    events = [
+        {"type": "track", "event": "Order Completed", "userId": None, "anonymousId": "a1", "timestamp": when,
+         "properties": {"products": products, "value": 30}},
+        {"type": "track", "event": "Product Viewed", "userId": "u1", "anonymousId": "a1", "timestamp": when,
+         "properties": {"product_id": "p1"}},
+        {"type": "page", "userId": "u1", "anonymousId": "a1", "timestamp": when, "properties": {}},
+    ]  # fmt: skip
+    found = look(lines(events), "e.jsonl")
+    assert found.columns == {
+        "user_id": ("userId", "anonymousId"),
+        "item_id": ("properties.products[].product_id", "properties.product_id"),
+        "kind": "event",
+        "time": "timestamp",
+        "value": "properties.products[].quantity",
+    }
+    (trial,) = [tried(found.draft, found.mapping())]
+    assert (trial.taken, trial.passed, trial.refused) == (3, 1, {})
+
+
+@pytest.mark.parametrize("first", ["acts", "items"])
+def test_of_several_ids_in_the_acts_the_one_by_which_more_find_their_item_is_taken(
+    look: Look, first: str
+) -> None:
+    items = lines({"parent_asin": f"P{n}", "title": f"Thing {n}", "price": 1.5} for n in range(9))
+    acts = lines({"user_id": f"u{n % 4}", "asin": f"A{n}", "parent_asin": f"P{n % 9}", "rating": 5.0,
+                  "timestamp": 1588687728923} for n in range(30))  # fmt: skip
+    files = {"acts.jsonl": acts, "items.jsonl": items}
+    found = look(dict(sorted(files.items(), reverse=first == "items")))
+    columns = {draft.table: columns_of(draft.lines) for draft in found.drafts}
+    assert columns["interactions"]["item_id"] == "parent_asin"
+    assert columns["items"]["item_id"] == "parent_asin"
+    assert "by it 100% of the acts find their item in items.jsonl" in found.said
+
+
+def test_the_id_that_the_acts_are_called_by_stays_where_as_many_find_their_item(look: Look) -> None:
+    items = lines({"asin": f"A{n}", "parent_asin": f"P{n // 2}", "title": f"Thing {n}"} for n in range(9))
+    acts = lines({"user_id": f"u{n % 4}", "asin": f"A{n % 9}", "parent_asin": f"P{n % 9 // 2}",
+                  "timestamp": 1588687728923} for n in range(30))  # fmt: skip
+    found = look({"acts.jsonl": acts, "items.jsonl": items})
+    assert [columns_of(draft.lines)["item_id"] for draft in found.drafts] == ["asin", "asin"]
+
+
+def test_the_main_photo_is_the_largest_picture_and_no_thumb(look: Look) -> None:
+    picture = "https://m.example/{}.jpg"
+    found = look(lines({"sku": f"s{n}", "title": f"Red lamp {n}", "images": [
+        {size: picture.format(f"{size}{n}") for size in ("thumb", "large", "hi_res")}
+    ]} for n in range(5)), "a.jsonl")  # fmt: skip
+    assert found.columns["photo_url"] == ("images[].hi_res", "images[].large")
+    flat = look(table("sku,title,thumbnail_url,image_url", (
+        (f"s{n}", f"Red lamp {n}", picture.format(f"t{n}"), picture.format(n)) for n in range(5)
+    )))  # fmt: skip
+    assert flat.columns["photo_url"] == ("image_url", "thumbnail_url")
