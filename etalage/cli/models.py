@@ -67,7 +67,7 @@ def _interval(one: Any, sign: str = "") -> str:
 
 
 def _tell_compared(done: Any) -> None:
-    table = table_of("system", "role", "metric", "value", "gain", "over", "verdict")
+    table = table_of("system", "role", "metric", "value", "gain", "over", "verdict on validation")
     for row in done.rows:
         gain = "" if row.gain is None else _interval(row.gain, "+")
         add_row(table, row.system, row.role, row.metric, _interval(row.value), gain, row.over, row.verdict)
