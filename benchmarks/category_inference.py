@@ -80,9 +80,9 @@ def main(
 def _measured(name: str, files: list[bytes], rate: float, enough: float) -> list[Row]:
     import torch
 
-    from etalage.bundle.sessions import Session
     from etalage.features.photo import PhotoEncoder
     from etalage.models.backbones import backbone
+    from etalage.runtime.sessions import Session
     from etalage.training.category_export import write_trunk
     from etalage.training.quantising import quantised
 

@@ -85,8 +85,8 @@ def slug(name: str) -> str:
 
 def _exported(settings: dict[str, Any], shop: Grocery, kept: Path) -> Done:
     """Answered by the export, as it would be served."""
-    from etalage.bundle.classifier import ItemClassifier
     from etalage.models import recipe as recipes
+    from etalage.runtime.classifier import ItemClassifier
     from etalage.training.category_export import export_classifier
     from etalage.training.loop import fit
 
@@ -112,7 +112,7 @@ def _answered(shop: Grocery, classifier: Any, export: Path) -> Done:
 
 def _in_int8(seed: int, shop: Grocery, keep: Path) -> Done:
     """The fine-tuned model of this seed with its backbone in int8."""
-    from etalage.bundle.classifier import ItemClassifier, hash_classifier
+    from etalage.runtime.classifier import ItemClassifier, hash_classifier
     from etalage.training.quantising import quantised
 
     (export,) = (keep / f"exports-{slug(FINE_TUNED)}-{seed}").glob("0*")

@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 from safetensors.torch import save_file
 
-from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.evaluation.ranking import rank_all
 from etalage.features.behaviour import BehaviourSet, Interactions, Queries
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import recipe as recipes
 from etalage.models.item2vec import Item2Vec
 from etalage.models.recipe import Trained
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 

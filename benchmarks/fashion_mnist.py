@@ -25,12 +25,12 @@ import miniature  # noqa: E402
 from run import load  # noqa: E402
 from table import DATA, Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.runtime import PhotoEmbedder  # noqa: E402
 from etalage.evaluation.photos import untrained  # noqa: E402
 from etalage.evaluation.protocols import evaluate_embeddings, raw_pixels  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.features.photo_set import PhotoSet  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
+from etalage.runtime.photos import PhotoEmbedder  # noqa: E402
 from etalage.shop import MODEL, Shop, photo_steps  # noqa: E402
 from etalage.training.run import resolve, run  # noqa: E402
 

@@ -21,15 +21,15 @@ import typer
 sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.counting import ItemItemScorer  # noqa: E402
-from etalage.bundle.embedding import EmbeddingScorer  # noqa: E402
-from etalage.bundle.opened import Opened  # noqa: E402
 from etalage.config import EvaluateConfig  # noqa: E402
 from etalage.evaluation.behaviour import evaluate_behaviour  # noqa: E402
 from etalage.evaluation.ranking import PRODUCT_BYTES, rank_all  # noqa: E402
 from etalage.evaluation.slices import Asked, ask  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
+from etalage.runtime.embeddings import EmbeddingScorer  # noqa: E402
+from etalage.runtime.export_files import ExportFiles  # noqa: E402
+from etalage.runtime.item_item import ItemItemScorer  # noqa: E402
 
 D, NEIGHBOURS, K = 64, 100, 20
 BARE, NAIVE = 20_000, 300
@@ -170,9 +170,9 @@ def _drawn(users: int, items: int, acts: int) -> BehaviourSet:
     return BehaviourSet(*vocabularies, (), parts, own_split=False, facts={"split": "leave_one_out"})
 
 
-def _opened(folder: Path, data: BehaviourSet, scoring: str) -> Opened:
+def _opened(folder: Path, data: BehaviourSet, scoring: str) -> ExportFiles:
     facts = {"name": scoring, "role": "counter", "model_hash": "0" * 64, "scoring": scoring, "settings": {}}
-    return Opened(folder, facts, data.items, data.users, None)
+    return ExportFiles(folder, facts, data.items, data.users, None)
 
 
 def _embedder(folder: Path, data: BehaviourSet) -> EmbeddingScorer:

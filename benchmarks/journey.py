@@ -26,14 +26,14 @@ import miniature  # noqa: E402
 import run as example  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.candidates import Excluded, candidates, fused, retriever  # noqa: E402
-from etalage.bundle.exports import newest_export, read_facts  # noqa: E402
-from etalage.bundle.pairing import PairScorer  # noqa: E402
-from etalage.bundle.scoring import open_scorer  # noqa: E402
+from etalage.bundle.candidates import Excluded, candidates, fused  # noqa: E402
 from etalage.evaluation.ranking import Ranked, rank_all, rank_lists  # noqa: E402
 from etalage.evaluation.slices import Asked, ask, slices  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
 from etalage.metrics import bootstrap_all, paired_bootstrap  # noqa: E402
+from etalage.runtime.export_files import newest_export, read_facts  # noqa: E402
+from etalage.runtime.opening import open_scorer  # noqa: E402
+from etalage.runtime.pairs import PairScorer  # noqa: E402
 from etalage.shop import Shop  # noqa: E402
 from etalage.shop.behaviour_steps import QUOTA, Behaviour, behaviour, retrievers  # noqa: E402
 
@@ -52,7 +52,7 @@ def measured(shop: Shop, whole: Behaviour) -> tuple[dict[str, Ranked], Asked, fl
     asked = ask(data, "test", 1_000_000)
     scorers = retrievers(shop, data)
     quotas = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in scorers}
-    ways = [retriever(scorer) for scorer in scorers.values()]
+    ways = [scorer.retriever() for scorer in scorers.values()]
     ranker = open_scorer(newest_export(shop.exports("dlrm")))
     assert isinstance(ranker, PairScorer)
     rows, ordered, plain = [], [], []

@@ -24,7 +24,6 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.scoring import open_scorer  # noqa: E402
 from etalage.config import BehaviourConfig  # noqa: E402
 from etalage.evaluation.ranking import rank_all  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
@@ -32,6 +31,7 @@ from etalage.features.behaviour_set import behaviour_set  # noqa: E402
 from etalage.features.negatives import candidates  # noqa: E402
 from etalage.metrics import auroc, bootstrap, paired_bootstrap  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
+from etalage.runtime.opening import open_scorer  # noqa: E402
 
 HELD_OUT = 10
 HONEST = {"spare_held_out": False, "validate_on": "full"}

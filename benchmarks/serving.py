@@ -28,12 +28,8 @@ import typer
 sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.embedding import EmbeddingScorer  # noqa: E402
 from etalage.bundle.manifest import read_manifest  # noqa: E402
 from etalage.bundle.models import PlacedModel  # noqa: E402
-from etalage.bundle.opened import FACTS, FORMAT, QUERY, hash_export  # noqa: E402
-from etalage.bundle.opened import ITEMS as ITEM_IDS  # noqa: E402
-from etalage.bundle.opened import USERS as USER_IDS  # noqa: E402
 from etalage.bundle.parts import open_parts  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
 from etalage.bundle.publish import Draft, publish  # noqa: E402
@@ -43,6 +39,10 @@ from etalage.features.history import BehaviourRule  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
 from etalage.lake.live import Act, open_live  # noqa: E402
 from etalage.lake.schema import TABLES  # noqa: E402
+from etalage.runtime.embeddings import EmbeddingScorer  # noqa: E402
+from etalage.runtime.export_files import FACTS, FORMAT, QUERY, hash_export  # noqa: E402
+from etalage.runtime.export_files import ITEMS as ITEM_IDS  # noqa: E402
+from etalage.runtime.export_files import USERS as USER_IDS  # noqa: E402
 
 D, HIDDEN, CENTRES, LATENT = 64, 128, 2000, 12
 ACTS, K, QUOTA = 20, 10, 200

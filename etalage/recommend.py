@@ -21,11 +21,9 @@ from etalage.bundle.explaining import place_traces, sentences, trace
 from etalage.bundle.funnel import Answered
 from etalage.bundle.manifest import ClassifierFacts
 from etalage.bundle.parts import Parts
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.shoppers import LOOKED_BACK, Shopper
 from etalage.bundle.similar import Alike, SimilarItems, Wanted, too_few
-from etalage.bundle.steps import Steps, finish
 from etalage.errors import (
     BundleDamaged,
     ExportDamaged,
@@ -39,6 +37,8 @@ from etalage.kinds import KNOWN_KINDS
 from etalage.lake.live import Act, LiveStore
 from etalage.lake.live.contract import clock
 from etalage.lake.photo_facts import MAX_PIXELS
+from etalage.runtime.photos import PhotoEmbedder
+from etalage.runtime.steps import Steps, finish
 
 __all__ = [
     "Act", "Answer", "Categorised", "Confusion", "Filters", "Near", "Ranked", "Recommended", "Recommender",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.opened import FACTS, FORMAT, ITEMS, RANK, USERS, hash_export
 from etalage.features.vocabulary import Vocabulary
+from etalage.runtime.export_files import FACTS, FORMAT, ITEMS, RANK, USERS, hash_export
 
 KINDS = ("buy", "cart", "view")
 

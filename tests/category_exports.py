@@ -15,13 +15,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-from etalage.bundle.classifier import FORMAT, hash_classifier
 from etalage.bundle.classifying import CLASSIFIER, CONFUSION
-from etalage.bundle.deciding import Deciding
-from etalage.bundle.exports import write_verdict
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
+from etalage.runtime.classifier import FORMAT, hash_classifier
+from etalage.runtime.deciding import Deciding
+from etalage.runtime.export_files import write_verdict
 from etalage.shop import Shop
 from tests.exports import tiny_export
 from tests.shops import PASSED as PHOTOS_PASSED

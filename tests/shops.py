@@ -18,11 +18,11 @@ from etalage.bundle.manifest import Manifest
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from etalage.lake.schema import TABLES
+from etalage.runtime.photos import PhotoEmbedder
 from tests.behaviour_exports import embedding_export, item_item_export, prior_export
 from tests.exports import tiny_export
 

@@ -17,8 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etalage import Shop
-from etalage.bundle.exports import newest_export
-from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.ranking import Ranked, rank_all
 from etalage.features.behaviour import BehaviourSet
@@ -26,6 +24,9 @@ from etalage.features.behaviour_set import behaviour_set
 from etalage.lake.schema import TABLES
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Trained
+from etalage.runtime.export_files import newest_export
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import Scorer
 from etalage.shop.behaviour_steps import behaviour
 from etalage.training.behaviour_export import Source, export_behaviour
 

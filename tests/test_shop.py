@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from etalage.bundle.exports import newest_export, read_facts
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.errors import ConfigError, DataError, GateRefused, NoBundle, NothingToPublish
+from etalage.runtime.export_files import newest_export, read_facts
+from etalage.runtime.photos import PhotoEmbedder
 from etalage.shop import MODEL, Shop, photo_steps
 from etalage.training import tracking
 from tests import stripes

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from etalage import Shop
-from etalage.bundle.exports import newest_export, read_facts, read_verdict
 from etalage.errors import NothingToPublish, TableMissing, TooLittleData
 from etalage.lake.live import Act, Event
 from etalage.lake.schema import TABLES
+from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 
 ITEMS, USERS, KINDS = 90, 240, 6
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.exports import newest_export, read_facts, read_verdict
 from etalage.errors import ConfigError, GoldenChanged, LeakageFound
 from etalage.features.photo import PhotoEncoder
+from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 from etalage.shop import Shop, category_steps
 from tests.category_exports import LEAVES, LINES, coloured, leaf_of
 from tests.shops import item_row, photo_row, rows_of

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from etalage.bundle.classifier import ItemClassifier
 from etalage.bundle.classifying import CLASSIFIER
 from etalage.errors import ConfigError, NothingToPublish, TableMissing
+from etalage.runtime.classifier import ItemClassifier
 from etalage.shop import Shop, classify_steps
 from tests.category_exports import LINES, classified_shop, classifier_export, coloured
 from tests.shops import item_row, photo_row, rows_of
@@ -257,9 +257,9 @@ def test_the_classifier_asked_is_the_newest(shop: Shop) -> None:
 
 def test_models_of_behaviour_see_the_classified_category_beside_the_merchants(shop: Shop) -> None:
     """Taught, laid onto the bundle's items, and laid anew by a sync after an item was told to be another."""
-    from etalage.bundle.exports import newest_export
-    from etalage.bundle.scoring import open_scorer
     from etalage.features.encoder import Encoder
+    from etalage.runtime.export_files import newest_export
+    from etalage.runtime.opening import open_scorer
     from etalage.shop import behaviour_steps
     from tests.shops import act_rows
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
-from etalage.bundle.exports import newest_export, read_verdict
 from etalage.errors import ConfigError, GateRefused, NothingToPublish
+from etalage.runtime.export_files import newest_export, read_verdict
 from tests.test_shop_behaviour import rows_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

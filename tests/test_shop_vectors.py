@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from etalage import Shop
-from etalage.bundle.exports import newest_export, read_facts
 from etalage.errors import ConfigError, InputUnreadable
+from etalage.runtime.export_files import newest_export, read_facts
 from tests.test_shop_behaviour import fill, rows_of
 from tests.test_shop_judging import typed
 

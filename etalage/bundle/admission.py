@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from etalage.bundle.manifest import PlacedFacts, RefusedFacts
-from etalage.bundle.opened import FACTS
 from etalage.errors import ExportDamaged, GateRefused, NothingToPublish
+from etalage.runtime.export_files import FACTS
 
 FEWEST = 20
 """Of fewer questions no resample tells what another day would have brought: nothing passes, nothing loses."""

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalage.bundle.retrievers import Brought, Excluded, Retriever, retriever
 from etalage.features.behaviour import Queries
+from etalage.runtime.retrieving import Excluded, Hits, Retriever
 
 __all__ = [
-    "Brought",
     "Candidates",
     "Excluded",
+    "Hits",
     "Retriever",
     "candidates",
     "fused",
     "merged",
     "normalised",
-    "retriever",
 ]
 
 
@@ -73,7 +72,7 @@ def _count(queries: Queries | Mapping[str, Queries]) -> int:
     return len(queries) if isinstance(queries, Queries) else len(next(iter(queries.values()), ()))
 
 
-def merged(brought: Mapping[str, Brought], queries: int) -> Candidates:
+def merged(brought: Mapping[str, Hits], queries: int) -> Candidates:
     """Each item once a query, where it first appears; every retriever's score kept."""
     wide = np.concatenate([np.empty((queries, 0), np.int64), *(b.rows for b in brought.values())], axis=1)
     owner, column = np.nonzero(wide)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from etalage.bundle.answers import Categorised, StoredCategory
-from etalage.bundle.classifier import Classified
 from etalage.bundle.classifying import CLASSIFIER, Confusion, OpenedClassifier
 from etalage.bundle.parts import Parts
-from etalage.bundle.steps import Steps, finish
 from etalage.errors import NotFound, Unprocessable
+from etalage.runtime.classifier import Classified
+from etalage.runtime.steps import Steps, finish
 
 
 class Categories:

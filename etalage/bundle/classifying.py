@@ -10,13 +10,13 @@ from typing import Any
 
 from etalage.bundle.admission import PlacedModel, admitted
 from etalage.bundle.catalogue import Catalogue
-from etalage.bundle.classifier import CLASSIFIER_FILES, Classified, ItemClassifier
 from etalage.bundle.durable import Written, write_file
 from etalage.bundle.files import MODELS
 from etalage.bundle.manifest import ClassifiedFacts, ClassifierFacts, RefusedFacts
 from etalage.config import ClassifyConfig, Settings, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch, PhotoRefused
 from etalage.lake.durable_files import sync_folder
+from etalage.runtime.classifier import CLASSIFIER_FILES, Classified, ItemClassifier
 
 CLASSIFIER = "item_category"
 """The model's name, and its folder among the exports."""

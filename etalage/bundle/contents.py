@@ -25,8 +25,8 @@ from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 
 if TYPE_CHECKING:
-    from etalage.bundle.runtime import PhotoEmbedder
     from etalage.lake.delta import Lake
+    from etalage.runtime.photos import PhotoEmbedder
 
 MOST_SHOPPERS = 1_000_000
 """Whose embeddings a bundle keeps: those who acted last. The others are embedded when they come."""

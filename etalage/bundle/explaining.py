@@ -10,10 +10,7 @@ import numpy as np
 
 from etalage.bundle.candidates import Excluded, candidates
 from etalage.bundle.catalogue import NOT_SOLD_OUT, Filters, Stock
-from etalage.bundle.counting import ItemItemScorer
-from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.funnel import Answered, Funnel
-from etalage.bundle.retrievers import LookAlikeRetriever
 from etalage.bundle.shoppers import Shopper
 from etalage.kinds import Meaning, known_meaning, plain_kind
 
@@ -165,46 +162,11 @@ def _votes(funnel: Funnel, shopper: Shopper, answered: Answered, rows: np.ndarra
             continue
         heard = np.zeros(len(rows), bool)
         heard[: len(places)] = np.isfinite(found.scores[one.name][0][places])
-        scorer = funnel.models.get(one.name)
-        if isinstance(scorer, ItemItemScorer):
-            theirs = _neighbour_votes(scorer, shopper, rows)
-        elif isinstance(scorer, EmbeddingScorer):
-            theirs = _cosines(np.asarray(scorer.item_embeddings), rows, shopper.rows)
-        elif isinstance(one, LookAlikeRetriever):
-            theirs = _cosines(one.embeddings, rows - 1, shopper.rows - 1)
-        else:
+        theirs = one.votes(shopper.rows, rows)
+        if theirs is None:
             continue
         most = np.maximum(theirs.max(axis=1, keepdims=True), 1e-12)
         votes += np.where(heard[:, None], np.maximum(theirs, 0) / most, 0)
     # An item does not explain itself.
     votes[rows[:, None] == shopper.rows[None, :]] = 0
     return votes
-
-
-def _neighbour_votes(scorer: ItemItemScorer, shopper: Shopper, rows: np.ndarray) -> np.ndarray:
-    """(k, H) weight from each act's item to each item, as the newest acts count."""
-    back = len(shopper.rows) - 1 - np.arange(len(shopper.rows))
-    decay = np.power(scorer.decay, back)
-    if scorer.last is not None:
-        decay = np.where(back < scorer.last, decay, 0)
-    columns, products, act = scorer.spread(shopper.rows, decay.astype(np.float32))
-    place = {int(row): n for n, row in enumerate(rows)}
-    votes = np.zeros((len(rows), len(shopper.rows)))
-    hit = np.isin(columns, rows)
-    at = np.array([place[int(column)] for column in columns[hit]], np.int64)
-    votes[at, act[hit]] = products[hit]
-    votes[:, shopper.rows == 0] = 0
-    return votes
-
-
-def _cosines(embeddings: np.ndarray, rows: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    """(k, H) cosine of item and act's item; acts on items that are not there: 0."""
-    of_items, of_acts = _unit(embeddings[rows]), _unit(embeddings[np.maximum(acts, 0)])
-    found = of_items @ of_acts.T
-    return np.where(acts >= 0, found, 0) if (acts < 0).any() else np.asarray(found)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    rows = np.asarray(rows, np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1))

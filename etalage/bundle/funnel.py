@@ -14,16 +14,17 @@ import numpy as np
 
 from etalage.bundle.candidates import Candidates, Excluded, candidates, fused
 from etalage.bundle.catalogue import Catalogue, Filters, Stock
-from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.ladder import Ladder, Plan
 from etalage.bundle.models import OpenedModel
-from etalage.bundle.opened import Base
 from etalage.bundle.ordering import Order, Traits, arranged
-from etalage.bundle.pairing import PairScorer
-from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever
 from etalage.bundle.shoppers import Shopper
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.pairs import PairScorer
+from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.prior import PriorRetriever
+from etalage.runtime.scorer import ExportScorer
 
 PRIOR_WEIGHT = 1e-6
 """Of the prior's score when there is no ranker: it breaks ties, and fills up behind what is personal."""
@@ -90,7 +91,7 @@ class Funnel:
         self.rules = rules
         self.look_alike = look_alike
         self.ladder = Ladder(catalogue.popularity, models, rules, look_alike)
-        self.models: dict[str, Base] = self.ladder.models
+        self.models: dict[str, ExportScorer] = self.ladder.models
         self.prior: PriorRetriever = self.ladder.prior
 
     @property

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from etalage.bundle.models import OpenedModel
-from etalage.bundle.opened import Base
-from etalage.bundle.pairing import PairScorer
-from etalage.bundle.retrievers import LookAlikeRetriever, PriorRetriever, Retriever, retriever
 from etalage.bundle.shoppers import Shopper
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.runtime.pairs import PairScorer
+from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.prior import PriorRetriever
+from etalage.runtime.retrieving import Retriever
+from etalage.runtime.scorer import ExportScorer
 
 QUOTA = 200
 """Candidates of each retriever that the shop gives no quota."""
@@ -49,12 +51,8 @@ class Ladder:
         where no model counts."""
         self.rules = rules
         self.look_alike = look_alike
-        self.models: dict[str, Base] = {one.facts.name: one.scorer for one in models}
-        made = [
-            (one.facts.role, retriever(one.scorer, one.index))
-            for one in models
-            if not isinstance(one.scorer, PairScorer)
-        ]
+        self.models: dict[str, ExportScorer] = {one.facts.name: one.scorer for one in models}
+        made = [(one.facts.role, one.scorer.retriever(one.index)) for one in models if not one.scorer.ranks]
         priors = [way for _, way in made if isinstance(way, PriorRetriever)]
         self.prior = priors[0] if priors else PriorRetriever("popularity", np.concatenate([[0], popularity]))
         self.collaborative, self.deep = (

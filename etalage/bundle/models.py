@@ -1,6 +1,6 @@
 """The models of behaviour in a bundle: placed, indexed and measured at publish, opened and checked at load.
 
-models/<name>/      the export, laid onto the bundle's items (bundle/placing.py)
+models/<name>/      the export, laid onto the bundle's items (runtime/aligning.py)
 indexes/<name>/     of an embedder: its item embeddings in an index
 
 N items   D embedding dimension
@@ -16,19 +16,20 @@ import pyarrow as pa
 
 from etalage.bundle.admission import PlacedModel
 from etalage.bundle.durable import Written, seal_file
-from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import PlacedFacts
 from etalage.bundle.measured import measured, saved
-from etalage.bundle.opened import ITEM, Base
-from etalage.bundle.placing import Dense, place
-from etalage.bundle.scoring import open_scorer
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch
 from etalage.index import Index, build, open_index
 from etalage.index.contract import NORM_TOLERANCE, Header, Norm
 from etalage.lake.durable_files import sync_folder
 from etalage.lake.erasures import Known
+from etalage.runtime.aligning import align
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.export_files import ITEM
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import Dense, ExportScorer
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class OpenedModel:
     """A model of a bundle, ready to answer."""
 
     facts: PlacedFacts
-    scorer: Base
+    scorer: ExportScorer
     index: Index | None
 
 
@@ -71,7 +72,7 @@ def stage(
         name = str(facts["name"])
         folder = staging.folder / MODELS / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place(model.export, staging.items, folder, staging.dense, staging.erased)
+        align(model.export, staging.items, folder, staging.dense, staging.erased)
         scorer = open_scorer(folder, verify=False)
         index_facts, indexed = None, 0
         if isinstance(scorer, EmbeddingScorer):
@@ -86,7 +87,7 @@ def stage(
                 hash=scorer.model_hash,
                 placed=str(scorer.opened.facts["model_hash"]),
                 dir=f"{MODELS}/{name}",
-                dimension=scorer.dimension if isinstance(scorer, EmbeddingScorer) else None,
+                dimension=scorer.dimension,
                 verdict=model.verdict,
                 forced=model.forced,
                 slice=model.slice,

@@ -13,7 +13,6 @@ import pyarrow as pa
 from etalage.bundle.catalogue import Catalogue
 from etalage.bundle.classifying import OpenedClassifier, open_classifier
 from etalage.bundle.durable import Written, write_file
-from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.files import (
     EMBEDDINGS,
     FUNNEL,
@@ -32,14 +31,14 @@ from etalage.bundle.funnel import Funnel
 from etalage.bundle.indexed import check_norms, indexed_rows, photo_rows
 from etalage.bundle.manifest import Manifest, ModelFacts
 from etalage.bundle.models import OpenedModel, open_models
-from etalage.bundle.retrievers import LookAlikeRetriever
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig, FunnelConfig, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch
 from etalage.features.history import BehaviourRule
 from etalage.features.vocabulary import Vocabulary
 from etalage.index import Index, open_index
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.photos import LookAlikeRetriever, PhotoEmbedder
 
 
 @dataclass(frozen=True)

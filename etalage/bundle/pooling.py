@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etalage.bundle.classifier import ItemClassifier
 from etalage.errors import TableDamaged
 from etalage.lake.item_photos import ItemPhotos
+from etalage.runtime.classifier import ItemClassifier
 
 log = logging.getLogger(__name__)
 PHOTOS_AT_ONCE = 64

@@ -55,13 +55,13 @@ from etalage.bundle.models import Staging, stage
 from etalage.bundle.parts import open_parts, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import Draft, refusals
-from etalage.bundle.runtime import FILES, PhotoEmbedder
 from etalage.bundle.selfcheck import check_made_by, histories, record, spread
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import GateRefused, IndexMismatch, NothingToPublish, PublishBusy, PublishError
 from etalage.index import Index, RecallRow, build, open_index
 from etalage.index.contract import Header
 from etalage.lake.durable_files import sync_folder
+from etalage.runtime.photos import FILES, PhotoEmbedder
 
 __all__ = ["Draft", "PlacedModel", "publish"]
 

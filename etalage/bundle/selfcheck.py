@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etalage.bundle.catalogue import Catalogue, Filters
-from etalage.bundle.classifier import ItemClassifier
 from etalage.bundle.classifying import recorded_answers
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.funnel import Funnel
@@ -25,9 +24,10 @@ from etalage.bundle.shoppers import Crowd, Shopper
 from etalage.errors import BundleDamaged, IndexMismatch, NotFound
 from etalage.index import Index
 from etalage.lake.live import Act
+from etalage.runtime.classifier import ItemClassifier
 
 if TYPE_CHECKING:
-    from etalage.bundle.runtime import PhotoEmbedder
+    from etalage.runtime.photos import PhotoEmbedder
 
 QUERIES, ANSWERS, PHOTO_QUERIES, CLASSIFIED = 32, 10, 4, 4
 HISTORIES, HISTORY_LENGTH = 8, 20

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.bundle.catalogue import Catalogue
-from etalage.bundle.opened import Base
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import BehaviourRule, overruled, standing
 from etalage.lake.erasures import Known, without_erased
 from etalage.lake.live import Act
 from etalage.lake.schema import TABLES
+from etalage.runtime.scorer import ExportScorer
 
 LOOKED_BACK = 10
 """So many times the acts that the models look at are kept of each shopper; of those that keep their items off
@@ -93,7 +93,7 @@ class Shopper:
         """Positives on items of the bundle."""
         return int((self.rows > 0).sum())
 
-    def queries(self, model: Base) -> Queries:
+    def queries(self, model: ExportScorer) -> Queries:
         """The question as `model` understands it: B = 1."""
         if model.name not in self._asked:
             self._asked[model.name] = model.ask(
@@ -169,7 +169,7 @@ class Crowd:
         there = pc.is_in(self.users["user_id"], value_set=_one(pc.unique(lasting.rows["user_id"])))
         return Crowd(self.users.filter(there), lasting.rows)
 
-    def queries(self, model: Base, rules: BehaviourRule) -> Queries:
+    def queries(self, model: ExportScorer, rules: BehaviourRule) -> Queries:
         """One question a shopper, in the order of `users`; B = U."""
         acts = self.acts
         speaks = rules.weighed(acts["kind"], acts["value"]) > 0

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle.catalogue import Catalogue, Filters, Stock
-from etalage.bundle.embedding import EmbeddingScorer
 from etalage.bundle.parts import Parts, Photos
 from etalage.errors import Unprocessable
 from etalage.index import Index
+from etalage.runtime.embeddings import EmbeddingScorer
 
 WIDER = 10
 """By behaviour, so many times k items are looked at by inner product, and the k best by cosine are kept."""

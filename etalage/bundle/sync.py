@@ -41,7 +41,6 @@ from etalage.bundle.contents import (
     served_versions,
     with_derived,
 )
-from etalage.bundle.exports import read_facts
 from etalage.bundle.files import ITEMS, MODELS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.indexed import photo_rows
 from etalage.bundle.manifest import Manifest, verify
@@ -49,11 +48,12 @@ from etalage.bundle.parts import read_rules
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.bundle.refusals import Draft
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
+from etalage.runtime.export_files import read_facts
+from etalage.runtime.photos import PhotoEmbedder
 
 if TYPE_CHECKING:
     from etalage.lake.delta import Changes, Lake

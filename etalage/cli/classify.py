@@ -11,7 +11,7 @@ from etalage.console import add_row, out, table_of
 from etalage.errors import ConfigError, PhotoRefused
 
 if TYPE_CHECKING:
-    from etalage.bundle.classifier import Classified
+    from etalage.runtime.classifier import Classified
     from etalage.shop.classify_steps import ClassifiedShop
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from etalage import metrics
-from etalage.bundle.exports import write_verdict
-from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.evaluation.gate import Verdict, judge
@@ -37,6 +35,8 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_set import told
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
+from etalage.runtime.export_files import write_verdict
+from etalage.runtime.scorer import Scorer
 
 DEFAULT_METRIC = {RANKER: "ndcg_at_10"}
 """By role; of a retriever recall_at_20."""

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.classifier import ItemClassifier
-from etalage.bundle.deciding import Deciding
-from etalage.bundle.exports import read_facts, write_verdict
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.categories import CategoryMeasures, measure_categories
@@ -25,6 +22,9 @@ from etalage.evaluation.category_report import write_category_report
 from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_naive_bayes
 from etalage.features.category_set import CategorySet
 from etalage.lake.photo_facts import pixels_as_png
+from etalage.runtime.classifier import ItemClassifier
+from etalage.runtime.deciding import Deciding
+from etalage.runtime.export_files import read_facts, write_verdict
 
 MAJORITY, PIXELS, TITLES = "majority", "raw pixels", "words of titles"
 SHOWN = ("accuracy", "top_3", "macro_f1", "value_true", "severity", "calibration_error")

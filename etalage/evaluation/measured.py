@@ -12,8 +12,6 @@ import numpy as np
 
 from etalage import metrics
 from etalage.bundle import admission
-from etalage.bundle.counting import SameForAll
-from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged
 from etalage.evaluation.rankers import RETRIEVED, Ordered, order
@@ -22,6 +20,8 @@ from etalage.evaluation.slices import Asked, Slice, ask, slices
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import Interval
+from etalage.runtime.prior import SameForAll
+from etalage.runtime.scorer import Scorer
 
 CHANCE = admission.CHANCE
 RANKER = "ranker"

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.exports import write_verdict
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.calibrate import calibrate
@@ -23,6 +22,7 @@ from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw
 from etalage.evaluation.report import Strip, write_report
 from etalage.features.photo_set import PhotoSet
 from etalage.models.recipe import Recipe
+from etalage.runtime.export_files import write_verdict
 
 RAW = "raw pixels"
 RAW_SIDE = 32

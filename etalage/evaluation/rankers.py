@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from etalage import metrics
-from etalage.bundle.candidates import Brought, Candidates, Excluded, fused, merged, retriever
-from etalage.bundle.opened import Base
-from etalage.bundle.scoring import Scorer
+from etalage.bundle.candidates import Candidates, Excluded, Hits, fused, merged
 from etalage.errors import TooLittleData
 from etalage.evaluation.ranking import ASK_AT_ONCE, Ranked, rank_all, rank_lists
 from etalage.evaluation.slices import Asked
 from etalage.metrics import Calibration
+from etalage.runtime.scorer import ExportScorer, Scorer
 
 QUOTA = 200
 RETRIEVED = "retrieved order"
@@ -90,14 +89,14 @@ def order(
     return Ordered(some, found, ranked, float(there.mean()), probabilities, right)
 
 
-def _brought(scorer: Scorer, asked: Asked, quota: int) -> Brought:
+def _brought(scorer: Scorer, asked: Asked, quota: int) -> Hits:
     """As in serving, where it is a model out of an export."""
-    if isinstance(scorer, Base):
+    if isinstance(scorer, ExportScorer):
         begin, end = (np.searchsorted(asked.seen.users, asked.queries.users + n) for n in (0, 1))
         had = [asked.seen.items[a:b] for a, b in zip(begin, end, strict=True)]
-        return retriever(scorer).find(asked.queries, quota, None, Excluded(had, len(scorer.items)))
+        return scorer.retriever().find(asked.queries, quota, None, Excluded(had, len(scorer.items)))
     ranked = rank_all(scorer, asked.queries, asked.truth, ks=(quota,), exclude=asked.seen)
-    return Brought(ranked.slates.astype(np.int64), ranked.slate_scores)
+    return Hits(ranked.slates.astype(np.int64), ranked.slate_scores)
 
 
 def _scored(scorer: Scorer, asked: Asked, found: Candidates) -> np.ndarray:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from etalage import metrics
-from etalage.bundle.scoring import Scorer
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Interactions, Queries
+from etalage.runtime.scorer import Scorer
 
 NEVER_SHOWN = np.iinfo(np.int32).max
 """The rank of a right answer that cannot come up: unknown, left out, or scored -inf."""

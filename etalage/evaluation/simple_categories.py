@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from etalage.bundle.deciding import softmax
 from etalage.errors import TooLittleData
 from etalage.evaluation.category_answers import Answers
 from etalage.evaluation.protocols import raw_pixels
+from etalage.runtime.deciding import softmax
 
 _WORD = re.compile(r"\w+")
 _ROWS = 1024

@@ -16,7 +16,6 @@ import numpy as np
 
 from etalage import metrics
 from etalage.bundle.admission import FLOOR, standing, tells_nothing
-from etalage.bundle.scoring import Scorer
 from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
 from etalage.evaluation.behaviour import ks_with, verdict_on
@@ -36,6 +35,7 @@ from etalage.evaluation.whole_funnel import FUNNEL, WholeFunnel
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
+from etalage.runtime.scorer import Scorer
 
 RETRIEVER = "embedder"
 """The role by which all that retrieves is measured: on the whole catalogue."""

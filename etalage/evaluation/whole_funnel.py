@@ -16,11 +16,11 @@ from etalage.bundle.funnel import ranking_scores
 from etalage.bundle.ladder import Ladder
 from etalage.bundle.manifest import PlacedFacts
 from etalage.bundle.models import OpenedModel
-from etalage.bundle.opened import Base
 from etalage.evaluation.ranking import Ranked, rank_lists
 from etalage.evaluation.slices import Asked
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.runtime.scorer import ExportScorer
 
 FUNNEL = "the funnel"
 AT_ONCE = 256
@@ -30,7 +30,7 @@ class WholeFunnel:
     """The models that would be published, opened, at work on queries of one vocabulary."""
 
     def __init__(
-        self, models: Sequence[tuple[Base, bool]], rules: BehaviourRule, popularity: np.ndarray
+        self, models: Sequence[tuple[ExportScorer, bool]], rules: BehaviourRule, popularity: np.ndarray
     ) -> None:
         """models: each with whether it loses to popularity and stays behind. popularity: (N,) what a stranger
         is shown, where no model counts."""
@@ -108,7 +108,7 @@ class WholeFunnel:
         return found
 
 
-def _facts(one: Base, behind: bool) -> PlacedFacts:
+def _facts(one: ExportScorer, behind: bool) -> PlacedFacts:
     """What the ladder asks of a manifest's entry."""
     return PlacedFacts(
         name=one.name, role=one.role, scoring="", hash=one.model_hash, placed="", dir="", behind=behind

@@ -25,7 +25,7 @@ Data = Literal["photos", "behaviour", "examples", "categories"]
 """What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples,
 category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
-"""How a counter's arrays score (bundle/scoring.py)."""
+"""How a counter's arrays score (runtime/opening.py)."""
 Schedule = Literal["constant", "linear", "cosine"]
 Batch = Mapping[str, "torch.Tensor"]
 WEIGHTS = "weights.safetensors"
@@ -184,7 +184,7 @@ class Counter(Protocol):
 
 @dataclass(frozen=True)
 class Counted:
-    """What a counter found: arrays and settings, as bundle/scoring.py reads them. N items, row 0 unknown.
+    """What a counter found: arrays and settings, as runtime/opening.py reads them. N items, row 0 unknown.
 
     prior: `scores` (N + 1,) float32.
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the

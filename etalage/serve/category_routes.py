@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from etalage.bundle.steps import Steps
+from etalage.runtime.steps import Steps
 from etalage.serve import category_wire as wire
 from etalage.serve.openapi import body_of, refusals
 from etalage.serve.routes import Deadline, current, scored, scored_in_turns, tree_of

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from etalage.bundle.steps import Steps
 from etalage.errors import Overloaded
+from etalage.runtime.steps import Steps
 
 T = TypeVar("T")
 Why = Literal["gone", "deadline"]

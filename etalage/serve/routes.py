@@ -13,9 +13,9 @@ from pydantic import AfterValidator
 from starlette.responses import Response
 
 from etalage.bundle.catalogue import Whose
-from etalage.bundle.steps import Steps
 from etalage.errors import NoBundle, NotFound, RequestError
 from etalage.recommend import Filters, Recommender
+from etalage.runtime.steps import Steps
 from etalage.serve import wire
 from etalage.serve.limits import CLIENT_GONE, DEADLINE_SECONDS, Abandoned, Worker, one_step
 from etalage.serve.online import UNWRITABLE, View

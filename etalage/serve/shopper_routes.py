@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from etalage.bundle.catalogue import Stock
-from etalage.bundle.steps import Steps
 from etalage.recommend import Recommender
+from etalage.runtime.steps import Steps
 from etalage.serve import shopper_wire as wire
 from etalage.serve.limits import one_step
 from etalage.serve.openapi import body_of, refusals

@@ -15,12 +15,12 @@ from etalage.shop.vector_steps import rows_of_vectors, with_vectors
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from etalage.bundle.opened import Base
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
+    from etalage.runtime.scorer import ExportScorer
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -161,18 +161,18 @@ def train(
         )
 
 
-def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, Base]":
+def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, ExportScorer]":
     """The retrievers of [funnel], opened: those named there, else every one that was trained on this data.
 
     Raises NothingToPublish (one that is named was not trained), ConfigError (trained on other data).
     """
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.scoring import open_scorer
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_facts
+    from etalage.runtime.opening import open_scorer
 
     named = shop.config.funnel.retrievers
     models = recipes.listed()
-    found: dict[str, Base] = {}
+    found: dict[str, ExportScorer] = {}
     for name in named or models:
         if models[name].data != "behaviour" or not models[name].retrieves:
             continue  # named may be the model of photos: it finds nothing by behaviour
@@ -196,7 +196,7 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
 
     Raises TooLittleData: no part `rank`, no retriever, nothing right among the candidates.
     """
-    from etalage.bundle.candidates import Excluded, candidates, retriever
+    from etalage.bundle.candidates import Excluded, candidates
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder, ranking_examples
 
@@ -208,7 +208,7 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
     scorers = retrievers(shop, data)
     if not scorers:
         raise TooLittleData("no retriever of this data: `etalage train popularity` (and others) first")
-    ways = [retriever(scorer) for scorer in scorers.values()]
+    ways = [scorer.retriever() for scorer in scorers.values()]
     quotas = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in scorers}
     pairs = PairEncoder.fit(data.part("train"), len(data.items), data.item_features, retrievers=list(scorers))
     parts = []

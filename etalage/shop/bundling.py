@@ -102,10 +102,10 @@ def tell_kept_rules(shop: "Shop") -> None:
 
 def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
     from etalage.bundle.contents import gather_crowd
-    from etalage.bundle.exports import read_verdict
     from etalage.bundle.refusals import Draft
-    from etalage.bundle.runtime import PhotoEmbedder
     from etalage.features.history import BehaviourRule
+    from etalage.runtime.export_files import read_verdict
+    from etalage.runtime.photos import PhotoEmbedder
 
     payload = photo_steps.payload(shop)
     embeddings, verdict = None, None
@@ -149,7 +149,7 @@ def _require_what_is_named(shop: "Shop", photos: Path | None) -> None:
 
 def _of_photos(shop: "Shop") -> Path | None:
     """The newest export of the model of photos; None where there is none."""
-    from etalage.bundle.exports import newest_export
+    from etalage.runtime.export_files import newest_export
 
     try:
         return newest_export(shop.exports(MODEL))
@@ -161,7 +161,7 @@ def _classifier(shop: "Shop") -> "DraftedClassifier | None":
     """The newest classifier with its verdict; None where none was trained."""
     from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
-    from etalage.bundle.exports import newest_export, read_verdict
+    from etalage.runtime.export_files import newest_export, read_verdict
 
     try:
         export = newest_export(shop.exports(CLASSIFIER))
@@ -177,8 +177,8 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
     Raises NothingToPublish: [funnel] names one that was not trained.
     """
     from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.exports import newest_export, read_verdict
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_verdict
 
     funnel, slices = shop.config.funnel, shop.config.evaluate.slices
     found: list[PlacedModel] = []

@@ -15,7 +15,6 @@ from etalage.shop import taxonomy_steps
 from etalage.shop.progress import told
 
 if TYPE_CHECKING:
-    from etalage.bundle.classifier import ItemClassifier
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.features.category_set import CategorySet
     from etalage.features.golden import Golden
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from etalage.lake.item_photos import ItemPhotos
     from etalage.lake.taxonomy import Taxonomy
     from etalage.models.recipe import Recipe, Trained
+    from etalage.runtime.classifier import ItemClassifier
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -203,8 +203,8 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
 
     Raises TooLittleData, ConfigError (other categories than it learned), LeakageFound, GoldenChanged.
     """
-    from etalage.bundle.classifier import ItemClassifier
     from etalage.evaluation.category_evaluation import Looked, evaluate_categories
+    from etalage.runtime.classifier import ItemClassifier
 
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
     whole = labelled(shop, classifier.encoder)

@@ -23,8 +23,8 @@ from etalage.lake.schema import CATEGORY_SEPARATOR, TABLES
 from etalage.shop import taxonomy_steps
 
 if TYPE_CHECKING:
-    from etalage.bundle.classifier import Classified, ItemClassifier
     from etalage.lake.delta import Table
+    from etalage.runtime.classifier import Classified, ItemClassifier
     from etalage.shop.progress import Meter
     from etalage.shop.shop import Shop
 
@@ -60,9 +60,9 @@ class ClassifiedShop:
 
 def opened(shop: "Shop") -> "ItemClassifier":
     """The newest export of the classifier. Raises NothingToPublish (none was trained), ExportDamaged."""
-    from etalage.bundle.classifier import ItemClassifier
     from etalage.bundle.classifying import CLASSIFIER
-    from etalage.bundle.exports import newest_export
+    from etalage.runtime.classifier import ItemClassifier
+    from etalage.runtime.export_files import newest_export
 
     return ItemClassifier.open(newest_export(shop.exports(CLASSIFIER)), threads=os.cpu_count() or 1)
 

@@ -14,11 +14,10 @@ from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.judging_steps import FLOOR
 
 if TYPE_CHECKING:
-    from etalage.bundle.opened import Base
-    from etalage.bundle.scoring import Scorer
     from etalage.evaluation.gate import Verdict
     from etalage.evaluation.together import Together
     from etalage.evaluation.whole_funnel import WholeFunnel
+    from etalage.runtime.scorer import ExportScorer, Scorer
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -31,8 +30,8 @@ class _Trained:
     """The models of behaviour that were trained on what the tables hold now, opened."""
 
     whole: Behaviour
-    retrievers: "dict[str, Base]"
-    rankers: "dict[str, Base]"
+    retrievers: "dict[str, ExportScorer]"
+    rankers: "dict[str, ExportScorer]"
     exports: dict[str, Path]
     notes: list[str]
     """Of those that are not compared: why."""
@@ -40,8 +39,8 @@ class _Trained:
 
 def trained(shop: "Shop") -> list[str]:
     """Names of the models of behaviour that have an export."""
-    from etalage.bundle.exports import newest_export
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export
 
     found = []
     for name, model in recipes.listed().items():
@@ -56,8 +55,8 @@ def trained(shop: "Shop") -> list[str]:
 
 def unjudged(shop: "Shop") -> list[str]:
     """The models of photos and of categories whose newest export has no verdict."""
-    from etalage.bundle.exports import newest_export, read_verdict
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_verdict
 
     found = []
     for name, model in recipes.listed().items():
@@ -77,9 +76,9 @@ def evaluate_all(shop: "Shop") -> "Together":
     A network is judged where everything that it has to beat is trained; else it has figures, and a note.
     Raises NothingToPublish: none was trained, or none on what the tables hold now.
     """
-    from etalage.bundle.exports import write_verdict
     from etalage.evaluation.together import Comparison
     from etalage.evaluation.together_report import write_together_report
+    from etalage.runtime.export_files import write_verdict
 
     there = _opened(shop)
     every: dict[str, Scorer] = {FLOOR: judging_steps.floor(shop, there.whole), **there.retrievers}
@@ -101,9 +100,9 @@ def evaluate_all(shop: "Shop") -> "Together":
 
 
 def _opened(shop: "Shop") -> _Trained:
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.scoring import open_scorer
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_facts
+    from etalage.runtime.opening import open_scorer
 
     names = trained(shop)
     if not names:
@@ -113,8 +112,8 @@ def _opened(shop: "Shop") -> _Trained:
         )
     whole = behaviour_steps.behaviour(shop)
     listed = recipes.listed()
-    retrievers: dict[str, Base] = {}
-    rankers: dict[str, Base] = {}
+    retrievers: dict[str, ExportScorer] = {}
+    rankers: dict[str, ExportScorer] = {}
     exports: dict[str, Path] = {}
     notes = []
     for name in names:
@@ -188,8 +187,8 @@ def _funnels(
 
 def _prior(floor: "Scorer") -> np.ndarray:
     """(N,) scores of popularity, without row 0."""
-    from etalage.bundle.counting import PriorScorer
     from etalage.evaluation.measured import Prior
+    from etalage.runtime.prior import PriorScorer
 
     assert isinstance(floor, PriorScorer | Prior)
     return np.asarray(floor.prior[1:])

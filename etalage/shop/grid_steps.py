@@ -13,9 +13,9 @@ from etalage.errors import ConfigError, NothingToPublish
 from etalage.shop import category_steps
 
 if TYPE_CHECKING:
-    from etalage.bundle.classifier import ItemClassifier
     from etalage.evaluation.category_grid import Grid, Measured
     from etalage.features.photo import PhotoEncoder
+    from etalage.runtime.classifier import ItemClassifier
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -86,15 +86,15 @@ def compare(shop: "Shop", name: str) -> Compared:
 
 
 def _opened(export: Path) -> "ItemClassifier":
-    from etalage.bundle.classifier import ItemClassifier
+    from etalage.runtime.classifier import ItemClassifier
 
     return ItemClassifier.open(export)
 
 
 def _timed(export: Path, classifier: "ItemClassifier", pixels_PHWC: np.ndarray) -> "Measured":
-    from etalage.bundle.exports import read_facts
     from etalage.evaluation.category_grid import Measured
     from etalage.models.backbones import SMALL
+    from etalage.runtime.export_files import read_facts
 
     facts = read_facts(export)
     config = facts["config"]

@@ -13,9 +13,9 @@ from etalage.shop.behaviour_steps import QUOTA, Behaviour
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.scoring import Scorer
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.models.recipe import Recipe
+    from etalage.runtime.scorer import Scorer
     from etalage.shop.shop import Shop
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,10 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
 
     Raises ConfigError: it learned from other data than it would be judged on.
     """
-    from etalage.bundle.exports import read_facts
-    from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.behaviour import evaluate_behaviour
     from etalage.evaluation.names import ALL
+    from etalage.runtime.export_files import read_facts
+    from etalage.runtime.opening import open_scorer
 
     whole = behaviour_steps.behaviour(shop)
     ours = open_scorer(exported)
@@ -75,7 +75,7 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
 def simple_ones(shop: "Shop", whole: Behaviour) -> "dict[str, Scorer]":
     """The closed-form models that others must beat: as they were trained on this data, or trained now, as
     yardsticks, where nothing that publishes looks for a model."""
-    from etalage.bundle.scoring import open_scorer
+    from etalage.runtime.opening import open_scorer
 
     found: dict[str, Scorer] = {FLOOR: floor(shop, whole)}
     for name in yardsticks(whole)[1:]:
@@ -98,9 +98,9 @@ def yardsticks(whole: Behaviour) -> tuple[str, ...]:
 
 def floor(shop: "Shop", whole: Behaviour) -> "Scorer":
     """Popularity: as it was trained on this data, else counted now; counting takes no training."""
-    from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.measured import Prior
     from etalage.models import recipe as recipes
+    from etalage.runtime.opening import open_scorer
     from etalage.training.run import resolve
 
     export = of_this_data(shop.exports(FLOOR), whole)
@@ -113,7 +113,7 @@ def floor(shop: "Shop", whole: Behaviour) -> "Scorer":
 
 def of_this_data(exports: Path, whole: Behaviour) -> Path | None:
     """The newest export of a folder, if its model learned from just this data."""
-    from etalage.bundle.exports import newest_export, read_facts
+    from etalage.runtime.export_files import newest_export, read_facts
 
     try:
         export = newest_export(exports)
@@ -133,7 +133,7 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
 def judged(shop: "Shop", placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
     """The same models; the closed-form ones among them that nobody judged yet are judged now, against
     popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
-    from etalage.bundle.exports import read_facts
+    from etalage.runtime.export_files import read_facts
 
     facts = [read_facts(one.export) for one in placed]
     names = {
@@ -168,9 +168,9 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
 
     Raises EtalageError: nothing can be asked of this shop's behaviour.
     """
-    from etalage.bundle.exports import read_facts, write_verdict
-    from etalage.bundle.scoring import open_scorer
     from etalage.evaluation.together import Comparison
+    from etalage.runtime.export_files import read_facts, write_verdict
+    from etalage.runtime.opening import open_scorer
 
     whole = behaviour_steps.behaviour(shop)
     good = {name: export for name, export in exports.items() if learned_from(read_facts(export), whole)}

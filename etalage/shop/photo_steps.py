@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etalage.bundle.contents import Embedded, Payload
-    from etalage.bundle.runtime import PhotoEmbedder
     from etalage.evaluation.photos import Evaluation
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
     from etalage.models.recipe import Recipe, Trained
+    from etalage.runtime.photos import PhotoEmbedder
     from etalage.shop.shop import Shop
 
 MODEL = "image_similarity"
@@ -83,9 +83,9 @@ def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tup
 
 def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: "Path") -> "Evaluation":
     """Beside raw pixels and an untrained network."""
-    from etalage.bundle.exports import read_facts
-    from etalage.bundle.runtime import PhotoEmbedder
     from etalage.evaluation.photos import evaluate, untrained
+    from etalage.runtime.export_files import read_facts
+    from etalage.runtime.photos import PhotoEmbedder
 
     embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
     whole = payload(shop)
@@ -175,10 +175,10 @@ def _keep(shop: "Shop", embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarra
 
 def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
     """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
-    from etalage.bundle.exports import newest_export
     from etalage.bundle.indexed import photo_rows
-    from etalage.bundle.runtime import PhotoEmbedder
     from etalage.errors import NothingToPublish
+    from etalage.runtime.export_files import newest_export
+    from etalage.runtime.photos import PhotoEmbedder
 
     try:
         exported = newest_export(shop.exports(MODEL))

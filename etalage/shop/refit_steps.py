@@ -32,7 +32,7 @@ def refitted(
     that lose to popularity do too: they are not published (unless by `force`), or stay behind a ranker.
     """
     from etalage.bundle.admission import standing
-    from etalage.bundle.exports import read_facts
+    from etalage.runtime.export_files import read_facts
 
     facts = [read_facts(one.export) for one in placed]
     read = _read_by_rankers(placed, facts)
@@ -60,7 +60,7 @@ def refitted(
 
 def forget_unpublished(shop: "Shop") -> None:
     """Remove refitted exports that no bundle on disk holds: `sync` and `rollback` ask for no others."""
-    from etalage.bundle.exports import read_facts
+    from etalage.runtime.export_files import read_facts
 
     held = {
         model.hash
@@ -76,8 +76,8 @@ def forget_unpublished(shop: "Shop") -> None:
 
 def _read_by_rankers(placed: "tuple[PlacedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
     """Retriever → the ranker that reads its scores."""
-    from etalage.bundle.pairing import PairScorer
-    from etalage.bundle.scoring import open_scorer
+    from etalage.runtime.opening import open_scorer
+    from etalage.runtime.pairs import PairScorer
 
     found: dict[str, str] = {}
     for one, fact in zip(placed, facts, strict=True):
@@ -118,11 +118,11 @@ def _refit(
     shop: "Shop", judged: Path, facts: "dict[str, Any]", data: "BehaviourSet", versions: dict[str, int]
 ) -> Path:
     """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
-    from etalage.bundle.exports import newest_export, read_facts
     from etalage.config import validated
     from etalage.errors import NothingToPublish
     from etalage.models import recipe as recipes
     from etalage.models.recipe import Trained
+    from etalage.runtime.export_files import newest_export, read_facts
     from etalage.training.behaviour_export import Source, export_behaviour
 
     name = str(facts["name"])

@@ -34,7 +34,6 @@ from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
-    from etalage.bundle.classifier import Classified
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from etalage.lake.removal import Removed
     from etalage.models.recipe import Trained
     from etalage.recommend import Recommender
+    from etalage.runtime.classifier import Classified
     from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
@@ -212,8 +212,8 @@ class Shop:
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
-        from etalage.bundle.exports import newest_export, read_facts
         from etalage.models import recipe as recipes
+        from etalage.runtime.export_files import newest_export, read_facts
         from etalage.training import tracking
 
         recipe = recipes.find(model)
@@ -234,7 +234,7 @@ class Shop:
 
         Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
         """
-        from etalage.bundle.exports import newest_export, read_facts
+        from etalage.runtime.export_files import newest_export, read_facts
         from etalage.training import tracking
 
         self._require_writable()

@@ -27,9 +27,8 @@ def with_vectors(
     What is a feature already (`photo`) stays as it is. Raises ConfigError: no such feature and no such model,
     one that was not trained, or on other data, or that keeps no vectors of items.
     """
-    from etalage.bundle.exports import newest_export, read_facts
-    from etalage.bundle.opened import read_opened
     from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_export, read_facts
 
     if vectors in data.item_features.dense:
         return data, None
@@ -62,7 +61,7 @@ def with_vectors(
             f"{setting}: {vectors} was trained on other data than the tables hold now, which may have been "
             f"what {model} is to be judged by: `etalage train {vectors}` again, then `etalage train {model}`"
         )
-    opened = read_opened(export)
+    opened = read_export(export)
     name = "history_embeddings" if (export / "history_embeddings.npy").exists() else "item_embeddings"
     found = np.array(opened.array(name, 2), np.float32)
     found[0] = 0

@@ -1,4 +1,4 @@
-"""Trained or counted → the folder that bundle/scoring.py opens: arrays, ONNX, vocabularies, encoders.
+"""Trained or counted → the folder that runtime/opening.py opens: arrays, ONNX, vocabularies, encoders.
 
 exports/<model>/0003-1a2b3c4d/. Everything is opened again and compared with the network before the
 folder gets its name.
@@ -17,7 +17,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from etalage.bundle.opened import (
+from etalage.errors import ExportDamaged
+from etalage.features.behaviour import BehaviourSet
+from etalage.features.encoder import Encoder, Features
+from etalage.features.vocabulary import Vocabulary
+from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
+from etalage.runtime.export_files import (
     FACTS,
     FORMAT,
     ITEM,
@@ -31,13 +36,8 @@ from etalage.bundle.opened import (
     USERS,
     hash_export,
 )
-from etalage.bundle.scoring import open_scorer
-from etalage.bundle.sessions import Session
-from etalage.errors import ExportDamaged
-from etalage.features.behaviour import BehaviourSet
-from etalage.features.encoder import Encoder, Features
-from etalage.features.vocabulary import Vocabulary
-from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.sessions import Session
 from etalage.training.export import TOLERANCE, named, quiet
 
 if TYPE_CHECKING:

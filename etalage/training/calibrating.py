@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from etalage.bundle.deciding import SEEN, Deciding, seen_rows, softmax
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory
+from etalage.runtime.deciding import SEEN, Deciding, seen_rows, softmax
 
 FEWEST = 30
 """Of fewer items no factor can be told: 1 stays."""

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from etalage.bundle.classifier import CLASSIFIER_FILES, FORMAT, ItemClassifier, hash_classifier
-from etalage.bundle.deciding import Deciding
 from etalage.errors import ConfigError, ExportDamaged
 from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
@@ -27,6 +25,8 @@ from etalage.models.backbones import Backbone
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
+from etalage.runtime.classifier import CLASSIFIER_FILES, FORMAT, ItemClassifier, hash_classifier
+from etalage.runtime.deciding import Deciding
 from etalage.training.calibrating import calibrated, judged
 from etalage.training.category_served import settle_numbers
 from etalage.training.export import named, quiet

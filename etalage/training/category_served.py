@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from etalage.bundle.classifier import BATCH, ItemClassifier
-from etalage.bundle.sessions import Session
 from etalage.features.category_set import CategorySet
+from etalage.runtime.classifier import BATCH, ItemClassifier
+from etalage.runtime.sessions import Session
 from etalage.training.quantising import CALIBRATED_ON, quantised
 
 POINT = 0.01

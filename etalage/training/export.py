@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from etalage.bundle.exports import newest_export, read_facts
-from etalage.bundle.runtime import FORMAT, PhotoEmbedder, hash_model
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.photo import PhotoEncoder
 from etalage.models.recipe import Trained
+from etalage.runtime.export_files import newest_export, read_facts
+from etalage.runtime.photos import FORMAT, PhotoEmbedder, hash_model
 
 TOLERANCE = 2e-4
 """Largest difference of an embedding's component between torch and ONNX Runtime, both float32."""

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.console import bar
 from etalage.errors import EtalageError
 from etalage.evaluation.ranking import rank_all
@@ -24,6 +23,8 @@ from etalage.lake.transactions import WITH_COUPON, journey
 from etalage.models import recipe as recipes
 from etalage.models.item2vec import Item2Vec
 from etalage.models.recipe import Trained
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import Scorer
 from etalage.shop import Shop
 from etalage.training.run import resolve, train_behaviour
 

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 import typer
 
-from etalage.bundle.pairing import PairScorer
-from etalage.bundle.scoring import open_scorer
 from etalage.config import parse_pairs
 from etalage.console import bar
 from etalage.errors import EtalageError
@@ -21,6 +19,8 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.negatives import candidates
 from etalage.metrics import auroc
 from etalage.models import recipe as recipes
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.pairs import PairScorer
 from etalage.shop import Shop
 from etalage.shop.behaviour_steps import behaviour
 from etalage.training.drawing import draw, readable_weights, summary

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from etalage.bundle.scoring import open_scorer
 from etalage.config import parse_pairs
 from etalage.console import bar
 from etalage.errors import EtalageError
@@ -18,6 +17,7 @@ from etalage.features.clicks import CLASSES, Clicks, Target, draw_clicks
 from etalage.metrics import auroc
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Objective
+from etalage.runtime.opening import open_scorer
 from etalage.training.run import resolve, train_behaviour
 
 SETTINGS: dict[str, Any] = {

@@ -9,20 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.bundle.candidates import (
-    Brought,
     Excluded,
+    Hits,
     Retriever,
     candidates,
     fused,
     merged,
     normalised,
-    retriever,
 )
-from etalage.bundle.retrievers import SCORED_ALL, LookAlikeRetriever, PriorRetriever, kept, searched
-from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.config import IndexConfig
 from etalage.features.behaviour import NEVER, Queries
 from etalage.index import build
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.prior import PriorRetriever
+from etalage.runtime.retrieving import SCORED_ALL, kept, searched
+from etalage.runtime.scorer import Scorer
 from tests.behaviour_exports import embedding_export, item_item_export, prior_export
 
 ITEMS = 60
@@ -52,7 +54,7 @@ def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorer]:
 
 @pytest.fixture(scope="module")
 def ways(scorers: dict[str, Scorer]) -> dict[str, Retriever]:
-    return {name: retriever(scorer) for name, scorer in scorers.items()}  # type: ignore[arg-type]
+    return {name: scorer.retriever() for name, scorer in scorers.items()}
 
 
 def in_full(
@@ -158,15 +160,15 @@ def test_candidates_do_not_depend_on_the_other_queries_of_a_batch(ways: dict[str
 def test_merging_nothing_is_nothing() -> None:
     found = merged({}, 3)
     assert found.rows.shape == (3, 0) and found.counts.tolist() == [0, 0, 0]
-    empty = Brought(np.zeros((2, 4), np.int64), np.full((2, 4), -np.inf, np.float32))
+    empty = Hits(np.zeros((2, 4), np.int64), np.full((2, 4), -np.inf, np.float32))
     assert merged({"a": empty}, 2).rows.shape == (2, 0)
 
 
 def test_scores_are_brought_to_one_scale_before_they_are_added() -> None:
     found = merged(
         {
-            "a": Brought(np.array([[3, 1, 2]]), np.array([[900.0, 500.0, 100.0]], np.float32)),
-            "b": Brought(np.array([[2, 4, 0]]), np.array([[0.9, 0.1, -np.inf]], np.float32)),
+            "a": Hits(np.array([[3, 1, 2]]), np.array([[900.0, 500.0, 100.0]], np.float32)),
+            "b": Hits(np.array([[2, 4, 0]]), np.array([[0.9, 0.1, -np.inf]], np.float32)),
         },
         1,
     )
@@ -203,7 +205,7 @@ def large() -> tuple[np.ndarray, Callable[..., object]]:
 
 @pytest.mark.parametrize("share", [0.0005, 0.05, 0.3, 0.7, 0.98])
 def test_of_many_items_as_many_come_back_as_are_asked_for_whatever_the_share_allowed(
-    large: tuple[np.ndarray, Callable[..., Brought]], share: float
+    large: tuple[np.ndarray, Callable[..., Hits]], share: float
 ) -> None:
     embeddings, search = large
     rng = np.random.default_rng(4)
@@ -225,7 +227,7 @@ def test_of_many_items_as_many_come_back_as_are_asked_for_whatever_the_share_all
 
 
 def test_where_what_is_allowed_lies_far_from_the_query_the_mask_is_used_instead(
-    large: tuple[np.ndarray, Callable[..., Brought]],
+    large: tuple[np.ndarray, Callable[..., Hits]],
 ) -> None:
     embeddings, search = large
     query = np.zeros((1, 8), np.float32)
@@ -247,7 +249,7 @@ def test_look_alikes_are_those_of_the_newest_items_with_a_photo() -> None:
 
 
 def test_what_is_kept_moves_together_and_the_rest_is_nothing() -> None:
-    brought = Brought(np.array([[5, 2, 9, 1]]), np.array([[4.0, 3.0, 2.0, 1.0]], np.float32))
+    brought = Hits(np.array([[5, 2, 9, 1]]), np.array([[4.0, 3.0, 2.0, 1.0]], np.float32))
     found = kept(brought, Excluded([np.array([2])], 10), 3, allow=np.arange(10) != 8)
     assert found.rows.tolist() == [[5, 1, 0]]
     assert found.scores.tolist() == [[4.0, 1.0, -np.inf]]
@@ -255,5 +257,5 @@ def test_what_is_kept_moves_together_and_the_rest_is_nothing() -> None:
 
 def test_an_embedder_without_an_index_leaves_out_items_without_an_embedding(tmp_path: Path) -> None:
     embeddings = np.array([[1.0, 0], [0, 0], [0.5, 0.5]])
-    way = retriever(open_scorer(embedding_export(tmp_path / "e", ["a", "b", "c"], embeddings)))
+    way = open_scorer(embedding_export(tmp_path / "e", ["a", "b", "c"], embeddings)).retriever()
     assert way.find(asked([1]), 3, None, Excluded.none(1)).rows.tolist() == [[1, 3, 0]]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from etalage.bundle.classifier import ItemClassifier
 from etalage.bundle.classifying import CLASSIFIER, CONFUSION
 from etalage.bundle.files import ITEMS, MODELS, SELF_CHECK, read_arrow
 from etalage.bundle.manifest import verify
@@ -15,6 +14,7 @@ from etalage.bundle.selfcheck import check_consistency
 from etalage.config import ClassifyConfig
 from etalage.errors import BundleDamaged, ExportDamaged, GateRefused, IndexMismatch, NotFound, Unprocessable
 from etalage.recommend import Filters, Recommender
+from etalage.runtime.classifier import ItemClassifier
 from etalage.shop import Shop
 from tests.bundle.forged import rehash, writable
 from tests.category_exports import MATRIX, PASSED, classified_shop, classifier_export, coloured

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from etalage.bundle.contents import count_popularity, embed, find_photos, gather, main_photos
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged, TableMissing
 from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
+from etalage.runtime.photos import PhotoEmbedder
 from tests.exports import tiny_export
 from tests.shops import drawn_photo, fill, interact, item_row, photo_row, rows_of
 

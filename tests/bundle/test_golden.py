@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from etalage.bundle.admission import PlacedModel
-from etalage.bundle.classifier import ItemClassifier
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.manifest import FORMAT, is_bundle_id
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.lake.live import Act
 from etalage.recommend import Recommender
+from etalage.runtime.classifier import ItemClassifier
+from etalage.runtime.photos import PhotoEmbedder
 from tests.shops import behaviour_shop
 
 GOLDEN = Path(__file__).parents[1] / "golden"

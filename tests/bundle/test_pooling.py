@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from etalage.bundle import pooling
-from etalage.bundle.classifier import ItemClassifier
 from etalage.bundle.pooling import Pooling
 from etalage.errors import TableDamaged
 from etalage.lake.item_photos import ItemPhotos
+from etalage.runtime.classifier import ItemClassifier
 from tests.category_exports import classifier_export, coloured
 
 OWN = [["p0", "p1"], [], ["p2"], ["p1", "p3", "p4"], ["bad"], ["bad", "p5"]]

@@ -13,7 +13,6 @@ from etalage.bundle.contents import gather
 from etalage.bundle.files import EMBEDDINGS, INDEX, ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.sync import Synced, sync
 from etalage.config import IndexConfig, PublishConfig
@@ -28,6 +27,7 @@ from etalage.errors import (
 )
 from etalage.index import open_index
 from etalage.lake.delta import Lake
+from etalage.runtime.photos import PhotoEmbedder
 from tests.shops import (
     drafted,
     drawn_photo,

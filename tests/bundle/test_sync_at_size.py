@@ -10,13 +10,13 @@ import pytest
 from etalage.bundle.files import INDEX, ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.manifest import verify
 from etalage.bundle.pointer import Bundles
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.sync import sync
 from etalage.config import IndexConfig, PublishConfig
 from etalage.index import build, open_index, recall
 from etalage.lake.delta import Lake
 from etalage.lake.ingest import ingest
+from etalage.runtime.photos import PhotoEmbedder
 from tests.exports import tiny_export
 from tests.shops import drafted, published
 

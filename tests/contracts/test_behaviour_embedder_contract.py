@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.embedding import EmbeddingScorer
-from etalage.bundle.scoring import open_scorer
 from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 from tests.behaviours import ITEMS, USERS, behaviour

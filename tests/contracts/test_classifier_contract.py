@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.classifier import ItemClassifier
 from etalage.errors import PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
+from etalage.runtime.classifier import ItemClassifier
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests import category_sets

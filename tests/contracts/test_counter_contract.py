@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.scoring import Scorer, open_scorer
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, Queries
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Counted, Recipe, Trained
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 
 COUNTERS = [name for name in recipes.names() if recipes.find(name).role == "counter"]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
+from etalage.runtime.photos import PhotoEmbedder
 from etalage.training.export import export
 from etalage.training.loop import fit
 from tests import stripes

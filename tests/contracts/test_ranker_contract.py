@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.scoring import open_scorer
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.clicks import draw_clicks
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
+from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 

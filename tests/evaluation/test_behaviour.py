@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etalage.bundle.exports import read_verdict
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged, LeakageFound, TooLittleData
 from etalage.evaluation.behaviour import BehaviourEvaluation, evaluate_behaviour
 from etalage.evaluation.gate import Verdict
 from etalage.features.behaviour import BehaviourSet, Interactions
+from etalage.runtime.export_files import read_verdict
 from tests.evaluation.fakes import Probable, Table, counts, named, noise, shop
 
 CONFIG = EvaluateConfig(bootstrap=200, ks=(1, 5, 10))

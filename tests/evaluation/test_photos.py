@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etalage.bundle.exports import read_verdict
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.photos import Evaluation, _shrunk, evaluate, untrained
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
+from etalage.runtime.export_files import read_verdict
 from tests import stripes
 
 CONFIG = EvaluateConfig(bootstrap=200)

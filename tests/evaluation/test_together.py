@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 
 from etalage import Shop
-from etalage.bundle.exports import newest_export
-from etalage.bundle.opened import Base
-from etalage.bundle.scoring import open_scorer
 from etalage.config import EvaluateConfig
 from etalage.evaluation.slices import Asked
 from etalage.evaluation.together import Comparison, told
@@ -17,6 +14,9 @@ from etalage.evaluation.together_report import write_together_report
 from etalage.evaluation.whole_funnel import WholeFunnel
 from etalage.features.behaviour_set import behaviour_set
 from etalage.features.history import BehaviourRule
+from etalage.runtime.export_files import newest_export
+from etalage.runtime.opening import open_scorer
+from etalage.runtime.scorer import ExportScorer
 from tests.evaluation.fakes import Probable, Table, counts, noise, shop
 from tests.test_served_as_evaluated import export
 from tests.test_served_as_evaluated import fill as fill_shop
@@ -158,7 +158,7 @@ def test_the_funnel_that_is_measured_is_the_one_that_is_served(
         tables["interactions"], tables["items"], None, served.config.behaviour,
         funnel=served.config.funnel, whole=True,
     )  # fmt: skip
-    models: list[tuple[Base, bool]] = [
+    models: list[tuple[ExportScorer, bool]] = [
         (open_scorer(newest_export(served.exports(name) / "everything")), False) for name in names
     ]
     for name in behind:  # no ranker is there, so what is behind is as if it were not there

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from etalage.bundle.placing import place
-from etalage.bundle.scoring import open_scorer
 from etalage.config import validated
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions
@@ -20,6 +18,8 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.models.dssm import RECIPE, DSSMTask, VectorRows
 from etalage.models.dssm_network import DSSM, DSSMConfig, load_weights
 from etalage.models.recipe import Trained
+from etalage.runtime.aligning import align
+from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
@@ -359,7 +359,7 @@ def test_an_export_is_a_place_to_start_from_and_its_bundle_needs_no_such_weights
     for name, weight in trained.network.state_dict().items():
         torch.testing.assert_close(start.state_dict()[name], weight)
     items = pa.table({"item_id": data.items.ids})
-    place(folder, items, tmp_path / "placed")
+    align(folder, items, tmp_path / "placed")
     assert not (tmp_path / "placed" / "weights.safetensors").exists()
     assert (folder / "weights.safetensors").stat().st_size > 0
 

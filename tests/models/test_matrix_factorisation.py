@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.scoring import EmbeddingScorer, open_scorer
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
 from etalage.models.matrix_factorisation import RECIPE, Deep, MatrixFactorisationConfig, Plain, contrast
 from etalage.models.recipe import Trained
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etalage.bundle.scoring import open_scorer
 from etalage.features.behaviour import PARTS, BehaviourSet, Interactions, pair_keys
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
 from etalage.models.interaction_vectors import Neighbours
 from etalage.models.neumf import RECIPE, NeumfTask
 from etalage.models.neumf_network import Neumf, NeumfConfig
+from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 

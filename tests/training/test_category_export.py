@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from etalage.bundle.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
-from etalage.bundle.sessions import Session
 from etalage.errors import ConfigError, ExportDamaged
 from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
@@ -20,6 +18,8 @@ from etalage.models.category_heads import Levels
 from etalage.models.item_category import RECIPE
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
+from etalage.runtime.sessions import Session
 from etalage.training import category_export
 from etalage.training.category_export import encoder_of, export_classifier
 from tests.category_sets import QUICK, SIDE, category_set, ragged

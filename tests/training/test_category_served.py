@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from etalage.bundle.classifier import ItemClassifier, hash_classifier
 from etalage.features.category_set import CategorySet
 from etalage.models.item_category import RECIPE
 from etalage.models.item_category_network import ItemCategoryConfig
 from etalage.models.layers import Residual
 from etalage.models.recipe import Trained
+from etalage.runtime.classifier import ItemClassifier, hash_classifier
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_sets import QUICK, category_set

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from etalage.bundle.exports import newest_export, read_facts
-from etalage.bundle.runtime import PhotoEmbedder
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.photo import PhotoEncoder
 from etalage.models.image_similarity import ImageSimilarityConfig
 from etalage.models.layers import L2Normalise, Normalise
 from etalage.models.recipe import Trained
+from etalage.runtime.export_files import newest_export, read_facts
+from etalage.runtime.photos import PhotoEmbedder
 from etalage.training.export import export
 
 

@@ -8,8 +8,8 @@ import onnx
 import pytest
 import torch
 
-from etalage.bundle.sessions import Session
 from etalage.models.backbones import Backbone, backbone
+from etalage.runtime.sessions import Session
 from etalage.training.category_export import write_trunk
 from etalage.training.quantising import quantised
 from tests.category_sets import SIDE, leaves, photos

@@ -3,21 +3,32 @@
 B queries   N items (row 0: unknown)   K items a query   D embedding dimension   L acts of a history
 """
 
-import numpy as np
+from pathlib import Path
 
-from etalage.bundle.opened import QUERY, Base, Opened, user_feature
-from etalage.bundle.sessions import Session
+import numpy as np
+import pyarrow as pa
+
+from etalage.config import IndexConfig
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import NEVER, Queries
+from etalage.index import Index, build
+from etalage.runtime.export_files import ITEM, QUERY, ExportFiles, save_array
+from etalage.runtime.retrieving import Excluded, Hits, Retriever, cosines, searched
+from etalage.runtime.scorer import Dense, ExportScorer, features_of, user_feature
+from etalage.runtime.sessions import Session
 
+ROWS_AT_ONCE = 4096
 DAY = 86_400_000_000
 """Microseconds."""
 
 
-class EmbeddingScorer(Base):
+class EmbeddingScorer(ExportScorer):
     """Inner product of the query's embedding and the item's."""
 
-    def __init__(self, opened: Opened, threads: int = 1) -> None:
+    scoring = "embeddings"
+    dimension: int
+
+    def __init__(self, opened: ExportFiles, threads: int = 1) -> None:
         super().__init__(opened)
         self.item_embeddings = opened.array("item_embeddings", 2)
         if len(self.item_embeddings) != len(self.items):
@@ -106,6 +117,69 @@ class EmbeddingScorer(Base):
     def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
         found = np.einsum("bd,bkd->bk", self.embed_queries(queries), self.item_embeddings[items_BK])
         return np.where(items_BK > 0, found, -np.inf).astype(np.float32)
+
+    @classmethod
+    def align(
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+    ) -> None:
+        """By content where the model looks at it: prices change, items are new; else as it was exported."""
+        for name, array in cls._embeddings(export, to_model, items, dense).items():
+            save_array(target / f"{name}.npy", array)
+
+    @staticmethod
+    def _embeddings(
+        export: ExportFiles, to_model: np.ndarray, items: pa.Table, dense: Dense
+    ) -> dict[str, np.ndarray]:
+        kept = {"item_embeddings": export.array("item_embeddings", 2)[to_model]}
+        if (export.folder / "history_embeddings.npy").exists():
+            kept["history_embeddings"] = export.array("history_embeddings", 2)[to_model]
+        encoded = features_of(export, items, dense)
+        if not (export.folder / ITEM).exists() or encoded is None:
+            return kept
+        session = Session.open(export.folder / ITEM)
+        columns = encoded.with_unknown().columns
+        missing = [n for n in session.inputs if n != "item" and n.removeprefix("item.") not in columns]
+        if missing:
+            return kept  # features that only the training set had: what it embedded still stands
+        feed = {n: to_model if n == "item" else columns[n.removeprefix("item.")] for n in session.inputs}
+        blocks = [
+            session.run({name: values[start : start + ROWS_AT_ONCE] for name, values in feed.items()})
+            for start in range(0, len(to_model), ROWS_AT_ONCE)
+        ]
+        return {name: np.concatenate([block[n] for block in blocks]) for n, name in enumerate(kept)}
+
+    def retriever(self, index: Index | None = None) -> Retriever:
+        """The nearest items in `index`; without one they are searched exactly."""
+        if index is None:
+            every = np.asarray(self.item_embeddings[1:], np.float32)
+            rows = np.flatnonzero(np.einsum("nd,nd->n", every, every) > 0)
+            index = build(rows, every[rows], IndexConfig(kind="exact"), norm="none")
+        return EmbeddingRetriever(self, index)
+
+
+class EmbeddingRetriever:
+    """The query's embedding, made now, searched among the items' in an index."""
+
+    def __init__(self, scorer: EmbeddingScorer, index: Index) -> None:
+        """`index` holds rows b = vocabulary row - 1."""
+        self.name = scorer.name
+        self.scorer = scorer
+        self.index = index
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        return self.scorer.knows(queries)
+
+    def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:
+        embeddings = self.scorer.embed_queries(queries)
+        every = np.asarray(self.scorer.item_embeddings)[1:]
+        found = searched(self.index, every, embeddings, quota, allow, excluded)
+        silent = ~self.knows(queries)
+        found.rows[silent], found.scores[silent] = 0, -np.inf
+        return found
+
+    def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The cosine of an item and an act's item."""
+        return cosines(np.asarray(self.scorer.item_embeddings), rows, acts)
 
 
 def ages(times: np.ndarray, now: np.ndarray) -> np.ndarray:

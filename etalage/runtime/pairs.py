@@ -4,24 +4,30 @@ B queries   K items a query   R = B · K pairs   S sparse   F dense inputs   W o
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from etalage.bundle.opened import ITEM_FEATURES, PAIRS, RANK, Base, Opened
-from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Queries
 from etalage.features.encoder import Features
 from etalage.features.pairs import PairEncoder, pair_sparse
+from etalage.runtime.export_files import ITEM_FEATURES, PAIRS, RANK, ExportFiles, save_array
+from etalage.runtime.scorer import Dense, ExportScorer, features_of
+from etalage.runtime.sessions import Session
 
 PAIRS_AT_ONCE = 1 << 17
 
 
-class PairScorer(Base):
+class PairScorer(ExportScorer):
     """The network of a ranker over what it asks for of user, item and pair."""
 
-    def __init__(self, opened: Opened, threads: int = 1) -> None:
+    scoring = "pairs"
+    ranks = True
+
+    def __init__(self, opened: ExportFiles, threads: int = 1) -> None:
         super().__init__(opened)
         facts = opened.facts
         self._session = Session.open(opened.folder / RANK, threads)
@@ -117,3 +123,20 @@ class PairScorer(Base):
                 some, np.broadcast_to(every, (len(some), len(every)))
             )
         return found
+
+    @classmethod
+    def align(
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+    ) -> None:
+        """Features by content where the export has an encoder of items; else as it was exported."""
+        source = export.folder / ITEM_FEATURES
+        if source.is_dir():
+            (target / ITEM_FEATURES).mkdir()
+            encoded = features_of(export, items, dense)
+            columns = {} if encoded is None else encoded.with_unknown().columns
+            for file in sorted(source.glob("*.npy")):
+                ndim = np.load(file, mmap_mode="r", allow_pickle=False).ndim
+                known = export.array(f"{ITEM_FEATURES}/{file.stem}", ndim)
+                save_array(target / ITEM_FEATURES / file.name, columns.get(file.stem, known[to_model]))
+        if (export.folder / PAIRS).is_dir():
+            PairEncoder.from_folder(export.folder / PAIRS).placed(to_model).to_folder(target / PAIRS)

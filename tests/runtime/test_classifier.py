@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etalage.bundle.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
-from etalage.bundle.deciding import Deciding
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
+from etalage.runtime.deciding import Deciding
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_exports import SIDE, classifier_export, coloured

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from etalage.bundle.deciding import Deciding
-from etalage.bundle.exports import check_format, check_hash
-from etalage.bundle.sessions import Session
-from etalage.bundle.steps import Steps, finish
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
+from etalage.runtime.deciding import Deciding
+from etalage.runtime.export_files import check_format, check_hash
+from etalage.runtime.sessions import Session
+from etalage.runtime.steps import Steps, finish
 
 CLASSIFIER_FILES = (
     "trunk.onnx",

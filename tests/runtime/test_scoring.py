@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from etalage.bundle.opened import FACTS, hash_export
-from etalage.bundle.placing import place
-from etalage.bundle.scoring import EmbeddingScorer, ItemItemScorer, open_scorer
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.vocabulary import Vocabulary
+from etalage.runtime.aligning import align
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.export_files import FACTS, hash_export
+from etalage.runtime.item_item import ItemItemScorer
+from etalage.runtime.opening import open_scorer
 
 IDS = ["ant", "bee", "cat", "dog"]
 """Rows 1 to 4 of the model."""
@@ -155,7 +157,7 @@ def catalogue(*ids: str) -> pa.Table:
 def test_a_placed_matrix_scores_the_same_items_alike(tmp_path: Path) -> None:
     """The bundle lacks `bee` and has the new `aaa` and `cow`: cat, dog and ant keep their weights."""
     export = item_item(tmp_path / "m")
-    place(export, catalogue("aaa", "ant", "cat", "cow", "dog"), tmp_path / "placed")
+    align(export, catalogue("aaa", "ant", "cat", "cow", "dog"), tmp_path / "placed")
     before, after = open_scorer(export), open_scorer(tmp_path / "placed")
     old = before.scores(histories([1, 3]))[0]
     new = after.scores(histories([2, 3]))[0]
@@ -168,7 +170,7 @@ def test_a_placed_matrix_scores_the_same_items_alike(tmp_path: Path) -> None:
 
 def test_a_placed_prior_puts_new_items_last(tmp_path: Path) -> None:
     export = written(tmp_path / "p", "prior", {"scores": np.array([0, 4, 1, 9, 2], np.float32)})
-    place(export, catalogue("ant", "bee", "cat", "new"), tmp_path / "placed")
+    align(export, catalogue("ant", "bee", "cat", "new"), tmp_path / "placed")
     found = open_scorer(tmp_path / "placed").scores(histories([]))[0]
     assert found[1:].tolist() == [4, 1, 9, 0]
 
@@ -177,16 +179,16 @@ def test_placed_embeddings_follow_their_items(tmp_path: Path) -> None:
     embeddings = np.arange(15, dtype=np.float32).reshape(5, 3)
     arrays = {"item_embeddings": embeddings, "gram": np.eye(3, dtype=np.float32)}
     export = written(tmp_path / "e", "embeddings", arrays)
-    place(export, catalogue("cat", "dog", "eel"), tmp_path / "placed")
+    align(export, catalogue("cat", "dog", "eel"), tmp_path / "placed")
     scorer = open_scorer(tmp_path / "placed")
     assert isinstance(scorer, EmbeddingScorer)
     np.testing.assert_array_equal(scorer.item_embeddings, embeddings[[0, 3, 4, 0]])
 
 
 def test_what_is_placed_is_not_placed_again(tmp_path: Path) -> None:
-    place(item_item(tmp_path / "m"), catalogue("ant"), tmp_path / "placed")
-    with pytest.raises(ExportDamaged, match="placed already"):
-        place(tmp_path / "placed", catalogue("ant"), tmp_path / "again")
+    align(item_item(tmp_path / "m"), catalogue("ant"), tmp_path / "placed")
+    with pytest.raises(ExportDamaged, match="aligned already"):
+        align(tmp_path / "placed", catalogue("ant"), tmp_path / "again")
 
 
 # -- damage ------------------------------------------------------------------------------------

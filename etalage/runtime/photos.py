@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from etalage.bundle.exports import check_format, check_hash
-from etalage.bundle.sessions import Session
 from etalage.errors import ExportDamaged
+from etalage.features.behaviour import Queries
 from etalage.features.photo import PhotoEncoder
+from etalage.index import Index
+from etalage.runtime.export_files import check_format, check_hash
+from etalage.runtime.retrieving import Excluded, Hits, cosines, searched
+from etalage.runtime.sessions import Session
 
 FILES = ("model.onnx", "encoder.json", "export.json")
 FORMAT = 1
@@ -77,3 +80,37 @@ class PhotoEmbedder:
         """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches of BATCH."""
         what = f"model {self.name}: embeddings"
         return self._session.rows(pixels_BHWC, self.dimension, BATCH, what, progress)
+
+
+class LookAlikeRetriever:
+    """Photos like those of the items that the shopper acted on last."""
+
+    RECENT = 5
+
+    def __init__(self, name: str, embeddings: np.ndarray, index: Index) -> None:
+        """embeddings (N, D) float32, zeros without a photo; `index` of them, rows as `embeddings`."""
+        self.name = name
+        self.embeddings = embeddings
+        self.index = index
+        self._there = np.zeros(len(embeddings) + 1, bool)
+        self._there[index.rows + 1] = True
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        return np.bincount(queries.owners[self._there[queries.items]], minlength=len(queries)) > 0
+
+    def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:
+        means = np.zeros((len(queries), self.embeddings.shape[1]), np.float32)
+        for query in range(len(queries)):
+            rows = queries.items[queries.starts[query] : queries.starts[query + 1]]
+            rows = rows[self._there[rows]][-self.RECENT :]
+            if len(rows):
+                mean = np.asarray(self.embeddings[rows - 1]).sum(axis=0)
+                means[query] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        found = searched(self.index, self.embeddings, means, quota, allow, excluded)
+        silent = ~self.knows(queries)
+        found.rows[silent], found.scores[silent] = 0, -np.inf
+        return found
+
+    def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(K, H) the cosine of the photos of an item and of an act's item."""
+        return cosines(self.embeddings, rows - 1, acts - 1)

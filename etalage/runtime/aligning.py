@@ -1,0 +1,70 @@
+"""An export aligned to the items of a catalogue: the catalogue's row b is row b + 1 of the aligned model.
+
+Everything by item is taken in the catalogue's order, so that nothing has to be translated while a shopper
+waits. Items that the model never saw have no score by counting; an embedder that looks at content, and a
+ranker, meet them as the unknown item with features of its own.
+
+    N items of the catalogue
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.errors import ExportDamaged
+from etalage.features.vocabulary import Vocabulary
+from etalage.lake.erasures import Known, nameless
+from etalage.runtime.export_files import (
+    FACTS,
+    ITEMS,
+    TO_MODEL,
+    USERS,
+    VERDICT,
+    hash_export,
+    read_export,
+    save_array,
+)
+from etalage.runtime.opening import kind_of
+from etalage.runtime.scorer import Dense
+
+_BY_ITEM = (
+    "scores.npy",
+    "indptr.npy",
+    "indices.npy",
+    "weights.npy",
+    "item_embeddings.npy",
+    "history_embeddings.npy",
+)
+
+
+def align(
+    export: Path, items: pa.Table, target: Path, dense: Dense | None = None, erased: Known | None = None
+) -> None:
+    """Write the model of `export` into `target` (made; must not exist) for `items`, sorted by item_id.
+
+    Shoppers who are among the `erased` keep their row, which others stand behind, and lose their id.
+    Raises ExportDamaged: the export cannot be opened, or asks for a feature that is not there.
+    """
+    opened = read_export(export)
+    if opened.to_model is not None:
+        raise ExportDamaged(f"{export}: is aligned already; align the export that it was made from")
+    vocabulary = Vocabulary(items["item_id"])
+    to_model = np.concatenate([[0], opened.items.rows(vocabulary.ids)])
+    target.mkdir(parents=True)
+    others = (*_BY_ITEM, ITEMS, FACTS, VERDICT)
+    for file in sorted(export.iterdir()):
+        # Tensors are there for other trainings to start from: no score is made of them.
+        beside = file.name[0] == "." or file.suffix == ".safetensors"
+        if file.is_file() and file.name not in others and not beside:
+            shutil.copyfile(file, target / file.name)
+    vocabulary.save(target / ITEMS)
+    if (target / USERS).exists():
+        users = Vocabulary(nameless(opened.users.ids, erased or {}))
+        users.save(target / USERS)
+    save_array(target / TO_MODEL, to_model)
+    kind_of(opened).align(opened, to_model, items, target, dense or {})
+    facts = {**opened.facts, "export_hash": opened.facts["model_hash"], "model_hash": hash_export(target)}
+    (target / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,150 @@
+"""A model's export on disk: which is the newest, what it says of itself, its verdict, its files, their hash.
+
+The folder of an export of behaviour (training/behaviour_export.py) or, aligned to a bundle's items, of a
+model in a bundle (runtime/aligning.py):
+
+    export.json   items.arrow users.arrow   *.npy   query.onnx item.onnx rank.onnx
+    item_encoder.json user_encoder.json   item_features/   pairs/
+
+`training.export` and its siblings write them; reading them needs no torch, so publishing needs none either.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etalage.errors import ExportDamaged, NothingToPublish
+from etalage.features.vocabulary import Vocabulary
+
+FORMAT = 1
+FACTS, VERDICT, ITEMS, USERS, TO_MODEL = (
+    "export.json",
+    "evaluation.json",
+    "items.arrow",
+    "users.arrow",
+    "to_model.npy",
+)
+QUERY, ITEM, RANK = "query.onnx", "item.onnx", "rank.onnx"
+ITEM_ENCODER, USER_ENCODER, ITEM_FEATURES, PAIRS = (
+    "item_encoder.json",
+    "user_encoder.json",
+    "item_features",
+    "pairs",
+)
+
+
+def newest_export(folder: Path) -> Path:
+    """The export with the highest number. Raises NothingToPublish when there is none."""
+    found = sorted(p for p in folder.glob("[0-9]*-*") if (p / "export.json").is_file())
+    if not found:
+        raise NothingToPublish(f"{folder}: no trained model; run `etalage train {folder.name}` first")
+    return found[-1]
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What export.json says of the model: config, metrics, data, run."""
+    facts: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def check_format(folder: Path, version: int, newest: int) -> None:
+    """Raises ExportDamaged: an export of a format that came later."""
+    if version > newest:
+        raise ExportDamaged(
+            f"{folder}: format {version}, this Etalage reads up to {newest}; install a newer one"
+        )
+
+
+def check_hash(folder: Path, found: str, kept: str) -> None:
+    """Raises ExportDamaged: the files hash to `found`, export.json says `kept`."""
+    if found != kept:
+        raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
+
+
+def write_verdict(export: Path, verdict: dict[str, Any]) -> None:
+    """Keep what the evaluation found beside the export; whole or not at all."""
+    draft = export / f".{VERDICT}"
+    draft.write_text(json.dumps(verdict, indent=1), encoding="utf-8")
+    draft.replace(export / VERDICT)
+
+
+def read_verdict(export: Path) -> dict[str, Any] | None:
+    """What `evaluate` kept beside the export; None when it was not evaluated."""
+    file = export / VERDICT
+    if not file.exists():
+        return None
+    try:
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    except ValueError as error:
+        raise ExportDamaged(f"{file}: {error}; evaluate the model again") from error
+
+
+def hash_export(folder: Path) -> str:
+    """SHA-256 over the names and bytes of everything that decides a score."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if name not in (FACTS, VERDICT) and not file.name.startswith("."):
+            digest.update(name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ExportFiles:
+    """What every export has."""
+
+    folder: Path
+    facts: dict[str, Any]
+    items: Vocabulary
+    users: Vocabulary
+    to_model: np.ndarray | None
+    """(N + 1,) int64: row of the bundle's items → row of the model's; None: they are the same."""
+
+    def array(self, name: str, ndim: int) -> np.ndarray:
+        """Map `name`.npy. Raises ExportDamaged."""
+        file = self.folder / f"{name}.npy"
+        try:
+            found: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            try:  # an array without elements cannot be mapped
+                found = np.load(file, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise ExportDamaged(f"{file}: {error}; export the model again") from error
+        if found.ndim != ndim:
+            raise ExportDamaged(f"{file}: shape {found.shape}, expected {ndim} axes; export the model again")
+        return found
+
+    def model_rows(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.to_model is None else self.to_model[rows]
+
+
+def read_export(folder: Path, verify: bool = True) -> ExportFiles:
+    """Check and open what every export has. verify=False: its files were hashed just now.
+
+    Raises ExportDamaged.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        kept, version, _ = str(facts["model_hash"]), int(facts["format"]), str(facts["scoring"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportDamaged(f"{folder / FACTS}: {error!r}; export the model again") from error
+    check_format(folder, version, FORMAT)
+    if verify:
+        check_hash(folder, hash_export(folder), kept)
+    none = Vocabulary([])
+    items, users = (Vocabulary.open(folder / f) if (folder / f).exists() else none for f in (ITEMS, USERS))
+    opened = ExportFiles(folder, facts, items, users, None)
+    if (folder / TO_MODEL).exists():
+        opened = ExportFiles(folder, facts, items, users, np.array(opened.array("to_model", 1), np.int64))
+    return opened
+
+
+def save_array(file: Path, array: np.ndarray) -> None:
+    """Write an array that cannot run code when it is read."""
+    with file.open("wb") as sink:
+        np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)

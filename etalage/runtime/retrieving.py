@@ -1,0 +1,167 @@
+"""What every retriever brings, and how a search in an index keeps to what is allowed.
+
+    B queries   N items   Q quota   D embedding dimension
+
+Item rows are those of a vocabulary: 0 = none, items have 1 … N. `allow` is a (N,) mask without the row 0:
+allow[r - 1] says whether row r may be found.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from etalage.features.behaviour import Queries
+from etalage.index import Index
+
+MOSTLY = 0.1
+"""Where at least this share of the items is allowed, a plain search that asks for more and drops what is not
+allowed finds the same, without looking at every item's mask; where it does not, the mask is used."""
+SCORED_ALL = 32_768
+"""So few allowed items are all scored: sooner done than a search that looks for them in every list."""
+
+
+class Hits(NamedTuple):
+    """What one retriever found, best first; 0 and -inf where there is nothing more."""
+
+    rows: np.ndarray
+    """(B, Q) int64."""
+    scores: np.ndarray
+    """(B, Q) float32."""
+
+
+class Excluded:
+    """Items that single queries must not be given: seen ones, above all."""
+
+    def __init__(self, rows: Sequence[np.ndarray], items: int) -> None:
+        """`rows`: the excluded item rows of each query; `items`: N + 1."""
+        self._items = items
+        unique = [np.unique(some[some > 0]) for some in rows]
+        self.most = max(map(len, unique), default=0)
+        owners = np.repeat(np.arange(len(unique)), [len(some) for some in unique])
+        self._keys = owners * items + np.concatenate([*unique, np.empty(0, np.int64)]).astype(np.int64)
+        self.rows = unique
+
+    @classmethod
+    def none(cls, queries: int) -> "Excluded":
+        return cls([np.empty(0, np.int64)] * queries, 1)
+
+    def holds(self, owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which of these (query, row) pairs are excluded; the shape of `rows`."""
+        if self.most == 0:
+            return np.zeros(np.broadcast_shapes(owners.shape, rows.shape), bool)
+        keys = owners * self._items + rows
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.asarray(self._keys[at] == keys)
+
+    def of(self, queries: np.ndarray) -> "Excluded":
+        """Those of some of the queries, numbered anew."""
+        return Excluded([self.rows[query] for query in queries], self._items)
+
+
+class Retriever(Protocol):
+    name: str
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        """(B,) bool: it can say more of this shopper than of anybody."""
+        ...
+
+    def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:
+        """The `quota` best allowed items for each query; fewer only where it has no more to say."""
+        ...
+
+    def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+        """(K, H) how much each act's item (H,), newest last, speaks for each item (K,); None: it looks at no
+        act."""
+        ...
+
+
+def searched(
+    index: Index,
+    embeddings: np.ndarray,
+    queries: np.ndarray,
+    quota: int,
+    allow: np.ndarray | None,
+    excluded: Excluded,
+) -> Hits:
+    """(B, D) queries → the `quota` best allowed of each; `embeddings` (N, D) are those in the index."""
+    wanted = min(quota + excluded.most, len(index))
+    if wanted == 0 or len(queries) == 0:
+        return nothing(len(queries), quota)
+    if allow is None:
+        found = index.search(queries, wanted)
+        return kept(Hits(found.rows + 1, found.scores), excluded, quota)
+    count = int(np.count_nonzero(allow))
+    wide = int(1.2 * wanted * len(allow) / max(count, 1)) + 16
+    mostly = count >= MOSTLY * len(allow) and wide < len(index)
+    if count <= SCORED_ALL and not index.is_exact and not mostly:
+        return _scored_all(index, embeddings, queries, quota, allow, excluded)
+    if index.is_exact or not mostly:
+        found = index.search(queries, wanted, allow)
+        return kept(Hits(found.rows + 1, found.scores), excluded, quota)
+    plain = index.search(queries, wide)
+    brought = kept(Hits(plain.rows + 1, plain.scores), excluded, quota, allow)
+    short = np.flatnonzero((brought.rows > 0).sum(axis=1) < quota)
+    if len(short):
+        found = index.search(queries[short], wanted, allow)
+        again = kept(Hits(found.rows + 1, found.scores), excluded.of(short), quota)
+        brought.rows[short], brought.scores[short] = again
+    return brought
+
+
+def _scored_all(
+    index: Index,
+    embeddings: np.ndarray,
+    queries: np.ndarray,
+    quota: int,
+    allow: np.ndarray,
+    excluded: Excluded,
+) -> Hits:
+    rows = np.flatnonzero(allow)
+    if len(index) < len(allow):
+        at = np.minimum(np.searchsorted(index.rows, rows), len(index) - 1)
+        rows = rows[index.rows[at] == rows]
+    wanted = min(quota + excluded.most, len(rows))
+    if wanted == 0:
+        return nothing(len(queries), quota)
+    scores = np.asarray(queries, np.float32) @ np.asarray(embeddings[rows], np.float32).T
+    best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
+    found = np.take_along_axis(scores, best, axis=1)
+    order = np.lexsort((best, -found))
+    best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
+    return kept(Hits(rows[best] + 1, found), excluded, quota)
+
+
+def kept(brought: Hits, excluded: Excluded, quota: int, allow: np.ndarray | None = None) -> Hits:
+    """What is neither excluded nor, where a mask is given, not allowed, moved together; (B, quota)."""
+    rows = brought.rows
+    good = rows > 0
+    if excluded.most:
+        good &= ~excluded.holds(np.arange(len(rows))[:, None], rows)
+    if allow is not None:
+        good &= allow[np.maximum(rows, 1) - 1]
+    order = np.argsort(~good, axis=1, kind="stable")[:, :quota]
+    good = np.take_along_axis(good, order, 1)
+    found = nothing(len(rows), quota)
+    width = order.shape[1]
+    found.rows[:, :width] = np.where(good, np.take_along_axis(rows, order, 1), 0)
+    found.scores[:, :width] = np.where(good, np.take_along_axis(brought.scores, order, 1), -np.inf)
+    return found
+
+
+def nothing(queries: int, quota: int) -> Hits:
+    return Hits(np.zeros((queries, quota), np.int64), np.full((queries, quota), -np.inf, np.float32))
+
+
+def cosines(embeddings: np.ndarray, rows: np.ndarray, acts: np.ndarray) -> np.ndarray:
+    """(K, H) cosine of each item (K,) and each act's item (H,), rows of `embeddings`; 0 for acts on items
+    that are not there (-1)."""
+    of_items, of_acts = _unit(embeddings[rows]), _unit(embeddings[np.maximum(acts, 0)])
+    found = of_items @ of_acts.T
+    return np.where(acts >= 0, found, 0) if (acts < 0).any() else np.asarray(found)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1))

@@ -1,0 +1,142 @@
+"""Who → a score for every item: what every model of behaviour does, in evaluation and in serving.
+
+B queries   N items (row 0: unknown)   K items a query   H acts of a history
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.errors import ExportDamaged
+from etalage.features.behaviour import NEVER, Queries
+from etalage.features.encoder import Encoder, Features
+from etalage.features.vocabulary import Vocabulary
+from etalage.index import Index
+from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles
+from etalage.runtime.retrieving import Retriever
+
+Dense = Mapping[str, tuple[pa.Array, np.ndarray]]
+"""Dense features that no column holds: name → ids and their (n, D) float32, such as photo embeddings."""
+
+
+class Scorer(Protocol):
+    """An opened model. Safe to share between threads; never changes."""
+
+    name: str
+    role: str
+    model_hash: str
+    items: Vocabulary
+    users: Vocabulary
+    kinds: tuple[str, ...]
+
+    def knows(self, queries: Queries) -> np.ndarray:
+        """(B,) bool: it can say more of this shopper than of anybody."""
+        ...
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        """(B, N + 1) float32 of every item; column 0 is -inf."""
+        ...
+
+    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
+        """(B, K) float32 of these item rows; -inf for row 0."""
+        ...
+
+
+class ExportScorer(ABC):
+    """An export opened: name, vocabularies, and how a question is put to this model. Each kind says how it
+    scores, and where it can, how it is aligned to a catalogue, retrieves and explains."""
+
+    scoring: ClassVar[str]
+    """What export.json calls this kind."""
+    ranks: ClassVar[bool] = False
+    """It orders candidates, and finds none in a catalogue."""
+    dimension: int | None = None
+    """Of its items' embeddings, which are searched in an index; None: it needs no index."""
+
+    def __init__(self, opened: ExportFiles) -> None:
+        facts = opened.facts
+        self.opened = opened
+        self.name, self.role = str(facts["name"]), str(facts["role"])
+        self.model_hash = str(facts.get("export_hash", facts["model_hash"]))
+        self.kinds: tuple[str, ...] = tuple(facts.get("kinds", ()))
+        self.items, self.users = opened.items, opened.users
+        self._code = {kind: n for n, kind in enumerate(self.kinds, start=1)}
+        file = opened.folder / USER_ENCODER
+        self.user_encoder = Encoder.from_json(file.read_text("utf-8"), str(file)) if file.exists() else None
+
+    def ask(
+        self,
+        user_id: str | None,
+        rows: Sequence[int] | np.ndarray,
+        kinds: Sequence[str],
+        times: Sequence[int] | np.ndarray,
+        now: int = NEVER,
+        attributes: str | None = None,
+    ) -> Queries:
+        """One question: the acts' item rows (of `self.items`), oldest first, with their kinds and times.
+
+        attributes: the users table's JSON of this shopper.
+        """
+        features = Features()
+        if self.user_encoder is not None:
+            features = self.user_encoder.encode(pa.table({"attributes": pa.array([attributes], pa.string())}))
+        return Queries(
+            np.array([self.users.row(user_id)], np.int64),
+            np.array([0, len(rows)], np.int64),
+            np.asarray(rows, np.int64),
+            np.array([self._code.get(kind, 0) for kind in kinds], np.int64),
+            np.asarray(times, np.int64),
+            np.array([now], np.int64),
+            features,
+        )
+
+    @abstractmethod
+    def knows(self, queries: Queries) -> np.ndarray: ...
+
+    @abstractmethod
+    def scores(self, queries: Queries) -> np.ndarray: ...
+
+    def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores(queries), items_BK, axis=1)
+
+    @classmethod
+    @abstractmethod
+    def align(
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+    ) -> None:
+        """Write into the folder `target` what the export has by item, in the order of `items`.
+
+        to_model: (N + 1,) int64 row of a catalogue's item → row of the model's, 0 = the model never saw it.
+        Raises ExportDamaged.
+        """
+
+    def retriever(self, index: Index | None = None) -> Retriever:
+        """How it finds candidates; an embedder without an index is searched exactly. Raises TypeError: it
+        finds none."""
+        raise TypeError(f"{self.name}: a {self.role} retrieves nothing")
+
+
+def features_of(export: ExportFiles, items: pa.Table, dense: Dense) -> Features | None:
+    """(N,) features of the bundle's items as this model was taught them; None without an encoder."""
+    file = export.folder / ITEM_ENCODER
+    if not file.exists():
+        return None
+    features = Encoder.from_json(file.read_text(encoding="utf-8"), str(file)).encode(items)
+    for name, (ids, numbers) in dense.items():
+        rows = Vocabulary(ids).rows(items["item_id"])
+        features = features.plus(name, np.concatenate([np.zeros_like(numbers[:1]), numbers])[rows])
+    return features
+
+
+def user_feature(queries: Queries, name: str) -> np.ndarray:
+    columns = queries.features.columns
+    key = name.removeprefix("user.")
+    if key not in columns:
+        raise ExportDamaged(
+            f"the model asks for {name!r}; of a shopper there are: {', '.join(columns) or 'none'}"
+        )
+    return columns[key]
