@@ -158,8 +158,8 @@ def test_f62_several_workers_run_nothing_of_the_folder_that_they_are_started_in(
         "from etalage.engine import local\n"
         "if __name__ == '__main__':\n"
         "    print(list(local.map(abs, [-1, -2, -3], workers=2)))\n"
-        "    with local.launch(repr, 2) as place:\n"
-        "        print(place.number)\n"
+        "    with local.launch(repr, 2) as worker:\n"
+        "        print(worker.rank)\n"
     )
     (shop.parent / "script.py").write_text(script)
     command = [sys.executable, "-P", str(shop.parent / "script.py")]

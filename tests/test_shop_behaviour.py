@@ -33,7 +33,7 @@ dimension = 4
 bottom = [16]
 top = [16]
 epochs = 6
-batch = 256
+batch_size = 256
 [models.two_tower]
 width = 16
 epochs = 1
