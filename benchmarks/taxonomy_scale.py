@@ -81,7 +81,7 @@ def main(
         command=f"python benchmarks/taxonomy_scale.py --taxonomy FILE --rows {rows} --seed {seed}",
         seeds=[seed],
         packages=["torch", "numpy"],
-        note=NOTE.format(level=LEVEL, width=WIDTH, batch_size=BATCH, epochs=EPOCHS, rows=rows, **facts),
+        note=NOTE.format(level=LEVEL, width=WIDTH, batch=BATCH, epochs=EPOCHS, rows=rows, **facts),
     )
 
 
