@@ -8,6 +8,7 @@ interaction of `train`.
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -219,7 +220,7 @@ class BehaviourSet:
         acts = acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
         if not self.own_split or self.off_slate is None or not len(acts):
             return acts
-        off = self.seen(part)
+        off = self._off_before(part)
         # A pair that is a hit stands in one part alone (features/parts.py): another one is a leak, and found.
         other = off.labels <= 0
         if self.targets:
@@ -261,14 +262,18 @@ class BehaviourSet:
         `off_slate`, and explicit negatives that no later like overrules. Without `off_slate`: those of the
         kinds in `targets`; none where shoppers take the same again (facts["repeat"])."""
         if self.off_slate is not None:
-            acts = self.before(part)
-            negative = acts.labels <= 0
-            opinion = ~negative & np.isin(acts.kinds, self.opinions)
-            negative &= ~overruled(acts.keys, acts.times, negative, opinion)
-            acts = acts.take(np.isin(acts.kinds, self.off_slate) | negative)
+            acts = self._off_before(part)
             return Interactions.joined(acts, self._held_before(part)) if len(self.held) else acts
         acts = Interactions.none() if self.facts.get("repeat") else self.before(part)
         return acts.take(np.isin(acts.kinds, self.targets)) if self.targets else acts
+
+    def _off_before(self, part: str) -> Interactions:
+        """Of the acts before the part, those of the kinds `off_slate`, and explicit negatives that stand."""
+        acts = self.before(part)
+        negative = acts.labels <= 0
+        opinion = ~negative & np.isin(acts.kinds, self.opinions)
+        negative &= ~overruled(acts.keys, acts.times, negative, opinion)
+        return acts.take(np.isin(acts.kinds, self.off_slate or ()) | negative)
 
     def _held_before(self, part: str) -> Interactions:
         """The acts `held` that came before the part: before its first act, where the split is by time; before
@@ -288,6 +293,10 @@ class BehaviourSet:
 
     def fingerprint(self) -> str:
         """A short hash of what a run learned from."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for vocabulary in (self.users, self.items):
             digest.update("\0".join([*vocabulary.ids.to_pylist(), "\0"]).encode())

@@ -27,6 +27,14 @@ def read(
     return read_as("csv", folder, content, style)
 
 
+def columns_of(folder: Path, content: str) -> list[str]:
+    """The names of the columns of `content` as a file of some rows."""
+    file = folder / "a.csv"
+    file.write_text(content)
+    (chunk,) = open_table(file, "csv", 10).chunks()
+    return list(chunk.columns)
+
+
 # --- the delimiter
 
 
@@ -343,10 +351,7 @@ def test_gzip_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
 def test_lines_with_a_hash_before_the_names_are_comments_unless_they_are_the_names(
     tmp_path: Path, content: str, names: list[str]
 ) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(content)
-    (chunk,) = open_table(file, "csv", 10).chunks()
-    assert list(chunk.columns) == names
+    assert columns_of(tmp_path, content) == names
 
 
 # --- lines above the column names, and totals below the rows
@@ -418,10 +423,7 @@ def test_a_statement_of_two_cells_above_two_names_is_no_header(tmp_path: Path) -
 def test_a_first_line_stays_the_header_where_nothing_below_is_more_like_names(
     tmp_path: Path, content: str, names: list[str]
 ) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(content)
-    (chunk,) = open_table(file, "csv", 10).chunks()
-    assert list(chunk.columns) == names
+    assert columns_of(tmp_path, content) == names
 
 
 @pytest.mark.parametrize("last", ["Total;;6,00", "Total:;;", "Summe;6,00", ";Grand total;6,00", "Gesamt"])
