@@ -27,9 +27,9 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
+from etalage.datasets.published import sequences  # noqa: E402
 from etalage.evaluation.ranking import rank_all  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
-from etalage.features.published import sequences  # noqa: E402
 from etalage.metrics import bootstrap_all  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.features.criteo import read_criteo  # noqa: E402
+from etalage.datasets.criteo import read_criteo  # noqa: E402
 from etalage.features.examples import Examples  # noqa: E402
 from etalage.metrics import auroc  # noqa: E402
 

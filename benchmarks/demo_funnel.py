@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/demo_funnel.py [--items 5000] [--shoppers 2000] [--seeds 7,8,9]
 
-The shop is drawn by code, so what each shopper truly likes is known (`lake/demo_shop`, `truth`); models
+The shop is drawn by code, so what each shopper truly likes is known (`demo`, `truth`); models
 never see it. Recall after a stage: the share of the 20 items that a shopper likes best, of those in stock
 that they do not have, that are still there. Value of a slate: the mean liking of its 10 items, as a share
 of the oracle's own ten; `random` is the mean liking of everything.
@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.bundle.catalogue import Filters  # noqa: E402
-from etalage.demo import CONFIG, RANKER, SIMPLE  # noqa: E402
-from etalage.lake import demo_shop  # noqa: E402
-from etalage.lake.demo_shop import DemoSize  # noqa: E402
+from etalage.demo import tables  # noqa: E402
+from etalage.demo.command import CONFIG, RANKER, SIMPLE  # noqa: E402
+from etalage.demo.tables import DemoSize  # noqa: E402
 from etalage.metrics import bootstrap  # noqa: E402
 from etalage.shop import Shop  # noqa: E402
 
@@ -36,9 +36,9 @@ def made(folder: Path, size: DemoSize) -> Shop:
     folder.mkdir(parents=True)
     (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
     shop = Shop(folder)
-    shop.lake.table("items").merge(demo_shop.catalogue(size))
-    shop.lake.table("users").merge(demo_shop.shoppers(size))
-    shop.lake.table("interactions").merge(demo_shop.interactions(size))
+    shop.lake.table("items").merge(tables.catalogue(size))
+    shop.lake.table("users").merge(tables.shoppers(size))
+    shop.lake.table("interactions").merge(tables.interactions(size))
     for model in (*SIMPLE, RANKER):
         shop.train(model)
     shop.evaluate(RANKER)
@@ -48,7 +48,7 @@ def made(folder: Path, size: DemoSize) -> Shop:
 
 def measured(shop: Shop, size: DemoSize, asked: int) -> dict[str, np.ndarray]:
     """(U,) values of `asked` shoppers by what is measured."""
-    recommender, truth = shop.recommender(), demo_shop.truth(size)
+    recommender, truth = shop.recommender(), tables.truth(size)
     catalogue, funnel = recommender.catalogue, recommender.funnel
     found: dict[str, list[float]] = {}
     with shop.live_store() as live:

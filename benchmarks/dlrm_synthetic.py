@@ -2,7 +2,7 @@
 
     python benchmarks/dlrm_synthetic.py [--seeds 0,1,2] [--rows 1000000]
 
-The clicks are drawn (features/clicks.py), so that the probability of each is known: no model can order the
+The clicks are drawn (datasets/clicks.py), so that the probability of each is known: no model can order the
 test rows better than it does. Settings were chosen on the validation rows of another seed, 100. Each part
 (one system, one seed) runs in a process of its own, and is kept under build/.
 """
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.features import clicks as generator  # noqa: E402
-from etalage.features.clicks import draw_clicks  # noqa: E402
+from etalage.datasets import clicks as generator  # noqa: E402
+from etalage.datasets.clicks import draw_clicks  # noqa: E402
 from etalage.features.examples import Examples  # noqa: E402
 from etalage.metrics import auroc  # noqa: E402
 

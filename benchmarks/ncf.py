@@ -25,9 +25,9 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
+from etalage.datasets.published import ncf  # noqa: E402
 from etalage.evaluation.ranking import rank_published  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
-from etalage.features.published import ncf  # noqa: E402
 from etalage.metrics import bootstrap, paired_bootstrap  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402

@@ -37,8 +37,8 @@ from etalage.bundle.similar import WIDER  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402
 from etalage.features.history import BehaviourRule  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
-from etalage.lake.live import Act, open_live  # noqa: E402
 from etalage.lake.schema import TABLES  # noqa: E402
+from etalage.online import Act, open_live  # noqa: E402
 from etalage.runtime.embeddings import EmbeddingScorer  # noqa: E402
 from etalage.runtime.export_files import FACTS, FORMAT, QUERY, hash_export  # noqa: E402
 from etalage.runtime.export_files import ITEMS as ITEM_IDS  # noqa: E402

@@ -34,9 +34,9 @@ from etalage.errors import (
 )
 from etalage.features.photo import claimed_pixels
 from etalage.kinds import KNOWN_KINDS
-from etalage.lake.live import Act, LiveStore
-from etalage.lake.live.contract import clock
 from etalage.lake.photo_facts import MAX_PIXELS
+from etalage.online import Act, LiveStore
+from etalage.online.contract import clock
 from etalage.runtime.photos import PhotoEmbedder
 from etalage.runtime.steps import Steps, finish
 

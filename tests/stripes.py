@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from etalage.lake.demo_shop.tiles import NAMES, draw_photos, pixels, png
-from etalage.lake.demo_shop.tiles import SLOPES as CLASSES
+from etalage.demo.tiles import NAMES, draw_photos, pixels, png
+from etalage.demo.tiles import SLOPES as CLASSES
 
 __all__ = ["CLASSES", "NAMES", "SETTINGS", "folder", "pixels", "png", "toml"]
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from etalage import cli, console
 from etalage.bundle.pointer import Bundles
-from etalage.demo import CONFIG, show
+from etalage.demo.command import CONFIG, show
 from etalage.errors import EtalageError
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
@@ -542,7 +542,7 @@ def test_the_demos_end_is_the_servers_when_its_port_is_taken(shop: Path, taken: 
 def test_the_demo_takes_server_and_page_with_it_when_it_is_ended(shop: Path) -> None:
     port, page_port = free_port(), free_port()
     code = (
-        "import sys; from etalage.demo import show; from etalage.shop import Shop; "
+        "import sys; from etalage.demo.command import show; from etalage.shop import Shop; "
         f"sys.exit(show(Shop({str(shop)!r}), {port}, {page_port}, lambda line: None))"
     )
     both = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment())

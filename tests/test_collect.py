@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from etalage.errors import StoreUnavailable
-from etalage.lake.live import Act, Event
-from etalage.lake.live.marks import FILE, Marks, read_marks
+from etalage.online import Act, Event
+from etalage.online.marks import FILE, Marks, read_marks
 from etalage.shop import Shop, live_steps
 from tests.redis_server import Redis, running_redis
 from tests.shops import act_rows, fill, rows_of

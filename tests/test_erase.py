@@ -16,7 +16,7 @@ import pytest
 from etalage.bundle import publish as publishing
 from etalage.errors import StoreUnavailable
 from etalage.lake.delta import Table
-from etalage.lake.live import Act, Event
+from etalage.online import Act, Event
 from etalage.shop import Shop
 from tests.redis_server import running_redis
 from tests.shops import act_rows, fill, rows_of

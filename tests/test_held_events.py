@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from etalage.cli import app
 from etalage.lake.delta import Table
-from etalage.lake.live import Act, Event
-from etalage.lake.live.marks import FILE
+from etalage.online import Act, Event
+from etalage.online.marks import FILE
 from etalage.shop import Shop
 from tests.shops import item_row, rows_of
 

@@ -10,9 +10,9 @@ from etalage import Shop
 from etalage.bundle.files import ITEMS, read_arrow
 from etalage.evaluation.behaviour import check_leakage
 from etalage.features.behaviour_set import told
-from etalage.lake.live import Act, Event
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Trained
+from etalage.online import Act, Event
 from etalage.shop.behaviour_steps import behaviour
 from etalage.training.behaviour_export import Source, export_behaviour
 from tests.shops import rows_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from etalage.errors import ConfigError
-from etalage.lake.live import Act, Event
+from etalage.online import Act, Event
 from etalage.recommend import Filters, Recommender
 from etalage.shop import Shop
 from tests.test_cli import quick, refuses

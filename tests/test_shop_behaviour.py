@@ -11,8 +11,8 @@ import pytest
 
 from etalage import Shop
 from etalage.errors import NothingToPublish, TableMissing, TooLittleData
-from etalage.lake.live import Act, Event
 from etalage.lake.schema import TABLES
+from etalage.online import Act, Event
 from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 
 ITEMS, USERS, KINDS = 90, 240, 6

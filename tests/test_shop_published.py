@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from etalage import Shop
+from etalage.datasets.published import ncf
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.features.behaviour_set import told
-from etalage.features.published import ncf
 from etalage.shop.behaviour_steps import behaviour
 from tests.test_shop_judging import typed
 

@@ -99,7 +99,7 @@ def test_f11_a_rollback_is_on_the_disk_before_it_says_that_it_is_done(tmp_path: 
 
 APPEND = """
 from pathlib import Path
-from etalage.lake.live import Act, Event, open_live
+from etalage.online import Act, Event, open_live
 store = open_live(Path(sys.argv[1]) / "events.sqlite")
 for n in range(3):
     mark()

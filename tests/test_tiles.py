@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from etalage.cli import app
+from etalage.demo.tiles import TEXTS, write_files
 from etalage.errors import DataError
-from etalage.lake.demo_shop.tiles import TEXTS, write_files
 from etalage.shop import Shop, taxonomy_steps
 
 

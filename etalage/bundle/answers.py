@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from etalage.lake.live import Act
 from etalage.lake.shown import shown
 from etalage.nearest import nearest
+from etalage.online import Act
 from etalage.runtime.classifier import Classified
 
 _NAMED = 3

@@ -23,7 +23,7 @@ from etalage.bundle.parts import Parts, open_parts
 from etalage.bundle.shoppers import Crowd, Shopper
 from etalage.errors import BundleDamaged, IndexMismatch, NotFound
 from etalage.index import Index
-from etalage.lake.live import Act
+from etalage.online import Act
 from etalage.runtime.classifier import ItemClassifier
 
 if TYPE_CHECKING:

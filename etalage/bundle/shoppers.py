@@ -17,8 +17,8 @@ from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import BehaviourRule, overruled, standing
 from etalage.lake.erasures import Known, without_erased
-from etalage.lake.live import Act
 from etalage.lake.schema import TABLES
+from etalage.online import Act
 from etalage.runtime.scorer import ExportScorer
 
 LOOKED_BACK = 10

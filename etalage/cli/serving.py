@@ -111,11 +111,11 @@ def demo(
 ) -> None:
     """Draw a shop, and train, evaluate, publish and serve on it."""
     if files is not None:
-        from etalage.lake.demo_shop.tiles import write_files
+        from etalage.demo.tiles import write_files
 
         out.print(f"{files}: {', '.join(write_files(files))}")
         return
-    from etalage.demo import build, require_free, show
+    from etalage.demo.command import build, require_free, show
 
     if serve:
         require_free(port, page_port)

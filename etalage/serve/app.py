@@ -15,7 +15,7 @@ from etalage import __version__
 from etalage.config import ServeConfig
 from etalage.errors import EtalageError
 from etalage.lake.erasures import Erasures
-from etalage.lake.live.marks import read_marks
+from etalage.online.marks import read_marks
 from etalage.serve import wire
 from etalage.serve.callers import Callers
 from etalage.serve.category_routes import categories

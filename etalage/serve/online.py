@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from etalage.errors import EtalageError, StoreUnavailable, TableDamaged
 from etalage.lake.erasures import Erasures
-from etalage.lake.live import About, Act, Appended, Event, LiveStore, Patience, open_live
+from etalage.online import About, Act, Appended, Event, LiveStore, Patience, open_live
 
 log = logging.getLogger("etalage.serve")
 T = TypeVar("T")

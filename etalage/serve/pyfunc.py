@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from etalage.engine import local
 from etalage.errors import RequestError
-from etalage.lake.live import LiveStore
+from etalage.online import LiveStore
 from etalage.recommend import Recommender
 from etalage.serve.online import Online
 from etalage.serve.tables import table_of

@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
 from etalage.errors import Unprocessable
-from etalage.lake.live import Act, Event
+from etalage.online import Act, Event
 from etalage.recommend import Near, Ranked, Recommended, Slot
 from etalage.serve.moments import EventMoment, Moment
 from etalage.serve.wire import (

@@ -17,7 +17,7 @@ from PIL import Image
 from etalage.bundle.catalogue import Catalogue
 from etalage.config import suggestion
 from etalage.errors import RequestError, Unprocessable
-from etalage.lake.live import Act, LiveStore
+from etalage.online import Act, LiveStore
 from etalage.recommend import Recommender
 from etalage.serve.moments import read_moment
 

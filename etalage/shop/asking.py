@@ -15,7 +15,7 @@ from etalage.nearest import nearest
 
 if TYPE_CHECKING:
     from etalage.features.history import BehaviourRule
-    from etalage.lake.live import Act
+    from etalage.online import Act
     from etalage.recommend import Answer, Filters, Recommended, Recommender
     from etalage.shop.shop import Shop
 
@@ -62,7 +62,7 @@ def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Fi
     Their kind is one that the shop counts and after which one has an item, such as `buy`; where there is
     none, one that it counts. Where the shop shows again what somebody has, so does this.
     """
-    from etalage.lake.live import Act
+    from etalage.online import Act
     from etalage.recommend import Filters
 
     given = (*rule.behaviour.has, *rule.behaviour.targets, *rule.behaviour.weights)

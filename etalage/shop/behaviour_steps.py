@@ -49,9 +49,9 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     Raises TableMissing, TooLittleData.
     """
     from etalage.bundle.contents import classifications, with_classified
+    from etalage.datasets.published import negative_items, with_negatives
     from etalage.features.behaviour_set import behaviour_set
     from etalage.features.behaviour_set import told as told_of
-    from etalage.features.published import negative_items, with_negatives
     from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from etalage.bundle.shoppers import Crowd
     from etalage.lake.delta import Lake
     from etalage.lake.ledger import Moment
-    from etalage.lake.live import Event, LiveStore
-    from etalage.lake.live.marks import Mark
+    from etalage.online import Event, LiveStore
+    from etalage.online.marks import Mark
     from etalage.shop.held_steps import Collected, HeldBack
     from etalage.shop.shop import Shop
 
@@ -44,7 +44,7 @@ def opened(shop: "Shop") -> "LiveStore":
 
 
 def _at(where: str | Path) -> "LiveStore":
-    from etalage.lake.live import open_live
+    from etalage.online import open_live
 
     if isinstance(where, Path):
         where.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +73,8 @@ def found(shop: "Shop") -> "LiveStore | None":
 
 def seed(shop: "Shop", crowd: "Crowd") -> int:
     """The histories that a bundle knows, for requests to go on from; how many acts."""
-    from etalage.lake.live import Act
-    from etalage.lake.live.marks import read_marks, write_marks
+    from etalage.online import Act
+    from etalage.online.marks import read_marks, write_marks
 
     times = pc.fill_null(crowd.acts["time"].cast(pa.int64()), NEVER).to_pylist()
     columns = (crowd.acts[name].to_pylist() for name in ("user_id", "item_id", "kind", "value"))
@@ -134,7 +134,7 @@ def _file_before(shop: "Shop") -> Path | None:
 
 def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
     """The same for one store."""
-    from etalage.lake.live.marks import Mark, read_marks, write_marks
+    from etalage.online.marks import Mark, read_marks, write_marks
 
     folder = shop.folder / "live"
     about = store.about()
@@ -319,7 +319,7 @@ def warn_of_erased(shop: "Shop", bundle: str) -> None:
 
 
 def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
-    from etalage.lake.live.marks import FILE
+    from etalage.online.marks import FILE
 
     left = []
     for one in shop.bundles.survey():

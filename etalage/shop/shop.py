@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from etalage.evaluation.together import Together
     from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
-    from etalage.lake.live import LiveStore
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
     from etalage.lake.removal import Removed
     from etalage.models.recipe import Trained
+    from etalage.online import LiveStore
     from etalage.recommend import Recommender
     from etalage.runtime.classifier import Classified
     from etalage.shop.behaviour_steps import KindFacts

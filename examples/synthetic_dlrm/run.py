@@ -12,8 +12,8 @@ import typer
 
 from etalage.config import parse_pairs
 from etalage.console import bar
+from etalage.datasets.clicks import CLASSES, Clicks, Target, draw_clicks
 from etalage.errors import EtalageError
-from etalage.features.clicks import CLASSES, Clicks, Target, draw_clicks
 from etalage.metrics import auroc
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Objective

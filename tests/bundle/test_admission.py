@@ -10,7 +10,7 @@ from etalage.bundle.admission import FEWEST, FLOOR, PlacedModel, beside_populari
 from etalage.bundle.manifest import Manifest, read_manifest
 from etalage.bundle.shoppers import Shopper
 from etalage.errors import GateRefused
-from etalage.lake.live import Act
+from etalage.online import Act
 from etalage.recommend import Recommender
 from etalage.shop import Shop
 from tests.behaviour_exports import item_item_export, ranker_export

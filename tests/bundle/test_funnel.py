@@ -15,7 +15,7 @@ from etalage.bundle.parts import Parts, open_parts
 from etalage.bundle.shoppers import Shopper
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig
 from etalage.features.history import BehaviourRule
-from etalage.lake.live import Act
+from etalage.online import Act
 from etalage.recommend import Filters, Recommender
 from tests.behaviour_exports import ranker_export
 from tests.shops import BRANDS, CATEGORIES, behaviour_shop, item_row

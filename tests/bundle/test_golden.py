@@ -10,7 +10,7 @@ import pytest
 from etalage.bundle.admission import PlacedModel
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.manifest import FORMAT, is_bundle_id
-from etalage.lake.live import Act
+from etalage.online import Act
 from etalage.recommend import Recommender
 from etalage.runtime.classifier import ItemClassifier
 from etalage.runtime.photos import PhotoEmbedder

@@ -20,7 +20,7 @@ from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishCo
 from etalage.errors import BundleDamaged, EtalageError, GateRefused, NothingToPublish, RecallTooLow
 from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
-from etalage.lake.live import Act, open_live
+from etalage.online import Act, open_live
 from etalage.recommend import Filters, Recommender
 from tests.behaviour_exports import embedding_export, item_item_export
 from tests.bundle.forged import rehash, writable

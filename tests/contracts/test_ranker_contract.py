@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from etalage.datasets.clicks import draw_clicks
 from etalage.features.behaviour import BehaviourSet, Interactions
-from etalage.features.clicks import draw_clicks
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
 from etalage.models import recipe as recipes

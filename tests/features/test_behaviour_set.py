@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig
+from etalage.datasets.published import ncf, sequences
 from etalage.errors import ConfigError, InputUnreadable, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.behaviour_set import behaviour_set
 from etalage.features.leakage import check_leakage
-from etalage.features.published import ncf, sequences
 from etalage.lake.schema import TABLES
 
 START = datetime(2024, 5, 1, tzinfo=UTC)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from etalage.config import BehaviourConfig
+from etalage.datasets.published import ncf
 from etalage.errors import LeakageFound
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.leakage import check_leakage
 from etalage.features.negatives import candidates
 from etalage.features.parts import parted
-from etalage.features.published import ncf
 from etalage.features.vocabulary import Vocabulary
 
 

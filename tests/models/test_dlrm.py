@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from etalage.datasets.clicks import Clicks, draw_clicks
 from etalage.errors import ConfigError, TooLittleData
-from etalage.features.clicks import Clicks, draw_clicks
 from etalage.features.examples import Examples
 from etalage.metrics import auroc
 from etalage.models.dlrm import RECIPE, Dlrm, DlrmConfig, DlrmTask

@@ -71,7 +71,7 @@ def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
     from etalage.config import ClassifyConfig
-    from etalage.lake.live import Act, open_live
+    from etalage.online import Act, open_live
     from etalage.runtime.export_files import read_verdict
     from tests.behaviour_exports import ranker_export
     from tests.category_exports import classifier_export

@@ -10,7 +10,7 @@ import pytest
 
 from etalage.client import Act, mlflow_recommend
 from etalage.errors import RequestError, Unprocessable
-from etalage.lake.live import open_live
+from etalage.online import open_live
 from etalage.recommend import Recommender
 from etalage.serve.pyfunc import BundleModel, log_bundle
 from tests.serve.servers import MlflowServer
@@ -46,7 +46,7 @@ def test_the_served_funnel_equals_the_recommender_item_for_item(
     live = open_live(logged.live)
     expected = []
     for row, shopper in enumerate(shoppers):
-        from etalage.lake.live import Act as Kept
+        from etalage.online import Act as Kept
 
         found = (
             recommender.recommend(user_id=shopper, k=4, explain=True, live=live)

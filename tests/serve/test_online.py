@@ -17,8 +17,8 @@ import pytest
 
 from etalage.errors import ConfigError, StoreUnavailable
 from etalage.lake.erasures import Erasures
-from etalage.lake.live import Act, LiveStore, Patience, open_live
-from etalage.lake.live.marks import Marks, write_marks
+from etalage.online import Act, LiveStore, Patience, open_live
+from etalage.online.marks import Marks, write_marks
 from etalage.serve import online
 from etalage.serve.online import EMPTIED, UNREADABLE, UNWRITABLE, Online
 from tests.redis_server import Redis, running_redis
@@ -183,8 +183,8 @@ def test_f66_where_the_list_of_the_erased_cannot_be_read_events_are_kept(
 
 def test_f68_a_store_that_is_deleted_in_the_middle_of_a_write_is_written_again(tmp_path: Path) -> None:
     """Deleted between the first statement and the commit: the answer is no, and the next one is kept."""
-    from etalage.lake.live import Event
-    from etalage.lake.live.sqlite_store import SqliteStore
+    from etalage.online import Event
+    from etalage.online.sqlite_store import SqliteStore
 
     file = tmp_path / "live" / "events.sqlite"
     store = SqliteStore(file)
@@ -228,7 +228,7 @@ LAUNCH = """
 import sys
 from pathlib import Path
 from etalage.config import ServeConfig
-from etalage.lake.live import Patience
+from etalage.online import Patience
 from etalage.serve import online
 from etalage.serve.run import run
 online.PATIENCE, online.LOOK_SECONDS = Patience(1.0, 1.0), 0.1

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from etalage.lake.live import Act, open_live
+from etalage.online import Act, open_live
 from etalage.recommend import Filters, Recommender
 from tests.serve.conftest import STRANGE
 from tests.serve.servers import ThreadServer

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from etalage.datasets.clicks import draw_clicks
 from etalage.features.category_set import CategorySet
-from etalage.features.clicks import draw_clicks
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
 from etalage.training.boxes import Box, Graph, _Layered
