@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.engine import local  # noqa: E402
+from etalage.engine.threads import configure_threads  # noqa: E402
 
 BACKBONES = (
     "small",
@@ -57,7 +57,7 @@ def main(
     bench = Run.of("category_inference", small, out)
     folder = bench.data(photos, "grocery-store", miniature.photos)
     backbones, enough = ("small", 0.1) if small else (backbones, SECONDS)
-    local.settle(threads=1)
+    configure_threads(1)
     import torch
 
     torch.set_num_threads(1)

@@ -25,7 +25,7 @@ from category_systems import FINE_TUNED, INT8, LEARNED, SYSTEMS, Done, made, siz
 from grocery import KEPT, LITE0, LITE2, Grocery, grocery  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.engine import local  # noqa: E402
+from etalage.engine.threads import configure_threads  # noqa: E402
 from etalage.evaluation.category_answers import Answers  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.metrics import Interval  # noqa: E402
@@ -71,7 +71,7 @@ def main(
     journey = bench.data(journey, "complete-journey", miniature.journey)
     if small:
         seeds, systems = "0", ";".join(name for name in systems.split(";") if "lite2" not in name)
-    local.settle()
+    configure_threads()
     keep = bench.work(keep)
     keep.mkdir(parents=True, exist_ok=True)
     kept = keep / "features.npy" if small else KEPT

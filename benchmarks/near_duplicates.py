@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.engine import local  # noqa: E402
+from etalage.engine.threads import configure_threads  # noqa: E402
 from etalage.evaluation.resampling import grouped_bootstrap  # noqa: E402
 from etalage.features.catalogue_photos import layout  # noqa: E402
 from etalage.features.grouping import bursts, group  # noqa: E402
@@ -68,7 +68,7 @@ def main(
     data = bench.data(data, "grocery-store", miniature.grocery)
     fashion = bench.data(fashion, "fashion-mnist", miniature.fashion)
     seeds = "0" if small else seeds
-    local.settle()
+    configure_threads()
     shop = Photos(data, bench.work(keep))
     numbers = [int(seed) for seed in seeds.split(",")]
     rows = shop.numbering()

@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.engine import local  # noqa: E402
+from etalage.engine.threads import configure_threads  # noqa: E402
 
 GOOGLE = "taxonomy-with-ids.en-US.txt"
 LEVEL, WIDTH, EPOCHS, BATCH = 4, 512, 2, 256
@@ -48,7 +48,7 @@ def main(
     small: Small = False,
     out: Out = None,
 ) -> None:
-    local.settle()
+    configure_threads()
     if case is not None:
         assert taxonomy is not None
         print(json.dumps(_measured(case, taxonomy, rows, seed)))

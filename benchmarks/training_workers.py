@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.engine import local  # noqa: E402
+from etalage.engine.threads import configure_threads  # noqa: E402
 
 PHOTOS, LEAVES, STEPS, ROUNDS = 256, 12, 4, 3
 SMALL = {"backbone": "small", "weights": None, "size": 64, "batch_size": 8}
@@ -42,7 +42,7 @@ def main(
     settings: dict[str, Any] = {"epochs": 1, "frozen_epochs": 0, "steps_per_epoch": STEPS + 2}
     if small:
         settings |= SMALL
-    local.settle()
+    configure_threads()
     items = _items(photos, settings.get("size", 224))
     systems = {"1 worker, 1 thread": (1, 1), f"1 worker, {workers} threads": (1, workers)}
     systems[f"{workers} workers, 1 thread each"] = (workers, workers)

@@ -192,7 +192,9 @@ def classified_shop(folder: Path, items: int = 24, *, photos: bool = True, text:
     shop.lake.table("photos").merge(rows_of("photos", drawn))
     classifier_export(shop.exports(CLASSIFIER) / "0001-tiny", text=text)
     if photos:
-        write_verdict(tiny_export(shop.exports() / "0001-tiny", size=12, channels=3), PHOTOS_PASSED)
+        write_verdict(
+            tiny_export(shop.exports("image_similarity") / "0001-tiny", size=12, channels=3), PHOTOS_PASSED
+        )
     return shop
 
 

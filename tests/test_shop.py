@@ -54,7 +54,7 @@ def test_an_item_is_like_others_of_its_category(shop: Shop) -> None:
 
 
 def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop) -> None:
-    facts = read_facts(newest_export(shop.exports()))
+    facts = read_facts(newest_export(shop.exports("image_similarity")))
     client = tracking._client(shop.runs)
     run = client.get_run(facts["mlflow_run"])
     assert run.info.status == "FINISHED"
@@ -69,7 +69,7 @@ def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop
 
 
 def test_training_again_on_the_same_data_finds_the_same_weights(shop: Shop) -> None:
-    before = PhotoEmbedder.open(newest_export(shop.exports())).model_hash
+    before = PhotoEmbedder.open(newest_export(shop.exports("image_similarity"))).model_hash
     trained, exported = shop.train()
     assert PhotoEmbedder.open(exported).model_hash == before
     assert trained.metrics == read_facts(exported)["metrics"]
@@ -112,7 +112,7 @@ def test_what_the_evaluation_embedded_is_not_embedded_again(shop: Shop) -> None:
     shutil.rmtree(shop.folder / "tables" / "embeddings")
     shop = Shop(shop.folder)
     before = shop.evaluate().summary()
-    embedder = PhotoEmbedder.open(newest_export(shop.exports()))
+    embedder = PhotoEmbedder.open(newest_export(shop.exports("image_similarity")))
     whole = photo_steps.payload(shop)
     done = photo_steps.embedded(shop, whole, embedder)
     assert done.embedded == 0 and len(done.embeddings) == 500
@@ -142,7 +142,7 @@ def test_a_rollback_without_a_bundle_says_so(tmp_path: Path) -> None:
 
 
 def test_training_the_same_again_keeps_the_export_and_its_verdict(shop: Shop) -> None:
-    before = newest_export(shop.exports())
+    before = newest_export(shop.exports("image_similarity"))
     _, exported = shop.train()
     assert exported == before
     assert shop.publish().forced == ()

@@ -1,7 +1,6 @@
 """This machine: the engine that needs nothing else.
 
-An engine knows nothing of shops. Its verbs are `map` (a function over shards), `launch` (a training
-function on N workers) and `trials`; this one has what is needed so far.
+An engine knows nothing of shops. Its verbs are in contract.py.
 """
 
 import logging
@@ -15,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,22 +27,6 @@ _GRACE_SECONDS = 2.0
 
 S = TypeVar("S")
 R = TypeVar("R")
-
-
-def settle(threads: int | None = None) -> None:
-    """The one OpenMP policy, to be called before numpy, torch, faiss or onnxruntime are imported.
-
-    threads: what BLAS and OpenMP may use; servers take one, so that requests do not wait for each
-    other's threads. None: what there is.
-
-    Waiting threads sleep instead of spinning: with another busy process on the machine, spinning made
-    small training steps many times slower (docs/decisions/threads.md). What the user set stays.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if threads is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
@@ -122,3 +105,18 @@ def _end(others: "list[subprocess.Popen[bytes]]") -> None:
         except subprocess.TimeoutExpired:
             other.kill()
             other.wait()
+
+
+class LocalEngine:
+    """Processes of this machine; see Engine."""
+
+    def map(self, function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
+        return map(function, shards, workers)
+
+    def launch(
+        self, function: Callable[[WorkerSpec], object], workers: int
+    ) -> AbstractContextManager[WorkerSpec]:
+        return launch(function, workers)
+
+
+LOCAL = LocalEngine()

@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.engine import local
+from etalage.engine.threads import configure_threads
 from etalage.errors import RequestError
 from etalage.online import LiveStore
 from etalage.recommend import Recommender
@@ -91,7 +91,7 @@ class ServedModel(BundleModel):
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
     """MLflow's entry: `data_path` is the bundle's folder. Raises BundleDamaged, Unprocessable."""
-    local.settle(threads=1)
+    configure_threads(1)
     where = os.environ.get("ETALAGE_LIVE")
     recommender = Recommender.open(Path(data_path))
     live = Online(where).start().view() if where else None

@@ -12,18 +12,27 @@ import pyarrow.compute as pc
 
 from etalage.errors import NotFound, Unprocessable
 from etalage.nearest import nearest
+from etalage.shop import live_steps
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.features.history import BehaviourRule
     from etalage.online import Act
     from etalage.recommend import Answer, Filters, Recommended, Recommender
-    from etalage.shop.shop import Shop
 
 EXAMPLES = 3
 
 
+def open_recommender(workspace: Workspace) -> "Recommender":
+    """The current bundle, opened; as a server does, it knows what the online store holds."""
+    from etalage.recommend import Recommender
+
+    folder = workspace.bundles.path(workspace.bundles.current_id())
+    return Recommender.open(folder, live=lambda: live_steps.found(workspace))
+
+
 def similar(
-    shop: "Shop",
+    workspace: Workspace,
     item_id: str | None,
     photos: Sequence[bytes] | None,
     k: int,
@@ -32,15 +41,15 @@ def similar(
     """What is like one item, or one photo. Raises NotFound, PhotoRefused, Unprocessable, BundleError."""
     if (item_id is None) == (photos is None):
         raise Unprocessable("give an item_id or --photo FILE, one of them")
-    recommender = shop.recommender()
+    recommender = open_recommender(workspace)
     if item_id is not None:
-        require_items(shop, recommender, [item_id], "item")
+        require_items(workspace, recommender, [item_id], "item")
     (answer,) = recommender.similar(item_id=item_id, photos=photos, k=k, threshold=threshold)
     return answer
 
 
 def recommend(
-    shop: "Shop", user_id: str | None, had: Sequence[str] | None, k: int, explain: bool
+    workspace: Workspace, user_id: str | None, had: Sequence[str] | None, k: int, explain: bool
 ) -> "tuple[Recommended, str | None]":
     """What a shopper would want, by what they did until now; or one who had these items; and, of one that
     nobody knows, who may have been meant: a newcomer is answered as on the page.
@@ -49,8 +58,8 @@ def recommend(
     """
     if user_id is not None and had:
         raise Unprocessable(f"give a user or --had, not both: {user_id!r} has a history of their own")
-    recommender = shop.recommender()
-    require_items(shop, recommender, had or (), "--had")
+    recommender = open_recommender(workspace)
+    require_items(workspace, recommender, had or (), "--had")
     history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
     answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
     return answer, None if answer.known else _stranger(recommender, user_id)
@@ -72,15 +81,17 @@ def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Fi
     return [Act(item_id, kind) for item_id in had], Filters(exclude=() if keep else tuple(had))
 
 
-def require_items(shop: "Shop", recommender: "Recommender", item_ids: Sequence[str], named: str) -> None:
+def require_items(
+    workspace: Workspace, recommender: "Recommender", item_ids: Sequence[str], named: str
+) -> None:
     """Raises NotFound that names the first of `item_ids` that the bundle does not hold, and what to do."""
     catalogue = recommender.catalogue
     for item_id in item_ids:
         if catalogue.row(item_id) is not None:
             continue
         said = f"{named} {item_id[:60]!r}: no such item in bundle {recommender.bundle}"
-        if _in_tables(shop, item_id):
-            raise NotFound(f"{said}; the table items has it: `etalage sync --shop {_typed(shop)}`")
+        if _in_tables(workspace, item_id):
+            raise NotFound(f"{said}; the table items has it: `etalage sync --shop {_typed(workspace)}`")
         near = nearest(item_id, catalogue.ids)
         examples = ", ".join(repr(one) for one in catalogue.ids[:EXAMPLES])
         raise NotFound(
@@ -96,12 +107,12 @@ def _stranger(recommender: "Recommender", user_id: str | None) -> str:
     return said if near is None else f"{said}; did you mean {near!r}?"
 
 
-def _in_tables(shop: "Shop", item_id: str) -> bool:
-    table = shop.lake.table("items")
+def _in_tables(workspace: Workspace, item_id: str) -> bool:
+    table = workspace.lake.table("items")
     if not table.exists():
         return False
     return bool(pc.any(pc.equal(table.read(columns=["item_id"])["item_id"], item_id)).as_py())
 
 
-def _typed(shop: "Shop") -> str:
-    return shlex.quote(str(shop.folder))
+def _typed(workspace: Workspace) -> str:
+    return shlex.quote(str(workspace.folder))

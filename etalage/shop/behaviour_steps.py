@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.scorer import ExportScorer
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Behaviour:
     titles: dict[str, str]
 
 
-def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
+def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
     """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained,
     and the category that the classifier told beside the merchant's own. whole: nothing is held back.
 
@@ -54,28 +54,28 @@ def behaviour(shop: "Shop", whole: bool = False) -> Behaviour:
     from etalage.features.behaviour_set import told as told_of
     from etalage.lake.unknown_ids import unknown_in_tables
 
-    at = {name: v for name, v in shop.lake.versions().items() if name in TABLES}
+    at = {name: v for name, v in workspace.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
         raise TableMissing("there are no interactions: `etalage ingest FILE interactions` first")
-    dense = photo_steps.by_item(shop)
+    dense = photo_steps.by_item(workspace)
 
     def table(name: str) -> "pa.Table | None":
-        return shop.lake.table(name).read(at[name]) if name in at else None
+        return workspace.lake.table(name).read(at[name]) if name in at else None
 
-    named = shop.config.behaviour.negatives
-    negatives = None if named is None else shop.folder / named
-    with shop.bar("read what users did", None):
+    named = workspace.config.behaviour.negatives
+    negatives = None if named is None else workspace.folder / named
+    with workspace.bar("read what users did", None):
         items = table("items")
         if items is not None:
-            items = with_classified(items, classifications(shop.lake, at, items["item_id"]))
+            items = with_classified(items, classifications(workspace.lake, at, items["item_id"]))
         data = behaviour_set(
-            table("interactions"), items, table("users"), shop.config.behaviour, item_dense=dense,
-            funnel=shop.config.funnel, whole=whole,
+            table("interactions"), items, table("users"), workspace.config.behaviour, item_dense=dense,
+            funnel=workspace.config.funnel, whole=whole,
             more_items=() if negatives is None or items is not None else negative_items(negatives),
         )  # fmt: skip
         if negatives is not None and not whole:
             data = with_negatives(data, negatives)
-    unknown = unknown_in_tables(shop.lake, at["interactions"])
+    unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
     for line in told_of(data.facts):
         log.warning("%s", line)
@@ -98,15 +98,15 @@ class KindFacts:
     has: bool
 
 
-def kinds(shop: "Shop") -> list[KindFacts]:
+def kinds(workspace: Workspace) -> list[KindFacts]:
     """The kinds of the table of interactions, the most frequent first, as [behaviour] and their names say."""
     from collections import Counter
 
     from etalage.features.history import BehaviourRule
     from etalage.kinds import known_meaning
 
-    rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
-    table = shop.lake.table("interactions")
+    rule = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
+    table = workspace.lake.table("interactions")
     counts: Counter[str] = Counter()
     if table.exists():
         for batch in table.batches(None, columns=["kind"], rows=1 << 16):
@@ -119,7 +119,7 @@ def kinds(shop: "Shop") -> list[KindFacts]:
 
 
 def train(
-    shop: "Shop",
+    workspace: Workspace,
     recipe: "Recipe[Any]",
     config: Any,
     fresh: bool,
@@ -131,37 +131,40 @@ def train(
     from etalage.training.behaviour_export import Source
     from etalage.training.run import train_behaviour
 
-    whole = known or behaviour(shop)
+    whole = known or behaviour(workspace)
     if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples | VectorRows = whole.data
     source, inputs = Source.of(whole.data), None
     if (vectors := getattr(config, "vectors", None)) is not None:  # of items, that another model makes
-        told_items, inputs = with_vectors(shop, whole.data, recipe.name, vectors)
+        told_items, inputs = with_vectors(workspace, whole.data, recipe.name, vectors)
         learned, source = told_items, Source.of(told_items)
         if config.rows is not None:
-            learned, files = rows_of_vectors(shop, config, told_items.item_features.dense[vectors].shape[1])
+            learned, files = rows_of_vectors(
+                workspace, config, told_items.item_features.dense[vectors].shape[1]
+            )
             inputs = {**(inputs or {}), **files}
     if recipe.data == "examples":
-        learned, pairs = made = examples(shop, whole)
+        learned, pairs = made = examples(workspace, whole)
         sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
         source = Source.of(whole.data, pairs, sizes)
-    with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
+    with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
             config,
             learned,
-            runs=shop.runs,
-            exports=exports or shop.exports(recipe.name),
+            runs=workspace.runs,
+            exports=exports or workspace.exports(recipe.name),
             source=source,
             versions=whole.versions,
             learned=None if inputs is None else (whole.data.fingerprint(), inputs),
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
+            engine=workspace.engine,
         )
 
 
-def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, ExportScorer]":
+def retrievers(workspace: Workspace, data: "BehaviourSet") -> "dict[str, ExportScorer]":
     """The retrievers of [funnel], opened: those named there, else every one that was trained on this data.
 
     Raises NothingToPublish (one that is named was not trained), ConfigError (trained on other data).
@@ -170,14 +173,14 @@ def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, ExportScorer]":
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.runtime.opening import open_scorer
 
-    named = shop.config.funnel.retrievers
+    named = workspace.config.funnel.retrievers
     models = recipes.listed()
     found: dict[str, ExportScorer] = {}
     for name in named or models:
         if models[name].data != "behaviour" or not models[name].retrieves:
             continue  # named may be the model of photos: it finds nothing by behaviour
         try:
-            export = newest_export(shop.exports(name))
+            export = newest_export(workspace.exports(name))
         except NothingToPublish:
             if name in named:
                 raise
@@ -191,7 +194,7 @@ def retrievers(shop: "Shop", data: "BehaviourSet") -> "dict[str, ExportScorer]":
     return found
 
 
-def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
+def examples(workspace: Workspace, whole: Behaviour) -> "tuple[Examples, PairEncoder]":
     """What the retrievers find for the shoppers of each later part, and which of it they then took.
 
     Raises TooLittleData: no part `rank`, no retriever, nothing right among the candidates.
@@ -205,17 +208,17 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
         raise TooLittleData(
             "a ranker learns from the part `rank`: set [behaviour] rank = 0.1, train the retrievers"
         )
-    scorers = retrievers(shop, data)
+    scorers = retrievers(workspace, data)
     if not scorers:
         raise TooLittleData("no retriever of this data: `etalage train popularity` (and others) first")
     ways = [scorer.retriever() for scorer in scorers.values()]
-    quotas = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in scorers}
+    quotas = {name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in scorers}
     pairs = PairEncoder.fit(data.part("train"), len(data.items), data.item_features, retrievers=list(scorers))
     parts = []
     for part, into in EXAMPLES_OF.items():
         queries, truth = data.queries(part)
         seen = data.seen(part)
-        with shop.bar(f"candidates of {part}", len(queries)) as meter:
+        with workspace.bar(f"candidates of {part}", len(queries)) as meter:
             for start in range(0, len(queries), QUERIES_AT_ONCE):
                 some = queries.block(start, min(start + QUERIES_AT_ONCE, len(queries)))
                 begin, end = (np.searchsorted(seen.users, some.users + n) for n in (0, 1))
@@ -240,11 +243,11 @@ def examples(shop: "Shop", whole: Behaviour) -> "tuple[Examples, PairEncoder]":
     return whole_of_it, pairs
 
 
-def yardstick(shop: "Shop", name: str, whole: Behaviour, exports: Path) -> Path:
+def yardstick(workspace: Workspace, name: str, whole: Behaviour, exports: Path) -> Path:
     """A closed-form model of this data to compare others with, exported into `exports`."""
     from etalage.models import recipe as recipes
     from etalage.training.run import resolve
 
     recipe = recipes.find(name)
-    config = resolve(recipe, shop.config.models.get(name, {}), {})
-    return train(shop, recipe, config, False, whole, exports)[1]
+    config = resolve(recipe, workspace.config.models.get(name, {}), {})
+    return train(workspace, recipe, config, False, whole, exports)[1]

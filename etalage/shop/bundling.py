@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from etalage.bundle.classifying import DraftedClassifier
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.refusals import Draft
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-def publish(shop: "Shop", force: bool) -> "Manifest":
+def publish(workspace: Workspace, force: bool) -> "Manifest":
     """The newest export of the model of photos, of each model of the funnel and of the classifier, as one
     bundle; made current.
 
@@ -33,36 +33,36 @@ def publish(shop: "Shop", force: bool) -> "Manifest":
     from etalage.bundle.publish import publish as written
     from etalage.lake.unknown_ids import unknown_in_tables
 
-    photos, classifier = _of_photos(shop), _classifier(shop)
-    _require_what_is_named(shop, photos)
-    models = refit_steps.refitted(shop, judging_steps.judged(shop, placed(shop)), force)
+    photos, classifier = _of_photos(workspace), _classifier(workspace)
+    _require_what_is_named(workspace, photos)
+    models = refit_steps.refitted(workspace, judging_steps.judged(workspace, placed(workspace)), force)
     if photos is None and not models and classifier is None:
         raise NothingToPublish(
-            f"{shop.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or train "
-            "a model of behaviour, first"
+            f"{workspace.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or "
+            "train a model of behaviour, first"
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
-    with shop.bundles.publishing():
-        draft = replace(_draft(shop, photos, models), classifier=classifier)
-        with shop.bar("index, measure recall, write the bundle", None) as meter:
+    with workspace.bundles.publishing():
+        draft = replace(_draft(workspace, photos, models), classifier=classifier)
+        with workspace.bar("index, measure recall, write the bundle", None) as meter:
             manifest = written(
-                shop.bundles,
+                workspace.bundles,
                 draft,
-                config=shop.config.publish,
-                index_config=shop.config.index,
+                config=workspace.config.publish,
+                index_config=workspace.config.index,
                 force=force,
                 progress=meter,
             )
-    refit_steps.forget_unpublished(shop)
+    refit_steps.forget_unpublished(workspace)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
-    for line in unknown_in_tables(shop.lake, draft.tables.get("interactions")) if models else ():
+    for line in unknown_in_tables(workspace.lake, draft.tables.get("interactions")) if models else ():
         log.warning("%s", line)
-    for line in live_steps.erased_but_known(shop, models):
+    for line in live_steps.erased_but_known(workspace, models):
         log.warning("%s", line)
     if draft.crowd is not None:
         try:
-            live_steps.seed(shop, draft.crowd.without_erased(shop.lake.erasures.known()))
+            live_steps.seed(workspace, draft.crowd.without_erased(workspace.lake.erasures.known()))
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
@@ -75,15 +75,15 @@ _TAUGHT = ("split", "negatives", "last_n", "validation", "test", "rank", "seed",
 """Settings of [behaviour] that say what is learned, and nothing about what is served."""
 
 
-def tell_kept_rules(shop: "Shop") -> None:
+def tell_kept_rules(workspace: Workspace) -> None:
     """Say which settings of shop.toml the current bundle does not have, and a sync does not bring."""
     from etalage.bundle.files import FUNNEL
     from etalage.bundle.parts import read_rules
 
-    folder = shop.bundles.path(shop.bundles.current_id())
+    folder = workspace.bundles.path(workspace.bundles.current_id())
     if not (folder / FUNNEL).exists():
         return
-    published, now = read_rules(folder), shop.config
+    published, now = read_rules(folder), workspace.config
     changed = [
         f"[{table}] {name}"
         for table, before, after in (
@@ -100,24 +100,24 @@ def tell_kept_rules(shop: "Shop") -> None:
         )  # fmt: skip
 
 
-def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
+def _draft(workspace: Workspace, photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
     from etalage.bundle.contents import gather_crowd
     from etalage.bundle.refusals import Draft
     from etalage.features.history import BehaviourRule
     from etalage.runtime.export_files import read_verdict
     from etalage.runtime.photos import PhotoEmbedder
 
-    payload = photo_steps.payload(shop)
+    payload = photo_steps.payload(workspace)
     embeddings, verdict = None, None
     if photos is not None:
         embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
-        done = photo_steps.embedded(shop, payload, embedder)
+        done = photo_steps.embedded(workspace, payload, embedder)
         payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
-    rules = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+    rules = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
     crowd = None
     if models:
-        with shop.bar("read the shoppers", None):
-            crowd = gather_crowd(shop.lake, shop.lake.versions(), rules)
+        with workspace.bar("read the shoppers", None):
+            crowd = gather_crowd(workspace.lake, workspace.lake.versions(), rules)
     return Draft(
         payload.items,
         payload.photos,
@@ -129,48 +129,48 @@ def _draft(shop: "Shop", photos: Path | None, models: "tuple[PlacedModel, ...]")
         rules=rules,
         crowd=crowd,
         classified_by=payload.classified_by,
-        currency=shop.config.currency,
-        erasures=shop.lake.erasures,
+        currency=workspace.config.currency,
+        erasures=workspace.lake.erasures,
         moments=payload.moments,
     )
 
 
-def _require_what_is_named(shop: "Shop", photos: Path | None) -> None:
+def _require_what_is_named(workspace: Workspace, photos: Path | None) -> None:
     """Before any work. Raises NothingToPublish: the model of photos is named, and was not trained;
     ConfigError: no item has what the order is by."""
-    if photos is None and MODEL in shop.config.funnel.retrievers:
+    if photos is None and MODEL in workspace.config.funnel.retrievers:
         raise NothingToPublish(
             f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
         )
-    table = shop.lake.table("items")
-    if shop.config.funnel.order.value and table.exists():
-        require_values(shop.config.funnel.order, table.read(columns=["attributes", "price"]))
+    table = workspace.lake.table("items")
+    if workspace.config.funnel.order.value and table.exists():
+        require_values(workspace.config.funnel.order, table.read(columns=["attributes", "price"]))
 
 
-def _of_photos(shop: "Shop") -> Path | None:
+def _of_photos(workspace: Workspace) -> Path | None:
     """The newest export of the model of photos; None where there is none."""
     from etalage.runtime.export_files import newest_export
 
     try:
-        return newest_export(shop.exports(MODEL))
+        return newest_export(workspace.exports(MODEL))
     except NothingToPublish:
         return None
 
 
-def _classifier(shop: "Shop") -> "DraftedClassifier | None":
+def _classifier(workspace: Workspace) -> "DraftedClassifier | None":
     """The newest classifier with its verdict; None where none was trained."""
     from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
     from etalage.runtime.export_files import newest_export, read_verdict
 
     try:
-        export = newest_export(shop.exports(CLASSIFIER))
+        export = newest_export(workspace.exports(CLASSIFIER))
     except NothingToPublish:
         return None
-    return DraftedClassifier(PlacedModel(export, read_verdict(export)), shop.config.classify)
+    return DraftedClassifier(PlacedModel(export, read_verdict(export)), workspace.config.classify)
 
 
-def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
+def placed(workspace: Workspace) -> "tuple[PlacedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
     that were trained besides, or, where it names none, all that were trained; and the ranker.
 
@@ -180,7 +180,7 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
     from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
 
-    funnel, slices = shop.config.funnel, shop.config.evaluate.slices
+    funnel, slices = workspace.config.funnel, workspace.config.evaluate.slices
     found: list[PlacedModel] = []
     for name, model in recipes.listed().items():
         if model.data in ("photos", "categories"):
@@ -191,7 +191,7 @@ def placed(shop: "Shop") -> "tuple[PlacedModel, ...]":
         if funnel.retrievers and model.role == "embedder" and not named:
             continue
         try:
-            export = newest_export(shop.exports(name))
+            export = newest_export(workspace.exports(name))
         except NothingToPublish as error:
             if named:
                 where = "ranker" if name == funnel.ranker else "retrievers"

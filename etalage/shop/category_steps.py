@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from etalage.lake.taxonomy import Taxonomy
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.classifier import ItemClassifier
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 TABLES = ("items", "photos")
@@ -51,7 +51,7 @@ class Labelled:
     versions: dict[str, int]
 
 
-def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
+def labelled(workspace: Workspace, encoder: "PhotoEncoder") -> Labelled:
     """Read it, decode its photos, split it.
 
     Once there is a golden set, its items are the part `test`, with the categories that stand in it, and what
@@ -64,42 +64,42 @@ def labelled(shop: "Shop", encoder: "PhotoEncoder") -> Labelled:
     from etalage.features.split import SeenPhotos, grouped, parts_of_groups, product_keys
     from etalage.lake.item_photos import photos_of
 
-    at = {name: version for name, version in shop.lake.versions().items() if name in TABLES}
+    at = {name: version for name, version in workspace.lake.versions().items() if name in TABLES}
     if "items" not in at:
         raise TableMissing("there are no items: `etalage ingest FILE items` first")
-    with shop.bar("read the tables", None):
-        items = in_order(shop.lake.table("items").read(at["items"]))
-        taxonomy_steps.require_attributes(shop.config.taxonomy, items)
-        labels = taxonomy_steps.labels(shop, items)
-        facts = _facts(shop, at)
-        found = photos_of(items, facts, shop.config.classify.photos)
-    golden = _golden(shop)
-    rows_N, weak_N = _as_laid(golden, items, labels, taxonomy_steps.taxonomy(shop))
+    with workspace.bar("read the tables", None):
+        items = in_order(workspace.lake.table("items").read(at["items"]))
+        taxonomy_steps.require_attributes(workspace.config.taxonomy, items)
+        labels = taxonomy_steps.labels(workspace, items)
+        facts = _facts(workspace, at)
+        found = photos_of(items, facts, workspace.config.classify.photos)
+    golden = _golden(workspace)
+    rows_N, weak_N = _as_laid(golden, items, labels, taxonomy_steps.taxonomy(workspace))
     if not (rows_N >= 0).any():
         raise TooLittleData("no item has a category of the taxonomy: see `etalage taxonomy check`")
     phashes = np.asarray(facts["phash"].take(pa.array(found.places)).fill_null(0).to_numpy(), np.int64)
     urls: list[str] = facts["url"].take(pa.array(found.places)).to_pylist()
-    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(shop), rows_N)
+    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(workspace), rows_N)
     leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
     classes = [row if row in leaves else None for row in labels_N.tolist()]
     shas: list[str] = found.sha256.to_pylist()
-    seen = SeenPhotos(found.owners, phashes, _layouts(shop, found, at), urls, shas, classes)
-    groups_N = grouped(items, shop.config.split, seen)
+    seen = SeenPhotos(found.owners, phashes, _layouts(workspace, found, at), urls, shas, classes)
+    groups_N = grouped(items, workspace.config.split, seen)
     item_ids = items["item_id"].to_pylist()
     data = CategorySet(
         item_ids=item_ids,
         taxonomy=taxonomy,
         labels_N=labels_N,
-        parts_N=_pinned(golden, item_ids, groups_N, parts_of_groups(items, shop.config.split, groups_N)),
+        parts_N=_pinned(golden, item_ids, groups_N, parts_of_groups(items, workspace.config.split, groups_N)),
         titles=items["title"].to_pylist(),
         owners_P=found.owners,
         weak_N=weak_N,
     )
-    keys = product_keys(items, shop.config.split.product)
+    keys = product_keys(items, workspace.config.split.product)
     whole = Labelled(data, shas, phashes, keys, groups_N, at)
-    _refuse_leaks(whole, golden, shop.config.split.phash_distance)  # before minutes of decoding
-    with shop.bar("decode photos", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(shop.lake, at), encoder, meter)
+    _refuse_leaks(whole, golden, workspace.config.split.phash_distance)  # before minutes of decoding
+    with workspace.bar("decode photos", len(found.sha256)) as meter:
+        pixels, kept = decoded(found, photo_batches(workspace.lake, at), encoder, meter)
     return replace(
         whole,
         data=replace(data, owners_P=found.owners[kept], pixels_PHWC=pixels),
@@ -121,10 +121,10 @@ def _refuse_leaks(whole: Labelled, golden: "Golden | None", phash_distance: int)
     check_golden(golden, *_rows(whole, whole.data.rows(*LEARNED))[:4])
 
 
-def _golden(shop: "Shop") -> "Golden | None":
+def _golden(workspace: Workspace) -> "Golden | None":
     from etalage.features.golden import read_golden
 
-    file = shop.folder / GOLDEN
+    file = workspace.folder / GOLDEN
     return read_golden(file) if file.exists() else None
 
 
@@ -166,15 +166,17 @@ def _asked(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarr
     return taxonomy, rows[labels_N]
 
 
-def _facts(shop: "Shop", at: dict[str, int]) -> pa.Table:
+def _facts(workspace: Workspace, at: dict[str, int]) -> pa.Table:
     if "photos" not in at:
         from etalage.lake.schema import TABLES as SPECS
 
         return pa.schema([SPECS["photos"].schema.field(name) for name in FACTS]).empty_table()
-    return shop.lake.table("photos").read(at["photos"], columns=list(FACTS))
+    return workspace.lake.table("photos").read(at["photos"], columns=list(FACTS))
 
 
-def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+def train(
+    workspace: Workspace, recipe: "Recipe[Any]", config: Any, fresh: bool
+) -> "tuple[Trained[Any], Path]":
     """Train and export. The first training of a shop makes its golden set, out of the part `test`.
 
     Raises LeakageFound where what is to be learned from stands in the golden set.
@@ -182,23 +184,24 @@ def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tup
     from etalage.training.category_export import encoder_of
     from etalage.training.run import train_categories
 
-    whole = labelled(shop, encoder_of(config))
-    golden = settled(shop, whole)
-    with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
+    whole = labelled(workspace, encoder_of(config))
+    golden = settled(workspace, whole)
+    with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_categories(
             recipe,
             config,
             whole.data,
-            runs=shop.runs,
-            exports=shop.exports(recipe.name),
+            runs=workspace.runs,
+            exports=workspace.exports(recipe.name),
             versions=whole.versions,
             golden=None if golden is None else golden.hash,
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
+            engine=workspace.engine,
         )
 
 
-def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluation":
+def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluation":
     """Beside the commonest category, raw pixels and the words of titles; figures are of the golden set.
 
     Raises TooLittleData, ConfigError (other categories than it learned), LeakageFound, GoldenChanged.
@@ -207,46 +210,50 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "CategoryEv
     from etalage.runtime.classifier import ItemClassifier
 
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
-    whole = labelled(shop, classifier.encoder)
-    golden = settled(shop, whole)
-    features = looked_at(shop, whole, classifier, exported, ("validation", "test"))
-    values = worth(shop, whole.data.taxonomy)
+    whole = labelled(workspace, classifier.encoder)
+    golden = settled(workspace, whole)
+    features = looked_at(workspace, whole, classifier, exported, ("validation", "test"))
+    values = worth(workspace, whole.data.taxonomy)
     looked = Looked(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
     )
-    with shop.disk(), shop.bar("measure, draw the report", None):
+    with workspace.disk(), workspace.bar("measure, draw the report", None):
         return evaluate_categories(
             looked,
             classifier,
-            config=shop.config.evaluate,
+            config=workspace.config.evaluate,
             export=exported,
-            reports=shop.folder / "reports",
+            reports=workspace.folder / "reports",
         )
 
 
 def looked_at(
-    shop: "Shop", whole: Labelled, classifier: "ItemClassifier", exported: Path, parts: tuple[str, ...]
+    workspace: Workspace,
+    whole: Labelled,
+    classifier: "ItemClassifier",
+    exported: Path,
+    parts: tuple[str, ...],
 ) -> np.ndarray:
     """(P, F) float32 of the photos of the items of these parts that have a sure leaf; zeros elsewhere."""
     data = whole.data
     assert data.pixels_PHWC is not None
     photos = data.photos_of(data.rows(*parts, leaf=True))
     features = np.zeros((len(data.owners_P), classifier.dimension), np.float32)
-    with shop.bar(f"look with {exported.name}", len(photos)) as meter:
+    with workspace.bar(f"look with {exported.name}", len(photos)) as meter:
         features[photos] = classifier.features(data.pixels_PHWC[photos], meter)
     return features
 
 
-def worth(shop: "Shop", taxonomy: "Taxonomy") -> np.ndarray:
+def worth(workspace: Workspace, taxonomy: "Taxonomy") -> np.ndarray:
     """(L,) float64 value of each leaf; all alike where nothing is known of it."""
-    values = taxonomy_steps.values(shop, taxonomy)
+    values = taxonomy_steps.values(workspace, taxonomy)
     if not values.any():
         log.warning("no category is worth anything (no [taxonomy] values, no purchases): all count alike")
         values = np.ones_like(values)
     return values
 
 
-def settled(shop: "Shop", whole: Labelled) -> "Golden | None":
+def settled(workspace: Workspace, whole: Labelled) -> "Golden | None":
     """The shop's golden set, made now where it has none; nothing that is learned from is in it.
 
     None: the part `test` is empty. Raises LeakageFound, GoldenChanged.
@@ -254,16 +261,16 @@ def settled(shop: "Shop", whole: Labelled) -> "Golden | None":
     from etalage.features.golden import check_golden, make_golden, write_golden
 
     learned = _rows(whole, whole.data.rows(*LEARNED))[:4]
-    golden = _golden(shop)
+    golden = _golden(workspace)
     if golden is None:
         test = whole.data.rows("test", leaf=True)
         if not len(test):
             log.warning("the part `test` is empty: there is no golden set, and figures will be of validation")
             return None
-        golden = make_golden(*_rows(whole, test), phash_distance=shop.config.split.phash_distance)
+        golden = make_golden(*_rows(whole, test), phash_distance=workspace.config.split.phash_distance)
         check_golden(golden, *learned)  # one that would refuse every training is not laid aside
-        with shop.disk():
-            write_golden(golden, shop.folder / GOLDEN)
+        with workspace.disk():
+            write_golden(golden, workspace.folder / GOLDEN)
         return golden
     check_golden(golden, *learned)
     return golden
@@ -285,7 +292,7 @@ def _rows(whole: Labelled, rows: np.ndarray) -> tuple[list[Any], list[Any], list
     )
 
 
-def _layouts(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarray | None:
+def _layouts(workspace: Workspace, found: "ItemPhotos", at: dict[str, int]) -> np.ndarray | None:
     """(P, D) what near-duplicates and bursts are told by beside their hashes, where [split] asks for it; of
     those that cannot be decoded zeros.
 
@@ -295,12 +302,12 @@ def _layouts(shop: "Shop", found: "ItemPhotos", at: dict[str, int]) -> np.ndarra
     from etalage.features.catalogue_photos import decoded, layout
     from etalage.features.photo import PhotoEncoder
 
-    split = shop.config.split
+    split = workspace.config.split
     if not ((split.near_duplicates and split.similarity is not None) or split.burst is not None):
         return None
     seen_by = PhotoEncoder(LAYOUT_SIDE, 3, "crop", "bicubic")  # as benchmarks/near_duplicates.py measured it
-    with shop.bar("decode photos, to group them", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(shop.lake, at), seen_by, meter)
+    with workspace.bar("decode photos, to group them", len(found.sha256)) as meter:
+        pixels, kept = decoded(found, photo_batches(workspace.lake, at), seen_by, meter)
     layouts = layout(pixels)
     every = np.zeros((len(found.sha256), layouts.shape[1]), np.float32)
     every[kept] = layouts

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from etalage.lake.delta import Table
     from etalage.runtime.classifier import Classified, ItemClassifier
     from etalage.shop.progress import Meter
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 SPEC = TABLES["classifications"]
 KEPT_AT_ONCE = 4096
@@ -58,28 +58,28 @@ class ClassifiedShop:
     """sha256 of a photo that cannot be decoded → why."""
 
 
-def opened(shop: "Shop") -> "ItemClassifier":
+def opened(workspace: Workspace) -> "ItemClassifier":
     """The newest export of the classifier. Raises NothingToPublish (none was trained), ExportDamaged."""
     from etalage.bundle.classifying import CLASSIFIER
     from etalage.runtime.classifier import ItemClassifier
     from etalage.runtime.export_files import newest_export
 
-    return ItemClassifier.open(newest_export(shop.exports(CLASSIFIER)), threads=os.cpu_count() or 1)
+    return ItemClassifier.open(newest_export(workspace.exports(CLASSIFIER)), threads=os.cpu_count() or 1)
 
 
-def classify(shop: "Shop", threshold: float | None = None, every: bool = False) -> ClassifiedShop:
+def classify(workspace: Workspace, threshold: float | None = None, every: bool = False) -> ClassifiedShop:
     """Bring the table `classifications` up to date; `every`: ask about all items again.
 
     Asks about items that are new, whose photos (or title, where it is read) changed, and about all under
     another model. Another threshold decides anew by the confidence that is kept. A run that was killed goes
     on where it stood. Raises TableMissing, TableDamaged, NothingToPublish, ExportDamaged, ConfigError.
     """
-    least = _checked(shop, threshold)
-    classifier = opened(shop)
-    run = _Run(shop, classifier, least, every)
+    least = _checked(workspace, threshold)
+    classifier = opened(workspace)
+    run = _Run(workspace, classifier, least, every)
     gone = run.forget()
     run.settle()
-    with shop.bar("classify", len(run.plan.ask)) as meter:
+    with workspace.bar("classify", len(run.plan.ask)) as meter:
         for rows in run.answers(meter):
             run.keep(rows)
     counts, commonest = _standing(run.table)
@@ -90,16 +90,16 @@ def classify(shop: "Shop", threshold: float | None = None, every: bool = False) 
 
 
 def classify_one(
-    shop: "Shop", photos: Sequence[bytes], title: str | None, threshold: float | None
+    workspace: Workspace, photos: Sequence[bytes], title: str | None, threshold: float | None
 ) -> "Classified":
     """See Shop.classify_one."""
-    least = _checked(shop, threshold)
-    (found,) = opened(shop).classify([list(photos)], [title], least, shop.config.classify.top)
+    least = _checked(workspace, threshold)
+    (found,) = opened(workspace).classify([list(photos)], [title], least, workspace.config.classify.top)
     return found
 
 
-def _checked(shop: "Shop", threshold: float | None) -> float:
-    least = shop.config.classify.threshold if threshold is None else threshold
+def _checked(workspace: Workspace, threshold: float | None) -> float:
+    least = workspace.config.classify.threshold if threshold is None else threshold
     if not 0 <= least <= 1:
         raise ConfigError(f"threshold = {least:g}: a confidence is 0 to 1")
     return least
@@ -108,21 +108,25 @@ def _checked(shop: "Shop", threshold: float | None) -> float:
 class _Run:
     """The shop's items, what is stored of them, and what there is to do."""
 
-    def __init__(self, shop: "Shop", classifier: "ItemClassifier", threshold: float, every: bool) -> None:
+    def __init__(
+        self, workspace: Workspace, classifier: "ItemClassifier", threshold: float, every: bool
+    ) -> None:
         from etalage.bundle.contents import in_order, photo_facts
 
-        self.shop, self.classifier, self.threshold = shop, classifier, threshold
-        self.table: Table = shop.lake.table("classifications")
+        self.shop, self.classifier, self.threshold = workspace, classifier, threshold
+        self.table: Table = workspace.lake.table("classifications")
         self.changed = 0
         self.refused: dict[str, str] = {}
-        self.at = {n: v for n, v in shop.lake.versions().items() if n in ("items", "photos")}
+        self.at = {n: v for n, v in workspace.lake.versions().items() if n in ("items", "photos")}
         if "items" not in self.at:
             raise TableMissing("there are no items: `etalage ingest FILE items` first")
-        with shop.bar("read the tables", None):
-            items = in_order(shop.lake.table("items").read(self.at["items"]))
-            self.photos = photos_of(items, photo_facts(shop.lake, self.at), shop.config.classify.photos)
+        with workspace.bar("read the tables", None):
+            items = in_order(workspace.lake.table("items").read(self.at["items"]))
+            self.photos = photos_of(
+                items, photo_facts(workspace.lake, self.at), workspace.config.classify.photos
+            )
             self.titles: list[str | None] = items["title"].to_pylist()
-            given = given_of(shop, items)
+            given = given_of(workspace, items)
             self.stored = self.table.read() if self.table.exists() else SPEC.schema.empty_table()
         read = self.titles if classifier.uses_text else [None] * items.num_rows
         hashes = hash_inputs(self.photos, read)
@@ -207,18 +211,18 @@ class Given:
     """(N,) bool: no business of the taxonomy (services, travel)."""
 
 
-def given_of(shop: "Shop", items: pa.Table) -> Given:
+def given_of(workspace: Workspace, items: pa.Table) -> Given:
     """As the shop's taxonomy reads the items' own categories; nothing where [taxonomy] names no file.
 
     Raises ConfigError, InputUnreadable.
     """
     count, text = items.num_rows, pa.string()
-    if shop.config.taxonomy.file is None:
+    if workspace.config.taxonomy.file is None:
         nothing = pa.nulls(count, text)
         return Given(
             {"given_id": nothing, "given_path": nothing, "given_how": nothing}, np.zeros(count, bool)
         )
-    found = taxonomy_steps.labels(shop, items)
+    found = taxonomy_steps.labels(workspace, items)
     columns = {"given_id": found.given_ids, "given_path": found.given_paths, "given_how": found.how}
     return Given({name: pa.array(column, text) for name, column in columns.items()}, found.outside_N)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.together import Together
     from etalage.evaluation.whole_funnel import WholeFunnel
     from etalage.runtime.scorer import ExportScorer, Scorer
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Trained:
     """Of those that are not compared: why."""
 
 
-def trained(shop: "Shop") -> list[str]:
+def trained(workspace: Workspace) -> list[str]:
     """Names of the models of behaviour that have an export."""
     from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export
@@ -46,14 +46,14 @@ def trained(shop: "Shop") -> list[str]:
     for name, model in recipes.listed().items():
         if model.data in ("behaviour", "examples"):
             try:
-                newest_export(shop.exports(name))
+                newest_export(workspace.exports(name))
             except NothingToPublish:
                 continue
             found.append(name)
     return found
 
 
-def unjudged(shop: "Shop") -> list[str]:
+def unjudged(workspace: Workspace) -> list[str]:
     """The models of photos and of categories whose newest export has no verdict."""
     from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
@@ -62,7 +62,7 @@ def unjudged(shop: "Shop") -> list[str]:
     for name, model in recipes.listed().items():
         if model.data in ("photos", "categories"):
             try:
-                export = newest_export(shop.exports(name))
+                export = newest_export(workspace.exports(name))
             except NothingToPublish:
                 continue
             if read_verdict(export) is None:
@@ -70,7 +70,7 @@ def unjudged(shop: "Shop") -> list[str]:
     return found
 
 
-def evaluate_all(shop: "Shop") -> "Together":
+def evaluate_all(workspace: Workspace) -> "Together":
     """Judge all of them, keep their verdicts beside the exports, write reports/behaviour.html.
 
     A network is judged where everything that it has to beat is trained; else it has figures, and a note.
@@ -80,44 +80,46 @@ def evaluate_all(shop: "Shop") -> "Together":
     from etalage.evaluation.together_report import write_together_report
     from etalage.runtime.export_files import write_verdict
 
-    there = _opened(shop)
-    every: dict[str, Scorer] = {FLOOR: judging_steps.floor(shop, there.whole), **there.retrievers}
-    quota = {name: shop.config.funnel.retrievers.get(name, QUOTA) for name in _asked(shop, there)}
+    there = _opened(workspace)
+    every: dict[str, Scorer] = {FLOOR: judging_steps.floor(workspace, there.whole), **there.retrievers}
+    quota = {name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in _asked(workspace, there)}
     against, notes = _against(there, list(quota))
     title = f"measure {', '.join([*there.retrievers, *there.rankers])} beside each other"
-    with shop.disk(), shop.bar(title, None) as meter:
+    with workspace.disk(), workspace.bar(title, None) as meter:
         asked = Comparison(
-            there.whole.data, every, there.rankers, quota, config=shop.config.evaluate, progress=meter
+            there.whole.data, every, there.rankers, quota, config=workspace.config.evaluate, progress=meter
         )
         verdicts = asked.verdicts(against)
         for name, verdict in verdicts.items():
             scorer = (there.retrievers | there.rankers)[name]
             write_verdict(there.exports[name], {"model_hash": scorer.model_hash, **verdict.to_json()})
-        funnels, left_out, more = _funnels(shop, there, every[FLOOR])
+        funnels, left_out, more = _funnels(workspace, there, every[FLOOR])
         done = asked.compared(verdicts, funnels, left_out, [*there.notes, *notes, *more])
-        report = write_together_report(shop.folder / "reports" / REPORT, done, _facts(there, done, verdicts))
+        report = write_together_report(
+            workspace.folder / "reports" / REPORT, done, _facts(there, done, verdicts)
+        )
     return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
 
 
-def _opened(shop: "Shop") -> _Trained:
+def _opened(workspace: Workspace) -> _Trained:
     from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.runtime.opening import open_scorer
 
-    names = trained(shop)
+    names = trained(workspace)
     if not names:
         raise NothingToPublish(
-            f"{shop.folder / 'exports'}: no model of behaviour was trained: `etalage train {FLOOR}` and "
+            f"{workspace.folder / 'exports'}: no model of behaviour was trained: `etalage train {FLOOR}` and "
             "`etalage train item_knn` first"
         )
-    whole = behaviour_steps.behaviour(shop)
+    whole = behaviour_steps.behaviour(workspace)
     listed = recipes.listed()
     retrievers: dict[str, ExportScorer] = {}
     rankers: dict[str, ExportScorer] = {}
     exports: dict[str, Path] = {}
     notes = []
     for name in names:
-        export = newest_export(shop.exports(name))
+        export = newest_export(workspace.exports(name))
         if not judging_steps.learned_from(read_facts(export), whole):
             notes.append(f"{name} was trained on other data than the tables hold now: `etalage train {name}`")
             continue
@@ -128,9 +130,9 @@ def _opened(shop: "Shop") -> _Trained:
     return _Trained(whole, retrievers, rankers, exports, notes)
 
 
-def _asked(shop: "Shop", there: _Trained) -> list[str]:
+def _asked(workspace: Workspace, there: _Trained) -> list[str]:
     """The retrievers that bring candidates to a ranker: those that [funnel] names, else all."""
-    named = shop.config.funnel.retrievers
+    named = workspace.config.funnel.retrievers
     return [name for name in there.retrievers if not named or name in named]
 
 
@@ -156,7 +158,7 @@ def _against(there: _Trained, asked: list[str]) -> tuple[dict[str, Sequence[str]
 
 
 def _funnels(
-    shop: "Shop", there: _Trained, floor: "Scorer"
+    workspace: Workspace, there: _Trained, floor: "Scorer"
 ) -> "tuple[dict[str, WholeFunnel], list[str], list[str]]":
     """The funnel as `publish` would make it of these models; with a ranker, the same without it too. And why
     models are left out of it, and why there is none."""
@@ -167,13 +169,13 @@ def _funnels(
 
     opened = there.retrievers | there.rankers
     try:
-        every = placed(shop)
+        every = placed(workspace)
     except NothingToPublish as error:
         return {}, [], [f"the funnel is not measured: {error}"]
     mine = [one for one in every if one.export in there.exports.values()]
     good, refused = admitted(mine, force=False)
     models = [(opened[str(facts["name"])], one.behind) for one, facts in good]
-    rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
+    rule = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
     popularity = _prior(floor)
     funnels = {FUNNEL: WholeFunnel(models, rule, popularity)}
     if (ranker := funnels[FUNNEL].ladder.ranker) is not None:

@@ -6,38 +6,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 
-def spool(shop: "Shop") -> Path:
+def spool(workspace: Workspace) -> Path:
     """Where workers leave their results until they are committed."""
-    return shop.runs / "photos"
+    return workspace.runs / "photos"
 
 
-def probe(shop: "Shop", count: int, seed: int) -> "Probe":
+def probe(workspace: Workspace, count: int, seed: int) -> "Probe":
     from etalage.lake.photos.probe import probe
 
-    with shop.bar("ask for a sample of the links", None) as meter:
+    with workspace.bar("ask for a sample of the links", None) as meter:
         return probe(
-            shop.lake,
-            shop.config.photos,
+            workspace.lake,
+            workspace.config.photos,
             count=count,
             seed=seed,
             started=lambda links: meter.say("ask for a sample of the links", links),
             progress=meter,
+            engine=workspace.engine,
         )
 
 
-def fetch(shop: "Shop", refresh: float | None, again: bool) -> "Fetched":
+def fetch(workspace: Workspace, refresh: float | None, again: bool) -> "Fetched":
     from etalage.lake.photos.fetch import fetch
 
-    with shop.disk(), shop.bar("get photos", None) as meter:
+    with workspace.disk(), workspace.bar("get photos", None) as meter:
         return fetch(
-            shop.lake,
-            shop.config.photos,
-            spool(shop),
+            workspace.lake,
+            workspace.config.photos,
+            spool(workspace),
             refresh=refresh,
             again=again,
             started=lambda links: meter.say("get photos", links),
             progress=meter,
+            engine=workspace.engine,
         )

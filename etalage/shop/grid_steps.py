@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.category_grid import Grid, Measured
     from etalage.features.photo import PhotoEncoder
     from etalage.runtime.classifier import ItemClassifier
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 TIMED = 5
@@ -33,7 +33,7 @@ class Compared:
     table: Path
 
 
-def compare(shop: "Shop", name: str) -> Compared:
+def compare(workspace: Workspace, name: str) -> Compared:
     """Measure all exports of the classifier `name`; writes reports/<name>-grid.png and .md.
 
     Exports of another taxonomy, or of other items, are passed over with a warning. Raises NothingToPublish,
@@ -43,17 +43,19 @@ def compare(shop: "Shop", name: str) -> Compared:
     from etalage.evaluation.category_evaluation import Looked, model_answers, simple_answers
     from etalage.evaluation.category_grid import grid
 
-    exports = sorted(path.parent for path in shop.exports(name).glob("[0-9]*-*/export.json"))
+    exports = sorted(path.parent for path in workspace.exports(name).glob("[0-9]*-*/export.json"))
     if not exports:
-        raise NothingToPublish(f"{shop.exports(name)}: no trained model; run `etalage train {name}` first")
+        raise NothingToPublish(
+            f"{workspace.exports(name)}: no trained model; run `etalage train {name}` first"
+        )
     known: dict[PhotoEncoder, category_steps.Labelled] = {}
     systems, models, part, looked = {}, [], "test", None
     values: np.ndarray | None = None
     for export in exports:
         classifier = _opened(export)
         if classifier.encoder not in known:
-            known[classifier.encoder] = category_steps.labelled(shop, classifier.encoder)
-            category_steps.settled(shop, known[classifier.encoder])
+            known[classifier.encoder] = category_steps.labelled(workspace, classifier.encoder)
+            category_steps.settled(workspace, known[classifier.encoder])
         whole = known[classifier.encoder]
         if whole.data.taxonomy.version != classifier.taxonomy.version:
             log.warning("%s learned other categories than the shop has now: it is left out", export.name)
@@ -61,9 +63,9 @@ def compare(shop: "Shop", name: str) -> Compared:
         assert whole.data.pixels_PHWC is not None
         part = "test" if len(whole.data.rows("test", leaf=True)) else "validation"
         rows = whole.data.rows(part, leaf=True)
-        features = category_steps.looked_at(shop, whole, classifier, export, (part,))
+        features = category_steps.looked_at(workspace, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
-            values = category_steps.worth(shop, whole.data.taxonomy)
+            values = category_steps.worth(workspace, whole.data.taxonomy)
         looked = Looked(whole.data, features, whole.groups_N, values, whole.versions, None)
         answers = next(iter(model_answers(looked, classifier, rows).values()))
         systems[export.name] = answers
@@ -78,11 +80,11 @@ def compare(shop: "Shop", name: str) -> Compared:
         looked.data.taxonomy,
         looked.values_L,
         ks=(1, 3),
-        bootstrap=shop.config.evaluate.bootstrap,
+        bootstrap=workspace.config.evaluate.bootstrap,
         groups_N=looked.groups_N[rows],
         simple=list(simple),
     )
-    return _drawn(shop, name, grid(measures, [*models, *_counted(simple)]), part)
+    return _drawn(workspace, name, grid(measures, [*models, *_counted(simple)]), part)
 
 
 def _opened(export: Path) -> "ItemClassifier":
@@ -122,9 +124,9 @@ def _counted(simple: Iterable[str]) -> "list[Measured]":
     return [Measured(name, None, None, None, None) for name in simple]
 
 
-def _drawn(shop: "Shop", name: str, made: "Grid", part: str) -> Compared:
-    with shop.disk():
-        picture = made.draw(shop.folder / "reports" / f"{name}-grid.png")
+def _drawn(workspace: Workspace, name: str, made: "Grid", part: str) -> Compared:
+    with workspace.disk():
+        picture = made.draw(workspace.folder / "reports" / f"{name}-grid.png")
         table = picture.with_suffix(".md")
         table.write_text(made.to_markdown(), encoding="utf-8")
     return Compared(made, part, picture, table)

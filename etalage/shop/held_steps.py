@@ -23,7 +23,7 @@ from etalage.nearest import nearest
 
 if TYPE_CHECKING:
     from etalage.lake.delta import Lake, Table
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 _AT_ONCE = 1 << 18
 _EXAMPLES = 3
@@ -48,9 +48,9 @@ class Collected:
 class KnownActs:
     """What the shop knows of items and kinds, by its tables and settings; read when it is asked for first."""
 
-    def __init__(self, shop: "Shop") -> None:
-        self.rule = BehaviourRule(shop.config.behaviour, shop.config.funnel)
-        self._lake = shop.lake
+    def __init__(self, workspace: Workspace) -> None:
+        self.rule = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
+        self._lake = workspace.lake
 
     @cached_property
     def items(self) -> pa.Array | None:

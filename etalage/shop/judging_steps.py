@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.models.recipe import Recipe
     from etalage.runtime.scorer import Scorer
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 FLOOR = "popularity"
 
 
-def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
+def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
     """A trained network beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other
     retrievers; a closed-form model beside popularity, and nothing is trained for that.
 
@@ -34,9 +34,9 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
 
-    whole = behaviour_steps.behaviour(shop)
+    whole = behaviour_steps.behaviour(workspace)
     ours = open_scorer(exported)
-    config, facts = shop.config.evaluate, read_facts(exported)
+    config, facts = workspace.config.evaluate, read_facts(exported)
     if not learned_from(facts, whole):
         raise ConfigError(
             f"{exported}: {recipe.name} was trained on other data than the tables hold now, or by other "
@@ -44,16 +44,16 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
             f"`etalage train {recipe.name}` again"
         )
     if recipe.role == "counter":
-        simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(shop, whole)}
+        simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(workspace, whole)}
     else:
-        simple = simple_ones(shop, whole)
-    others = behaviour_steps.retrievers(shop, whole.data) if recipe.role == "ranker" else {}
+        simple = simple_ones(workspace, whole)
+    others = behaviour_steps.retrievers(workspace, whole.data) if recipe.role == "ranker" else {}
     systems: dict[str, Scorer] = {recipe.name: ours, **others}
     for name, one in simple.items():
         systems.setdefault(name, one)
     metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
     beside = ", ".join(simple) or "chance"
-    with shop.disk(), shop.bar(f"measure {recipe.name} beside {beside}", None) as meter:
+    with workspace.disk(), workspace.bar(f"measure {recipe.name} beside {beside}", None) as meter:
         return evaluate_behaviour(
             whole.data,
             systems,
@@ -62,28 +62,28 @@ def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: Path) -> "BehaviourE
             model_hash=ours.model_hash,
             metric=metric,
             slice=config.slices.get(recipe.name, ALL),
-            quota={name: shop.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
+            quota={name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
             simple=None if recipe.role == "ranker" else list(simple),
             versions=whole.versions,
-            reports=shop.folder / "reports",
+            reports=workspace.folder / "reports",
             history=facts.get("history", ()),
             titles=whole.titles,
             progress=meter,
         )
 
 
-def simple_ones(shop: "Shop", whole: Behaviour) -> "dict[str, Scorer]":
+def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
     """The closed-form models that others must beat: as they were trained on this data, or trained now, as
     yardsticks, where nothing that publishes looks for a model."""
     from etalage.runtime.opening import open_scorer
 
-    found: dict[str, Scorer] = {FLOOR: floor(shop, whole)}
+    found: dict[str, Scorer] = {FLOOR: floor(workspace, whole)}
     for name in yardsticks(whole)[1:]:
-        aside = shop.runs / "yardsticks" / name
-        export = of_this_data(shop.exports(name), whole) or of_this_data(aside, whole)
+        aside = workspace.runs / "yardsticks" / name
+        export = of_this_data(workspace.exports(name), whole) or of_this_data(aside, whole)
         if export is None:
             log.info("%s is trained to compare with; `etalage train %s` trains it to publish", name, name)
-            export = behaviour_steps.yardstick(shop, name, whole, aside)
+            export = behaviour_steps.yardstick(workspace, name, whole, aside)
         found[name] = open_scorer(export)
     return found
 
@@ -96,18 +96,18 @@ def yardsticks(whole: Behaviour) -> tuple[str, ...]:
     return (FLOOR, "item_knn", "ials" if large else "ease")
 
 
-def floor(shop: "Shop", whole: Behaviour) -> "Scorer":
+def floor(workspace: Workspace, whole: Behaviour) -> "Scorer":
     """Popularity: as it was trained on this data, else counted now; counting takes no training."""
     from etalage.evaluation.measured import Prior
     from etalage.models import recipe as recipes
     from etalage.runtime.opening import open_scorer
     from etalage.training.run import resolve
 
-    export = of_this_data(shop.exports(FLOOR), whole)
+    export = of_this_data(workspace.exports(FLOOR), whole)
     if export is not None:
         return open_scorer(export)
     recipe = recipes.find(FLOOR)
-    counted = recipe.bind(resolve(recipe, shop.config.models.get(FLOOR, {}), {}), whole.data).count()
+    counted = recipe.bind(resolve(recipe, workspace.config.models.get(FLOOR, {}), {}), whole.data).count()
     return Prior(FLOOR, counted.arrays["scores"], whole.data.items, whole.data.users)
 
 
@@ -130,7 +130,7 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
     return bool(facts.get("data") == whole.data.fingerprint())
 
 
-def judged(shop: "Shop", placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
+def judged(workspace: Workspace, placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
     """The same models; the closed-form ones among them that nobody judged yet are judged now, against
     popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
     from etalage.runtime.export_files import read_facts
@@ -149,7 +149,7 @@ def judged(shop: "Shop", placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel,
     verdicts: dict[str, dict[str, Any]] = {}
     try:
         if some:
-            verdicts, older = _verdicts(shop, {name: exports[name] for name in some})
+            verdicts, older = _verdicts(workspace, {name: exports[name] for name in some})
             unjudged |= older
     except EtalageError as error:
         unjudged |= dict.fromkeys(some, f"there is nothing to judge it by: {error}")
@@ -163,7 +163,9 @@ def _no_data(name: str) -> str:
     return f"its export does not say what it learned from: `etalage train {name}` again"
 
 
-def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict[str, Any]], dict[str, str]]":
+def _verdicts(
+    workspace: Workspace, exports: "dict[str, Path]"
+) -> "tuple[dict[str, dict[str, Any]], dict[str, str]]":
     """Verdicts of closed-form models, as they are written beside their exports; and why others have none.
 
     Raises EtalageError: nothing can be asked of this shop's behaviour.
@@ -172,7 +174,7 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
     from etalage.runtime.export_files import read_facts, write_verdict
     from etalage.runtime.opening import open_scorer
 
-    whole = behaviour_steps.behaviour(shop)
+    whole = behaviour_steps.behaviour(workspace)
     good = {name: export for name, export in exports.items() if learned_from(read_facts(export), whole)}
     older = {
         name: f"it was trained on other data than the tables hold now: `etalage train {name}` again"
@@ -182,9 +184,9 @@ def _verdicts(shop: "Shop", exports: "dict[str, Path]") -> "tuple[dict[str, dict
     if not good:
         return {}, older
     systems = {name: open_scorer(export) for name, export in good.items()}
-    every: dict[str, Scorer] = {FLOOR: floor(shop, whole), **systems}
-    with shop.disk(), shop.bar(f"measure {', '.join(good)} beside {FLOOR}", None) as meter:
-        asked = Comparison(whole.data, every, {}, {}, config=shop.config.evaluate, progress=meter)
+    every: dict[str, Scorer] = {FLOOR: floor(workspace, whole), **systems}
+    with workspace.disk(), workspace.bar(f"measure {', '.join(good)} beside {FLOOR}", None) as meter:
+        asked = Comparison(whole.data, every, {}, {}, config=workspace.config.evaluate, progress=meter)
         found = asked.verdicts(dict.fromkeys(good, (FLOOR,)))
         kept = {
             name: {"model_hash": systems[name].model_hash, **verdict.to_json()}

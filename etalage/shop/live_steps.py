@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from etalage.online import Event, LiveStore
     from etalage.online.marks import Mark
     from etalage.shop.held_steps import Collected, HeldBack
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
@@ -33,14 +33,14 @@ ERASED_FROM = ("users", "interactions", "held", "embeddings", "refused")
 """The tables that may hold rows of a shopper."""
 
 
-def uri(shop: "Shop") -> str | Path:
+def uri(workspace: Workspace) -> str | Path:
     """[serve] live, or a file in the shop."""
-    return shop.config.serve.live or shop.folder / "live" / "events.sqlite"
+    return workspace.config.serve.live or workspace.folder / "live" / "events.sqlite"
 
 
-def opened(shop: "Shop") -> "LiveStore":
+def opened(workspace: Workspace) -> "LiveStore":
     """The store, which knows who was erased. Raises ConfigError, DataError."""
-    return _told(shop, _at(uri(shop)))
+    return _told(workspace, _at(uri(workspace)))
 
 
 def _at(where: str | Path) -> "LiveStore":
@@ -51,27 +51,27 @@ def _at(where: str | Path) -> "LiveStore":
     return open_live(where)
 
 
-def _told(shop: "Shop", store: "LiveStore") -> "LiveStore":
+def _told(workspace: Workspace, store: "LiveStore") -> "LiveStore":
     """The same, told who was erased (F66): one that was made anew, put back from a copy or away meanwhile
     does not know it by itself."""
     try:
-        store.forget(shop.lake.erasures.times())
+        store.forget(workspace.lake.erasures.times())
     except Exception:
         store.close()
         raise
     return store
 
 
-def found(shop: "Shop") -> "LiveStore | None":
+def found(workspace: Workspace) -> "LiveStore | None":
     """The store to ask; None where it would be a file that nothing has made yet: asking makes none.
 
     Raises ConfigError, DataError.
     """
-    where = uri(shop)
-    return None if isinstance(where, Path) and not where.exists() else opened(shop)
+    where = uri(workspace)
+    return None if isinstance(where, Path) and not where.exists() else opened(workspace)
 
 
-def seed(shop: "Shop", crowd: "Crowd") -> int:
+def seed(workspace: Workspace, crowd: "Crowd") -> int:
     """The histories that a bundle knows, for requests to go on from; how many acts."""
     from etalage.online import Act
     from etalage.online.marks import read_marks, write_marks
@@ -82,14 +82,14 @@ def seed(shop: "Shop", crowd: "Crowd") -> int:
         (user, Act(item, kind or "", value, None if time == NEVER else time))
         for (user, item, kind, value), time in zip(zip(*columns, strict=True), times, strict=True)
     )
-    with shop.bar("seed the online store", None), shop.disk(), shop.live_store() as store:
+    with workspace.bar("seed the online store", None), workspace.disk(), closing(opened(workspace)) as store:
         seeded = store.seed(acts)
-        folder = shop.folder / "live"
+        folder = workspace.folder / "live"
         write_marks(folder, replace(read_marks(folder), seeded=store.about().store_id))
     return seeded
 
 
-def collect(shop: "Shop") -> "Collected":
+def collect(workspace: Workspace) -> "Collected":
     """Events of the online store → the table interactions, each once, less those that are held back
     (shop/held_steps.py); and those that were held back and are known by now.
 
@@ -98,23 +98,23 @@ def collect(shop: "Shop") -> "Collected":
     """
     from etalage.shop.held_steps import Collected, HeldBack, KnownActs
 
-    sorting = HeldBack(shop.lake, KnownActs(shop))
-    with shop.disk():
+    sorting = HeldBack(workspace.lake, KnownActs(workspace))
+    with workspace.disk():
         released = sorting.release()
-    added = released + _collected_everywhere(shop, sorting)
+    added = released + _collected_everywhere(workspace, sorting)
     waiting = sorting.table.count() if sorting.table.exists() else 0
     return Collected(added, sorting.held, released, waiting, sorting.notes())
 
 
-def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
+def _collected_everywhere(workspace: Workspace, sorting: "HeldBack") -> int:
     """Out of the store, and out of the file that was the store before; how many rows are new."""
-    with shop.live_store() as store:
-        added = _collected(shop, store, sorting)
+    with closing(opened(workspace)) as store:
+        added = _collected(workspace, store, sorting)
         ours = store.about().store_id
-    before = _file_before(shop)
+    before = _file_before(workspace)
     if before is not None:
         try:
-            left = _told(shop, _at(before))
+            left = _told(workspace, _at(before))
         except StoreUnavailable as error:
             log.warning(
                 "%s was the online store before, and its events cannot be collected: %s", before, error
@@ -122,36 +122,36 @@ def _collected_everywhere(shop: "Shop", sorting: "HeldBack") -> int:
             return added
         with closing(left):
             if left.about().store_id != ours:
-                added += _collected(shop, left, sorting)
+                added += _collected(workspace, left, sorting)
     return added
 
 
-def _file_before(shop: "Shop") -> Path | None:
+def _file_before(workspace: Workspace) -> Path | None:
     """The file that was the online store before [serve] live named another place, if it is still there."""
-    file = shop.folder / "live" / "events.sqlite"
-    return file if shop.config.serve.live is not None and file.exists() else None
+    file = workspace.folder / "live" / "events.sqlite"
+    return file if workspace.config.serve.live is not None and file.exists() else None
 
 
-def _collected(shop: "Shop", store: "LiveStore", sorting: "HeldBack") -> int:
+def _collected(workspace: Workspace, store: "LiveStore", sorting: "HeldBack") -> int:
     """The same for one store."""
     from etalage.online.marks import Mark, read_marks, write_marks
 
-    folder = shop.folder / "live"
+    folder = workspace.folder / "live"
     about = store.about()
     marks = read_marks(folder)
     mark = marks.collected.get(about.store_id)
     if mark is None and marks.collected:
         log.warning("the online store is another one than was collected before: read from its start")
-    after = mark.after if mark is not None and _stands(store, shop.lake, mark) else 0
+    after = mark.after if mark is not None and _stands(store, workspace.lake, mark) else 0
     added = 0
     while found := store.events(after, COLLECT_AT_ONCE):
         if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
-            return added + _collected(shop, store, sorting)
-        with shop.disk():
+            return added + _collected(workspace, store, sorting)
+        with workspace.disk():
             added += sorting.merge(_as_interactions(found))
             number, newest = found[-1]
             # Behind the merge: after a kill the same events are merged again, which changes nothing.
-            mark = Mark(number, newest.event_id, _moments(shop.lake))
+            mark = Mark(number, newest.event_id, _moments(workspace.lake))
             write_marks(folder, read_marks(folder).moved(about.store_id, mark))
         after = number
     return added
@@ -203,7 +203,7 @@ class Erased:
     """Where no row is theirs: the user_id that may be meant."""
 
 
-def erase(shop: "Shop", user_id: str) -> Erased:
+def erase(workspace: Workspace, user_id: str) -> Erased:
     """Forget a shopper (F57): their rows in the tables, their acts in the online store.
 
     It is remembered first, by a digest, so that no writer that is at work, no file and no event that is sent
@@ -212,17 +212,17 @@ def erase(shop: "Shop", user_id: str) -> Erased:
     """
     rows: dict[str, int] = {}
     remains: tuple[str, ...] = ()
-    erasures = shop.lake.erasures
-    with shop.disk(), erasures.turn():
+    erasures = workspace.lake.erasures
+    with workspace.disk(), erasures.turn():
         erasures.remember(user_id)
         for name, columns, theirs in _theirs(user_id):
-            table = shop.lake.table(name)
+            table = workspace.lake.table(name)
             if table.exists():
                 rows[name] = table.delete_matching(columns, theirs)
         try:
             rows["online store"] = 0
-            before = _file_before(shop)
-            for where in (uri(shop), *(() if before is None else (before,))):
+            before = _file_before(workspace)
+            for where in (uri(workspace), *(() if before is None else (before,))):
                 with closing(_at(where)) as store:
                     rows["online store"] += store.erase(user_id)
                     remains += store.remains()
@@ -230,13 +230,13 @@ def erase(shop: "Shop", user_id: str) -> Erased:
             raise StoreUnavailable(
                 f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
             ) from error
-        near = None if any(rows.values()) else nearest(user_id, _shoppers(shop))
-        return Erased(user_id, rows, (*remains, *_left(shop, user_id)), near)
+        near = None if any(rows.values()) else nearest(user_id, _shoppers(workspace))
+        return Erased(user_id, rows, (*remains, *_left(workspace, user_id)), near)
 
 
-def _shoppers(shop: "Shop") -> list[str]:
+def _shoppers(workspace: Workspace) -> list[str]:
     """The ids of all shoppers in the tables."""
-    tables = [shop.lake.table(name) for name in ("users", "interactions")]
+    tables = [workspace.lake.table(name) for name in ("users", "interactions")]
     found = [
         pc.unique(one.read(columns=["user_id"])["user_id"]).to_pylist() for one in tables if one.exists()
     ]
@@ -280,11 +280,11 @@ def _has_value(row: str, value: str) -> bool:
     return any(str(one) == value for one in values)
 
 
-def erased_but_known(shop: "Shop", models: "Sequence[PlacedModel]") -> list[str]:
+def erased_but_known(workspace: Workspace, models: "Sequence[PlacedModel]") -> list[str]:
     """One line for each model whose export was made before a shopper was erased, and has their id."""
     from etalage.lake.erasures import digest
 
-    gone = {name for name, one in shop.lake.erasures.known().items() if not one.back}
+    gone = {name for name, one in workspace.lake.erasures.known().items() if not one.back}
     lines = []
     for model in models if gone else ():
         file = model.export / "users.arrow"
@@ -300,16 +300,16 @@ def erased_but_known(shop: "Shop", models: "Sequence[PlacedModel]") -> list[str]
     return lines
 
 
-def warn_of_erased(shop: "Shop", bundle: str) -> None:
+def warn_of_erased(workspace: Workspace, bundle: str) -> None:
     """Tell of shoppers that a bundle knows, who were erased since it was made and have not come back."""
     from etalage.lake.erasures import digest
 
     try:
-        gone = {name for name, one in shop.lake.erasures.known().items() if not one.back}
+        gone = {name for name, one in workspace.lake.erasures.known().items() if not one.back}
     except TableDamaged as error:
         log.warning("whether bundle %s knows shoppers who were erased is not known: %s", bundle, error)
         return
-    files = sorted(shop.bundles.path(bundle).rglob("users.arrow")) if gone else []
+    files = sorted(workspace.bundles.path(bundle).rglob("users.arrow")) if gone else []
     names = {name for file in files for name in _vocabulary(file).to_pylist() if name is not None}
     if known := sum(digest(name) in gone for name in names):
         log.warning(
@@ -318,33 +318,33 @@ def warn_of_erased(shop: "Shop", bundle: str) -> None:
         )  # fmt: skip
 
 
-def _left(shop: "Shop", user_id: str) -> tuple[str, ...]:
+def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:
     from etalage.online.marks import FILE
 
     left = []
-    for one in shop.bundles.survey():
-        if one.manifest is not None and _knows(shop.bundles.path(one.id), user_id):
+    for one in workspace.bundles.survey():
+        if one.manifest is not None and _knows(workspace.bundles.path(one.id), user_id):
             current = "; it is the current one: `etalage publish`" if one.current else ""
             left.append(
-                f"bundle {one.id} knows the shopper, until {shop.config.publish.keep} are newer{current}"
+                f"bundle {one.id} knows the shopper, until {workspace.config.publish.keep} are newer{current}"
             )
-    exports = shop.folder / "exports"
+    exports = workspace.folder / "exports"
     for export in sorted([*exports.glob("*/[0-9]*-*"), *exports.glob("*/everything/[0-9]*-*")]):
         if (export / "users.arrow").exists() and _in_vocabulary(export / "users.arrow", user_id):
             left.append(
                 f"export {export.relative_to(exports)} knows the id: {_anew(export)}, then remove the folder"
             )
     shown = (html.escape(user_id), json.dumps(user_id, ensure_ascii=False)[1:-1])
-    for report in sorted([*(shop.folder / "reports").rglob("*.html"), *shop.runs.rglob("*.html")]):
+    for report in sorted([*(workspace.folder / "reports").rglob("*.html"), *workspace.runs.rglob("*.html")]):
         text = report.read_text(encoding="utf-8", errors="replace")
         if any(one in text for one in shown):
-            left.append(f"report {report.relative_to(shop.folder)} may show the id: remove it")
+            left.append(f"report {report.relative_to(workspace.folder)} may show the id: remove it")
     known = {"events.sqlite", "events.sqlite-wal", "events.sqlite-shm", FILE}
-    for file in sorted((shop.folder / "live").glob("*")):
+    for file in sorted((workspace.folder / "live").glob("*")):
         if file.name not in known and file.is_file() and not file.name.startswith("."):
             left.append(f"live/{file.name} may hold what the shopper did: remove it when it is not needed")
-    if versioned := [name for name in ERASED_FROM if shop.lake.table(name).exists()]:
-        left.append(_versions_left(shop.lake.root, versioned))
+    if versioned := [name for name in ERASED_FROM if workspace.lake.table(name).exists()]:
+        left.append(_versions_left(workspace.lake.root, versioned))
     return tuple(left)
 
 

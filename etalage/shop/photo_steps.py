@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from etalage.features.photo_set import PhotoSet
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 MODEL = "image_similarity"
 """The model of photos."""
@@ -30,9 +30,9 @@ MODEL = "image_similarity"
 log = logging.getLogger(__name__)
 
 
-def require_photos(shop: "Shop") -> None:
+def require_photos(workspace: Workspace) -> None:
     """Raises TooLittleData before any work, where the shop has no photo that was read or downloaded."""
-    photos, items = shop.lake.table("photos"), shop.lake.table("items")
+    photos, items = workspace.lake.table("photos"), workspace.lake.table("items")
     if photos.exists() and PHOTO_OK in photos.read(columns=["status"])["status"].unique().to_pylist():
         return
     urls = items.read(columns=["photo_url"])["photo_url"].drop_null() if items.exists() else ()
@@ -44,76 +44,81 @@ def require_photos(shop: "Shop") -> None:
     )
 
 
-def payload(shop: "Shop") -> "Payload":
+def payload(workspace: Workspace) -> "Payload":
     """What a bundle holds of the catalogue, read from the tables as they are now."""
     from etalage.bundle.contents import gather
     from etalage.features.history import BehaviourRule
 
-    with shop.bar("read the tables", None):
-        return gather(shop.lake, rules=BehaviourRule(shop.config.behaviour, shop.config.funnel))
+    with workspace.bar("read the tables", None):
+        return gather(
+            workspace.lake, rules=BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
+        )
 
 
-def photos(shop: "Shop", whole: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":
+def photos(workspace: Workspace, whole: "Payload", encoder: "PhotoEncoder") -> "PhotoSet":
     """Every photo of the catalogue, decoded as the model wants it."""
     from etalage.features.photo_set import photo_set
 
-    with shop.bar("decode photos", whole.photos.num_rows) as meter:
-        return photo_set(whole.items, whole.photos, encoder, shop.config.split, meter)
+    with workspace.bar("decode photos", whole.photos.num_rows) as meter:
+        return photo_set(whole.items, whole.photos, encoder, workspace.config.split, meter)
 
 
-def train(shop: "Shop", recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+def train(
+    workspace: Workspace, recipe: "Recipe[Any]", config: Any, fresh: bool
+) -> "tuple[Trained[Any], Path]":
     from etalage.features.photo import PhotoEncoder
     from etalage.training.run import run
 
-    require_photos(shop)
-    whole = payload(shop)
-    decoded = photos(shop, whole, PhotoEncoder(config.size, config.channels))
-    with shop.disk(), shop.bar(f"train {recipe.name}", None) as meter:
+    require_photos(workspace)
+    whole = payload(workspace)
+    decoded = photos(workspace, whole, PhotoEncoder(config.size, config.channels))
+    with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return run(
             recipe,
             config,
             decoded,
             whole.versions,
-            runs=shop.runs,
-            exports=shop.exports(recipe.name),
+            runs=workspace.runs,
+            exports=workspace.exports(recipe.name),
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
+            engine=workspace.engine,
         )
 
 
-def evaluate(shop: "Shop", recipe: "Recipe[Any]", exported: "Path") -> "Evaluation":
+def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> "Evaluation":
     """Beside raw pixels and an untrained network."""
     from etalage.evaluation.photos import evaluate, untrained
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.photos import PhotoEmbedder
 
     embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
-    whole = payload(shop)
-    decoded = photos(shop, whole, embedder.encoder)
+    whole = payload(workspace)
+    decoded = photos(workspace, whole, embedder.encoder)
     count = len(decoded.item_ids)
-    with shop.bar(f"embed with {exported.name}", count) as meter:
-        ours = _embedded_pixels(shop, whole, decoded, embedder, meter)
-    with shop.bar("embed with an untrained network", count) as meter:
+    with workspace.bar(f"embed with {exported.name}", count) as meter:
+        ours = _embedded_pixels(workspace, whole, decoded, embedder, meter)
+    with workspace.bar("embed with an untrained network", count) as meter:
         floor = untrained(recipe, recipe.config(**read_facts(exported)["config"]), decoded, meter)
-    with shop.disk(), shop.bar("measure, draw the report", None):
+    with workspace.disk(), workspace.bar("measure, draw the report", None):
         return evaluate(
             decoded,
             {recipe.name: ours, "untrained network": floor},
-            config=shop.config.evaluate,
+            config=workspace.config.evaluate,
             export=exported,
             model_hash=embedder.model_hash,
             versions=whole.versions,
-            reports=shop.folder / "reports",
+            reports=workspace.folder / "reports",
         )
 
 
 def _embedded_pixels(
-    shop: "Shop", whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
+    workspace: Workspace, whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
 ) -> np.ndarray:
     """(N, D) of photos that are decoded already; kept, so that publish embeds none of them again."""
     shas = dict(zip(whole.items["item_id"].to_pylist(), whole.items["photo_sha256"].to_pylist(), strict=True))
     names = [shas[item_id] for item_id in decoded.item_ids]
-    known = _known(shop, embedder)
+    known = _known(workspace, embedder)
     found = np.zeros((len(names), embedder.dimension), np.float32)
     fresh = [row for row, name in enumerate(names) if name not in known]
     for row, name in enumerate(names):
@@ -122,29 +127,29 @@ def _embedded_pixels(
     meter(len(names) - len(fresh))
     if fresh:
         found[fresh] = embedder.embed_pixels(decoded.pixels_NHWC[fresh], meter)
-        _keep(shop, embedder, {names[row]: found[row] for row in fresh})
+        _keep(workspace, embedder, {names[row]: found[row] for row in fresh})
     return found
 
 
-def embedded(shop: "Shop", whole: "Payload", embedder: "PhotoEmbedder") -> "Embedded":
+def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") -> "Embedded":
     """Every photo of the payload embedded; those that the table `embeddings` has are not done again."""
     from etalage.bundle.contents import embed
 
-    known = _known(shop, embedder)
-    with shop.bar("embed the catalogue", whole.photos.num_rows) as meter:
+    known = _known(workspace, embedder)
+    with workspace.bar("embed the catalogue", whole.photos.num_rows) as meter:
         done = embed(whole, embedder, known, progress=meter)
     for sha256, reason in done.refused.items():
         log.warning("photo %s is left out: %s", sha256[:12], reason)
     if done.embedded:
         shas = done.payload.items["photo_sha256"].to_pylist()
         fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
-        _keep(shop, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
+        _keep(workspace, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
     return done
 
 
-def _known(shop: "Shop", embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
+def _known(workspace: Workspace, embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
     """{sha256: (D,) embedding} of the photos that this very model embedded before."""
-    table = shop.lake.table("embeddings")
+    table = workspace.lake.table("embeddings")
     if not table.exists():
         return {}
     rows = table.read(columns=["owner", "id", "model", "embedding"])
@@ -159,7 +164,7 @@ def _known(shop: "Shop", embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
     return dict(zip(rows["id"].to_pylist(), table_of, strict=True))
 
 
-def _keep(shop: "Shop", embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
+def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
     """Into the table `embeddings`: {sha256: (D,)}."""
     from etalage.lake.schema import TABLES
 
@@ -169,11 +174,11 @@ def _keep(shop: "Shop", embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarra
         "model": [embedder.model_hash] * len(fresh),
         "embedding": list(fresh.values()),
     }
-    with shop.disk():
-        shop.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
+    with workspace.disk():
+        workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
 
 
-def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
+def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
     """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
     from etalage.bundle.indexed import photo_rows
     from etalage.errors import NothingToPublish
@@ -181,10 +186,10 @@ def by_item(shop: "Shop") -> "dict[str, tuple[pa.Array, np.ndarray]]":
     from etalage.runtime.photos import PhotoEmbedder
 
     try:
-        exported = newest_export(shop.exports(MODEL))
+        exported = newest_export(workspace.exports(MODEL))
     except NothingToPublish:
         return {}
-    done = embedded(shop, payload(shop), PhotoEmbedder.open(exported, threads=os.cpu_count() or 1))
+    done = embedded(workspace, payload(workspace), PhotoEmbedder.open(exported, threads=os.cpu_count() or 1))
     rows = photo_rows(done.payload.items)
     if not len(rows):
         return {}

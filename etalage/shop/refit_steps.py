@@ -16,7 +16,7 @@ from etalage.errors import TableMissing, TooLittleData
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
     from etalage.features.behaviour import BehaviourSet
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ EVERYTHING = "everything"
 
 
 def refitted(
-    shop: "Shop", placed: "tuple[PlacedModel, ...]", force: bool = False
+    workspace: Workspace, placed: "tuple[PlacedModel, ...]", force: bool = False
 ) -> "tuple[PlacedModel, ...]":
     """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
 
@@ -48,28 +48,28 @@ def refitted(
     if not any(chosen):
         return placed
     try:
-        data, versions = _everything(shop)
+        data, versions = _everything(workspace)
     except (TableMissing, TooLittleData) as error:
         log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
         return placed
     return tuple(
-        replace(one, export=_refit(shop, one.export, fact, data, versions)) if again else one
+        replace(one, export=_refit(workspace, one.export, fact, data, versions)) if again else one
         for one, fact, again in zip(placed, facts, chosen, strict=True)
     )
 
 
-def forget_unpublished(shop: "Shop") -> None:
+def forget_unpublished(workspace: Workspace) -> None:
     """Remove refitted exports that no bundle on disk holds: `sync` and `rollback` ask for no others."""
     from etalage.runtime.export_files import read_facts
 
     held = {
         model.hash
-        for one in shop.bundles.survey()
+        for one in workspace.bundles.survey()
         if one.manifest is not None
         for model in one.manifest.models
     }
-    with shop.disk():
-        for export in (shop.folder / "exports").glob(f"*/{EVERYTHING}/[0-9]*-*"):
+    with workspace.disk():
+        for export in (workspace.folder / "exports").glob(f"*/{EVERYTHING}/[0-9]*-*"):
             if read_facts(export).get("model_hash") not in held:
                 shutil.rmtree(export)
 
@@ -98,24 +98,30 @@ def _has_config(export: Path, facts: "dict[str, Any]") -> bool:
     return "config" in facts
 
 
-def _everything(shop: "Shop") -> "tuple[BehaviourSet, dict[str, int]]":
+def _everything(workspace: Workspace) -> "tuple[BehaviourSet, dict[str, int]]":
     """All acts as `train`, with the ids of items alone: closed-form models read nothing else."""
     from etalage.features.behaviour_set import behaviour_set, told
 
-    at = {name: v for name, v in shop.lake.versions().items() if name in ("items", "interactions")}
+    at = {name: v for name, v in workspace.lake.versions().items() if name in ("items", "interactions")}
     if "interactions" not in at:
         raise TableMissing("there are no interactions")
-    with shop.bar("read what users did", None):
-        acts = shop.lake.table("interactions").read(at["interactions"])
-        items = shop.lake.table("items").read(at["items"], columns=["item_id"]) if "items" in at else None
-        data = behaviour_set(acts, items, None, shop.config.behaviour, whole=True)
+    with workspace.bar("read what users did", None):
+        acts = workspace.lake.table("interactions").read(at["interactions"])
+        items = (
+            workspace.lake.table("items").read(at["items"], columns=["item_id"]) if "items" in at else None
+        )
+        data = behaviour_set(acts, items, None, workspace.config.behaviour, whole=True)
     for line in told(data.facts):
         log.warning("%s", line)
     return data, at
 
 
 def _refit(
-    shop: "Shop", judged: Path, facts: "dict[str, Any]", data: "BehaviourSet", versions: dict[str, int]
+    workspace: Workspace,
+    judged: Path,
+    facts: "dict[str, Any]",
+    data: "BehaviourSet",
+    versions: dict[str, int],
 ) -> Path:
     """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
     from etalage.config import validated
@@ -128,7 +134,7 @@ def _refit(
     name = str(facts["name"])
     recipe = recipes.find(name)
     config = validated(recipe.config, facts["config"], where=f"{judged}: config")
-    folder = shop.exports(name) / EVERYTHING
+    folder = workspace.exports(name) / EVERYTHING
     kept = {"judged": facts["model_hash"], "data": data.fingerprint(), "fitted_on": EVERYTHING}
     try:
         newest = newest_export(folder)
@@ -136,7 +142,7 @@ def _refit(
             return newest
     except NothingToPublish:
         pass
-    with shop.disk(), shop.bar(f"fit {name} on everything", None):
+    with workspace.disk(), workspace.bar(f"fit {name} on everything", None):
         counted = recipe.bind(config, data).count()
         more = {**kept, "tables": versions, "mlflow_run": facts.get("mlflow_run")}
         trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)

@@ -11,14 +11,14 @@ shop.recommender().similar(item_id="i000042", k=5)
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import MappingConfig, ShopConfig, read_config
-from etalage.engine import local
-from etalage.errors import ConfigError, DataError
+from etalage.config import MappingConfig
+from etalage.engine.threads import configure_threads
+from etalage.errors import ConfigError
 from etalage.shop import (
+    asking,
     behaviour_steps,
     bundling,
     category_steps,
@@ -29,19 +29,16 @@ from etalage.shop import (
     live_steps,
     photo_steps,
 )
-from etalage.shop.folder import require_shop
-from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
-    from etalage.bundle.pointer import Bundles
     from etalage.bundle.sync import Synced
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.photos import Evaluation
     from etalage.evaluation.together import Together
-    from etalage.lake.delta import Lake
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
@@ -64,17 +61,11 @@ _EVALUATE: dict[str, Callable[..., Any]] = {
 }
 
 
-class Shop:
-    """Opens `folder`; nothing is written until a step needs it.
+class Shop(Workspace):
+    """The steps of one shop: each is wired here, and written in a file of its own.
 
     Raises ConfigError: no such folder, or one that is no shop (`Shop.create` makes one).
     """
-
-    def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
-        local.settle()
-        self.folder = Path(folder)
-        require_shop(self.folder)
-        self.bar = bar
 
     @classmethod
     def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
@@ -86,33 +77,6 @@ class Shop:
 
             file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
-
-    @cached_property
-    def config(self) -> ShopConfig:
-        """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
-        file = self.folder / "shop.toml"
-        config = read_config(file)
-        require_known_names(config, str(file))
-        return config
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
-
-    @cached_property
-    def lake(self) -> "Lake":
-        from etalage.lake.delta import Lake
-
-        return Lake(self.folder / "tables")
-
-    @cached_property
-    def bundles(self) -> "Bundles":
-        from etalage.bundle.pointer import Bundles
-
-        return Bundles(self.folder / "bundles")
-
-    def exports(self, model: str = MODEL) -> Path:
-        return self.folder / "exports" / model
 
     def ingest(
         self,
@@ -151,7 +115,7 @@ class Shop:
         from etalage.lake.id_files import ids_of
         from etalage.lake.removal import item_ids, remove_items
 
-        self._require_writable()
+        self.require_writable()
         wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
         return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
 
@@ -169,27 +133,8 @@ class Shop:
         refresh: also those that are so many days old, if they have changed. again: also links that failed,
         before their time. Raises ConfigError, DataError.
         """
-        self._require_writable()
+        self.require_writable()
         return fetch_steps.fetch(self, refresh, again)
-
-    def _require_writable(self) -> None:
-        """Raises DataError before any work, where nothing could be kept of it."""
-        with self.disk():
-            self.runs.mkdir(parents=True, exist_ok=True)
-            (self.runs / ".writable").touch()
-            (self.runs / ".writable").unlink()
-
-    @contextmanager
-    def disk(self) -> Iterator[None]:
-        """A full or read-only disk is said so, instead of shown as a traceback."""
-        try:
-            yield
-        except OSError as error:
-            where = error.filename or self.folder
-            raise DataError(
-                f"{where}: {error.strerror or error}; what was finished before is safe: make room or allow "
-                "writing, then run it again"
-            ) from error
 
     def train(
         self, model: str = MODEL, settings: Mapping[str, str] | None = None, fresh: bool = False
@@ -200,7 +145,7 @@ class Shop:
 
         recipe = recipes.find(model)
         config = resolve(recipe, self.config.models.get(model, {}), dict(settings or {}))
-        self._require_writable()
+        self.require_writable()
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
@@ -220,7 +165,7 @@ class Shop:
         if recipe.data == "photos":
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
-        self._require_writable()
+        self.require_writable()
         done: Any = (_EVALUATE.get(recipe.data) or judging_steps.evaluate)(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
@@ -237,7 +182,7 @@ class Shop:
         from etalage.runtime.export_files import newest_export, read_facts
         from etalage.training import tracking
 
-        self._require_writable()
+        self.require_writable()
         done = comparing_steps.evaluate_all(self)
         for model in comparing_steps.trained(self):
             run = read_facts(newest_export(self.exports(model))).get("mlflow_run")
@@ -259,7 +204,7 @@ class Shop:
         Asks about new and changed items (`every`: about all) and keeps what each item carried itself beside
         the answer. threshold: below it an item stays unclassified; None: [classify] threshold.
         """
-        self._require_writable()
+        self.require_writable()
         return classify_steps.classify(self, threshold, every)
 
     def classify_one(
@@ -275,7 +220,7 @@ class Shop:
         """Every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
         from etalage.shop import grid_steps
 
-        self._require_writable()
+        self.require_writable()
         return grid_steps.compare(self, model)
 
     def publish(self, force: bool = False) -> "Manifest":
@@ -324,15 +269,12 @@ class Shop:
 
     def erase(self, user_id: str) -> "Erased":
         """Forget a shopper, and say where traces of them still are."""
-        self._require_writable()
+        self.require_writable()
         return live_steps.erase(self, user_id)
 
     def recommender(self) -> "Recommender":
         """The current bundle, opened; as a server does, it knows what the online store holds."""
-        from etalage.recommend import Recommender
-
-        folder = self.bundles.path(self.bundles.current_id())
-        return Recommender.open(folder, live=lambda: live_steps.found(self))
+        return asking.open_recommender(self)
 
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle to the shop's MLflow as a model, register it; → its URI.
@@ -342,7 +284,7 @@ class Shop:
         from etalage.serve.pyfunc import log_bundle
         from etalage.training.tracking import require_own_experiment, store
 
-        self._require_writable()
+        self.require_writable()
         require_own_experiment(self.runs, "bundles")
         with self.disk(), self.bar("register in MLflow", None):
             folder = self.bundles.path(self.bundles.current_id())
@@ -353,7 +295,7 @@ class Shop:
 
         Raises ServeError: a public address without a key, a port in use.
         """
-        local.settle(threads=1)  # before numpy comes along
+        configure_threads(1)  # before numpy comes along
         from etalage.serve.run import read_key, run
 
         given = {"host": host, "port": port}

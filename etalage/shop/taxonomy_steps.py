@@ -21,7 +21,7 @@ from etalage.lake.taxonomy_files import localised, read_paths, read_taxonomy
 
 if TYPE_CHECKING:
     from etalage.config import TaxonomyConfig
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -65,54 +65,54 @@ class Proposal:
     items: int
 
 
-def whole(shop: "Shop") -> Taxonomy:
+def whole(workspace: Workspace) -> Taxonomy:
     """[taxonomy] `file` with `extend`, before the cut. Raises ConfigError: none is set, InputUnreadable."""
-    config = shop.config.taxonomy
+    config = workspace.config.taxonomy
     if config.file is None:
         raise ConfigError(
-            f"{shop.folder / 'shop.toml'}: no taxonomy; write [taxonomy] and "
+            f"{workspace.folder / 'shop.toml'}: no taxonomy; write [taxonomy] and "
             'file = "taxonomy-with-ids.en-US.txt"'
         )
-    found = read_taxonomy(shop.folder / config.file)
-    return found.extended(shop.folder / config.extend) if config.extend else found
+    found = read_taxonomy(workspace.folder / config.file)
+    return found.extended(workspace.folder / config.extend) if config.extend else found
 
 
-def taxonomy(shop: "Shop") -> Taxonomy:
+def taxonomy(workspace: Workspace) -> Taxonomy:
     """As `whole`, cut at [taxonomy] `level`: what models learn and answer with."""
-    level = shop.config.taxonomy.level
-    return whole(shop) if level is None else whole(shop).cut(level)
+    level = workspace.config.taxonomy.level
+    return whole(workspace) if level is None else whole(workspace).cut(level)
 
 
-def names(shop: "Shop", tree: Taxonomy, language: str) -> tuple[str, ...]:
+def names(workspace: Workspace, tree: Taxonomy, language: str) -> tuple[str, ...]:
     """(N,) the names of `tree`'s categories in a language of [taxonomy] `names`, else their own.
 
     Raises ConfigError, InputUnreadable.
     """
-    files = shop.config.taxonomy.names
+    files = workspace.config.taxonomy.names
     if language not in files:
         known = ", ".join(files) or "none"
         raise ConfigError(
-            f"{shop.folder / 'shop.toml'}: [taxonomy] names has no {language!r}; it has {known}"
+            f"{workspace.folder / 'shop.toml'}: [taxonomy] names has no {language!r}; it has {known}"
         )
-    return localised(tree, read_paths(shop.folder / files[language]))
+    return localised(tree, read_paths(workspace.folder / files[language]))
 
 
-def reader(shop: "Shop") -> Reader:
+def reader(workspace: Workspace) -> Reader:
     """What reads the items' own categories. Raises ConfigError, InputUnreadable."""
-    config, tree = shop.config.taxonomy, whole(shop)
-    languages = [read_paths(shop.folder / file) for file in config.names.values()]
-    older = [read_paths(shop.folder / file) for file in config.retired]
+    config, tree = workspace.config.taxonomy, whole(workspace)
+    languages = [read_paths(workspace.folder / file) for file in config.names.values()]
+    older = [read_paths(workspace.folder / file) for file in config.retired]
     made = Reader(tree, languages, older, config.outside)
     if config.map:
-        made.map = read_map(tree, shop.folder / config.map, made.book)
+        made.map = read_map(tree, workspace.folder / config.map, made.book)
     return made
 
 
-def labels(shop: "Shop", items: pa.Table) -> Labels:
+def labels(workspace: Workspace, items: pa.Table) -> Labels:
     """items: rows of the table with `category_id` and `attributes`. Raises ConfigError, InputUnreadable."""
-    known, said = reader(shop), _said(shop.config.taxonomy, items)
-    tree, told = known.tree, known.tell(said, shop.config.taxonomy.similar_from)
-    level = shop.config.taxonomy.level
+    known, said = reader(workspace), _said(workspace.config.taxonomy, items)
+    tree, told = known.tree, known.tell(said, workspace.config.taxonomy.similar_from)
+    level = workspace.config.taxonomy.level
     cut = tree if level is None else tree.cut(level)
     rows = {
         row: row if level is None else cut.row(tree.ids[tree.ancestor(row, level)])
@@ -130,7 +130,7 @@ def labels(shop: "Shop", items: pa.Table) -> Labels:
     )
 
 
-def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
+def values(workspace: Workspace, tree: Taxonomy) -> np.ndarray:
     """(L,) float64: what `tree`'s leaves are worth, by [taxonomy] `values`, else by what was bought of them.
 
     tree: the shop's taxonomy, or what is left of it after a cut. All 0 where nothing was bought. Raises
@@ -139,20 +139,20 @@ def values(shop: "Shop", tree: Taxonomy) -> np.ndarray:
     from etalage.features.history import BehaviourRule, purchases
     from etalage.lake.category_values import bought_values, leaf_values, read_values
 
-    config, everything = shop.config.taxonomy, whole(shop)
+    config, everything = workspace.config.taxonomy, whole(workspace)
     if config.values:
-        return leaf_values(tree, everything, read_values(everything, shop.folder / config.values))
-    acts = shop.lake.table("interactions")
+        return leaf_values(tree, everything, read_values(everything, workspace.folder / config.values))
+    acts = workspace.lake.table("interactions")
     if not acts.exists():
         return np.zeros(len(tree.leaves_L))
-    items = _items(shop)
-    found = labels(shop, items).given_ids
+    items = _items(workspace)
+    found = labels(workspace, items).given_ids
     rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
     ids, table = (
         items["item_id"].to_pylist(),
         acts.read(columns=["user_id", "item_id", "kind", "value", "time"]),
     )
-    sold = purchases(table, BehaviourRule(shop.config.behaviour))
+    sold = purchases(table, BehaviourRule(workspace.config.behaviour))
     bought = bought_values(everything, rows, ids, sold)
     return leaf_values(tree, everything, bought)
 
@@ -170,10 +170,10 @@ class Shown:
     """Id, name, and how many leaves are beneath: 0 of a leaf."""
 
 
-def show(shop: "Shop", category: str | None) -> Shown:
+def show(workspace: Workspace, category: str | None) -> Shown:
     """category: an id or a path; None: the top. Raises ConfigError, InputUnreadable."""
-    known = reader(shop)
-    tree, level = known.tree, shop.config.taxonomy.level
+    known = reader(workspace)
+    tree, level = known.tree, workspace.config.taxonomy.level
     row = -1 if category is None else found_row(tree, known.book, category)
     if category is not None and row < 0:
         raise ConfigError(
@@ -186,7 +186,7 @@ def show(shop: "Shop", category: str | None) -> Shown:
         return Shown(title, {}, None, beneath)
     other = {
         language: localised(tree, paths)[row]
-        for language, paths in zip(shop.config.taxonomy.names, known.languages, strict=True)
+        for language, paths in zip(workspace.config.taxonomy.names, known.languages, strict=True)
         if tree.ids[row] in paths
     }
     cut_to = None if level is None or tree.depths_N[row] <= level else tree.path(tree.ancestor(row, level))
@@ -203,11 +203,11 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check(shop: "Shop") -> Checked:
+def check(workspace: Workspace) -> Checked:
     """Raises ConfigError, InputUnreadable, TableMissing."""
-    known = reader(shop)
-    said = Counter(_said(shop.config.taxonomy, _items(shop)))
-    told = known.tell(said, shop.config.taxonomy.similar_from)
+    known = reader(workspace)
+    said = Counter(_said(workspace.config.taxonomy, _items(workspace)))
+    told = known.tell(said, workspace.config.taxonomy.similar_from)
     ways: Counter[str] = Counter()
     findings: dict[str, Counter[str]] = {reason: Counter() for reason in REASONS}
     for one, count in said.items():
@@ -222,14 +222,14 @@ def check(shop: "Shop") -> Checked:
     )
 
 
-def proposals(shop: "Shop") -> list[Proposal]:
+def proposals(workspace: Workspace) -> list[Proposal]:
     """For each category of a merchant that nothing but similar wording tells, the most similar one.
 
     Those of most items first. Raises ConfigError, InputUnreadable, TableMissing.
     """
-    known = reader(shop)
+    known = reader(workspace)
     counts: Counter[tuple[str | None, str]] = Counter()
-    for one, count in Counter(_said(shop.config.taxonomy, _items(shop))).items():
+    for one, count in Counter(_said(workspace.config.taxonomy, _items(workspace))).items():
         bare = Said(None, one.merchant, one.category)
         if one.category and known.surely(bare).row < 0 and not known.surely(bare).outside:
             counts[one.merchant, one.category] += count
@@ -271,12 +271,12 @@ def _value(one: Said, reason: str) -> str:
     return ": ".join(text for text in (one.merchant, one.category or one.given) if text)
 
 
-def _items(shop: "Shop") -> pa.Table:
-    table = shop.lake.table("items")
+def _items(workspace: Workspace) -> pa.Table:
+    table = workspace.lake.table("items")
     if not table.exists():
         raise TableMissing("there are no items: `etalage ingest FILE items` first")
     items = table.read(columns=["item_id", "category_id", "attributes"])
-    require_attributes(shop.config.taxonomy, items)
+    require_attributes(workspace.config.taxonomy, items)
     return items
 
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.stream import VectorStream
     from etalage.models.dssm import VectorRows
-    from etalage.shop.shop import Shop
+    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
 def with_vectors(
-    shop: "Shop", data: "BehaviourSet", model: str, vectors: str
+    workspace: Workspace, data: "BehaviourSet", model: str, vectors: str
 ) -> "tuple[BehaviourSet, dict[str, str] | None]":
     """`data` with the dense feature `vectors` of items, and the hash of the model that made it, by name.
 
@@ -49,7 +49,7 @@ def with_vectors(
         raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")
     others = f"; or set vectors to one of {', '.join(dense)}" if dense else ""
     try:
-        export = newest_export(shop.exports(vectors))
+        export = newest_export(workspace.exports(vectors))
     except NothingToPublish as error:
         raise ConfigError(
             f"{setting}: {model} learns from vectors of items, and {vectors}, which makes them, was not "
@@ -70,7 +70,7 @@ def with_vectors(
     return replace(data, item_features=features), {vectors: str(facts["model_hash"])}
 
 
-def rows_of_vectors(shop: "Shop", config: Any, width: int) -> "tuple[VectorRows, dict[str, str]]":
+def rows_of_vectors(workspace: Workspace, config: Any, width: int) -> "tuple[VectorRows, dict[str, str]]":
     """The files that `rows` and `validation_rows` name, opened, and what tells each file from a later one.
 
     width: of the vectors of the shop's items. Raises InputUnreadable, TooLittleData, ConfigError: vectors of
@@ -78,7 +78,7 @@ def rows_of_vectors(shop: "Shop", config: Any, width: int) -> "tuple[VectorRows,
     """
     from etalage.models.dssm import VectorRows
 
-    train, facts = _stream(shop, config, config.rows)
+    train, facts = _stream(workspace, config, config.rows)
     if train.sizes[1] != width:
         raise ConfigError(
             f"[models.dssm] rows = {config.rows!r}: vectors of {train.sizes[1]} numbers; those of the shop's "
@@ -86,16 +86,16 @@ def rows_of_vectors(shop: "Shop", config: Any, width: int) -> "tuple[VectorRows,
         )
     if config.validation_rows is None:
         return VectorRows(train), facts
-    held, more = _stream(shop, config, config.validation_rows)
+    held, more = _stream(workspace, config, config.validation_rows)
     return VectorRows(train, held), {**facts, **more}
 
 
-def _stream(shop: "Shop", config: Any, name: str) -> "tuple[VectorStream, dict[str, str]]":
+def _stream(workspace: Workspace, config: Any, name: str) -> "tuple[VectorStream, dict[str, str]]":
     """One file of rows; the places of its lines are kept in runs/rows, so that the next run need not look."""
     from etalage.features.stream import VectorStream
 
-    file = shop.folder / name
-    sidecar = shop.runs / "rows" / f"{Path(name).name}.places"
+    file = workspace.folder / name
+    sidecar = workspace.runs / "rows" / f"{Path(name).name}.places"
     sidecar.parent.mkdir(parents=True, exist_ok=True)
     stream = VectorStream(file, config.batch_size, config.seed, sidecar=sidecar)
     if stream.refused_count:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.config import validated
+from etalage.engine.contract import Engine
+from etalage.engine.local import LOCAL
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.recipe import Recipe, Trained
@@ -55,6 +57,7 @@ def run(
     exports: Path,
     fresh: bool = False,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> tuple[Trained[Any], Path]:
     """Train a model of photos and export it; → the trained model and its export's folder.
 
@@ -66,7 +69,9 @@ def run(
     def write(trained: Trained[Any], task: Any) -> Path:
         return export(trained, PhotoEncoder(config.size, config.channels), exports)
 
-    return _tracked(recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress)
+    return _tracked(
+        recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+    )
 
 
 def train_categories(
@@ -80,6 +85,7 @@ def train_categories(
     golden: str | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> tuple[Trained[Any], Path]:
     """The same for a classifier of items; golden: the hash of the golden set, which it did not see.
 
@@ -98,7 +104,9 @@ def train_categories(
     def write(trained: Trained[Any], task: "ItemCategoryTask") -> Path:
         return export_classifier(trained, items, exports, task)
 
-    return _tracked(recipe, config, items, facts, write, runs=runs, fresh=fresh, progress=progress)
+    return _tracked(
+        recipe, config, items, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+    )
 
 
 def train_behaviour(
@@ -113,6 +121,7 @@ def train_behaviour(
     learned: tuple[str, Mapping[str, str]] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, counters included, and for rows of vectors out of files.
 
@@ -139,7 +148,9 @@ def train_behaviour(
     def write(trained: Trained[Any], task: Any) -> Path:
         return export_behaviour(recipe, trained, kept, exports)
 
-    return _tracked(recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress)
+    return _tracked(
+        recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+    )
 
 
 def _source_of(examples: "Examples") -> "Source":
@@ -158,6 +169,7 @@ def _tracked(
     runs: Path,
     fresh: bool,
     progress: Progress | None,
+    engine: Engine,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
@@ -176,7 +188,7 @@ def _tracked(
         task = recipe.bind(config, data)
         if progress is not None and hasattr(task, "say"):
             progress, task.say = _with_lines(progress)
-        with together(recipe, config, data, task, folder) as context:
+        with together(recipe, config, data, task, folder, engine) as context:
             trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)

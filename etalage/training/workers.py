@@ -3,13 +3,15 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from etalage.engine import local
+from etalage.engine.contract import Engine
+from etalage.engine.local import LOCAL
+from etalage.engine.threads import configure_threads
 from etalage.engine.worker_spec import WorkerSpec
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Task
@@ -17,13 +19,10 @@ from etalage.training.context import Context, compute_init
 from etalage.training.handing import hand_over, handed
 from etalage.training.loop import fit
 
-Launch = Callable[[Callable[[WorkerSpec], object], int], AbstractContextManager[WorkerSpec]]
-"""An engine's verb."""
-
 
 @contextmanager
 def together(
-    recipe: Recipe[Any], config: Any, data: Any, task: Task, run: Path, launch: Launch = local.launch
+    recipe: Recipe[Any], config: Any, data: Any, task: Task, run: Path, engine: Engine = LOCAL
 ) -> Iterator[Context]:
     """The context in which this process trains `task`, with as many more as its config says; a process that
     torchrun started is one of torchrun's.
@@ -44,7 +43,7 @@ def together(
     try:
         hand_over((recipe.name, config, _shared(data, folder / "data")), folder)
         with (
-            launch(partial(_follow, folder, run), workers) as spec,
+            engine.launch(partial(_follow, folder, run), workers) as spec,
             compute_init(config, spec) as context,
         ):
             yield context
@@ -81,7 +80,7 @@ def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> N
 
 def _follow(folder: Path, run: Path, spec: WorkerSpec) -> None:
     """The same training as rank 0's, of other rows of each batch; nothing is written."""
-    local.settle()
+    configure_threads()
     name, config, given = handed(folder)
     data = given() if isinstance(given, partial) else given
     recipe = recipes.find(name)

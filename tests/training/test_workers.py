@@ -156,13 +156,14 @@ def test_one_that_cannot_begin_is_told_at_once(items: CategorySet, tmp_path: Pat
     config = ItemCategoryConfig(**{**QUICK, **CERTAIN, "workers": 2})
     task = RECIPE.bind(config, items)
 
-    def launch(function: Any, workers: int) -> Any:
-        for file in tmp_path.glob(".handed-*/*"):
-            file.unlink()
-        return local.launch(function, workers)
+    class Forgetful(local.LocalEngine):
+        def launch(self, function: Any, workers: int) -> Any:
+            for file in tmp_path.glob(".handed-*/*"):
+                file.unlink()
+            return super().launch(function, workers)
 
     told = "worker 1 of 2 ended with status 1, before it could take part"
-    with pytest.raises(WorkerLost, match=told), together(RECIPE, config, items, task, tmp_path, launch):
+    with pytest.raises(WorkerLost, match=told), together(RECIPE, config, items, task, tmp_path, Forgetful()):
         pass
     assert not list(tmp_path.iterdir())
 

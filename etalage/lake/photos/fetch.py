@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import PhotosConfig
-from etalage.engine import local
+from etalage.engine.contract import Engine
+from etalage.engine.local import LOCAL
 from etalage.lake.delta import Lake
 from etalage.lake.photos.plan import plan_of, require_contact
 from etalage.lake.photos.shard import STOP, Shard, run_shard, shard_of
@@ -57,6 +58,7 @@ def fetch(
     again: bool = False,
     started: Callable[[int], None] | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> Fetched:
     """Ask for every link that is due, and store what came of it.
 
@@ -81,7 +83,7 @@ def fetch(
         if due.num_rows:
             run = new_run(spool)
             with _committing(run, lake, done, progress):
-                run_shards(due, config, run)
+                run_shards(due, config, run, engine)
             shutil.rmtree(run, ignore_errors=True)
         waiting = plan_of(lake).waiting(datetime.now(UTC))
     return Fetched(
@@ -97,11 +99,11 @@ def fetch(
     )
 
 
-def run_shards(due: pa.Table, config: PhotosConfig, run: Path, photos: bool = True) -> None:
+def run_shards(due: pa.Table, config: PhotosConfig, run: Path, engine: Engine, photos: bool = True) -> None:
     """Ask for every link of `due` (ASKED rows); the results lie in `run` as they come."""
     count = min(config.workers or os.cpu_count() or 1, due.num_rows)
     shards = list(_shards(due, config, run, count, photos))
-    for _ in local.map(run_shard, shards, workers=min(count, len(shards))):
+    for _ in engine.map(run_shard, shards, workers=min(count, len(shards))):
         pass
 
 

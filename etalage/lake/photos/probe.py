@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import PhotosConfig
+from etalage.engine.contract import Engine
+from etalage.engine.local import LOCAL
 from etalage.lake.attributes import require_attribute
 from etalage.lake.delta import Lake
 from etalage.lake.photos.estimate import Cost, Share, estimate, wilson
@@ -68,6 +70,7 @@ def probe(
     seed: int = 0,
     started: Callable[[int], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    engine: Engine = LOCAL,
 ) -> Probe:
     """Ask for `count` links (all, where there are fewer), the same ones for the same seed.
 
@@ -80,7 +83,7 @@ def probe(
     asked = plan.links.take(pa.array(chosen, pa.int64()))
     if started is not None:
         started(len(chosen))
-    results = _results(asked, config, progress)
+    results = _results(asked, config, progress, engine)
     return _told(plan, names, results, config, seed)
 
 
@@ -91,7 +94,9 @@ def sample(urls: list[str], count: int, seed: int) -> list[int]:
     return sorted(row for _, row in order[:count])
 
 
-def _results(asked: pa.Table, config: PhotosConfig, progress: Callable[[int], None] | None) -> pa.Table:
+def _results(
+    asked: pa.Table, config: PhotosConfig, progress: Callable[[int], None] | None, engine: Engine
+) -> pa.Table:
     """RESULT rows without photos."""
     given = {name: asked[name] for name in ("url", "host", "owners")}
     blank = pa.Table.from_pylist([], schema=ASKED)
@@ -102,7 +107,7 @@ def _results(asked: pa.Table, config: PhotosConfig, progress: Callable[[int], No
     if not links.num_rows:
         return RESULT.empty_table()
     with tempfile.TemporaryDirectory(prefix="etalage-probe-") as made:
-        run_shards(links, config, Path(made), photos=False)
+        run_shards(links, config, Path(made), engine, photos=False)
         if progress is not None:
             progress(links.num_rows)
         files = sorted(Path(made).glob("[0-9]*.arrow"))

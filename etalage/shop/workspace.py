@@ -1,0 +1,89 @@
+"""What the steps of a shop work with: its folder, settings, tables, exports, bundles, progress and engine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etalage.config import ShopConfig, read_config
+from etalage.engine.contract import Engine
+from etalage.engine.local import LOCAL
+from etalage.engine.threads import configure_threads
+from etalage.errors import DataError
+from etalage.shop.folder import require_shop
+from etalage.shop.known_names import require_known_names
+from etalage.shop.progress import Bar, silent
+
+if TYPE_CHECKING:
+    from etalage.bundle.pointer import Bundles
+    from etalage.lake.delta import Lake
+
+
+class Workspace:
+    """The shop in `folder`; nothing is written until a step needs it. Steps take it, and know no other step's
+    shop.
+
+    Raises ConfigError: no such folder, or one that is no shop.
+    """
+
+    def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
+        configure_threads()
+        self.folder = Path(folder)
+        require_shop(self.folder)
+        self.bar = bar
+
+    @cached_property
+    def config(self) -> ShopConfig:
+        """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
+        file = self.folder / "shop.toml"
+        config = read_config(file)
+        require_known_names(config, str(file))
+        return config
+
+    @property
+    def engine(self) -> Engine:
+        """Where loops over shards and workers of a training run. Only this line picks one."""
+        return LOCAL
+
+    @property
+    def runs(self) -> Path:
+        """What trainings left: MLflow's store, checkpoints, logs."""
+        return self.folder / "runs"
+
+    @cached_property
+    def lake(self) -> "Lake":
+        """The shop's tables."""
+        from etalage.lake.delta import Lake
+
+        return Lake(self.folder / "tables")
+
+    @cached_property
+    def bundles(self) -> "Bundles":
+        """The shop's bundles, and which one is current."""
+        from etalage.bundle.pointer import Bundles
+
+        return Bundles(self.folder / "bundles")
+
+    def exports(self, model: str) -> Path:
+        """The folder of the exports of `model`."""
+        return self.folder / "exports" / model
+
+    def require_writable(self) -> None:
+        """Raises DataError before any work, where nothing could be kept of it."""
+        with self.disk():
+            self.runs.mkdir(parents=True, exist_ok=True)
+            (self.runs / ".writable").touch()
+            (self.runs / ".writable").unlink()
+
+    @contextmanager
+    def disk(self) -> Iterator[None]:
+        """A full or read-only disk is said so, instead of shown as a traceback."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.folder
+            raise DataError(
+                f"{where}: {error.strerror or error}; what was finished before is safe: make room or allow "
+                "writing, then run it again"
+            ) from error
