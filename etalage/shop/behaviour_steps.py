@@ -11,6 +11,7 @@ from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittl
 from etalage.shop import photo_steps
 from etalage.shop.progress import told
 from etalage.shop.vector_steps import rows_of_vectors, with_vectors
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.scorer import ExportScorer
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.photo_steps import MODEL
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
     from etalage.bundle.classifying import DraftedClassifier
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.refusals import Draft
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

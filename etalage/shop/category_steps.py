@@ -13,6 +13,7 @@ from etalage.errors import TableMissing, TooLittleData
 from etalage.lake.labelling import WEAK
 from etalage.shop import taxonomy_steps
 from etalage.shop.progress import told
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.evaluation.category_evaluation import CategoryEvaluation
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from etalage.lake.taxonomy import Taxonomy
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.classifier import ItemClassifier
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 TABLES = ("items", "photos")

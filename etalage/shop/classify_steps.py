@@ -21,12 +21,12 @@ from etalage.lake.difference import same_rows
 from etalage.lake.item_photos import photos_of
 from etalage.lake.schema import CATEGORY_SEPARATOR, TABLES
 from etalage.shop import taxonomy_steps
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.lake.delta import Table
     from etalage.runtime.classifier import Classified, ItemClassifier
     from etalage.shop.progress import Meter
-    from etalage.shop.workspace import Workspace
 
 SPEC = TABLES["classifications"]
 KEPT_AT_ONCE = 4096

@@ -12,13 +12,13 @@ from etalage.errors import NothingToPublish
 from etalage.shop import behaviour_steps, judging_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.judging_steps import FLOOR
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.evaluation.gate import Verdict
     from etalage.evaluation.together import Together
     from etalage.evaluation.whole_funnel import WholeFunnel
     from etalage.runtime.scorer import ExportScorer, Scorer
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etalage.shop.workspace import Workspace
+
 if TYPE_CHECKING:
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
-    from etalage.shop.workspace import Workspace
 
 
 def spool(workspace: Workspace) -> Path:

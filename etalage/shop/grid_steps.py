@@ -11,12 +11,12 @@ import numpy as np
 
 from etalage.errors import ConfigError, NothingToPublish
 from etalage.shop import category_steps
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.evaluation.category_grid import Grid, Measured
     from etalage.features.photo import PhotoEncoder
     from etalage.runtime.classifier import ItemClassifier
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 TIMED = 5

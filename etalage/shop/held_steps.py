@@ -20,10 +20,10 @@ from etalage.features.history import BehaviourRule
 from etalage.kinds import KNOWN_KINDS
 from etalage.lake.shown import shown
 from etalage.nearest import nearest
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.lake.delta import Lake, Table
-    from etalage.shop.workspace import Workspace
 
 _AT_ONCE = 1 << 18
 _EXAMPLES = 3

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
 from etalage.shop import behaviour_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.models.recipe import Recipe
     from etalage.runtime.scorer import Scorer
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from etalage.errors import StoreUnavailable, TableDamaged
 from etalage.features.behaviour import NEVER
 from etalage.nearest import nearest
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from etalage.online import Event, LiveStore
     from etalage.online.marks import Mark
     from etalage.shop.held_steps import Collected, HeldBack
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000

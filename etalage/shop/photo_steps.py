@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from etalage.errors import TooLittleData
 from etalage.lake.schema import PHOTO_OK
 from etalage.shop.progress import Meter, told
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from etalage.features.photo_set import PhotoSet
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
-    from etalage.shop.workspace import Workspace
 
 MODEL = "image_similarity"
 """The model of photos."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import TableMissing, TooLittleData
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.admission import PlacedModel
     from etalage.features.behaviour import BehaviourSet
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, How, R
 from etalage.lake.labelling import WEAK as WEAK
 from etalage.lake.taxonomy import Taxonomy
 from etalage.lake.taxonomy_files import localised, read_paths, read_taxonomy
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.config import TaxonomyConfig
-    from etalage.shop.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 
 from etalage.config import suggestion
 from etalage.errors import ConfigError, NothingToPublish
+from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.stream import VectorStream
     from etalage.models.dssm import VectorRows
-    from etalage.shop.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
