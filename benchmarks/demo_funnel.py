@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.catalogue import Filters  # noqa: E402
 from etalage.demo import tables  # noqa: E402
 from etalage.demo.command import CONFIG, RANKER, SIMPLE  # noqa: E402
 from etalage.demo.tables import DemoSize  # noqa: E402
+from etalage.funnel.catalogue import Filters  # noqa: E402
 from etalage.metrics import bootstrap  # noqa: E402
 from etalage.shop import Shop  # noqa: E402
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.bundle.admission import PlacedModel
+from etalage.bundle.draft import DraftedModel
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
 from etalage.features.behaviour import BehaviourSet, Interactions
@@ -245,7 +245,7 @@ def test_what_is_served_by_counted_models_is_what_their_exports_score(tmp_path: 
         behaviour_export(
             folder, recipe.name, counted.scoring, counted.arrays, known, settings=counted.settings
         )
-        exports.append(PlacedModel(folder))
+        exports.append(DraftedModel(folder))
     _, bundles, manifest = behaviour_shop(tmp_path / "shop", 40, models=(), extra=exports)
     shop = Recommender.open(bundles.path(manifest.id))
     offline = open_scorer(exports[0].export)

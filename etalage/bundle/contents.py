@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
 from etalage.features.history import BehaviourRule, standing
+from etalage.funnel.shoppers import Crowd
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
 from etalage.lake.ledger import Moment

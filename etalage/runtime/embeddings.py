@@ -25,7 +25,7 @@ DAY = 86_400_000_000
 class EmbeddingScorer(ExportScorer):
     """Inner product of the query's embedding and the item's."""
 
-    scoring = "embeddings"
+    kind = "embeddings"
     dimension: int
 
     def __init__(self, opened: ExportFiles, threads: int = 1) -> None:

@@ -26,7 +26,7 @@ class ItemItemScorer(ExportScorer):
     An item acted on several times counts once, by its newest act; with `every_act`, each time.
     """
 
-    scoring = "item_item"
+    kind = "item_item"
 
     def __init__(self, opened: ExportFiles) -> None:
         super().__init__(opened)

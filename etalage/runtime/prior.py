@@ -38,7 +38,7 @@ class SameForAll:
 class PriorScorer(SameForAll, ExportScorer):
     """The same score for everybody: popularity."""
 
-    scoring = "prior"
+    kind = "prior"
 
     def __init__(self, opened: ExportFiles) -> None:
         super().__init__(opened)

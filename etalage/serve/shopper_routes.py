@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from etalage.bundle.catalogue import Stock
+from etalage.funnel.catalogue import Stock
 from etalage.recommend import Recommender
 from etalage.runtime.steps import Steps
 from etalage.serve import shopper_wire as wire

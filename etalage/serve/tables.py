@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from etalage.bundle.catalogue import Catalogue
 from etalage.config import suggestion
 from etalage.errors import RequestError, Unprocessable
+from etalage.funnel.catalogue import Catalogue
 from etalage.online import Act, LiveStore
 from etalage.recommend import Recommender
 from etalage.serve.moments import read_moment
@@ -183,7 +183,7 @@ class ClassifyTable:
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
         """Raises Unprocessable: the bundle has no classifier."""
         self._recommender = recommender
-        self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier.settings.threshold}
+        self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier().settings.threshold}
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
         """See Table.answer."""
@@ -236,7 +236,7 @@ def table_of(recommender: Recommender, task: str | None, live: LiveStore | None 
     if task is None and recommender.embedder is not None:
         task = "similar"
     if task is None:
-        task = "recommend" if recommender.manifest.models else "classify"
+        task = "recommend" if recommender.manifest.funnel else "classify"
     if task not in TASKS:
         raise Unprocessable(f"task = {task!r}: {suggestion(task, TASKS)}")
     return TASKS[task](recommender, live)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,19 +179,36 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
 
 
-def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
-    """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
-    from etalage.bundle.indexed import photo_rows
+def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
+    """The newest export of each model that was trained on `data` ("photos" or "categories"), by name, in the
+    order of names."""
     from etalage.errors import NothingToPublish
+    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export
+
+    found = {}
+    for name, model in recipes.listed().items():
+        if model.data != data:
+            continue
+        with suppress(NothingToPublish):
+            found[name] = newest_export(workspace.exports(name))
+    return found
+
+
+def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
+    """{"photo": item ids and their (n, D) embeddings}, by the photo embedder that speaks; {} where none was
+    trained."""
+    from etalage.bundle.draft import PHOTO_FEATURE, speaking
+    from etalage.bundle.photo_entries import photo_rows
     from etalage.runtime.photos import PhotoEmbedder
 
-    try:
-        exported = newest_export(workspace.exports(MODEL))
-    except NothingToPublish:
+    exports = newest_exports(workspace, "photos")
+    name = speaking(list(exports), workspace.config.funnel.photos)
+    if name is None:
         return {}
-    done = embedded(workspace, payload(workspace), PhotoEmbedder.open(exported, threads=os.cpu_count() or 1))
+    embedder = PhotoEmbedder.open(exports[name], threads=os.cpu_count() or 1)
+    done = embedded(workspace, payload(workspace), embedder)
     rows = photo_rows(done.payload.items)
     if not len(rows):
         return {}
-    return {"photo": (done.payload.items["item_id"].take(pa.array(rows)), done.embeddings[rows])}
+    return {PHOTO_FEATURE: (done.payload.items["item_id"].take(pa.array(rows)), done.embeddings[rows])}

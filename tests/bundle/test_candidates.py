@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.candidates import (
+from etalage.config import IndexConfig
+from etalage.features.behaviour import NEVER, Queries
+from etalage.funnel.candidates import (
     Excluded,
     Hits,
     Retriever,
@@ -17,11 +20,9 @@ from etalage.bundle.candidates import (
     merged,
     normalised,
 )
-from etalage.config import IndexConfig
-from etalage.features.behaviour import NEVER, Queries
 from etalage.index import build
 from etalage.runtime.opening import open_scorer
-from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
 from etalage.runtime.prior import PriorRetriever
 from etalage.runtime.retrieving import SCORED_ALL, kept, searched
 from etalage.runtime.scorer import Scorer
@@ -241,7 +242,13 @@ def test_look_alikes_are_those_of_the_newest_items_with_a_photo() -> None:
     embeddings = np.zeros((6, 2), np.float32)
     embeddings[[0, 1, 2, 4]] = [[1, 0], [0.8, 0.6], [0, 1], [-1, 0]]
     rows = np.array([0, 1, 2, 4])
-    way = LookAlikeRetriever("photos", embeddings, build(rows, embeddings[rows], IndexConfig(kind="exact")))
+    way = LookAlikeRetriever(
+        PhotoModel(
+            SimpleNamespace(name="photos"),
+            embeddings,
+            build(rows, embeddings[rows], IndexConfig(kind="exact")),
+        )  # type: ignore[arg-type]
+    )
     queries = asked([1], [4, 6], [3, 0, 4])
     assert way.knows(queries).tolist() == [True, False, True]
     found = way.find(queries, 2, None, Excluded([np.array([1]), np.array([]), np.array([])], 7))

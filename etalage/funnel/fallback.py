@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalage.bundle.models import OpenedModel
-from etalage.bundle.shoppers import Shopper
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.funnel.shoppers import Shopper
+from etalage.runtime.opening import OpenedModel
 from etalage.runtime.pairs import PairScorer
 from etalage.runtime.photos import LookAlikeRetriever
 from etalage.runtime.prior import PriorRetriever
@@ -51,15 +51,15 @@ class Ladder:
         where no model counts."""
         self.rules = rules
         self.look_alike = look_alike
-        self.models: dict[str, ExportScorer] = {one.facts.name: one.scorer for one in models}
-        made = [(one.facts.role, one.scorer.retriever(one.index)) for one in models if not one.scorer.ranks]
+        self.models: dict[str, ExportScorer] = {one.name: one.scorer for one in models}
+        made = [(one.role, one.scorer.retriever(one.index)) for one in models if not one.scorer.ranks]
         priors = [way for _, way in made if isinstance(way, PriorRetriever)]
         self.prior = priors[0] if priors else PriorRetriever("popularity", np.concatenate([[0], popularity]))
         self.collaborative, self.deep = (
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("counter", "embedder")
         )
-        self.behind = frozenset(one.facts.name for one in models if one.facts.behind)
+        self.behind = frozenset(one.name for one in models if one.behind)
         wanted = rules.funnel.ranker
         rankers = [one.scorer for one in models if isinstance(one.scorer, PairScorer)]
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)

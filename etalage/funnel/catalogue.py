@@ -10,17 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.bundle.attributes import AttributeIndex
-from etalage.bundle.files import ITEMS, PHOTOS, read_arrow
-from etalage.bundle.filters import Filters, Stock
 from etalage.errors import BundleDamaged, NotFound
+from etalage.funnel.attributes import AttributeIndex
+from etalage.funnel.filters import Filters, Stock
 
 __all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
 
@@ -101,11 +99,6 @@ class Catalogue:
         self._photo_of: dict[str, int] = {
             name: row for row, name in enumerate(_whole(photos, "sha256").to_pylist())
         }
-
-    @classmethod
-    def open(cls, folder: Path) -> "Catalogue":
-        """The bundle in `folder`. Raises BundleDamaged: items or photos cannot be read."""
-        return cls(read_arrow(folder / ITEMS), read_arrow(folder / PHOTOS))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.candidates import Excluded, candidates
-from etalage.bundle.catalogue import NOT_SOLD_OUT, Filters, Stock
-from etalage.bundle.funnel import Answered, Funnel
-from etalage.bundle.shoppers import Shopper
+from etalage.funnel.candidates import Excluded, candidates
+from etalage.funnel.catalogue import NOT_SOLD_OUT, Filters, Stock
+from etalage.funnel.funnel import Answered, Funnel
+from etalage.funnel.shoppers import Shopper
 from etalage.kinds import Meaning, known_meaning, plain_kind
 
 MOST_DROPPED = 50

@@ -1,6 +1,6 @@
 """The funnel of one bundle: shopper → candidates → ranking → order → slate. No HTTP, no store in it.
 
-Who is asked for candidates is decided in bundle/ladder.py.
+Who is asked for candidates is decided in funnel/fallback.py.
 
     K candidates   k places   N items
 """
@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.candidates import Candidates, Excluded, candidates, fused
-from etalage.bundle.catalogue import Catalogue, Filters, Stock
-from etalage.bundle.ladder import Ladder, Plan
-from etalage.bundle.models import OpenedModel
-from etalage.bundle.ordering import Order, Traits, arranged
-from etalage.bundle.shoppers import Shopper
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.funnel.candidates import Candidates, Excluded, candidates, fused
+from etalage.funnel.catalogue import Catalogue, Filters, Stock
+from etalage.funnel.fallback import Ladder, Plan
+from etalage.funnel.ordering import Order, Traits, arranged
+from etalage.funnel.shoppers import Shopper
 from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import OpenedModel
 from etalage.runtime.pairs import PairScorer
 from etalage.runtime.photos import LookAlikeRetriever
 from etalage.runtime.prior import PriorRetriever

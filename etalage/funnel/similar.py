@@ -3,16 +3,19 @@
 B queries   N items   D embedding dimension   k places
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from etalage.bundle.catalogue import Catalogue, Filters, Stock
-from etalage.bundle.parts import Parts, Photos
 from etalage.errors import Unprocessable
+from etalage.funnel.catalogue import Catalogue, Filters, Stock
+from etalage.funnel.funnel import Funnel
 from etalage.index import Index
 from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import OpenedModel
+from etalage.runtime.photos import PhotoModel
 
 WIDER = 10
 """By behaviour, so many times k items are looked at by inner product, and the k best by cosine are kept."""
@@ -42,21 +45,22 @@ class Wanted:
 class SimilarItems:
     """Safe to share between threads; never changes."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.catalogue: Catalogue = parts.catalogue
-        self._photos: Photos | None = parts.photos
-        self._per_category = parts.manifest.index.per_category
+    def __init__(self, funnel: Funnel, photos: PhotoModel | None, models: Sequence[OpenedModel]) -> None:
+        """photos: by whose embeddings photos are compared; None: the bundle has none. models: where the
+        funnel's embedders have their indexes."""
+        self.catalogue: Catalogue = funnel.catalogue
+        self._photos = photos
         self._indexed = np.zeros(len(self.catalogue), dtype=bool)
-        if parts.photos is not None:
-            self._indexed[parts.photos.index.rows] = True
-        self._model: EmbeddingScorer | None = next(iter(parts.funnel.embedders), None)
-        indexes = {one.facts.name: one.index for one in parts.models}
+        if photos is not None:
+            self._indexed[photos.index.rows] = True
+        self._model: EmbeddingScorer | None = next(iter(funnel.embedders), None)
+        indexes = {one.name: one.index for one in models}
         self._index: Index | None = None if self._model is None else indexes[self._model.name]
-        self._per_group = parts.funnel.rules.funnel.order.per_group
-        self._groups: np.ndarray | None = parts.catalogue.group_codes if self._per_group else None
-        self._placed = np.zeros(len(self.catalogue), dtype=bool)
+        self._per_group = funnel.rules.funnel.order.per_group
+        self._groups: np.ndarray | None = self.catalogue.group_codes if self._per_group else None
+        self._aligned = np.zeros(len(self.catalogue), dtype=bool)
         if self._index is not None:
-            self._placed[self._index.rows] = True
+            self._aligned[self._index.rows] = True
 
     def to_photos(self, queries_BD: np.ndarray, wanted: Wanted) -> list[Alike]:
         """For each of (B, D) embeddings of photos. Raises Unprocessable: no model of photos."""
@@ -71,18 +75,18 @@ class SimilarItems:
             return self._popular("unknown_item", None, wanted)
         if self._photos is not None and self.catalogue.has_photo[row]:
             return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
-        if self._model is not None and self._index is not None and self._placed[row]:
+        if self._model is not None and self._index is not None and self._aligned[row]:
             return self._by_behaviour(self._model, self._index, row, wanted)
         return self._popular("item_without_photo", row, wanted)
 
     def _nearest(
-        self, photos: Photos, queries_BD: np.ndarray, own: int | None, wanted: Wanted
+        self, photos: PhotoModel, queries_BD: np.ndarray, own: int | None, wanted: Wanted
     ) -> list[Alike]:
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         if own is not None:
             allow[own] = False
         count = int((allow & self._indexed).sum())
-        kind = "with a photo" if self._per_category is None else "in the index"
+        kind = "with a photo" if photos.per_category is None else "in the index"
         whole = own is None and wanted.filters == Filters()
         # More than there are would only be padding: k may be far above a small shop's size.
         places = min(wanted.k, count)
@@ -141,7 +145,7 @@ class SimilarItems:
             return Alike([], "by_behaviour", _no_photo(wanted.threshold), trace)
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         allow[row] = False
-        count = int((allow & self._placed).sum())
+        count = int((allow & self._aligned).sum())
         own = np.asarray(model.item_embeddings[row + 1], np.float32)
         found: list[tuple[int, float]] = []
         variants = 0
@@ -156,7 +160,7 @@ class SimilarItems:
         reason = None
         if len(found) < wanted.k:
             known = f"that {model.name} knows"
-            reason = self._short(len(found), variants, count, row, wanted, self._placed, known)
+            reason = self._short(len(found), variants, count, row, wanted, self._aligned, known)
         return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
 
     def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:

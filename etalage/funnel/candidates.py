@@ -1,6 +1,6 @@
 """Candidates: what several retrievers bring, each by its quota, merged; their scores on one scale.
 
-Offline (examples for a ranker) and online (bundle/funnel.py) candidates come from the same function.
+Offline (examples for a ranker) and online (funnel/funnel.py) candidates come from the same function.
 
     B queries   N items   K candidates a query
 """

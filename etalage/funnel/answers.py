@@ -91,7 +91,7 @@ class Recommended:
 
     user_id: str | None
     rung: str
-    """Who spoke: `deep`, `collaborative`, `photo` or `popular` (bundle/funnel.py)."""
+    """Who spoke: `deep`, `collaborative`, `photo` or `popular` (funnel/funnel.py)."""
     known: bool
     """Whether anything is known of the shopper."""
     slate: list[Slot]

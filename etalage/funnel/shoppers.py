@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.bundle.catalogue import Catalogue
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import BehaviourRule, overruled, standing
+from etalage.funnel.catalogue import Catalogue
 from etalage.lake.erasures import Known, without_erased
 from etalage.lake.schema import TABLES
 from etalage.online import Act
