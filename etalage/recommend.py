@@ -351,7 +351,7 @@ class Recommender:
 
     def _ranked(self, shopper: Shopper, item_ids: list[str], threshold: float) -> list[tuple[Any, ...]]:
         """All but the row of Ranked, for items of one shopper."""
-        rows = np.array([-1 if (r := self.catalogue.row(i)) is None else r for i in item_ids], np.int64) + 1
+        rows = self.catalogue.rows(item_ids)
         scores, probabilities, _ = self.funnel.score_pairs(shopper, rows)
         known_user = shopper.known_acts > 0 or self._knows(shopper.user_id)
         found: list[tuple[Any, ...]] = []
@@ -377,7 +377,7 @@ class Recommender:
         else:
             answered = self.funnel.answer(shopper, LIKED_AMONG, Filters(), self.catalogue.stock)
             rows = answered.ranking.rows
-        ranked = self._ranked(shopper, [self.catalogue.ids[row - 1] for row in rows], threshold)
+        ranked = self._ranked(shopper, [self.catalogue.ids[row] for row in rows], threshold)
         good = [Ranked(0, *one) for one in ranked if one[4] is not False]
         good.sort(key=lambda one: -one.score)
         return [Ranked(n, *_fields(one)) for n, one in enumerate(good[:k])]
@@ -386,7 +386,7 @@ class Recommender:
         """The k shoppers to tell of an item: inner product of embeddings. Raises NotFound, Unprocessable."""
         row = self.catalogue.known_row(item_id)
         embeddings, model = self._user_embeddings()
-        item = np.asarray(self.funnel.models[model].item_embeddings[row + 1], np.float32)  # type: ignore[attr-defined]
+        item = np.asarray(self.funnel.models[model].item_embeddings[row], np.float32)  # type: ignore[attr-defined]
         return self._best_users(embeddings @ item, embeddings, None, k)
 
     def users_like(self, user_id: str, k: int) -> list[Near]:
@@ -452,7 +452,7 @@ class Recommender:
         name, nor by [behaviour], nor from what its models learnt."""
         return Unknown.among(
             acts,
-            lambda act: self.catalogue.row(act.item_id) is not None,
+            lambda act: self.catalogue.row(act.item_id) > 0,
             lambda act: self._knows_kind(act.kind),
             [*self._kinds, *KNOWN_KINDS],
         )
@@ -473,8 +473,8 @@ class Recommender:
 
     def _short(self, answered: Answered, filters: Filters, stock: Stock) -> str:
         """Why a slate is shorter than asked."""
-        among = np.ones(len(self.catalogue), dtype=bool)
-        among[answered.excluded.rows[0] - 1] = False
+        among = self.catalogue.every
+        among[answered.excluded.rows[0]] = False
         asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
         count = int((self.catalogue.mask(asked, stock) & among).sum())
         if len(answered.rows) < count:

@@ -46,7 +46,7 @@ def test_the_published_model_beat_raw_pixels_at_the_gate(shop: Shop) -> None:
 def test_an_item_is_like_others_of_its_category(shop: Shop) -> None:
     recommender = shop.recommender()
     hits = 0
-    for item_id in recommender.catalogue.ids[:40]:
+    for item_id in recommender.catalogue.ids[1:41]:
         own = recommender.item(item_id)["category_id"]
         slate = recommender.similar(item_id=item_id, k=5)[0].slate
         assert item_id not in [slot.item_id for slot in slate]

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.files import INDEXES, MODELS
+from etalage.bundle.formats import opened_index
 from etalage.bundle.manifest import IndexFacts, ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch
-from etalage.index import Index, build, open_index
+from etalage.index import Index, build
 from etalage.index.contract import NORM_TOLERANCE, Norm
 from etalage.runtime.aligning import align
 from etalage.runtime.embeddings import EmbeddingScorer
@@ -59,7 +60,7 @@ def stage(model: DraftedModel, facts: dict[str, Any], staging: Staging) -> Model
 
 def _indexed(scorer: EmbeddingScorer, staging: Staging) -> IndexFacts:
     rows = rows_to_index(scorer)
-    embeddings = np.asarray(scorer.item_embeddings[1:], np.float32)[rows]
+    embeddings = np.asarray(scorer.item_embeddings, np.float32)[rows]
     config = staging.index_config.model_copy(update={"per_category": None})
     like = staging.index_before(f"{INDEXES}/{scorer.name}", scorer.dimension)
     model_hash = str(scorer.opened.facts["model_hash"])
@@ -68,13 +69,14 @@ def _indexed(scorer: EmbeddingScorer, staging: Staging) -> IndexFacts:
 
 
 def rows_to_index(scorer: EmbeddingScorer) -> np.ndarray:
-    """(M,) bundle rows of which the model can say something: it met them in training or looks at content."""
-    every = np.asarray(scorer.item_embeddings[1:], np.float32)
+    """(M,) item rows of which the model can say something: it met them in training or looks at content."""
+    every = np.asarray(scorer.item_embeddings, np.float32)
     good = np.einsum("nd,nd->n", every, every) > 0
     opened = scorer.opened
     by_content = (opened.folder / ITEM).exists()
     if opened.to_model is not None and not by_content:
-        good &= opened.to_model[1:] > 0
+        good &= opened.to_model > 0
+    good[0] = False
     return np.flatnonzero(good).astype(np.int64)
 
 
@@ -116,7 +118,7 @@ def open_models(
 def _opened_index(folder: Path, scorer: Any, entry: ModelEntry, threads: int) -> Index:
     assert entry.index is not None
     where = folder / entry.index.dir
-    index = open_index(where, threads, model_hash=entry.aligned, dimension=scorer.dimension)
+    index = opened_index(where, entry.index, threads, model_hash=entry.aligned, dimension=scorer.dimension)
     expected = rows_to_index(scorer)
     if len(index) != entry.index.indexed or not np.array_equal(index.rows, expected):
         raise IndexMismatch(

@@ -53,9 +53,9 @@ class Draft:
 
     `items` (N rows) and `photos` as in contents.Payload; `tables` their versions, `moments` what those can be
     known again by; `classified_by` as in contents.Payload. `models` of every kind: those of behaviour in the
-    order of the funnel. `embeddings`: of each photo embedder by name, (N, D) float32, zeros where an item has
-    no photo. `rules`: how the funnel asks, `classify`: how classifiers are asked; `crowd`: the shoppers that
-    the bundle is to know.
+    order of the funnel. `embeddings`: of each photo embedder by name, (N + 1, D) float32, zeros where an item
+    has no photo, and in row 0. `rules`: how the funnel asks, `classify`: how classifiers are asked; `crowd`:
+    the shoppers that the bundle is to know.
     """
 
     items: pa.Table
@@ -85,9 +85,9 @@ class Draft:
         name = speaking(list(self.embeddings), self.rules.funnel.photos)
         if name is None:
             return dict(self.features)
-        rows = np.flatnonzero(self.items["photo_sha256"].is_valid().to_numpy())
-        ids = self.items["item_id"].combine_chunks().take(pa.array(rows))
-        return {PHOTO_FEATURE: (ids, self.embeddings[name][rows]), **self.features}
+        there = np.flatnonzero(self.items["photo_sha256"].is_valid().to_numpy())
+        ids = self.items["item_id"].combine_chunks().take(pa.array(there))
+        return {PHOTO_FEATURE: (ids, self.embeddings[name][there + 1]), **self.features}
 
 
 @dataclass(frozen=True)

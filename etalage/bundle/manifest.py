@@ -10,7 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -50,6 +50,8 @@ class IndexFacts(Settings):
     kind: str
     dir: str
     indexed: int
+    first_row: Literal[0, 1] = 1
+    """Of the bundle's items, as the index counts them: 0 in formats 1 to 3."""
     per_category: int | None = None
     recall: tuple[RecallFacts, ...] = ()
 

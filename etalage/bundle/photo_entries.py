@@ -1,6 +1,6 @@
 """The photo embedders of a bundle: laid beside its items and indexed at publish, opened and checked at load.
 
-models/<name>/                the export, as it is, and embeddings.npy: what it made of the items' photos
+models/<name>/                the export, as it is, and embeddings.npy: of the items' photos, row 0 zeros
 indexes/<name>/               those embeddings in an index
 
 N items   D embedding dimension
@@ -15,10 +15,11 @@ import pyarrow as pa
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.durable import write_file
 from etalage.bundle.files import EMBEDDINGS, INDEXES, MODELS, read_embeddings, write_npy
+from etalage.bundle.formats import opened_embeddings, opened_index
 from etalage.bundle.manifest import ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, NothingToPublish
-from etalage.index import build, open_index
+from etalage.index import build
 from etalage.runtime.photos import FILES, PhotoEmbedder, PhotoModel
 
 CHECKED_PHOTOS = 8
@@ -28,13 +29,18 @@ batch sizes and processors move the last bits, another model or index moves it b
 
 
 def photo_rows(items: pa.Table) -> np.ndarray:
-    """The item_rows that have a photo, ascending, int64: those that an index holds."""
+    """The item rows that have a photo, ascending, int64: those that an index holds."""
     valid = items["photo_sha256"].is_valid().to_numpy()
-    return np.flatnonzero(np.asarray(valid, dtype=bool)).astype(np.int64)
+    return np.flatnonzero(np.asarray(valid, dtype=bool)).astype(np.int64) + 1
+
+
+def of_rows(items: pa.Table, rows: np.ndarray) -> pa.Table:
+    """The items in these rows (K,), none of which is row 0."""
+    return items.take(pa.array(rows - 1))
 
 
 def indexed_rows(items: pa.Table, per_category: int | None) -> np.ndarray:
-    """The item_rows that the index holds, ascending int64: those with a photo, `per_category` of each.
+    """The item rows that the index holds, ascending int64: those with a photo, `per_category` of each.
 
     Which ones is decided by a hash of the item_id: it does not change as the catalogue grows, but for
     newcomers with a lower hash. Items without a category count as a category of their own.
@@ -42,7 +48,7 @@ def indexed_rows(items: pa.Table, per_category: int | None) -> np.ndarray:
     rows = photo_rows(items)
     if per_category is None or len(rows) == 0:
         return rows
-    some = items.take(pa.array(rows))
+    some = of_rows(items, rows)
     draws = [hashlib.blake2b(i.encode(), digest_size=8).digest() for i in some["item_id"].to_pylist()]
     order = np.argsort(np.array([int.from_bytes(draw, "big") for draw in draws], np.uint64), kind="stable")
     categories = np.array([name or "" for name in some["category_id"].to_pylist()])[order]
@@ -69,7 +75,7 @@ def check_norms(where: Path, embeddings: np.ndarray, rows: np.ndarray) -> None:
 def check_drafted(
     model: DraftedModel, items: pa.Table, photos: pa.Table, embeddings: np.ndarray | None
 ) -> None:
-    """Raises NothingToPublish, ExportDamaged, IndexMismatch: a photo embedder and embeddings (N, D) that
+    """Raises NothingToPublish, ExportDamaged, IndexMismatch: a photo embedder and embeddings (N + 1, D) that
     cannot become part of a bundle of these items."""
     missing = [name for name in FILES if not (model.export / name).is_file()]
     if missing:
@@ -78,13 +84,13 @@ def check_drafted(
     rows = photo_rows(items)
     if len(rows) == 0:
         raise NothingToPublish(f"none of the {items.num_rows} items has a photo that can be used")
-    expected = (items.num_rows, embedder.dimension)
+    expected = (items.num_rows + 1, embedder.dimension)
     if embeddings is None or embeddings.shape != expected:
         found = "none" if embeddings is None else f"{embeddings.shape}"
         raise IndexMismatch(f"{embedder.name}: embeddings {found}; items and model ask for {expected}")
     check_norms(Path(EMBEDDINGS), embeddings, rows)
     sample = spread(rows, CHECKED_PHOTOS)
-    names = items["photo_sha256"].take(pa.array(sample)).to_pylist()
+    names = of_rows(items, sample)["photo_sha256"].to_pylist()
     place = [photos["sha256"].index(name).as_py() for name in names]
     if min(place) < 0:
         raise IndexMismatch(f"photo {names[place.index(-1)]} of an item is not among the draft's photos")
@@ -93,7 +99,7 @@ def check_drafted(
 
 
 def stage(model: DraftedModel, embeddings: np.ndarray, staging: Staging) -> ModelEntry:
-    """Write the export with its (N, D) embeddings and their index.
+    """Write the export with its (N + 1, D) embeddings and their index.
 
     Raises RecallTooLow, OSError, PublishError.
     """
@@ -140,15 +146,15 @@ def open_photos(folder: Path, entry: ModelEntry, items: pa.Table, threads: int =
         )
     if entry.embeddings is None or entry.index is None:
         raise IndexMismatch(f"{export}: the manifest names no embeddings, or no index of them; publish again")
-    embeddings = read_embeddings(folder, entry.embeddings)
-    if embeddings.shape != (items.num_rows, entry.dimension):
+    embeddings = opened_embeddings(read_embeddings(folder, entry.embeddings), entry.index)
+    if embeddings.shape != (items.num_rows + 1, entry.dimension):
         raise IndexMismatch(
             f"{folder / entry.embeddings}: shape {embeddings.shape} for {items.num_rows} items and a model "
             f"of dimension {entry.dimension}; publish again"
         )
     check_norms(folder / entry.embeddings, embeddings, photo_rows(items))
     where = folder / entry.index.dir
-    index = open_index(where, threads, model_hash=entry.hash, dimension=entry.dimension)
+    index = opened_index(where, entry.index, threads, model_hash=entry.hash, dimension=entry.dimension)
     expected = indexed_rows(items, entry.index.per_category)
     if not np.array_equal(index.rows, expected) or len(expected) != entry.index.indexed:
         raise IndexMismatch(

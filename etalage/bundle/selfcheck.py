@@ -59,7 +59,7 @@ def _to_classify(classifier: ItemClassifier, catalogue: Catalogue) -> list[int]:
     """Some items with a photo, and where titles are read some without."""
     rows = spread(np.flatnonzero(catalogue.has_photo), CLASSIFIED).tolist()
     if classifier.uses_text:
-        rows += spread(np.flatnonzero(~catalogue.has_photo), CLASSIFIED).tolist()
+        rows += spread(np.flatnonzero(~catalogue.has_photo[1:]) + 1, CLASSIFIED).tolist()
     return [int(row) for row in rows]
 
 
@@ -99,7 +99,7 @@ def _funnel_answer(funnel: Funnel, history: History) -> dict[str, Any]:
     shopper = Shopper.of(acts, funnel.catalogue, funnel.rules)
     ranking = funnel.answer(shopper, ANSWERS, Filters(), funnel.catalogue.stock).ranking
     best = np.argsort(-ranking.scores, kind="stable")[:ANSWERS]
-    answers = [[funnel.catalogue.ids[int(ranking.rows[n]) - 1], float(ranking.scores[n])] for n in best]
+    answers = [[funnel.catalogue.ids[int(ranking.rows[n])], float(ranking.scores[n])] for n in best]
     return {"history": [list(act) for act in history], "rung": ranking.plan.rung, "answers": answers}
 
 

@@ -39,9 +39,10 @@ from etalage.bundle.contents import (
 )
 from etalage.bundle.draft import DraftedModel, assemble
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.formats import opened_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.parts import read_rules
-from etalage.bundle.photo_entries import photo_rows
+from etalage.bundle.photo_entries import of_rows, photo_rows
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
@@ -104,11 +105,12 @@ class _Opened:
 
     def carried(self, name: str) -> dict[str, np.ndarray]:
         """{sha256: (D,) embedding} of every photo that the bundle's embedder called `name` has embedded."""
-        (file,) = [one.embeddings for one in self.manifest.photo_models if one.name == name]
-        assert file is not None
-        embeddings = read_embeddings(self.folder, file)
+        (entry,) = [one for one in self.manifest.photo_models if one.name == name]
+        file, index = entry.embeddings, entry.index
+        assert file is not None and index is not None
+        embeddings = opened_embeddings(read_embeddings(self.folder, file), index)
         rows = photo_rows(self.items)
-        names = self.items["photo_sha256"].take(pa.array(rows)).to_pylist()
+        names = of_rows(self.items, rows)["photo_sha256"].to_pylist()
         return {sha: embeddings[row] for sha, row in zip(names, rows, strict=True)}
 
 

@@ -103,7 +103,7 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     for one in manifest.refused:
         say(f"left out: {one.reason}")
     recommender = shop.recommender()
-    first = str(recommender.catalogue.ids[0])
+    first = str(recommender.catalogue.ids[1])
     slate = recommender.similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
     with shop.live_store() as live:

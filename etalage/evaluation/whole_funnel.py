@@ -31,8 +31,8 @@ class WholeFunnel:
     def __init__(
         self, models: Sequence[tuple[ExportScorer, bool]], rules: BehaviourRule, popularity: np.ndarray
     ) -> None:
-        """models: each with whether it loses to popularity and stays behind. popularity: (N,) what a stranger
-        is shown, where no model counts."""
+        """models: each with whether it loses to popularity and stays behind. popularity: (N + 1,) what a
+        stranger is shown, where no model counts."""
         opened = [OpenedModel(one.name, one.role, one, behind=behind) for one, behind in models]
         self.ladder = Ladder(popularity, opened, rules, None)
 

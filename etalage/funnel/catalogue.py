@@ -3,11 +3,14 @@
 Everything stays memory-mapped; what the filters need is unpacked once into flat arrays, so that a
 filter over 100,000 items costs a few vectorised passes.
 
+Row 0 is the unknown item, here as everywhere: items have the rows 1 … N, in the order of their ids. Row 0
+passes no filter.
+
     N items   P distinct category paths   S photos
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -67,17 +70,18 @@ class Catalogue:
         )
         if missing:
             raise BundleDamaged(f"items.arrow lacks the columns {sorted(missing)}; publish again")
-        self.ids: list[str] = self._columns["item_id"].to_pylist()
-        self._row_of = {item_id: row for row, item_id in enumerate(self.ids)}
-        if len(self._row_of) != len(self.ids):
+        self.ids: list[str] = ["", *self._columns["item_id"].to_pylist()]
+        """(N + 1,) by row; row 0 has none."""
+        self._row_of = {item_id: row for row, item_id in enumerate(self.ids) if row}
+        if len(self._row_of) != len(self):
             raise BundleDamaged("items.arrow holds the same item_id twice; publish again")
-        self.popularity: np.ndarray = _floats(self._columns["popularity"], missing=0.0)
-        self.has_photo: np.ndarray = _bools(pc.is_valid(self._columns["photo_sha256"]))
+        self.popularity: np.ndarray = _with_unknown(_floats(self._columns["popularity"], missing=0.0), 0.0)
+        self.has_photo: np.ndarray = _with_unknown(_bools(pc.is_valid(self._columns["photo_sha256"])), False)
         stocked = self._columns["in_stock"]
         self.stock = Stock(
-            _frozen(_bools(pc.fill_null(stocked, False))),
-            _frozen(_bools(pc.invert(pc.fill_null(stocked, True)))),
-            _frozen(_floats(self._columns["price"], missing=np.nan)),
+            _frozen(_with_unknown(_bools(pc.fill_null(stocked, False)), False)),
+            _frozen(_with_unknown(_bools(pc.invert(pc.fill_null(stocked, True))), False)),
+            _frozen(_with_unknown(_floats(self._columns["price"], missing=np.nan), np.nan)),
             {},
         )
         """As the tables said when the bundle was made."""
@@ -86,31 +90,41 @@ class Catalogue:
         )
         # Few filters are asked for again and again; each costs a pass over all items the first time.
         self._masks: dict[tuple[str, str, str], np.ndarray] = {}
-        classified = self._columns.get("classified_path", pa.nulls(len(self.ids), pa.string()))
+        classified = self._columns.get("classified_path", pa.nulls(len(self), pa.string()))
         self._trees = {
             "merchants": _encoded(self._columns["category_id"]),
             "classified": _encoded(classified),
         }
-        confidence = self._columns.get("classified_confidence", pa.nulls(len(self.ids), pa.float64()))
-        self.confidence: np.ndarray = _frozen(_floats(confidence, missing=np.nan))
-        """(N,) float64 of the classified category; NaN = not classified."""
-        self.by_popularity: np.ndarray = np.argsort(-self.popularity, kind="stable")
+        confidence = self._columns.get("classified_confidence", pa.nulls(len(self), pa.float64()))
+        self.confidence: np.ndarray = _frozen(_with_unknown(_floats(confidence, missing=np.nan), np.nan))
+        """(N + 1,) float64 of the classified category; NaN = not classified."""
+        self.by_popularity: np.ndarray = np.argsort(-self.popularity[1:], kind="stable") + 1
+        """(N,) rows, the most popular first."""
         self._photos = _whole(photos, "bytes")
         self._photo_of: dict[str, int] = {
             name: row for row, name in enumerate(_whole(photos, "sha256").to_pylist())
         }
 
     def __len__(self) -> int:
-        return len(self.ids)
+        """N."""
+        return len(self.ids) - 1
 
-    def row(self, item_id: str) -> int | None:
-        """The item's row; None when there is no such item."""
-        return self._row_of.get(item_id)
+    def row(self, item_id: str) -> int:
+        """The item's row; 0 when there is no such item."""
+        return self._row_of.get(item_id, 0)
+
+    def rows(self, item_ids: Iterable[str]) -> np.ndarray:
+        """(K,) int64 of `row`."""
+        return np.array([self._row_of.get(item_id, 0) for item_id in item_ids], np.int64)
+
+    def _cell(self, column: pa.Array, row: int) -> Any:
+        """What a column of the file has of the item in a row."""
+        return column[row - 1].as_py()
 
     def known_row(self, item_id: str) -> int:
         """The item's row. Raises NotFound."""
-        row = self._row_of.get(item_id)
-        if row is None:
+        row = self.row(item_id)
+        if row == 0:
             raise NotFound(f"item_id {_short(item_id)}: no such item in this bundle")
         return row
 
@@ -121,8 +135,8 @@ class Catalogue:
         """
         rows: dict[int, Mapping[str, Any]] = {}
         for item_id, change in changes.items():
-            row = self._row_of.get(item_id)
-            if row is not None and change.get("time", 0) >= self._updated(row):
+            row = self.row(item_id)
+            if row and change.get("time", 0) >= self._updated(row):
                 rows[row] = change
         if not rows:
             return self.stock
@@ -136,16 +150,16 @@ class Catalogue:
 
     def _updated(self, row: int) -> int:
         column = self._columns.get("updated_at")
-        if column is None or not column[row].is_valid:
+        if column is None or not column[row - 1].is_valid:
             return 0
-        return int(column[row].cast(pa.timestamp("us", tz="UTC")).value)
+        return int(column[row - 1].cast(pa.timestamp("us", tz="UTC")).value)
 
     def shown(self, row: int, stock: Stock | None = None) -> dict[str, Any]:
         """What a slate shows of one item: its id, SHOWN (as they are in `stock`), whether it has a photo."""
         slot: dict[str, Any] = {"item_id": self.ids[row]}
         for name in SHOWN:
             column = self._columns.get(name)
-            slot[name] = None if column is None else column[row].as_py()
+            slot[name] = None if column is None else self._cell(column, row)
         slot["has_photo"] = bool(self.has_photo[row])
         if stock is not None and row in stock.changes:
             slot |= {name: value for name, value in stock.changes[row].items() if name in slot}
@@ -158,23 +172,23 @@ class Catalogue:
     def own_title(self, row: int) -> str | None:
         """The title as it is; None where the item has none."""
         column = self._columns.get("title")
-        found: str | None = None if column is None else column[row].as_py()
+        found: str | None = None if column is None else self._cell(column, row)
         return found
 
     def classified(self, row: int) -> tuple[str | None, str | None, float | None]:
         """Id, path and confidence of the category that the classifier told; all None where it told none."""
         columns = (self._columns.get(f"classified_{name}") for name in ("id", "path", "confidence"))
-        leaf, path, confidence = (None if column is None else column[row].as_py() for column in columns)
+        leaf, path, confidence = (None if column is None else self._cell(column, row) for column in columns)
         return leaf, path, confidence
 
     def everything(self, row: int) -> dict[str, Any]:
         """All columns of one item, those of HIDDEN left out."""
-        item = {n: column[row].as_py() for n, column in self._columns.items() if n not in HIDDEN}
+        item = {n: self._cell(column, row) for n, column in self._columns.items() if n not in HIDDEN}
         return {**item, "has_photo": bool(self.has_photo[row])}
 
     def photo(self, row: int) -> bytes:
         """The image file of an item, unchanged. Raises NotFound when it has none."""
-        name = self._columns["photo_sha256"][row].as_py()
+        name = self._cell(self._columns["photo_sha256"], row)
         if name is None:
             raise NotFound(f"item_id {_short(self.ids[row])}: this item has no photo")
         photo: bytes = self._photos[self._photo_of[name]].as_py()
@@ -182,14 +196,21 @@ class Catalogue:
 
     def category(self, row: int) -> str | None:
         """The category path of one item."""
-        path: str | None = self._columns["category_id"][row].as_py()
+        path: str | None = self._cell(self._columns["category_id"], row)
         return path
 
     def mask(self, filters: Filters, stock: Stock | None = None) -> np.ndarray:
-        """(N,) bool: the items that pass every filter. The array is the caller's to change."""
-        mask = np.ones(len(self), dtype=bool)
+        """(N + 1,) bool: the items that pass every filter. The array is the caller's to change."""
+        mask = self.every
         for _, part in self.parts(filters, stock):
             mask &= part
+        return mask
+
+    @property
+    def every(self) -> np.ndarray:
+        """(N + 1,) bool: all items, and not row 0. The array is the caller's to change."""
+        mask = np.ones(len(self) + 1, dtype=bool)
+        mask[0] = False
         return mask
 
     def allowed(self, filters: Filters, stock: Stock | None = None) -> np.ndarray | None:
@@ -205,11 +226,11 @@ class Catalogue:
         return mask
 
     def kept(self, filters: Filters, among: np.ndarray, stock: Stock | None = None) -> list[Kept]:
-        """How many items of `among` (N,) bool each filter alone leaves: why a slate is short."""
+        """How many items of `among` (N + 1,) bool each filter alone leaves: why a slate is short."""
         return [Kept(name, int((part & among).sum())) for name, part in self.parts(filters, stock)]
 
     def parts(self, filters: Filters, stock: Stock | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """Each filter that is asked for, as it is called, and the (N,) bool of what passes it."""
+        """Each filter that is asked for, as it is called, and the (N + 1,) bool of what passes it."""
         stock = stock or self.stock
         if filters.category is not None:
             yield f"category {_short(filters.category)}", self._having("category", "", filters.category)
@@ -234,10 +255,10 @@ class Catalogue:
                 (stock.stocked if filters.in_stock else stock.sold_out),
             )
         if filters.not_sold_out:
-            yield NOT_SOLD_OUT, ~stock.sold_out
+            yield NOT_SOLD_OUT, self.every if stock.mask is None else stock.mask
         if filters.exclude:
-            mask = np.ones(len(self), bool)
-            mask[[row for row in map(self._row_of.get, filters.exclude) if row is not None]] = False
+            mask = self.every
+            mask[self.rows(filters.exclude)] = False
             yield f"exclude {len(filters.exclude)}", mask
 
     def _having(self, *asked: str) -> np.ndarray:
@@ -252,8 +273,8 @@ class Catalogue:
         return mask
 
     def _make_having(self, what: str, key: str, value: str) -> np.ndarray:
-        """(N,) bool, read-only: in a category or beneath it (the merchant's, or as classified), of a brand,
-        with an attribute."""
+        """(N + 1,) bool, read-only: in a category or beneath it (the merchant's, or as classified), of a
+        brand, with an attribute."""
         if what in ("category", "classified"):
             every, codes = self._trees["classified" if what == "classified" else "merchants"]
             beneath = value + SEPARATOR
@@ -263,12 +284,13 @@ class Catalogue:
         if what == "brand":
             column = self._columns.get("brand")
             equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
-            return _frozen(np.zeros(len(self), bool) if equal is None else _bools(equal))
-        return _frozen(self._attributes.mask(key, value))
+            found = np.zeros(len(self), bool) if equal is None else _bools(equal)
+            return _frozen(_with_unknown(found, False))
+        return _frozen(_with_unknown(self._attributes.mask(key, value), False))
 
     @cached_property
     def category_codes(self) -> np.ndarray:
-        """(N,) int32 codes of the categories, the classified one where an item came with none; -1 = none."""
+        """(N + 1,) int32 codes of the categories, the classified one where an item has none; -1 = none."""
         own, classified = self._columns["category_id"], self._columns.get("classified_path")
         if own.null_count == 0 or classified is None:
             return self._trees["merchants"][1]
@@ -276,13 +298,13 @@ class Catalogue:
 
     @cached_property
     def brand_codes(self) -> np.ndarray:
-        """(N,) int32 codes of the brands; -1 = none."""
+        """(N + 1,) int32 codes of the brands; -1 = none."""
         column = self._columns.get("brand")
-        return np.full(len(self), -1, np.int32) if column is None else _encoded(column)[1]
+        return np.full(len(self) + 1, -1, np.int32) if column is None else _encoded(column)[1]
 
     @cached_property
     def group_codes(self) -> np.ndarray | None:
-        """(N,) int32 codes of item_group_id, -1 = none; None: no two items are variants of one product."""
+        """(N + 1,) int32 codes of item_group_id, -1 = none; None: no two items are of one product."""
         column = self._columns.get("item_group_id")
         if column is None or column.null_count == len(self):
             return None
@@ -298,7 +320,7 @@ class Catalogue:
         if column is None:
             return found
         for place, row in enumerate(rows):
-            written = column[int(row)].as_py()
+            written = self._cell(column, int(row))
             try:
                 found[place] = float(json.loads(written)[key]) if written else np.nan
             except (ValueError, KeyError, TypeError):
@@ -311,7 +333,7 @@ class Catalogue:
         """Items that pass the filters and hold every word of `search`; the most popular first."""
         mask = self.mask(filters, stock)
         for word in set(_folded(search).split()):
-            mask &= _bools(pc.match_substring(self._text, word))
+            mask[1:] &= _bools(pc.match_substring(self._text, word))
         rows = self.by_popularity[mask[self.by_popularity]]
         return Page(rows[offset : offset + limit], len(rows))
 
@@ -365,10 +387,15 @@ def _bools(column: pa.Array) -> np.ndarray:
 
 
 def _encoded(column: pa.Array) -> tuple[list[str], np.ndarray]:
-    """Category column → (P distinct paths, (N,) codes into them, -1 for none)."""
+    """Category column → (P distinct paths, (N + 1,) codes into them, -1 for none and for row 0)."""
     encoded = column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return encoded.dictionary.to_pylist(), codes
+    return encoded.dictionary.to_pylist(), _with_unknown(codes, np.int32(-1))
+
+
+def _with_unknown(array: np.ndarray, unknown: Any) -> np.ndarray:
+    """(N,) of the items → (N + 1,), with what is said of row 0 before them."""
+    return np.concatenate([np.array([unknown], array.dtype), array])
 
 
 def _folded(text: str) -> str:

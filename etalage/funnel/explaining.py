@@ -42,7 +42,7 @@ def trace(
     stages[-1]["dropped"] = {**({"below the last place": below} if below > 0 else {}), **ordered}
     ids = funnel.catalogue.ids
     dropped += [
-        {"item_id": ids[int(answered.ranking.rows[place]) - 1], "stage": "order", "why": why}
+        {"item_id": ids[int(answered.ranking.rows[place])], "stage": "order", "why": why}
         for place, why in answered.order.capped.items()
     ]
     retrievers = {
@@ -70,11 +70,11 @@ def _filtered(
     if answered.allow is None and answered.excluded.most == 0:
         return []
     every = candidates(plan.asked, plan.queries, plan.quotas, None, Excluded.none(1))
-    rows = every.rows[0] - 1
+    rows = every.rows[0]
     out = np.zeros(len(rows), bool) if answered.allow is None else ~answered.allow[rows]
-    excluded = answered.excluded.holds(np.zeros(len(rows), np.int64), rows + 1)
+    excluded = answered.excluded.holds(np.zeros(len(rows), np.int64), rows)
     parts = list(funnel.catalogue.parts(_without_exclude(funnel.asked_filters(filters)), stock))
-    seen = set((shopper.seen - 1).tolist())
+    seen = set(shopper.seen.tolist())
     dropped = []
     for row in rows[out | excluded].tolist():
         missed = next((name for name, mask in parts if not mask[row]), None)
@@ -112,13 +112,13 @@ def place_traces(answered: Answered) -> list[dict[str, Any]]:
 
 def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]:
     """For every place of the slate, a reason that a shopper can read."""
-    rows = answered.rows + 1
+    rows = answered.rows
     votes = _votes(funnel, shopper, answered, rows)
     said = []
     for place in range(len(rows)):
         act = int(np.argmax(votes[place])) if votes.shape[1] else -1
         if act >= 0 and votes[place, act] > 0:
-            title = funnel.catalogue.title(int(shopper.rows[act]) - 1)
+            title = funnel.catalogue.title(int(shopper.rows[act]))
             if answered.rung == "photo":
                 said.append(f"looks like {title}")
             else:

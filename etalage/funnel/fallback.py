@@ -47,14 +47,14 @@ class Ladder:
         rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None,
     ) -> None:
-        """popularity: (N,) how often items were acted on, which every bundle knows; what a stranger is shown
-        where no model counts."""
+        """popularity: (N + 1,) how often items were acted on, which every bundle knows; what a stranger is
+        shown where no model counts."""
         self.rules = rules
         self.look_alike = look_alike
         self.models: dict[str, ExportScorer] = {one.name: one.scorer for one in models}
         made = [(one.role, one.scorer.retriever(one.index)) for one in models if not one.scorer.ranks]
         priors = [way for _, way in made if isinstance(way, PriorRetriever)]
-        self.prior = priors[0] if priors else PriorRetriever("popularity", np.concatenate([[0], popularity]))
+        self.prior = priors[0] if priors else PriorRetriever("popularity", popularity)
         self.collaborative, self.deep = (
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("counter", "embedder")

@@ -38,15 +38,19 @@ class Stock:
     """What can be bought now at which price: the bundle's columns, with later changes over them."""
 
     stocked: np.ndarray
-    """(N,) bool, read-only: known to be in stock."""
+    """(N + 1,) bool, read-only: known to be in stock; row 0 is not."""
     sold_out: np.ndarray
-    """(N,) bool, read-only: known not to be; of what is in neither, the stock is not known."""
+    """(N + 1,) bool, read-only: known not to be; of what is in neither, the stock is not known."""
     price: np.ndarray
-    """(N,) float64, NaN = not known; read-only."""
+    """(N + 1,) float64, NaN = not known; read-only."""
     changes: Mapping[int, Mapping[str, Any]]
     """Of single rows: `in_stock`, `price`."""
 
     @cached_property
     def mask(self) -> np.ndarray | None:
-        """What is not sold out; None when nothing is."""
-        return ~self.sold_out if self.sold_out.any() else None
+        """(N + 1,) bool: what is not sold out; None when nothing is."""
+        if not self.sold_out.any():
+            return None
+        mask = ~self.sold_out
+        mask[0] = False
+        return mask

@@ -39,7 +39,7 @@ class Ranking:
     plan: Plan
     found: Candidates
     rows: np.ndarray
-    """(K,) int64 vocabulary rows."""
+    """(K,) int64 item rows."""
     scores: np.ndarray
     """(K,) float32, what they are ordered by."""
 
@@ -60,10 +60,10 @@ class Stages:
 
 @dataclass(frozen=True)
 class Answered:
-    """A slate in bundle rows, and all that is needed to say why."""
+    """A slate in item rows, and all that is needed to say why."""
 
     rows: np.ndarray
-    """(≤ k,) int64 bundle rows, best first."""
+    """(≤ k,) int64 item rows, best first."""
     scores: np.ndarray
     """(≤ k,) float32."""
     ranking: Ranking
@@ -133,9 +133,9 @@ class Funnel:
         diversity = self.rules.funnel.order.diversity
         if plan.rung == "popular":
             diversity = max(diversity, POPULAR_DIVERSITY)
-        traits = self.traits(ranking.rows - 1, stock, embedded=diversity > 0)
+        traits = self.traits(ranking.rows, stock, embedded=diversity > 0)
         order = arranged(ranking.scores, traits, k, self.rules.funnel.order, diversity)
-        rows = ranking.rows[order.places] - 1
+        rows = ranking.rows[order.places]
         scores = ranking.scores[order.places]
         if len(rows) < k:
             more = self._more(k, rows, allow, excluded)
@@ -151,11 +151,11 @@ class Funnel:
         return filters
 
     def _kept_out(self, shopper: Shopper, filters: Filters) -> np.ndarray:
-        named = [self.catalogue.row(item_id) for item_id in filters.exclude]
-        return np.concatenate([shopper.seen, np.array([r + 1 for r in named if r is not None], np.int64)])
+        named = self.catalogue.rows(filters.exclude)
+        return np.concatenate([shopper.seen, named[named > 0]])
 
     def traits(self, rows: np.ndarray, stock: Stock, embedded: bool) -> Traits:
-        """What the order looks at, of bundle rows (K,)."""
+        """What the order looks at, of item rows (K,)."""
         order = self.rules.funnel.order
         empty = np.full(len(rows), np.nan)
         return Traits(
@@ -168,11 +168,11 @@ class Funnel:
 
     def _likeness(self, rows: np.ndarray) -> np.ndarray | None:
         if self.ladder.deep and self.embedders:
-            return np.asarray(self.embedders[0].item_embeddings[rows + 1], np.float32)
+            return np.asarray(self.embedders[0].item_embeddings[rows], np.float32)
         return None if self.look_alike is None else np.asarray(self.look_alike.embeddings[rows], np.float32)
 
     def _more(self, k: int, rows: np.ndarray, allow: np.ndarray | None, excluded: Excluded) -> np.ndarray:
-        """Up to k - len(rows) popular items that the caps still allow behind `rows`; bundle rows."""
+        """Up to k - len(rows) popular items that the caps still allow behind `rows`."""
         order = self.rules.funnel.order
         capped = [
             (
@@ -187,10 +187,10 @@ class Funnel:
             )
             if most is not None and codes is not None
         ]
-        gone = np.concatenate([rows, excluded.rows[0] - 1])
+        gone = np.concatenate([rows, excluded.rows[0]])
         more: list[int] = []
         for some in self.prior.walk(allow):
-            some = some[~np.isin(some - 1, gone)] - 1
+            some = some[~np.isin(some, gone)]
             while len(some) and len(rows) + len(more) < k:
                 for codes, most, counts in capped:
                     theirs = codes[some]
@@ -212,7 +212,7 @@ class Funnel:
     # -- single pairs --------------------------------------------------------------------------
 
     def score_pairs(self, shopper: Shopper, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """Scores (K,) of these vocabulary rows for one shopper, their probabilities where the ranker gives
+        """Scores (K,) of these item rows for one shopper, their probabilities where the ranker gives
         such, and the model that spoke."""
         asked = rows[None, :]
         if (ranker := self.ladder.ranker_for(shopper)) is not None:

@@ -55,7 +55,7 @@ class Shopper:
     ) -> "Shopper":
         """`acts` oldest first, as many as there are: the newest positives are kept. in_order: which act is
         behind which is told by their order alone; else by their times, as in the tables."""
-        rows = [-1 if (row := catalogue.row(act.item_id)) is None else row for act in acts]
+        rows = [catalogue.row(act.item_id) for act in acts]
         when = np.array([NEVER if act.time is None else act.time for act in acts], np.int64)
         pairs, moments = np.array(rows, np.int64), np.arange(len(acts)) if in_order else when
         stands = _standing(acts, pairs, moments, rules)
@@ -65,22 +65,20 @@ class Shopper:
             over = overruled(pairs, moments, np.array(negative, bool), liked)
             negative = (np.array(negative, bool) & ~over).tolist()
         seen = [
-            row + 1
+            row
             for row, act, bad in zip(rows, acts, negative, strict=True)
-            if row >= 0 and (bad or rules.drops(act.kind))
+            if row and (bad or rules.drops(act.kind))
         ]
         # Acts on items that are not in the bundle are passed over before the newest are taken: models never
         # saw them.
         good = [
-            n
-            for n, act in enumerate(acts)
-            if rows[n] >= 0 and stands[n] and rules.positive(act.kind, act.value)
+            n for n, act in enumerate(acts) if rows[n] and stands[n] and rules.positive(act.kind, act.value)
         ]
         good = good[-rules.funnel.history :]
         times = when[good]
         return cls(
             user_id,
-            np.array([rows[n] + 1 for n in good], np.int64),
+            np.array([rows[n] for n in good], np.int64),
             tuple(acts[n].kind for n in good),
             times,
             np.unique(np.array(seen, np.int64)),

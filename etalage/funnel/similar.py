@@ -23,7 +23,7 @@ WIDER = 10
 
 @dataclass(frozen=True)
 class Alike:
-    """What was found for one query: bundle rows with their scores, best first."""
+    """What was found for one query: item rows with their scores, best first."""
 
     found: list[tuple[int, float]]
     fallback: str | None = None
@@ -50,7 +50,7 @@ class SimilarItems:
         funnel's embedders have their indexes."""
         self.catalogue: Catalogue = funnel.catalogue
         self._photos = photos
-        self._indexed = np.zeros(len(self.catalogue), dtype=bool)
+        self._indexed = np.zeros(len(self.catalogue) + 1, dtype=bool)
         if photos is not None:
             self._indexed[photos.index.rows] = True
         self._model: EmbeddingScorer | None = next(iter(funnel.embedders), None)
@@ -58,7 +58,7 @@ class SimilarItems:
         self._index: Index | None = None if self._model is None else indexes[self._model.name]
         self._per_group = funnel.rules.funnel.order.per_group
         self._groups: np.ndarray | None = self.catalogue.group_codes if self._per_group else None
-        self._aligned = np.zeros(len(self.catalogue), dtype=bool)
+        self._aligned = np.zeros(len(self.catalogue) + 1, dtype=bool)
         if self._index is not None:
             self._aligned[self._index.rows] = True
 
@@ -71,7 +71,7 @@ class SimilarItems:
     def to_item(self, item_id: str, wanted: Wanted) -> Alike:
         """For one item, which is never in its own answer."""
         row = self.catalogue.row(item_id)
-        if row is None:
+        if row == 0:
             return self._popular("unknown_item", None, wanted)
         if self._photos is not None and self.catalogue.has_photo[row]:
             return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
@@ -119,7 +119,7 @@ class SimilarItems:
         return answers
 
     def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:
-        """Which of bundle rows, best first, are shown: the places of k at most that [funnel.order] per_group
+        """Which of item rows, best first, are shown: the places of k at most that [funnel.order] per_group
         lets stand, and how many variants of a product were passed over. The item that is asked about is one
         of its product's."""
         if self._groups is None:
@@ -146,13 +146,13 @@ class SimilarItems:
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         allow[row] = False
         count = int((allow & self._aligned).sum())
-        own = np.asarray(model.item_embeddings[row + 1], np.float32)
+        own = np.asarray(model.item_embeddings[row], np.float32)
         found: list[tuple[int, float]] = []
         variants = 0
         if count:
             rows = index.search(own[None, :], min(WIDER * wanted.k + 50, count), allow).rows[0]
             rows = rows[rows >= 0]
-            theirs = np.asarray(model.item_embeddings[rows + 1], np.float32)
+            theirs = np.asarray(model.item_embeddings[rows], np.float32)
             cosines = theirs @ own / np.maximum(np.linalg.norm(theirs, axis=1) * np.linalg.norm(own), 1e-12)
             best = np.lexsort((rows, -cosines))
             keep, variants = self._without_variants(rows[best], row, wanted.k)
@@ -182,7 +182,7 @@ class SimilarItems:
             rows = np.concatenate([rows[kin], rows[~kin]])
         keep, variants = self._without_variants(rows, own, wanted.k)
         found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[keep]]
-        every = np.ones(len(self.catalogue), dtype=bool)
+        every = self.catalogue.every
         reason = None
         if len(found) < wanted.k:
             reason = self._short(len(found), variants, count, own, wanted, every, "in all")
@@ -207,7 +207,7 @@ class SimilarItems:
 def too_few(
     catalogue: Catalogue, filters: Filters, stock: Stock, among: np.ndarray, count: int, kind: str
 ) -> str:
-    """Why only `count` of the items in `among` (N,) bool could be shown, filter by filter."""
+    """Why only `count` of the items in `among` (N + 1,) bool could be shown, filter by filter."""
     total = int(among.sum())
     there = f"{total} {'item' if total == 1 else 'items'} {kind}"
     kept = catalogue.kept(filters, among, stock)

@@ -1,4 +1,4 @@
-"""An export aligned to the items of a catalogue: the catalogue's row b is row b + 1 of the aligned model.
+"""An export aligned to the items of a catalogue: their rows are the same.
 
 Everything by item is taken in the catalogue's order, so that nothing has to be translated while a shopper
 waits. Items that the model never saw have no score by counting; an embedder that looks at content, and a

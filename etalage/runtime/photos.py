@@ -89,7 +89,7 @@ class PhotoModel:
 
     embedder: PhotoEmbedder
     embeddings: np.ndarray
-    """(N, D) float32 of the bundle's items, zeros without a photo."""
+    """(N + 1, D) float32 of the bundle's items, zeros without a photo and for row 0."""
     index: Index
     per_category: int | None = None
     """How many items of each category are in the index; None: all that have a photo."""
@@ -108,8 +108,8 @@ class LookAlikeRetriever:
         self.name = model.name
         self.embeddings = model.embeddings
         self.index = model.index
-        self._there = np.zeros(len(model.embeddings) + 1, bool)
-        self._there[model.index.rows + 1] = True
+        self._there = np.zeros(len(model.embeddings), bool)
+        self._there[model.index.rows] = True
 
     def knows(self, queries: Queries) -> np.ndarray:
         return np.bincount(queries.owners[self._there[queries.items]], minlength=len(queries)) > 0
@@ -120,7 +120,7 @@ class LookAlikeRetriever:
             rows = queries.items[queries.starts[query] : queries.starts[query + 1]]
             rows = rows[self._there[rows]][-self.RECENT :]
             if len(rows):
-                mean = np.asarray(self.embeddings[rows - 1]).sum(axis=0)
+                mean = np.asarray(self.embeddings[rows]).sum(axis=0)
                 means[query] = mean / max(float(np.linalg.norm(mean)), 1e-12)
         found = searched(self.index, self.embeddings, means, quota, allow, excluded)
         silent = ~self.knows(queries)
@@ -129,4 +129,4 @@ class LookAlikeRetriever:
 
     def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(K, H) the cosine of the photos of an item and of an act's item."""
-        return cosines(self.embeddings, rows - 1, acts - 1)
+        return cosines(self.embeddings, rows, acts)

@@ -133,7 +133,7 @@ class RecommendTable:
         """See Table.example: either column may be missing."""
         import pandas as pd
 
-        history = json.dumps([{"item_id": self._recommender.catalogue.ids[0], "kind": "buy"}])
+        history = json.dumps([{"item_id": self._recommender.catalogue.ids[1], "kind": "buy"}])
         return pd.DataFrame({"user_id": [_some_user(self._recommender), None], "history": [None, history]})
 
 
@@ -168,7 +168,7 @@ class RankTable:
         """See Table.example."""
         import pandas as pd
 
-        item_id = self._recommender.catalogue.ids[0]
+        item_id = self._recommender.catalogue.ids[1]
         return pd.DataFrame({"user_id": [_some_user(self._recommender)], "item_id": [item_id]})
 
 
@@ -216,7 +216,7 @@ class ClassifyTable:
         import pandas as pd
 
         photo = _some_photo(self._recommender.catalogue)
-        return pd.DataFrame({"input": [photo, None], "title": [None, self._recommender.catalogue.title(0)]})
+        return pd.DataFrame({"input": [photo, None], "title": [None, self._recommender.catalogue.title(1)]})
 
 
 TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable] | type[ClassifyTable]] = {

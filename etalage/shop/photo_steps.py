@@ -143,7 +143,7 @@ def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") 
         log.warning("photo %s is left out: %s", sha256[:12], reason)
     if done.embedded:
         shas = done.payload.items["photo_sha256"].to_pylist()
-        fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
+        fresh = {sha: row for row, sha in enumerate(shas, start=1) if sha is not None and sha not in known}
         _keep(workspace, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
     return done
 
@@ -199,7 +199,7 @@ def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
     """{"photo": item ids and their (n, D) embeddings}, by the photo embedder that speaks; {} where none was
     trained."""
     from etalage.bundle.draft import PHOTO_FEATURE, speaking
-    from etalage.bundle.photo_entries import photo_rows
+    from etalage.bundle.photo_entries import of_rows, photo_rows
     from etalage.runtime.photos import PhotoEmbedder
 
     exports = newest_exports(workspace, "photos")
@@ -211,4 +211,6 @@ def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
     rows = photo_rows(done.payload.items)
     if not len(rows):
         return {}
-    return {PHOTO_FEATURE: (done.payload.items["item_id"].take(pa.array(rows)), done.embeddings[rows])}
+    return {
+        PHOTO_FEATURE: (of_rows(done.payload.items, rows)["item_id"].combine_chunks(), done.embeddings[rows])
+    }

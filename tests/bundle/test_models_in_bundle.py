@@ -291,7 +291,7 @@ def test_what_the_tables_learnt_later_than_a_change_stands(tmp_path: Path) -> No
     when = int(item_row(3)["updated_at"].timestamp() * 1e6)
     older = catalogue.stock_after({"item-00003": {"price": 1.0, "time": when - 1}})
     newer = catalogue.stock_after({"item-00003": {"price": 1.0, "time": when + 1}})
-    assert (older.price[3], newer.price[3]) == (8.75, 1.0)
+    assert (older.price[4], newer.price[4]) == (8.75, 1.0)
 
 
 # -- the crowd ---------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def preferring(draft: Draft, **funnel: str) -> Draft:
 
 def nearest_by(draft: Draft, name: str, row: int) -> list[str]:
     """The five items whose photos are nearest to that of an item, by one embedder, computed here."""
-    embeddings = draft.embeddings[name]
+    embeddings = draft.embeddings[name][1:]
     scores = embeddings @ embeddings[row]
     scores[row] = -np.inf
     ids = draft.items["item_id"].to_pylist()
@@ -156,8 +156,8 @@ def test_f54_embeddings_of_the_other_one_are_refused_even_when_hashed_again(made
     folder = bundles.path(manifest.id)
     for file in folder.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
-    wrong = np.roll(draft.embeddings[name], 1, axis=0)[: len(draft.embeddings[name])]
-    wrong[-1], wrong[0] = 0, wrong[1]
+    wrong = draft.embeddings[name].copy()
+    wrong[1:30] = np.roll(wrong[1:30], 1, axis=0)
     np.save(folder / "models" / name / "embeddings.npy", wrong.astype(np.float32), allow_pickle=False)
     folder = rehash(folder)
     with pytest.raises((IndexMismatch, BundleDamaged, ExportDamaged)):
