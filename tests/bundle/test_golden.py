@@ -17,7 +17,7 @@ from etalage.runtime.photos import PhotoEmbedder
 from tests.shops import behaviour_shop
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FORMATS = [2, 3]
+FORMATS = [2, 3, 4]
 ITEMS = 13
 
 
