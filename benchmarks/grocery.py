@@ -21,7 +21,7 @@ from values import class_values  # noqa: E402
 from etalage.features.category_set import CategorySet  # noqa: E402
 from etalage.features.grouping import bursts  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
-from etalage.features.split import split_groups  # noqa: E402
+from etalage.features.split_items import split_groups  # noqa: E402
 from etalage.lake.taxonomy import Taxonomy  # noqa: E402
 
 BURST = 0.84

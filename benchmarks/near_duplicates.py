@@ -27,7 +27,7 @@ from etalage.evaluation.resampling import grouped_bootstrap  # noqa: E402
 from etalage.features.catalogue_photos import layout  # noqa: E402
 from etalage.features.grouping import bursts, group  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
-from etalage.features.split import split_groups  # noqa: E402
+from etalage.features.split_items import split_groups  # noqa: E402
 from etalage.lake.photo_facts import difference_hashes, photo_facts  # noqa: E402
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "groups.jpg"

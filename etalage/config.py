@@ -104,7 +104,7 @@ class IngestConfig(Settings):
 
 
 class SplitConfig(Settings):
-    """Which items a model learns from (features/split.py).
+    """Which items a model learns from (features/split_items.py).
 
     `published` names the attribute of an item that says `train`, `validation` or `test`; items
     without it, and all items when it is not set, are split by a hash of their `group` column.
@@ -133,7 +133,7 @@ class SplitConfig(Settings):
 
 
 class BehaviourConfig(Settings):
-    """Which interactions models of behaviour learn from, and how they are split (features/parts.py)."""
+    """Which interactions models of behaviour learn from, and how they are split (features/split_interactions.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
     """Kinds that count, and how much: one of weight 10 counts as ten of weight 1, one of weight 0 not at all.

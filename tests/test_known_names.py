@@ -15,7 +15,7 @@ from etalage.config import BehaviourConfig, EvaluateConfig, SplitConfig, suggest
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, cut_of, slice_names
 from etalage.evaluation.slices import ask, slices
-from etalage.features.split import assign, product_keys
+from etalage.features.split_items import assign, product_keys
 from etalage.lake.delta import Lake
 from etalage.metrics import at_ranks
 from etalage.models import recipe as recipes

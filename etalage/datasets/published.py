@@ -11,7 +11,7 @@ import numpy as np
 from etalage.errors import InputUnreadable, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
 from etalage.features.encoder import Features
-from etalage.features.parts import carved, leave_one_out
+from etalage.features.split_interactions import carved, leave_one_out
 from etalage.features.vocabulary import Vocabulary
 from etalage.lake.behaviour_files import ncf_chunks, negatives, sequence_chunks
 from etalage.lake.raw import RawChunk

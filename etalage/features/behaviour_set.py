@@ -4,7 +4,7 @@
 
 Repeated pairs (user, item): all acts of train are kept, in the order of their time, so whoever bought a thing
 twice has it twice in their history. The later parts hold none of those pairs, unless shoppers take the same
-again (features/parts.py). Models that count pairs say how.
+again (features/split_interactions.py). Models that count pairs say how.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
 from etalage.features.history import BehaviourRule, coded, standing
-from etalage.features.parts import as_published, parted
+from etalage.features.split_interactions import as_published, parted
 from etalage.features.vocabulary import Vocabulary
 from etalage.kinds import known_meaning, plain_kind
 from etalage.lake.schema import INSTANT

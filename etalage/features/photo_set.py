@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from etalage.config import SplitConfig
 from etalage.errors import TooLittleData
 from etalage.features.photo import PhotoEncoder
-from etalage.features.split import assign
+from etalage.features.split_items import assign
 
 log = logging.getLogger(__name__)
 

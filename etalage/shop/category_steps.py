@@ -61,7 +61,7 @@ def labelled(workspace: Workspace, encoder: "PhotoEncoder") -> Labelled:
     from etalage.bundle.contents import in_order, photo_batches
     from etalage.features.catalogue_photos import decoded
     from etalage.features.category_set import CategorySet
-    from etalage.features.split import SeenPhotos, grouped, parts_of_groups, product_keys
+    from etalage.features.split_items import SeenPhotos, grouped, parts_of_groups, product_keys
     from etalage.lake.item_photos import photos_of
 
     at = {name: version for name, version in workspace.lake.versions().items() if name in TABLES}

@@ -13,7 +13,7 @@ from etalage.errors import LeakageFound
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.leakage import check_leakage
 from etalage.features.negatives import candidates
-from etalage.features.parts import parted
+from etalage.features.split_interactions import parted
 from etalage.features.vocabulary import Vocabulary
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from etalage.config import BehaviourConfig
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, Interactions
-from etalage.features.parts import at_random, by_time, last_n, leave_one_out, parted
+from etalage.features.split_interactions import at_random, by_time, last_n, leave_one_out, parted
 
 Rows = list[tuple[int, int, int, int, bool]]
 ROWS = st.lists(

@@ -9,7 +9,7 @@ import pytest
 
 from etalage.config import SplitConfig
 from etalage.errors import ConfigError
-from etalage.features.split import (
+from etalage.features.split_items import (
     PARTS,
     SeenPhotos,
     assign,
