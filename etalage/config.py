@@ -133,7 +133,8 @@ class SplitConfig(Settings):
 
 
 class BehaviourConfig(Settings):
-    """Which interactions models of behaviour learn from, and how they are split (features/split_interactions.py)."""
+    """Which interactions models of behaviour learn from, and how they are split
+    (features/split_interactions.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
     """Kinds that count, and how much: one of weight 10 counts as ten of weight 1, one of weight 0 not at all.

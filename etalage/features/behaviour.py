@@ -221,7 +221,7 @@ class BehaviourSet:
         if not self.own_split or self.off_slate is None or not len(acts):
             return acts
         off = self._off_before(part)
-        # A pair that is a hit stands in one part alone (features/split_interactions.py): another one is a leak, and found.
+        # A pair that is a hit stands in one part alone (split_interactions.py): another is a leak, and found.
         other = off.labels <= 0
         if self.targets:
             other |= np.isin(off.kinds, self.targets, invert=True)

@@ -72,7 +72,7 @@ def check_leakage(data: BehaviourSet) -> Leakage:
         said = ", ".join(f"{name} {n}" for name in _FAULTS if (n := sum(counts[name].values())))
         raise LeakageFound(
             f"what is judged stands in what was learned from ({said}); {leakage.example}. Split by "
-            f"features.parts, and draw negatives by features.negatives.candidates"
+            f"features.split_interactions, and draw negatives by features.negatives.candidates"
         )
     return leakage
 
