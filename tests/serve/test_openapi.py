@@ -26,11 +26,22 @@ def keyed(shoppers_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
+@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
-    keyed: ThreadServer, project: Path, tmp_path: Path
+    keyed: ThreadServer, project: Path, tmp_path: Path, examples: int
 ) -> None:
     """Boundary values, random right and wrong requests, chains of requests, requests without the key."""
-    arguments = ["--checks", "all", "--max-examples", "10", "--seed", "1", "--workers", "1", "--no-color"]
+    arguments = [
+        "--checks",
+        "all",
+        "--max-examples",
+        str(examples),
+        "--seed",
+        "1",
+        "--workers",
+        "1",
+        "--no-color",
+    ]
     arguments += ["-H", f"Authorization: Bearer {KEY}"]
     hooks = "tests.serve.schemathesis_hooks"
     found = subprocess.run(
