@@ -16,12 +16,15 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 demo: environment
 	$(BIN)/etalage demo $(DEMO) $(ARGS)
 
+# What a file's tests need is built once for the file, so a process takes whole files, the longest first
+# (tests/conftest.py). One thread each: two that share two cores would only wait for each other.
 test: developer
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(ARGS)
 
-# What takes minutes for one answer: every example, typed as its README says.
+# What takes minutes for one answer: see docs/tests.md.
 slow: developer
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 check: developer
 	$(BIN)/ruff check .

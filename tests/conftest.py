@@ -6,6 +6,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import run_stores, warm
+
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -17,9 +19,32 @@ hypothesis.settings.load_profile("etalage")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+LONGEST = (
+    "test_docs.py", "test_guide.py", "test_storefront.py", "test_online.py", "test_shop_categories.py",
+    "test_fetch.py", "test_category_export.py", "test_category_served.py", "test_workers.py",
+    "test_shop_behaviour.py", "test_shop_vectors.py", "test_shop_judging.py", "test_openapi.py",
+    "test_workers_contract.py", "test_planted_modules.py", "test_shopper.py", "test_erase.py",
+)  # fmt: skip
+"""Files, by how long they take."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest first, so that no worker is left with it alone at the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_guide.py", "test_docs.py"))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(autouse=True)
+def _empty_store(run_folder: Path) -> None:
+    warm.COMMANDS.empty_store = run_folder / "empty-mlflow.db"
+    run_stores.share_empty_store(warm.COMMANDS.empty_store)
 
 
 @pytest.fixture(scope="session")

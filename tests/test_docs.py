@@ -21,6 +21,7 @@ def typist(tmp_path: Path, project: Path) -> Iterator[Typist]:
     one.leave()
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_can_be_typed(typist: Typist, project: Path, tmp_path: Path) -> None:
     typist.folder = project
     typist.extra |= {"ARGS": SMALL_DEMO, "DEMO": str(tmp_path / "demo")}

@@ -22,10 +22,10 @@ from tests.redis_server import running_redis
 from tests.shops import act_rows, fill, rows_of
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve items, eight shoppers, and two counters that were trained."""
-    shop = Shop.create(tmp_path / "shop", "Erased")
+    shop = Shop.create(tmp_path_factory.mktemp("trained") / "shop", "Erased")
     fill(shop.lake, range(12), [])
     acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]
     shop.lake.table("interactions").merge(rows_of("interactions", act_rows(acts)))
@@ -34,7 +34,13 @@ def shop(tmp_path: Path) -> Shop:
     )
     shop.train("popularity")
     shop.train("item_knn")
-    return shop
+    return shop.folder
+
+
+@pytest.fixture
+def shop(trained: Path, tmp_path: Path) -> Shop:
+    shutil.copytree(trained, tmp_path / "shop")
+    return Shop(tmp_path / "shop")
 
 
 def append(shop: Shop, *events: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from etalage.training.run import resolve
 from tests.behaviour_exports import prior_export
 from tests.behaviours import behaviour
 from tests.shops import behaviour_exports, fill, interact, item_row, rows_of
+from tests.warm import COMMANDS
 
 CASES = {
     '[funnel]\nranker = "dlrn"': "[funnel] ranker: no ranker 'dlrn'; did you mean 'dlrm'?",
@@ -132,11 +133,8 @@ def test_every_command_that_reads_the_settings_refuses_them(tmp_path: Path, comm
     fill(lake, range(4), [])
     interact(lake, [(1, "view")])
     behaviour_exports(tmp_path / "exports", 4)
-    done = subprocess.run(
-        [sys.executable, "-m", "etalage.cli", *command],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, "did you mean 'dlrm'" in done.stderr) == (2, True), done.stderr
+    done = COMMANDS.run(command, tmp_path)
+    assert (done.status, "did you mean 'dlrm'" in done.err) == (2, True), done.err
 
 
 def test_what_several_settings_make_wrong_together_is_said_of_their_table() -> None:

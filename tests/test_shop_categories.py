@@ -212,7 +212,7 @@ def test_by_default_what_looks_like_the_golden_set_is_set_aside_and_nothing_is_r
     category_steps.settled(shop, whole)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_photo_is_embedded_twice_and_what_takes_a_while_is_said(shop: Shop, frozen: bool) -> None:
     titles = Titles()
     shop = Shop(shop.folder, titles)

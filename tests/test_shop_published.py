@@ -68,6 +68,7 @@ def test_the_protocols_figures_are_printed_as_published_and_without_its_faults(l
         assert "The published protocol" in report.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_split_in_two_files_of_pairs_without_a_header(shared_data: Path, tmp_path: Path) -> None:
     """LightGCN's Last.fm."""
     shop = made(tmp_path / "shop")

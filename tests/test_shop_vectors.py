@@ -43,14 +43,29 @@ def sequenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def rich(sequenced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """item2vec is trained, and dssm on its vectors."""
+    folder = tmp_path_factory.mktemp("rich") / "shop"
+    shutil.copytree(sequenced, folder)
+    typed(Shop(folder), "train", "dssm")
+    return folder
+
+
 @pytest.fixture
 def shop(sequenced: Path, tmp_path: Path) -> Shop:
     shutil.copytree(sequenced, tmp_path / "copy")
     return Shop(tmp_path / "copy")
 
 
-def test_item2vec_then_dssm_by_command_and_both_are_compared_and_published(shop: Shop) -> None:
-    typed(shop, "train", "dssm")
+@pytest.fixture
+def rich_shop(rich: Path, tmp_path: Path) -> Shop:
+    shutil.copytree(rich, tmp_path / "copy")
+    return Shop(tmp_path / "copy")
+
+
+def test_item2vec_then_dssm_by_command_and_both_are_compared_and_published(rich_shop: Shop) -> None:
+    shop = rich_shop
     vectors, facts = (read_facts(newest_export(shop.exports(name))) for name in ("item2vec", "dssm"))
     assert facts["inputs"] == {"item2vec": vectors["model_hash"]}
     assert facts["data"] == vectors["data"]  # so it is known to be of what the tables hold
@@ -82,8 +97,9 @@ def test_an_item_without_a_vector_is_brought_by_nobody(shop: Shop) -> None:
     assert not embeddings[~known].any() and embeddings[known].any(axis=1).all()
 
 
-def test_new_vectors_make_another_run_and_the_same_ones_the_same(shop: Shop) -> None:
-    _, first = shop.train("dssm")
+def test_new_vectors_make_another_run_and_the_same_ones_the_same(rich_shop: Shop) -> None:
+    shop = rich_shop
+    first = newest_export(shop.exports("dssm"))
     assert shop.train("dssm")[1] == first
     shop.train("item2vec", {"seed": "3"})
     _, second = shop.train("dssm")
@@ -112,14 +128,16 @@ def test_vectors_of_older_tables_may_know_the_answers_and_are_refused(shop: Shop
         shop.train("dssm")
 
 
+@pytest.mark.slow
 def test_another_model_that_embeds_items_makes_vectors_too(shop: Shop) -> None:
     shop.train("matrix_factorisation", {"epochs": "1", "dimension": "6"})
     _, exported = shop.train("dssm", {"vectors": "matrix_factorisation"})
     assert np.load(exported / "history_embeddings.npy").shape[1] >= 6
 
 
-def test_tuning_starts_from_an_export_by_command(shop: Shop) -> None:
-    _, rich = shop.train("dssm")
+def test_tuning_starts_from_an_export_by_command(rich_shop: Shop) -> None:
+    shop = rich_shop
+    rich = newest_export(shop.exports("dssm"))
     printed = typed(shop, "train", "dssm", "--set", f"pretrained={rich}", "--set", "freeze=both")
     assert "0002-" in printed
     assert read_facts(newest_export(shop.exports("dssm")))["config"]["pretrained"] == str(rich)
@@ -140,6 +158,7 @@ def rows_file(file: Path, width: int, rows: int = 300, seed: int = 0) -> None:
 BY_ROWS = ("--set", "preset=original", "--set", "epochs=3", "--set", "patience=2", "--set", "rows=rows.csv")
 
 
+@pytest.mark.slow
 def test_dssm_learns_from_rows_of_a_file_and_embeds_the_shops_items(shop: Shop) -> None:
     rows_file(shop.folder / "rows.csv", 8)
     rows_file(shop.folder / "held.csv", 8, rows=80, seed=1)

@@ -45,7 +45,9 @@ def swept(folder: Path, project: Path, kind: str, way: str) -> list[dict[str, An
     return results
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "first"])
+@pytest.mark.parametrize(
+    "kind", ["exact", *(pytest.param(k, marks=pytest.mark.slow) for k in ("ivf", "first"))]
+)
 def test_f1_a_kill_at_any_system_call_of_publish_leaves_the_old_or_the_new_bundle_whole(
     tmp_path: Path, project: Path, kind: str
 ) -> None:
@@ -69,7 +71,7 @@ def test_f11_a_failed_fsync_fails_the_publish_and_moves_nothing(tmp_path: Path, 
     assert len(results) >= 16
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf"])
+@pytest.mark.parametrize("kind", ["exact", pytest.param("ivf", marks=pytest.mark.slow)])
 def test_f10_no_space_left_at_any_write_fails_the_publish_and_moves_nothing(
     tmp_path: Path, project: Path, kind: str
 ) -> None:

@@ -24,6 +24,7 @@ FRESH, QUERIES, K = 1000, 300, 10
 TIE = 1e-5
 
 
+@pytest.mark.slow
 def test_appending_1000_photos_to_60000_embeds_1000_and_answers_like_a_full_rebuild(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,15 @@
 """Shops as they were reported to go wrong: the commands of a case, typed for a fresh shop."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.warm import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,5 @@ def play(cases: Path, tmp_path: Path) -> Play:
 
 def typed(line: str, folder: Path, shop: Path) -> Typed:
     """`etalage LINE --shop SHOP`, typed in `folder`."""
-    shaping = ("FORCE_COLOR", "LC_ALL", "PYTHONIOENCODING", "ETALAGE_SHOP", "ETALAGE_KEY")
-    kept = {name: value for name, value in os.environ.items() if name not in shaping}
-    root = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run(
-        [sys.executable, "-m", "etalage.cli", *shlex.split(line), "--shop", str(shop)],
-        cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env={**kept, "NO_COLOR": "1", "COLUMNS": "160", "OMP_NUM_THREADS": "1", "PYTHONPATH": root},
-    )  # fmt: skip
-    return Typed(line, done.stdout + done.stderr, done.returncode)
+    done = COMMANDS.run([*shlex.split(line), "--shop", str(shop)], folder)
+    return Typed(line, done.out + done.err, done.status)

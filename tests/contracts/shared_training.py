@@ -1,7 +1,9 @@
 """What each model with gradients learns from in the contract of several workers, and what a rank does."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,6 +45,24 @@ def case(name: str, **changes: Any) -> tuple[Recipe[Any], Any, Any]:
     else:
         settings, data = test_behaviour_embedder_contract.QUICK[name], behaviours.behaviour()
     return recipe, recipe.config(**{**settings, **SMALL.get(name, {"epochs": 2}), **changes}), data
+
+
+class Case(NamedTuple):
+    """A model, and what is set of it beside its small settings."""
+
+    name: str
+    changes: dict[str, Any]
+
+
+def train_all(cases: Mapping[str, Case], folder: Path, spec: WorkerSpec) -> dict[str, Trained[Any]]:
+    """One rank of a training of each, one after the other, each with a group of its own; the weights go into
+    a folder of the case's name."""
+    found = {}
+    for title, (name, changes) in cases.items():
+        (folder / title).mkdir(exist_ok=True)
+        met = replace(spec, init_method=f"file://{folder / title / 'met'}")
+        found[title] = train(name, changes, folder / title, met)
+    return found
 
 
 def train(name: str, changes: dict[str, Any], folder: Path, spec: WorkerSpec) -> Trained[Any]:

@@ -1,5 +1,7 @@
 """What every model with gradients keeps to when several workers train it."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,31 +13,52 @@ from etalage.engine import local
 from etalage.models import recipe as recipes
 from etalage.training.loop import fit
 from tests.conftest import PROJECT
-from tests.contracts.shared_training import case, train
+from tests.contracts.shared_training import Case, case, train_all
 
 MODELS = [name for name, found in recipes.listed().items() if found.role != "counter"]
 
 
-@pytest.fixture(autouse=True)
-def _few_threads_and_importable_tests(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def trained_by_two(
-    name: str, folder: Path, changes: dict[str, Any]
-) -> tuple[Any, list[dict[str, torch.Tensor]]]:
+@dataclass(frozen=True)
+class ByTwo:
     """What rank 0 trained, and the weights of both."""
-    with local.launch(partial(train, name, changes, folder), 2) as spec:
-        trained = train(name, changes, folder, spec)
-    return trained, [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+    trained: Any
+    weights: list[dict[str, torch.Tensor]]
+
+
+EXACT: dict[str, dict[str, Any]] = {
+    "dlrm": {"unknown": 0.0, "table_optimiser": "sgd", "table_start": 1e-7},
+    "neumf": {"forget": 0.0, "hidden": 0.0, "loss": "bpr"},
+}
+"""Settings with which nothing is drawn."""
+# Adam would make a whole step of the last digit of a gradient that is nothing.
+SHORT: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 3, "precision": "float32", "optimiser": "sgd"}
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ByTwo]]:
+    """Every model as two workers train it, and those of EXACT as `NAME, exactly`; the same two all the time:
+    a fresh process takes longer to import torch than to train."""
+    cases = {name: Case(name, {}) for name in MODELS}
+    cases |= {f"{name}, exactly": Case(name, {**changes, **SHORT}) for name, changes in EXACT.items()}
+    folder = tmp_path_factory.mktemp("by-two")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(PROJECT))
+        with local.launch(partial(train_all, cases, folder), 2) as spec:
+            trained = train_all(cases, folder, spec)
+    torch.set_num_threads(threads)
+    yield {
+        name: ByTwo(
+            one, [torch.load(folder / name / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+        )
+        for name, one in trained.items()
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_two_workers_end_with_equal_weights_tables_included(name: str, tmp_path: Path) -> None:
-    trained, (one, other) = trained_by_two(name, tmp_path, {})
+def test_two_workers_end_with_equal_weights_tables_included(name: str, by_two: dict[str, ByTwo]) -> None:
+    trained, (one, other) = by_two[name].trained, by_two[name].weights
     assert one.keys() == other.keys()
     for key in one:
         assert torch.equal(one[key], other[key]), key
@@ -59,16 +82,12 @@ def test_the_ranks_of_a_batch_have_its_rows_between_them(name: str) -> None:
         assert parts[0] != whole
 
 
-@pytest.mark.parametrize("name", ["dlrm", "neumf"])
-def test_two_workers_learn_what_one_does_where_nothing_is_drawn(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {
-        "dlrm": {"unknown": 0.0, "table_optimiser": "sgd", "table_start": 1e-7},
-        "neumf": {"forget": 0.0, "hidden": 0.0, "loss": "bpr"},
-    }[name]
-    # Adam would make a whole step of the last digit of a gradient that is nothing.
-    settings |= {"epochs": 1, "steps_per_epoch": 3, "precision": "float32", "optimiser": "sgd"}
-    _, (shared, _) = trained_by_two(name, tmp_path, settings)
-    recipe, config, data = case(name, **settings)
+@pytest.mark.parametrize("name", EXACT)
+def test_two_workers_learn_what_one_does_where_nothing_is_drawn(
+    name: str, by_two: dict[str, ByTwo], tmp_path: Path
+) -> None:
+    shared, _ = by_two[f"{name}, exactly"].weights
+    recipe, config, data = case(name, **EXACT[name], **SHORT)
     alone = fit(recipe, recipe.bind(config, data), config, tmp_path / "alone").network
     assert alone is not None
     weights = alone.state_dict()

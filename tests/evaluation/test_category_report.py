@@ -194,6 +194,7 @@ def test_the_drawing_follows_the_counts(tmp_path: Path) -> None:
     assert draw_confusion(found) == draw_confusion(found) != draw_confusion(again)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_3_000_leaves_and_50_000_items_make_a_page_in_little_memory(tmp_path: Path) -> None:
     tree = wide()

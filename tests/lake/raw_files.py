@@ -9,7 +9,7 @@ from etalage.lake.readers import open_table
 from etalage.lake.text_files import AS_FOUND, FileStyle
 
 ANY_FIXTURE = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 Rows = list[tuple[int, dict[str, Any]]]
 

@@ -20,7 +20,7 @@ from etalage.serve.app import create_app
 from etalage.serve.run import protocol_of
 
 T = TypeVar("T")
-WAIT = 20.0
+WAIT = 60.0
 _LAUNCH = """
 import os, sys
 from pathlib import Path

@@ -26,11 +26,23 @@ def keyed(shoppers_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
-    keyed: ThreadServer, project: Path, tmp_path: Path
+    keyed: ThreadServer, project: Path, tmp_path: Path, examples: int
 ) -> None:
     """Boundary values, random right and wrong requests, chains of requests, requests without the key."""
-    arguments = ["--checks", "all", "--max-examples", "10", "--seed", "1", "--workers", "1", "--no-color"]
+    arguments = [
+        "--checks",
+        "all",
+        "--max-examples",
+        str(examples),
+        "--seed",
+        "1",
+        "--workers",
+        "1",
+        "--no-color",
+    ]
     arguments += ["-H", f"Authorization: Bearer {KEY}"]
     hooks = "tests.serve.schemathesis_hooks"
     found = subprocess.run(
@@ -39,7 +51,7 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1100,
     )
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", found.stdout)

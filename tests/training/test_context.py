@@ -44,6 +44,7 @@ def test_half_an_environment_is_refused(changes: dict[str, str], told: str) -> N
     assert told in str(refused.value)
 
 
+@pytest.mark.slow
 def test_processes_that_torchrun_starts_train_together(tmp_path: Path) -> None:
     script = PROJECT / "tests" / "training" / "torchrun_script.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

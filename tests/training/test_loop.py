@@ -185,21 +185,22 @@ def test_progress_counts_to_the_total(tmp_path: Path) -> None:
 
 
 def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=6, checkpoint_steps=3)
     script = (
         "import sys; from pathlib import Path\n"
         "from tests.training.test_loop import LineTask, TrainingConfig, train, weights\n"
         "config = TrainingConfig(epochs=6, checkpoint_steps=3)\n"
-        "print(weights(train(Path(sys.argv[1]), LineTask(config, slow=float(sys.argv[2])))))\n"
+        "train(Path(sys.argv[1]), LineTask(config, slow=0.2))\n"
     )
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
 
-    def start(run: str, slow: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", script, str(tmp_path / run), slow]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    def trained(run: str) -> str:
+        return f"{weights(train(tmp_path / run, LineTask(config)))}"
 
-    whole, _ = start("whole", "0").communicate(timeout=120)
-    torn = start("torn", "0.2")
+    whole = trained("whole")
+    command = [sys.executable, "-c", script, str(tmp_path / "torn")]
+    torn = subprocess.Popen(command, env=environment)
     checkpoints = tmp_path / "torn" / "checkpoints"
     deadline = time.monotonic() + 60
     while len(list(checkpoints.glob("step-*"))) < 2 and time.monotonic() < deadline:
@@ -207,5 +208,4 @@ def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
     torn.send_signal(signal.SIGKILL)
     torn.communicate()
     assert torn.returncode == -signal.SIGKILL
-    resumed, _ = start("torn", "0").communicate(timeout=120)
-    assert resumed == whole != ""
+    assert trained("torn") == whole

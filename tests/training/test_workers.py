@@ -66,8 +66,11 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
 
 
-def test_gradients_are_averaged_so_that_all_take_the_step_of_one(items: CategorySet, tmp_path: Path) -> None:
-    alone, shared = train(items, tmp_path / "alone"), train(items, tmp_path / "shared", workers=3)
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_gradients_are_averaged_so_that_all_take_the_step_of_one(
+    items: CategorySet, tmp_path: Path, workers: int
+) -> None:
+    alone, shared = train(items, tmp_path / "alone"), train(items, tmp_path / "shared", workers=workers)
     assert difference(weights(alone), weights(shared)) < 1e-4
     losses = [[one["loss"] for one in trained.history] for trained in (alone, shared)]
     assert losses[0] == pytest.approx(losses[1], 1e-3)
@@ -76,6 +79,7 @@ def test_gradients_are_averaged_so_that_all_take_the_step_of_one(items: Category
     assert [file.name for file in (tmp_path / "shared").iterdir()] == ["checkpoints"]
 
 
+@pytest.mark.slow
 def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
     items: CategorySet, tmp_path: Path
 ) -> None:
@@ -92,6 +96,7 @@ def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
     assert len(shared.history) == 6 and shared.cpu_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(items: CategorySet, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "workers": 2,

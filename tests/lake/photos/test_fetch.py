@@ -306,8 +306,17 @@ def killed(folder: Path, config: str, when: Callable[[], bool]) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("moment", ["asked", "written", "committed"])
+@pytest.mark.parametrize(
+    ("workers", "moment"),
+    [
+        (2, "asked"),
+        (1, "written"),
+        (2, "committed"),
+        pytest.param(1, "asked", marks=pytest.mark.slow),
+        pytest.param(2, "written", marks=pytest.mark.slow),
+        pytest.param(1, "committed", marks=pytest.mark.slow),
+    ],
+)
 def test_f2_a_fetch_that_is_killed_goes_on_with_what_is_missing(
     lake: Lake, hostile: Hostile, tmp_path: Path, workers: int, moment: str
 ) -> None:
