@@ -239,7 +239,7 @@ def _stage_answers(
     users = 0
     if draft.crowd is not None:
         users = len(draft.crowd)
-        written |= write_users(staging, draft.crowd, draft.rules, next(iter(parts.funnel.embedders), None))
+        written |= write_users(staging, draft.crowd, parts.funnel)
     answers = record(parts, histories(draft.crowd, parts.catalogue))
     written[SELF_CHECK] = write_file(staging / SELF_CHECK, answers)
     files = {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())}
