@@ -75,7 +75,6 @@ class Recommender:
             name: Categories(parts.catalogue, model) for name, model in parts.classifiers.items()
         }
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
-        self._kinds = {kind for model in parts.funnel.models.values() for kind in model.kinds}
 
     @classmethod
     def open(
@@ -438,14 +437,16 @@ class Recommender:
         if acts is None and user_id is not None and live is not None:
             rules = self.funnel.rules
             acts = live.history(user_id, rules.funnel.history * LOOKED_BACK, rules.lasting)
-        acts = [act for act in acts or () if self._taught(act.kind)]
-        timed = all(act.time is not None for act in acts)
-        if timed:
-            acts.sort(key=lambda act: act.time or 0)
-        moment = clock() if now is None else now
-        attributes = self.users.attributes_of(user_id)
-        in_order = history is not None and not timed
-        return Shopper.of(acts, self.catalogue, self.funnel.rules, user_id, moment, attributes, in_order)
+        return Shopper.of(
+            acts or (),
+            self.catalogue,
+            self.funnel.rules,
+            user_id,
+            clock() if now is None else now,
+            self.users.attributes_of(user_id),
+            in_order=history is not None,
+            taught=self.funnel.taught,
+        )
 
     def unknown(self, acts: Sequence[Act]) -> Unknown:
         """Which of these acts are on items that the bundle lacks, or of kinds that nobody knows: neither by
@@ -454,16 +455,11 @@ class Recommender:
             acts,
             lambda act: self.catalogue.row(act.item_id) > 0,
             lambda act: self._knows_kind(act.kind),
-            [*self._kinds, *KNOWN_KINDS],
+            [*self.funnel.taught, *KNOWN_KINDS],
         )
 
     def _knows_kind(self, kind: str) -> bool:
-        return kind in self._kinds or self.funnel.rules.named(kind)
-
-    def _taught(self, kind: str) -> bool:
-        """False for an act of a kind that `unknown` tells: models learn nothing from it, so that a slate
-        passes it over too. An act of no kind is interest, and so is any where no model learnt from kinds."""
-        return not kind or not self._kinds or self._knows_kind(kind)
+        return kind in self.funnel.taught or self.funnel.rules.named(kind)
 
     def _knows(self, user_id: str | None) -> bool:
         if user_id is None:

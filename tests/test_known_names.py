@@ -19,6 +19,7 @@ from etalage.features.split_items import assign, product_keys
 from etalage.lake.delta import Lake
 from etalage.metrics import at_ranks
 from etalage.models import recipe as recipes
+from etalage.models.setting_names import setting_names
 from etalage.training.run import resolve
 from tests.behaviour_exports import prior_export
 from tests.behaviours import behaviour
@@ -55,6 +56,10 @@ CASES = {
     "[behaviour]\nlast_n = 3": '[behaviour] last_n does nothing here: it needs split = "last_n"',
     "[behaviour]\nseed = 3": "[behaviour] seed does nothing here",
     '[behaviour]\nsplit = "leave_one_out"\ntest = 0.2': "[behaviour] test does nothing here",
+    "[models.item_knn]\nneighbors = 5": "[models.item_knn]: unknown key 'neighbors'; did you mean",
+    "[models.two_tower]\nlearning_rat = 1": "unknown key 'learning_rat'; did you mean 'learning_rate'?",
+    "[models.two_tower]\nsampled = 5": "[models.two_tower]: sampled: this key is called shared_negatives now",
+    "[index]\nlists = 5\nprobes = 6": "[index] probes = 6: a search reads no more lists than there are",
     '[index]\nkind = "exact"\nlists = 5': "[index] lists does nothing here",
     '[taxonomy]\nmerchant = "merchant"': "[taxonomy] merchant does nothing here: it needs file",
     '[index]\nkind = "exact"\n[publish]\nmin_recall = 0.5': "[publish] min_recall does nothing here",
@@ -253,3 +258,19 @@ def test_a_suggestion_is_the_nearest_name_or_all_of_them() -> None:
     assert suggestion("zzz", ["recall", "ndcg"]) == "there are: recall, ndcg"
     assert suggestion("zzz", []) == "there are: none"
     assert issubclass(ConfigError, EtalageError)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_settings_that_a_models_file_names_are_those_of_its_config(name: str) -> None:
+    config = recipes.find(name).config
+    names = setting_names(name)
+    assert sorted(names.known) == sorted(config.model_fields)
+    assert names.renamed == dict(config.RENAMED)
+
+
+def test_the_settings_of_all_models_are_known_without_torch() -> None:
+    code = (
+        "import sys; from etalage.models.recipe import names; from etalage.models.setting_names import *\n"
+        "assert all(setting_names(name).known for name in names()); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,6 +13,7 @@ from etalage.bundle.draft import DraftedModel
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
 from etalage.features.behaviour import BehaviourSet, Interactions
+from etalage.features.history import Acts, Judged
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import item_knn, popularity
 from etalage.recommend import Act, Answer, Filters, Recommender
@@ -263,7 +264,9 @@ def test_what_is_served_by_counted_models_is_what_their_exports_score(tmp_path: 
     assert isinstance(offline, ItemItemScorer)
     for history in ([5], [3, 17, 9], [30, 2]):
         rows = offline.items.rows([name(n) for n in history])
-        scores = offline.scores(offline.ask(None, rows, ["view"] * len(rows), rows))[0]
+        told = Acts.of_one(rows.tolist(), ["view"] * len(rows), [None] * len(rows), rows.tolist())
+        asked = Judged(told, shop.funnel.rules).histories(1)
+        scores = offline.scores(offline.ask(np.zeros(1, np.int64), asked, rows[-1:]))[0]
         allowed = [n for n in range(1, 31) if scores[n] > 0 and n % 5]
         expected = sorted(allowed, key=lambda n: -scores[n])[:4]
         found = shop.recommend(history=[Act(name(n)) for n in history], k=4)

@@ -36,7 +36,6 @@ from etalage.funnel.catalogue import Catalogue
 from etalage.funnel.funnel import Funnel
 from etalage.funnel.shoppers import Crowd
 from etalage.runtime.classifier import ClassifierModel
-from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
 
@@ -148,14 +147,14 @@ def _users(folder: Path, manifest: Manifest, funnel: Funnel) -> KnownUsers:
     return KnownUsers(ids, attributes, embeddings, model.name)
 
 
-def write_users(
-    folder: Path, crowd: Crowd, rules: BehaviourRule, model: EmbeddingScorer | None
-) -> dict[str, Written]:
-    """The shoppers of `crowd`, and their embeddings by `model`, zeros for those that it does not know."""
+def write_users(folder: Path, crowd: Crowd, funnel: Funnel) -> dict[str, Written]:
+    """The shoppers of `crowd`, and their embeddings by the funnel's first embedder, zeros for those that it
+    does not know."""
+    model = next(iter(funnel.embedders), None)
     table = crowd.users.select(["user_id", "attributes"])
     written = {USERS: write_file(folder / USERS, write_arrow(table))}
     if model is not None and len(crowd):
-        queries = crowd.queries(model, rules)
+        queries = crowd.queries(model, funnel.rules, funnel.taught)
         embeddings = np.zeros((len(crowd), model.dimension), np.float32)
         for start in range(0, len(crowd), _QUERIES_AT_ONCE):
             some = queries.block(start, min(start + _QUERIES_AT_ONCE, len(crowd)))

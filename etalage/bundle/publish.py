@@ -167,9 +167,7 @@ def _stage_answers(draft: Draft, content: dict[str, Any], staging: Staging) -> d
     users, written = 0, staging.written
     if draft.crowd is not None:
         users = len(draft.crowd)
-        written |= write_users(
-            staging.folder, draft.crowd, draft.rules, next(iter(parts.funnel.embedders), None)
-        )
+        written |= write_users(staging.folder, draft.crowd, parts.funnel)
     answers = record(parts, histories(draft.crowd, parts.catalogue))
     written[SELF_CHECK] = write_file(staging.folder / SELF_CHECK, answers)
     files = {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())}

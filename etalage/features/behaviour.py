@@ -7,6 +7,7 @@ interaction of `train`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import overruled
+from etalage.features.history import Histories, newest
+from etalage.features.taken_back import overruled
 from etalage.features.vocabulary import Vocabulary
 
 NEVER = np.iinfo(np.int64).min
@@ -133,6 +135,27 @@ class Queries:
     def __len__(self) -> int:
         return len(self.users)
 
+    @classmethod
+    def of(
+        cls,
+        users: np.ndarray,
+        histories: Histories,
+        now: np.ndarray,
+        features: Features | None = None,
+        code: Mapping[str, int] | None = None,
+    ) -> "Queries":
+        """Of these shoppers, (B,) user rows, with their histories. code: name of a kind → the model's code;
+        None: nothing is known of kinds, unless the histories have codes."""
+        return cls(
+            users,
+            histories.starts,
+            histories.items,
+            histories.codes(code or {}),
+            histories.times,
+            now,
+            Features() if features is None else features,
+        )
+
     def block(self, start: int, stop: int) -> "Queries":
         """Queries start … stop."""
         first, last = self.starts[start], self.starts[stop]
@@ -248,14 +271,10 @@ class BehaviourSet:
 
     def asked(self, users: np.ndarray, known: Interactions, now: np.ndarray) -> Queries:
         """Queries of these user rows with the newest of their acts in `known` (sorted) as history."""
-        begin, end = np.searchsorted(known.users, users), np.searchsorted(known.users, users + 1)
-        if self.history is not None:
-            begin = np.maximum(begin, end - self.history)
-        lengths = end - begin
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        at = np.arange(starts[-1]) - np.repeat(starts[:-1] - begin, lengths)
+        starts, at = newest(known.users, users, self.history)
+        histories = Histories(starts, known.items[at], known.kinds[at], known.times[at])
         features = self.user_features.take(users) if len(self.user_features) else self.user_features
-        return Queries(users, starts, known.items[at], known.kinds[at], known.times[at], now, features)
+        return Queries.of(users, histories, now, features)
 
     def seen(self, part: str) -> Interactions:
         """The acts before `part` whose items are not to be shown again to their users: those of the kinds

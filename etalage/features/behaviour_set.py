@@ -221,6 +221,9 @@ def _counting(
         {n: interactions[n].cast(t) if n in there else pa.nulls(count, t) for n, t in wanted.items()}
     )
     acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid()))
+    # Equal times are ordered by interaction_id, also where one act takes another back: the order of rows in a
+    # table changes as its files are merged.
+    acts = acts.take(pc.sort_indices(acts["interaction_id"]))
     names, codes = coded(acts["kind"])
     _require_kinds(rule.behaviour, sorted(name for name in names if name))
     counting = np.array([rule.counts(name) for name in names], bool)
@@ -373,11 +376,10 @@ def _columns(
     rule: BehaviourRule,
     only_known: bool = False,
 ) -> Interactions:
-    # Equal times are ordered by interaction_id: the order of rows in a table changes as its files are merged.
-    acts = acts.take(pc.sort_indices(acts["interaction_id"]))
     codes = Vocabulary(list(kinds)).rows(acts["kind"])
-    values = acts["value"].to_numpy(zero_copy_only=False).astype(np.float32)
+    values = acts["value"].to_numpy(zero_copy_only=False)
     times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy(zero_copy_only=False)
+    # By the values as they are told: in float32 a value of 3.3 is below a threshold of 3.3.
     labels = rule.positives(("", *kinds), codes, values)
     rows = users.rows(acts["user_id"]), items.rows(acts["item_id"])
     found = Interactions.sorted(*rows, codes, values, times, labels)

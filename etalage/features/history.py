@@ -1,4 +1,5 @@
-"""What an act means: one rule for training, evaluation, publishing, syncing, browsing and serving.
+"""What an act means, and a shopper's history: one rule and one builder for training, evaluation, publishing,
+syncing, browsing and serving.
 
 A kind has a meaning by its name (etalage/kinds.py), unless [behaviour] gives it one. What [behaviour] names
 may be written otherwise in the acts: `add_to_cart` there is `AddToCart` here.
@@ -6,11 +7,14 @@ may be written otherwise in the acts: `add_to_cart` there is `AddToCart` here.
 Two things are told by several acts of one shopper on one item: what was taken back (`stands`), and an
 explicit negative that a later like overrules (`overruled`). Of likes and ratings the last one holds.
 
-    M acts
+`Acts` are what shoppers did; `Judged` says by the rule what each act means, and builds of it the `Histories`
+that models look at and the items that are `seen`, not to be shown again.
+
+    M acts   B shoppers   H acts in the histories of all
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig, FunnelConfig
+from etalage.features.taken_back import followed, matched, overruled
 from etalage.kinds import QUANTITIES, Meaning, known_meaning, plain_kind, takes_back
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
@@ -28,6 +33,7 @@ _KINDS_KEPT = 4096
 """Of so many kinds the rule keeps what it found out."""
 _TAKEN_BACK: tuple[Meaning, ...] = ("has", "cart", "like")
 _ABOVE_ZERO = float(np.nextafter(0, 1))
+_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,19 @@ class BehaviourRule:
         """Whether an act of this kind is a purchase: by its name, or by [behaviour] has."""
         return self.of(kind).meaning == "has" or _is_given(self.behaviour.has, kind)
 
+    def about(self, kinds: Sequence[str | None]) -> "KindTable":
+        """What is said of each of these kinds, as arrays."""
+        names = tuple(kinds)
+        if names not in self._tables:
+            if len(self._tables) >= _KINDS_KEPT:
+                self._tables.clear()
+            self._tables[names] = KindTable.of(self, names)
+        return self._tables[names]
+
+    @cached_property
+    def _tables(self) -> dict[tuple[str | None, ...], "KindTable"]:
+        return {}
+
     @cached_property
     def seen(self) -> Literal["drop_bought", "drop_all", "keep"]:
         """Where things are bought again and again, what was bought may be shown."""
@@ -170,8 +189,11 @@ class BehaviourRule:
         return "keep" if repeat else self.funnel.seen
 
     def drops(self, kind: str | None) -> bool:
-        """Whether an act of this kind keeps its item off the slate, whatever its value."""
-        return self.seen == "drop_all" or (self.seen == "drop_bought" and self.of(kind).has)
+        """Whether an act of this kind keeps its item off the slate, whatever its value. One of a kind that is
+        neither named nor counted says nothing: a slate passes it over."""
+        said = self.of(kind)
+        every = self.seen == "drop_all" and (said.named or said.counts or not kind)
+        return every or (self.seen == "drop_bought" and said.has)
 
     def lasting(self, kind: str | None) -> bool:
         """Whether an act of this kind may keep its item off the slate, or take back what does, however old it
@@ -192,43 +214,36 @@ class BehaviourRule:
 
     # -- many acts at once ---------------------------------------------------------------------
 
-    def weights_of(self, kinds: Iterable[str | None]) -> np.ndarray:
-        """float64 of the length of `kinds`."""
-        return np.array([self.weight(kind) for kind in kinds], np.float64)
-
     def positives(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(M,) bool: which acts speak for their items.
 
-        codes: (M,) positions in `kinds`; values: (M,) float, NaN = none.
+        codes: (M,) positions in `kinds`; values: (M,) float64, NaN = none.
         """
-        least = np.array([self.of(kind).least for kind in kinds], np.float64)
-        return np.asarray((self.weights_of(kinds) > 0)[codes] & ~(values < least[codes]))
+        said = self.about(kinds)
+        return np.asarray(said.speaks[codes] & ~(values < said.least[codes]))
 
     def idles(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(M,) bool: which acts say nothing for or against their items, as `positives` has them."""
-        below = np.array([self.of(kind).idle(-1.0) for kind in kinds], bool)
-        zero = np.array([self.of(kind).idle(0.0) for kind in kinds], bool)
-        return np.asarray((below[codes] & (values < 0)) | (zero[codes] & (values == 0)))
+        said = self.about(kinds)
+        return np.asarray((said.idle_below[codes] & (values < 0)) | (said.idle_at[codes] & (values == 0)))
 
     def negatives(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(M,) bool: which acts are explicit negatives, as `positives` has them."""
-        counts = np.array([self.counts(kind) for kind in kinds], bool)[codes]
+        counts = self.about(kinds).counts[codes]
         return np.asarray(counts & ~self.positives(kinds, codes, values) & ~self.idles(kinds, codes, values))
 
     def takes(self, kinds: Sequence[str | None], codes: np.ndarray, values: np.ndarray) -> bool:
         """Whether any act may take something back; arguments as of `positives`."""
-        if any(self.of(kind).back for kind in kinds) or self.idles(kinds, codes, values).any():
+        said = self.about(kinds)
+        if said.takes_back or self.idles(kinds, codes, values).any():
             return True
-        replaced = any(self.of(kind).replaced for kind in kinds)
-        return replaced and bool(self.negatives(kinds, codes, values).any())
+        return bool(said.replaced.any() and self.negatives(kinds, codes, values).any())
 
     def changing(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) bool: which acts a later one may take back, or take something back themselves; what shoppers
         looked at is none of them. Arguments as of `weighed`."""
         names, codes = coded(kinds)
-        rules = [self.of(name) for name in names]
-        own = np.array([bool(one.back) or one.meaning in (*_TAKEN_BACK, "rating") for one in rules], bool)
-        return np.asarray(own[codes] | self.negatives(names, codes, _numbers(values)))
+        return np.asarray(self.about(names).changing[codes] | self.negatives(names, codes, _numbers(values)))
 
     def stands(
         self,
@@ -247,19 +262,19 @@ class BehaviourRule:
         """
         idle = self.idles(kinds, codes, values)
         speaks = self.positives(kinds, codes, values)
-        replaced = np.array([self.of(kind).replaced for kind in kinds], bool)[codes]
+        replaced = self.about(kinds).replaced[codes]
         worse = self.negatives(kinds, codes, values)
-        stands = ~_followed(pairs, times, speaks & replaced, worse)
-        for meaning in _TAKEN_BACK:
-            own = np.array([self.of(kind).meaning == meaning for kind in kinds], bool)[codes]
-            taking = np.array([meaning in self.of(kind).back for kind in kinds], bool)[codes] | (own & idle)
+        stands = ~followed(pairs, times, speaks & replaced, worse)
+        for meaning, (of_meaning, back) in self.about(kinds).taken_back.items():
+            own = of_meaning[codes]
+            taking = back[codes] | (own & idle)
             if meaning == "like":
-                stands &= ~_followed(pairs, times, own & speaks, taking)
+                stands &= ~followed(pairs, times, own & speaks, taking)
                 continue
             at = np.flatnonzero((own & speaks) | taking)
             at = at[np.lexsort((taking[at], times[at]))]
             if taking.any():
-                given, taken = _matched(pairs[at], taking[at])
+                given, taken = matched(pairs[at], taking[at])
                 partial = np.abs(values[at[taken]]) < np.abs(values[at[given]])
                 stands[at[given[~partial]]] = False
         return stands
@@ -267,7 +282,7 @@ class BehaviourRule:
     def weighed(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) float64 from columns of the table of interactions: the weight of each positive, else 0."""
         names, codes = coded(kinds)
-        return np.where(self.positives(names, codes, _numbers(values)), self.weights_of(names)[codes], 0.0)
+        return np.where(self.positives(names, codes, _numbers(values)), self.about(names).weights[codes], 0.0)
 
     def lasts(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) bool: which acts keep their items off the slate, or take back what does, however old they
@@ -276,6 +291,255 @@ class BehaviourRule:
         always = np.array([self._always_lasts(name) for name in names], bool)[codes]
         below = np.array([self._lasts_below_zero(name) for name in names], bool)[codes]
         return always | (below & (np.asarray(pc.fill_null(values.cast(pa.float64()), 0.0)) < 0))
+
+
+@dataclass(frozen=True)
+class KindTable:
+    """What the rule says of some kinds, as arrays by the position of the kind."""
+
+    weights: np.ndarray
+    """float64."""
+    speaks: np.ndarray
+    """Its weight is above 0."""
+    least: np.ndarray
+    """float64: the value from which on an act is positive."""
+    counts: np.ndarray
+    idle_below: np.ndarray
+    """An act of a value below 0 says nothing."""
+    idle_at: np.ndarray
+    """An act of a value of 0 says nothing."""
+    replaced: np.ndarray
+    opinion: np.ndarray
+    drops: np.ndarray
+    changing: np.ndarray
+    """A later act may take it back, or it takes something back itself."""
+    named: np.ndarray
+    taken_back: dict[Meaning, tuple[np.ndarray, np.ndarray]]
+    """Meaning → which kinds have it, which take back what has it."""
+
+    @classmethod
+    def of(cls, rule: BehaviourRule, kinds: Sequence[str | None]) -> "KindTable":
+        said = [rule.of(kind) for kind in kinds]
+
+        def flags(found: Iterable[bool]) -> np.ndarray:
+            return np.fromiter(found, bool, len(said))
+
+        return cls(
+            np.array([one.weight for one in said], np.float64),
+            flags(one.weight > 0 for one in said),
+            np.array([one.least for one in said], np.float64),
+            flags(one.counts for one in said),
+            flags(one.idle(-1.0) for one in said),
+            flags(one.idle(0.0) for one in said),
+            flags(one.replaced for one in said),
+            flags(one.opinion for one in said),
+            flags(rule.drops(kind) for kind in kinds),
+            flags(bool(one.back) or one.meaning in (*_TAKEN_BACK, "rating") for one in said),
+            flags(one.named for one in said),
+            {
+                meaning: (
+                    flags(one.meaning == meaning for one in said),
+                    flags(meaning in one.back for one in said),
+                )
+                for meaning in _TAKEN_BACK
+            },
+        )
+
+    @cached_property
+    def takes_back(self) -> bool:
+        return any(bool(back.any()) for _, back in self.taken_back.values())
+
+    @cached_property
+    def all_named(self) -> bool:
+        return bool(self.named.all())
+
+
+# -- acts → histories --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Acts:
+    """What B shoppers did, whatever it means: by shopper, oldest first of each."""
+
+    owners: np.ndarray
+    """(M,) int64, ascending: which of the shoppers each act is of, 0 … B - 1."""
+    items: np.ndarray
+    """(M,) int64 item rows; 0 = not known."""
+    names: tuple[str | None, ...]
+    """Of the kinds; None and "" = of no kind."""
+    kinds: np.ndarray
+    """(M,) int64 positions in `names`."""
+    values: np.ndarray
+    """(M,) float64; NaN = none."""
+    times: np.ndarray
+    """(M,) int64 microseconds; the least int64 = not known."""
+    in_order: bool = False
+    """Which act is behind which is told by their order alone; else by their times, and acts of one time are
+    of one moment."""
+
+    @classmethod
+    def of_one(
+        cls,
+        items: Sequence[int],
+        kinds: Sequence[str],
+        values: Sequence[float | None],
+        times: Sequence[int | None],
+        in_order: bool = False,
+    ) -> "Acts":
+        """Those of a single shopper, oldest first."""
+        count = len(items)
+        place: dict[str, int] = {}
+        codes = [place.setdefault(kind, len(place)) for kind in kinds]
+        return cls(
+            np.zeros(count, np.int64),
+            np.array(items, np.int64),
+            tuple(place) or ("",),
+            np.array(codes, np.int64),
+            np.array([np.nan if value is None else value for value in values], np.float64),
+            np.array([_NEVER if time is None else time for time in times], np.int64),
+            in_order,
+        )
+
+    @classmethod
+    def of_table(cls, acts: pa.Table, owners: np.ndarray, items: np.ndarray) -> "Acts":
+        """Those of a table of interactions, by shopper already and oldest first of each."""
+        names, codes = coded(acts["kind"])
+        return cls(owners, items, tuple(names), codes, _numbers(acts["value"]), _times(acts["time"]))
+
+    def take(self, rows: np.ndarray) -> "Acts":
+        """These acts: a mask, or positions."""
+        columns = (self.owners, self.items, self.kinds, self.values, self.times)
+        owners, items, kinds, values, times = (column[rows] for column in columns)
+        return Acts(owners, items, self.names, kinds, values, times, self.in_order)
+
+    def by_time(self) -> "Acts":
+        """Of a single shopper: sorted by time, where every act has one; those of one time as they are."""
+        times = self.times
+        if (times[1:] >= times[:-1]).all():
+            timed, found = len(times) == 0 or times[0] != _NEVER, self
+        else:
+            timed = not (times == _NEVER).any()
+            found = self.take(np.argsort(times, kind="stable")) if timed else self
+        return replace(found, in_order=False) if timed and found.in_order else found
+
+    def taught(self, rule: BehaviourRule, kinds: Collection[str]) -> "Acts":
+        """Without acts of kinds that are neither among `kinds`, those that models learnt from, nor named by
+        the rule: models learnt nothing from them. Where no model learnt from kinds, all."""
+        said = rule.about(self.names)
+        if not kinds or said.all_named:
+            return self
+        knows = np.array([not name or name in kinds for name in self.names], bool) | said.named
+        return self if knows.all() else self.take(knows[self.kinds])
+
+
+class Judged:
+    """What each act says of its item, by the rule: (M,) bool each, made when it is asked for."""
+
+    def __init__(self, acts: Acts, rule: BehaviourRule) -> None:
+        self.acts, self.rule = acts, rule
+        self._said = rule.about(acts.names)
+        self._columns = acts.names, acts.kinds, acts.values
+        self._known = acts.items > 0
+
+    @cached_property
+    def _moments(self) -> np.ndarray:
+        return np.arange(len(self.acts.items)) if self.acts.in_order else self.acts.times
+
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        return self.acts.owners << 32 | self.acts.items
+
+    @cached_property
+    def positive(self) -> np.ndarray:
+        return self.rule.positives(*self._columns)
+
+    @cached_property
+    def negative(self) -> np.ndarray:
+        """Is an explicit negative; a later like may overrule it."""
+        # Most shoppers have none, and wait for their slate.
+        return ~self.positive if self.positive.all() else self.rule.negatives(*self._columns)
+
+    @cached_property
+    def stands(self) -> np.ndarray:
+        """False: a later act took it back."""
+        plain = not self._said.takes_back and self.positive.all()
+        if plain or not self.rule.takes(*self._columns):
+            return np.ones(len(self.acts.items), bool)
+        return self.rule.stands(*self._columns, self._moments, self._pairs)
+
+    @cached_property
+    def off_slate(self) -> np.ndarray:
+        """Keeps its item off the slate: its shopper has the item, or does not want it."""
+        drops = self._said.drops[self.acts.kinds]
+        if not self.negative.any():
+            return drops
+        opinion = self.positive & self.stands & self._said.opinion[self.acts.kinds]
+        negative = self.negative & ~overruled(self._pairs, self._moments, self.negative, opinion)
+        return np.asarray(drops | negative)
+
+    def histories(self, shoppers: int) -> "Histories":
+        """Of each shopper the newest acts on known items that speak for them and stand, as many as a question
+        looks at."""
+        acts = self.acts
+        good = (self._known & self.positive & self.stands).nonzero()[0]
+        length = self.rule.funnel.history
+        if shoppers == 1:  # one who waits for a slate
+            good = good[-length:]
+            starts = np.array([0, len(good)], np.int64)
+        else:
+            starts, at = newest(acts.owners[good], np.arange(shoppers), length)
+            good = good[at]
+        return Histories(starts, acts.items[good], acts.kinds[good], acts.times[good], acts.names)
+
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """(shoppers, item rows): what is not to be shown again to whom, each pair once and in order."""
+        pairs = self._pairs[self._known & self.off_slate]
+        pairs = np.unique(pairs) if len(pairs) > 1 else pairs
+        return pairs >> 32, pairs & 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What models look at of B shoppers. Shopper b's is `starts[b] : starts[b + 1]`, oldest first."""
+
+    starts: np.ndarray
+    """(B + 1,) int64."""
+    items: np.ndarray
+    """(H,) int64 item rows."""
+    kinds: np.ndarray
+    """(H,) int64 positions in `names`; where there are no names, codes of a BehaviourSet."""
+    times: np.ndarray
+    """(H,) int64 microseconds."""
+    names: tuple[str | None, ...] | None = None
+
+    @classmethod
+    def none(cls, shoppers: int) -> "Histories":
+        """Of shoppers who did nothing."""
+        nothing = np.empty(0, np.int64)
+        return cls(np.zeros(shoppers + 1, np.int64), nothing, nothing, nothing)
+
+    def codes(self, code: Mapping[str, int]) -> np.ndarray:
+        """(H,) int64: the kinds as a model knows them, 0 = not."""
+        if self.names is None:
+            return self.kinds
+        return np.array([code.get(name or "", 0) for name in self.names], np.int64)[self.kinds]
+
+
+def newest(owners: np.ndarray, shoppers: np.ndarray, length: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(B + 1,) starts and (H,) positions: the newest `length` acts of each of these shoppers; None: all.
+
+    owners: (M,) whose each act is, ascending, and oldest first of each. shoppers: (B,).
+    """
+    begin, end = owners.searchsorted(shoppers), owners.searchsorted(shoppers, side="right")
+    if length is not None:
+        begin = np.maximum(begin, end - length)
+    lengths = end - begin
+    starts = np.zeros(len(shoppers) + 1, np.int64)
+    lengths.cumsum(out=starts[1:])
+    return starts, np.arange(starts[-1]) + (begin - starts[:-1]).repeat(lengths)
+
+
+# -- tables of interactions --------------------------------------------------------------------
 
 
 def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
@@ -288,8 +552,7 @@ def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
         acts[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         for name in ("user_id", "item_id")
     )
-    times = pc.fill_null(acts["time"].cast(pa.int64()), np.iinfo(np.int64).min).to_numpy()
-    return rule.stands(names, codes, values, times, users << 32 | items)
+    return rule.stands(names, codes, values, _times(acts["time"]), users << 32 | items)
 
 
 def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
@@ -298,56 +561,6 @@ def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
     buys = np.array([rule.buys(name) for name in names], bool)[codes]
     returned = _numbers(acts["value"]) < 0
     return acts.filter(pa.array(buys & ~returned & standing(acts, rule), pa.bool_()))
-
-
-def overruled(pairs: np.ndarray, times: np.ndarray, negative: np.ndarray, opinion: np.ndarray) -> np.ndarray:
-    """(M,) bool: explicit negatives behind which the same shopper says that they like the item.
-
-    pairs: (M,) one number for each shopper and item; times: (M,) int64; negative, opinion: (M,) bool, what
-    each act is.
-    """
-    return _followed(pairs, times, negative, opinion, ties=False)
-
-
-def _followed(
-    pairs: np.ndarray, times: np.ndarray, what: np.ndarray, by: np.ndarray, ties: bool = True
-) -> np.ndarray:
-    """(M,) bool: the acts of `what` behind which, or at whose time with `ties`, one of `by` is of their
-    pair."""
-    out = np.zeros(len(pairs), bool)
-    if not (what.any() and by.any()):
-        return out
-    later, at = np.flatnonzero(by), np.flatnonzero(what)
-    later = later[np.lexsort((times[later], pairs[later]))]
-    later = later[np.append(np.diff(pairs[later]) != 0, True)]  # the newest of each pair
-    place = np.minimum(np.searchsorted(pairs[later], pairs[at]), len(later) - 1)
-    known, newest = pairs[later[place]], times[later[place]]
-    out[at] = (known == pairs[at]) & ((newest > times[at]) | (ties & (newest == times[at])))
-    return out
-
-
-def _matched(pairs: np.ndarray, taking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(positions of what was taken back, positions of what took it): each taking act and the newest act of
-    its pair before it that none took yet, as brackets match. pairs, taking: in the order of time."""
-    order = np.argsort(pairs, kind="stable")
-    steps = np.where(taking[order], -1, 1)
-    first = np.concatenate([[True], np.diff(pairs[order]) != 0])
-    starts = np.flatnonzero(first)
-    owner = np.cumsum(first) - 1
-    depth = np.cumsum(steps)
-    depth -= np.concatenate([[0], depth])[starts][owner]
-    # A taking act with nothing before it closes no bracket: the depth is counted from the lowest one so far.
-    wide = np.int64(len(order) + 1)
-    lowest = np.minimum.accumulate(depth - owner * 2 * wide) + owner * 2 * wide
-    floor = np.minimum(np.concatenate([[0], lowest[:-1]]), 0)
-    floor[starts] = 0
-    idle = (steps < 0) & (depth < floor)
-    level = depth - np.minimum(lowest, 0) + (steps < 0)
-    kept = np.flatnonzero(~idle)
-    by_level = kept[np.lexsort((kept, level[kept], owner[kept]))]
-    same = (owner[by_level[:-1]] == owner[by_level[1:]]) & (level[by_level[:-1]] == level[by_level[1:]])
-    closes = np.flatnonzero(same & (steps[by_level[:-1]] > 0) & (steps[by_level[1:]] < 0))
-    return order[by_level[closes]], order[by_level[closes + 1]]
 
 
 def given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
@@ -367,6 +580,11 @@ def _is_given(named: Collection[str], kind: str | None) -> bool:
 def _numbers(values: Column) -> np.ndarray:
     """(M,) float64, NaN = none."""
     return np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
+
+
+def _times(times: Column) -> np.ndarray:
+    """(M,) int64 microseconds; the least int64 = not known."""
+    return np.asarray(pc.fill_null(times.cast(pa.int64()), _NEVER))
 
 
 def coded(kinds: Column) -> tuple[list[str | None], np.ndarray]:

@@ -8,6 +8,7 @@ Who is asked for candidates is decided in funnel/fallback.py.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,11 @@ class Funnel:
         self.ladder = Ladder(catalogue.popularity, models, rules, look_alike)
         self.models: dict[str, ExportScorer] = self.ladder.models
         self.prior: PriorRetriever = self.ladder.prior
+
+    @cached_property
+    def taught(self) -> frozenset[str]:
+        """The kinds of acts that the models learnt from."""
+        return frozenset(kind for model in self.models.values() for kind in model.kinds)
 
     @property
     def embedders(self) -> list[EmbeddingScorer]:

@@ -3,7 +3,7 @@
 H acts   N items of the bundle   B queries   U shoppers
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.features.behaviour import NEVER, Queries
-from etalage.features.encoder import Features
-from etalage.features.history import BehaviourRule, overruled, standing
+from etalage.features.history import Acts, BehaviourRule, Histories, Judged
+from etalage.features.vocabulary import Vocabulary
 from etalage.funnel.catalogue import Catalogue
 from etalage.lake.erasures import Known, without_erased
 from etalage.lake.schema import TABLES
@@ -31,11 +31,8 @@ class Shopper:
     """One who asks, with the acts that count."""
 
     user_id: str | None
-    rows: np.ndarray
-    """(H,) int64 vocabulary rows of the positives, oldest first; 0 = not in the bundle."""
-    kinds: tuple[str, ...]
-    times: np.ndarray
-    """(H,) int64 microseconds, NEVER = not known."""
+    history: Histories
+    """B = 1; vocabulary rows of items of the bundle."""
     seen: np.ndarray
     """Vocabulary rows that are not to be shown."""
     now: int = NEVER
@@ -52,64 +49,55 @@ class Shopper:
         now: int = NEVER,
         attributes: str | None = None,
         in_order: bool = False,
+        taught: Collection[str] = (),
     ) -> "Shopper":
-        """`acts` oldest first, as many as there are: the newest positives are kept. in_order: which act is
-        behind which is told by their order alone; else by their times, as in the tables."""
-        rows = [catalogue.row(act.item_id) for act in acts]
-        when = np.array([NEVER if act.time is None else act.time for act in acts], np.int64)
-        pairs, moments = np.array(rows, np.int64), np.arange(len(acts)) if in_order else when
-        stands = _standing(acts, pairs, moments, rules)
-        negative = [rules.negative(act.kind, act.value) for act in acts]
-        if any(negative):
-            liked = [rules.positive(a.kind, a.value) and rules.of(a.kind).opinion for a in acts] & stands
-            over = overruled(pairs, moments, np.array(negative, bool), liked)
-            negative = (np.array(negative, bool) & ~over).tolist()
-        seen = [
-            row
-            for row, act, bad in zip(rows, acts, negative, strict=True)
-            if row and (bad or rules.drops(act.kind))
-        ]
-        # Acts on items that are not in the bundle are passed over before the newest are taken: models never
-        # saw them.
-        good = [
-            n for n, act in enumerate(acts) if rows[n] and stands[n] and rules.positive(act.kind, act.value)
-        ]
-        good = good[-rules.funnel.history :]
-        times = when[good]
-        return cls(
-            user_id,
-            np.array([rows[n] for n in good], np.int64),
-            tuple(acts[n].kind for n in good),
-            times,
-            np.unique(np.array(seen, np.int64)),
-            now,
-            attributes,
+        """`acts` as many as there are: the newest positives are kept. Where every act has a time, the times
+        say which is behind which, as in the tables; else their order, oldest first, and in_order says that
+        no two are of one moment. taught: the kinds that the models learnt from."""
+        if not acts:
+            return cls(user_id, Histories.none(1), np.empty(0, np.int64), now, attributes)
+        told = Acts.of_one(
+            [catalogue.row(act.item_id) for act in acts],
+            [act.kind for act in acts],
+            [act.value for act in acts],
+            [act.time for act in acts],
+            in_order,
         )
+        judged = Judged(told.taught(rules, taught).by_time(), rules)
+        return cls(user_id, judged.histories(1), judged.seen()[1], now, attributes)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(H,) int64 vocabulary rows of the positives, oldest first."""
+        return self.history.items
 
     @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """(H,) as they were told."""
+        names = self.history.names or ()
+        return tuple(names[code] or "" for code in self.history.kinds.tolist())
+
+    @property
     def known_acts(self) -> int:
         """Positives on items of the bundle."""
-        return int((self.rows > 0).sum())
+        return len(self.rows)
 
     def queries(self, model: ExportScorer) -> Queries:
         """The question as `model` understands it: B = 1."""
         if model.name not in self._asked:
-            self._asked[model.name] = model.ask(
-                self.user_id, self.rows, self.kinds, self.times, self.now, self.attributes
-            )
+            user = np.array([model.users.row(self.user_id)], np.int64)
+            encoded = model.user_encoder is not None
+            attributes = pa.array([self.attributes], pa.string()) if encoded else None
+            self._asked[model.name] = model.ask(user, self.history, self._moment, attributes)
         return self._asked[model.name]
 
     def plain_queries(self) -> Queries:
         """For retrievers that have no vocabulary of users or kinds."""
-        count = len(self.rows)
-        return Queries(
-            np.zeros(1, np.int64),
-            np.array([0, count], np.int64),
-            self.rows,
-            np.zeros(count, np.int64),
-            self.times,
-            np.array([self.now], np.int64),
-        )
+        return Queries.of(np.zeros(1, np.int64), self.history, self._moment)
+
+    @property
+    def _moment(self) -> np.ndarray:
+        return np.array([self.now], np.int64)
 
 
 @dataclass(frozen=True)
@@ -167,31 +155,20 @@ class Crowd:
         there = pc.is_in(self.users["user_id"], value_set=_one(pc.unique(lasting.rows["user_id"])))
         return Crowd(self.users.filter(there), lasting.rows)
 
-    def queries(self, model: ExportScorer, rules: BehaviourRule) -> Queries:
-        """One question a shopper, in the order of `users`; B = U."""
-        acts = self.acts
-        speaks = rules.weighed(acts["kind"], acts["value"]) > 0
-        known = model.items.rows(acts["item_id"]) > 0  # as of one who asks: others are passed over
-        acts = acts.filter(pa.array(known & speaks & standing(acts, rules), pa.bool_()))
-        owners = pc.index_in(acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
+    def judged(self, items: Vocabulary, rules: BehaviourRule, taught: Collection[str] = ()) -> Judged:
+        """What their acts mean, as of who asks (`Shopper.of`); items: of the bundle."""
+        owners = pc.index_in(self.acts["user_id"], value_set=_one(self.users["user_id"])).to_numpy()
         order = np.argsort(owners, kind="stable")
-        ends = np.searchsorted(owners[order], owners[order], side="right")
-        order = order[ends - 1 - np.arange(len(order)) < rules.funnel.history]
-        starts = np.searchsorted(owners[order], np.arange(len(self) + 1))
-        code = {kind: n for n, kind in enumerate(model.kinds, start=1)}
-        codes = np.array([code.get(kind, 0) for kind in acts["kind"].to_pylist()], np.int64)
-        times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy()
-        now = np.full(len(self), times.max(initial=NEVER), np.int64)
-        encoder = model.user_encoder
-        features = Features() if encoder is None else encoder.encode(self.users)
-        return Queries(
-            model.users.rows(self.users["user_id"]),
-            starts.astype(np.int64),
-            model.items.rows(acts["item_id"])[order],
-            codes[order],
-            times[order],
-            now,
-            features,
+        rows = items.rows(self.acts["item_id"])
+        acts = Acts.of_table(self.acts.take(order), owners[order].astype(np.int64), rows[order])
+        return Judged(acts.taught(rules, taught), rules)
+
+    def queries(self, model: ExportScorer, rules: BehaviourRule, taught: Collection[str] = ()) -> Queries:
+        """One question a shopper, in the order of `users`; B = U."""
+        histories = self.judged(model.items, rules, taught).histories(len(self))
+        now = np.full(len(self), histories.times.max(initial=NEVER), np.int64)
+        return model.ask(
+            model.users.rows(self.users["user_id"]), histories, now, self.users["attributes"].to_pylist()
         )
 
     def histories(self, count: int, length: int) -> list[list[tuple[str, str, float | None]]]:
@@ -204,18 +181,6 @@ class Crowd:
         for row in rows.select(["user_id", "item_id", "kind", "value"]).to_pylist():
             found.setdefault(row["user_id"], []).append((row["item_id"], row["kind"] or "", row["value"]))
         return [found[name][-length:] for name in sorted(found)]
-
-
-def _standing(acts: Sequence[Act], rows: np.ndarray, times: np.ndarray, rules: BehaviourRule) -> np.ndarray:
-    """(H,) bool: False for acts that a later one took back. rows: (H,) of their items."""
-    said = [(rules.of(act.kind), act.value) for act in acts]
-    if not any(rule.back or rule.idle(value) or rule.negative(value) for rule, value in said):
-        return np.ones(len(acts), bool)
-    names = list(dict.fromkeys(act.kind for act in acts))
-    place = {name: n for n, name in enumerate(names)}
-    codes = np.array([place[act.kind] for act in acts], np.int64)
-    values = np.array([np.nan if act.value is None else act.value for act in acts], np.float64)
-    return rules.stands(names, codes, values, times, rows)
 
 
 def _by_id(order: np.ndarray, codes: np.ndarray, times: np.ndarray, ids: pa.ChunkedArray) -> np.ndarray:

@@ -34,6 +34,7 @@ from etalage.models.dssm_network import (
     pair_logits,
     prepared,
 )
+from etalage.models.layers import device_of
 from etalage.models.recipe import BaseTask, Batch, Recipe, batch_seed
 from etalage.models.vector_history import ValidationRanking, catalogue
 
@@ -188,14 +189,14 @@ class DSSMTask(BaseTask):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, DSSM)
-        device = next(network.parameters()).device
+        device = device_of(network)
         asked_BD = network.user_vectors(self._asked.to(device))
         figures = self.ranking.figures(asked_BD, network.embed_item(self.given_NE.to(device)))
         return {**figures, **self._validate_pairs(network)}
 
     def _validate_pairs(self, network: DSSM) -> dict[str, float]:
         """The same loss on the hits of the validation part, whose draws never change."""
-        device = next(network.parameters()).device
+        device = device_of(network)
         queries, wanted = self.ranking.asked
         pairs = [(query, item) for query, items in enumerate(wanted) for item in items if self.known_N[item]]
         if not pairs:
@@ -281,7 +282,7 @@ class VectorRowsTask(BaseTask):
         stream = self.rows.validation
         if stream is None:
             return {}
-        device = next(network.parameters()).device
+        device = device_of(network)
         batches = (_as_batch(stream.batch(0, step)) for step in range(stream.steps))
         kept = [
             (pair_logits(network, b["means"].to(device), b["given"].to(device)).cpu(), b["labels"])

@@ -100,9 +100,14 @@ def bag_mean(part: nn.Module, bag_BT: Tensor) -> Tensor:
     return summed / there_BT1.sum(1).clamp(min=1)
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's weights are."""
+    return next(network.parameters()).device
+
+
 def on_device_of(network: nn.Module, array: np.ndarray) -> Tensor:
     """The array as a tensor where the network's weights are."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(next(network.parameters()).device)
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device_of(network))
 
 
 def table(rows: int, width: int, spread: float = 0.02) -> nn.Embedding:

@@ -21,7 +21,7 @@ from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.features.negatives import Negatives
 from etalage.features.windows import Windows
 from etalage.metrics import auroc
-from etalage.models.layers import on_device_of
+from etalage.models.layers import device_of, on_device_of
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
 from etalage.models.recipe import BaseTask, Batch, Recipe, batch_seed
@@ -202,7 +202,7 @@ class TwoTowerTask(BaseTask):
         """nDCG@10 and recall@20 over all items; AUROC of labels where there are both; `rmse` of values, in
         their unit, where they are predicted; with several actions, how well their gradients agree."""
         assert isinstance(network, TwoTower)
-        device = next(network.parameters()).device
+        device = device_of(network)
         every = self._about_items(torch.arange(len(self.data.items)))
         held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
         items_ND = network.finished(held_NE)
@@ -256,7 +256,7 @@ class TwoTowerTask(BaseTask):
         first epoch (see `conflicts`, which warns)."""
         shared = [p for name, p in network.named_parameters() if not name.startswith("action_heads")]
         with torch.inference_mode(False), torch.enable_grad():
-            device = next(network.parameters()).device
+            device = device_of(network)
             batches = [self.batch(0, step) for step in range(min(self.steps, AGREEMENT_BATCHES))]
             losses = [
                 torch.stack(self.losses(network, {name: t.to(device) for name, t in batch.items()}))

@@ -186,66 +186,42 @@ class RedisStore:
         with self._errors():
             # First: what comes in from here on is theirs again, and the rest is read below, and goes.
             self._client.hset(self._key("erased"), digest(user_id), clock())
-            members = self._client.zrange(self._key(f"of:{user_id}"), 0, -1)
-            numbers = [str(int(n)) for n in members]
-            written = self._client.hmget(self._key("acts"), numbers) if numbers else []
-            # Of the seeds that hold, and of those that are being written or were left by a kill.
-            hold = int(self._client.get(self._key("seeds")) or 0)
-            last = int(self._client.get(self._key("generation")) or 0)
-            seeds = [self._key(f"seed:{n}:{user_id}") for n in range(hold, max(hold, last) + 1)]
-            gone = len(numbers) + int(self._client.llen(seeds[0]))
-            held = self._client.hgetall(self._key("quarantined"))
-            theirs = [name for name, text in held.items() if json.loads(text)[0] == user_id]
-            events = [_read(text).event_id for text in written if text is not None]
-            pipe = self._client.pipeline()
-            pipe.delete(*seeds)
-            pipe.zrem(self._key("recent"), user_id)
-            if numbers:
-                pipe.zrem(self._key(f"of:{user_id}"), *members)
-                pipe.hdel(self._key("acts"), *numbers)
-                pipe.zrem(self._key("log"), *numbers)
-                pipe.hdel(self._key("ids"), *events)
-            if events or theirs:
-                pipe.sadd(self._key("erased_events"), *[digest(name) for name in [*events, *theirs]])
-            if theirs:
-                pipe.hdel(self._key("quarantined"), *theirs)
-            pipe.execute()
-        return gone + len(theirs)
+            return self._forget(user_id) + self._forget_quarantined({digest(user_id): None})
 
     def forget(self, erased: Mapping[str, int]) -> int:
         """See LiveStore.forget."""
-        gone = 0
         with self._errors():
             known = self._client.hgetall(self._key("erased"))
             fresh = {user: at for user, at in erased.items() if at > int(known.get(user, -1))}
             if not fresh:
                 return 0
             self._client.hset(self._key("erased"), mapping=fresh)
-            for user_id in self._client.zrange(self._key("recent"), 0, -1):
-                if (until := fresh.get(digest(user_id))) is not None:
-                    gone += self._forget(user_id, until)
-            for event_id, text in self._client.hgetall(self._key("quarantined")).items():
-                user_id, event, _ = json.loads(text)
-                until = fresh.get(digest(user_id))
-                if act_is_erased(until, _read(event).act):
-                    self._client.sadd(self._key("erased_events"), digest(event_id))
-                    gone += int(self._client.hdel(self._key("quarantined"), event_id))
-        return gone
+            users = self._client.zrange(self._key("recent"), 0, -1)
+            theirs = ((user_id, fresh.get(digest(user_id))) for user_id in users)
+            gone = sum(self._forget(user_id, until) for user_id, until in theirs if until is not None)
+            return gone + self._forget_quarantined(fresh)
 
-    def _forget(self, user_id: str, until: int) -> int:
-        """Delete what a shopper did until then; how many acts."""
+    def _forget(self, user_id: str, until: int | None = None) -> int:
+        """Delete what a shopper did until then, or all; how many acts. Their events are not taken again."""
         of_user = self._key(f"of:{user_id}")
-        members = self._client.zrangebyscore(of_user, "-inf", until)
+        members = self._client.zrangebyscore(of_user, "-inf", "+inf" if until is None else until)
         numbers = [str(int(n)) for n in members]
         written = self._client.hmget(self._key("acts"), numbers) if numbers else []
         events = [_read(text).event_id for text in written if text is not None]
-        seeds = self._key(f"seed:{int(self._client.get(self._key('seeds')) or 0)}:{user_id}")
-        seeded = self._client.lrange(seeds, 0, -1)
-        lasting = [text for text in seeded if not act_is_erased(until, Act(*json.loads(text)))]
+        # Of the seeds that hold, and of those that are being written or were left by a kill.
+        hold = int(self._client.get(self._key("seeds")) or 0)
+        last = int(self._client.get(self._key("generation")) or 0)
+        seeds = [self._key(f"seed:{n}:{user_id}") for n in range(hold, max(hold, last) + 1)]
+        seeded = {key: self._client.lrange(key, 0, -1) for key in seeds}
+        lasting = {
+            key: [text for text in texts if not _is_before(until, Act(*json.loads(text)))]
+            for key, texts in seeded.items()
+        }
         pipe = self._client.pipeline()
-        pipe.delete(seeds)
-        if lasting:
-            pipe.rpush(seeds, *lasting)
+        pipe.delete(*seeds)
+        for key, texts in lasting.items():
+            if texts:
+                pipe.rpush(key, *texts)
         if numbers:
             pipe.zrem(of_user, *members)
             pipe.hdel(self._key("acts"), *numbers)
@@ -254,9 +230,24 @@ class RedisStore:
             pipe.hdel(self._key("ids"), *events)
             pipe.sadd(self._key("erased_events"), *[digest(name) for name in events])
         pipe.execute()
-        if not self._client.exists(of_user, seeds):
+        if not self._client.exists(of_user, *seeds):
             self._client.zrem(self._key("recent"), user_id)
-        return len(numbers) + len(seeded) - len(lasting)
+        return len(numbers) + len(seeded[seeds[0]]) - len(lasting[seeds[0]])
+
+    def _forget_quarantined(self, erased: Mapping[str, int | None]) -> int:
+        """The same for events that were held apart; erased: digest of a user_id → until when, None: all."""
+        theirs = []
+        for event_id, text in self._client.hgetall(self._key("quarantined")).items():
+            user_id, event, _ = json.loads(text)
+            name = digest(user_id)
+            if name in erased and _is_before(erased[name], _read(event).act):
+                theirs.append(event_id)
+        if theirs:
+            pipe = self._client.pipeline()
+            pipe.sadd(self._key("erased_events"), *[digest(name) for name in theirs])
+            pipe.hdel(self._key("quarantined"), *theirs)
+            pipe.execute()
+        return len(theirs)
 
     def remains(self) -> tuple[str, ...]:
         """See LiveStore.remains. Redis keeps what it was told in files, until it writes them anew."""
@@ -457,6 +448,11 @@ def _read(text: str) -> Event:
 
 def _moment(act: Act) -> int:
     return _TIMELESS if act.time is None else act.time
+
+
+def _is_before(until: int | None, act: Act) -> bool:
+    """Whether the act goes with what was done until then; None: all does."""
+    return until is None or act_is_erased(until, act)
 
 
 def _literal(text: str) -> str:

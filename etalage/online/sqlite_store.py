@@ -161,14 +161,7 @@ class SqliteStore:
         asked, now = _asked(user_id), clock()
         with self._transaction() as run:
             run("INSERT OR REPLACE INTO erased VALUES (?, ?)", (digest(asked), now))
-            gone = 0
-            for table in ("acts", "quarantined"):
-                events = run(
-                    f"SELECT event_id FROM {table} WHERE user_id = ? AND event_id IS NOT NULL", (asked,)
-                ).fetchall()
-                for (event,) in events:
-                    run("INSERT OR IGNORE INTO erased_events VALUES (?)", (digest(event),))
-                gone += run(f"DELETE FROM {table} WHERE user_id = ?", (asked,)).rowcount
+            gone = sum(_forget(run, table, asked) for table in _OF_SHOPPERS)
         self._untidy = bool(self.remains())
         return gone
 
@@ -182,7 +175,7 @@ class SqliteStore:
         with self._transaction() as run:
             for user, at in fresh.items():
                 run("INSERT OR REPLACE INTO erased VALUES (?, ?)", (user, at))
-            for table in ("acts", "quarantined"):
+            for table in _OF_SHOPPERS:
                 for (user_id,) in run(f"SELECT DISTINCT user_id FROM {table}").fetchall():
                     if (until := fresh.get(digest(user_id))) is not None:
                         gone += _forget(run, table, user_id, until)
@@ -412,17 +405,21 @@ def _is_erased(run: Any, event: Event) -> bool:
     return bool(run(asked, (digest(event.event_id),)).fetchone()[0])
 
 
-def _forget(run: Any, table: str, user_id: str, until: int) -> int:
-    """Delete what a shopper did until then; how many rows."""
+_OF_SHOPPERS = ("acts", "quarantined")
+
+
+def _forget(run: Any, table: str, user_id: str, until: int | None = None) -> int:
+    """Delete what a shopper did until then, or all; how many rows. Their events are not taken again."""
     columns = "item_id, kind, value, time" if table == "acts" else "event"
     rows = run(f"SELECT rowid, event_id, {columns} FROM {table} WHERE user_id = ?", (user_id,)).fetchall()
-    acts = [Act(*(row[2:] if table == "acts" else json.loads(row[2]))) for row in rows]
-    theirs = [row for row, act in zip(rows, acts, strict=True) if act_is_erased(until, act)]
-    for number, event_id, *_ in theirs:
+    if until is not None:
+        acts = [Act(*(row[2:] if table == "acts" else json.loads(row[2]))) for row in rows]
+        rows = [row for row, act in zip(rows, acts, strict=True) if act_is_erased(until, act)]
+    for number, event_id, *_ in rows:
         if event_id is not None:
             run("INSERT OR IGNORE INTO erased_events VALUES (?)", (digest(event_id),))
         run(f"DELETE FROM {table} WHERE rowid = ?", (number,))
-    return len(theirs)
+    return len(rows)
 
 
 def _columns(act: Act) -> tuple[str, str, float | None, int | None]:

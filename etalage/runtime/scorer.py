@@ -4,7 +4,7 @@ B queries   N items (row 0: unknown)   K items a query   H acts of a history
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.errors import ExportDamaged
-from etalage.features.behaviour import NEVER, Queries
+from etalage.features.behaviour import Queries
 from etalage.features.encoder import Encoder, Features
+from etalage.features.history import Histories
 from etalage.features.vocabulary import Vocabulary
 from etalage.index import Index
 from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles, ModelKind
@@ -70,29 +71,21 @@ class ExportScorer(ABC):
 
     def ask(
         self,
-        user_id: str | None,
-        rows: Sequence[int] | np.ndarray,
-        kinds: Sequence[str],
-        times: Sequence[int] | np.ndarray,
-        now: int = NEVER,
-        attributes: str | None = None,
+        users: np.ndarray,
+        histories: Histories,
+        now: np.ndarray,
+        attributes: pa.Array | pa.ChunkedArray | None = None,
     ) -> Queries:
-        """One question: the acts' item rows (of `self.items`), oldest first, with their kinds and times.
+        """The question about B shoppers as this model understands it.
 
-        attributes: the users table's JSON of this shopper.
+        users: (B,) rows of `self.users`. histories: item rows of `self.items`. now: (B,) int64 microseconds.
+        attributes: (B,) the users table's JSON of each; None: nobody has any.
         """
-        features = Features()
+        features = None
         if self.user_encoder is not None:
-            features = self.user_encoder.encode(pa.table({"attributes": pa.array([attributes], pa.string())}))
-        return Queries(
-            np.array([self.users.row(user_id)], np.int64),
-            np.array([0, len(rows)], np.int64),
-            np.asarray(rows, np.int64),
-            np.array([self._code.get(kind, 0) for kind in kinds], np.int64),
-            np.asarray(times, np.int64),
-            np.array([now], np.int64),
-            features,
-        )
+            said = pa.nulls(len(users), pa.string()) if attributes is None else attributes
+            features = self.user_encoder.encode(pa.table({"attributes": said}))
+        return Queries.of(users, histories, now, features, self._code)
 
     @abstractmethod
     def knows(self, queries: Queries) -> np.ndarray: ...

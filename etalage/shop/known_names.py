@@ -9,11 +9,20 @@ must have is told where the items are read.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, OrderConfig, ShopConfig, suggestion
+from etalage.config import (
+    BehaviourConfig,
+    EvaluateConfig,
+    FunnelConfig,
+    IndexConfig,
+    OrderConfig,
+    ShopConfig,
+    suggestion,
+)
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
 from etalage.lake.attributes import require_attribute
 from etalage.models.recipe import Listed, listed
+from etalage.models.setting_names import setting_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,9 +36,11 @@ def require_known_names(config: ShopConfig, where: str) -> None:
     wrong = [
         *(f"[models.{name}]: no model {name!r}; {suggestion(name, models)}" for name in config.models
           if name not in models),
+        *_of_models(config, models),
         *_of_funnel(config.funnel, models),
         *_of_evaluation(config.evaluate, config.behaviour, models),
         *_no_train(config),
+        *_of_index(config.index),
         *_idle(config),
     ]  # fmt: skip
     if wrong:
@@ -54,6 +65,14 @@ def require_values(order: OrderConfig, items: "pa.Table") -> None:
 
 
 # -- from the settings alone -------------------------------------------------------------------
+
+
+def _of_models(config: ShopConfig, models: dict[str, Listed]) -> Iterator[str]:
+    for name, table in config.models.items():
+        names = setting_names(name) if table and name in models else None
+        for key in table:
+            if names is not None and (trouble := names.trouble(key)):
+                yield f"[models.{name}]: {trouble}"
 
 
 def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed]) -> Iterator[str]:
@@ -133,6 +152,14 @@ def _no_train(config: ShopConfig) -> Iterator[str]:
         if (table == "split" or behaviour.split in ("time", "random")) and sum(parts.values()) >= 1:
             said = ", ".join(f"{name} = {share:g}" for name, share in parts.items())
             yield f"[{table}] {said}: nothing is left to learn from; their sum has to be below 1"
+
+
+def _of_index(index: IndexConfig) -> Iterator[str]:
+    if index.lists is not None and index.probes is not None and index.probes > index.lists:
+        yield (
+            f"[index] probes = {index.probes}: a search reads no more lists than there are, and lists = "
+            f"{index.lists}; lower probes, or raise lists"
+        )
 
 
 def _idle(config: ShopConfig) -> Iterator[str]:

@@ -104,6 +104,23 @@ def test_a_rating_below_the_threshold_stays_an_explicit_negative() -> None:
     np.testing.assert_array_equal(found.values, np.array([5, 3.5, 4, 1, np.nan], np.float32))
 
 
+def test_a_value_that_is_the_threshold_is_positive_whatever_it_is_in_float32() -> None:
+    rows: list[Row] = [("u", f"i{n}", "rating", star, n) for n, star in enumerate((3.3, 3.2, 3.4))]
+    data = behaviour_set(table(rows), None, None, BehaviourConfig(split="random", positive_from=3.3))
+    assert everything(data).labels.tolist() == [1, 0, 1]
+
+
+def test_which_of_two_purchases_of_one_time_was_returned_is_told_by_their_ids_not_by_the_order_of_files() -> (
+    None
+):
+    rows: list[Row] = [("u", "a", "buy", 2.0, 1), ("u", "a", "Order", 2.0, 1), ("u", "a", "refund", None, 1)]
+    rows += [("u", "b", "buy", None, 2)]
+    ids = ["1", "2", "3", "4"]
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+        data = behaviour_set(table(rows, ids).take(order), None, None, ALL_TRAIN)
+        assert sorted(data.kinds[code - 1] for code in everything(data).kinds) == ["buy", "buy"]
+
+
 def test_only_kinds_with_a_weight_count_and_one_below_0_is_negative() -> None:
     rows: list[Row] = [*SOME, ("u1", "d", "return", None, 7)]
     weights = {"buy": 3.0, "return": -1.0, "view": 0.0}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import BehaviourRule, overruled, purchases
+from etalage.features.history import BehaviourRule, purchases
+from etalage.features.taken_back import overruled
 from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
 
@@ -119,6 +120,12 @@ def test_what_is_had_or_not_wanted_is_kept_off() -> None:
     assert not rule({"repeat": True}).keeps_off("buy", None)
     assert rule({"repeat": True}).keeps_off("dislike", None)
     assert not rule(seen="keep").keeps_off("buy", None)
+
+
+def test_drop_all_drops_no_kind_that_a_slate_passes_over() -> None:
+    some = rule({"weights": {"buy": 2}}, seen="drop_all")
+    assert some.keeps_off("buy", None) and some.keeps_off("view", None) and some.keeps_off(None, None)
+    assert not some.keeps_off("zork", None) and rule(seen="drop_all").keeps_off("zork", None)
 
 
 def test_purchases_are_what_was_bought_and_not_returned() -> None:

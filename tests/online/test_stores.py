@@ -276,7 +276,10 @@ def test_f66_of_the_erased_only_digests_are_kept(tmp_path: Path) -> None:
     assert b"nobody-else" not in content
 
 
-def test_f57_redis_has_no_key_and_no_value_of_an_erased_shopper(redis_server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told_later", [False, True])
+def test_f57_redis_has_no_key_and_no_value_of_an_erased_shopper(
+    told_later: bool, redis_server: str, tmp_path: Path
+) -> None:
     """Nor where seeds of theirs were left by a publish that was killed."""
     store = open_live(f"{redis_server}?prefix={tmp_path.name}")
     client = store._client  # type: ignore[attr-defined]
@@ -284,7 +287,8 @@ def test_f57_redis_has_no_key_and_no_value_of_an_erased_shopper(redis_server: st
     store.append([event(1, at=5), event(2, "bob"), event(3, at=clock() + 60 * MINUTE)])
     generation = client.incr(f"{tmp_path.name}:generation")
     client.rpush(f"{tmp_path.name}:seed:{generation}:ann", '["old", "buy", null, 5]')
-    store.erase("ann")
+    gone = store.forget({digest("ann"): clock() + 120 * MINUTE}) if told_later else store.erase("ann")
+    assert gone == 3
     read = {"string": client.get, "hash": client.hgetall, "list": lambda key: client.lrange(key, 0, -1),
             "zset": lambda key: client.zrange(key, 0, -1), "set": client.smembers}  # fmt: skip
     keys = list(client.scan_iter(f"{tmp_path.name}:*"))

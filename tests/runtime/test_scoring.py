@@ -9,6 +9,7 @@ import pytest
 
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import NEVER, Queries
+from etalage.features.history import Histories
 from etalage.features.vocabulary import Vocabulary
 from etalage.runtime.aligning import align
 from etalage.runtime.embeddings import EmbeddingScorer
@@ -139,12 +140,12 @@ def test_a_user_table_answers_by_the_users_row(tmp_path: Path) -> None:
     assert scorer.knows(histories([], [1], users=[2, 0])).tolist() == [True, False]
 
 
-def test_one_question_is_asked_with_ids(tmp_path: Path) -> None:
+def test_a_question_has_the_kinds_as_the_model_codes_them(tmp_path: Path) -> None:
     scorer = open_scorer(item_item(tmp_path / "m"))
-    asked = scorer.ask("vic", [3, 0], ["buy", "wish"], [5, 6], now=9)
+    told = Histories(np.array([0, 2]), np.array([3, 0]), np.array([1, 0]), np.array([5, 6]), ("wish", "buy"))
+    asked = scorer.ask(scorer.users.rows(["vic"]), told, np.array([9]))
     assert asked.users.tolist() == [2] and asked.kinds.tolist() == [2, 0]
     assert asked.items.tolist() == [3, 0] and asked.now.tolist() == [9]
-    assert scorer.ask("nobody", [], [], []).users.tolist() == [0]
 
 
 # -- placing -----------------------------------------------------------------------------------
