@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from etalage.api import Act, Answer
 from etalage.bundle.admission import PlacedModel
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import item_knn, popularity
-from etalage.recommend import Act, Answer, Filters, Recommender
+from etalage.recommend import Filters, Recommender
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import open_scorer
 from tests.behaviour_exports import behaviour_export

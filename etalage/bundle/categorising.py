@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from etalage.bundle.answers import Categorised, StoredCategory
+from etalage.api import Categorised, StoredCategory
 from etalage.bundle.classifying import CLASSIFIER, Confusion, OpenedClassifier
 from etalage.bundle.parts import Parts
 from etalage.errors import NotFound, Unprocessable
@@ -82,7 +82,19 @@ def _asked(
     least = settings.threshold if threshold is None else threshold
     most = settings.top if top is None else top
     found = yield from opened.classifier.classifying(photos, titles, least, most)
-    return [Categorised(row, one, _reason(opened, one, least)) for row, one in enumerate(found)]
+    return [
+        Categorised(
+            row,
+            one.category_id,
+            one.path,
+            one.confidence,
+            _reason(opened, one, least),
+            list(one.steps),
+            list(one.others),
+            stored=None,
+        )
+        for row, one in enumerate(found)
+    ]
 
 
 def _reason(opened: OpenedClassifier, found: Classified, threshold: float) -> str | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
+from etalage.api import Confusion, ToClassify, ValuedCategory
 from etalage.bundle.classifying import CLASSIFIER, CONFUSION
-from etalage.client import Client, Confusion, ToClassify, ValuedCategory
+from etalage.client import Client
 from etalage.page.categories import worst
 from etalage.shop import Shop
 from tests.category_exports import classified_shop, coloured

@@ -88,7 +88,7 @@ def test_a_slate_over_http_is_the_recommenders_own(
     assert (found["user_id"], found["rung"], found["known"], found["reason"]) == (
         (user_id, expected.rung, expected.known, expected.reason)
     )
-    assert [s["title"] for s in found["slate"]] == [s.item["title"] for s in expected.slate]
+    assert [s["title"] for s in found["slate"]] == [s.title for s in expected.slate]
     assert [stage["name"] for stage in found["trace"]["stages"]] == ["retrieve", "rank", "order"]
 
 
