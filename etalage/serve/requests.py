@@ -197,8 +197,8 @@ class Events(Strict):
 
 
 class Classify(Strict):
-    top: Count | None = Field(
-        None, ge=0, le=MAX_TOP, description="So many other leaves are named; else as the shop has set it."
+    top: Annotated[int, Field(ge=0, le=MAX_TOP), BeforeValidator(whole)] | None = Field(
+        None, description="So many other leaves are named; else as the shop has set it."
     )
     threshold: Share | None = Field(
         None, description="Less probable leaves are not given; else as the shop has set it."

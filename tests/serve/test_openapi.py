@@ -36,8 +36,10 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
     arguments = ["--checks", "all", "--max-examples", "10", "--seed", "1", "--workers", "1", "--no-color"]
     arguments += ["-H", f"Authorization: Bearer {KEY}"]
     hooks = "tests.serve.schemathesis_hooks"
+    settings = project / "tests" / "serve" / "schemathesis.toml"
+    schemathesis = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)]
     found = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", f"{keyed.url}/openapi.json", *arguments],
+        [*schemathesis, "run", f"{keyed.url}/openapi.json", *arguments],
         env={**os.environ, "SCHEMATHESIS_HOOKS": hooks, "PYTHONPATH": str(project)},
         cwd=tmp_path,
         capture_output=True,

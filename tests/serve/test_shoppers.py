@@ -195,7 +195,7 @@ def test_the_document_says_the_unit_of_times(shoppers: httpx.Client) -> None:
     for body in ("ActBody", "EventBody"):
         said = str(schemas[body]["properties"]["time"])
         assert "ISO 8601" in said and "seconds, ms, µs" in said, body
-    assert "Microseconds" in schemas["HistoryItem"]["properties"]["time"]["description"]
+    assert "Microseconds" in schemas["PastAct"]["properties"]["time"]["description"]
 
 
 def test_f50_a_late_event_takes_its_place_in_time(shoppers: httpx.Client) -> None:
