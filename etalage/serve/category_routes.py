@@ -9,7 +9,7 @@ from etalage import api
 from etalage.runtime.steps import Steps
 from etalage.serve import requests
 from etalage.serve.answers import written
-from etalage.serve.openapi import answers, body_of
+from etalage.serve.openapi import answers_of, body_of
 from etalage.serve.routes import Deadline, current, scored, scored_in_turns, tree_of
 
 categories = APIRouter(prefix="/v1", tags=["categories"])
@@ -17,7 +17,7 @@ categories = APIRouter(prefix="/v1", tags=["categories"])
 
 @categories.post(
     "/classify",
-    responses=answers(api.Categories, 400, 401, 404, 413, 415, 422, 503),
+    responses=answers_of(api.Categories, 400, 401, 404, 413, 415, 422, 503),
     openapi_extra={"requestBody": body_of(*requests.CLASSIFY.values())},
 )
 async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response:
@@ -37,7 +37,7 @@ async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response
     return await scored_in_turns(request, score(), x_deadline_ms)
 
 
-@categories.get("/confusion", responses=answers(api.Confusion, 401, 404, 503))
+@categories.get("/confusion", responses=answers_of(api.Confusion, 401, 404, 503))
 async def confusion(request: Request) -> Response:
     """Which categories the classifier takes for which, by its evaluation; the most valuable ones."""
     recommender = current(request)

@@ -91,7 +91,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: answer_of(api.Refusal, _MEANING[status]) for status in statuses}
 
 
-def answers(kind: type, *refused: int) -> dict[int | str, dict[str, Any]]:
+def answers_of(kind: type, *refused: int) -> dict[int | str, dict[str, Any]]:
     """What a route answers: a dataclass of etalage.api, or a refusal of one of these statuses."""
     return {200: answer_of(kind), **refusals(*refused)}
 

@@ -20,7 +20,7 @@ from etalage.serve import requests
 from etalage.serve.answers import media_type, whole_item, written
 from etalage.serve.limits import CLIENT_GONE, DEADLINE_SECONDS, Abandoned, Worker, one_step
 from etalage.serve.online import UNWRITABLE, View
-from etalage.serve.openapi import answer_of, answers, body_of, refusals
+from etalage.serve.openapi import answer_of, answers_of, body_of, refusals
 from etalage.serve.strict_json import parse, read_body
 
 health = APIRouter(tags=["health"])
@@ -107,7 +107,7 @@ def exact_id(request: Request, before: str, after: str = "", name: str = "item_i
 # -- health ------------------------------------------------------------------------------------
 
 
-@health.get("/healthz", responses=answers(api.Alive))
+@health.get("/healthz", responses=answers_of(api.Alive))
 async def healthz(request: Request) -> Response:
     """The process answers."""
     recommender: Recommender | None = request.state.recommender
@@ -115,7 +115,7 @@ async def healthz(request: Request) -> Response:
     return json_response(written(api.Alive("alive", bundle)))
 
 
-@health.get("/readyz", responses={**answers(api.Readiness), 503: answer_of(api.Readiness)})
+@health.get("/readyz", responses={**answers_of(api.Readiness), 503: answer_of(api.Readiness)})
 async def readyz(request: Request) -> Response:
     """A bundle is open. `problem` says why a newer one could not take its place.
 
@@ -150,7 +150,7 @@ async def metrics(request: Request) -> Response:
 
 @v1.post(
     "/similar",
-    responses=answers(api.Answers, 400, 401, 413, 415, 422, 503),
+    responses=answers_of(api.Answers, 400, 401, 413, 415, 422, 503),
     openapi_extra={"requestBody": body_of(*requests.SIMILAR.values())},
 )
 async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
@@ -175,7 +175,7 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
     return await scored_in_turns(request, score(), x_deadline_ms)
 
 
-@v1.get("/items", responses=answers(api.Items, 401, 422, 503))
+@v1.get("/items", responses=answers_of(api.Items, 401, 422, 503))
 async def items(
     request: Request,
     search: Annotated[
@@ -213,7 +213,7 @@ async def items(
     return await scored(request, page)
 
 
-@v1.get("/categories", responses=answers(api.CategoryTree, 401, 422, 503))
+@v1.get("/categories", responses=answers_of(api.CategoryTree, 401, 422, 503))
 async def categories(
     request: Request,
     of: Annotated[Whose, Query(description="As the items came, or as the classifier told.")] = "merchants",
@@ -230,7 +230,7 @@ async def categories(
 
 @v1.get(
     "/items/{item_id:path}",
-    responses=answers(api.WholeItem, 400, 401, 404, 503),
+    responses=answers_of(api.WholeItem, 400, 401, 404, 503),
 )
 async def item(request: Request, item_id: str) -> Response:
     """All that the bundle knows of one item. An id's slashes may be sent as %2F or as they are."""

@@ -14,7 +14,7 @@ from etalage.runtime.steps import Steps
 from etalage.serve import requests
 from etalage.serve.answers import written
 from etalage.serve.limits import one_step
-from etalage.serve.openapi import answers, body_of
+from etalage.serve.openapi import answers_of, body_of
 from etalage.serve.routes import (
     Deadline,
     current,
@@ -39,7 +39,7 @@ async def _kept(request: Request, keep: Callable[[], bytes], deadline_ms: int | 
 
 @shoppers.post(
     "/recommend",
-    responses=answers(api.Recommended, *REFUSED),
+    responses=answers_of(api.Recommended, *REFUSED),
     openapi_extra={"requestBody": body_of(*requests.RECOMMEND.values())},
 )
 async def recommend(request: Request, x_deadline_ms: Deadline = None) -> Response:
@@ -63,7 +63,7 @@ async def recommend(request: Request, x_deadline_ms: Deadline = None) -> Respons
 
 @shoppers.post(
     "/rank",
-    responses=answers(api.RankedPairs, *REFUSED),
+    responses=answers_of(api.RankedPairs, *REFUSED),
     openapi_extra={"requestBody": body_of(requests.Rank)},
 )
 async def rank(request: Request, x_deadline_ms: Deadline = None) -> Response:
@@ -85,7 +85,7 @@ async def rank(request: Request, x_deadline_ms: Deadline = None) -> Response:
 
 @shoppers.post(
     "/users",
-    responses=answers(api.NearUsers, *REFUSED, 404),
+    responses=answers_of(api.NearUsers, *REFUSED, 404),
     openapi_extra={"requestBody": body_of(*requests.USERS.values())},
 )
 async def users(request: Request, x_deadline_ms: Deadline = None) -> Response:
@@ -104,7 +104,7 @@ async def users(request: Request, x_deadline_ms: Deadline = None) -> Response:
     return await scored(request, score, x_deadline_ms)
 
 
-@shoppers.get("/users", responses=answers(api.KnownUsers, 401, 422, 503))
+@shoppers.get("/users", responses=answers_of(api.KnownUsers, 401, 422, 503))
 async def known_users(request: Request, limit: Annotated[int, Query(ge=1, le=api.MAX_K)] = 50) -> Response:
     """Some shoppers: those who acted last."""
     recommender, live = current(request), live_of(request)
@@ -117,7 +117,7 @@ async def known_users(request: Request, limit: Annotated[int, Query(ge=1, le=api
 
 @shoppers.get(
     "/users/{user_id:path}/liked",
-    responses=answers(api.LikedItems, 400, 401, 404, 422, 503),
+    responses=answers_of(api.LikedItems, 400, 401, 404, 422, 503),
 )
 async def liked(
     request: Request,
@@ -136,7 +136,7 @@ async def liked(
     return await scored(request, score)
 
 
-@shoppers.get("/users/{user_id:path}/history", responses=answers(api.History, 400, 401, 422, 503))
+@shoppers.get("/users/{user_id:path}/history", responses=answers_of(api.History, 400, 401, 422, 503))
 async def history(
     request: Request, user_id: str, limit: Annotated[int, Query(ge=1, le=api.MAX_K)] = 50
 ) -> Response:
@@ -155,7 +155,7 @@ async def history(
     return await scored(request, read)
 
 
-@shoppers.delete("/users/{user_id:path}", responses=answers(api.Erased, 400, 401, 503))
+@shoppers.delete("/users/{user_id:path}", responses=answers_of(api.Erased, 400, 401, 503))
 async def erase(request: Request, user_id: str) -> Response:
     """Forget a shopper's acts in the online store; says what is left.
 
@@ -184,7 +184,7 @@ def _learnt_from(recommender: Recommender, user_id: str) -> bool:
 
 @shoppers.post(
     "/events",
-    responses=answers(api.EventsDone, *REFUSED),
+    responses=answers_of(api.EventsDone, *REFUSED),
     openapi_extra={"requestBody": body_of(requests.Events)},
 )
 async def events(request: Request, x_deadline_ms: Deadline = None) -> Response:

@@ -33,9 +33,6 @@ ENCODINGS = ("png", "float32_hex", "none")
 class Table(Protocol):
     """One task of a bundle."""
 
-    row: ClassVar[type]
-    """Of the answer: one of etalage.api."""
-
     @property
     def defaults(self) -> Mapping[str, Any]:
         """The parameters, and what holds when one is not given."""
@@ -53,7 +50,6 @@ class Table(Protocol):
 class SimilarTable:
     """Column `input`, base64 of an image file → row, rank, item_id, score, image."""
 
-    row: ClassVar[type] = api.SimilarRow
     defaults: ClassVar[Mapping[str, Any]] = {"k": 5, "image": "png"}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -95,7 +91,6 @@ class SimilarTable:
 class RecommendTable:
     """Columns `user_id`, `history` (JSON), one of them or both in a row → row, rank, item_id, score, why."""
 
-    row: ClassVar[type] = api.RecommendedRow
     defaults: ClassVar[Mapping[str, Any]] = {"k": 10}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -139,7 +134,6 @@ class RecommendTable:
 class RankTable:
     """Columns `user_id`, `item_id` → row, score, probability (NaN where no ranker knows both)."""
 
-    row: ClassVar[type] = api.RankedRow
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -170,8 +164,6 @@ class RankTable:
 class ClassifyTable:
     """Columns `input` (base64 of an image file), `title`, one of them or both in a row → row, category_id,
     path, confidence. Not classified: empty texts, the best leaf's confidence (NaN: nothing to look at)."""
-
-    row: ClassVar[type] = api.CategoryRow
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
         """Raises Unprocessable: the bundle has no classifier."""
