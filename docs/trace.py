@@ -4,7 +4,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etalage.recommend import Recommended, Recommender
+from etalage.api import Recommended
+from etalage.recommend import Recommender
 from etalage.shop import Shop
 
 
@@ -43,9 +44,9 @@ def page(recommender: Recommender, answer: Recommended, history: list[tuple[str,
     for slot in answer.slate:
         assert slot.trace is not None
         found = ", ".join(f"{name} ({score:.3g})" for name, score in slot.trace["retrievers"].items())
-        price = "" if slot.item["price"] is None else f"{slot.item['price']:.2f}"
+        price = "" if slot.price is None else f"{slot.price:.2f}"
         ranked = f"{slot.trace['rank']:.3f}"
-        lines.append(f"| {slot.rank} | {slot.item['title']} | {price} | {found} | {ranked} | {slot.why} |")
+        lines.append(f"| {slot.rank} | {slot.title} | {price} | {found} | {ranked} | {slot.why} |")
     lines += ["", "## What was left out, and why", "", "| item | stage | why |", "|---|---|---|"]
     lines += [f"| {one['item_id']} | {one['stage']} | {one['why']} |" for one in trace["dropped"][:10]]
     return "\n".join([*lines, ""])

@@ -1,6 +1,7 @@
 """Talk to a server of Etalage, or to its MLflow endpoint, in typed Python.
 
-Needs httpx, numpy and Pillow; nothing of the rest of Etalage but its errors.
+Needs httpx, and for the photos of an MLflow endpoint numpy and Pillow; of the rest of Etalage only
+etalage.api, which says what goes over the wire, and the errors.
 """
 
 import base64
@@ -8,284 +9,22 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-import numpy as np
-from PIL import Image
 
-from etalage import errors
+from etalage import api, errors
+from etalage.api import act_body, classify_body, event_body, photo_body
 
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
 TIMEOUT_SECONDS = 30.0
-MAX_PAIRS, MAX_RANKED = 1000, 200
-"""Pairs that one request to rank may have, and shoppers among them."""
 _PNG_BASE64 = "iVBORw0KGgo"
 """How every PNG begins in base64; `i` is no hex digit, so the two encodings cannot be mistaken."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """What the server shows of an item. `photo` is a path on the server, None without a photo."""
-
-    item_id: str
-    title: str | None
-    brand: str | None
-    price: float | None
-    currency: str | None
-    category_id: str | None
-    in_stock: bool | None
-    photo: str | None
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One place of a slate; score: similarity, or popularity in a fallback. Higher is better."""
-
-    rank: int
-    score: float
-    item: Item
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The slate for one query; `fallback` and `reason` say when it is not what was asked."""
-
-    row: int
-    slate: list[Slot]
-    fallback: str | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One answer per query, all of one bundle."""
-
-    bundle: str
-    answers: list[Answer]
-    degraded: str | None = None
-    """What they go without, while the server's online store cannot be used."""
-
-
-@dataclass(frozen=True)
-class Items:
-    """One page of `total` items."""
-
-    bundle: str
-    total: int
-    offset: int
-    items: list[Item]
-
-
-@dataclass(frozen=True)
-class Category:
-    """A node of the category tree and the number of items at or beneath it."""
-
-    path: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Act:
-    """One thing that a shopper did. `value`: stars, count or amount; `time`: microseconds since 1970 (so it
-    comes back), or a datetime (without a zone: UTC)."""
-
-    item_id: str
-    kind: str = "view"
-    value: float | None = None
-    time: int | datetime | None = None
-
-
-@dataclass(frozen=True)
-class PastAct:
-    """An act of a history. `item` is None when the bundle does not have it."""
-
-    act: Act
-    item: Item | None
-
-
-@dataclass(frozen=True)
-class History:
-    """What a shopper did, oldest first."""
-
-    bundle: str
-    user_id: str
-    acts: list[PastAct]
-
-
-@dataclass(frozen=True)
-class Event:
-    """An act on its way in; the same `event_id` is counted once, however often it is sent."""
-
-    event_id: str
-    user_id: str
-    act: Act
-
-
-@dataclass(frozen=True)
-class EventsDone:
-    """What became of the events that were sent."""
-
-    accepted: int
-    repeated: int
-    quarantined: int
-    reasons: list[str]
-    unknown: int | None
-    """How many are on an item that the server's bundle lacks, or of a kind that nobody knows: kept, and
-    taught to no model until both are known. None: no bundle serves."""
-    notes: list[str]
-    """Which items and kinds these are."""
-    erased: int
-    """Those of shoppers who were erased after them, or sent again: not kept."""
-
-
-@dataclass(frozen=True)
-class ReasonedSlot:
-    """One place of a shopper's slate; `why` and `trace` where they were asked for."""
-
-    rank: int
-    score: float
-    item: Item
-    why: str | None
-    trace: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Recommended:
-    """The slate for one shopper. rung: who spoke (`deep`, `collaborative`, `photo`, `popular`)."""
-
-    bundle: str
-    user_id: str | None
-    rung: str
-    known: bool
-    slate: list[ReasonedSlot]
-    reason: str | None
-    trace: dict[str, Any] | None
-    degraded: str | None = None
-    """What it goes without, while the server's online store cannot be used."""
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The score of one pair. `probability` is None where no ranker knows both; `item` only in `liked`."""
-
-    row: int
-    user_id: str
-    item_id: str
-    score: float
-    probability: float | None
-    liked: bool | None
-    known_user: bool
-    known_item: bool
-    item: Item | None = None
-
-
-@dataclass(frozen=True)
-class Near:
-    """A shopper, and how near; higher is nearer."""
-
-    user_id: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Erased:
-    """How many acts are gone from the online store, and where traces still are."""
-
-    user_id: str
-    acts: int
-    left: list[str]
-
-
-# What an item is: `POST /v1/classify`, `GET /v1/confusion`.
-
-
-@dataclass(frozen=True)
-class Step:
-    """One category of a path; its confidence is that of all leaves beneath it."""
-
-    id: str
-    name: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """Another category that it may be."""
-
-    id: str
-    path: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class StoredCategory:
-    """What the bundle holds of an item; `own` is the merchant's category."""
-
-    category_id: str | None
-    path: str | None
-    confidence: float | None
-    own: str | None
-
-
-@dataclass(frozen=True)
-class Categorised:
-    """What one thing is. `category_id` and `path` are None where it is not classified; `reason` says why."""
-
-    row: int
-    category_id: str | None
-    path: str | None
-    confidence: float | None
-    reason: str | None
-    steps: list[Step]
-    """From the root to the best leaf, whether it is certain enough or not."""
-    others: list[Leaf]
-    stored: StoredCategory | None
-
-
-@dataclass(frozen=True)
-class Categories:
-    """One answer an item, all of one bundle; `model` is the classifier's hash."""
-
-    bundle: str
-    model: str
-    answers: list[Categorised]
-
-
-@dataclass(frozen=True)
-class ValuedCategory:
-    """A row and column of the confusion matrix; `value`: what it is worth to the shop."""
-
-    id: str
-    path: str
-    value: float
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Which category is taken for which, the most valuable first. `counts[p][t]`: predicted p, true t."""
-
-    bundle: str
-    categories: list[ValuedCategory]
-    counts: list[list[int]]
-    elsewhere: list[int]
-    """Items of each category that were taken for one that is not shown; empty: none were."""
-
-    @property
-    def totals(self) -> list[int]:
-        """Items of each category."""
-        shown = [sum(row[true] for row in self.counts) for true in range(len(self.categories))]
-        return [here + away for here, away in zip(shown, self.elsewhere or [0] * len(shown), strict=True)]
-
-
-@dataclass(frozen=True)
-class ToClassify:
-    """One thing: its photos (image files), its title, or both."""
-
-    photos: Sequence[bytes] = ()
-    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -296,7 +35,7 @@ class TableRow:
     rank: int
     item_id: str
     score: float
-    image: np.ndarray | None
+    image: "np.ndarray | None"
 
 
 class Client:
@@ -333,41 +72,34 @@ class Client:
         threshold: float | None = None,
         classified: str | None = None,
         min_confidence: float | None = None,
-    ) -> Answers:
+    ) -> api.Answers:
         """The k most similar items to one item, one photo or each of several (image files).
 
         Raises RequestError and its kinds (PhotoRefused names the row), NoBundle, ServeError.
         """
-        filters = {
-            "category": category,
-            "min_price": min_price,
-            "max_price": max_price,
-            "in_stock": in_stock,
-            "classified": classified,
-            "min_confidence": min_confidence,
-        }
-        body: dict[str, Any] = {"k": k, "filters": {n: v for n, v in filters.items() if v is not None}}
-        if threshold is not None:
-            body["threshold"] = threshold
-        if item_id is not None:
-            body["item_id"] = item_id
-        if photo is not None:
-            body["photo"] = base64.b64encode(photo).decode()
-        if photos is not None:
-            body["photos"] = [base64.b64encode(one).decode() for one in photos]
-        found = self._send("POST", "/v1/similar", json=body).json()
-        return Answers(
-            found["bundle"], [_answer(answer) for answer in found["answers"]], found.get("degraded")
+        filters = _given(
+            category=category,
+            min_price=min_price,
+            max_price=max_price,
+            in_stock=in_stock,
+            classified=classified,
+            min_confidence=min_confidence,
         )
+        query = _given(
+            threshold=threshold,
+            item_id=item_id,
+            photo=None if photo is None else photo_body(photo),
+            photos=None if photos is None else [photo_body(one) for one in photos],
+        )
+        return self._ask(api.Answers, "POST", "/v1/similar", json={"k": k, "filters": filters, **query})
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
-        item: dict[str, Any] = self._send("GET", f"/v1/items/{quote(item_id, safe='')}").json()["item"]
-        return item
+        return self._ask(api.WholeItem, "GET", f"/v1/items/{_escaped(item_id)}").item
 
     def photo(self, item_id: str) -> bytes:
         """The item's image file. Raises NotFound."""
-        return self._send("GET", f"/v1/photos/{quote(item_id, safe='')}").content
+        return self._send("GET", api.photo_path(item_id)).content
 
     def items(
         self,
@@ -381,58 +113,50 @@ class Client:
         limit: int = 50,
         classified: str | None = None,
         min_confidence: float | None = None,
-    ) -> Items:
+    ) -> api.Items:
         """Items that hold every word of `search`, the most popular first."""
-        asked: dict[str, Any] = {
-            "search": search,
-            "category": category,
-            "in_stock": None if in_stock is None else str(in_stock).lower(),
-            "min_price": min_price,
-            "max_price": max_price,
-            "offset": offset,
-            "limit": limit,
-            "classified": classified,
-            "min_confidence": min_confidence,
-        }
-        given = {name: value for name, value in asked.items() if value is not None}
-        found = self._send("GET", "/v1/items", params=given).json()
-        return Items(found["bundle"], found["total"], found["offset"], [_item(i) for i in found["items"]])
+        asked = _given(
+            search=search,
+            category=category,
+            in_stock=None if in_stock is None else str(in_stock).lower(),
+            min_price=min_price,
+            max_price=max_price,
+            offset=offset,
+            limit=limit,
+            classified=classified,
+            min_confidence=min_confidence,
+        )
+        return self._ask(api.Items, "GET", "/v1/items", params=asked)
 
-    def categories(self, of: str = "merchants") -> list[Category]:
+    def categories(self, of: str = "merchants") -> list[api.Category]:
         """The nodes of the category tree, parents before children; of: `merchants` or `classified`."""
-        nodes = self._send("GET", "/v1/categories", params={"of": of}).json()["categories"]
-        return [Category(node["path"], node["count"]) for node in nodes]
+        return self._ask(api.CategoryTree, "GET", "/v1/categories", params={"of": of}).categories
 
     # -- categories ----------------------------------------------------------------------------
 
     def classify(
-        self, items: Sequence[ToClassify], *, threshold: float | None = None, top: int | None = None
-    ) -> Categories:
+        self, items: Sequence[api.ToClassify], *, threshold: float | None = None, top: int | None = None
+    ) -> api.Categories:
         """What is each of these? None: threshold and number of other leaves as the shop has set them.
 
         Raises RequestError (names the row that is no photo), Unprocessable: the bundle has no classifier.
         """
-        bodies = [
-            {"photos": [base64.b64encode(photo).decode() for photo in one.photos], "title": one.title}
-            for one in items
-        ]
+        bodies = [classify_body(one) for one in items]
         return self._classified({"items": bodies}, threshold, top)
 
     def classify_item(
         self, item_id: str, *, threshold: float | None = None, top: int | None = None
-    ) -> Categories:
+    ) -> api.Categories:
         """What an item of the catalogue is, now, beside what is stored. Raises NotFound, Unprocessable."""
         return self._classified({"item_id": item_id}, threshold, top)
 
-    def _classified(self, body: dict[str, Any], threshold: float | None, top: int | None) -> Categories:
-        found = self._send("POST", "/v1/classify", json={**body, "threshold": threshold, "top": top}).json()
-        return Categories(found["bundle"], found["model"], [_categorised(one) for one in found["answers"]])
+    def _classified(self, body: dict[str, Any], threshold: float | None, top: int | None) -> api.Categories:
+        asked = {**body, "threshold": threshold, "top": top}
+        return self._ask(api.Categories, "POST", "/v1/classify", json=asked)
 
-    def confusion(self) -> Confusion:
+    def confusion(self) -> api.Confusion:
         """Which category the classifier takes for which. Raises NotFound: the bundle holds no such matrix."""
-        found = self._send("GET", "/v1/confusion").json()
-        categories = [ValuedCategory(**one) for one in found["categories"]]
-        return Confusion(found["bundle"], categories, found["counts"], found["elsewhere"])
+        return self._ask(api.Confusion, "GET", "/v1/confusion")
 
     # -- shoppers ------------------------------------------------------------------------------
 
@@ -440,7 +164,7 @@ class Client:
         self,
         user_id: str | None = None,
         *,
-        history: Sequence[Act] | None = None,
+        history: Sequence[api.Act] | None = None,
         k: int = 10,
         explain: bool = False,
         category: str | None = None,
@@ -452,103 +176,83 @@ class Client:
         exclude: Sequence[str] = (),
         classified: str | None = None,
         min_confidence: float | None = None,
-    ) -> Recommended:
+    ) -> api.Recommended:
         """The k items for a shopper, or for who did what `history` says (oldest first).
 
         Raises RequestError and its kinds, NoBundle, ServeError.
         """
-        filters: dict[str, Any] = {
-            "category": category,
-            "min_price": min_price,
-            "max_price": max_price,
-            "in_stock": in_stock,
-            "brand": brand,
-            "attributes": None if attributes is None else dict(attributes),
-            "exclude": list(exclude) or None,
-            "classified": classified,
-            "min_confidence": min_confidence,
-        }
-        body: dict[str, Any] = {"k": k, "explain": explain}
-        body["filters"] = {name: value for name, value in filters.items() if value is not None}
-        if user_id is not None:
-            body["user_id"] = user_id
-        if history is not None:
-            body["history"] = [_act_body(act) for act in history]
-        found = self._send("POST", "/v1/recommend", json=body).json()
-        slate = [
-            ReasonedSlot(slot["rank"], slot["score"], _item(slot), slot["why"], slot["trace"])
-            for slot in found["slate"]
-        ]
-        said = {name: found[name] for name in ("bundle", "user_id", "rung", "known", "reason", "trace")}
-        said["degraded"] = found.get("degraded")
-        return Recommended(**said, slate=slate)
+        filters = _given(
+            category=category,
+            min_price=min_price,
+            max_price=max_price,
+            in_stock=in_stock,
+            brand=brand,
+            attributes=None if attributes is None else dict(attributes),
+            exclude=list(exclude) or None,
+            classified=classified,
+            min_confidence=min_confidence,
+        )
+        who = _given(user_id=user_id, history=None if history is None else [act_body(act) for act in history])
+        body = {"k": k, "explain": explain, "filters": filters, **who}
+        return self._ask(api.Recommended, "POST", "/v1/recommend", json=body)
 
-    def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[Ranked]:
+    def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[api.Ranked]:
         """The score of each (user_id, item_id); `liked`: probability at least `threshold`.
 
         Pairs of many shoppers are asked for in several requests.
         """
-        ranked: list[Ranked] = []
+        ranked: list[api.Ranked] = []
         for some in _of_few_shoppers(pairs):
             asked = [{"user_id": user_id, "item_id": item_id} for user_id, item_id in some]
-            found = self._send("POST", "/v1/rank", json={"pairs": asked, "threshold": threshold}).json()
-            ranked += [Ranked(**{**row, "row": len(ranked) + n}) for n, row in enumerate(found["ranked"])]
+            body = {"pairs": asked, "threshold": threshold}
+            found = self._ask(api.RankedPairs, "POST", "/v1/rank", json=body).ranked
+            ranked += [replace(one, row=len(ranked) + n) for n, one in enumerate(found)]
         return ranked
 
-    def liked(self, user_id: str, k: int = 50, threshold: float = 0.5) -> list[Ranked]:
+    def liked(self, user_id: str, k: int = 50, threshold: float = 0.5) -> list[api.LikedItem]:
         """What a shopper most probably likes, with the items. Raises NotFound: nothing is known of them."""
-        path = f"/v1/users/{quote(user_id, safe='')}/liked"
-        found = self._send("GET", path, params={"k": k, "threshold": threshold}).json()["liked"]
-        return [Ranked(**{**row, "item": _item(row["item"])}) for row in found]
+        asked = {"k": k, "threshold": threshold}
+        return self._ask(api.LikedItems, "GET", f"/v1/users/{_escaped(user_id)}/liked", params=asked).liked
 
-    def users_for_item(self, item_id: str, k: int = 10) -> list[Near]:
+    def users_for_item(self, item_id: str, k: int = 10) -> list[api.NearUser]:
         """The shoppers to tell of an item. Raises NotFound; Unprocessable: no model for it."""
-        found = self._send("POST", "/v1/users", json={"item_id": item_id, "k": k}).json()
-        return [Near(**near) for near in found["users"]]
+        return self._ask(api.NearUsers, "POST", "/v1/users", json={"item_id": item_id, "k": k}).users
 
-    def users_like(self, user_id: str, k: int = 10) -> list[Near]:
+    def users_like(self, user_id: str, k: int = 10) -> list[api.NearUser]:
         """The shoppers most like this one. Raises NotFound, Unprocessable."""
-        found = self._send("POST", "/v1/users", json={"user_id": user_id, "k": k}).json()
-        return [Near(**near) for near in found["users"]]
+        return self._ask(api.NearUsers, "POST", "/v1/users", json={"user_id": user_id, "k": k}).users
 
     def users(self, limit: int = 50) -> list[str]:
         """Some shoppers: those who acted last."""
-        users: list[str] = self._send("GET", "/v1/users", params={"limit": limit}).json()["users"]
-        return users
+        return self._ask(api.KnownUsers, "GET", "/v1/users", params={"limit": limit}).users
 
-    def history(self, user_id: str, limit: int = 50) -> History:
+    def history(self, user_id: str, limit: int = 50) -> api.History:
         """The newest acts of a shopper, oldest first; none for one that nobody knows."""
-        path = f"/v1/users/{quote(user_id, safe='')}/history"
-        found = self._send("GET", path, params={"limit": limit}).json()
-        acts = [
-            PastAct(
-                Act(act["item_id"], act["kind"], act["value"], act["time"]),
-                None if act["item"] is None else _item(act["item"]),
-            )
-            for act in found["acts"]
-        ]
-        return History(found["bundle"], found["user_id"], acts)
+        path = f"/v1/users/{_escaped(user_id)}/history"
+        return self._ask(api.History, "GET", path, params={"limit": limit})
 
-    def send_events(self, events: Sequence[Event]) -> EventsDone:
+    def send_events(self, events: Sequence[api.Event]) -> api.EventsDone:
         """Tell what shoppers did; durable when it returns. To be sent again, as it is, after a ServeError."""
-        bodies = [
-            {"event_id": event.event_id, "user_id": event.user_id, **_act_body(event.act)} for event in events
-        ]
-        done = self._send("POST", "/v1/events", json={"events": bodies}).json()
-        return EventsDone(**{name: done[name] for name in EventsDone.__dataclass_fields__})
+        bodies = [event_body(event) for event in events]
+        return self._ask(api.EventsDone, "POST", "/v1/events", json={"events": bodies})
 
-    def erase(self, user_id: str) -> Erased:
+    def erase(self, user_id: str) -> api.Erased:
         """Forget a shopper's acts in the online store."""
-        done = self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}").json()
-        return Erased(done["user_id"], done["acts"], done["left"])
+        return self._ask(api.Erased, "DELETE", f"/v1/users/{_escaped(user_id)}")
 
     def bundle(self) -> str | None:
         """The id of the bundle that serves; None when there is none yet."""
-        bundle: str | None = self._send("GET", "/healthz").json()["bundle"]
-        return bundle
+        return self._ask(api.Alive, "GET", "/healthz").bundle
+
+    def _ask(self, kind: type[T], method: str, path: str, **content: Any) -> T:
+        response = self._send(method, path, **content)
+        return api.read(kind, _json(response))
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         return _sent(self._http, method, path, **content)
+
+
+# -- the MLflow endpoint -----------------------------------------------------------------------
 
 
 def mlflow_similar(
@@ -567,42 +271,31 @@ def mlflow_similar(
     body = {
         "dataframe_split": {
             "columns": ["input"],
-            "data": [[base64.b64encode(photo).decode()] for photo in photos],
+            "data": [[photo_body(photo)] for photo in photos],
         },
         "params": {"k": k, "image": image},
     }
     return decode_table(_invoked(url, body, key, timeout))
 
 
-@dataclass(frozen=True)
-class RecommendedRow:
-    """One row of the MLflow endpoint's table of slates."""
-
-    row: int
-    rank: int
-    item_id: str
-    score: float
-    why: str
-
-
 def mlflow_recommend(
     url: str,
-    shoppers: Sequence[str | Sequence[Act]],
+    shoppers: Sequence[str | Sequence[api.Act]],
     k: int = 10,
     *,
     key: str | None = None,
     timeout: float = TIMEOUT_SECONDS,
-) -> list[RecommendedRow]:
+) -> list[api.RecommendedRow]:
     """Ask an MLflow scoring server of the task `recommend` for each shopper: a user_id, or a history.
 
     Raises RequestError, ServeError.
     """
     records = [
-        {"user_id": one} if isinstance(one, str) else {"history": json.dumps([_act_body(act) for act in one])}
+        {"user_id": one} if isinstance(one, str) else {"history": json.dumps([act_body(act) for act in one])}
         for one in shoppers
     ]
-    rows = _invoked(url, {"dataframe_records": records, "params": {"k": k}}, key, timeout)
-    return [RecommendedRow(**row) for row in rows["predictions"]]
+    asked = {"dataframe_records": records, "params": {"k": k}}
+    return _rows(api.RecommendedRow, _invoked(url, asked, key, timeout))
 
 
 def mlflow_rank(
@@ -617,18 +310,8 @@ def mlflow_rank(
     Raises RequestError, ServeError.
     """
     split = {"columns": ["user_id", "item_id"], "data": [list(pair) for pair in pairs]}
-    rows = _invoked(url, {"dataframe_split": split}, key, timeout)["predictions"]
-    return [(row["score"], row["probability"]) for row in rows]
-
-
-@dataclass(frozen=True)
-class CategoryRow:
-    """One row of the MLflow endpoint's table of categories; None where it is not classified."""
-
-    row: int
-    category_id: str | None
-    path: str | None
-    confidence: float | None
+    rows = _rows(api.RankedRow, _invoked(url, {"dataframe_split": split}, key, timeout))
+    return [(row.score, _known_number(row.probability)) for row in rows]
 
 
 def mlflow_classify(
@@ -638,23 +321,25 @@ def mlflow_classify(
     *,
     key: str | None = None,
     timeout: float = TIMEOUT_SECONDS,
-) -> list[CategoryRow]:
+) -> list[api.CategoryRow]:
     """Ask an MLflow scoring server of the task `classify` about each (photo, title); either may be None.
 
     Raises RequestError, ServeError.
     """
     records = [
-        {"input": None if photo is None else base64.b64encode(photo).decode(), "title": title}
-        for photo, title in items
+        {"input": None if photo is None else photo_body(photo), "title": title} for photo, title in items
     ]
     given = {} if threshold is None else {"params": {"threshold": threshold}}
-    rows = _invoked(url, {"dataframe_records": records, **given}, key, timeout)["predictions"]
+    rows = _rows(api.CategoryRow, _invoked(url, {"dataframe_records": records, **given}, key, timeout))
     return [
-        CategoryRow(
-            row["row"], row["category_id"] or None, row["path"] or None, _known_number(row["confidence"])
-        )
-        for row in rows
+        api.CategoryRow(one.row, one.category_id or None, one.path or None, _known_number(one.confidence))
+        for one in rows
     ]
+
+
+def _rows(kind: type[T], answer: Any) -> list[T]:
+    """The rows of the endpoint's table. Raises ServeError: it is none of this task."""
+    return api.read_all(kind, answer.get("predictions") if isinstance(answer, Mapping) else answer)
 
 
 def _of_few_shoppers(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
@@ -662,7 +347,7 @@ def _of_few_shoppers(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, s
     parts: list[list[tuple[str, str]]] = [[]]
     shoppers: set[str] = set()
     for pair in pairs:
-        if len(parts[-1]) == MAX_PAIRS or len(shoppers - {pair[0]}) == MAX_RANKED:
+        if len(parts[-1]) == api.MAX_PAIRS or len(shoppers - {pair[0]}) == api.MAX_RANKED:
             parts.append([])
             shoppers = set()
         parts[-1].append(pair)
@@ -679,7 +364,7 @@ def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     trusting = not _is_loopback(url)
     with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=trusting) as http:
-        return _sent(http, "POST", "/invocations", json=body).json()
+        return _json(_sent(http, "POST", "/invocations", json=body))
 
 
 def decode_table(answer: Any) -> list[TableRow]:
@@ -698,9 +383,12 @@ def decode_table(answer: Any) -> list[TableRow]:
         raise errors.RequestError(f"not a table of row, rank, item_id, score, image: {error!r}") from error
 
 
-def _image(text: str | None) -> np.ndarray | None:
+def _image(text: str | None) -> "np.ndarray | None":
     if not text:
         return None
+    import numpy as np
+    from PIL import Image
+
     if text.startswith(_PNG_BASE64):
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=("PNG",)) as opened:
             pixels = np.asarray(opened)
@@ -730,16 +418,26 @@ def _sent(http: httpx.Client, method: str, path: str, **content: Any) -> httpx.R
     raise _refusal(response)
 
 
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise errors.ServeError(
+            f"{response.url}: the answer is not JSON ({response.text[:60]!r}); is this a server of Etalage?"
+        ) from error
+
+
 def _refusal(response: httpx.Response) -> errors.EtalageError:
     """The error that the server answered, as its class; by its status when it names none of ours."""
     name, message = "", f"status {response.status_code}: {response.text[:500]}"
     try:
         answer = response.json()
         if isinstance(answer.get("error"), dict):
-            name, message = str(answer["error"]["class"]), str(answer["error"]["message"])
+            problem = api.read(api.Refusal, answer).error
+            name, message = problem.class_, problem.message
         elif "message" in answer:  # MLflow's shape
             message = str(answer["message"]).split("\nError: ")[-1]
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, AttributeError, errors.ServeError):
         pass  # not from us: the status and the text must do
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, errors.EtalageError)):
@@ -754,25 +452,11 @@ def _by_status(status: int) -> type[errors.EtalageError]:
     return errors.RequestError if 400 <= status < 500 else errors.ServeError
 
 
-def _act_body(act: Act) -> dict[str, Any]:
-    body: dict[str, Any] = {"item_id": act.item_id, "kind": act.kind}
-    time = act.time.isoformat() if isinstance(act.time, datetime) else act.time
-    return body | {name: value for name, value in (("value", act.value), ("time", time)) if value is not None}
+def _given(**fields: Any) -> dict[str, Any]:
+    """Those that are not None: the server says what holds where one is not given."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _item(shown: Mapping[str, Any]) -> Item:
-    return Item(**{name: shown[name] for name in Item.__dataclass_fields__})
-
-
-def _categorised(one: Mapping[str, Any]) -> Categorised:
-    lists = {
-        "steps": [Step(**step) for step in one["steps"]],
-        "others": [Leaf(**leaf) for leaf in one["others"]],
-        "stored": None if one["stored"] is None else StoredCategory(**one["stored"]),
-    }
-    return Categorised(**{**one, **lists})
-
-
-def _answer(answer: Mapping[str, Any]) -> Answer:
-    slate = [Slot(slot["rank"], slot["score"], _item(slot)) for slot in answer["slate"]]
-    return Answer(answer["row"], slate, answer["fallback"], answer["reason"])
+def _escaped(name: str) -> str:
+    """An id as one step of a path."""
+    return quote(name, safe="")

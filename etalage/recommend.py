@@ -1,4 +1,4 @@
-"""An opened bundle: who asks → what to show. No HTTP in it.
+"""An opened bundle: who asks → what to show, as the answers of etalage.api. No HTTP in it.
 
 The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.py, explaining.py, similar.py.
 
@@ -12,6 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from etalage.api import (
+    Act,
+    Answer,
+    Categorised,
+    Confusion,
+    Item,
+    LikedItem,
+    NearUser,
+    Ranked,
+    ReasonedSlot,
+    Recommended,
+    Slot,
+    ValuedCategory,
+)
 from etalage.bundle import manifest as manifests
 from etalage.bundle.parts import Parts
 from etalage.bundle.selfcheck import check_consistency
@@ -24,26 +38,22 @@ from etalage.errors import (
     Unprocessable,
 )
 from etalage.features.photo import claimed_pixels
-from etalage.funnel.answers import Answer, Categorised, Near, Ranked, Recommended, Slot, Unknown
 from etalage.funnel.catalogue import Filters, Stock
 from etalage.funnel.categories import Categories
 from etalage.funnel.explaining import place_traces, sentences, trace
 from etalage.funnel.funnel import Answered
 from etalage.funnel.shoppers import LOOKED_BACK, Shopper
 from etalage.funnel.similar import Alike, SimilarItems, Wanted, too_few
+from etalage.funnel.unknown import Unknown
 from etalage.kinds import KNOWN_KINDS
 from etalage.lake.photo_facts import MAX_PIXELS
-from etalage.online import Act, LiveStore
+from etalage.online import LiveStore
 from etalage.online.contract import clock
 from etalage.runtime.classifier import ClassifierModel
-from etalage.runtime.confusion import Confusion
 from etalage.runtime.photos import PhotoEmbedder
 from etalage.runtime.steps import Steps, finish
 
-__all__ = [
-    "Act", "Answer", "Categorised", "Confusion", "Filters", "Near", "Ranked", "Recommended", "Recommender",
-    "Slot",
-]  # fmt: skip
+__all__ = ["Act", "Filters", "Recommender"]
 
 MAX_NAMED_ROWS = 5
 """How many refused photos one error names."""
@@ -198,14 +208,19 @@ class Recommender:
 
     def _answer(self, row: int, alike: Alike, stock: Stock) -> Answer:
         slate = [
-            Slot(rank, self.catalogue.ids[at], score, self.catalogue.shown(at, stock))
+            Slot(rank=rank, score=score, **self.catalogue.shown(at, stock))
             for rank, (at, score) in enumerate(alike.found, start=1)
         ]
-        return Answer(row, slate, alike.fallback, alike.reason, alike.trace)
+        return Answer(row, alike.fallback, alike.reason, slate)
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
         return self.catalogue.everything(self.catalogue.known_row(item_id))
+
+    def shown(self, item_id: str, stock: Stock) -> Item | None:
+        """What is shown of an item; None: there is no such item."""
+        row = self.catalogue.row(item_id)
+        return None if row is None else Item(**self.catalogue.shown(row, stock))
 
     def photo(self, item_id: str) -> bytes:
         """The item's image file, as it was ingested. Raises NotFound."""
@@ -275,7 +290,9 @@ class Recommender:
         """What the classifier's evaluation found it to take for what. Raises NotFound: nothing was kept."""
         if not self._categories:
             raise NotFound("this bundle has no confusion matrix: it has no classifier")
-        return self._classifier(model).confusion
+        found = self._classifier(model).confusion
+        categories = [ValuedCategory(one.id, one.path, one.value) for one in found.categories]
+        return Confusion(self.bundle, categories, [list(row) for row in found.counts], list(found.elsewhere))
 
     def _classifier(self, model: str | None) -> Categories:
         if not self._categories:
@@ -310,23 +327,21 @@ class Recommender:
         filters, stock = filters or Filters(), self.stock(live)
         shopper = self._shopper(user_id, history, live, now)
         answered = self.funnel.answer(shopper, _at_least_one(k), filters, stock)
-        slate = [
-            Slot(rank, self.catalogue.ids[row], score, self.catalogue.shown(row, stock))
-            for rank, (row, score) in enumerate(
-                zip(answered.rows.tolist(), answered.scores.tolist(), strict=True), start=1
-            )
-        ]
-        told: dict[str, Any] = {}
+        reasons: list[str | None] = [None] * len(answered.rows)
+        steps: list[dict[str, Any] | None] = [None] * len(answered.rows)
+        stages: dict[str, Any] | None = None
         if explain:
-            told = trace(self.funnel, shopper, answered, filters, stock)
-            reasons, steps = sentences(self.funnel, shopper, answered), place_traces(answered)
-            slate = [
-                Slot(s.rank, s.item_id, s.score, s.item, why, step)
-                for s, why, step in zip(slate, reasons, steps, strict=True)
-            ]
+            reasons = [*sentences(self.funnel, shopper, answered)]
+            steps = [*place_traces(answered)]
+            stages = trace(self.funnel, shopper, answered, filters, stock)
+        places = zip(answered.rows.tolist(), answered.scores.tolist(), reasons, steps, strict=True)
+        slate = [
+            ReasonedSlot(rank=rank, score=score, why=why, trace=step, **self.catalogue.shown(row, stock))
+            for rank, (row, score, why, step) in enumerate(places, start=1)
+        ]
         reason = None if len(slate) == k else self._short(answered, filters, stock)
         known = shopper.known_acts > 0 or self._knows(user_id)
-        return Recommended(user_id, answered.rung, known, slate, reason, told)
+        return Recommended(self.bundle, user_id, answered.rung, known, reason, slate, stages)
 
     def rank(
         self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None
@@ -364,7 +379,7 @@ class Recommender:
 
     def liked(
         self, user_id: str, k: int = 50, threshold: float = 0.5, live: LiveStore | None = None
-    ) -> list[Ranked]:
+    ) -> list[LikedItem]:
         """The k items that a shopper most probably likes, of those they do not have, probability at least
         `threshold`; without a ranker that gives probabilities, the k best. Raises NotFound, Unprocessable."""
         shopper = self._shopper(user_id, None, live, None)
@@ -377,18 +392,19 @@ class Recommender:
             answered = self.funnel.answer(shopper, LIKED_AMONG, Filters(), self.catalogue.stock)
             rows = answered.ranking.rows
         ranked = self._ranked(shopper, [self.catalogue.ids[row] for row in rows], threshold)
-        good = [Ranked(0, *one) for one in ranked if one[4] is not False]
-        good.sort(key=lambda one: -one.score)
-        return [Ranked(n, *_fields(one)) for n, one in enumerate(good[:k])]
+        good = sorted((one for one in ranked if one[4] is not False), key=lambda one: -one[2])
+        stock, catalogue = self.stock(live), self.catalogue
+        items = [Item(**catalogue.shown(catalogue.known_row(one[1]), stock)) for one in good[:k]]
+        return [LikedItem(*(n, *good[n], item)) for n, item in enumerate(items)]
 
-    def users_for_item(self, item_id: str, k: int) -> list[Near]:
+    def users_for_item(self, item_id: str, k: int) -> list[NearUser]:
         """The k shoppers to tell of an item: inner product of embeddings. Raises NotFound, Unprocessable."""
         row = self.catalogue.known_row(item_id)
         embeddings, model = self._user_embeddings()
         item = np.asarray(self.funnel.models[model].item_embeddings[row], np.float32)  # type: ignore[attr-defined]
         return self._best_users(embeddings @ item, embeddings, None, k)
 
-    def users_like(self, user_id: str, k: int) -> list[Near]:
+    def users_like(self, user_id: str, k: int) -> list[NearUser]:
         """The k shoppers most like this one: cosine of embeddings. Raises NotFound, Unprocessable."""
         own = self.users.ids.row(user_id)
         if own == 0:
@@ -405,7 +421,9 @@ class Recommender:
             )
         return self.users.embeddings, self.users.model
 
-    def _best_users(self, scores: np.ndarray, embeddings: np.ndarray, own: int | None, k: int) -> list[Near]:
+    def _best_users(
+        self, scores: np.ndarray, embeddings: np.ndarray, own: int | None, k: int
+    ) -> list[NearUser]:
         scores = np.where(embeddings.any(axis=1), scores, -np.inf)  # zeros: the model does not know them
         if own is not None:
             scores[own] = -np.inf
@@ -414,7 +432,7 @@ class Recommender:
             return []
         best = np.argpartition(-scores, min(k, len(scores)) - 1)[:k]
         found = sorted((-float(scores[row]), int(row)) for row in best if np.isfinite(scores[row]))
-        return [Near(self.users.ids.id(row + 1), -score) for score, row in found]
+        return [NearUser(self.users.ids.id(row + 1), -score) for score, row in found]
 
     # -- what is known now ---------------------------------------------------------------------
 
@@ -501,9 +519,3 @@ def _at_least_one(k: int) -> int:
     if k < 1:
         raise Unprocessable(f"k = {k}: at least 1")
     return k
-
-
-def _fields(one: Ranked) -> tuple[Any, ...]:
-    return (
-        one.user_id, one.item_id, one.score, one.probability, one.liked, one.known_user, one.known_item
-    )  # fmt: skip

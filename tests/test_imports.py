@@ -34,6 +34,11 @@ def test_serving_imports_no_torch(module: str) -> None:
     assert not loaded(f"import {module}") & {"torch", "pyspark", "matplotlib", "streamlit"}
 
 
+def test_a_client_brings_nothing_heavy_along() -> None:
+    heavy = {"numpy", "PIL", "pyarrow", "pydantic", "orjson", "fastapi", "onnxruntime"}
+    assert not loaded("import etalage.client") & heavy
+
+
 def test_the_public_names_are_found() -> None:
     assert "etalage" in loaded(
         "from etalage import EtalageError, Recommender, Shop; import etalage; dir(etalage)"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from etalage.api import Act, Answer
 from etalage.bundle.draft import DraftedModel
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
@@ -16,7 +17,7 @@ from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.history import Acts, Judged
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import item_knn, popularity
-from etalage.recommend import Act, Answer, Filters, Recommender
+from etalage.recommend import Filters, Recommender
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import open_scorer
 from tests.behaviour_exports import behaviour_export

@@ -120,7 +120,7 @@ def test_asking_where_no_online_store_was_made_makes_none(shop: Shop) -> None:
 def test_unknown_stock_passes_neither_filter_and_is_shown_all_the_same(recommender: Recommender) -> None:
     every = recommender.recommend(k=ITEMS)
     assert ids(every) == {f"cup-{n}" for n in range(ITEMS) if n != 1}
-    stock = {slot.item_id: slot.item["in_stock"] for slot in every.slate}
+    stock = {slot.item_id: slot.in_stock for slot in every.slate}
     assert stock["cup-0"] is True and stock["cup-2"] is None
     assert ids(recommender.recommend(k=ITEMS, filters=Filters(in_stock=True))) == {"cup-0"}
     assert ids(recommender.recommend(k=ITEMS, filters=Filters(in_stock=False))) == {"cup-1"}
@@ -154,7 +154,7 @@ def test_a_shop_may_show_what_is_sold_out(tmp_path: Path) -> None:
 
 
 def test_items_without_a_currency_have_the_shops(shop: Shop, recommender: Recommender) -> None:
-    shown = {slot.item_id: slot.item["currency"] for slot in recommender.recommend(k=ITEMS).slate}
+    shown = {slot.item_id: slot.currency for slot in recommender.recommend(k=ITEMS).slate}
     assert shown["cup-2"] == "USD"
     assert {currency for item_id, currency in shown.items() if item_id != "cup-2"} == {"SEK"}
     assert recommender.item("cup-3")["currency"] == "SEK"

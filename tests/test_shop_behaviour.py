@@ -132,7 +132,7 @@ def test_a_shopper_is_shown_their_own_kind(shop: Shop) -> None:
         right = 0
         for user in range(0, USERS, 12):
             slate = recommender.recommend(user_id=f"u{user:03d}", k=5, live=live).slate
-            right += sum(slot.item["category_id"] == f"Cups > Kind {user % KINDS}" for slot in slate)
+            right += sum(slot.category_id == f"Cups > Kind {user % KINDS}" for slot in slate)
     assert right > 0.7 * 5 * len(range(0, USERS, 12))
 
 
@@ -145,7 +145,7 @@ def test_an_event_changes_the_next_slate(shop: Shop) -> None:
         after = recommender.recommend(user_id="newcomer", k=5, live=live, explain=True)
     assert after.rung != "popular" and after.known
     assert [slot.item_id for slot in after.slate] != [slot.item_id for slot in before.slate]
-    assert sum(slot.item["category_id"] == "Cups > Kind 4" for slot in after.slate) >= 3
+    assert sum(slot.category_id == "Cups > Kind 4" for slot in after.slate) >= 3
     assert all(slot.why for slot in after.slate)
 
 

@@ -115,5 +115,5 @@ def recorded_answers(
 def ranked_leaves(answer: Classified) -> list[tuple[str, float]]:
     """The decided leaf and the others with their confidence, the most probable first."""
     leaves = [(answer.steps[-1].id, answer.steps[-1].confidence)]
-    leaves += [(leaf, confidence) for leaf, _, confidence in answer.others]
+    leaves += [(leaf.id, leaf.confidence) for leaf in answer.others]
     return sorted(leaves, key=lambda pair: (-pair[1], pair[0]))

@@ -70,6 +70,6 @@ def _tell_one(found: "Classified") -> None:
     table = table_of("confidence", "id", "category")
     for step in found.steps:
         add_row(table, f"{step.confidence:.3f}", step.id, step.name)
-    for leaf, path, confidence in found.others:
-        add_row(table, f"{confidence:.3f}", leaf, f"or: {path}")
+    for leaf in found.others:
+        add_row(table, f"{leaf.confidence:.3f}", leaf.id, f"or: {leaf.path}")
     out.print(table)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from etalage.api import Item
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import InputUnreadable, PhotoRefused
@@ -29,10 +30,8 @@ def similar(
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
     table = table_of("rank", "item", "score", "title", "category", "price")
     for slot in answer.slate:
-        shown = slot.item
-        price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
-        named = (slot.item_id, f"{slot.score:.4f}", shown["title"], shown["category_id"])
-        add_row(table, slot.rank, *named, price)
+        named = (slot.item_id, f"{slot.score:.4f}", slot.title, slot.category_id)
+        add_row(table, slot.rank, *named, price_of(slot))
     out.print(table)
     for note in filter(None, (answer.fallback, answer.reason)):
         out.print(note)
@@ -55,13 +54,11 @@ def recommend(
     answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
     table = table_of("rank", "item", "score", "title", "price", *(["why"] if explain else []))
     for slot in answer.slate:
-        shown = slot.item
-        price = "" if shown["price"] is None else f"{shown['price']:.2f} {shown['currency'] or ''}"
-        why = (slot.why or "",) if explain else ()
-        add_row(table, slot.rank, slot.item_id, f"{slot.score:.4f}", shown["title"], price, *why)
+        named = (slot.item_id, f"{slot.score:.4f}", slot.title, price_of(slot))
+        add_row(table, slot.rank, *named, *((slot.why or "",) if explain else ()))
     out.print(table)
     out.print(answer.rung if stranger is None else f"{answer.rung}: {stranger}")
-    for stage in answer.trace.get("stages", ()) if explain else ():
+    for stage in (answer.trace or {}).get("stages", ()):
         dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
         out.print(f"{stage['name']}: {stage['in']} → {stage['out']}{f' ({dropped})' if dropped else ''}")
     if answer.reason:
@@ -122,6 +119,10 @@ def demo(
     shop = build(folder, items, shoppers, seed, bar, out.print)
     if serve:
         raise typer.Exit(show(shop, port, page_port, out.print))
+
+
+def price_of(item: Item) -> str:
+    return "" if item.price is None else f"{item.price:.2f} {item.currency or ''}"
 
 
 def read_photo(file: Path) -> bytes:

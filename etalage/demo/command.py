@@ -105,11 +105,11 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     recommender = shop.recommender()
     first = str(recommender.catalogue.ids[1])
     slate = recommender.similar(item_id=first, k=3)[0].slate
-    say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
+    say(f"like {first}: " + "; ".join(f"{slot.title} ({slot.score:.2f})" for slot in slate))
     with shop.live_store() as live:
         user = live.users(1)[0]
         wanted = recommender.recommend(user_id=user, k=3, explain=True, live=live)
-    said = "; ".join(f"{slot.item['title']} ({slot.why})" for slot in wanted.slate)
+    said = "; ".join(f"{slot.title} ({slot.why})" for slot in wanted.slate)
     say(f"for {user}, {wanted.rung}: {said}")
     say(f"registered in MLflow: {shop.register('etalage-demo')}")
     say(f"report: {done.report}")

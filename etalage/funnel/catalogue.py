@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etalage.api import photo_path
 from etalage.errors import BundleDamaged, NotFound
 from etalage.funnel.attributes import AttributeIndex
 from etalage.funnel.filters import Filters, Stock
@@ -155,15 +156,15 @@ class Catalogue:
         return int(column[row - 1].cast(pa.timestamp("us", tz="UTC")).value)
 
     def shown(self, row: int, stock: Stock | None = None) -> dict[str, Any]:
-        """What a slate shows of one item: its id, SHOWN (as they are in `stock`), whether it has a photo."""
-        slot: dict[str, Any] = {"item_id": self.ids[row]}
+        """The fields of api.Item: what a slate shows of one item, as it is in `stock`."""
+        item: dict[str, Any] = {"item_id": self.ids[row]}
         for name in SHOWN:
             column = self._columns.get(name)
-            slot[name] = None if column is None else self._cell(column, row)
-        slot["has_photo"] = bool(self.has_photo[row])
+            item[name] = None if column is None else self._cell(column, row)
+        item["photo"] = self._photo_path(row)
         if stock is not None and row in stock.changes:
-            slot |= {name: value for name, value in stock.changes[row].items() if name in slot}
-        return slot
+            item |= {name: value for name, value in stock.changes[row].items() if name in item}
+        return item
 
     def title(self, row: int) -> str:
         """The name that a shopper knows an item by; its id where it has none."""
@@ -184,7 +185,10 @@ class Catalogue:
     def everything(self, row: int) -> dict[str, Any]:
         """All columns of one item, those of HIDDEN left out."""
         item = {n: self._cell(column, row) for n, column in self._columns.items() if n not in HIDDEN}
-        return {**item, "has_photo": bool(self.has_photo[row])}
+        return {**item, "photo": self._photo_path(row)}
+
+    def _photo_path(self, row: int) -> str | None:
+        return photo_path(self.ids[row]) if self.has_photo[row] else None
 
     def photo(self, row: int) -> bytes:
         """The image file of an item, unchanged. Raises NotFound when it has none."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from etalage.api import Categorised, StoredCategory
 from etalage.errors import NotFound, Unprocessable
-from etalage.funnel.answers import Categorised, StoredCategory
 from etalage.funnel.catalogue import Catalogue
 from etalage.runtime.classifier import Classified, ClassifierModel
 from etalage.runtime.confusion import Confusion
@@ -74,7 +74,19 @@ def _asked(
     least = settings.threshold if threshold is None else threshold
     most = settings.top if top is None else top
     found = yield from model.classifier.classifying(photos, titles, least, most)
-    return [Categorised(row, one, _reason(model, one, least)) for row, one in enumerate(found)]
+    return [
+        Categorised(
+            row,
+            one.category_id,
+            one.path,
+            one.confidence,
+            _reason(model, one, least),
+            list(one.steps),
+            list(one.others),
+            stored=None,
+        )
+        for row, one in enumerate(found)
+    ]
 
 
 def _reason(model: ClassifierModel, found: Classified, threshold: float) -> str | None:

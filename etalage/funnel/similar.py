@@ -4,8 +4,7 @@ B queries   N items   D embedding dimension   k places
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +28,6 @@ class Alike:
     fallback: str | None = None
     """`unknown_item`, `item_without_photo` (both: the most popular), `by_behaviour`."""
     reason: str | None = None
-    trace: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,7 @@ class SimilarItems:
                 reason = _below(wanted.threshold, len(near))
             elif len(found) < wanted.k:
                 reason = self._short(len(found), variants, count, own, wanted, self._indexed, kind)
-            trace = {"retriever": "index", "model": photos.embedder.model_hash, "candidates": count}
-            answers.append(Alike(near, None, reason, trace))
+            answers.append(Alike(near, None, reason))
         return answers
 
     def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:
@@ -140,9 +137,8 @@ class SimilarItems:
 
     def _by_behaviour(self, model: EmbeddingScorer, index: Index, row: int, wanted: Wanted) -> Alike:
         """Items whose embeddings point where this item's does: those that the same shoppers want."""
-        trace: dict[str, Any] = {"retriever": model.name, "model": model.model_hash}
         if wanted.threshold is not None:
-            return Alike([], "by_behaviour", _no_photo(wanted.threshold), trace)
+            return Alike([], "by_behaviour", _no_photo(wanted.threshold))
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         allow[row] = False
         count = int((allow & self._aligned).sum())
@@ -161,13 +157,12 @@ class SimilarItems:
         if len(found) < wanted.k:
             known = f"that {model.name} knows"
             reason = self._short(len(found), variants, count, row, wanted, self._aligned, known)
-        return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
+        return Alike(found, "by_behaviour", reason)
 
     def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
         """The most popular items that are not sold out; those of the same category first, where known."""
-        trace: dict[str, Any] = {"retriever": "popularity"}
         if wanted.threshold is not None:  # "is there a match?" must not be answered with bestsellers
-            return Alike([], fallback, _no_photo(wanted.threshold), trace)
+            return Alike([], fallback, _no_photo(wanted.threshold))
         if wanted.filters.in_stock is None:
             wanted = replace(wanted, filters=replace(wanted.filters, not_sold_out=True))
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
@@ -186,7 +181,7 @@ class SimilarItems:
         reason = None
         if len(found) < wanted.k:
             reason = self._short(len(found), variants, count, own, wanted, every, "in all")
-        return Alike(found, fallback, reason, {**trace, "candidates": count})
+        return Alike(found, fallback, reason)
 
     def _short(
         self, found: int, variants: int, count: int, own: int | None, wanted: Wanted, among: np.ndarray,

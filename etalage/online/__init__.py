@@ -9,8 +9,9 @@ One SQLite file on one machine; Redis where several machines serve one shop.
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from etalage.api import Act, Event
 from etalage.errors import ConfigError
-from etalage.online.contract import PATIENT, About, Act, Appended, Event, LiveStore, Patience
+from etalage.online.contract import PATIENT, About, Appended, LiveStore, Patience
 
 __all__ = ["About", "Act", "Appended", "Event", "LiveStore", "Patience", "open_live"]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from etalage.api import Act, Event
 from etalage.errors import Unprocessable
 from etalage.lake import instants
 
@@ -18,27 +19,6 @@ LIVE_COLUMNS = ("in_stock", "price")
 """What may change of an item between two bundles."""
 LONGEST = 512
 """Characters of an id, as in the tables."""
-
-
-@dataclass(frozen=True)
-class Act:
-    """One thing that a shopper did."""
-
-    item_id: str
-    kind: str = "view"
-    value: float | None = None
-    """Stars, count or amount, as `kind` means it."""
-    time: int | None = None
-    """Microseconds since 1970; None = not known (an event without a time gets the time of its arrival)."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """An act on its way in. The same `event_id` is counted once, however often it is sent."""
-
-    event_id: str
-    user_id: str
-    act: Act
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+from etalage.api import Act, Event
 from etalage.errors import ConfigError, StoreUnavailable, installing
 from etalage.lake.erasures import digest
 from etalage.online.contract import (
     PATIENT,
     About,
-    Act,
     Appended,
-    Event,
     Patience,
     act_is_erased,
     checked_changes,

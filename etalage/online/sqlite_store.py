@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etalage.api import Act, Event
 from etalage.errors import StoreUnavailable
 from etalage.lake.erasures import digest
 from etalage.online.contract import (
     PATIENT,
     About,
-    Act,
     Appended,
-    Event,
     Patience,
     act_is_erased,
     checked_changes,

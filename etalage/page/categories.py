@@ -1,6 +1,6 @@
 """The page of the categories: which of them the classifier takes for which, the most valuable first."""
 
-from etalage.client import Confusion
+from etalage.api import Confusion
 from etalage.errors import NotFound
 from etalage.page import pieces, wording
 from etalage.page.navigation import within

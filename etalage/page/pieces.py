@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from etalage.client import Categorised, Confusion, PastAct, ReasonedSlot, Slot
+from etalage.api import Categorised, Confusion, Item, PastAct, ReasonedSlot, Slot
 from etalage.page import wording
 from etalage.page.thumbnails import inline
 
@@ -67,7 +67,7 @@ def tree(branches: Sequence[wording.Branch], selected: str | None, choose: Chose
 
 def cards(
     key: str,
-    slots: Sequence[Slot],
+    shown: Sequence[Item],
     photos: Mapping[str, bytes],
     *,
     columns: int,
@@ -77,19 +77,19 @@ def cards(
 ) -> None:
     """A grid of items. `pick` gets the item_id of the one that is clicked.
 
-    `scored` shows how similar each is; a changed `top` brings the page back to its top.
+    `scored` shows how similar each slot is; a changed `top` brings the page back to its top.
     """
     items = [
         {
-            "item_id": slot.item.item_id,
-            "title": slot.item.title or slot.item.item_id,
-            "brand": slot.item.brand,
-            "price": wording.price(slot.item.price, slot.item.currency),
-            "in_stock": slot.item.in_stock,
-            "photo": inline(photos.get(slot.item.item_id)),
-            "score": f"{slot.score:.2f}" if scored else None,
+            "item_id": item.item_id,
+            "title": item.title or item.item_id,
+            "brand": item.brand,
+            "price": wording.price(item.price, item.currency),
+            "in_stock": item.in_stock,
+            "photo": inline(photos.get(item.item_id)),
+            "score": f"{item.score:.2f}" if scored and isinstance(item, Slot) else None,
         }
-        for slot in slots
+        for item in shown
     ]
     _mount(key, {"kind": "cards", "items": items, "columns": columns, "top": top}, pick=pick)
 
@@ -98,11 +98,11 @@ def acts(key: str, acts: Sequence[PastAct], photos: Mapping[str, bytes], pick: C
     """What a shopper did, as small cards, in the order given. `pick` gets the item_id of the one clicked."""
     items = [
         {
-            "item_id": past.act.item_id,
-            "title": (past.item.title if past.item else None) or past.act.item_id,
+            "item_id": past.item_id,
+            "title": (past.item.title if past.item else None) or past.item_id,
             "in_stock": None,
-            "photo": inline(photos.get(past.act.item_id)),
-            "did": wording.done(past.act.kind, past.act.value),
+            "photo": inline(photos.get(past.item_id)),
+            "did": wording.done(past.kind, past.value),
         }
         for past in acts
     ]
@@ -125,15 +125,15 @@ def slate(
     """
     items = [
         {
-            "item_id": slot.item.item_id,
+            "item_id": slot.item_id,
             "rank": slot.rank,
-            "title": slot.item.title or slot.item.item_id,
-            "brand": slot.item.brand,
-            "price": wording.price(slot.item.price, slot.item.currency),
-            "in_stock": slot.item.in_stock,
-            "photo": inline(photos.get(slot.item.item_id)),
+            "title": slot.title or slot.item_id,
+            "brand": slot.brand,
+            "price": wording.price(slot.price, slot.currency),
+            "in_stock": slot.in_stock,
+            "photo": inline(photos.get(slot.item_id)),
             "why": slot.why,
-            "mark": (marks or {}).get(slot.item.item_id),
+            "mark": (marks or {}).get(slot.item_id),
         }
         for slot in slots
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from etalage.client import PastAct, ReasonedSlot, Recommended
+from etalage.api import PastAct, ReasonedSlot, Recommended
 from etalage.errors import EtalageError
 from etalage.page import pieces, wording
 from etalage.page.navigation import entered, go, set_widget, shopper_named
@@ -74,7 +74,7 @@ def _slate(user_id: str, found: ForShopper, shop: Source) -> None:
 
 def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) -> Recommended:
     """Both asked by the acts, for their online stores may differ; → the answer of `shop`."""
-    past = [one.act for one in found.acts]
+    past = found.acts
     answers = (shop.for_acts(past, SLATE), other.for_acts(past, SLATE))
     pieces.note(f"Both servers were asked with the same {wording.amount(len(past), 'act', 'acts')}.")
     for column, name, source, answer, against in zip(
@@ -97,12 +97,12 @@ def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) 
 
 def _marks(slate: Sequence[ReasonedSlot], against: Sequence[ReasonedSlot]) -> dict[str, str]:
     """Where the other one has the item: nothing if at the same place."""
-    there = {slot.item.item_id: slot.rank for slot in against}
+    there = {slot.item_id: slot.rank for slot in against}
     marks = {}
     for slot in slate:
-        rank = there.get(slot.item.item_id)
+        rank = there.get(slot.item_id)
         if rank != slot.rank:
-            marks[slot.item.item_id] = "only here" if rank is None else f"there: {rank}"
+            marks[slot.item_id] = "only here" if rank is None else f"there: {rank}"
     return marks
 
 
@@ -112,7 +112,7 @@ def _said(answer: Recommended) -> str:
 
 
 def _photos(source: Source, answer: Recommended) -> dict[str, bytes]:
-    wanted = [slot.item.item_id for slot in answer.slate if slot.item.photo is not None]
+    wanted = [slot.item_id for slot in answer.slate if slot.photo is not None]
     return source.photos(answer.bundle, wanted, CARD_PIXELS)
 
 
@@ -131,7 +131,7 @@ def _history(found: ForShopper, shop: Source) -> None:
         if not newest:
             pieces.note("Nothing yet. View, cart or buy something, and the slate will know.")
             return
-        wanted = [one.act.item_id for one in newest if one.item is not None and one.item.photo is not None]
+        wanted = [one.item_id for one in newest if one.item is not None and one.item.photo is not None]
         photos = shop.photos(found.bundle, list(dict.fromkeys(wanted)), SMALL_PIXELS)
         pieces.acts("past", newest, photos, lambda item_id: go(item=item_id))
 
@@ -169,6 +169,6 @@ def _how(answer: Recommended) -> None:
 def _place(slot: ReasonedSlot, names: Sequence[str]) -> tuple[str, ...]:
     trace: Mapping[str, Any] = slot.trace or {}
     scores = trace.get("retrievers", {})
-    title = slot.item.title or slot.item.item_id
+    title = slot.title or slot.item_id
     found = (wording.score(scores.get(name)) for name in names)
-    return (str(slot.rank), f"{title} ({slot.item.item_id})", *found, wording.score(trace.get("rank")))
+    return (str(slot.rank), f"{title} ({slot.item_id})", *found, wording.score(trace.get("rank")))

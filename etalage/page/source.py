@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from etalage.client import Act, Categorised, Client, Confusion, Event, PastAct, Recommended, Slot, ToClassify
+from etalage.api import MAX_ACTS, Act, Categorised, Confusion, Event, Item, PastAct, Recommended, ToClassify
+from etalage.client import Client
 from etalage.errors import NotFound, Unprocessable
 from etalage.page.place import Place
 from etalage.page.thumbnails import thumbnail
 from etalage.page.wording import Branch, branches
 
-LOOKED_BACK = 1000
-"""Acts of a shopper: as many as one question may hold."""
 PHOTOS_AT_ONCE = 8
 PHOTOS_BYTES = 64 * 2**20
 """How much of the photos is kept for the next view."""
@@ -28,8 +27,8 @@ class Shown:
 
     bundle: str
     seconds: float
-    slots: list[Slot]
-    """Rank and score of a listing's items are 0."""
+    items: Sequence[Item]
+    """Slots, with their scores, where they answer a question."""
     total: int
     fallback: str | None = None
     reason: str | None = None
@@ -37,7 +36,7 @@ class Shown:
     @property
     def with_photo(self) -> list[str]:
         """The item_ids of those that have a photo."""
-        return [slot.item.item_id for slot in self.slots if slot.item.photo is not None]
+        return [item.item_id for item in self.items if item.photo is not None]
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class Source:
         started = time.perf_counter()
         offset = (place.page - 1) * limit
         found = self.client.items(place.search[:200], **place.filters(), offset=offset, limit=limit)
-        slots = [Slot(0, 0.0, item) for item in found.items]
-        return Shown(found.bundle, time.perf_counter() - started, slots, found.total)
+        return Shown(found.bundle, time.perf_counter() - started, found.items, found.total)
 
     def similar_to_item(self, item_id: str, k: int) -> Shown:
         """What is like an item of the catalogue."""
@@ -106,7 +104,7 @@ class Source:
 
     def for_shopper(self, user_id: str, k: int) -> ForShopper:
         """What a shopper did, and their slate with its reasons."""
-        acts = self.client.history(user_id, LOOKED_BACK).acts
+        acts = self.client.history(user_id, MAX_ACTS).acts
         started = time.perf_counter()
         answer = self.client.recommend(user_id, k=k, explain=True)
         return ForShopper(time.perf_counter() - started, acts, answer)

@@ -163,7 +163,7 @@ def told(place: Place, shop: Source, bundle: str) -> None:
 
 def grid(place: Place, shop: Source) -> Shown:
     shown = shop.listing(place, GRID)
-    if not shown.slots and shown.total and place.page > 1:  # an address beyond the last page
+    if not shown.items and shown.total and place.page > 1:  # an address beyond the last page
         place = correct(page=-(-shown.total // GRID))
         shown = shop.listing(place, GRID)
     title = f"“{place.search}”" if place.search else "Everything"
@@ -172,7 +172,7 @@ def grid(place: Place, shop: Source) -> Shown:
         title = f"{title} in {label}" if place.search else label
     with st.container(key="grid-title"):
         pieces.heading(title, wording.amount(shown.total, "item", "items"))
-    if not shown.slots:
+    if not shown.items:
         empty(place)
     shelf("grid", shown, shop, columns=5, scored=False, top=f"grid {place}")
     pages = -(-shown.total // GRID)
@@ -203,7 +203,7 @@ def like_photo(place: Place, shop: Source) -> Shown:
         with left:
             pieces.uploaded(photo)
         with middle:
-            pieces.heading("Like your photo", wording.amount(len(shown.slots), "item", "items"))
+            pieces.heading("Like your photo", wording.amount(len(shown.items), "item", "items"))
             if shown.reason:
                 pieces.note(shown.reason)
         if answer is not None and answer.steps:
@@ -238,7 +238,7 @@ def opened(place: Place, shop: Source) -> Shown:
         if shown.fallback == "by_behaviour":
             pieces.heading("Wanted with it", "by what shoppers did")
         elif shown.fallback:
-            pieces.heading("Popular in the shop", wording.amount(len(shown.slots), "item", "items"))
+            pieces.heading("Popular in the shop", wording.amount(len(shown.items), "item", "items"))
             pieces.note("There is no photo of this item to compare: these are the most popular ones.")
         else:
             pieces.heading("Similar items", "by their photos")
@@ -248,7 +248,7 @@ def opened(place: Place, shop: Source) -> Shown:
 
 def shelf(key: str, shown: Shown, shop: Source, *, columns: int, scored: bool, top: str) -> None:
     photos = shop.photos(shown.bundle, shown.with_photo, CARD_PIXELS)
-    pieces.cards(key, shown.slots, photos, columns=columns, scored=scored, top=top, pick=lambda i: go(item=i))
+    pieces.cards(key, shown.items, photos, columns=columns, scored=scored, top=top, pick=lambda i: go(item=i))
 
 
 def trouble(error: EtalageError) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from etalage.api import Leaf, Step
 from etalage.config import ClassifyConfig
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
@@ -41,15 +42,6 @@ PHOTOS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Step:
-    """One category of a path, and how probable it is: the sum over the leaves beneath it."""
-
-    id: str
-    name: str
-    confidence: float
-
-
-@dataclass(frozen=True)
 class Classified:
     """What an item is. `category_id` and `path` are None below the threshold, or with nothing to look at
     (`confidence` None too); `steps` lead to the decided leaf all the same."""
@@ -58,8 +50,8 @@ class Classified:
     path: str | None
     confidence: float | None
     steps: tuple[Step, ...] = ()
-    others: tuple[tuple[str, str, float], ...] = ()
-    """The next most probable leaves: id, path, confidence."""
+    others: tuple[Leaf, ...] = ()
+    """The next most probable leaves."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +230,7 @@ class ItemClassifier:
             int(leaf) for leaf in np.argsort(-probabilities_L, kind="stable")[: top + 1] if leaf != decided
         ]
         others = tuple(
-            (self._ids[leaf], taxonomy.path(int(taxonomy.leaves_L[leaf])), float(probabilities_L[leaf]))
+            Leaf(self._ids[leaf], taxonomy.path(int(taxonomy.leaves_L[leaf])), float(probabilities_L[leaf]))
             for leaf in best[:top]
         )
         if confidence < threshold:

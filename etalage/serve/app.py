@@ -16,7 +16,7 @@ from etalage.config import ServeConfig
 from etalage.errors import EtalageError
 from etalage.lake.erasures import Erasures
 from etalage.online.marks import read_marks
-from etalage.serve import wire
+from etalage.serve.answers import refused, refused_as
 from etalage.serve.callers import Callers
 from etalage.serve.category_routes import categories
 from etalage.serve.gate import Gate
@@ -25,6 +25,7 @@ from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
 from etalage.serve.online import Online
 from etalage.serve.openapi import described
 from etalage.serve.reload import Window, watched
+from etalage.serve.requests import explain
 from etalage.serve.routes import health, v1
 from etalage.serve.shopper_routes import shoppers
 
@@ -95,18 +96,18 @@ async def _refused(request: Request, error: Any) -> Response:
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else {}
     # After a 413 the connection stays: closed with the rest unread, it would be reset and the answer lost
     # (RFC 9112, 9.6). What still comes is thrown away, for as long as a request may take (connection.py).
-    body = wire.error_answer(_bundle(request), error)
+    body = refused(_bundle(request), error)
     return Response(body, error.http_status, headers, media_type="application/json")
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    body = wire.problem(_bundle(request), "Unprocessable", wire.explain(error.errors()))
+    body = refused_as(_bundle(request), "Unprocessable", explain(error.errors()))
     return Response(body, 422, media_type="application/json")
 
 
 async def _unrouted(request: Request, error: Any) -> Response:
     name = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "RequestError")
-    body = wire.problem(_bundle(request), name, f"{request.method}: {error.detail}")
+    body = refused_as(_bundle(request), name, f"{request.method}: {error.detail}")
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 405:
         headers["allow"] = _allowed(request.scope["path"]) or headers.get("allow", "")

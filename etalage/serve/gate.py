@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from etalage.errors import KeyRefused, RequestError
-from etalage.serve import wire
+from etalage.serve.answers import refused, refused_as
 from etalage.serve.callers import Callers, Headers
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import CLIENT_GONE
@@ -71,11 +71,11 @@ class Gate:
             else:
                 error = KeyRefused("a key is needed: send the header `Authorization: Bearer KEY`")
                 realm = (b"www-authenticate", b'Bearer realm="etalage"')
-                await _answer(named, 401, wire.error_answer(bundle, error), [JSON, realm])
+                await _answer(named, 401, refused(bundle, error), [JSON, realm])
         except RequestError as error:
             if status != 0:
                 raise
-            await _answer(named, error.http_status, wire.error_answer(bundle, error), [JSON])
+            await _answer(named, error.http_status, refused(bundle, error), [JSON])
         except ClientDisconnect:  # or it was closed, as it let us wait for the rest (connection.py)
             status = status or CLIENT_GONE
             self._gauges.dropped("gone", False)
@@ -84,9 +84,7 @@ class Gate:
         except Exception:
             log.exception("%s %s failed", scope["method"], getattr(scope.get("route"), "path", "?"))
             if status == 0:
-                await _answer(
-                    named, 500, wire.problem(bundle, "InternalError", "see the server's log"), [JSON]
-                )
+                await _answer(named, 500, refused_as(bundle, "InternalError", "see the server's log"), [JSON])
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "OTHER"

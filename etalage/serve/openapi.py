@@ -1,29 +1,63 @@
-"""What FastAPI cannot see by itself: a body that is read by hand, the key, the errors' shape."""
+"""The OpenAPI document: requests by their models, answers by the dataclasses of etalage.api, and what FastAPI
+cannot see by itself: a body that is read by hand, the key, the errors' shape."""
 
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from etalage.serve import category_wire, shopper_wire, wire
+from etalage import api
+from etalage.serve import requests
 
 _REFS = "#/components/schemas/{model}"
-_BODIES = (
-    wire.SimilarToItem,
-    wire.SimilarToPhoto,
-    wire.SimilarToPhotos,
-    shopper_wire.RecommendToUser,
-    shopper_wire.RecommendByHistory,
-    shopper_wire.Rank,
-    shopper_wire.UsersForItem,
-    shopper_wire.UsersLikeUser,
-    shopper_wire.Events,
-    category_wire.ClassifyItem,
-    category_wire.ClassifyPhoto,
-    category_wire.ClassifyItems,
+_BODIES: tuple[type[BaseModel], ...] = (
+    *requests.SIMILAR.values(),
+    *requests.RECOMMEND.values(),
+    requests.Rank,
+    *requests.USERS.values(),
+    requests.Events,
+    *requests.CLASSIFY.values(),
 )
+_ANSWERS = (
+    api.Alive,
+    api.Readiness,
+    api.Refusal,
+    api.Answers,
+    api.Items,
+    api.WholeItem,
+    api.CategoryTree,
+    api.Recommended,
+    api.RankedPairs,
+    api.LikedItems,
+    api.NearUsers,
+    api.KnownUsers,
+    api.History,
+    api.EventsDone,
+    api.Erased,
+    api.Categories,
+    api.Confusion,
+)
+
+
+class Columns(BaseModel):
+    """All that the bundle knows of an item; a shop's own columns come on top."""
+
+    model_config = ConfigDict(extra="allow")
+
+    item_id: str
+    photo: str | None
+    popularity: float
+    classified_id: str | None = Field(None, description="The leaf in the taxonomy; null: not classified.")
+    classified_path: str | None = None
+    classified_confidence: float | None = None
+
+
 _MEANING = {
     400: "Not JSON, not an image, not an id: the message names the field or row.",
     401: "The key is missing or wrong.",
@@ -46,9 +80,20 @@ def body_of(*kinds: type[BaseModel]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
+def answer_of(kind: type, meaning: str = "Successful Response") -> dict[str, Any]:
+    """An answer of a route, for OpenAPI."""
+    schema = {"$ref": _REFS.format(model=kind.__name__)}
+    return {"description": meaning, "content": {"application/json": {"schema": schema}}}
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for OpenAPI."""
-    return {status: {"model": wire.ErrorAnswer, "description": _MEANING[status]} for status in statuses}
+    return {status: answer_of(api.Refusal, _MEANING[status]) for status in statuses}
+
+
+def answers_of(kind: type, *refused: int) -> dict[int | str, dict[str, Any]]:
+    """What a route answers: a dataclass of etalage.api, or a refusal of one of these statuses."""
+    return {200: answer_of(kind), **refusals(*refused)}
 
 
 def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
@@ -59,8 +104,8 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     _, bodies = models_json_schema([(body, "validation") for body in _BODIES], ref_template=_REFS)
-    schemas = document["components"]["schemas"]
-    schemas.update(bodies["$defs"])
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= bodies["$defs"] | _answer_schemas()
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for path, operations in document["paths"].items():
@@ -71,7 +116,7 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
                 if "HTTPValidationError" in str(response):
                     del operation["responses"][status]
             for status in _ANYWHERE:
-                operation["responses"][str(status)] = _refused(status)
+                operation["responses"][str(status)] = answer_of(api.Refusal, _MEANING[status])
             if needs_key and path not in _OPEN:
                 operation["security"] = [{"key": []}]
     if needs_key:
@@ -80,9 +125,40 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
     return document
 
 
-def _refused(status: int) -> dict[str, Any]:
-    schema = {"$ref": _REFS.format(model=wire.ErrorAnswer.__name__)}
-    return {"description": _MEANING[status], "content": {"application/json": {"schema": schema}}}
+def _answer_schemas() -> dict[str, Any]:
+    """The schema of every answer. The server writes every field of a dataclass, so that all are required."""
+    adapters: list[Any] = [(kind, "serialization", TypeAdapter(kind)) for kind in (*_ANSWERS, Columns)]
+    _, found = TypeAdapter.json_schemas(adapters, ref_template=_REFS)
+    schemas: dict[str, Any] = found["$defs"]
+    documented = _field_docs()
+    for name, schema in schemas.items():
+        kind = getattr(api, name, None)
+        if kind is None:
+            continue
+        schema["required"] = list(schema["properties"])
+        for described_field in schema["properties"].values():
+            described_field.pop("default", None)
+        for one in kind.__mro__:
+            for field, text in documented.get(one.__name__, {}).items():
+                schema["properties"][field.removesuffix("_")].setdefault("description", text)
+    schemas[api.WholeItem.__name__]["properties"]["item"] = {"$ref": _REFS.format(model=Columns.__name__)}
+    return schemas
+
+
+def _field_docs() -> dict[str, dict[str, str]]:
+    """Class of etalage.api → field → the text that stands beneath it; {} where the source is not there."""
+    try:
+        tree = ast.parse(inspect.getsource(api))
+    except OSError:
+        return {}
+    return {one.name: dict(_documented(one)) for one in tree.body if isinstance(one, ast.ClassDef)}
+
+
+def _documented(kind: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for before, after in pairwise(kind.body):
+        match before, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, inspect.cleandoc(text)
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from fastapi import APIRouter, Header, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import AfterValidator
 from starlette.responses import Response
 
+from etalage import api
 from etalage.errors import NoBundle, NotFound, RequestError
 from etalage.funnel.catalogue import Whose
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.steps import Steps
-from etalage.serve import wire
+from etalage.serve import requests
+from etalage.serve.answers import media_type, whole_item, written
 from etalage.serve.limits import CLIENT_GONE, DEADLINE_SECONDS, Abandoned, Worker, one_step
 from etalage.serve.online import UNWRITABLE, View
-from etalage.serve.openapi import body_of, refusals
+from etalage.serve.openapi import answer_of, answers_of, body_of, refusals
 from etalage.serve.strict_json import parse, read_body
 
 health = APIRouter(tags=["health"])
@@ -100,21 +101,21 @@ def exact_id(request: Request, before: str, after: str = "", name: str = "item_i
         found = unquote_to_bytes(raw[len(before) : len(raw) - len(after)]).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(f"{name}: not UTF-8 at byte {error.start}") from error
-    return wire.check_id(found, name)
+    return requests.check_id(found, name)
 
 
 # -- health ------------------------------------------------------------------------------------
 
 
-@health.get("/healthz", response_model=wire.State)
+@health.get("/healthz", responses=answers_of(api.Alive))
 async def healthz(request: Request) -> Response:
     """The process answers."""
     recommender: Recommender | None = request.state.recommender
     bundle = None if recommender is None else recommender.bundle
-    return json_response(orjson.dumps({"status": "alive", "bundle": bundle}))
+    return json_response(written(api.Alive("alive", bundle)))
 
 
-@health.get("/readyz", response_model=wire.State, responses={503: {"model": wire.State}})
+@health.get("/readyz", responses={**answers_of(api.Readiness), 503: answer_of(api.Readiness)})
 async def readyz(request: Request) -> Response:
     """A bundle is open. `problem` says why a newer one could not take its place.
 
@@ -125,13 +126,13 @@ async def readyz(request: Request) -> Response:
     wrong = [online.degraded, UNWRITABLE if online.unwritable else None]
     degraded = "; ".join(filter(None, wrong)) or None
     ready = "ready" if degraded is None else "degraded"
-    state = {
-        "status": ready if recommender else "not ready",
-        "bundle": recommender.bundle if recommender else None,
-        "problem": None if problem is None else f"{type(problem).__name__}: see the server's log",
-        "degraded": degraded,
-    }
-    return json_response(orjson.dumps(state), 200 if recommender else 503)
+    state = api.Readiness(
+        status=ready if recommender else "not ready",
+        bundle=recommender.bundle if recommender else None,
+        problem=None if problem is None else f"{type(problem).__name__}: see the server's log",
+        degraded=degraded,
+    )
+    return json_response(written(state), 200 if recommender else 503)
 
 
 @health.get(
@@ -149,43 +150,42 @@ async def metrics(request: Request) -> Response:
 
 @v1.post(
     "/similar",
-    response_model=wire.SimilarAnswer,
-    responses=refusals(400, 401, 413, 415, 422, 503),
-    openapi_extra={"requestBody": body_of(wire.SimilarToItem, wire.SimilarToPhoto, wire.SimilarToPhotos)},
+    responses=answers_of(api.Answers, 400, 401, 413, 415, 422, 503),
+    openapi_extra={"requestBody": body_of(*requests.SIMILAR.values())},
 )
 async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
     """The k items most similar to an item or to photos."""
     recommender, live = current(request), live_of(request)
-    asked = wire.read_similar(await tree_of(request))
+    asked = requests.read_one_of(requests.SIMILAR, await tree_of(request))
 
     def score() -> Steps[bytes]:
         wanted: dict[str, Any] = {
             "k": asked.k,
-            "filters": wire.to_filters(asked.filters),
+            "filters": requests.to_filters(asked.filters),
             "threshold": asked.threshold,
             "live": live,
             "model": asked.model,
         }
-        if isinstance(asked, wire.SimilarToItem):
+        if isinstance(asked, requests.SimilarToItem):
             answers = recommender.similar(item_id=asked.item_id, **wanted)
         else:
-            photos = wire.decode_photos(wire.photos_of(asked))
+            photos = requests.decode_photos(requests.photos_of(asked))
             answers = yield from recommender.similar_to_photos(photos, **wanted)
-        return wire.similar_answer(recommender.bundle, answers, live.degraded)
+        return written(api.Answers(recommender.bundle, answers, live.degraded))
 
     return await scored_in_turns(request, score(), x_deadline_ms)
 
 
-@v1.get("/items", response_model=wire.ItemsAnswer, responses=refusals(401, 422, 503))
+@v1.get("/items", responses=answers_of(api.Items, 401, 422, 503))
 async def items(
     request: Request,
     search: Annotated[
         str,
-        AfterValidator(wire.check_search),
-        Query(max_length=200, description=f"At most {wire.MAX_WORDS} words of title, brand, category."),
+        AfterValidator(requests.check_search),
+        Query(max_length=200, description=f"At most {requests.MAX_WORDS} words of title, brand, category."),
     ] = "",
     category: Annotated[
-        str | None, Query(max_length=wire.MAX_TEXT, description="This path and everything beneath it.")
+        str | None, Query(max_length=requests.MAX_TEXT, description="This path and everything beneath it.")
     ] = None,
     in_stock: Annotated[Literal["true", "false"] | None, Query()] = None,
     min_price: Annotated[float | None, Query(allow_inf_nan=False)] = None,
@@ -194,7 +194,7 @@ async def items(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     classified: Annotated[
         str | None,
-        Query(max_length=wire.MAX_TEXT, description="A path of the taxonomy, and all beneath it."),
+        Query(max_length=requests.MAX_TEXT, description="A path of the taxonomy, and all beneath it."),
     ] = None,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
 ) -> Response:
@@ -208,14 +208,13 @@ async def items(
     def page() -> bytes:
         catalogue, stock = recommender.catalogue, recommender.stock(live)
         rows, total = catalogue.browse(search, filters, offset, limit, stock)
-        listed = [wire.listed(catalogue.shown(int(row), stock)) for row in rows]
-        told = {"bundle": recommender.bundle, "total": total, "offset": offset, "items": listed}
-        return orjson.dumps({**told, "degraded": live.degraded})
+        shown = [api.Item(**catalogue.shown(int(row), stock)) for row in rows]
+        return written(api.Items(recommender.bundle, total, offset, shown, live.degraded))
 
     return await scored(request, page)
 
 
-@v1.get("/categories", response_model=wire.CategoriesAnswer, responses=refusals(401, 422, 503))
+@v1.get("/categories", responses=answers_of(api.CategoryTree, 401, 422, 503))
 async def categories(
     request: Request,
     of: Annotated[Whose, Query(description="As the items came, or as the classifier told.")] = "merchants",
@@ -224,16 +223,15 @@ async def categories(
     recommender = current(request)
 
     def tree() -> bytes:
-        nodes = [{"path": path, "count": count} for path, count in recommender.catalogue.categories(of)]
-        return orjson.dumps({"bundle": recommender.bundle, "categories": nodes})
+        nodes = [api.Category(path, count) for path, count in recommender.catalogue.categories(of)]
+        return written(api.CategoryTree(recommender.bundle, nodes))
 
     return await scored(request, tree)
 
 
 @v1.get(
     "/items/{item_id:path}",
-    response_model=wire.ItemAnswer,
-    responses=refusals(400, 401, 404, 503),
+    responses=answers_of(api.WholeItem, 400, 401, 404, 503),
 )
 async def item(request: Request, item_id: str) -> Response:
     """All that the bundle knows of one item. An id's slashes may be sent as %2F or as they are."""
@@ -243,7 +241,7 @@ async def item(request: Request, item_id: str) -> Response:
     def read() -> bytes:
         found = recommender.item(asked)
         shown = recommender.catalogue.shown(recommender.catalogue.known_row(asked), recommender.stock(live))
-        return wire.item_answer(recommender.bundle, {**found, **shown}, live.degraded)
+        return written(whole_item(recommender.bundle, {**found, **shown}, live.degraded))
 
     return await scored(request, read)
 
@@ -257,5 +255,5 @@ async def photo(request: Request, item_id: str) -> Response:
     """The item's photo, the file as it was ingested."""
     recommender = current(request)
     content = recommender.photo(exact_id(request, "/v1/photos/"))
-    headers = {"content-type": wire.media_type(content), "x-content-type-options": "nosniff"}
+    headers = {"content-type": media_type(content), "x-content-type-options": "nosniff"}
     return Response(content, headers=headers)

@@ -9,31 +9,29 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from PIL import Image
 
+from etalage import api
+from etalage.api import MAX_ACTS, MAX_K, Act
 from etalage.config import suggestion
 from etalage.errors import RequestError, Unprocessable
 from etalage.funnel.catalogue import Catalogue
-from etalage.online import Act, LiveStore
+from etalage.online import LiveStore
 from etalage.recommend import Recommender
 from etalage.serve.moments import read_moment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_K = 1000
-MAX_ACTS = 1000
+T = TypeVar("T")
 ENCODINGS = ("png", "float32_hex", "none")
 
 
 class Table(Protocol):
     """One task of a bundle."""
-
-    columns: ClassVar[Mapping[str, str]]
-    """Of the answer: name → pandas type."""
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -52,9 +50,6 @@ class Table(Protocol):
 class SimilarTable:
     """Column `input`, base64 of an image file → row, rank, item_id, score, image."""
 
-    columns: ClassVar[Mapping[str, str]] = {
-        "row": "int64", "rank": "int64", "item_id": "object", "score": "float64", "image": "object",
-    }  # fmt: skip
     defaults: ClassVar[Mapping[str, Any]] = {"k": 5, "image": "png"}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -70,10 +65,12 @@ class SimilarTable:
             raise Unprocessable(f"image = {encoding!r}: one of {', '.join(ENCODINGS)}")
         photos = _decoded(data["input"].tolist())
         answers = self._recommender.similar(photos=photos, k=k) if photos else []
-        return _filled(
-            self.columns,
+        return table_of_rows(
+            api.SimilarRow,
             (
-                (answer.row, slot.rank, slot.item_id, slot.score, self._image(slot.item_id, encoding))
+                api.SimilarRow(
+                    answer.row, slot.rank, slot.item_id, slot.score, self._image(slot.item_id, encoding)
+                )
                 for answer in answers
                 for slot in answer.slate
             ),
@@ -94,9 +91,6 @@ class SimilarTable:
 class RecommendTable:
     """Columns `user_id`, `history` (JSON), one of them or both in a row → row, rank, item_id, score, why."""
 
-    columns: ClassVar[Mapping[str, str]] = {
-        "row": "int64", "rank": "int64", "item_id": "object", "score": "float64", "why": "object",
-    }  # fmt: skip
     defaults: ClassVar[Mapping[str, Any]] = {"k": 10}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -117,17 +111,17 @@ class RecommendTable:
                 refused.append(f"row {row}: {error}")
         if refused:
             raise RequestError("; ".join(refused[:5]))
-        return _filled(self.columns, self._rows(questions, k))
+        return table_of_rows(api.RecommendedRow, self._rows(questions, k))
 
     def _rows(
         self, questions: list[tuple[str | None, list[Act] | None]], k: int
-    ) -> Iterable[tuple[Any, ...]]:
+    ) -> Iterable[api.RecommendedRow]:
         for row, (user_id, history) in enumerate(questions):
             found = self._recommender.recommend(
                 user_id=user_id, history=history, k=k, explain=True, live=self._live
             )
             for slot in found.slate:
-                yield row, slot.rank, slot.item_id, slot.score, slot.why or ""
+                yield api.RecommendedRow(row, slot.rank, slot.item_id, slot.score, slot.why or "")
 
     def example(self) -> "pd.DataFrame":
         """See Table.example: either column may be missing."""
@@ -140,7 +134,6 @@ class RecommendTable:
 class RankTable:
     """Columns `user_id`, `item_id` → row, score, probability (NaN where no ranker knows both)."""
 
-    columns: ClassVar[Mapping[str, str]] = {"row": "int64", "score": "float64", "probability": "float64"}
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
@@ -156,12 +149,8 @@ class RankTable:
         if refused:
             raise RequestError("; ".join(refused[:5]))
         ranked = self._recommender.rank([(str(user), str(item)) for user, item in pairs], live=self._live)
-        return _filled(
-            self.columns,
-            (
-                (one.row, one.score, math.nan if one.probability is None else one.probability)
-                for one in ranked
-            ),
+        return table_of_rows(
+            api.RankedRow, (api.RankedRow(one.row, one.score, one.probability) for one in ranked)
         )
 
     def example(self) -> "pd.DataFrame":
@@ -175,10 +164,6 @@ class RankTable:
 class ClassifyTable:
     """Columns `input` (base64 of an image file), `title`, one of them or both in a row → row, category_id,
     path, confidence. Not classified: empty texts, the best leaf's confidence (NaN: nothing to look at)."""
-
-    columns: ClassVar[Mapping[str, str]] = {
-        "row": "int64", "category_id": "object", "path": "object", "confidence": "float64",
-    }  # fmt: skip
 
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
         """Raises Unprocessable: the bundle has no classifier."""
@@ -198,17 +183,9 @@ class ClassifyTable:
         found = self._recommender.classify(
             photos=photos, titles=_texts(data, "title"), threshold=threshold, top=0
         )
-        return _filled(
-            self.columns,
-            (
-                (
-                    one.row,
-                    one.found.category_id or "",
-                    one.found.path or "",
-                    math.nan if one.found.confidence is None else one.found.confidence,
-                )
-                for one in found
-            ),
+        return table_of_rows(
+            api.CategoryRow,
+            (api.CategoryRow(one.row, one.category_id, one.path, one.confidence) for one in found),
         )
 
     def example(self) -> "pd.DataFrame":
@@ -314,14 +291,27 @@ def _decoded(texts: list[Any], rows: Sequence[int] | None = None) -> list[bytes]
     return photos
 
 
-def _filled(columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> "pd.DataFrame":
+_PANDAS = {int: "int64", float: "float64", str: "object"}
+_MISSING: dict[str, Any] = {"float64": math.nan, "object": ""}
+
+
+def columns_of(row: type) -> dict[str, str]:
+    """Column → pandas type of a table of these rows."""
+    kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(row).items()}
+    return {name: _PANDAS[kind] for name, kind in kinds.items()}
+
+
+def table_of_rows(kind: type[T], rows: Iterable[T]) -> "pd.DataFrame":
+    """Dataclasses of this kind as a table; None is NaN, or an empty text."""
     import pandas as pd
 
+    columns = columns_of(kind)
     table: dict[str, list[Any]] = {name: [] for name in columns}
     for row in rows:
-        for name, value in zip(columns, row, strict=True):
-            table[name].append(value)
-    return pd.DataFrame(table).astype(dict(columns))
+        for name, pandas in columns.items():
+            value = getattr(row, name)
+            table[name].append(_MISSING[pandas] if value is None else value)
+    return pd.DataFrame(table).astype(columns)
 
 
 def _some_photo(catalogue: Catalogue) -> str:

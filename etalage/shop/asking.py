@@ -16,9 +16,10 @@ from etalage.shop import live_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
+    from etalage.api import Answer, Recommended
     from etalage.features.history import BehaviourRule
     from etalage.online import Act
-    from etalage.recommend import Answer, Filters, Recommended, Recommender
+    from etalage.recommend import Filters, Recommender
 
 EXAMPLES = 3
 

@@ -58,7 +58,7 @@ def main(
     assert photos.index is not None
     print(f"published {manifest.id}: {photos.index.indexed} photos in the {photos.index.kind} index")
     slate = opened.recommender().similar(item_id="t10k-000000", k=5)[0].slate
-    print("like t10k-000000:", ", ".join(f"{slot.item_id} {slot.item['category_id']}" for slot in slate))
+    print("like t10k-000000:", ", ".join(f"{slot.item_id} {slot.category_id}" for slot in slate))
     print(f"serve it: etalage serve --shop {shop}; report: {done.report}")
 
 

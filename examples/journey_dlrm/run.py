@@ -69,7 +69,7 @@ def main(
         user = live.users(1)[0]
         answer = opened.recommender().recommend(user_id=user, k=5, explain=True, live=live)
     for slot in answer.slate:
-        print(f"{slot.rank}. {slot.item['title']} ({slot.item['category_id']}): {slot.why}")
+        print(f"{slot.rank}. {slot.title} ({slot.category_id}): {slot.why}")
     print(f"serve it: etalage serve --shop {shop}; report: {done.report}")
 
 

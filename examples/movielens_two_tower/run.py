@@ -59,10 +59,10 @@ def ask(shop: Shop, user_id: str) -> None:
     answer = recommender.recommend(user_id=user_id, k=5, explain=True)
     print(f"for user {user_id}, {answer.rung}, by {', '.join(answer.trace['retrievers'])}:")
     for slot in answer.slate:
-        print(f"  {slot.rank}  {slot.score:.3f}  {slot.item['title']}")
+        print(f"  {slot.rank}  {slot.score:.3f}  {slot.title}")
     first = answer.slate[0]
     near = recommender.users_for_item(first.item_id, 5)
-    print(f"users for {first.item['title']}:", ", ".join(f"{one.user_id} {one.score:.2f}" for one in near))
+    print(f"users for {first.title}:", ", ".join(f"{one.user_id} {one.score:.2f}" for one in near))
     near = recommender.users_like(user_id, 5)
     print(f"users like {user_id}:", ", ".join(f"{one.user_id} {one.score:.2f}" for one in near))
 

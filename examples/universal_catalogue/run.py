@@ -25,7 +25,8 @@ import feeds
 import values
 from merchants import MERCHANTS, own_ids
 
-from etalage.client import Client, ToClassify
+from etalage.api import ToClassify
+from etalage.client import Client
 from etalage.config import parse_pairs
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import EtalageError, ServeError

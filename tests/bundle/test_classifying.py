@@ -114,7 +114,7 @@ def test_one_that_the_gate_refuses_is_left_out_and_named(
 
     forced = shop.publish(force=True)
     assert forced.classifiers[0].forced and forced.forced == ("gate",)
-    assert shop.recommender().classify(photos=[[coloured("21")]])[0].found.category_id == "21"
+    assert shop.recommender().classify(photos=[[coloured("21")]])[0].category_id == "21"
 
 
 def test_a_bundle_of_a_classifier_alone(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_bundle_of_a_classifier_alone(tmp_path: Path) -> None:
     manifest = shop.publish()
     assert [one.name for one in manifest.models] == [CLASSIFIER] and manifest.classified is None
     opened = shop.recommender()
-    assert opened.classify(item_id="item-00001")[0].found.path == "Food > Drinks > Milk"
+    assert opened.classify(item_id="item-00001")[0].path == "Food > Drinks > Milk"
     assert opened.models == {CLASSIFIER: manifest.classifiers[0].hash}
     shutil.rmtree(shop.exports(CLASSIFIER))
     classifier_export(shop.exports(CLASSIFIER) / "0001-tiny", verdict=None)
@@ -274,19 +274,19 @@ def test_an_export_without_a_confusion_is_published_without(tmp_path: Path) -> N
 def test_photos_of_one_item_are_looked_at_together(recommender: Recommender) -> None:
     alone, both = recommender.classify(photos=[[coloured("21")], [coloured("21"), coloured("300")]])
     assert (alone.row, both.row) == (0, 1)
-    assert alone.found.category_id == "21" and (alone.found.confidence or 0) > (both.found.confidence or 0)
-    assert both.found.steps[0].name == "Food"
+    assert alone.category_id == "21" and (alone.confidence or 0) > (both.confidence or 0)
+    assert both.steps[0].name == "Food"
 
 
 def test_a_title_is_enough_where_titles_are_read_and_adds_to_a_photo(recommender: Recommender) -> None:
     read, unread = recommender.classify(photos=[[], []], titles=["Whole milk", "Xyzzy"])
-    assert read.found.path == "Food > Drinks > Milk"
-    assert unread.found.category_id is None and unread.reason is not None and "below 0.5" in unread.reason
+    assert read.path == "Food > Drinks > Milk"
+    assert unread.category_id is None and unread.reason is not None and "below 0.5" in unread.reason
 
 
 def test_nothing_to_look_at_is_said_so(recommender: Recommender, tmp_path: Path) -> None:
     (none,) = recommender.classify(photos=[[]])
-    assert none.found.confidence is None and none.reason == "nothing to look at: no photo and no title"
+    assert none.confidence is None and none.reason == "nothing to look at: no photo and no title"
     shop = classified_shop(tmp_path / "shop", 8, text=False)
     shop.publish()
     (blind,) = shop.recommender().classify(photos=[[]], titles=["Whole milk"])
@@ -300,18 +300,18 @@ def test_the_threshold_and_the_others_are_those_of_the_request_or_of_the_shop(tm
     shop.publish()
     opened = shop.recommender()
     (one,) = opened.classify(photos=[[coloured("21"), coloured("300")]])
-    assert one.found.category_id is None and one.reason is not None and "below 0.97" in one.reason
-    assert len(one.found.others) == 1
+    assert one.category_id is None and one.reason is not None and "below 0.97" in one.reason
+    assert len(one.others) == 1
     (one,) = opened.classify(photos=[[coloured("21"), coloured("300")]], threshold=0, top=3)
-    assert one.found.category_id is not None and len(one.found.others) == 3
+    assert one.category_id is not None and len(one.others) == 3
 
 
 def test_an_item_of_the_catalogue_is_asked_about_beside_what_is_stored(recommender: Recommender) -> None:
     (one,) = recommender.classify(item_id="item-00005")
     assert one.stored is not None and one.stored.own == "Ours > Shelf 2"
     # A bundle holds main photos alone; the second one of item 5 is of another colour.
-    assert one.stored.confidence is not None and one.found.confidence is not None
-    assert one.stored.confidence < one.found.confidence and one.found.path == "Food > Drinks > Milk"
+    assert one.stored.confidence is not None and one.confidence is not None
+    assert one.stored.confidence < one.confidence and one.path == "Food > Drinks > Milk"
     with pytest.raises(NotFound, match="item-99999"):
         recommender.classify(item_id="item-99999")
     with pytest.raises(Unprocessable, match="exactly one"):

@@ -275,7 +275,7 @@ def test_stock_prices_and_acts_of_the_online_store_count_at_once(tmp_path: Path)
     live.set_items({"item-00012": {"in_stock": False}, "item-00013": {"price": 1.5}, "gone": {"price": 1.0}})
     found = shop.recommend(user_id="ann", k=2, live=live)
     assert ids(found) == ["item-00013", "item-00018"]
-    assert found.slate[0].item["price"] == 1.5
+    assert found.slate[0].price == 1.5
     cheap = shop.recommend(user_id="ann", k=5, live=live, filters=Filters(max_price=2.0))
     assert ids(cheap) == ["item-00013"]
     live.set_items({"item-00012": {"in_stock": None}})

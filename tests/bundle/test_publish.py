@@ -196,7 +196,7 @@ def test_an_index_of_some_items_per_category_holds_just_those_and_stays_the_same
     manifest = publish(bundles, draft, config=PublishConfig(), index_config=few)
     recommender = Recommender.open(bundles.path(manifest.id))
     found = recommender.similar(photos=[recommender.photo(recommender.catalogue.ids[1])], k=40)[0]
-    counts = Counter(slot.item["category_id"] for slot in found.slate)
+    counts = Counter(slot.category_id for slot in found.slate)
     assert set(counts.values()) == {3}
     assert manifest.photo_models[0].index.indexed == len(found.slate) < manifest.items
     again = publish(bundles, draft, config=PublishConfig(), index_config=few)

@@ -118,8 +118,8 @@ def test_each_classifier_answers_by_name(made: Made) -> None:
     asked = [[coloured("21")]]
     (sure,) = shop.classify(photos=asked, model="item_category", threshold=0)
     (unsure,) = shop.classify(photos=asked, model="colours", threshold=0)
-    assert sure.found.category_id == unsure.found.category_id == "21"
-    assert (sure.found.confidence or 0) > (unsure.found.confidence or 0) > 0
+    assert sure.category_id == unsure.category_id == "21"
+    assert (sure.confidence or 0) > (unsure.confidence or 0) > 0
     assert shop.classifier().name == "item_category", "in the order of the draft"
     with pytest.raises(Unprocessable, match="no such classifier; there are: colours, item_category"):
         shop.classify(photos=asked, model=FIRST)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from etalage.funnel.shoppers import Crowd, Shopper
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.features.behaviour_set import behaviour_set
 from etalage.features.history import BehaviourRule, Histories
 from etalage.features.vocabulary import Vocabulary
+from etalage.funnel.shoppers import Crowd, Shopper
 from etalage.lake.schema import TABLES
 from etalage.online import Act
 

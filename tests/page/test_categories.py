@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from etalage.client import Client, Confusion, ToClassify, ValuedCategory
+from etalage.api import Confusion, ToClassify, ValuedCategory
+from etalage.client import Client
 from etalage.page.categories import worst
 from etalage.runtime.confusion import CONFUSION
 from etalage.shop import Shop

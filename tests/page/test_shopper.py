@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from etalage.client import Act, Client, Event, Recommended
+from etalage.api import Act, Event, Recommended
+from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, PageProcess, Visit
 from tests.page.test_storefront import expect_ids, expect_text, unharmed
 from tests.serve.servers import ThreadServer
@@ -19,7 +20,7 @@ SHOWN = 12
 
 
 def slate_of(found: Recommended) -> list[str]:
-    return [slot.item.item_id for slot in found.slate]
+    return [slot.item_id for slot in found.slate]
 
 
 def at(user_id: str) -> str:
@@ -54,7 +55,7 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     expect_reasons(page, after)
     assert f"looks like {second.title}" in page.locator(f"{SLATE} .why").all_inner_texts()
 
-    bought = after.slate[0].item.item_id
+    bought = after.slate[0].item_id
     page.locator(f"{SLATE} button.buy").first.click()
     expect_ids(page, PAST, [bought, second.item_id])
     slate = slate_of(client.recommend("someone new", k=SHOWN))
@@ -100,7 +101,7 @@ def test_the_trace_tells_what_each_stage_did(visit: Visit, client: Client) -> No
     assert found.trace is not None and stages == [stage["name"] for stage in found.trace["stages"]]
     places = page.locator(".table.places tbody tr").all_inner_texts()
     assert len(places) == SHOWN
-    assert all(slot.item.item_id in row for slot, row in zip(found.slate, places, strict=True))
+    assert all(slot.item_id in row for slot, row in zip(found.slate, places, strict=True))
 
 
 def test_f38_script_in_titles_reasons_and_ids_is_text(visit: Visit, client: Client) -> None:
@@ -151,7 +152,7 @@ def test_two_servers_answer_side_by_side_about_the_same_acts(
             assert mark.inner_text() == "only here"
         assert page.locator(".st-key-slate-other button").count() == 0
         page.locator(".st-key-slate-one button.buy").first.click()
-        bought = left.slate[0].item.item_id
+        bought = left.slate[0].item_id
         expect_ids(page, PAST, [bought, "item-00016", "item-00011", "item-00010"])
         acts = [past.act for past in one.history("both").acts]
         expect_ids(page, ".st-key-slate-other .slot", slate_of(other.recommend(history=acts, k=SHOWN)))

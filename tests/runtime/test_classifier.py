@@ -70,7 +70,7 @@ def test_the_confidence_of_a_step_is_the_sum_of_the_leaves_beneath(
     classifier: ItemClassifier, items: CategorySet
 ) -> None:
     (one,) = classifier.classify([[photo(items, 0)]], [None], top=10)
-    leaves = {str(one.category_id): one.confidence, **{id: sure for id, _, sure in one.others}}
+    leaves = {str(one.category_id): one.confidence, **{leaf.id: leaf.confidence for leaf in one.others}}
     assert len(leaves) == 4 and sum(float(sure or 0) for sure in leaves.values()) == pytest.approx(
         1, abs=1e-5
     )
@@ -204,11 +204,12 @@ def test_the_least_risk_may_be_another_leaf_than_the_most_probable(tmp_path: Pat
         (found[decision],) = ItemClassifier.open(folder).classify([[photo]], [None], top=2)
     probable, risk = found["probable"], found["risk"]
     assert probable.category_id == "50" and risk.category_id == "300"
-    assert risk.others[0][::2] == (probable.category_id, pytest.approx(probable.confidence))
+    first = risk.others[0]
+    assert (first.id, first.confidence) == (probable.category_id, pytest.approx(probable.confidence))
     assert [step.name for step in risk.steps][:2] == ["Food", "Drinks"]
     assert risk.confidence < probable.confidence and risk.steps[0].confidence > probable.confidence
     assert len(risk.others) == len(probable.others) == 2
-    assert risk.category_id not in [one[0] for one in risk.others]
+    assert risk.category_id not in [leaf.id for leaf in risk.others]
 
 
 def test_of_a_model_without_text_a_title_is_nothing_to_look_at(tmp_path: Path) -> None:

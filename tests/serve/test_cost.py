@@ -14,12 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
-from etalage.client import MAX_PAIRS, MAX_RANKED, Client, _of_few_shoppers
-from etalage.serve import limits, shopper_wire, wire
+from etalage.api import MAX_ACTS, MAX_K, MAX_PAIRS, MAX_RANKED
+from etalage.client import Client, _of_few_shoppers
+from etalage.serve import limits, requests
 from tests.serve.servers import ThreadServer, metric, until
 from tests.serve.test_limits import Blocked
 
-LONG = "x" * (wire.MAX_TEXT + 1)
+MANY = requests.MAX_ATTRIBUTES + 1
+LONG = "x" * (requests.MAX_TEXT + 1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ TOO_MUCH: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "one more attribute": (
         "recommend",
-        {"user_id": "u", "filters": {"attributes": {str(n): "x" for n in range(wire.MAX_ATTRIBUTES + 1)}}},
+        {"user_id": "u", "filters": {"attributes": dict.fromkeys(map(str, range(MANY)), "x")}},
         "filters.attributes",
     ),
     "an attribute's value": (
@@ -62,7 +64,7 @@ TOO_MUCH: dict[str, tuple[str, dict[str, Any], str]] = {
     "a brand": ("recommend", {"user_id": "u", "filters": {"brand": LONG}}, "filters.brand"),
     "items to exclude": (
         "similar",
-        {"item_id": "item-00001", "filters": {"exclude": ["x"] * (wire.MAX_EXCLUDED + 1)}},
+        {"item_id": "item-00001", "filters": {"exclude": ["x"] * (requests.MAX_EXCLUDED + 1)}},
         "filters.exclude",
     ),
     "shoppers": (
@@ -71,9 +73,9 @@ TOO_MUCH: dict[str, tuple[str, dict[str, Any], str]] = {
         "pairs",
     ),
     "pairs": ("rank", {"pairs": [{"user_id": "u", "item_id": "i"}] * (MAX_PAIRS + 1)}, "pairs"),
-    "acts": ("recommend", {"history": [{"item_id": "i"}] * (shopper_wire.MAX_ACTS + 1)}, "history"),
+    "acts": ("recommend", {"history": [{"item_id": "i"}] * (MAX_ACTS + 1)}, "history"),
     "a kind": ("recommend", {"history": [{"item_id": "i", "kind": "k" * 65}]}, "history.0.kind"),
-    "places": ("recommend", {"user_id": "u", "k": wire.MAX_K + 1}, "k"),
+    "places": ("recommend", {"user_id": "u", "k": MAX_K + 1}, "k"),
 }  # fmt: skip
 
 
@@ -102,10 +104,10 @@ def test_f61_so_is_a_search_of_too_much(running: ThreadServer, query: dict[str, 
 
 
 def test_f61_what_may_be_asked_at_most_is_answered(running: ThreadServer) -> None:
-    attributes = {f"a{n}": "x" * wire.MAX_TEXT for n in range(wire.MAX_ATTRIBUTES)}
+    attributes = {f"a{n}": "x" * requests.MAX_TEXT for n in range(requests.MAX_ATTRIBUTES)}
     pairs = [{"user_id": f"u{n % MAX_RANKED}", "item_id": "item-00001"} for n in range(MAX_PAIRS)]
     for route, body in (
-        ("similar", {"item_id": "item-00001", "k": wire.MAX_K, "filters": {"attributes": attributes}}),
+        ("similar", {"item_id": "item-00001", "k": MAX_K, "filters": {"attributes": attributes}}),
         ("rank", {"pairs": pairs}),
     ):
         assert post(running, route, body).status_code == 200

@@ -55,9 +55,7 @@ def test_it_equals_the_native_server_item_for_item(logged: Logged, endpoint: str
         assert native.bundle == logged.bundle
         for answers in (native.answers, alone):
             expected = [
-                (row, slot.rank, slot.item.item_id)
-                for row, answer in enumerate(answers)
-                for slot in answer.slate
+                (row, slot.rank, slot.item_id) for row, answer in enumerate(answers) for slot in answer.slate
             ]
             assert [(r.row, r.rank, r.item_id) for r in table] == expected
             scores = [slot.score for answer in answers for slot in answer.slate]

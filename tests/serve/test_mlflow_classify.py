@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from etalage.client import Client, ToClassify, mlflow_classify
+from etalage.api import ToClassify
+from etalage.client import Client, mlflow_classify
 from etalage.errors import RequestError, Unprocessable
 from etalage.recommend import Recommender
 from etalage.serve.pyfunc import BundleModel, log_bundle

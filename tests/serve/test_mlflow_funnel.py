@@ -8,7 +8,8 @@ import httpx
 import pandas as pd
 import pytest
 
-from etalage.client import Act, mlflow_recommend
+from etalage.api import Act
+from etalage.client import mlflow_recommend
 from etalage.errors import RequestError, Unprocessable
 from etalage.online import open_live
 from etalage.recommend import Recommender

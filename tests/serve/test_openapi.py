@@ -1,5 +1,7 @@
 """The OpenAPI document tells the truth: Schemathesis draws requests from it, right and wrong ones."""
 
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from etalage import api
 from tests.serve.servers import ThreadServer
 
 KEY = "schemathesis-key"
@@ -45,8 +48,10 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
     ]
     arguments += ["-H", f"Authorization: Bearer {KEY}"]
     hooks = "tests.serve.schemathesis_hooks"
+    settings = project / "tests" / "serve" / "schemathesis.toml"
+    schemathesis = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)]
     found = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", f"{keyed.url}/openapi.json", *arguments],
+        [*schemathesis, "run", f"{keyed.url}/openapi.json", *arguments],
         env={**os.environ, "SCHEMATHESIS_HOOKS": hooks, "PYTHONPATH": str(project)},
         cwd=tmp_path,
         capture_output=True,
@@ -102,3 +107,20 @@ def test_the_page_of_no_other_host_is_needed(keyed: ThreadServer) -> None:
     right = {"authorization": f"Bearer {KEY}"}
     for path in ("/docs", "/redoc"):
         assert httpx.get(f"{keyed.url}{path}", headers=right).status_code == 404
+
+
+def test_answers_are_described_as_the_dataclasses_that_are_written(keyed: ThreadServer) -> None:
+    document = httpx.get(f"{keyed.url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
+    schemas = document["components"]["schemas"]
+    refs = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert refs == set(schemas), "every name is defined, and every definition used"
+    ours = {name for name in schemas if dataclasses.is_dataclass(getattr(api, name, None))}
+    assert {"Answers", "Recommended", "Categories", "History", "Refusal"} <= ours
+    for name in ours:
+        fields = [one.metadata.get("alias", one.name) for one in dataclasses.fields(getattr(api, name))]
+        assert schemas[name]["required"] == list(schemas[name]["properties"]) == fields, name
+    slot = schemas["ReasonedSlot"]["properties"]
+    assert "because you bought" in slot["why"]["description"], "of its own base"
+    assert slot["photo"]["description"].startswith("Where the photo is"), "of the item's"
+    assert schemas["WholeItem"]["properties"]["item"] == {"$ref": "#/components/schemas/Columns"}
+    assert schemas["Columns"]["additionalProperties"] is True

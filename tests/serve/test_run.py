@@ -73,4 +73,7 @@ def test_the_client_needs_no_more_than_it_says() -> None:
         "print(sorted(m for m in set(sys.modules) - before if m.startswith('etalage')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['etalage', 'etalage.client', 'etalage.errors']"
+    assert (
+        found.stdout.strip()
+        == "['etalage', 'etalage.api', 'etalage.client', 'etalage.errors', 'etalage.typed_json']"
+    )

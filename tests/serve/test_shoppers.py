@@ -88,7 +88,7 @@ def test_a_slate_over_http_is_the_recommenders_own(
     assert (found["user_id"], found["rung"], found["known"], found["reason"]) == (
         (user_id, expected.rung, expected.known, expected.reason)
     )
-    assert [s["title"] for s in found["slate"]] == [s.item["title"] for s in expected.slate]
+    assert [s["title"] for s in found["slate"]] == [s.title for s in expected.slate]
     assert [stage["name"] for stage in found["trace"]["stages"]] == ["retrieve", "rank", "order"]
 
 
@@ -195,7 +195,7 @@ def test_the_document_says_the_unit_of_times(shoppers: httpx.Client) -> None:
     for body in ("ActBody", "EventBody"):
         said = str(schemas[body]["properties"]["time"])
         assert "ISO 8601" in said and "seconds, ms, µs" in said, body
-    assert "Microseconds" in schemas["HistoryItem"]["properties"]["time"]["description"]
+    assert "Microseconds" in schemas["PastAct"]["properties"]["time"]["description"]
 
 
 def test_f50_a_late_event_takes_its_place_in_time(shoppers: httpx.Client) -> None:
