@@ -102,7 +102,7 @@ def test_what_is_missing_is_said_and_how_otherwise(shop: Shop) -> None:
         ("dssm", "no feature of items and no model that embeds them"),
     ):
         with pytest.raises(ConfigError, match=says):
-            shop.train("dssm", {"vectors": vectors})
+            shop.train("dssm", {"feature_sources": vectors})
 
 
 def test_vectors_of_older_tables_may_know_the_answers_and_are_refused(shop: Shop) -> None:
@@ -114,7 +114,7 @@ def test_vectors_of_older_tables_may_know_the_answers_and_are_refused(shop: Shop
 
 def test_another_model_that_embeds_items_makes_vectors_too(shop: Shop) -> None:
     shop.train("matrix_factorisation", {"epochs": "1", "dimension": "6"})
-    _, exported = shop.train("dssm", {"vectors": "matrix_factorisation"})
+    _, exported = shop.train("dssm", {"feature_sources": "matrix_factorisation"})
     assert np.load(exported / "history_embeddings.npy").shape[1] >= 6
 
 

@@ -57,6 +57,14 @@ class IndexFacts(Settings):
     recall: tuple[RecallFacts, ...] = ()
 
 
+class SourceFacts(Settings):
+    """A feature source of a model: `hash` is that of the export that made it, `unknown` counts the bundle's
+    items that it knows nothing of."""
+
+    hash: str
+    unknown: int = 0
+
+
 class PlacedFacts(Settings):
     """One model of behaviour, laid onto the bundle's items in `dir`. `hash` is that of its export, `placed`
     that of what lies here; `index` its index in `indexes/<name>`, for embedders."""
@@ -81,6 +89,8 @@ class PlacedFacts(Settings):
     """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
     unjudged: str | None = None
     """Why nobody knows whether this closed-form model is better than popularity; None: its verdict says."""
+    sources: dict[str, SourceFacts] = Field(default_factory=dict)
+    """What it takes of other models' embeddings of the items, by name."""
 
 
 class ClassifierFacts(Settings):

@@ -6,7 +6,7 @@ indexes/<name>/     of an embedder: its item embeddings in an index
 N items   D embedding dimension
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import pyarrow as pa
 from etalage.bundle.admission import PlacedModel
 from etalage.bundle.durable import Written, seal_file
 from etalage.bundle.files import INDEXES, MODELS
-from etalage.bundle.manifest import PlacedFacts
+from etalage.bundle.manifest import PlacedFacts, SourceFacts
 from etalage.bundle.measured import measured, saved
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch
+from etalage.features.sources import FeatureSource
 from etalage.index import Index, build, open_index
 from etalage.index.contract import NORM_TOLERANCE, Header, Norm
 from etalage.lake.durable_files import sync_folder
@@ -29,7 +30,7 @@ from etalage.runtime.aligning import align
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import ITEM
 from etalage.runtime.opening import open_scorer
-from etalage.runtime.scorer import Dense, ExportScorer
+from etalage.runtime.scorer import ExportScorer
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Staging:
 
     folder: Path
     items: pa.Table
-    dense: Dense
+    sources: Mapping[str, FeatureSource]
+    """Of items that came after the exports, too."""
     index_config: IndexConfig
     config: PublishConfig
     before: Path | None
@@ -72,7 +74,7 @@ def stage(
         name = str(facts["name"])
         folder = staging.folder / MODELS / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        align(model.export, staging.items, folder, staging.dense, staging.erased)
+        align(model.export, staging.items, folder, staging.sources, staging.erased)
         scorer = open_scorer(folder, verify=False)
         index_facts, indexed = None, 0
         if isinstance(scorer, EmbeddingScorer):
@@ -96,12 +98,21 @@ def stage(
                 fitted_on=facts.get("fitted_on"),
                 behind=model.behind,
                 unjudged=model.unjudged,
+                sources=_sources(scorer.opened.facts),
             )
         )
     for made in (MODELS, INDEXES):
         if (staging.folder / made).is_dir():
             sync_folder(staging.folder / made)
     return placed, written
+
+
+def _sources(facts: Mapping[str, Any]) -> dict[str, SourceFacts]:
+    unknown = facts.get("unknown_to_sources", {})
+    return {
+        name: SourceFacts(hash=made, unknown=int(unknown.get(name, 0)))
+        for name, made in facts.get("feature_sources", {}).items()
+    }
 
 
 def _indexed(

@@ -114,7 +114,8 @@ def publish(
                 with draft.erasures.turn():
                     known = draft.erasures.known()
                     where = None if draft.synced_from is None else bundles.path(draft.synced_from)
-                    laid = Staging(staging, draft.items, draft.dense, index_config, config, where, known)
+                    sources = draft.sources(embedder)
+                    laid = Staging(staging, draft.items, sources, index_config, config, where, known)
                     placed, theirs = stage(models, laid, force, forced)
                     written |= theirs
                     facts = None

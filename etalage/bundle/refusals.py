@@ -16,11 +16,10 @@ from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused
 from etalage.features.history import BehaviourRule
+from etalage.features.sources import PHOTO, FeatureSource
 from etalage.lake.erasures import Erasures
 from etalage.lake.ledger import Moment
-
-PHOTO_FEATURE = "photo"
-"""The name under which models of behaviour are given the embeddings of photos."""
+from etalage.runtime.photos import PhotoEmbedder
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,6 @@ class Draft:
     placed: tuple[PlacedModel, ...] = ()
     rules: BehaviourRule = field(default_factory=lambda: BehaviourRule(BehaviourConfig()))
     crowd: Crowd | None = None
-    features: Mapping[str, tuple[pa.Array, np.ndarray]] = field(default_factory=dict)
-    """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
     classifier: DraftedClassifier | None = None
     classified_by: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[RefusedFacts, ...] = ()
@@ -58,14 +55,13 @@ class Draft:
     moments: Mapping[str, Moment] = field(default_factory=dict)
     """What `tables` can be known again by."""
 
-    @property
-    def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:
-        """`features`, and the embeddings of the photos."""
-        if self.embeddings is None:
-            return dict(self.features)
+    def sources(self, embedder: PhotoEmbedder | None) -> dict[str, FeatureSource]:
+        """The embeddings of the photos, which `embedder` made, for models that learned from them."""
+        if self.embeddings is None or embedder is None:
+            return {}
         rows = photo_rows(self.items)
         ids = self.items["item_id"].combine_chunks().take(pa.array(rows))
-        return {PHOTO_FEATURE: (ids, self.embeddings[rows]), **self.features}
+        return {PHOTO: FeatureSource(ids, self.embeddings[rows], embedder.model_hash)}
 
 
 def refusals(

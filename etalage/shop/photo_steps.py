@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.photos import Evaluation
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
+    from etalage.features.sources import FeatureSource
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
 
@@ -178,19 +179,22 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
 
 
-def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
-    """{"photo": item ids and their (n, D) embeddings}; {} where no model of photos was trained."""
+def by_item(workspace: Workspace) -> "FeatureSource | None":
+    """What the newest model of photos embeds of the items; None without a model, or without a photo."""
     from etalage.bundle.indexed import photo_rows
     from etalage.errors import NothingToPublish
+    from etalage.features.sources import FeatureSource
     from etalage.runtime.export_files import newest_export
     from etalage.runtime.photos import PhotoEmbedder
 
     try:
         exported = newest_export(workspace.exports(MODEL))
     except NothingToPublish:
-        return {}
-    done = embedded(workspace, payload(workspace), PhotoEmbedder.open(exported, threads=os.cpu_count() or 1))
+        return None
+    embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+    done = embedded(workspace, payload(workspace), embedder)
     rows = photo_rows(done.payload.items)
     if not len(rows):
-        return {}
-    return {"photo": (done.payload.items["item_id"].take(pa.array(rows)), done.embeddings[rows])}
+        return None
+    ids = done.payload.items["item_id"].take(pa.array(rows))
+    return FeatureSource(ids, done.embeddings[rows], embedder.model_hash)

@@ -7,7 +7,7 @@ folder gets its name.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
 from etalage.runtime.export_files import (
     FACTS,
+    FEATURE_SOURCES,
     FORMAT,
     ITEM,
     ITEM_ENCODER,
@@ -61,6 +62,8 @@ class Source:
     """For a ranker of pairs: what it knows of them."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Of the sparse inputs of a ranker, by name."""
+    feature_sources: dict[str, str] = field(default_factory=dict)
+    """As in BehaviourSet."""
 
     @classmethod
     def of(
@@ -76,6 +79,7 @@ class Source:
             data.user_encoder,
             pairs,
             sizes or {"user": len(data.users), "item": len(data.items)},
+            data.feature_sources,
         )
 
 
@@ -180,10 +184,22 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     return {
         "scoring": "embeddings",
         "dimension": int(found[0].shape[1]),
+        "feature_sources": _write_sources(folder, network.item_inputs, data),
         "history_length": int(network.history_length),
         "query_inputs": list(network.query_inputs),
         "item_inputs": list(network.item_inputs),
     }
+
+
+def _write_sources(folder: Path, item_inputs: Sequence[str], data: Source) -> dict[str, str]:
+    """What it read of other models' embeddings, kept beside it: a bundle, or a training elsewhere that starts
+    from here, then needs no export but this one. → the hash of the export that made each."""
+    read = {name: made for name, made in data.feature_sources.items() if f"item.{name}" in item_inputs}
+    if read:
+        (folder / FEATURE_SOURCES).mkdir()
+    for name in read:
+        _save(folder / FEATURE_SOURCES, name, data.item_features.dense[name])
+    return read
 
 
 def _item_feed(names: Iterable[str], rows: np.ndarray, features: Features) -> dict[str, np.ndarray]:
