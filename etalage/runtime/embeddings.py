@@ -145,7 +145,13 @@ class EmbeddingScorer(ExportScorer):
             session.run({name: values[start : start + ROWS_AT_ONCE] for name, values in feed.items()})
             for start in range(0, len(to_model), ROWS_AT_ONCE)
         ]
-        return {name: np.concatenate([block[n] for block in blocks]) for n, name in enumerate(kept)}
+        found = {name: np.concatenate([block[n] for block in blocks]) for n, name in enumerate(kept)}
+        content = {n.removeprefix("item.") for n in session.inputs if n != "item"}
+        if content <= set(sources):
+            # Neither its id nor any source tells it from others: no index is to hold it.
+            unknown = (to_model == 0) & ~np.any([sources[n].any(axis=1) for n in content], axis=0)
+            found["item_embeddings"][unknown] = 0
+        return found
 
     def retriever(self, index: Index | None = None) -> Retriever:
         """The nearest items in `index`; without one they are searched exactly."""
