@@ -347,6 +347,15 @@ def listed() -> dict[str, Listed]:
     return found
 
 
+def feature_sources(model: str) -> list[str]:
+    """The models whose embeddings of items `model` may take as features; `photo` beside them."""
+    return [
+        name
+        for name, one in listed().items()
+        if one.data == "behaviour" and one.embeds_items and name != model
+    ]
+
+
 def names() -> list[str]:
     """The names of the models of this folder."""
     return list(listed())

@@ -31,15 +31,14 @@ def with_sources(
     """`data` with the features that `config` says other models make of the items. taken: of a training that
     starts from another one's weights, what it brings.
 
-    What is a feature of `data` already stays as it is. Raises ConfigError: no such model, or one that embeds
+    Raises ConfigError: no such model, or one that embeds
     no items, was not trained, or on other data.
     """
     names = config.feature_sources
     if names is None:
         names = (PHOTO,) if (photo := photo_steps.by_item(workspace)) is not None else ()
         return data.with_sources({} if photo is None else {PHOTO: photo})
-    fresh = [name for name in names if name not in data.item_features.dense]
-    return data.with_sources({name: _source(workspace, data, model, name, taken) for name in fresh})
+    return data.with_sources({name: _source(workspace, data, model, name, taken) for name in names})
 
 
 def _source(
@@ -58,8 +57,7 @@ def _source(
         if taken is not None:
             require_same_photos(taken.start, photo)
         return photo
-    there = [n for n, one in recipes.listed().items() if one.data == "behaviour" and one.embeds_items]
-    there = [n for n in there if n != model]
+    there = recipes.feature_sources(model)
     if name not in there:
         near = suggestion(name, [PHOTO, *there])
         raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")

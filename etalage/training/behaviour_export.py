@@ -92,7 +92,12 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
     draft = folder / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    facts: dict[str, Any] = {"format": FORMAT, "name": recipe.name, "role": recipe.role}
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "name": recipe.name,
+        "role": recipe.role,
+        "feature_sources": {},
+    }
     if trained.counted is not None:
         facts |= _write_counted(draft, trained.counted)
     elif recipe.role == "ranker":
