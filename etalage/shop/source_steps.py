@@ -31,12 +31,11 @@ def with_sources(
     """`data` with the features that `config` says other models make of the items. taken: of a training that
     starts from another one's weights, what it brings.
 
-    Raises ConfigError: no such model, or one that embeds
-    no items, was not trained, or on other data.
+    Raises ConfigError: no such model, or one that embeds no items, was not trained, or on other data.
     """
     names = config.feature_sources
     if names is None:
-        names = (PHOTO,) if (photo := photo_steps.by_item(workspace)) is not None else ()
+        photo = photo_steps.by_item(workspace)
         return data.with_sources({} if photo is None else {PHOTO: photo})
     return data.with_sources({name: _source(workspace, data, model, name, taken) for name in names})
 
