@@ -35,6 +35,9 @@ CASES = {
     "[funnel]\nretrievers = {dlrm = 100}": "dlrm is a ranker, not a retriever; [funnel] ranker is its place",
     "[funnel]\nretrievers = {item_category = 9}": "item_category is a classifier, not a retriever",
     "[models.popularty]": "[models.popularty]: no model 'popularty'; did you mean 'popularity'?",
+    '[models.two_tower]\nfeature_sources = ["item2vek"]': "embeds them; did you mean 'item2vec'?",
+    '[models.dssm]\nfeature_sources = "ease"': "[models.dssm] feature_sources names 'ease'",
+    '[models.dssm]\nfeature_sources = "dssm"': "[models.dssm] feature_sources names 'dssm'",
     '[evaluate]\nretrieval_metric = "recal_at_20"': "did you mean 'recall_at_20'?",
     '[evaluate]\nretrieval_metric = "recall_at_0"': "retrieval_metric = 'recall_at_0': no such metric",
     '[evaluate]\nranking_metric = "auc"': "ranking_metric = 'auc': no such metric; did you mean 'auroc'?",
@@ -159,6 +162,8 @@ def test_what_a_file_says_of_its_model_is_what_the_model_is() -> None:
     for name, one in recipes.listed().items():
         recipe = recipes.find(name)
         assert (one.name, one.role, one.data) == (recipe.name, recipe.role, recipe.data)
+        assert one.transfers == recipe.transfers
+        assert one.embeds_items == (recipe.embeds_items or recipe.role == "embedder")
 
 
 # -- names of metrics and slices are those that are measured -----------------------------------

@@ -56,6 +56,9 @@ def toml(rule: dict[str, Any], funnel: dict[str, Any], model: str) -> str:
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {written(value)}" for key, value in table.items())]
     lines += ["[models.two_tower]", "width = 8", "epochs = 1", "steps_per_epoch = 2", "batch_size = 64"]
+    lines += ["[models.item2vec]", "dimension = 4", "min_count = 4", "epochs = 1"]
+    lines += ["[models.matrix_factorisation]", "dimension = 4", "epochs = 1"]
+    lines += ["[models.dssm]", "layers = []", "dimension = 4", "epochs = 2", "patience = 1"]
     return "\n".join(lines) + "\n"
 
 
@@ -216,3 +219,25 @@ def test_an_embedder_serves_what_was_evaluated_and_keeps_its_shoppers_over_a_syn
     assert before.embeddings is not None and after.embeddings is not None
     assert before.embeddings.any(axis=1).sum() > 5
     np.testing.assert_allclose(after.embeddings, before.embeddings, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "sources"),
+    [("two_tower", ["item2vec"]), ("dssm", ["item2vec"]), ("dssm", ["item2vec", "matrix_factorisation"])],
+)
+def test_a_model_serves_what_was_evaluated_by_what_its_sources_knew_then(
+    tmp_path: Path, model: str, sources: list[str]
+) -> None:
+    """Whatever becomes of the models that made its features, and of the catalogue."""
+    (tmp_path / "shop.toml").write_text(toml({"positive_from": 3}, {"history": 6}, model), encoding="utf-8")
+    shop = Shop(tmp_path)
+    fill(shop, np.random.default_rng(4), items=20, users=12, acts=250)
+    for name in sources:
+        shop.train(name)
+    shop.train(model, {"feature_sources": json.dumps(sources)})
+    shop.train("item2vec", {"seed": "5"})
+    shop.publish(force=True)
+    scorer = open_scorer(newest_export(shop.exports(model)))
+    assert assert_served_alike(shop, model, scorer) > 5
+    synced(shop)
+    assert assert_served_alike(shop, model, scorer) > 5

@@ -6,7 +6,7 @@ indexes/<name>/     of an embedder: its item embeddings in an index
 N items   D embedding dimension
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.formats import opened_index
-from etalage.bundle.manifest import IndexFacts, ModelEntry
+from etalage.bundle.manifest import IndexFacts, ModelEntry, SourceFacts
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch
 from etalage.index import Index, build
@@ -36,7 +36,7 @@ def stage(model: DraftedModel, facts: dict[str, Any], staging: Staging) -> Model
     """
     name = str(facts["name"])
     folder = staging.model_folder(name)
-    align(model.export, staging.items, folder, staging.dense, staging.erased)
+    align(model.export, staging.items, folder, staging.sources, staging.erased)
     scorer = open_scorer(folder, verify=False)
     index = _indexed(scorer, staging) if isinstance(scorer, EmbeddingScorer) else None
     staging.seal(folder)
@@ -55,7 +55,16 @@ def stage(model: DraftedModel, facts: dict[str, Any], staging: Staging) -> Model
         fitted_on=facts.get("fitted_on"),
         behind=model.behind,
         unjudged=model.unjudged,
+        sources=_sources(scorer.opened.facts),
     )
+
+
+def _sources(facts: Mapping[str, Any]) -> dict[str, SourceFacts]:
+    unknown = facts.get("unknown_to_sources", {})
+    return {
+        name: SourceFacts(hash=made, unknown=int(unknown.get(name, 0)))
+        for name, made in facts.get("feature_sources", {}).items()
+    }
 
 
 def _indexed(scorer: EmbeddingScorer, staging: Staging) -> IndexFacts:

@@ -15,6 +15,7 @@ from etalage.bundle.contents import Embedded, Payload, gather_crowd
 from etalage.bundle.manifest import RefusedFacts
 from etalage.config import BehaviourConfig, ClassifyConfig
 from etalage.features.history import BehaviourRule
+from etalage.features.sources import PHOTO, FeatureSource
 from etalage.funnel.shoppers import Crowd
 from etalage.lake.erasures import Erasures
 from etalage.lake.ledger import Moment
@@ -23,8 +24,6 @@ from etalage.runtime.photos import PhotoEmbedder
 if TYPE_CHECKING:
     from etalage.lake.delta import Lake
 
-PHOTO_FEATURE = "photo"
-"""The name under which models of behaviour are given the embeddings of photos."""
 Embedding = Callable[[Payload, PhotoEmbedder], Embedded]
 """How the photos of a payload are embedded: whose embeddings are kept from before is the caller's to know."""
 
@@ -66,8 +65,6 @@ class Draft:
     rules: BehaviourRule = field(default_factory=lambda: BehaviourRule(BehaviourConfig()))
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     crowd: Crowd | None = None
-    features: Mapping[str, tuple[pa.Array, np.ndarray]] = field(default_factory=dict)
-    """Dense features of items that models of behaviour ask for: name → item ids and (n, D) float32."""
     classified_by: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[RefusedFacts, ...] = ()
     """Models that a gate kept out before: of a sync, those of the bundle that it carries on from."""
@@ -79,15 +76,17 @@ class Draft:
     synced_from: str | None = None
     """The bundle that a sync carries on from."""
 
-    @property
-    def dense(self) -> dict[str, tuple[pa.Array, np.ndarray]]:
-        """`features`, and the embeddings of the photos by the embedder that speaks."""
-        name = speaking(list(self.embeddings), self.rules.funnel.photos)
-        if name is None:
-            return dict(self.features)
+    def sources(self, made_by: Mapping[str, str]) -> dict[str, FeatureSource]:
+        """What each photo embedder makes of the items, for models that learned from it: by its name, and as
+        `photo` that of the one that speaks. made_by: the hash of each embedder."""
         there = np.flatnonzero(self.items["photo_sha256"].is_valid().to_numpy())
         ids = self.items["item_id"].combine_chunks().take(pa.array(there))
-        return {PHOTO_FEATURE: (ids, self.embeddings[name][there + 1]), **self.features}
+        found = {
+            name: FeatureSource(ids, self.embeddings[name][there + 1], model_hash)
+            for name, model_hash in made_by.items()
+        }
+        name = speaking(list(found), self.rules.funnel.photos)
+        return found if name is None else {**found, PHOTO: found[name]}
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,14 @@ class IndexFacts(Settings):
     recall: tuple[RecallFacts, ...] = ()
 
 
+class SourceFacts(Settings):
+    """A feature source of a model: `hash` is that of the export that made it, `unknown` counts the bundle's
+    items that it knows nothing of."""
+
+    hash: str
+    unknown: int = 0
+
+
 class ClassifierFacts(Settings):
     """What a classifier is asked about. `taxonomy` is the version of the taxonomy that it classifies into,
     `leaves` how many leaves that has; `text`: it reads titles too."""
@@ -95,6 +103,8 @@ class ModelEntry(Settings):
     """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
     unjudged: str | None = None
     """Why nobody knows whether this closed-form model is better than popularity; None: its verdict says."""
+    sources: dict[str, SourceFacts] = Field(default_factory=dict)
+    """What it takes of other models' embeddings of the items, by name."""
 
 
 class ClassifiedFacts(Settings):

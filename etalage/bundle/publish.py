@@ -91,9 +91,14 @@ def publish(
                 bundles.collect()
             folder = bundles.folder / f"{STAGING}{secrets.token_hex(4)}"
             where = None if draft.synced_from is None else bundles.path(draft.synced_from)
+            photo_hashes = {
+                str(facts["name"]): str(facts["model_hash"])
+                for _, facts in models
+                if export_kind(facts) == "photos"
+            }
             staging = Staging(
-                folder, draft.items, draft.dense, index_config, config, draft.classify, force, where,
-                forced=forced,
+                folder, draft.items, draft.sources(photo_hashes), index_config, config, draft.classify, force,
+                where, forced=forced,
             )  # fmt: skip
             try:
                 _stage_payload(draft, staging)

@@ -1,5 +1,6 @@
 """Where the models of a bundle are laid while it is made, and what every kind of them leaves there."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts
 from etalage.bundle.measured import measured, saved
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
+from etalage.features.sources import FeatureSource
 from etalage.index import Index, open_index
 from etalage.index.contract import Header
 from etalage.lake.durable_files import sync_folder
 from etalage.lake.erasures import Known
-from etalage.runtime.scorer import Dense
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Staging:
 
     folder: Path
     items: pa.Table
-    dense: Dense
+    sources: Mapping[str, FeatureSource]
+    """Of items that came after the exports, too."""
     index_config: IndexConfig
     config: PublishConfig
     classify: ClassifyConfig

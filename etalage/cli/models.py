@@ -21,12 +21,16 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value of the model's config (again for more).")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Another shop (or an export's folder) whose weights it starts from."),
+    ] = None,
 ) -> None:
     """Train a model on the tables as they are, and export it.
 
     The run is tracked in MLflow. A run that was killed goes on from its last checkpoint.
     """
-    trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh)
+    trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh, start)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
     figures = figures or f"counted, nothing to learn by steps; `etalage evaluate {model}` judges it"
     out.print(f"{model} {exported.name}: {figures}; {trained.seconds:.0f} s")
@@ -186,6 +190,12 @@ def _tell(manifest: Any) -> None:
         out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
     for line in beside_popularity(manifest.funnel):
         out.print(line)
+    for model in manifest.models:
+        for name, source in model.sources.items():
+            if source.unknown:
+                out.print(
+                    f"{model.name}: of {source.unknown:,} of {manifest.items:,} items {name} knows nothing"
+                )
     for one in manifest.models:
         if one.index is not None:
             _tell_recall(one.name, one.index.recall)

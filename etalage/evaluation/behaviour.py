@@ -35,7 +35,7 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_set import told
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
-from etalage.runtime.export_files import write_verdict
+from etalage.runtime.export_files import read_facts, write_verdict
 from etalage.runtime.scorer import Scorer
 
 DEFAULT_METRIC = {RANKER: "ndcg_at_10"}
@@ -180,7 +180,7 @@ def _facts(
 
     facts = {"figures on": asked(shown), "verdict on": asked(gate)}
     if export is not None:
-        facts = {"model": f"{export.name} ({model_hash[:12]})", **facts}
+        facts = {"model": f"{export.name} ({model_hash[:12]})", **_made_from(export), **facts}
     if versions:
         facts["tables"] = ", ".join(f"{name} version {version}" for name, version in versions.items())
     if shown.ordered is not None:
@@ -196,6 +196,21 @@ def _facts(
     facts["leakage"] = found or "none found"
     facts["interval"] = f"95%, {config.bootstrap} bootstrap resamples of the shoppers"
     return facts
+
+
+def _made_from(export: Path) -> dict[str, str]:
+    """What the model of an export took over of others: features of the items, and weights to start from."""
+    facts, made_from = read_facts(export), {}
+    if sources := facts.get("feature_sources"):
+        read = (f"{name} {model_hash[:8]}" for name, model_hash in sources.items())
+        made_from["feature sources"] = ", ".join(read)
+    if start := facts.get("start"):
+        known = (f"{count:,} items known to its {name}" for name, count in start["items_known"].items())
+        users = f"{start['shared_users']:,} shoppers known to it"
+        where = "" if start["shop"] is None else f" of {start['shop']}"
+        begun = f"{start['export']} ({start['model_hash'][:12]}){where}"
+        made_from["started from"] = ", ".join((begun, *known, users))
+    return made_from
 
 
 def verdict_on(

@@ -17,6 +17,7 @@ import numpy as np
 
 from etalage.features.encoder import Encoder, Features
 from etalage.features.history import Histories, newest
+from etalage.features.sources import FeatureSource, with_sources
 from etalage.features.taken_back import overruled
 from etalage.features.vocabulary import Vocabulary
 
@@ -231,6 +232,8 @@ class BehaviourSet:
     """Acts that teach nothing, since their kinds do not count, but after which an item is not shown again."""
     history: int | None = None
     """How many of a shopper's newest positives a question looks at, as served; None: all."""
+    feature_sources: dict[str, str] = field(default_factory=dict)
+    """Those of the dense features of items that other models made, with the hash of the export of each."""
 
     def part(self, name: str) -> Interactions:
         return self.parts.get(name, Interactions.none())
@@ -306,6 +309,12 @@ class BehaviourSet:
             first[:] = np.iinfo(np.int64).max
             np.minimum.at(first, judged.users, judged.times)
         return self.held.take(self.held.times < first[self.held.users])
+
+    def with_sources(self, sources: Mapping[str, FeatureSource]) -> "BehaviourSet":
+        """With what other models embed of the items as dense features, by the names of the sources."""
+        made = {name: source.model_hash for name, source in sources.items()}
+        features = with_sources(self.item_features, sources, self.items)
+        return replace(self, item_features=features, feature_sources={**self.feature_sources, **made})
 
     def with_parts(self, **parts: Interactions) -> "BehaviourSet":
         return replace(self, parts={**self.parts, **parts})

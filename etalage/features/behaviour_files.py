@@ -38,7 +38,7 @@ def save(data: BehaviourSet, folder: Path) -> None:
         "sizes": {"item": data.item_features.sizes, "user": data.user_features.sizes},
         "encoders": {side: None if one is None else one.to_json() for side, one in encoders.items()},
         "parts": list(data.parts),
-        **{name: getattr(data, name) for name in ("own_split", "facts", "history")},
+        **{name: getattr(data, name) for name in ("own_split", "facts", "history", "feature_sources")},
         **{name: getattr(data, name) for name in ("targets", "weights", "off_slate", "opinions")},
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
@@ -79,6 +79,7 @@ def open_mapped(folder: Path) -> BehaviourSet:
             opinions=tuple(said["opinions"]),
             held=_interactions(arrays, "held"),
             history=said["history"],
+            feature_sources=said["feature_sources"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ExportDamaged) as error:
         raise TableDamaged(f"{folder}: not a folder of behaviour ({error!r}); make it again") from error

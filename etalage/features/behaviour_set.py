@@ -37,7 +37,6 @@ def behaviour_set(
     users: pa.Table | None,
     config: BehaviourConfig,
     *,
-    item_dense: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
     funnel: FunnelConfig | None = None,
     whole: bool = False,
     more_items: Sequence[str] = (),
@@ -46,7 +45,6 @@ def behaviour_set(
 
     items: the catalogue; every item of it has a row, also one that nobody touched. Acts on others are left
     out and counted. None: the items of the acts. users: shoppers with attributes; who acts has a row anyway.
-    item_dense: name → (item ids, (n, D) float32), such as embeddings of photos; zeros for an item not given.
 
     Which acts are positive, explicit negatives or nothing is said by features/history.py. Users of more than
     `max_user` different items are left out, then `min_user` and `min_item` are applied until both hold, all
@@ -113,8 +111,6 @@ def behaviour_set(
 
     item_encoder, item_features = _encoded(items, "item_id", catalogue, train.items)
     user_encoder, user_features = _encoded(users, "user_id", shoppers, train.users)
-    for name, (ids, numbers) in (item_dense or {}).items():
-        item_features = item_features.plus(name, _placed(name, ids, numbers, catalogue))
     return BehaviourSet(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
@@ -405,16 +401,6 @@ def _encoded(
     }
     features = encoder.encode(pa.table(padded))
     return encoder, features.take(at[1:]).with_unknown()
-
-
-def _placed(name: str, ids: Sequence[str], numbers: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """(N + 1, D) float32 by row of the vocabulary."""
-    if numbers.ndim != 2 or len(ids) != len(numbers):
-        raise ValueError(f"{name}: {len(ids)} ids with numbers of shape {numbers.shape}; expected (n, D)")
-    placed = np.zeros((len(vocabulary), numbers.shape[1]), np.float32)
-    placed[vocabulary.rows(list(ids))] = numbers
-    placed[0] = 0
-    return placed
 
 
 def _both(acting: pa.ChunkedArray, users: pa.Table | None) -> pa.ChunkedArray:

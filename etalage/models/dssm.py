@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet
 from etalage.features.negatives import Negatives
+from etalage.features.sources import require_features
 from etalage.features.stream import VectorBatch, VectorStream
 from etalage.models.dssm_network import (
     DSSM,
@@ -43,7 +44,7 @@ CACHE_BYTES = 128 * 2**20
 
 
 class DSSMTask(BaseTask):
-    """The recipe bound to a BehaviourSet whose items have the dense feature `vectors`.
+    """The recipe bound to a BehaviourSet whose items have the dense features `feature_sources`.
 
     A hit of `train` is asked for by what its shopper did before its moment, of every kind; without times, by
     what stands before it.
@@ -52,13 +53,10 @@ class DSSMTask(BaseTask):
     def __init__(self, config: DSSMConfig, data: BehaviourSet) -> None:
         data = _aimed(config, data)
         self.config, self.data = config, data
-        given_NE = data.item_features.dense.get(config.vectors)
-        if given_NE is None:
-            there = ", ".join(data.item_features.dense) or "none"
-            raise ConfigError(
-                f"[models.dssm] vectors = {config.vectors!r}: items lack these numbers (they have: {there}); "
-                "a model that embeds items makes them: `etalage train item2vec` first"
-            )
+        require_features(data.item_features, config.feature_sources, RECIPE.name)
+        sources = [data.item_features.dense[name] for name in config.feature_sources]
+        self.widths = tuple(source.shape[1] for source in sources)
+        given_NE = np.concatenate(sources, axis=1)
         self.given_NE = torch.from_numpy(np.ascontiguousarray(given_NE, np.float32))
         self.known_N = (given_NE != 0).any(axis=1)
         self.known_N[0] = False
@@ -71,8 +69,8 @@ class DSSMTask(BaseTask):
         self.rows_R = np.flatnonzero(wanted)
         if not (train.labels[self.rows_R] > 0).any():
             raise TooLittleData(
-                f"dssm: none of {len(train)} interactions to learn from is a hit on an item that has "
-                f"{config.vectors!r}"
+                f"dssm: none of {len(train)} interactions to learn from is a hit on an item that "
+                f"{' or '.join(config.feature_sources)} knows"
             )
         self.users_R, self.items_R = train.users[self.rows_R], train.items[self.rows_R]
         self.labels_R = train.labels[self.rows_R]
@@ -113,7 +111,7 @@ class DSSMTask(BaseTask):
         return -(-len(self.rows_R) // self.config.batch_size)
 
     def network(self) -> nn.Module:
-        return prepared(self.config, self.given_NE.shape[1])
+        return prepared(self.config, self.given_NE.shape[1], self.widths)
 
     # -- batches -------------------------------------------------------------------------------
 
@@ -134,10 +132,16 @@ class DSSMTask(BaseTask):
         return batch | self._pairs(self.users_R[chosen], items, self.labels_R[chosen], seeds)
 
     def _means(self, owners: np.ndarray, items: np.ndarray, count: int) -> Tensor:
-        """(count, E): the mean of the known vectors of `items`, by owner (ascending)."""
-        known = self.known_N[items]
-        starts = torch.from_numpy(np.searchsorted(owners[known], np.arange(count)))
-        return F.embedding_bag(torch.from_numpy(items[known]), self.given_NE, starts, mode="mean")
+        """(count, E): the mean of the known vectors of `items`, a source at a time, by owner (ascending)."""
+        return torch.cat(
+            [_mean(given_NE, known_N, owners, items, count) for given_NE, known_N in self._of_sources], dim=1
+        )
+
+    @cached_property
+    def _of_sources(self) -> list[tuple[Tensor, np.ndarray]]:
+        """The columns of each source, and (N + 1,) bool which items it knows."""
+        parts = [part.contiguous() for part in torch.split(self.given_NE, list(self.widths), dim=1)]
+        return [(part, (part != 0).any(dim=1).numpy()) for part in parts]
 
     @cached_property
     def _asked(self) -> Tensor:
@@ -228,6 +232,12 @@ def _aimed(config: DSSMConfig, data: BehaviourSet) -> BehaviourSet:
     return replace(data, targets=tuple(data.kinds.index(kind) + 1 for kind in config.targets))
 
 
+def _mean(given_NE: Tensor, known_N: np.ndarray, owners: np.ndarray, items: np.ndarray, count: int) -> Tensor:
+    known = known_N[items]
+    starts = torch.from_numpy(np.searchsorted(owners[known], np.arange(count)))
+    return F.embedding_bag(torch.from_numpy(items[known]), given_NE, starts, mode="mean")
+
+
 def _spans(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranges, flat: the number of the range that each place is in, and the places."""
     lengths = end - begin
@@ -242,6 +252,8 @@ class VectorRows:
 
     train: VectorStream
     validation: VectorStream | None = None
+    widths: tuple[int, ...] = ()
+    """Of the sources that both vectors are made of, where they are several."""
 
 
 class VectorRowsTask(BaseTask):
@@ -267,7 +279,7 @@ class VectorRowsTask(BaseTask):
         return self.rows.train.steps
 
     def network(self) -> nn.Module:
-        return prepared(self.config, self.rows.train.sizes[0])
+        return prepared(self.config, self.rows.train.sizes[0], self.rows.widths)
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         return _as_batch(self.rows.train.batch(epoch, step % self.steps, rank, world_size))

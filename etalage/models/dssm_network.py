@@ -4,10 +4,11 @@ R rows   B positives   K items of each   C candidates   L acts of a history   E 
 D of a tower's
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
@@ -18,7 +19,7 @@ from etalage.errors import ConfigError
 from etalage.metrics import auroc
 from etalage.models.layers import mlp
 from etalage.models.losses import sampled_softmax
-from etalage.models.recipe import WEIGHTS, Batch, TrainingConfig
+from etalage.models.recipe import WEIGHTS, Batch, SourcedConfig
 from etalage.models.vector_history import known_mean
 
 ORIGINAL: dict[str, Any] = {
@@ -36,16 +37,16 @@ WEIGHTS_OF = (WEIGHTS, "best.safetensors")
 FROZEN = {"none": (), "item": ("item_tower.",), "both": ("item_tower.", "query_tower.")}
 
 
-class DSSMConfig(TrainingConfig):
+class DSSMConfig(SourcedConfig):
     preset: Literal["modern", "original"] = "modern"
     """`original` changes the defaults to ORIGINAL's; what is given beside it counts."""
-    vectors: str = "item2vec"
-    """The dense feature of items that is the network's input, E numbers; of zeros: nothing is known of it. A
-    model that embeds items (`item2vec`) by its name: what its newest export makes of them; or `photo`."""
+    feature_sources: tuple[str, ...] = Field(("item2vec",), min_length=1)
+    """The network's input, E numbers: what these embed of an item, side by side. Zeros: nothing is known of
+    it."""
     rows: str | None = None
     """Learn from a file of rows `label, shopper's vector, item's vector` (text, or Parquet) instead of the
     shop's acts; it need not fit into memory. Relative to the shop's folder. Its vectors are of the same
-    making as `vectors`, by which the shop's items are embedded then."""
+    making as `feature_sources`, by which the shop's items are embedded then."""
     validation_rows: str | None = None
     """The same for validation; None: none, and the weights of the last epoch are kept."""
     layers: tuple[int, ...] = (128,)
@@ -68,7 +69,8 @@ class DSSMConfig(TrainingConfig):
     history: int = Field(100, ge=1)
     """L: acts of a shopper, newest first, that make the query."""
     pretrained: str | None = None
-    """Start from these weights: a .safetensors file, or the folder of an export or of a checkpoint."""
+    """Start from these weights: another shop (its newest export), the folder of an export or of a checkpoint,
+    or a .safetensors file. Relative to the shop's folder."""
     freeze: Literal["none", "item", "both"] = "none"
     """Towers that keep the weights they start with; the head never does."""
     keep: Literal["loss", "ndcg_at_10"] = "loss"
@@ -87,7 +89,8 @@ class DSSMConfig(TrainingConfig):
     validate_pairs: int = Field(4096, ge=1)
     """Hits of the validation part that the validation loss is of, at most; the same in every epoch."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"drawn": "shared_negatives"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"drawn": "shared_negatives", "vectors": "feature_sources"}
+    decides_shape: ClassVar[tuple[str, ...]] = ("feature_sources", "layers", "dimension", "last_relu")
     decayed: ClassVar[Literal["matrices", "all"]] = "all"
 
     @model_validator(mode="before")
@@ -111,13 +114,14 @@ class DSSMConfig(TrainingConfig):
 
 
 class DSSM(nn.Module):
-    """A BehaviourNetwork. inputs: E."""
+    """A BehaviourNetwork. inputs: E; widths: the part of each source, where there are several."""
 
     query_inputs = ("history_embeddings", "history_mask")
 
-    def __init__(self, config: DSSMConfig, inputs: int) -> None:
+    def __init__(self, config: DSSMConfig, inputs: int, widths: Sequence[int] = ()) -> None:
         super().__init__()
-        self.item_inputs = (f"item.{config.vectors}",)
+        self.item_inputs = tuple(f"item.{name}" for name in config.feature_sources)
+        self.widths = tuple(widths)
         self.history_length = config.history
         self.query_tower, self.item_tower = (_tower(config, inputs) for _ in range(2))
         self.head = nn.Linear(config.dimension, 1)
@@ -139,16 +143,17 @@ class DSSM(nn.Module):
         logits_R1: Tensor = self.head(self.user_vectors(means_RE) * self.item_vectors(given_RE))
         return logits_R1[:, 0]
 
-    def history_item(self, given_BE: Tensor) -> Tensor:
+    def history_item(self, *given: Tensor) -> Tensor:
         """(B, E): an act is the vector of its item."""
-        return given_BE.float()
+        return torch.cat(given, dim=1).float()
 
     def embed_query(self, history_BLE: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, D); of a shopper without acts what the tower makes of zeros."""
-        return self.user_vectors(known_mean(history_BLE, mask_BL))
+        return self.user_vectors(known_mean(history_BLE, mask_BL, self.widths))
 
-    def embed_item(self, given_BE: Tensor) -> Tensor:
+    def embed_item(self, *given: Tensor) -> Tensor:
         """(B, D): w ∘ v; zeros for an item of which nothing is known, so that no index holds it."""
+        given_BE = torch.cat(given, dim=1)
         known_B1 = (given_BE != 0).any(dim=1, keepdim=True)
         return self.head.weight * self.item_vectors(given_BE) * known_B1
 
@@ -176,7 +181,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         network.load_state_dict(found)
     except RuntimeError as error:
         raise ConfigError(
-            f"pretrained: {files[0]} is of another network than layers, dimension and vectors say: {error}"
+            f"pretrained: {files[0]} is of another network than layers, dimension and feature_sources say: "
+            f"{error}"
         ) from error
 
 
@@ -207,9 +213,9 @@ def figures_of(logits: Tensor, labels: Tensor) -> dict[str, float]:
     return figures
 
 
-def prepared(config: DSSMConfig, inputs: int) -> DSSM:
+def prepared(config: DSSMConfig, inputs: int, widths: Sequence[int] = ()) -> DSSM:
     """A fresh network, or one that starts from `pretrained`, with what `freeze` names frozen."""
-    network = DSSM(config, inputs)
+    network = DSSM(config, inputs, widths)
     if config.pretrained is not None:
         load_weights(network, config.pretrained)
     for name, parameter in network.named_parameters():

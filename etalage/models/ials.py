@@ -138,4 +138,5 @@ RECIPE = Recipe(
     columns=(),
     bind=IalsCounter,
     data="behaviour",
+    embeds_items=True,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
@@ -80,6 +80,8 @@ class TrainingConfig(ModelConfig):
     checkpoint_steps: int = Field(200, ge=1)
     """A checkpoint at least every so many steps, and at the end of every epoch."""
 
+    decides_shape: ClassVar[tuple[str, ...]] = ()
+    """Settings that have to be alike where weights are taken over from another training (`transfers`)."""
     decayed: ClassVar[Literal["matrices", "all"]] = "matrices"
     """What weight_decay is about: norms and biases hold no scale that decay could keep in check."""
 
@@ -105,6 +107,26 @@ class TrainingConfig(ModelConfig):
             if getattr(self, name) != fields[name].default:
                 raise ValueError(f"{name} = {getattr(self, name)!r} does nothing here")
         return self
+
+
+class SourcedConfig(TrainingConfig):
+    """Of a model that looks at what other models embed of the items (features/sources.py)."""
+
+    feature_sources: tuple[str, ...] | None = None
+    """Whose embeddings of the items are features: `photo`, or models by their names, such as `item2vec`: what
+    the newest export of each has. None: `photo`, where a model of photos was trained; (): none."""
+
+    @field_validator("feature_sources", mode="before")
+    @classmethod
+    def _one_alone(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("feature_sources")
+    @classmethod
+    def _each_once(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if given is not None and len(set(given)) < len(given):
+            raise ValueError(f"{list(given)} names one source twice")
+        return given
 
 
 C = TypeVar("C", bound=ModelConfig)
@@ -269,7 +291,11 @@ class Recipe(Generic[C]):
     """(config, data) → Task, or Counter for the role counter; the data is what `data` says."""
     data: Data = "photos"
     transfers: bool = False
-    """Its weights fit other shops' data: the export keeps them, and another training starts from there."""
+    """Its weights fit other shops' data: the export keeps them, and another training starts from there, as
+    `pretrained` of its config says."""
+    embeds_items: bool = False
+    """What it counts are embeddings of items, which other models may take as features; every embedder has
+    some."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +322,8 @@ class Listed:
     name: str
     role: Role
     data: Data
+    transfers: bool = False
+    embeds_items: bool = False
 
     @property
     def retrieves(self) -> bool:
@@ -314,8 +342,18 @@ def listed() -> dict[str, Listed]:
             call = assigned.value
             given = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
             role, data = given["role"], given.get("data", "photos")
-            found[file.stem] = Listed(file.stem, role, data)  # type: ignore[arg-type]
+            more = (given.get("transfers", False), given.get("embeds_items", role == "embedder"))
+            found[file.stem] = Listed(file.stem, role, data, *more)  # type: ignore[arg-type]
     return found
+
+
+def feature_sources(model: str) -> list[str]:
+    """The models whose embeddings of items `model` may take as features; `photo` beside them."""
+    return [
+        name
+        for name, one in listed().items()
+        if one.data == "behaviour" and one.embeds_items and name != model
+    ]
 
 
 def names() -> list[str]:

@@ -20,7 +20,7 @@ from etalage.errors import ConfigError
 from etalage.features.encoder import Features
 from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, mlp, table
-from etalage.models.recipe import Schedule, TrainingConfig
+from etalage.models.recipe import Schedule, SourcedConfig
 
 ORIGINAL: dict[str, Any] = {
     "user_id": True,
@@ -45,7 +45,7 @@ ORIGINAL: dict[str, Any] = {
 """Ids alone, perceptrons, explicit negatives; row-wise Adagrad for tables and Adam for the rest."""
 
 
-class TwoTowerConfig(TrainingConfig):
+class TwoTowerConfig(SourcedConfig):
     preset: Literal["sequence", "original"] = "sequence"
     """`original` changes the defaults to ORIGINAL's; what is given beside it counts."""
     user_id: bool = False

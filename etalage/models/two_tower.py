@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.features.negatives import Negatives
+from etalage.features.sources import require_features
 from etalage.features.windows import Windows
 from etalage.metrics import auroc
 from etalage.models.layers import device_of, on_device_of
@@ -34,11 +35,13 @@ AGREEMENT_BATCHES = 4
 
 
 class TwoTowerTask(BaseTask):
-    """The recipe bound to a shop's behaviour. Raises what Targets raises, and TooLittleData."""
+    """The recipe bound to a shop's behaviour. Raises what Targets raises, TooLittleData, and ConfigError:
+    items lack a feature that the config names."""
 
     metric = "ndcg_at_10"
 
     def __init__(self, config: TwoTowerConfig, data: BehaviourSet) -> None:
+        require_features(data.item_features, config.feature_sources or (), RECIPE.name)
         self.config, self.data, self.train = config, data, data.part("train")
         self.targets = Targets(config.objective, config.actions, data)
         wanted = self.targets.wanted

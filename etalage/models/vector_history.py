@@ -18,9 +18,13 @@ FIRST = 20
 BEFORE_TEST = ("train", "rank", "validation")
 
 
-def known_mean(history_BLE: Tensor, mask_BL: Tensor) -> Tensor:
+def known_mean(history_BLE: Tensor, mask_BL: Tensor, widths: Sequence[int] = ()) -> Tensor:
     """(B, E) means over the acts in the mask; an item that nothing is known of, a vector of zeros, neither
-    pulls nor counts; zeros where no act is left."""
+    pulls nor counts; zeros where no act is left. widths: of vectors that several sources made, side by side;
+    each may know other items, and has a mean of its own."""
+    if len(widths) > 1:
+        parts = torch.split(history_BLE, list(widths), dim=2)
+        return torch.cat([known_mean(part, mask_BL) for part in parts], dim=1)
     weight_BL1 = (mask_BL[:, :, None] & (history_BLE != 0).any(dim=2, keepdim=True)).to(history_BLE.dtype)
     return (history_BLE * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1).clamp(min=1)
 

@@ -9,26 +9,30 @@ ranker, meet them as the unknown item with features of its own.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from etalage.errors import ExportDamaged
+from etalage.features.sources import FeatureSource, unknown_items
 from etalage.features.vocabulary import Vocabulary
 from etalage.lake.erasures import Known, nameless
 from etalage.runtime.export_files import (
     FACTS,
+    FEATURE_SOURCES,
     ITEMS,
     TO_MODEL,
     USERS,
     VERDICT,
+    ExportFiles,
     hash_export,
     read_export,
     save_array,
 )
 from etalage.runtime.opening import kind_of
-from etalage.runtime.scorer import Dense
+from etalage.runtime.scorer import SourceRows
 
 _BY_ITEM = (
     "scores.npy",
@@ -41,11 +45,16 @@ _BY_ITEM = (
 
 
 def align(
-    export: Path, items: pa.Table, target: Path, dense: Dense | None = None, erased: Known | None = None
+    export: Path,
+    items: pa.Table,
+    target: Path,
+    sources: Mapping[str, FeatureSource] | None = None,
+    erased: Known | None = None,
 ) -> None:
     """Write the model of `export` into `target` (made; must not exist) for `items`, sorted by item_id.
 
-    Shoppers who are among the `erased` keep their row, which others stand behind, and lose their id.
+    sources: what embeds items of the catalogue that no training saw, such as their photos. Shoppers who are
+    among the `erased` keep their row, which others stand behind, and lose their id.
     Raises ExportDamaged: the export cannot be opened, or asks for a feature that is not there.
     """
     opened = read_export(export)
@@ -65,6 +74,32 @@ def align(
         users = Vocabulary(nameless(opened.users.ids, erased or {}))
         users.save(target / USERS)
     save_array(target / TO_MODEL, to_model)
-    kind_of(opened).align(opened, to_model, items, target, dense or {})
+    rows = source_rows(opened, to_model, vocabulary, sources or {})
+    kind_of(opened).align(opened, to_model, items, target, rows)
     facts = {**opened.facts, "export_hash": opened.facts["model_hash"], "model_hash": hash_export(target)}
+    facts["unknown_to_sources"] = {
+        name: unknown_items(rows[name]) for name in facts.get("feature_sources", {})
+    }
     (target / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def source_rows(
+    export: ExportFiles, to_model: np.ndarray, items: Vocabulary, given: Mapping[str, FeatureSource]
+) -> SourceRows:
+    """What the export's feature sources say of the catalogue's `items`.
+
+    Of a source that is `given` by the very export that the model learned from, what that says of them now: a
+    new item has a photo. Of any other, what the export itself keeps: items that came later are unknown.
+    """
+    made_by = export.facts.get("feature_sources")
+    if made_by is None:  # an export that was written before they were kept, with its photos' by name alone
+        return {name: source.by_row(items) for name, source in given.items()}
+    rows: dict[str, np.ndarray] = {}
+    by_hash = {source.model_hash: source for source in given.values()}
+    for name, model_hash in made_by.items():
+        if (source := by_hash.get(model_hash)) is not None:
+            rows[name] = source.by_row(items)
+        else:
+            kept = export.array(f"{FEATURE_SOURCES}/{name}", 2)
+            rows[name] = np.asarray(kept[to_model], np.float32)
+    return rows

@@ -14,7 +14,7 @@ from etalage.features.behaviour import NEVER, Queries
 from etalage.index import Index, build
 from etalage.runtime.export_files import ITEM, QUERY, ExportFiles, save_array
 from etalage.runtime.retrieving import Excluded, Hits, Retriever, cosines, searched
-from etalage.runtime.scorer import Dense, ExportScorer, features_of, user_feature
+from etalage.runtime.scorer import ExportScorer, SourceRows, features_of, user_feature
 from etalage.runtime.sessions import Session
 
 ROWS_AT_ONCE = 4096
@@ -120,24 +120,23 @@ class EmbeddingScorer(ExportScorer):
 
     @classmethod
     def align(
-        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
         """By content where the model looks at it: prices change, items are new; else as it was exported."""
-        for name, array in cls._embeddings(export, to_model, items, dense).items():
+        for name, array in cls._embeddings(export, to_model, items, sources).items():
             save_array(target / f"{name}.npy", array)
 
     @staticmethod
     def _embeddings(
-        export: ExportFiles, to_model: np.ndarray, items: pa.Table, dense: Dense
+        export: ExportFiles, to_model: np.ndarray, items: pa.Table, sources: SourceRows
     ) -> dict[str, np.ndarray]:
         kept = {"item_embeddings": export.array("item_embeddings", 2)[to_model]}
         if (export.folder / "history_embeddings.npy").exists():
             kept["history_embeddings"] = export.array("history_embeddings", 2)[to_model]
-        encoded = features_of(export, items, dense)
-        if not (export.folder / ITEM).exists() or encoded is None:
+        if not (export.folder / ITEM).exists():
             return kept
         session = Session.open(export.folder / ITEM)
-        columns = encoded.with_unknown().columns
+        columns = {**features_of(export, items).columns, **sources}
         missing = [n for n in session.inputs if n != "item" and n.removeprefix("item.") not in columns]
         if missing:
             return kept  # features that only the training set had: what it embedded still stands
@@ -146,7 +145,13 @@ class EmbeddingScorer(ExportScorer):
             session.run({name: values[start : start + ROWS_AT_ONCE] for name, values in feed.items()})
             for start in range(0, len(to_model), ROWS_AT_ONCE)
         ]
-        return {name: np.concatenate([block[n] for block in blocks]) for n, name in enumerate(kept)}
+        found = {name: np.concatenate([block[n] for block in blocks]) for n, name in enumerate(kept)}
+        content = {n.removeprefix("item.") for n in session.inputs if n != "item"}
+        if content <= set(sources):
+            # Neither its id nor any source tells it from others: no index is to hold it.
+            unknown = (to_model == 0) & ~np.any([sources[n].any(axis=1) for n in content], axis=0)
+            found["item_embeddings"][unknown] = 0
+        return found
 
     def retriever(self, index: Index | None = None) -> Retriever:
         """The nearest items in `index`; without one they are searched exactly."""

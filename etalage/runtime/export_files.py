@@ -4,7 +4,7 @@ The folder of an export of behaviour (training/behaviour_export.py) or, aligned 
 model in a bundle (runtime/aligning.py):
 
     export.json   items.arrow users.arrow   *.npy   query.onnx item.onnx rank.onnx
-    item_encoder.json user_encoder.json   item_features/   pairs/
+    item_encoder.json user_encoder.json   item_features/   pairs/   feature_sources/<name>.npy
 
 `training.export` and its siblings write them; reading them needs no torch, so publishing needs none either.
 """
@@ -40,6 +40,9 @@ ITEM_ENCODER, USER_ENCODER, ITEM_FEATURES, PAIRS = (
     "item_features",
     "pairs",
 )
+FEATURE_SOURCES = "feature_sources"
+"""Folder of (N + 1, D) float32 by source: what the model learned its items from. In export.json: the hash of
+the export that made each."""
 
 
 def newest_export(folder: Path) -> Path:

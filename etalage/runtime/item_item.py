@@ -14,7 +14,7 @@ from etalage.features.behaviour import Queries
 from etalage.index import Index
 from etalage.runtime.export_files import ExportFiles, save_array
 from etalage.runtime.retrieving import Excluded, Hits, Retriever, nothing
-from etalage.runtime.scorer import Dense, ExportScorer
+from etalage.runtime.scorer import ExportScorer, SourceRows
 
 QUERIES_AT_ONCE = 256
 """Queries in memory at a time, for the neighbours of all their acts."""
@@ -97,7 +97,7 @@ class ItemItemScorer(ExportScorer):
 
     @classmethod
     def align(
-        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
         """Rows in the catalogue's order, columns renamed; those of items that it lacks fall away."""
         indptr, indices, weights = (export.array(name, 1) for name in ("indptr", "indices", "weights"))

@@ -15,7 +15,7 @@ from etalage.features.behaviour import Queries
 from etalage.features.encoder import Features
 from etalage.features.pairs import PairEncoder, pair_sparse
 from etalage.runtime.export_files import ITEM_FEATURES, PAIRS, RANK, ExportFiles, save_array
-from etalage.runtime.scorer import Dense, ExportScorer, features_of
+from etalage.runtime.scorer import ExportScorer, SourceRows, features_of
 from etalage.runtime.sessions import Session
 
 PAIRS_AT_ONCE = 1 << 17
@@ -126,14 +126,13 @@ class PairScorer(ExportScorer):
 
     @classmethod
     def align(
-        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
         """Features by content where the export has an encoder of items; else as it was exported."""
         source = export.folder / ITEM_FEATURES
         if source.is_dir():
             (target / ITEM_FEATURES).mkdir()
-            encoded = features_of(export, items, dense)
-            columns = {} if encoded is None else encoded.with_unknown().columns
+            columns = features_of(export, items).columns
             for file in sorted(source.glob("*.npy")):
                 ndim = np.load(file, mmap_mode="r", allow_pickle=False).ndim
                 known = export.array(f"{ITEM_FEATURES}/{file.stem}", ndim)

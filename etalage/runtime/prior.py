@@ -14,7 +14,7 @@ from etalage.features.behaviour import Queries
 from etalage.index import Index
 from etalage.runtime.export_files import ExportFiles, save_array
 from etalage.runtime.retrieving import Excluded, Hits, Retriever, kept
-from etalage.runtime.scorer import Dense, ExportScorer
+from etalage.runtime.scorer import ExportScorer, SourceRows
 
 FEW = 0.02
 """Where fewer are allowed, they are sorted; else the prior's order is walked until enough are found."""
@@ -51,7 +51,7 @@ class PriorScorer(SameForAll, ExportScorer):
 
     @classmethod
     def align(
-        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
         """Items that the model never saw stand behind all that it did."""
         scores = np.array(export.array("scores", 1), np.float32)

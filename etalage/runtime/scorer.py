@@ -20,8 +20,8 @@ from etalage.index import Index
 from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles, ModelKind
 from etalage.runtime.retrieving import Retriever
 
-Dense = Mapping[str, tuple[pa.Array, np.ndarray]]
-"""Dense features that no column holds: name → ids and their (n, D) float32, such as photo embeddings."""
+SourceRows = Mapping[str, np.ndarray]
+"""Feature source → (N + 1, D) float32 in the order of a catalogue's items; zeros for the unknown."""
 
 
 class Scorer(Protocol):
@@ -99,7 +99,7 @@ class ExportScorer(ABC):
     @classmethod
     @abstractmethod
     def align(
-        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, dense: Dense
+        cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
         """Write into the folder `target` what the export has by item, in the order of `items`.
 
@@ -113,16 +113,13 @@ class ExportScorer(ABC):
         raise TypeError(f"{self.name}: a {self.role} retrieves nothing")
 
 
-def features_of(export: ExportFiles, items: pa.Table, dense: Dense) -> Features | None:
-    """(N,) features of the bundle's items as this model was taught them; None without an encoder."""
+def features_of(export: ExportFiles, items: pa.Table) -> Features:
+    """(N + 1) rows, the unknown one in front: features of the bundle's items as this model was taught them;
+    none without an encoder."""
     file = export.folder / ITEM_ENCODER
     if not file.exists():
-        return None
-    features = Encoder.from_json(file.read_text(encoding="utf-8"), str(file)).encode(items)
-    for name, (ids, numbers) in dense.items():
-        rows = Vocabulary(ids).rows(items["item_id"])
-        features = features.plus(name, np.concatenate([np.zeros_like(numbers[:1]), numbers])[rows])
-    return features
+        return Features()
+    return Encoder.from_json(file.read_text(encoding="utf-8"), str(file)).encode(items).with_unknown()
 
 
 def user_feature(queries: Queries, name: str) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
-from etalage.shop import photo_steps
 from etalage.shop.progress import told
-from etalage.shop.vector_steps import rows_of_vectors, with_vectors
+from etalage.shop.source_steps import rows_of_vectors, with_sources
+from etalage.shop.transfer_steps import Taken, find_start, tell_shared_users
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Behaviour:
 
 
 def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
-    """Read it. Items have the embeddings of their photos as a feature, where a model of photos was trained,
-    and the category that the classifier told beside the merchant's own. whole: nothing is held back.
+    """Read it. Items have the category that the classifier told beside the merchant's own, and nothing of
+    what other models embed of them (source_steps.py). whole: nothing is held back.
 
     Raises TableMissing, TooLittleData.
     """
@@ -57,7 +57,6 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
     at = {name: v for name, v in workspace.lake.versions().items() if name in TABLES}
     if "interactions" not in at:
         raise TableMissing("there are no interactions: `etalage ingest FILE interactions` first")
-    dense = photo_steps.by_item(workspace)
 
     def table(name: str) -> "pa.Table | None":
         return workspace.lake.table(name).read(at[name]) if name in at else None
@@ -69,7 +68,7 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
         if items is not None:
             items = with_classified(items, classifications(workspace.lake, at, items["item_id"]))
         data = behaviour_set(
-            table("interactions"), items, table("users"), workspace.config.behaviour, item_dense=dense,
+            table("interactions"), items, table("users"), workspace.config.behaviour,
             funnel=workspace.config.funnel, whole=whole,
             more_items=() if negatives is None or items is not None else negative_items(negatives),
         )  # fmt: skip
@@ -135,15 +134,21 @@ def train(
     if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
     learned: BehaviourSet | Examples | VectorRows = whole.data
-    source, inputs = Source.of(whole.data), None
-    if (vectors := getattr(config, "vectors", None)) is not None:  # of items, that another model makes
-        told_items, inputs = with_vectors(workspace, whole.data, recipe.name, vectors)
-        learned, source = told_items, Source.of(told_items)
-        if config.rows is not None:
-            learned, files = rows_of_vectors(
-                workspace, config, told_items.item_features.dense[vectors].shape[1]
-            )
-            inputs = {**(inputs or {}), **files}
+    source, inputs = Source.of(whole.data), {}
+    taken = None
+    if (start := find_start(workspace, recipe, config)) is not None:
+        config, taken = config.model_copy(update={"pretrained": str(start.weights)}), Taken(start)
+        tell_shared_users(taken, whole.data)
+    if hasattr(config, "feature_sources"):
+        learned = told_items = with_sources(workspace, whole.data, recipe.name, config, taken)
+        source, inputs = Source.of(told_items), dict(told_items.feature_sources)
+        if getattr(config, "rows", None) is not None:
+            dense = told_items.item_features.dense
+            widths = tuple(dense[name].shape[1] for name in config.feature_sources)
+            learned, files = rows_of_vectors(workspace, config, widths)
+            inputs |= files
+    if start is not None:
+        inputs["pretrained"] = start.model_hash
     if recipe.data == "examples":
         learned, pairs = made = examples(workspace, whole)
         sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
@@ -157,7 +162,8 @@ def train(
             exports=exports or workspace.exports(recipe.name),
             source=source,
             versions=whole.versions,
-            learned=None if inputs is None else (whole.data.fingerprint(), inputs),
+            learned=(whole.data.fingerprint(), inputs) if inputs else None,
+            start=None if taken is None else taken.facts,
             fresh=fresh,
             progress=told(meter, f"train {recipe.name}"),
             engine=workspace.engine,

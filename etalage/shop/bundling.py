@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
-from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps
+from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.workspace import Workspace
 
@@ -51,6 +51,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     for line in unknown_in_tables(workspace.lake, draft.tables.get("interactions")) if models else ():
+        log.warning("%s", line)
+    for line in source_steps.stale_sources(workspace, models):
         log.warning("%s", line)
     for line in live_steps.erased_but_known(workspace, models):
         log.warning("%s", line)

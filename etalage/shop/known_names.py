@@ -6,8 +6,8 @@ What can be told from the settings alone is told when they are read, without loa
 must have is told where the items are read.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from etalage.config import (
     BehaviourConfig,
@@ -20,8 +20,9 @@ from etalage.config import (
 )
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
+from etalage.features.sources import PHOTO
 from etalage.lake.attributes import require_attribute
-from etalage.models.recipe import Listed, listed
+from etalage.models.recipe import Listed, feature_sources, listed
 from etalage.models.setting_names import setting_names
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def require_known_names(config: ShopConfig, where: str) -> None:
         *(f"[models.{name}]: no model {name!r}; {suggestion(name, models)}" for name in config.models
           if name not in models),
         *_of_models(config, models),
+        *_of_sources(config.models),
         *_of_funnel(config.funnel, models),
         *_of_evaluation(config.evaluate, config.behaviour, models),
         *_no_train(config),
@@ -73,6 +75,19 @@ def _of_models(config: ShopConfig, models: dict[str, Listed]) -> Iterator[str]:
         for key in table:
             if names is not None and (trouble := names.trouble(key)):
                 yield f"[models.{name}]: {trouble}"
+
+
+def _of_sources(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for model, settings in models.items():
+        named = settings.get("feature_sources")
+        there = [PHOTO, *feature_sources(model)]
+        listed_names = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else ()
+        for name in listed_names:  # what is no name at all, the model's config refuses
+            if name not in there:
+                yield (
+                    f"[models.{model}] feature_sources names {name!r}: no feature of items and no model that "
+                    f"embeds them; {suggestion(str(name), there)}"
+                )
 
 
 def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed]) -> Iterator[str]:

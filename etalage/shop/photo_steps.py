@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.photos import Evaluation
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
+    from etalage.features.sources import FeatureSource
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
 
@@ -195,22 +196,21 @@ def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
     return found
 
 
-def by_item(workspace: Workspace) -> "dict[str, tuple[pa.Array, np.ndarray]]":
-    """{"photo": item ids and their (n, D) embeddings}, by the photo embedder that speaks; {} where none was
-    trained."""
-    from etalage.bundle.draft import PHOTO_FEATURE, speaking
+def by_item(workspace: Workspace) -> "FeatureSource | None":
+    """What the photo embedder that speaks embeds of the items; None without one, or without a photo."""
+    from etalage.bundle.draft import speaking
     from etalage.bundle.photo_entries import of_rows, photo_rows
+    from etalage.features.sources import FeatureSource
     from etalage.runtime.photos import PhotoEmbedder
 
     exports = newest_exports(workspace, "photos")
     name = speaking(list(exports), workspace.config.funnel.photos)
     if name is None:
-        return {}
+        return None
     embedder = PhotoEmbedder.open(exports[name], threads=os.cpu_count() or 1)
     done = embedded(workspace, payload(workspace), embedder)
     rows = photo_rows(done.payload.items)
     if not len(rows):
-        return {}
-    return {
-        PHOTO_FEATURE: (of_rows(done.payload.items, rows)["item_id"].combine_chunks(), done.embeddings[rows])
-    }
+        return None
+    ids = of_rows(done.payload.items, rows)["item_id"].combine_chunks()
+    return FeatureSource(ids, done.embeddings[rows], embedder.model_hash)

@@ -28,6 +28,7 @@ from etalage.shop import (
     judging_steps,
     live_steps,
     photo_steps,
+    transfer_steps,
 )
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
@@ -137,14 +138,25 @@ class Shop(Workspace):
         return fetch_steps.fetch(self, refresh, again)
 
     def train(
-        self, model: str = MODEL, settings: Mapping[str, str] | None = None, fresh: bool = False
+        self,
+        model: str = MODEL,
+        settings: Mapping[str, str] | None = None,
+        fresh: bool = False,
+        start: str | Path | None = None,
     ) -> "tuple[Trained[Any], Path]":
-        """Train on the tables as they are now, track it, export it; → the model and its export."""
+        """Train on the tables as they are now, track it, export it; → the model and its export.
+
+        start: another shop, whose newest export of this model has the weights to start from; or the folder of
+        an export or of a checkpoint. Raises ConfigError: they do not fit, or the model transfers none.
+        """
         from etalage.models import recipe as recipes
         from etalage.training.run import resolve
 
         recipe = recipes.find(model)
-        config = resolve(recipe, self.config.models.get(model, {}), dict(settings or {}))
+        given = dict(settings or {})
+        if start is not None:
+            given = transfer_steps.starting_from(recipe, start, given)
+        config = resolve(recipe, self.config.models.get(model, {}), given)
         self.require_writable()
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)

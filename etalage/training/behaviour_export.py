@@ -4,7 +4,7 @@ exports/<model>/0003-1a2b3c4d/. Everything is opened again and compared with the
 folder gets its name.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
 from etalage.runtime.export_files import (
+    FEATURE_SOURCES,
     ITEM,
     ITEM_ENCODER,
     ITEM_FEATURES,
@@ -56,6 +57,8 @@ class Source:
     """For a ranker of pairs: what it knows of them."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Of the sparse inputs of a ranker, by name."""
+    feature_sources: dict[str, str] = field(default_factory=dict)
+    """As in BehaviourSet."""
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class Source:
             data.user_encoder,
             pairs,
             sizes or {"user": len(data.users), "item": len(data.items)},
+            data.feature_sources,
         )
 
 
@@ -80,12 +84,13 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
     Raises ExportDamaged when what ONNX Runtime computes is not what the network does.
     """
     with ExportDraft(trained, folder, recipe.role, _kind(recipe, trained)) as draft:
+        facts: dict[str, Any] = {"feature_sources": {}}
         if trained.counted is not None:
-            facts = _write_counted(draft.path, trained.counted)
+            facts |= _write_counted(draft.path, trained.counted)
         elif recipe.role == "ranker":
-            facts = _write_ranker(draft.path, _network(trained), data)
+            facts |= _write_ranker(draft.path, _network(trained), data)
         else:
-            facts = _write_embedder(draft.path, _network(trained), data)
+            facts |= _write_embedder(draft.path, _network(trained), data)
         _write_ids(draft.path, data)
         if recipe.transfers:
             save_file(_network(trained).state_dict(), draft.path / WEIGHTS)
@@ -166,10 +171,22 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
         )
     return {
         "dimension": int(found[0].shape[1]),
+        "feature_sources": _write_sources(folder, network.item_inputs, data),
         "history_length": int(network.history_length),
         "query_inputs": list(network.query_inputs),
         "item_inputs": list(network.item_inputs),
     }
+
+
+def _write_sources(folder: Path, item_inputs: Sequence[str], data: Source) -> dict[str, str]:
+    """What it read of other models' embeddings, kept beside it: a bundle, or a training elsewhere that starts
+    from here, then needs no export but this one. → the hash of the export that made each."""
+    read = {name: made for name, made in data.feature_sources.items() if f"item.{name}" in item_inputs}
+    if read:
+        (folder / FEATURE_SOURCES).mkdir()
+    for name in read:
+        _save(folder / FEATURE_SOURCES, name, data.item_features.dense[name])
+    return read
 
 
 def _item_feed(names: Iterable[str], rows: np.ndarray, features: Features) -> dict[str, np.ndarray]:

@@ -119,6 +119,7 @@ def train_behaviour(
     source: "Source | None" = None,
     versions: dict[str, int] | None = None,
     learned: tuple[str, Mapping[str, str]] | None = None,
+    start: Mapping[str, Any] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
@@ -127,7 +128,8 @@ def train_behaviour(
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
-    behind it, and the models' hashes and the files' facts by name.
+    behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
+    training that this one starts from.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -144,6 +146,9 @@ def train_behaviour(
     else:
         assert isinstance(data, BehaviourSet | Examples)
         facts["data"] = data.fingerprint()
+
+    if start is not None:
+        facts["start"] = dict(start)
 
     def write(trained: Trained[Any], task: Any) -> Path:
         return export_behaviour(recipe, trained, kept, exports)

@@ -5,7 +5,6 @@ python examples/dssm_transfer/run.py --data FOLDER [--one-in 10] [--freeze item]
 
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +20,11 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_set import behaviour_set
 from etalage.lake.transactions import WITH_COUPON, journey
 from etalage.models import recipe as recipes
-from etalage.models.item2vec import Item2Vec
 from etalage.models.recipe import Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
 from etalage.shop import Shop
+from etalage.shop.source_steps import embedded_items
 from etalage.training.run import resolve, train_behaviour
 
 TUNE = {"targets": '["buy_with_coupon"]', "epochs": "60", "patience": "10", "steps_per_epoch": "null"}
@@ -59,12 +58,9 @@ def main(
     behaviour = behaviour_set(interactions, None, None, opened.config.behaviour)
     print({name: len(part) for name, part in behaviour.parts.items()})
 
-    vectors, exported = train(opened, "item2vec", {}, behaviour)
+    _, exported = train(opened, "item2vec", {}, behaviour)
     scorers: dict[str, Scorer] = {"item2vec": open_scorer(exported)}
-    assert isinstance(vectors.network, Item2Vec)
-    behaviour = replace(
-        behaviour, item_features=behaviour.item_features.plus("item2vec", vectors.network.vectors())
-    )
+    behaviour = behaviour.with_sources({"item2vec": embedded_items(exported)})
     _, rich = train(opened, "dssm", {}, behaviour)
     scorers["dssm, as pre-trained"] = open_scorer(rich)
     start = {"pretrained": str(rich), "freeze": freeze}

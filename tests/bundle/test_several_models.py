@@ -107,8 +107,15 @@ def test_the_funnels_setting_names_who_speaks(made: Made) -> None:
     assert shop.embedder is not None and shop.embedder.name == SECOND
     assert shop.funnel.look_alike is not None and shop.funnel.look_alike.name == SECOND
     assert shop.classifier().name == "item_category"
-    assert draft.dense["photo"][1].shape[1] == 16, "models of behaviour see the photos by who speaks"
-    assert preferring(draft, photos=SECOND).dense["photo"][1].shape[1] == 12
+
+
+def test_models_of_behaviour_see_the_photos_by_who_speaks_and_by_each_name(made: Made) -> None:
+    _, _, draft = made
+    hashes = {FIRST: "1" * 64, SECOND: "2" * 64}
+    plain, other = draft.sources(hashes), preferring(draft, photos=SECOND).sources(hashes)
+    assert set(plain) == set(other) == {"photo", FIRST, SECOND}
+    assert plain["photo"].model_hash == "1" * 64 and plain["photo"].embeddings.shape == (29, 16)
+    assert other["photo"].model_hash == "2" * 64 and other["photo"].embeddings.shape == (29, 12)
 
 
 def test_each_classifier_answers_by_name(made: Made) -> None:

@@ -32,7 +32,10 @@ QUICK: dict[str, dict[str, Any]] = {
         "learning_rate": 0.02,
     },
     "matrix_factorisation": {"epochs": 20, "dimension": 16, "shared_negatives": None, "batch_size": 256},
-    "dssm": {"epochs": 12, "vectors": "photo", "batch_size": 256, "learning_rate": 0.01, "patience": None},
+    "dssm": {
+        "epochs": 12, "feature_sources": ("photo",), "batch_size": 256, "learning_rate": 0.01,
+        "patience": None,
+    },
 }  # fmt: skip
 """Small settings for each model; a new embedder needs a line here, and one in TRAINED_SCORE."""
 

@@ -17,6 +17,7 @@ from etalage.errors import ConfigError, InputUnreadable, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.behaviour_set import behaviour_set
 from etalage.features.leakage import check_leakage
+from etalage.features.sources import FeatureSource
 from etalage.lake.schema import TABLES
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -164,9 +165,9 @@ def test_every_item_of_the_catalogue_has_a_row_and_acts_on_others_are_counted() 
 
 def test_features_stand_beside_the_rows_of_the_vocabulary() -> None:
     items = catalogue("c", "x", "a", "b", "y", "z")
-    photos = (["b", "gone", "z"], np.array([[1, 2], [9, 9], [3, 4]]))
+    photos = FeatureSource(["b", "gone", "z"], np.array([[1, 2], [9, 9], [3, 4]], np.float32), "f00d")
     users = pa.table({"user_id": ["u3", "u1"], "attributes": ['{"age": "9"}', '{"age": "7"}']})
-    data = behaviour_set(table(SOME), items, users, ALL_TRAIN, item_dense={"photo": photos})
+    data = behaviour_set(table(SOME), items, users, ALL_TRAIN).with_sources({"photo": photos})
     assert data.item_encoder is not None
     encoded = data.item_encoder.encode(items)
     place = {name: n for n, name in enumerate(items["item_id"].to_pylist())}
@@ -175,6 +176,7 @@ def test_features_stand_beside_the_rows_of_the_vocabulary() -> None:
             np.testing.assert_array_equal(data.item_features.columns[feature][row], column[place[name]])
     photo = data.item_features.dense["photo"]
     assert photo.tolist() == [[0, 0], [0, 0], [1, 2], [0, 0], [0, 0], [0, 0], [3, 4]]
+    assert data.feature_sources == {"photo": "f00d"}
     assert not any(column[0].any() for column in data.item_features.columns.values())
     assert data.users.ids.to_pylist() == ["u1", "u2", "u3"]
     assert data.user_encoder is None and len(data.user_features) == 0  # one known age tells nobody apart

@@ -10,10 +10,11 @@ import pytest
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.history import Histories
+from etalage.features.sources import FeatureSource
 from etalage.features.vocabulary import Vocabulary
-from etalage.runtime.aligning import align
+from etalage.runtime.aligning import align, source_rows
 from etalage.runtime.embeddings import EmbeddingScorer
-from etalage.runtime.export_files import FACTS, hash_export
+from etalage.runtime.export_files import FACTS, hash_export, read_export
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import open_scorer
 
@@ -184,6 +185,34 @@ def test_placed_embeddings_follow_their_items(tmp_path: Path) -> None:
     scorer = open_scorer(tmp_path / "placed")
     assert isinstance(scorer, EmbeddingScorer)
     np.testing.assert_array_equal(scorer.item_embeddings, embeddings[[0, 3, 4, 0]])
+
+
+NOW = FeatureSource(["dog", "new"], np.array([[5, 5], [6, 7]], np.float32), "f00d")
+"""Made by `f00d` of the catalogue as it is now; the export's own copy is 1 … 4 of ant, bee, cat, dog."""
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"feature_sources": {"photo": "f00d"}}, [[0, 0], [0, 0], [5, 5], [6, 7]]),
+        ({"feature_sources": {"photo": "another"}}, [[0, 0], [3, 3], [4, 4], [0, 0]]),
+        ({"feature_sources": {}}, None),
+        ({}, [[0, 0], [0, 0], [5, 5], [6, 7]]),  # written before exports kept what they read
+    ],
+)
+def test_a_source_of_the_export_that_was_learned_from_is_asked_anew_and_any_other_is_what_was_kept(
+    tmp_path: Path, facts: dict[str, object], expected: list[list[float]] | None
+) -> None:
+    arrays = {"item_embeddings": np.zeros((5, 3), np.float32), "gram": np.eye(3, dtype=np.float32)}
+    export = written(tmp_path / "e", "embeddings", arrays, **facts)
+    (export / "feature_sources").mkdir()
+    kept = np.repeat(np.arange(5, dtype=np.float32)[:, None], 2, axis=1)
+    np.save(export / "feature_sources" / "photo.npy", kept)
+    to_model, items = np.array([0, 3, 4, 0]), Vocabulary(["cat", "dog", "new"])
+    found = source_rows(read_export(export, verify=False), to_model, items, {"photo": NOW})
+    assert {name: rows.tolist() for name, rows in found.items()} == (
+        {} if expected is None else {"photo": expected}
+    )
 
 
 def test_what_is_placed_is_not_placed_again(tmp_path: Path) -> None:

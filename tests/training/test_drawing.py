@@ -23,7 +23,7 @@ GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "coun
 SETTINGS: dict[str, dict[str, Any]] = {
     "image_similarity": stripes.SETTINGS,
     "item_category": {**QUICK, "text": "joint"},
-    "dssm": {"vectors": "photo"},
+    "dssm": {"feature_sources": "photo"},
     "dlrm": {"bottom": (8,), "top": (16,), "dimension": 4},
     "two_tower": {"width": 8, "history": 5},
     "neumf": {"preset": "interactions", "factors": 8},

@@ -1,0 +1,163 @@
+"""What a model learns from beside the tables: what other models embed of the items, or rows of a file."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etalage.config import suggestion
+from etalage.errors import ConfigError, NothingToPublish
+from etalage.features.sources import PHOTO
+from etalage.shop import photo_steps
+from etalage.shop.transfer_steps import require_same_photos, taken_source
+from etalage.shop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from etalage.bundle.draft import DraftedModel
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.features.sources import FeatureSource
+    from etalage.features.stream import VectorStream
+    from etalage.models.dssm import VectorRows
+    from etalage.shop.transfer_steps import Taken
+
+log = logging.getLogger(__name__)
+
+
+def with_sources(
+    workspace: Workspace, data: "BehaviourSet", model: str, config: Any, taken: "Taken | None" = None
+) -> "BehaviourSet":
+    """`data` with the features that `config` says other models make of the items. taken: of a training that
+    starts from another one's weights, what it brings.
+
+    Raises ConfigError: no such model, or one that embeds no items, was not trained, or on other data.
+    """
+    names = config.feature_sources
+    if names is None:
+        photo = photo_steps.by_item(workspace)
+        return data.with_sources({} if photo is None else {PHOTO: photo})
+    return data.with_sources({name: _source(workspace, data, model, name, taken) for name in names})
+
+
+def _source(
+    workspace: Workspace, data: "BehaviourSet", model: str, name: str, taken: "Taken | None"
+) -> "FeatureSource":
+    from etalage.models import recipe as recipes
+    from etalage.runtime.export_files import newest_export, read_facts
+
+    setting = f"[models.{model}] feature_sources names {name!r}"
+    if name == PHOTO:
+        photo = photo_steps.by_item(workspace)
+        if photo is None:
+            raise ConfigError(
+                f"{setting}: items have no embeddings of photos: `etalage train image_similarity` first"
+            )
+        if taken is not None:
+            require_same_photos(taken.start, photo)
+        return photo
+    there = recipes.feature_sources(model)
+    if name not in there:
+        near = suggestion(name, [PHOTO, *there])
+        raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")
+    try:
+        export = newest_export(workspace.exports(name))
+    except NothingToPublish as error:
+        if taken is not None and (source := taken_source(taken, data, name, None)) is not None:
+            return source
+        raise ConfigError(
+            f"{setting}: {model} learns from what {name} embeds of the items, and {name} was not trained: "
+            f"`etalage train {name}`, then `etalage train {model}`"
+        ) from error
+    own = str(read_facts(export)["model_hash"])
+    if taken is not None and (source := taken_source(taken, data, name, own)) is not None:
+        return source
+    if read_facts(export).get("data") != data.fingerprint():
+        raise ConfigError(
+            f"{setting}: {name} was trained on other data than the tables hold now, which may have been "
+            f"what {model} is to be judged by: `etalage train {name}` again, then `etalage train {model}`"
+        )
+    log.info("%s learns from what %s embeds of the items", model, export)
+    return embedded_items(export)
+
+
+def embedded_items(export: Path) -> "FeatureSource":
+    """What an export embeds of its items, as features: what stands for an item in a history, where the model
+    tells that from the item as it is found. Raises ExportDamaged."""
+    from etalage.features.sources import FeatureSource
+    from etalage.runtime.export_files import read_export
+
+    opened = read_export(export)
+    name = "history_embeddings" if (export / "history_embeddings.npy").exists() else "item_embeddings"
+    embeddings = np.asarray(opened.array(name, 2)[1:], np.float32)
+    return FeatureSource(opened.items.ids, embeddings, str(opened.facts["model_hash"]))
+
+
+def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> list[str]:
+    """A line for each model that learned from an export of another one that has a newer export since."""
+    from etalage.runtime.export_files import newest_export, read_facts
+
+    lines = []
+    for one in models:
+        facts = read_facts(one.export)
+        elsewhere = facts.get("start", {}).get("items_known", {})
+        for name, made_by in facts.get("feature_sources", {}).items():
+            if name in elsewhere:
+                continue
+            maker = photo_steps.MODEL if name == PHOTO else name
+            try:
+                newest = read_facts(newest_export(workspace.exports(maker)))["model_hash"]
+            except NothingToPublish:
+                continue
+            if newest != made_by:
+                model = facts["name"]
+                lines.append(
+                    f"{model} learned from what {maker} {made_by[:8]} embeds of the items, and {maker} was "
+                    f"trained again since ({newest[:8]}): {model} is published with what it learned from, "
+                    f"which knows no later items; `etalage train {model}` takes the new one"
+                )
+    return lines
+
+
+def rows_of_vectors(
+    workspace: Workspace, config: Any, widths: tuple[int, ...]
+) -> "tuple[VectorRows, dict[str, str]]":
+    """The files that `rows` and `validation_rows` name, opened, and what tells each file from a later one.
+
+    widths: of what each source embeds of the shop's items. Raises InputUnreadable, TooLittleData,
+    ConfigError: vectors of another width.
+    """
+    from etalage.models.dssm import VectorRows
+
+    train, facts = _stream(workspace, config, config.rows)
+    if train.sizes[1] != sum(widths):
+        raise ConfigError(
+            f"[models.dssm] rows = {config.rows!r}: vectors of {train.sizes[1]} numbers; those of the shop's "
+            f"items, feature_sources = {list(config.feature_sources)}, have {sum(widths)}: they need to be "
+            "of one making"
+        )
+    if config.validation_rows is None:
+        return VectorRows(train, widths=widths), facts
+    held, more = _stream(workspace, config, config.validation_rows)
+    return VectorRows(train, held, widths), {**facts, **more}
+
+
+def _stream(workspace: Workspace, config: Any, name: str) -> "tuple[VectorStream, dict[str, str]]":
+    """One file of rows; the places of its lines are kept in runs/rows, so that the next run need not look."""
+    from etalage.features.stream import VectorStream
+
+    file = workspace.folder / name
+    sidecar = workspace.runs / "rows" / f"{Path(name).name}.places"
+    sidecar.parent.mkdir(parents=True, exist_ok=True)
+    stream = VectorStream(file, config.batch_size, config.seed, sidecar=sidecar)
+    if stream.refused_count:
+        first = stream.refused[0]
+        log.warning(
+            "%s: %s rows are left out; line %s: %s",
+            file,
+            f"{stream.refused_count:,}",
+            first.line,
+            first.reason,
+        )
+    stamp = file.stat()
+    return stream, {Path(name).name: f"{stream.count} rows, {stamp.st_size} bytes, {stamp.st_mtime_ns}"}
