@@ -1,6 +1,7 @@
 """What a model is before training (`Recipe`), and what the loop needs of it (`Task`).
 
-A model is one file in this folder: its config, its network, its task and a constant `RECIPE`.
+A model is one file in this folder, or in a shop's own (own.py): its config, its network, its task and a
+constant `RECIPE`.
 "Not fitted yet" cannot happen: `training.loop.fit` turns a task into a `Trained`, another type.
 """
 
@@ -19,6 +20,8 @@ from etalage.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from etalage.models.own import Source
 
 Role = Literal["embedder", "ranker", "classifier", "counter"]
 Data = Literal["photos", "behaviour", "examples", "categories"]
@@ -270,6 +273,8 @@ class Recipe(Generic[C]):
     data: Data = "photos"
     transfers: bool = False
     """Its weights fit other shops' data: the export keeps them, and another training starts from there."""
+    source: "Source | None" = None
+    """The file that it comes from, where that is a shop's own; `Models.find` sets it, no file does."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +301,8 @@ class Listed:
     name: str
     role: Role
     data: Data
+    own: bool = False
+    """Of the shop's own folder (models/own.py)."""
 
     @property
     def retrieves(self) -> bool:

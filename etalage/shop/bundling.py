@@ -174,15 +174,17 @@ def placed(workspace: Workspace) -> "tuple[PlacedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
     that were trained besides, or, where it names none, all that were trained; and the ranker.
 
-    Raises NothingToPublish: [funnel] names one that was not trained.
+    Raises NothingToPublish: [funnel] names one that was not trained. ConfigError: one whose file is gone.
     """
     from etalage.bundle.admission import PlacedModel
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
 
     funnel, slices = workspace.config.funnel, workspace.config.evaluate.slices
     found: list[PlacedModel] = []
-    for name, model in recipes.listed().items():
+    models = workspace.models.listed()
+    for name in (*funnel.retrievers, *(() if funnel.ranker is None else (funnel.ranker,))):
+        workspace.models.known(name, where="[funnel]")
+    for name, model in models.items():
         if model.data in ("photos", "categories"):
             continue
         named = name in funnel.retrievers or name == funnel.ranker

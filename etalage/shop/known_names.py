@@ -6,14 +6,15 @@ What can be told from the settings alone is told when they are read, without loa
 must have is told where the items are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from etalage.config import BehaviourConfig, EvaluateConfig, FunnelConfig, OrderConfig, ShopConfig, suggestion
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
 from etalage.lake.attributes import require_attribute
-from etalage.models.recipe import Listed, listed
+from etalage.models.own import Models
+from etalage.models.recipe import Listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,19 +22,35 @@ if TYPE_CHECKING:
 ATTRIBUTES = "attributes."
 
 
-def require_known_names(config: ShopConfig, where: str) -> None:
-    """Raises ConfigError with `where`, every name that means nothing or cannot act, and what to write."""
-    models = listed()
+def require_known_names(
+    config: ShopConfig, where: str, own: Models, published: Callable[[], Collection[str]] = tuple
+) -> None:
+    """Raises ConfigError with `where`, every name that means nothing or cannot act, and what to write.
+
+    own: the models that there are. published: those of the current bundle, which a machine that only serves
+    has without their files; asked for where a name is unknown otherwise. Of such a name, and of a file that
+    cannot be read, nothing is asked here.
+    """
+    models, unread = own.readable()
+    if not _models_named(config) <= {*models, *unread}:
+        unread |= set(published())
+    known = {*models, *unread}
     wrong = [
         *(f"[models.{name}]: no model {name!r}; {suggestion(name, models)}" for name in config.models
-          if name not in models),
-        *_of_funnel(config.funnel, models),
-        *_of_evaluation(config.evaluate, config.behaviour, models),
+          if name not in known),
+        *_of_funnel(config.funnel, models, unread),
+        *_of_evaluation(config.evaluate, config.behaviour, models, unread),
         *_no_train(config),
         *_idle(config),
     ]  # fmt: skip
     if wrong:
         raise ConfigError("\n".join(f"{where}: {one}" for one in wrong))
+
+
+def _models_named(config: ShopConfig) -> set[str]:
+    """Every model that the settings name."""
+    ranker = () if config.funnel.ranker is None else (config.funnel.ranker,)
+    return {*config.models, *config.funnel.retrievers, *ranker, *config.evaluate.slices}
 
 
 def require_values(order: OrderConfig, items: "pa.Table") -> None:
@@ -56,12 +73,12 @@ def require_values(order: OrderConfig, items: "pa.Table") -> None:
 # -- from the settings alone -------------------------------------------------------------------
 
 
-def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed]) -> Iterator[str]:
+def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed], unread: Collection[str]) -> Iterator[str]:
     retrievers = [name for name, one in models.items() if one.retrieves]
     rankers = [name for name, one in models.items() if one.role == "ranker"]
-    for name in funnel.retrievers:
+    for name in (one for one in funnel.retrievers if one not in unread):
         yield from _of_role("[funnel] retrievers", name, retrievers, "retriever", models)
-    if funnel.ranker is not None:
+    if funnel.ranker is not None and funnel.ranker not in unread:
         yield from _of_role("[funnel] ranker", funnel.ranker, rankers, "ranker", models)
     if funnel.enough > funnel.history:
         yield (
@@ -90,10 +107,15 @@ def _of_role(setting: str, name: str, good: list[str], role: str, models: dict[s
 
 
 def _of_evaluation(
-    evaluate: EvaluateConfig, behaviour: BehaviourConfig, models: dict[str, Listed]
+    evaluate: EvaluateConfig,
+    behaviour: BehaviourConfig,
+    models: dict[str, Listed],
+    unread: Collection[str],
 ) -> Iterator[str]:
     judged = [name for name, one in models.items() if one.data in ("behaviour", "examples")]
     for name, slice in evaluate.slices.items():
+        if name in unread:
+            continue
         if name not in judged:
             yield f"[evaluate] slices: no model of behaviour {name!r}; {suggestion(name, judged)}"
         elif trouble := _slice_trouble(slice, models[name].role, behaviour.repeat):

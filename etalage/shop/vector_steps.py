@@ -27,12 +27,11 @@ def with_vectors(
     What is a feature already (`photo`) stays as it is. Raises ConfigError: no such feature and no such model,
     one that was not trained, or on other data, or that keeps no vectors of items.
     """
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_export, read_facts
 
     if vectors in data.item_features.dense:
         return data, None
-    listed = recipes.listed()
+    listed = workspace.models.listed()
     setting = f"[models.{model}] vectors = {vectors!r}"
     embedders = [
         name
