@@ -25,6 +25,7 @@ from tests.serve.servers import until
 from tests.shops import rows_of
 from tests.test_cli import environment, free_port, typed
 
+pytestmark = pytest.mark.timeout(900)
 CUPS, SHOPPERS = 60, 300
 CONFIG = """
 name = "Cups"
@@ -198,6 +199,16 @@ def test_one_that_funnel_names_and_whose_file_is_gone_stops_publish(shop: Shop) 
     (shop.folder / "models" / "fossil.py").unlink()
     with pytest.raises(ConfigError, match=r"\[funnel\]: no model 'fossil'"):
         Shop(shop.folder).publish()
+
+
+def test_a_sync_needs_no_file_of_them(shop: Shop) -> None:
+    shutil.rmtree(shop.folder / "models")
+    new = {"item_id": "cup-new", "title": "Another cup"}
+    table = shop.lake.table("items")
+    table.merge(rows_of("items", [dict.fromkeys(table.spec.schema.names) | new]))
+    done = Shop(shop.folder).sync()
+    assert done.manifest is not None and done.upserted == 1
+    assert {"also_bought", "fossil"} <= {one.name for one in done.manifest.models}
 
 
 def test_one_that_was_not_trained_is_named_when_it_is_published(shop: Shop) -> None:

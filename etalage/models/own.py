@@ -10,14 +10,15 @@ import importlib.abc
 import importlib.util
 import os
 import re
+import shlex
 import stat
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, TypeVar
 
 from etalage.config import suggestion
 from etalage.errors import ConfigError, EtalageError, NotTrusted
@@ -25,12 +26,20 @@ from etalage.models import recipe as recipes
 from etalage.models.recipe import Data, Listed, Recipe, Role
 from etalage.models.trust import trusted
 
+Text = TypeVar("Text", bound=str)
 FOLDER = "models"
 LARGEST = 1 << 20
 """Bytes of a file; a model is text that somebody wrote."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 TAKEN = ("photo", "photos", "rows", "yardsticks", "mlartifacts")
 """Names that mean something else beside the models' own, in runs/ and among the features of items."""
+LEARNS: dict[Role, tuple[Data, ...]] = {
+    "counter": ("behaviour",),
+    "embedder": ("behaviour", "photos"),
+    "ranker": ("behaviour", "examples"),
+    "classifier": ("categories",),
+}
+"""What a model of each role may learn from."""
 SOURCE = "source_sha256"
 """In the facts of an export: which file a model of the shop's own was."""
 
@@ -133,15 +142,20 @@ def listed_in(source: Source) -> Listed | None:
         )
     given = {one.arg: one.value.value for one in call.keywords if isinstance(one.value, ast.Constant)}
     where = f"{source.file}: line {call.lineno}: RECIPE"
-    for key, known in (("role", get_args(Role)), ("data", get_args(Data))):
-        said = given.get(key, "photos" if key == "data" and key not in _keys(call) else None)
-        if said not in known:
-            told = f"{key} = {said!r}" if key in given else f"{key} is not written out as a text"
-            raise ConfigError(f"{where}: {told}; expected one of {', '.join(known)}")
-        given[key] = said
+    role = _one_of(tuple(LEARNS), given, "role", where)
+    data = _one_of(LEARNS[role], given, "data", f"{where}: role = {role!r}")
     if given.get("name") != source.name:
         raise ConfigError(f"{where}: name = {given.get('name')!r}, and the file is called {source.name}.py")
-    return Listed(source.name, given["role"], given["data"], own=True)  # type: ignore[arg-type]
+    return Listed(source.name, role, data, own=True)
+
+
+def _one_of(known: tuple[Text, ...], given: Mapping[str | None, object], key: str, where: str) -> Text:
+    """The keyword `key` of RECIPE. Raises ConfigError: it is another one, or has to be computed."""
+    for one in known:
+        if given.get(key) == one:
+            return one
+    told = f"{key} = {given[key]!r}" if key in given else f"{key} is not written out as a text"
+    raise ConfigError(f"{where}: {told}; expected {' or '.join(map(repr, known))}")
 
 
 def _assigned(statement: ast.stmt) -> str | None:
@@ -152,10 +166,6 @@ def _assigned(statement: ast.stmt) -> str | None:
     elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
         targets = [statement.target]
     return next((one.id for one in targets if isinstance(one, ast.Name)), None)
-
-
-def _keys(call: ast.Call) -> set[str | None]:
-    return {one.arg for one in call.keywords}
 
 
 class Models:
@@ -239,7 +249,7 @@ class Models:
         how = "is not trusted yet" if known is None else "changed since it was trusted"
         raise NotTrusted(
             f"{source.file}: this file {how}, and nothing of it was run. It would run with all your rights: "
-            f"read it, then `etalage trust --shop {self.shop}`"
+            f"read it, then `etalage trust --shop {shlex.quote(str(self.shop))}`"
         )
 
     def _read(self, name: str, file: Path) -> Source:

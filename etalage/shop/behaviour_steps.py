@@ -139,7 +139,7 @@ def train(
     if (vectors := getattr(config, "vectors", None)) is not None:  # of items, that another model makes
         told_items, inputs = with_vectors(workspace, whole.data, recipe.name, vectors)
         learned, source = told_items, Source.of(told_items)
-        if config.rows is not None:
+        if getattr(config, "rows", None) is not None:
             learned, files = rows_of_vectors(
                 workspace, config, told_items.item_features.dense[vectors].shape[1]
             )

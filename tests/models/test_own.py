@@ -121,10 +121,15 @@ WRONG: dict[str, tuple[str, str]] = {
     "other.py": (TINY, "name = 'tiny', and the file is called other.py"),
     "half.py": ("def half(:\n", "line 1: not Python"),
     "zero.py": ("x = '\0'\n", "not Python"),
-    "role.py": (TINY.replace('"counter"', '"countre"'), "role = 'countre'; expected one of embedder"),
+    "role.py": (TINY.replace('"counter"', '"countre"'), "role = 'countre'; expected 'counter' or 'embedder'"),
     "norole.py": (TINY.replace(' role="counter",', ""), "role is not written out as a text"),
-    "data.py": (TINY.replace('"behaviour"', '"behavior"'), "data = 'behavior'; expected one of photos"),
+    "data.py": (
+        TINY.replace('"behaviour"', '"behavior"'),
+        "role = 'counter': data = 'behavior'; expected 'behaviour'",
+    ),
     "nodata.py": (TINY.replace('data="behaviour"', "data=WHAT"), "data is not written out as a text"),
+    "forgotten.py": (TINY.replace('data="behaviour"', ""), "data is not written out as a text"),
+    "unfit.py": (TINY.replace('"behaviour"', '"photos"'), "role = 'counter': data = 'photos'"),
     "call.py": ("RECIPE = 3\n", "RECIPE is not written as Recipe("),
 }
 
@@ -162,6 +167,21 @@ def test_a_trusted_file_that_cannot_be_run_is_named_with_its_line(shop: Path, ca
         with pytest.raises(ConfigError) as caught:
             models.find("tiny")
         assert str(caught.value).startswith(str(shop / "models" / "tiny.py")) and told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_each_of_ours_would_do_as_a_shops_own(shop: Path, project: Path, name: str) -> None:
+    text = (project / "etalage" / "models" / f"{name}.py").read_text(encoding="utf-8")
+    recipe, listed = recipes.find(name), recipes.listed()[name]
+    text = text.replace(f'name="{name}"', 'name="mine"')
+    put(
+        shop,
+        {"mine.py": text if 'data="' in text else text.replace('name="mine"', 'name="mine", data="photos"')},
+    )
+    found = trust_all(shop).listed()["mine"]
+    assert (found.role, found.data) == (listed.role, listed.data)
+    mine = Models(shop).find("mine")
+    assert mine.columns == recipe.columns and {*mine.config.model_fields} == {*recipe.config.model_fields}
 
 
 def test_a_link_out_of_the_folder_is_refused(shop: Path, tmp_path: Path) -> None:
