@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from etalage import Shop
+from etalage.cli import app
 from etalage.errors import ConfigError, NothingToPublish, NotTrusted
 from etalage.lake.delta import Lake
 from etalage.models.own import SOURCE
@@ -281,24 +283,36 @@ def test_a_server_never_reads_the_folder(shop: Shop, tmp_path: Path, how: str) -
 # -- the commands ------------------------------------------------------------------------------
 
 
-def test_models_and_help_list_the_shops_own(shop: Shop) -> None:
-    said = typed("models", "--shop", shop.folder, COLUMNS="200")
-    assert said.status == 0 and "item_knn" in said.out and "fossil.py (trusted)" in said.out
-    helped = typed("train", "--help", ETALAGE_SHOP=str(shop.folder))
-    assert "The shop's own: also_bought, fossil" in helped.out
-    wrong = typed("train", "fosil", "--shop", shop.folder)
-    assert wrong.status == 2 and "did you mean 'fossil'" in wrong.err
+def test_models_and_help_list_the_shops_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = CliRunner().invoke(app, ["models", "--shop", str(shop.folder)])
+    assert listed.exit_code == 0 and "item_knn" in listed.output and "fossil.py (trusted)" in listed.output
+    monkeypatch.setenv("ETALAGE_SHOP", str(shop.folder))
+    assert "The shop's own: also_bought, fossil" in CliRunner().invoke(app, ["train", "--help"]).output
+    with pytest.raises(ConfigError, match="no model 'fosil'; did you mean 'fossil'"):
+        shop.train("fosil")
 
 
 def test_trust_shows_the_files_asks_and_can_be_taken_back(shop: Shop) -> None:
-    there = ("--shop", str(shop.folder))
+    def said(*words: str, answer: str | None = None) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["trust", "--shop", str(shop.folder), *words], input=answer)
+        return done.exit_code, done.output
+
     edit(shop, "fossil", "std=0.1", "std=0.2")
-    refused = typed("trust", *there, COLUMNS="200")  # nobody answers
-    assert refused.status == 1 and "changed" in refused.out
     sha256 = hashlib.sha256((shop.folder / "models" / "fossil.py").read_bytes()).hexdigest()
-    assert sha256 in refused.out
-    assert typed("train", "fossil", *there).status == 2
-    assert typed("trust", *there, "--yes").status == 0
-    assert "all of them are trusted already" in typed("trust", *there).out
-    assert typed("trust", *there, "--forget").status == 0
-    assert {one.state for one in shop.own_files()} == {"new"}
+    for answer in (None, "n\n"):
+        status, text = said(answer=answer)
+        assert status == 1 and "changed" in text and sha256 in text
+        assert [one.state for one in shop.own_files()] == ["trusted", "changed"]
+    assert said(answer="y\n")[0] == 0
+    assert [one.state for one in shop.own_files()] == ["trusted", "trusted"]
+    assert "all of them are trusted already" in said()[1]
+    assert said("--forget")[0] == 0
+    assert [one.state for one in shop.own_files()] == ["new", "new"]
+    assert said("--yes")[0] == 0 and {one.state for one in shop.own_files()} == {"trusted"}
+
+
+def test_an_error_of_the_command_names_file_and_remedy(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "copy")
+    done = typed("train", "fossil", "--shop", tmp_path / "copy")
+    assert done.status == 2 and done.out == ""
+    assert "fossil.py: this file is not trusted yet" in done.err and "etalage trust --shop" in done.err
