@@ -5,6 +5,7 @@ message says what is wrong, where (file, row, field, value) and what to do next.
 
 EtalageError                  1   500
 ├── ConfigError               2   500   shop.toml: unknown key, wrong type
+│   └── NotTrusted            2   500   a model's file of the shop's own, which nobody said may be run
 ├── DataError                 3   500   what the shop knows
 │   ├── InputUnreadable       3   400   a file to ingest is missing or not of its format
 │   ├── TooManyRefused        4   500   more rows refused than --max-refused allows
@@ -61,6 +62,10 @@ class EtalageError(Exception):
 
 class ConfigError(EtalageError):
     exit_code = 2
+
+
+class NotTrusted(ConfigError):
+    pass
 
 
 class DataError(EtalageError):

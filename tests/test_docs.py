@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from etalage import Shop
 from etalage.cli import app
 from tests.typist import Typist, blocks
 
@@ -42,8 +43,17 @@ def test_the_examples_commands_can_be_typed(typist: Typist, project: Path, share
     assert sum(typist.run_block(*block) for block in blocks_of_all) >= 1
 
 
+@pytest.mark.slow
+def test_a_model_of_ones_own_can_be_typed(typist: Typist, project: Path, tmp_path: Path) -> None:
+    """The files of the page are those that test_shop_own_models.py trains, too."""
+    typist.extra["XDG_STATE_HOME"] = str(tmp_path / "state")
+    assert sum(typist.run_block(*block) for block in blocks(project / "docs" / "own_model.md")) >= 15
+    published = Shop(typist.folder).recommender().manifest.models
+    assert {"also_bought", "fossil"} <= {one.name for one in published}
+
+
 def test_no_other_page_holds_a_command(project: Path) -> None:
-    read = {project / "docs" / "guide.md"}
+    read = {project / "docs" / "guide.md", project / "docs" / "own_model.md"}
     for file in set(project.glob("docs/**/*.md")) - read:
         assert not [kind for kind, _, _ in blocks(file) if kind in ("sh", "python")], file
 

@@ -81,6 +81,8 @@ COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "taxonomy show": ("", (0,)),
     "taxonomy check": ("", (0,)),
     "taxonomy map": ("", (0,)),
+    "models": ("", (0,)),
+    "trust": ("", (0,)),
     "train": ("popularity", (0,)),
     "evaluate": ("popularity", (0,)),
     "compare": ("", (8,)),

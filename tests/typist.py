@@ -69,8 +69,11 @@ class Typist:
         raise AssertionError(f"{command}: nothing answers on port {port[1]}")
 
     def run_block(self, kind: str, name: str | None, text: str) -> int:
-        """Type the block, or see that it is the file that the folder has; how many commands it held."""
-        if name is not None:
+        """Type the block, or see that it is the file that the folder has; a file of code is written by the
+        reader. How many commands it held."""
+        if name is not None and kind == "python":
+            (self.folder / name).write_text(text, encoding="utf-8")
+        elif name is not None:
             there = (self.folder / name).read_text(encoding="utf-8")
             assert there == text, f"{name}: the page shows another file than the one that was written"
         elif kind == "python":

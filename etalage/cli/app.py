@@ -14,9 +14,9 @@ from etalage.console import bar
 from etalage.shop import Shop
 
 IN_ORDER = (
-    "new", "demo", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "train", "evaluate",
-    "compare", "classify", "publish", "sync", "bundles", "rollback", "similar", "recommend", "serve", "page",
-    "register", "collect", "erase",
+    "new", "demo", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust", "train",
+    "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar", "recommend",
+    "serve", "page", "register", "collect", "erase",
 )  # fmt: skip
 """The commands, as a shop comes to need them."""
 

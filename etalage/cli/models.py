@@ -1,19 +1,37 @@
 """Models: train, evaluate, publish; the bundles on disk."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from etalage.cli.app import HERE, Force, ShopFolder, app, opened
 from etalage.config import parse_pairs
 from etalage.console import add_row, out, table_of
+from etalage.models.own import Models
 from etalage.shop import MODEL
 
+
+class NamesModels(TyperCommand):
+    """Names the models beneath its help; the shop's own too, where ETALAGE_SHOP or the current folder says
+    which shop."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        there, _ = Models(Path(os.environ.get("ETALAGE_SHOP", "."))).readable()
+        own = [name for name, one in there.items() if one.own]
+        with formatter.section("Models"):
+            formatter.write_text(", ".join(name for name in there if name not in own))
+            if own:
+                formatter.write_text(f"The shop's own: {', '.join(own)}")
+
+
 COSTS = ("minutes", "ms_1", "ms_64", "megabytes")
-Model = Annotated[str, typer.Argument(help="A model of etalage/models.")]
+Model = Annotated[str, typer.Argument(help="A model, by its name; the shop's own too.")]
 
 
-@app.command()
+@app.command(cls=NamesModels)
 def train(
     model: Model = MODEL,
     shop: ShopFolder = HERE,
@@ -36,11 +54,11 @@ def train(
     out.print(f"{model} {exported.name}: {figures}; {trained.seconds:.0f} s")
 
 
-@app.command()
+@app.command(cls=NamesModels)
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="A model of etalage/models; none: all models of behaviour that are trained."),
+        typer.Argument(help="A model, by its name; none: all models of behaviour that are trained."),
     ] = None,
     shop: ShopFolder = HERE,
 ) -> None:

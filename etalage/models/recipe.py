@@ -1,6 +1,7 @@
 """What a model is before training (`Recipe`), and what the loop needs of it (`Task`).
 
-A model is one file in this folder: its config, its network, its task and a constant `RECIPE`.
+A model is one file in this folder, or in a shop's own (own.py): its config, its network, its task and a
+constant `RECIPE`.
 "Not fitted yet" cannot happen: `training.loop.fit` turns a task into a `Trained`, another type.
 """
 
@@ -19,6 +20,8 @@ from etalage.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from etalage.models.own import Source
 
 Role = Literal["embedder", "ranker", "classifier", "counter"]
 Data = Literal["photos", "behaviour", "examples", "categories"]
@@ -296,6 +299,8 @@ class Recipe(Generic[C]):
     embeds_items: bool = False
     """What it counts are embeddings of items, which other models may take as features; every embedder has
     some."""
+    source: "Source | None" = None
+    """The file that it comes from, where that is a shop's own; `Models.find` sets it, no file does."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +329,8 @@ class Listed:
     data: Data
     transfers: bool = False
     embeds_items: bool = False
+    own: bool = False
+    """Of the shop's own folder (models/own.py)."""
 
     @property
     def retrieves(self) -> bool:
@@ -345,15 +352,6 @@ def listed() -> dict[str, Listed]:
             more = (given.get("transfers", False), given.get("embeds_items", role == "embedder"))
             found[file.stem] = Listed(file.stem, role, data, *more)  # type: ignore[arg-type]
     return found
-
-
-def feature_sources(model: str) -> list[str]:
-    """The models whose embeddings of items `model` may take as features; `photo` beside them."""
-    return [
-        name
-        for name, one in listed().items()
-        if one.data == "behaviour" and one.embeds_items and name != model
-    ]
 
 
 def names() -> list[str]:

@@ -175,14 +175,14 @@ def retrievers(workspace: Workspace, data: "BehaviourSet") -> "dict[str, ExportS
 
     Raises NothingToPublish (one that is named was not trained), ConfigError (trained on other data).
     """
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.runtime.opening import open_scorer
 
     named = workspace.config.funnel.retrievers
-    models = recipes.listed()
+    models = workspace.models.listed()
     found: dict[str, ExportScorer] = {}
     for name in named or models:
+        workspace.models.known(name, where="[funnel] retrievers")
         if models[name].data != "behaviour" or not models[name].retrieves:
             continue  # named may be the model of photos: it finds nothing by behaviour
         try:
@@ -251,9 +251,8 @@ def examples(workspace: Workspace, whole: Behaviour) -> "tuple[Examples, PairEnc
 
 def yardstick(workspace: Workspace, name: str, whole: Behaviour, exports: Path) -> Path:
     """A closed-form model of this data to compare others with, exported into `exports`."""
-    from etalage.models import recipe as recipes
     from etalage.training.run import resolve
 
-    recipe = recipes.find(name)
+    recipe = workspace.models.find(name)
     config = resolve(recipe, workspace.config.models.get(name, {}), {})
     return train(workspace, recipe, config, False, whole, exports)[1]

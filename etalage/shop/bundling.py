@@ -127,10 +127,8 @@ def _draft(
 def _require_what_is_named(workspace: Workspace) -> None:
     """Before any work. Raises NothingToPublish: [funnel] names a model of photos or of categories that was
     not trained; ConfigError: no item has what the order is by."""
-    from etalage.models import recipe as recipes
-
     funnel = workspace.config.funnel
-    looks = [name for name, model in recipes.listed().items() if model.data == "photos"]
+    looks = [name for name, model in workspace.models.listed().items() if model.data == "photos"]
     named = [("retrievers", name, "photos") for name in funnel.retrievers if name in looks]
     named += [("photos", funnel.photos, "photos")] if funnel.photos else []
     named += [("classifier", funnel.classifier, "categories")] if funnel.classifier else []
@@ -158,15 +156,17 @@ def placed(workspace: Workspace) -> "tuple[DraftedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
     that were trained besides, or, where it names none, all that were trained; and the ranker.
 
-    Raises NothingToPublish: [funnel] names one that was not trained.
+    Raises NothingToPublish: [funnel] names one that was not trained. ConfigError: one whose file is gone.
     """
     from etalage.bundle.draft import DraftedModel
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
 
     funnel, slices = workspace.config.funnel, workspace.config.evaluate.slices
     found: list[DraftedModel] = []
-    for name, model in recipes.listed().items():
+    models = workspace.models.listed()
+    for name in (*funnel.retrievers, *(() if funnel.ranker is None else (funnel.ranker,))):
+        workspace.models.known(name, where="[funnel]")
+    for name, model in models.items():
         if model.data in ("photos", "categories"):
             continue
         named = name in funnel.retrievers or name == funnel.ranker

@@ -39,11 +39,10 @@ class _Trained:
 
 def trained(workspace: Workspace) -> list[str]:
     """Names of the models of behaviour that have an export."""
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export
 
     found = []
-    for name, model in recipes.listed().items():
+    for name, model in workspace.models.listed().items():
         if model.data in ("behaviour", "examples"):
             try:
                 newest_export(workspace.exports(name))
@@ -55,11 +54,10 @@ def trained(workspace: Workspace) -> list[str]:
 
 def unjudged(workspace: Workspace) -> list[str]:
     """The models of photos and of categories whose newest export has no verdict."""
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
 
     found = []
-    for name, model in recipes.listed().items():
+    for name, model in workspace.models.listed().items():
         if model.data in ("photos", "categories"):
             try:
                 export = newest_export(workspace.exports(name))
@@ -102,7 +100,6 @@ def evaluate_all(workspace: Workspace) -> "Together":
 
 
 def _opened(workspace: Workspace) -> _Trained:
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.runtime.opening import open_scorer
 
@@ -113,7 +110,7 @@ def _opened(workspace: Workspace) -> _Trained:
             "`etalage train item_knn` first"
         )
     whole = behaviour_steps.behaviour(workspace)
-    listed = recipes.listed()
+    listed = workspace.models.listed()
     retrievers: dict[str, ExportScorer] = {}
     rankers: dict[str, ExportScorer] = {}
     exports: dict[str, Path] = {}

@@ -99,14 +99,13 @@ def yardsticks(whole: Behaviour) -> tuple[str, ...]:
 def floor(workspace: Workspace, whole: Behaviour) -> "Scorer":
     """Popularity: as it was trained on this data, else counted now; counting takes no training."""
     from etalage.evaluation.measured import Prior
-    from etalage.models import recipe as recipes
     from etalage.runtime.opening import open_scorer
     from etalage.training.run import resolve
 
     export = of_this_data(workspace.exports(FLOOR), whole)
     if export is not None:
         return open_scorer(export)
-    recipe = recipes.find(FLOOR)
+    recipe = workspace.models.find(FLOOR)
     counted = recipe.bind(resolve(recipe, workspace.config.models.get(FLOOR, {}), {}), whole.data).count()
     return Prior(FLOOR, counted.arrays["scores"], whole.data.items, whole.data.users)
 

@@ -6,7 +6,7 @@ What can be told from the settings alone is told when they are read, without loa
 must have is told where the items are read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from etalage.config import (
@@ -22,7 +22,8 @@ from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
 from etalage.features.sources import PHOTO
 from etalage.lake.attributes import require_attribute
-from etalage.models.recipe import Listed, feature_sources, listed
+from etalage.models.own import Models
+from etalage.models.recipe import Listed
 from etalage.models.setting_names import setting_names
 
 if TYPE_CHECKING:
@@ -31,22 +32,38 @@ if TYPE_CHECKING:
 ATTRIBUTES = "attributes."
 
 
-def require_known_names(config: ShopConfig, where: str) -> None:
-    """Raises ConfigError with `where`, every name that means nothing or cannot act, and what to write."""
-    models = listed()
+def require_known_names(
+    config: ShopConfig, where: str, own: Models, published: Callable[[], Collection[str]] = tuple
+) -> None:
+    """Raises ConfigError with `where`, every name that means nothing or cannot act, and what to write.
+
+    own: the models that there are. published: those of the current bundle, which a machine that only serves
+    has without their files; asked for where a name is unknown otherwise. Of such a name, and of a file that
+    cannot be read, nothing is asked here.
+    """
+    models, unread = own.readable()
+    if not _models_named(config) <= {*models, *unread}:
+        unread |= set(published())
+    known = {*models, *unread}
     wrong = [
         *(f"[models.{name}]: no model {name!r}; {suggestion(name, models)}" for name in config.models
-          if name not in models),
+          if name not in known),
         *_of_models(config, models),
-        *_of_sources(config.models),
-        *_of_funnel(config.funnel, models),
-        *_of_evaluation(config.evaluate, config.behaviour, models),
+        *_of_sources(config.models, own, unread),
+        *_of_funnel(config.funnel, models, unread),
+        *_of_evaluation(config.evaluate, config.behaviour, models, unread),
         *_no_train(config),
         *_of_index(config.index),
         *_idle(config),
     ]  # fmt: skip
     if wrong:
         raise ConfigError("\n".join(f"{where}: {one}" for one in wrong))
+
+
+def _models_named(config: ShopConfig) -> set[str]:
+    """Every model that the settings name."""
+    ranker = () if config.funnel.ranker is None else (config.funnel.ranker,)
+    return {*config.models, *config.funnel.retrievers, *ranker, *config.evaluate.slices}
 
 
 def require_values(order: OrderConfig, items: "pa.Table") -> None:
@@ -71,31 +88,33 @@ def require_values(order: OrderConfig, items: "pa.Table") -> None:
 
 def _of_models(config: ShopConfig, models: dict[str, Listed]) -> Iterator[str]:
     for name, table in config.models.items():
-        names = setting_names(name) if table and name in models else None
+        names = setting_names(name) if table and name in models and not models[name].own else None
         for key in table:
             if names is not None and (trouble := names.trouble(key)):
                 yield f"[models.{name}]: {trouble}"
 
 
-def _of_sources(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for model, settings in models.items():
+def _of_sources(
+    tables: Mapping[str, Mapping[str, Any]], models: Models, unread: Collection[str]
+) -> Iterator[str]:
+    for model, settings in tables.items():
         named = settings.get("feature_sources")
-        there = [PHOTO, *feature_sources(model)]
+        there = [PHOTO, *models.feature_sources(model)]
         listed_names = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else ()
         for name in listed_names:  # what is no name at all, the model's config refuses
-            if name not in there:
+            if name not in there and name not in unread:
                 yield (
                     f"[models.{model}] feature_sources names {name!r}: no feature of items and no model that "
                     f"embeds them; {suggestion(str(name), there)}"
                 )
 
 
-def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed]) -> Iterator[str]:
+def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed], unread: Collection[str]) -> Iterator[str]:
     retrievers = [name for name, one in models.items() if one.retrieves]
     rankers = [name for name, one in models.items() if one.role == "ranker"]
-    for name in funnel.retrievers:
+    for name in (one for one in funnel.retrievers if one not in unread):
         yield from _of_role("[funnel] retrievers", name, retrievers, "retriever", models)
-    if funnel.ranker is not None:
+    if funnel.ranker is not None and funnel.ranker not in unread:
         yield from _of_role("[funnel] ranker", funnel.ranker, rankers, "ranker", models)
     if funnel.enough > funnel.history:
         yield (
@@ -124,10 +143,15 @@ def _of_role(setting: str, name: str, good: list[str], role: str, models: dict[s
 
 
 def _of_evaluation(
-    evaluate: EvaluateConfig, behaviour: BehaviourConfig, models: dict[str, Listed]
+    evaluate: EvaluateConfig,
+    behaviour: BehaviourConfig,
+    models: dict[str, Listed],
+    unread: Collection[str],
 ) -> Iterator[str]:
     judged = [name for name, one in models.items() if one.data in ("behaviour", "examples")]
     for name, slice in evaluate.slices.items():
+        if name in unread:
+            continue
         if name not in judged:
             yield f"[evaluate] slices: no model of behaviour {name!r}; {suggestion(name, judged)}"
         elif trouble := _slice_trouble(slice, models[name].role, behaviour.repeat):

@@ -184,11 +184,10 @@ def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
     """The newest export of each model that was trained on `data` ("photos" or "categories"), by name, in the
     order of names."""
     from etalage.errors import NothingToPublish
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export
 
     found = {}
-    for name, model in recipes.listed().items():
+    for name, model in workspace.models.listed().items():
         if model.data != data:
             continue
         with suppress(NothingToPublish):
@@ -196,16 +195,17 @@ def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
     return found
 
 
-def by_item(workspace: Workspace) -> "FeatureSource | None":
-    """What the photo embedder that speaks embeds of the items; None without one, or without a photo."""
+def by_item(workspace: Workspace, model: str | None = None) -> "FeatureSource | None":
+    """What a photo embedder embeds of the items, by default the one that speaks; None where it was not
+    trained, or no item has a photo."""
     from etalage.bundle.draft import speaking
     from etalage.bundle.photo_entries import of_rows, photo_rows
     from etalage.features.sources import FeatureSource
     from etalage.runtime.photos import PhotoEmbedder
 
     exports = newest_exports(workspace, "photos")
-    name = speaking(list(exports), workspace.config.funnel.photos)
-    if name is None:
+    name = model or speaking(list(exports), workspace.config.funnel.photos)
+    if name is None or name not in exports:
         return None
     embedder = PhotoEmbedder.open(exports[name], threads=os.cpu_count() or 1)
     done = embedded(workspace, payload(workspace), embedder)

@@ -8,15 +8,19 @@ The verdict stays that of the split. The refitted export lies in `exports/<model
 import logging
 import shutil
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import TableMissing, TooLittleData
+from etalage.models.own import SOURCE
+from etalage.shop import behaviour_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
     from etalage.features.behaviour import BehaviourSet
+    from etalage.models.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +45,26 @@ def refitted(
         and fact["name"] not in read
         and (force or standing(one.verdict) != "loses")
         and _has_config(one.export, fact)
+        and _is_of_its_file(workspace, fact)
         for one, fact in zip(placed, facts, strict=True)
     ]
     for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
         log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
     if not any(chosen):
         return placed
+    again = {str(fact["name"]): workspace.models.find(str(fact["name"])) for fact in compress(facts, chosen)}
     try:
-        data, versions = _everything(workspace)
+        everything = {
+            wide: _everything(workspace, wide) for wide in {bool(r.columns) for r in again.values()}
+        }
     except (TableMissing, TooLittleData) as error:
         log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
         return placed
     return tuple(
-        replace(one, export=_refit(workspace, one.export, fact, data, versions)) if again else one
-        for one, fact, again in zip(placed, facts, chosen, strict=True)
+        replace(one, export=_refit(workspace, recipe, one.export, fact, *everything[bool(recipe.columns)]))
+        if (recipe := again.get(str(fact["name"]))) is not None
+        else one
+        for one, fact in zip(placed, facts, strict=True)
     )
 
 
@@ -98,10 +108,28 @@ def _has_config(export: Path, facts: "dict[str, Any]") -> bool:
     return "config" in facts
 
 
-def _everything(workspace: Workspace) -> "tuple[BehaviourSet, dict[str, int]]":
-    """All acts as `train`, with the ids of items alone: closed-form models read nothing else."""
+def _is_of_its_file(workspace: Workspace, facts: "dict[str, Any]") -> bool:
+    """Whether the file of a model of the shop's own is still the one that was judged; said where it isn't."""
+    if SOURCE not in facts:
+        return True
+    now = next((one.sha256 for one, _ in workspace.models.sources() if one.name == facts["name"]), None)
+    if now != facts[SOURCE]:
+        log.warning(
+            "%s is published as it was judged: %s %s since; `etalage train %s` trains what it is now",
+            facts["name"], workspace.models.folder / f"{facts['name']}.py",
+            "is gone" if now is None else "changed", facts["name"],
+        )  # fmt: skip
+    return bool(now == facts[SOURCE])
+
+
+def _everything(workspace: Workspace, wide: bool) -> "tuple[BehaviourSet, dict[str, int]]":
+    """All acts as `train`; wide: with what is known of items and shoppers, for models that have `columns`.
+    Closed-form models of ours read nothing but ids."""
     from etalage.features.behaviour_set import behaviour_set, told
 
+    if wide:
+        whole = behaviour_steps.behaviour(workspace, whole=True)
+        return whole.data, whole.versions
     at = {name: v for name, v in workspace.lake.versions().items() if name in ("items", "interactions")}
     if "interactions" not in at:
         raise TableMissing("there are no interactions")
@@ -118,6 +146,7 @@ def _everything(workspace: Workspace) -> "tuple[BehaviourSet, dict[str, int]]":
 
 def _refit(
     workspace: Workspace,
+    recipe: "Recipe[Any]",
     judged: Path,
     facts: "dict[str, Any]",
     data: "BehaviourSet",
@@ -126,13 +155,11 @@ def _refit(
     """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
     from etalage.config import validated
     from etalage.errors import NothingToPublish
-    from etalage.models import recipe as recipes
     from etalage.models.recipe import Trained
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.training.behaviour_export import Source, export_behaviour
 
     name = str(facts["name"])
-    recipe = recipes.find(name)
     config = validated(recipe.config, facts["config"], where=f"{judged}: config")
     folder = workspace.exports(name) / EVERYTHING
     kept = {"judged": facts["model_hash"], "data": data.fingerprint(), "fitted_on": EVERYTHING}
@@ -144,7 +171,12 @@ def _refit(
         pass
     with workspace.disk(), workspace.bar(f"fit {name} on everything", None):
         counted = recipe.bind(config, data).count()
-        more = {**kept, "tables": versions, "mlflow_run": facts.get("mlflow_run")}
+        more = {
+            **kept,
+            **{k: facts[k] for k in (SOURCE,) if k in facts},
+            "tables": versions,
+            "mlflow_run": facts.get("mlflow_run"),
+        }
         trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
         export = export_behaviour(recipe, trained, Source.of(data), folder)
     return export

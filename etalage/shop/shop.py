@@ -29,6 +29,7 @@ from etalage.shop import (
     live_steps,
     photo_steps,
     transfer_steps,
+    trust_steps,
 )
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from etalage.shop.grid_steps import Compared
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
+    from etalage.shop.trust_steps import OwnFile
 
 
 MODEL = photo_steps.MODEL
@@ -137,6 +139,14 @@ class Shop(Workspace):
         self.require_writable()
         return fetch_steps.fetch(self, refresh, again)
 
+    def own_files(self) -> "list[OwnFile]":
+        """The files of the shop's own models, in its folder `models/`, and which are trusted; none is run."""
+        return trust_steps.own_files(self)
+
+    def trust(self, files: "list[OwnFile]") -> Path:
+        """From now on just these files of `own_files` may be run on this machine; → where that is noted."""
+        return trust_steps.trust_files(self, files)
+
     def train(
         self,
         model: str = MODEL,
@@ -149,13 +159,12 @@ class Shop(Workspace):
         start: another shop, whose newest export of this model has the weights to start from; or the folder of
         an export or of a checkpoint. Raises ConfigError: they do not fit, or the model transfers none.
         """
-        from etalage.models import recipe as recipes
         from etalage.training.run import resolve
 
-        recipe = recipes.find(model)
+        recipe = self.models.find(model)
         given = dict(settings or {})
         if start is not None:
-            given = transfer_steps.starting_from(recipe, start, given)
+            given = transfer_steps.starting_from(self, recipe, start, given)
         config = resolve(recipe, self.config.models.get(model, {}), given)
         self.require_writable()
         if recipe.data == "photos":
@@ -169,11 +178,10 @@ class Shop(Workspace):
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
-        from etalage.models import recipe as recipes
         from etalage.runtime.export_files import newest_export, read_facts
         from etalage.training import tracking
 
-        recipe = recipes.find(model)
+        recipe = self.models.find(model)
         if recipe.data == "photos":
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))

@@ -43,20 +43,21 @@ def with_sources(
 def _source(
     workspace: Workspace, data: "BehaviourSet", model: str, name: str, taken: "Taken | None"
 ) -> "FeatureSource":
-    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_facts
 
     setting = f"[models.{model}] feature_sources names {name!r}"
-    if name == PHOTO:
-        photo = photo_steps.by_item(workspace)
+    looks = [one for one, listed in workspace.models.listed().items() if listed.data == "photos"]
+    if name == PHOTO or name in looks:
+        photo = photo_steps.by_item(workspace, None if name == PHOTO else name)
         if photo is None:
+            trained = "image_similarity" if name == PHOTO else name
             raise ConfigError(
-                f"{setting}: items have no embeddings of photos: `etalage train image_similarity` first"
+                f"{setting}: items have no embeddings of photos by it: `etalage train {trained}` first"
             )
         if taken is not None:
             require_same_photos(taken.start, photo)
         return photo
-    there = recipes.feature_sources(model)
+    there = workspace.models.feature_sources(model)
     if name not in there:
         near = suggestion(name, [PHOTO, *there])
         raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")

@@ -79,13 +79,13 @@ class Taken:
         }
 
 
-def starting_from(recipe: "Recipe[Any]", start: str | Path, settings: Mapping[str, str]) -> dict[str, str]:
+def starting_from(
+    workspace: Workspace, recipe: "Recipe[Any]", start: str | Path, settings: Mapping[str, str]
+) -> dict[str, str]:
     """`settings` with `start`, a path as the caller sees it. Raises ConfigError: this model starts from no
     other training, or `pretrained` says another one."""
-    from etalage.models import recipe as recipes
-
     if not recipe.transfers:
-        able = ", ".join(name for name, one in recipes.listed().items() if one.transfers)
+        able = ", ".join(name for name, one in workspace.models.listed().items() if one.transfers)
         raise ConfigError(
             f"--from {start}: {recipe.name} starts from no other training, its weights are of one shop's own "
             f"items and photos; leave --from out. Models that do: {able}"

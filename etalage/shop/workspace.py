@@ -10,7 +10,8 @@ from etalage.config import ShopConfig, read_config
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.engine.threads import configure_threads
-from etalage.errors import DataError
+from etalage.errors import BundleError, DataError
+from etalage.models.own import Models
 from etalage.shop.folder import require_shop
 from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
@@ -38,8 +39,23 @@ class Workspace:
         """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
         file = self.folder / "shop.toml"
         config = read_config(file)
-        require_known_names(config, str(file))
+        require_known_names(config, str(file), self.models, self._published)
         return config
+
+    def _published(self) -> list[str]:
+        """The models of the current bundle, as far as one can be read."""
+        from etalage.bundle.manifest import read_manifest
+
+        try:
+            manifest = read_manifest(self.bundles.path(self.bundles.current_id()))
+        except BundleError:
+            return []
+        return [*(one.name for one in manifest.models), *(one.name for one in manifest.refused)]
+
+    @cached_property
+    def models(self) -> Models:
+        """The models that can be named here: Etalage's, and those of the shop's own folder."""
+        return Models(self.folder)
 
     @property
     def engine(self) -> Engine:

@@ -239,7 +239,7 @@ def _query_sample(network: Any, data: Source, width: int) -> dict[str, np.ndarra
 def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     sizes = [data.sizes[name] for name in network.sparse_inputs]
-    sparse = np.stack([rng.integers(0, max(size, 1), 3) for size in sizes], axis=1).astype(np.int64)
+    sparse = rng.integers(0, np.maximum(sizes, 1), (3, len(sizes)))  # there may be none: items without facts
     dense = rng.normal(size=(3, len(network.dense_inputs))).astype(np.float32)
     _write_onnx(_Named(network, ("forward",)), {"sparse": sparse, "dense": dense}, folder / RANK, ("scores",))
     if data.pairs is not None:

@@ -16,6 +16,7 @@ from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
+from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
 from etalage.training.export import export
 from etalage.training.loop import fit
@@ -179,6 +180,9 @@ def _tracked(
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
     outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    if recipe.source is not None:  # ours stay as they are between releases, a shop's own is edited meanwhile
+        facts = {**facts, SOURCE: recipe.source.sha256}
+        outcome.append(facts[SOURCE])
     name = hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / recipe.name / name
     if fresh:

@@ -14,6 +14,7 @@ from etalage.engine.local import LOCAL
 from etalage.engine.threads import configure_threads
 from etalage.engine.worker_spec import WorkerSpec
 from etalage.models import recipe as recipes
+from etalage.models.own import Source
 from etalage.models.recipe import Recipe, Task
 from etalage.training.context import Context, compute_init
 from etalage.training.handing import hand_over, handed
@@ -43,7 +44,7 @@ def together(
     try:
         hand_over((recipe.name, config, _shared(data, folder / "data")), folder)
         with (
-            engine.launch(partial(_follow, folder, run), workers) as spec,
+            engine.launch(partial(_follow, folder, run, recipe.source), workers) as spec,
             compute_init(config, spec) as context,
         ):
             yield context
@@ -78,11 +79,16 @@ def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> N
     raise SystemExit(0)
 
 
-def _follow(folder: Path, run: Path, spec: WorkerSpec) -> None:
-    """The same training as rank 0's, of other rows of each batch; nothing is written."""
+def _follow(folder: Path, run: Path, own: Source | None, spec: WorkerSpec) -> None:
+    """The same training as rank 0's, of other rows of each batch; nothing is written.
+
+    own: the file of a model of the shop's own, as rank 0 runs it. It runs before anything is unpacked, since
+    what is handed over holds a config of its class.
+    """
     configure_threads()
+    mine = None if own is None else own.recipe()
     name, config, given = handed(folder)
     data = given() if isinstance(given, partial) else given
-    recipe = recipes.find(name)
+    recipe = mine or recipes.find(name)
     with compute_init(config, spec) as context:
         fit(recipe, recipe.bind(config, data), config, run, context=context)

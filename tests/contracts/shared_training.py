@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 
 from etalage.engine.worker_spec import WorkerSpec
-from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
 from etalage.training.context import compute_init
 from etalage.training.loop import fit
@@ -19,6 +18,7 @@ from tests.contracts import (
     test_embedder_contract,
     test_ranker_contract,
 )
+from tests.contracts.folder import FOLDER
 
 SMALL: dict[str, dict[str, Any]] = {
     "image_similarity": {"epochs": 2},
@@ -31,19 +31,19 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def case(name: str, **changes: Any) -> tuple[Recipe[Any], Any, Any]:
     """The recipe, a small config, and data for it."""
-    recipe = recipes.find(name)
+    recipe = FOLDER.find(name)
     settings: dict[str, Any]
     data: Any
     if recipe.role == "ranker":
-        settings = test_ranker_contract.QUICK[name]
+        settings = test_ranker_contract.QUICK.get(name, {})
         examples = recipe.data == "examples"
         data = (test_ranker_contract.clicks() if examples else test_ranker_contract.tastes()).data
     elif recipe.role == "classifier":
-        settings, data = test_classifier_contract.QUICK[name], category_sets.category_set()
+        settings, data = test_classifier_contract.QUICK.get(name, {}), category_sets.category_set()
     elif recipe.data == "photos":
-        settings, data = test_embedder_contract.QUICK[name], test_embedder_contract.photo_set()
+        settings, data = test_embedder_contract.QUICK.get(name, {}), test_embedder_contract.photo_set()
     else:
-        settings, data = test_behaviour_embedder_contract.QUICK[name], behaviours.behaviour()
+        settings, data = test_behaviour_embedder_contract.QUICK.get(name, {}), behaviours.behaviour()
     return recipe, recipe.config(**{**settings, **SMALL.get(name, {"epochs": 2}), **changes}), data
 
 

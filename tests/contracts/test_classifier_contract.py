@@ -9,22 +9,22 @@ import torch
 
 from etalage.errors import PhotoRefused
 from etalage.features.category_set import CategorySet
-from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.classifier import ItemClassifier
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests import category_sets
+from tests.contracts.folder import FOLDER, names
 from tests.stripes import png
 
-CLASSIFIERS = [name for name in recipes.names() if recipes.find(name).role == "classifier"]
+CLASSIFIERS = names("classifier")
 QUICK: dict[str, dict[str, Any]] = {"item_category": {**category_sets.QUICK, "text": "late"}}
 """Small settings for each model; a new classifier needs a line here."""
 
 
 @pytest.fixture(scope="module", params=CLASSIFIERS)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
-    return recipes.find(request.param)
+    return FOLDER.find(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def items() -> CategorySet:
 
 @pytest.fixture(scope="module")
 def config(recipe: Recipe[Any]) -> Any:
-    return recipe.config(**QUICK[recipe.name])
+    return recipe.config(**QUICK.get(recipe.name, {}))
 
 
 @pytest.fixture(scope="module")

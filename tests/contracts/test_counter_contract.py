@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, Queries
 from etalage.features.vocabulary import Vocabulary
-from etalage.models import recipe as recipes
 from etalage.models.recipe import Counted, Recipe, Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
+from tests.contracts.folder import FOLDER, names
 
-COUNTERS = [name for name in recipes.names() if recipes.find(name).role == "counter"]
+COUNTERS = names("counter")
 QUICK: dict[str, dict[str, Any]] = {
     "ials": {"dimension": 8, "iterations": 40, "regularisation": 6.0},
     "ease": {"regularisation": 20.0},
@@ -90,7 +90,7 @@ def hit_at_5(scores: np.ndarray, queries: Queries, truth: list[np.ndarray]) -> f
 
 @pytest.fixture(scope="module", params=COUNTERS)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
-    return recipes.find(request.param)
+    return FOLDER.find(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_any_small_shop_trains_or_is_refused(pairs: list[tuple[int, int]]) -> No
     data = BehaviourSet(Vocabulary(list("abcdef")), Vocabulary(list("vwxyz")), (), {"train": acts})
     for name in COUNTERS:
         try:
-            found = counted(recipes.find(name), data)
+            found = counted(FOLDER.find(name), data)
         except TooLittleData:
             assert max(len(set(acts.items[acts.users == user])) for user in acts.users) == 1
             continue

@@ -8,10 +8,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
-from etalage.models import recipe as recipes
+from tests.contracts.folder import LISTED
 from tests.contracts.shared_training import case
 
-MODELS = [name for name, found in recipes.listed().items() if found.role != "counter"]
+MODELS = [name for name, found in LISTED.items() if found.role != "counter"]
 ENDS_EARLY = ("unsupported scalarType", "unknown device type for autocast")
 """Where torch cannot go on without numbers; what came before was followed."""
 

@@ -9,18 +9,14 @@ import torch
 
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet
-from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.photos import PhotoEmbedder
 from etalage.training.export import export
 from etalage.training.loop import fit
 from tests import stripes
+from tests.contracts.folder import FOLDER, names
 
-EMBEDDERS = [
-    name
-    for name in recipes.names()
-    if recipes.find(name).role == "embedder" and recipes.find(name).data == "photos"
-]
+EMBEDDERS = names("embedder", "photos")
 QUICK: dict[str, dict[str, Any]] = {"image_similarity": stripes.SETTINGS}
 """Small settings for each model; a new embedder needs a line here."""
 
@@ -33,7 +29,7 @@ def photo_set(count: int = 400) -> PhotoSet:
 
 @pytest.fixture(scope="module", params=EMBEDDERS)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
-    return recipes.find(request.param)
+    return FOLDER.find(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +39,7 @@ def photos() -> PhotoSet:
 
 @pytest.fixture(scope="module")
 def config(recipe: Recipe[Any]) -> Any:
-    return recipe.config(**QUICK[recipe.name])
+    return recipe.config(**QUICK.get(recipe.name, {}))
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from etalage.datasets.clicks import draw_clicks
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
-from etalage.models import recipe as recipes
 from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
+from tests.contracts.folder import FOLDER, names
 
-RANKERS = [name for name in recipes.names() if recipes.find(name).role == "ranker"]
+RANKERS = names("ranker")
 QUICK: dict[str, dict[str, Any]] = {
     "dlrm": {
         "bottom": (16,), "top": (32,), "dimension": 8, "batch_size": 400, "epochs": 3, "table_rate": 0.1,
@@ -87,7 +87,7 @@ def tastes(users: int = 120, items: int = 60) -> Case:
 
 @pytest.fixture(scope="module", params=RANKERS)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
-    return recipes.find(request.param)
+    return FOLDER.find(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def case(recipe: Recipe[Any]) -> Case:
 
 @pytest.fixture(scope="module")
 def config(recipe: Recipe[Any]) -> Any:
-    return recipe.config(**QUICK[recipe.name])
+    return recipe.config(**QUICK.get(recipe.name, {}))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from etalage.engine import local
-from etalage.models import recipe as recipes
 from etalage.training.loop import fit
 from tests.conftest import PROJECT
+from tests.contracts.folder import LISTED
 from tests.contracts.shared_training import Case, case, train_all
 
-MODELS = [name for name, found in recipes.listed().items() if found.role != "counter"]
+MODELS = [name for name, found in LISTED.items() if found.role != "counter"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from etalage.features.examples import Examples
 from etalage.metrics import auroc
 from etalage.models.dlrm import RECIPE, Dlrm, DlrmConfig, DlrmTask
 from etalage.models.recipe import Objective, Trained
+from etalage.runtime.opening import open_scorer
+from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
 FEW = (3, 5, 8, 12, 20, 30, 10, 8, 10, 15, 10, 8, 50, 20, 12)
@@ -283,3 +285,16 @@ def test_the_network_says_what_it_is_fed() -> None:
     assert isinstance(network, Dlrm)
     assert network.sparse_inputs == ("s0", "s1") and network.dense_inputs == ("d0", "d1", "d2")
     assert network.objectives == (Objective("l0"),)
+
+
+def test_a_shop_whose_items_have_no_facts_has_a_ranker_of_numbers_alone(tmp_path: Path) -> None:
+    """No sparse input at all: such a training once ended with a traceback, at its export."""
+    data = examples(0, 3, rows=60)
+    config = DlrmConfig(**{**QUICK, "epochs": 1, "batch_size": 20})
+    found = fit(RECIPE, RECIPE.bind(config, data), config, tmp_path / "run")
+    scorer: Any = open_scorer(export_behaviour(RECIPE, found, Source(), tmp_path / "exports"))
+    assert found.network is not None
+    with torch.inference_mode():
+        expected = found.network(torch.from_numpy(data.sparse), torch.from_numpy(data.dense))[:, 0].numpy()
+    assert np.ptp(expected) > 0
+    assert scorer.score_rows(data.sparse, data.dense)[:, 0] == pytest.approx(expected, abs=1e-4)

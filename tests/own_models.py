@@ -1,0 +1,45 @@
+"""A shop with models of its own: those that docs/own_model.md shows, as they stand there."""
+
+from pathlib import Path
+
+from etalage import Shop
+from tests.conftest import PROJECT
+from tests.typist import blocks
+
+PAGE = PROJECT / "docs" / "own_model.md"
+TINY = """
+from etalage.models.recipe import Counted, ModelConfig, Recipe
+
+
+class Tiny:
+    def __init__(self, config, data):
+        self.data = data
+
+    def count(self):
+        acts, items = self.data.part("train").positive.items, len(self.data.items)
+        return Counted("prior", {"scores": np.bincount(acts, minlength=items).astype(np.float32)})
+
+
+RECIPE = Recipe(name="tiny", role="counter", paper="none", config=ModelConfig, columns=(), bind=Tiny,
+                data="behaviour")
+"""
+TINY = f"import numpy as np\n{TINY}"
+
+
+def shown() -> dict[str, str]:
+    """The models of the page: the file's name → what is in it."""
+    files = {name: text for kind, name, text in blocks(PAGE) if kind == "python" and name is not None}
+    return {name.removeprefix("models/"): text for name, text in files.items() if name.startswith("models/")}
+
+
+def put(shop: Path, files: dict[str, str]) -> None:
+    """Write files into the shop's folder `models/`."""
+    (shop / "models").mkdir(exist_ok=True)
+    for name, text in files.items():
+        (shop / "models" / name).write_text(text, encoding="utf-8")
+
+
+def trust(folder: Path) -> None:
+    """As `etalage trust --yes` does."""
+    shop = Shop(folder)
+    shop.trust(shop.own_files())
