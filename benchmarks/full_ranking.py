@@ -24,7 +24,7 @@ from table import Out, Row, Run, Small, run_main  # noqa: E402
 from etalage.config import EvaluateConfig  # noqa: E402
 from etalage.evaluation.behaviour import evaluate_behaviour  # noqa: E402
 from etalage.evaluation.ranking import PRODUCT_BYTES, rank_all  # noqa: E402
-from etalage.evaluation.slices import Asked, ask  # noqa: E402
+from etalage.evaluation.slices import Questions, ask  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
 from etalage.runtime.embeddings import EmbeddingScorer  # noqa: E402
@@ -122,12 +122,12 @@ def _measured(case: str, users: int, items: int, acts: int) -> dict[str, float]:
     return figures
 
 
-def _etalage(scorer: Any, asked: Asked) -> float:
+def _etalage(scorer: Any, asked: Questions) -> float:
     ranked = rank_all(scorer, asked.queries, asked.truth, ks=(1, 10, K), exclude=asked.seen)
     return float(ranked.per_query[f"ndcg_at_{K}"].mean())
 
 
-def _bare(scorer: EmbeddingScorer, asked: Asked, count: int) -> None:
+def _bare(scorer: EmbeddingScorer, asked: Questions, count: int) -> None:
     embedded = scorer.embed_queries(asked.queries.block(0, count))
     items = np.ascontiguousarray(scorer.item_embeddings)
     step = PRODUCT_BYTES // (4 * len(items))
@@ -138,7 +138,7 @@ def _bare(scorer: EmbeddingScorer, asked: Asked, count: int) -> None:
         np.argpartition(scores, len(items) - K, axis=1)
 
 
-def _loop(scorer: Any, asked: Asked, count: int) -> list[int]:
+def _loop(scorer: Any, asked: Questions, count: int) -> list[int]:
     ranks = []
     for query in range(count):
         scores = scorer.scores(asked.queries.block(query, query + 1))[0].copy()

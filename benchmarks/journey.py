@@ -27,7 +27,7 @@ import run as example  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.evaluation.ranking import Ranked, rank_all, rank_lists  # noqa: E402
-from etalage.evaluation.slices import Asked, ask, slices  # noqa: E402
+from etalage.evaluation.slices import Questions, ask, slices  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
 from etalage.funnel.candidates import Excluded, candidates, fused  # noqa: E402
 from etalage.metrics import bootstrap_all, paired_bootstrap  # noqa: E402
@@ -45,7 +45,7 @@ SLICES = ("all", "cold items among all", "rare items", "cold users", "taken agai
 BLOCK = 128
 
 
-def measured(shop: Shop, whole: Behaviour) -> tuple[dict[str, Ranked], Asked, float]:
+def measured(shop: Shop, whole: Behaviour) -> tuple[dict[str, Ranked], Questions, float]:
     """Every system on the test part; and the share of what was bought that is among the candidates."""
     data = whole.data
     check_leakage(data)

@@ -33,7 +33,7 @@ from etalage.bundle.draft import (  # noqa: E402
     DraftedModel,
 )
 from etalage.bundle.manifest import read_manifest  # noqa: E402
-from etalage.bundle.parts import open_parts  # noqa: E402
+from etalage.bundle.parts import open_bundle  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
 from etalage.bundle.publish import publish  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402
@@ -231,7 +231,7 @@ def made_histories(bundles: Bundles, seed: int) -> np.ndarray:
 
 def _opened(bundles: Bundles) -> tuple[EmbeddingScorer, Any]:
     folder = bundles.path(bundles.current_id())
-    parts = open_parts(folder, read_manifest(folder), verify=False)
+    parts = open_bundle(folder, read_manifest(folder), verify=False)
     one = next(one for one in parts.models if isinstance(one.scorer, EmbeddingScorer))
     assert isinstance(one.scorer, EmbeddingScorer)
     return one.scorer, one.index

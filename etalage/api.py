@@ -155,7 +155,7 @@ class Recommended:
 
     bundle: str
     user_id: str | None
-    rung: str
+    tier: str
     """Who spoke: `deep`, `collaborative`, `photo` or `popular`."""
     known: bool
     """Whether anything is known of the shopper."""

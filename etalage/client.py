@@ -72,9 +72,11 @@ class Client:
         threshold: float | None = None,
         classified: str | None = None,
         min_confidence: float | None = None,
+        model: str | None = None,
     ) -> api.Answers:
         """The k most similar items to one item, one photo or each of several (image files).
 
+        model: the photo embedder that compares, of several; None: as the shop has set it.
         Raises RequestError and its kinds (PhotoRefused names the row), NoBundle, ServeError.
         """
         filters = _given(
@@ -87,6 +89,7 @@ class Client:
         )
         query = _given(
             threshold=threshold,
+            model=model,
             item_id=item_id,
             photo=None if photo is None else photo_body(photo),
             photos=None if photos is None else [photo_body(one) for one in photos],
@@ -135,28 +138,41 @@ class Client:
     # -- categories ----------------------------------------------------------------------------
 
     def classify(
-        self, items: Sequence[api.ToClassify], *, threshold: float | None = None, top: int | None = None
+        self,
+        items: Sequence[api.ToClassify],
+        *,
+        threshold: float | None = None,
+        top: int | None = None,
+        model: str | None = None,
     ) -> api.Categories:
-        """What is each of these? None: threshold and number of other leaves as the shop has set them.
+        """What is each of these? None: threshold, number of other leaves and classifier as the shop has set
+        them.
 
         Raises RequestError (names the row that is no photo), Unprocessable: the bundle has no classifier.
         """
         bodies = [classify_body(one) for one in items]
-        return self._classified({"items": bodies}, threshold, top)
+        return self._classified({"items": bodies}, threshold, top, model)
 
     def classify_item(
-        self, item_id: str, *, threshold: float | None = None, top: int | None = None
+        self,
+        item_id: str,
+        *,
+        threshold: float | None = None,
+        top: int | None = None,
+        model: str | None = None,
     ) -> api.Categories:
         """What an item of the catalogue is, now, beside what is stored. Raises NotFound, Unprocessable."""
-        return self._classified({"item_id": item_id}, threshold, top)
+        return self._classified({"item_id": item_id}, threshold, top, model)
 
-    def _classified(self, body: dict[str, Any], threshold: float | None, top: int | None) -> api.Categories:
-        asked = {**body, "threshold": threshold, "top": top}
+    def _classified(
+        self, body: dict[str, Any], threshold: float | None, top: int | None, model: str | None
+    ) -> api.Categories:
+        asked = {**body, "threshold": threshold, "top": top, "model": model}
         return self._ask(api.Categories, "POST", "/v1/classify", json=asked)
 
-    def confusion(self) -> api.Confusion:
+    def confusion(self, model: str | None = None) -> api.Confusion:
         """Which category the classifier takes for which. Raises NotFound: the bundle holds no such matrix."""
-        return self._ask(api.Confusion, "GET", "/v1/confusion")
+        return self._ask(api.Confusion, "GET", "/v1/confusion", params=_given(model=model))
 
     # -- shoppers ------------------------------------------------------------------------------
 

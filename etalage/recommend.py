@@ -27,7 +27,7 @@ from etalage.api import (
     ValuedCategory,
 )
 from etalage.bundle import manifest as manifests
-from etalage.bundle.parts import Parts
+from etalage.bundle.parts import OpenedBundle
 from etalage.bundle.selfcheck import check_consistency
 from etalage.errors import (
     BundleDamaged,
@@ -66,7 +66,7 @@ LIKED_AMONG = 2000
 class Recommender:
     """Everything that one bundle can answer. Safe to share between threads; never changes."""
 
-    def __init__(self, parts: Parts, live: Callable[[], LiveStore | None] | None = None) -> None:
+    def __init__(self, parts: OpenedBundle, live: Callable[[], LiveStore | None] | None = None) -> None:
         """`live` opens the online store that is asked where a question names none; it is opened once, by the
         first question."""
         self.parts = parts
@@ -341,7 +341,7 @@ class Recommender:
         ]
         reason = None if len(slate) == k else self._short(answered, filters, stock)
         known = shopper.known_acts > 0 or self._knows(user_id)
-        return Recommended(self.bundle, user_id, answered.rung, known, reason, slate, stages)
+        return Recommended(self.bundle, user_id, answered.tier, known, reason, slate, stages)
 
     def rank(
         self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None

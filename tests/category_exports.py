@@ -20,7 +20,7 @@ from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
 from etalage.runtime.classifier import CLASSIFIER_FILES
 from etalage.runtime.confusion import CONFUSION
-from etalage.runtime.deciding import Deciding
+from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import FORMAT, hash_export, write_verdict
 from etalage.shop import Shop
 from tests.exports import tiny_export
@@ -98,7 +98,7 @@ def classifier_export(
     heads = _heads([taxonomy.ids[row] for row in taxonomy.leaves_L], words, sharpness, text)
     (folder / "trunk.onnx").write_bytes(_trunk().SerializeToString())
     (folder / "heads.onnx").write_bytes(heads.SerializeToString())
-    deciding = Deciding({"photo": [1.0, 0.0], "title": [0.0, 1.0], "both": [1.0, 1.0]})
+    deciding = LeafDecision({"photo": [1.0, 0.0], "title": [0.0, 1.0], "both": [1.0, 1.0]})
     texts = {
         "encoder.json": PhotoEncoder(SIDE, 3).to_json(),
         "words.json": words.to_json(),

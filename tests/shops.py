@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from etalage.bundle.contents import embed, gather, gather_crowd
+from etalage.bundle.contents import embed, gather, gather_user_histories
 from etalage.bundle.draft import Draft, DraftedModel
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.pointer import Bundles
@@ -280,7 +280,7 @@ def behaviour_shop(
         (*drafted_models, *extra, *content),
         embeddings,
         rules=rules,
-        crowd=gather_crowd(lake, lake.versions(), rules),
+        user_histories=gather_user_histories(lake, lake.versions(), rules),
         classified_by=payload.classified_by,
         moments=payload.moments,
     )

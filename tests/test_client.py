@@ -100,7 +100,7 @@ def test_the_client_sends_what_shoppers_do_and_gets_what_they_would_want(tmp_pat
     _, bundles, manifest = behaviour_shop(tmp_path / "shop", 40)
     with ThreadServer(bundles.folder, key=KEY) as server, Client(server.url, KEY) as client:
         stranger = client.recommend("a/new one", k=3)
-        assert (stranger.rung, stranger.known, stranger.trace) == ("popular", False, None)
+        assert (stranger.tier, stranger.known, stranger.trace) == ("popular", False, None)
         assert [slot.why for slot in stranger.slate] == [None] * 3
         bought = Event("e-1", "a/new one", Act("item-00010", "buy", 2.0, 1_700_000_000_000_000))
         done = client.send_events([bought, Event("e-2", "a/new one", Act("item-00016"))])

@@ -89,7 +89,7 @@ def test_where_things_are_bought_again_what_one_had_may_come(tmp_path: Path) -> 
 
 def test_a_shops_recommender_knows_the_shoppers_history(shop: Shop) -> None:
     found = shop.recommender().recommend(user_id="u3", k=ITEMS)
-    assert found.known and found.rung != "popular"
+    assert found.known and found.tier != "popular"
     assert not {"cup-3", "cup-4", "cup-5"} & ids(found)
     with shop.live_store() as live:
         explicit = shop.recommender().recommend(user_id="u3", k=ITEMS, live=live)

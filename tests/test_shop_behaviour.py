@@ -140,10 +140,10 @@ def test_an_event_changes_the_next_slate(shop: Shop) -> None:
     recommender = shop.recommender()
     with shop.live_store() as live:
         before = recommender.recommend(user_id="newcomer", k=5, live=live)
-        assert before.rung == "popular" and not before.known
+        assert before.tier == "popular" and not before.known
         live.append([Event(f"e{n}", "newcomer", Act(f"cup-{n:03d}", "buy")) for n in (4, 10, 16)])
         after = recommender.recommend(user_id="newcomer", k=5, live=live, explain=True)
-    assert after.rung != "popular" and after.known
+    assert after.tier != "popular" and after.known
     assert [slot.item_id for slot in after.slate] != [slot.item_id for slot in before.slate]
     assert sum(slot.category_id == "Cups > Kind 4" for slot in after.slate) >= 3
     assert all(slot.why for slot in after.slate)

@@ -209,7 +209,7 @@ def test_by_default_what_looks_like_the_golden_set_is_set_aside_and_nothing_is_r
     whole = category_steps.labelled(shop, PhotoEncoder(16))
     parts = dict(zip(whole.data.item_ids, whole.data.parts_N.tolist(), strict=True))
     assert (parts["item-00004"], parts["item-00500"]) == ("test", "aside")
-    category_steps.settled(shop, whole)
+    category_steps.ensure_golden_set(shop, whole)
 
 
 @pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.slow)])

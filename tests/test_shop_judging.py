@@ -117,7 +117,7 @@ def test_a_model_that_loses_to_popularity_is_not_published_and_the_command_says_
     assert [one.name for one in recommender.manifest.models] == ["popularity"]
     assert [one.name for one in recommender.manifest.refused] == ["item_knn"]
     with bestsellers.live_store() as live:
-        assert recommender.recommend(user_id="u007", k=5, live=live).rung == "popular"
+        assert recommender.recommend(user_id="u007", k=5, live=live).tier == "popular"
 
 
 def test_the_next_publish_reads_the_verdict_that_lies_beside_the_export(bestsellers: Shop) -> None:
@@ -142,7 +142,7 @@ def test_where_shoppers_have_tastes_their_neighbours_are_published(tmp_path: Pat
     printed = typed(shop, "publish")
     assert "item_knn beats popularity: 0." in printed and "left out" not in printed
     with shop.live_store() as live:
-        assert shop.recommender().recommend(user_id="u007", k=5, live=live).rung == "collaborative"
+        assert shop.recommender().recommend(user_id="u007", k=5, live=live).tier == "collaborative"
 
 
 def test_without_popularity_trained_it_is_held_against_popularity_all_the_same(bestsellers: Shop) -> None:

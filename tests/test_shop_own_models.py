@@ -135,7 +135,7 @@ def test_both_are_published_and_answer(shop: Shop) -> None:
     assert not recommender.manifest.refused and not recommender.manifest.forced
     with shop.live_store() as live:
         answer = recommender.recommend(user_id="u007", k=5, explain=True, live=live)
-    assert len(answer.slate) == 5 and answer.rung == "deep"
+    assert len(answer.slate) == 5 and answer.tier == "deep"
     assert {"also_bought", "fossil", "popularity"} <= set(answer.trace["retrievers"])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.traced import Asked, traced
+from tests.traced import Questions, traced
 
 PUBLISH = """
 from pathlib import Path
@@ -20,25 +20,25 @@ behaviour_shop(Path(sys.argv[1]) / "shop", 12, photos=True)
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Asked]]:
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Questions]]:
     """The folder of a bundle with photos and models of behaviour, and what was asked of the disk for it."""
     folder = tmp_path_factory.mktemp("synced")
     asked = traced(PUBLISH, folder)
     return folder / "shop" / "bundles", asked
 
 
-def moved(asked: list[Asked], to: str) -> int:
+def moved(asked: list[Questions], to: str) -> int:
     """When something was renamed to this."""
     (at,) = [at for at, one in enumerate(asked) if one.what == "rename" and one.to == to]
     return at
 
 
-def synced(asked: list[Asked]) -> set[str]:
+def synced(asked: list[Questions]) -> set[str]:
     return {one.path for one in asked if one.what == "sync"}
 
 
 def test_f11_every_file_and_folder_of_a_bundle_is_on_the_disk_before_it_has_its_name(
-    published: tuple[Path, list[Asked]],
+    published: tuple[Path, list[Questions]],
 ) -> None:
     bundles, asked = published
     bundle = bundles / (bundles / "current").read_text().strip()
@@ -59,7 +59,7 @@ def test_f11_every_file_and_folder_of_a_bundle_is_on_the_disk_before_it_has_its_
 
 
 def test_f11_a_bundle_has_its_name_on_the_disk_before_the_pointer_names_it(
-    published: tuple[Path, list[Asked]],
+    published: tuple[Path, list[Questions]],
 ) -> None:
     bundles, asked = published
     bundle = bundles / (bundles / "current").read_text().strip()
@@ -69,7 +69,7 @@ def test_f11_a_bundle_has_its_name_on_the_disk_before_the_pointer_names_it(
 
 
 def test_f11_the_pointers_new_place_is_on_the_disk_before_publish_says_that_it_is_done(
-    published: tuple[Path, list[Asked]],
+    published: tuple[Path, list[Questions]],
 ) -> None:
     bundles, asked = published
     assert str(bundles) in synced(asked[moved(asked, str(bundles / "current")) :])

@@ -17,7 +17,7 @@ _NAMED = re.compile(r'"(?P<path>(?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """`sync` of a file or a folder, `rename` of a path to another, or the `mark` of the code itself."""
 
     what: str
@@ -25,7 +25,7 @@ class Asked:
     to: str = ""
 
 
-def traced(code: str, folder: Path, *arguments: str) -> list[Asked]:
+def traced(code: str, folder: Path, *arguments: str) -> list[Questions]:
     """Run `code` (sys.argv[1] is `folder`), and what it asked for. `mark()` in it is a moment of its own.
 
     Skips where there is no strace.
@@ -45,14 +45,14 @@ def traced(code: str, folder: Path, *arguments: str) -> list[Asked]:
     return [one for line in log.read_text().splitlines() if (one := _read(line, folder)) is not None]
 
 
-def _read(line: str, folder: Path) -> Asked | None:
+def _read(line: str, folder: Path) -> Questions | None:
     found = _LINE.search(line)
     if found is None:
         return None
     if "sync" in found["call"]:
         opened = _OPENED.search(found["arguments"])
-        return None if opened is None else Asked("sync", opened["path"])
+        return None if opened is None else Questions("sync", opened["path"])
     before, after = [one["path"] for one in _NAMED.finditer(found["arguments"])][:2]
     if before == after == f"{folder}/mark":
-        return Asked("mark", "")
-    return Asked("rename", before, after)
+        return Questions("mark", "")
+    return Questions("rename", before, after)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
 from etalage.features.history import BehaviourRule, standing
-from etalage.funnel.shoppers import Crowd
+from etalage.funnel.shoppers import UserHistories
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
 from etalage.lake.ledger import Moment
@@ -153,16 +153,16 @@ def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.Reco
     )
 
 
-def gather_crowd(
+def gather_user_histories(
     lake: "Lake", at: Mapping[str, int], rules: BehaviourRule, most: int = MOST_SHOPPERS
-) -> Crowd:
+) -> UserHistories:
     """The shoppers who acted last, with the newest acts of each, at the versions `at`."""
     tables = {
         name: lake.table(name).read(version, columns=list(columns))
         for name, columns in (("users", ("user_id", "attributes")), ("interactions", _ACTS))
         if (version := at.get(name)) is not None
     }
-    return Crowd.of(tables.get("users"), tables.get("interactions"), rules, most)
+    return UserHistories.of(tables.get("users"), tables.get("interactions"), rules, most)
 
 
 _ACTS = ("interaction_id", "user_id", "item_id", "kind", "value", "time")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from etalage.bundle.contents import Embedded, Payload, gather_crowd
+from etalage.bundle.contents import Embedded, Payload, gather_user_histories
 from etalage.bundle.manifest import RefusedFacts
 from etalage.config import BehaviourConfig, ClassifyConfig
 from etalage.features.history import BehaviourRule
 from etalage.features.sources import PHOTO, FeatureSource
-from etalage.funnel.shoppers import Crowd
+from etalage.funnel.shoppers import UserHistories
 from etalage.lake.erasures import Erasures
 from etalage.lake.ledger import Moment
 from etalage.runtime.photos import PhotoEmbedder
@@ -64,7 +64,7 @@ class Draft:
     embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
     rules: BehaviourRule = field(default_factory=lambda: BehaviourRule(BehaviourConfig()))
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
-    crowd: Crowd | None = None
+    user_histories: UserHistories | None = None
     classified_by: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[RefusedFacts, ...] = ()
     """Models that a gate kept out before: of a sync, those of the bundle that it carries on from."""
@@ -128,11 +128,11 @@ def assemble(
         payload, count = done.payload, count + done.embedded
         embeddings[embedder.name] = done.embeddings
         refused |= done.refused
-    crowd = None
+    user_histories = None
     if behaviour:
         if reading is not None:
             reading()
-        crowd = gather_crowd(lake, lake.versions(), rules)
+        user_histories = gather_user_histories(lake, lake.versions(), rules)
     draft = Draft(
         payload.items,
         payload.photos,
@@ -141,7 +141,7 @@ def assemble(
         embeddings,
         rules,
         classify,
-        crowd,
+        user_histories,
         classified_by=payload.classified_by,
         left_out=left_out,
         currency=currency,
@@ -155,7 +155,7 @@ def assemble(
 def without_erased(draft: Draft) -> Draft:
     """The same without the shoppers who were erased since they were read."""
     known = draft.erasures.known()
-    return replace(draft, crowd=draft.crowd and draft.crowd.without_erased(known))
+    return replace(draft, user_histories=draft.user_histories and draft.user_histories.without_erased(known))
 
 
 def speaking(names: Sequence[str], wanted: str | None) -> str | None:

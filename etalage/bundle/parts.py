@@ -34,7 +34,7 @@ from etalage.features.history import BehaviourRule
 from etalage.features.vocabulary import Vocabulary
 from etalage.funnel.catalogue import Catalogue
 from etalage.funnel.funnel import Funnel
-from etalage.funnel.shoppers import Crowd
+from etalage.funnel.shoppers import UserHistories
 from etalage.runtime.classifier import ClassifierModel
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
@@ -56,7 +56,7 @@ class KnownUsers:
 
 
 @dataclass(frozen=True)
-class Parts:
+class OpenedBundle:
     """Everything that one bundle holds."""
 
     manifest: Manifest
@@ -82,7 +82,7 @@ class Parts:
         return None if name is None else self.classifiers[name]
 
 
-def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> Parts:
+def open_bundle(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> OpenedBundle:
     """Open the bundle in `folder`; its files were hashed before. Raises IndexMismatch, ExportDamaged,
     BundleDamaged: parts that do not belong together, with the file's name."""
     items = read_arrow(folder / ITEMS)
@@ -101,7 +101,7 @@ def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool 
     funnel = Funnel(catalogue, models, rules, look_alike)
     users = _users(folder, manifest, funnel)
     classifiers = {one.name: open_classifier(folder, one, threads) for one in manifest.classifiers}
-    return Parts(manifest, catalogue, models, funnel, users, photo_models, classifiers)
+    return OpenedBundle(manifest, catalogue, models, funnel, users, photo_models, classifiers)
 
 
 def rules_bytes(rules: BehaviourRule) -> bytes:
@@ -147,17 +147,17 @@ def _users(folder: Path, manifest: Manifest, funnel: Funnel) -> KnownUsers:
     return KnownUsers(ids, attributes, embeddings, model.name)
 
 
-def write_users(folder: Path, crowd: Crowd, funnel: Funnel) -> dict[str, Written]:
+def write_users(folder: Path, user_histories: UserHistories, funnel: Funnel) -> dict[str, Written]:
     """The shoppers of `crowd`, and their embeddings by the funnel's first embedder, zeros for those that it
     does not know."""
     model = next(iter(funnel.embedders), None)
-    table = crowd.users.select(["user_id", "attributes"])
+    table = user_histories.users.select(["user_id", "attributes"])
     written = {USERS: write_file(folder / USERS, write_arrow(table))}
-    if model is not None and len(crowd):
-        queries = crowd.queries(model, funnel.rules, funnel.taught)
-        embeddings = np.zeros((len(crowd), model.dimension), np.float32)
-        for start in range(0, len(crowd), _QUERIES_AT_ONCE):
-            some = queries.block(start, min(start + _QUERIES_AT_ONCE, len(crowd)))
+    if model is not None and len(user_histories):
+        queries = user_histories.queries(model, funnel.rules, funnel.taught)
+        embeddings = np.zeros((len(user_histories), model.dimension), np.float32)
+        for start in range(0, len(user_histories), _QUERIES_AT_ONCE):
+            some = queries.block(start, min(start + _QUERIES_AT_ONCE, len(user_histories)))
             known = model.knows(some)
             embeddings[start : start + len(some)] = np.where(known[:, None], model.embed_queries(some), 0)
         written[USER_EMBEDDINGS] = write_file(folder / USER_EMBEDDINGS, write_npy(embeddings))

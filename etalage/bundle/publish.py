@@ -37,7 +37,7 @@ from etalage.bundle.manifest import (
     seal,
     to_bytes,
 )
-from etalage.bundle.parts import open_parts, rules_bytes, write_users
+from etalage.bundle.parts import open_bundle, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import require_whole
 from etalage.bundle.selfcheck import histories, record
@@ -168,12 +168,12 @@ def _stage_behaviour(models: Admitted, staging: Staging) -> list[ModelEntry]:
 def _stage_answers(draft: Draft, content: dict[str, Any], staging: Staging) -> dict[str, Any]:
     """The shoppers, and the answers of everything as the disk has it; → what is left of the content."""
     unsigned = Manifest.model_validate({**content, **_UNSIGNED})
-    parts = open_parts(staging.folder, unsigned, verify=False)
+    parts = open_bundle(staging.folder, unsigned, verify=False)
     users, written = 0, staging.written
-    if draft.crowd is not None:
-        users = len(draft.crowd)
-        written |= write_users(staging.folder, draft.crowd, parts.funnel)
-    answers = record(parts, histories(draft.crowd, parts.catalogue))
+    if draft.user_histories is not None:
+        users = len(draft.user_histories)
+        written |= write_users(staging.folder, draft.user_histories, parts.funnel)
+    answers = record(parts, histories(draft.user_histories, parts.catalogue))
     written[SELF_CHECK] = write_file(staging.folder / SELF_CHECK, answers)
     files = {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())}
     return {"users": users, "files": files}

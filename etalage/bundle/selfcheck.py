@@ -16,12 +16,12 @@ import numpy as np
 from etalage.bundle.classifier_entries import recorded_answers
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.manifest import Manifest
-from etalage.bundle.parts import Parts, open_parts
+from etalage.bundle.parts import OpenedBundle, open_bundle
 from etalage.bundle.photo_entries import TOLERANCE, check_made_by, spread
 from etalage.errors import BundleDamaged, NotFound
 from etalage.funnel.catalogue import Catalogue, Filters
 from etalage.funnel.funnel import Funnel
-from etalage.funnel.shoppers import Crowd, Shopper
+from etalage.funnel.shoppers import Shopper, UserHistories
 from etalage.index import Index
 from etalage.online import Act
 from etalage.runtime.classifier import ItemClassifier
@@ -35,7 +35,7 @@ History = Sequence[tuple[str, str, float | None]]
 # -- publish -----------------------------------------------------------------------------------
 
 
-def record(parts: Parts, asked: Sequence[History]) -> bytes:
+def record(parts: OpenedBundle, asked: Sequence[History]) -> bytes:
     """The content of selfcheck.json: answers of the parts that are there."""
     said: dict[str, Any] = {}
     if parts.photo_models:
@@ -63,11 +63,11 @@ def _to_classify(classifier: ItemClassifier, catalogue: Catalogue) -> list[int]:
     return [int(row) for row in rows]
 
 
-def histories(crowd: Crowd | None, catalogue: Catalogue) -> list[History]:
+def histories(user_histories: UserHistories | None, catalogue: Catalogue) -> list[History]:
     """What is asked: the newest acts of some shoppers, a made-up one where there are none, and nothing."""
     asked: list[History] = [[]]
-    if crowd is not None and len(crowd):
-        asked += crowd.histories(HISTORIES, HISTORY_LENGTH)
+    if user_histories is not None and len(user_histories):
+        asked += user_histories.histories(HISTORIES, HISTORY_LENGTH)
     else:
         rows = catalogue.by_popularity[: 3 * HISTORIES].tolist()
         asked += [
@@ -100,24 +100,26 @@ def _funnel_answer(funnel: Funnel, history: History) -> dict[str, Any]:
     ranking = funnel.answer(shopper, ANSWERS, Filters(), funnel.catalogue.stock).ranking
     best = np.argsort(-ranking.scores, kind="stable")[:ANSWERS]
     answers = [[funnel.catalogue.ids[int(ranking.rows[n])], float(ranking.scores[n])] for n in best]
-    return {"history": [list(act) for act in history], "rung": ranking.plan.rung, "answers": answers}
+    return {"history": [list(act) for act in history], "tier": ranking.plan.tier, "answers": answers}
 
 
 # -- load --------------------------------------------------------------------------------------
 
 
-def check_consistency(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> Parts:
+def check_consistency(
+    folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True
+) -> OpenedBundle:
     """Open every part once, check that they belong together, repeat the recorded answers; → the parts.
 
     Reads only; call it after `manifest.verify`; then `verify=False` leaves out hashing the models again.
     Raises IndexMismatch, ExportDamaged or BundleDamaged with the file's name.
     """
-    parts = open_parts(folder, manifest, threads, verify)
+    parts = open_bundle(folder, manifest, threads, verify)
     self_check(folder, parts)
     return parts
 
 
-def self_check(folder: Path, parts: Parts) -> None:
+def self_check(folder: Path, parts: OpenedBundle) -> None:
     """Search, embed and recommend again what selfcheck.json recorded, and compare.
 
     Raises BundleDamaged (a different answer, an unreadable record) or IndexMismatch (the model does not
@@ -170,8 +172,9 @@ def _check_answers(
 def _check_funnel(funnel: Funnel, expected: dict[str, Any]) -> None:
     found = _funnel_answer(funnel, [(str(i), str(k), v) for i, k, v in expected["history"]])
     what = f"what is recommended after {[act[0] for act in expected['history']][-3:]}"
-    if found["rung"] != expected["rung"]:
-        raise BundleDamaged(f"self-check: {what} comes from {found['rung']!r}, not from {expected['rung']!r}")
+    before = expected.get("tier", expected.get("rung"))  # as formats 1 to 3 called it
+    if found["tier"] != before:
+        raise BundleDamaged(f"self-check: {what} comes from {found['tier']!r}, not from {before!r}")
     ids = [item_id for item_id, _ in found["answers"]]
     scores = np.array([score for _, score in found["answers"]])
     largest = max((abs(score) for _, score in expected["answers"]), default=0.0)

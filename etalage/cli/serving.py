@@ -57,7 +57,7 @@ def recommend(
         named = (slot.item_id, f"{slot.score:.4f}", slot.title, price_of(slot))
         add_row(table, slot.rank, *named, *((slot.why or "",) if explain else ()))
     out.print(table)
-    out.print(answer.rung if stranger is None else f"{answer.rung}: {stranger}")
+    out.print(answer.tier if stranger is None else f"{answer.tier}: {stranger}")
     for stage in (answer.trace or {}).get("stages", ()):
         dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
         out.print(f"{stage['name']}: {stage['in']} → {stage['out']}{f' ({dropped})' if dropped else ''}")

@@ -125,7 +125,7 @@ def _sessions(
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class DrawnShoppers:
     """What a block's simulation needs to know about the shop."""
 
     seed: int
@@ -134,16 +134,16 @@ class Crowd:
     aisles: NDArray[np.float32]  # their mean over each aisle, (aisles, T)
 
 
-def crowd(seed: int, f: Facts) -> Crowd:
+def crowd(seed: int, f: Facts) -> DrawnShoppers:
     """The shop before anybody came in."""
     shelf, tastes = shelves(seed, f), item_tastes(seed, f)
     spans = zip(shelf.starts[:-1], shelf.starts[1:], strict=True)
     means = [tastes[shelf.rows[a:b]].mean(axis=0) if b > a else np.zeros(tastes.shape[1]) for a, b in spans]
-    return Crowd(seed, shelf, tastes, np.array(means, dtype=np.float32))
+    return DrawnShoppers(seed, shelf, tastes, np.array(means, dtype=np.float32))
 
 
 def _errands(
-    shop: Crowd, users: NDArray[np.float32], week: NDArray[np.int64], random: np.random.Generator
+    shop: DrawnShoppers, users: NDArray[np.float32], week: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
     """Which aisle each session is about: what the season sells, and what its shopper likes. (sessions,)"""
     with np.errstate(divide="ignore"):
@@ -151,7 +151,7 @@ def _errands(
     return np.asarray(np.argmax(pull + random.gumbel(size=pull.shape), axis=1), dtype=np.int64)
 
 
-def block(shop: Crowd, number: int) -> Deeds:
+def block(shop: DrawnShoppers, number: int) -> Deeds:
     """The year of the shoppers [256 number, 256 (number + 1))."""
     random = np.random.default_rng([shop.seed, number, 0x5401])
     numbers = np.arange(number * BLOCK, (number + 1) * BLOCK, dtype=np.int64)

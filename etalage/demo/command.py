@@ -110,7 +110,7 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
         user = live.users(1)[0]
         wanted = recommender.recommend(user_id=user, k=3, explain=True, live=live)
     said = "; ".join(f"{slot.title} ({slot.why})" for slot in wanted.slate)
-    say(f"for {user}, {wanted.rung}: {said}")
+    say(f"for {user}, {wanted.tier}: {said}")
     say(f"registered in MLflow: {shop.register('etalage-demo')}")
     say(f"report: {done.report}")
     say(f"done in {time.monotonic() - started:.0f} s; the shop is the folder {folder}")

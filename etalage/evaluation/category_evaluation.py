@@ -23,7 +23,7 @@ from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_
 from etalage.features.category_set import CategorySet
 from etalage.lake.photo_facts import pixels_as_png
 from etalage.runtime.classifier import ItemClassifier
-from etalage.runtime.deciding import Deciding
+from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import read_facts, write_verdict
 
 MAJORITY, PIXELS, TITLES = "majority", "raw pixels", "words of titles"
@@ -56,7 +56,7 @@ class CategoryEvaluation:
 
 
 @dataclass(frozen=True)
-class Looked:
+class JudgedItems:
     """What of the items is known to judge by. values_L: what each leaf is worth to the shop."""
 
     data: CategorySet
@@ -70,7 +70,7 @@ class Looked:
 
 
 def evaluate_categories(
-    looked: Looked, classifier: ItemClassifier, *, config: EvaluateConfig, export: Path, reports: Path
+    looked: JudgedItems, classifier: ItemClassifier, *, config: EvaluateConfig, export: Path, reports: Path
 ) -> CategoryEvaluation:
     """Measure, judge, draw the report; writes the verdict and the confusion matrix beside the export.
 
@@ -147,7 +147,7 @@ def _png(data: CategorySet, row: int) -> bytes | None:
 
 
 def _measured(
-    looked: Looked, classifier: ItemClassifier, part: str, config: EvaluateConfig
+    looked: JudgedItems, classifier: ItemClassifier, part: str, config: EvaluateConfig
 ) -> CategoryMeasures:
     rows = looked.data.rows(part, leaf=True)
     if not len(rows):
@@ -168,13 +168,13 @@ def _measured(
     )
 
 
-def model_answers(looked: Looked, classifier: ItemClassifier, rows: np.ndarray) -> dict[str, Answers]:
+def model_answers(looked: JudgedItems, classifier: ItemClassifier, rows: np.ndarray) -> dict[str, Answers]:
     """The model as it decides, and by the other decision."""
     data = looked.data
     features = data.means(looked.features_PF[data.photos_of(rows)], rows)
     titles = [data.titles[row] for row in rows]
     given = classifier.leaf_probabilities(features, data.has_photo_N[rows], titles)
-    other = Deciding({}, "risk" if classifier.deciding.decision == "probable" else "probable")
+    other = LeafDecision({}, "risk" if classifier.deciding.decision == "probable" else "probable")
     name = {"risk": "least risk", "probable": "most probable"}[other.decision]
     return {
         classifier.name: Answers(given, classifier.deciding.decide(given, classifier.taxonomy)),

@@ -16,7 +16,7 @@ from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged
 from etalage.evaluation.rankers import RETRIEVED, Ordered, order
 from etalage.evaluation.ranking import Published, Ranked, rank_all, rank_published
-from etalage.evaluation.slices import Asked, Slice, ask, slices
+from etalage.evaluation.slices import Questions, Slice, ask, slices
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import Interval
@@ -73,7 +73,7 @@ class Prior(SameForAll):
 class Measured:
     """All systems on the questions of one part."""
 
-    asked: Asked
+    asked: Questions
     ranked: dict[str, Ranked]
     slices: dict[str, Slice]
     within: dict[str, dict[str, Ranked]]
@@ -120,7 +120,7 @@ def measure(
         return Measured(ordered.asked, ordered.ranked, kinds, {}, ordered)
     kinds = slices(data, asked)
 
-    def ranked(one: Asked, scorer: Scorer, candidates: np.ndarray | None = None) -> Ranked:
+    def ranked(one: Questions, scorer: Scorer, candidates: np.ndarray | None = None) -> Ranked:
         return rank_all(
             scorer,
             one.queries,

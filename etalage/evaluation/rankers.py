@@ -12,7 +12,7 @@ import numpy as np
 from etalage import metrics
 from etalage.errors import TooLittleData
 from etalage.evaluation.ranking import ASK_AT_ONCE, Ranked, rank_all, rank_lists
-from etalage.evaluation.slices import Asked
+from etalage.evaluation.slices import Questions
 from etalage.funnel.candidates import Candidates, Excluded, Hits, fused, merged
 from etalage.metrics import Calibration
 from etalage.runtime.scorer import ExportScorer, Scorer
@@ -26,7 +26,7 @@ RETRIEVED = "retrieved order"
 class Ordered:
     """Candidates in the order of each system, for the queries whose candidates hold a right answer."""
 
-    asked: Asked
+    asked: Questions
     """With the right answers that are among the candidates."""
     found: Candidates
     ranked: dict[str, Ranked]
@@ -54,7 +54,7 @@ class Ordered:
 
 
 def order(
-    asked: Asked, systems: Mapping[str, Scorer], quota: int | Mapping[str, int], ks: Sequence[int]
+    asked: Questions, systems: Mapping[str, Scorer], quota: int | Mapping[str, int], ks: Sequence[int]
 ) -> Ordered:
     """Let all systems but the rankers bring `quota` candidates each, and every system order them all.
 
@@ -89,7 +89,7 @@ def order(
     return Ordered(some, found, ranked, float(there.mean()), probabilities, right)
 
 
-def _brought(scorer: Scorer, asked: Asked, quota: int) -> Hits:
+def _brought(scorer: Scorer, asked: Questions, quota: int) -> Hits:
     """As in serving, where it is a model out of an export."""
     if isinstance(scorer, ExportScorer):
         begin, end = (np.searchsorted(asked.seen.users, asked.queries.users + n) for n in (0, 1))
@@ -99,7 +99,7 @@ def _brought(scorer: Scorer, asked: Asked, quota: int) -> Hits:
     return Hits(ranked.slates.astype(np.int64), ranked.slate_scores)
 
 
-def _scored(scorer: Scorer, asked: Asked, found: Candidates) -> np.ndarray:
+def _scored(scorer: Scorer, asked: Questions, found: Candidates) -> np.ndarray:
     """(B, C) scores of the candidates; a ranker that asks for the retrievers' scores is given them."""
     asks: Any = scorer
     parts = [np.empty((0, found.rows.shape[1]), np.float32)]

@@ -32,7 +32,7 @@ CATEGORIES = 8
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """The questions of one part: shoppers, and what they came to take."""
 
     part: str
@@ -54,19 +54,19 @@ class Asked:
         """(T,) int64 item rows of the right answers."""
         return np.concatenate([*self.truth, np.empty(0, np.int64)]).astype(np.int64)
 
-    def only(self, right: np.ndarray) -> tuple["Asked", np.ndarray]:
+    def only(self, right: np.ndarray) -> tuple["Questions", np.ndarray]:
         """With these (T,) bool of the right answers, without queries that have none left; and which stay."""
         counts = np.bincount(self.owners[right], minlength=len(self.truth))
         stay = np.flatnonzero(counts)
         truth = np.split(self.items[right], np.cumsum(counts[stay])[:-1]) if len(stay) else []
-        return Asked(self.part, self.queries.only(stay), truth, self.seen, self.dropped), stay
+        return Questions(self.part, self.queries.only(stay), truth, self.seen, self.dropped), stay
 
 
-def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
+def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Questions:
     """The questions of `part`: at most `most` shoppers, drawn by the seed. Raises TooLittleData: none."""
     queries, truth = data.queries(part)
     seen = data.seen(part)
-    whole = Asked(part, queries, truth, seen, 0)
+    whole = Questions(part, queries, truth, seen, 0)
     had = _taken(queries.users[whole.owners], whole.items, seen, len(data.items))
     asked, _ = whole.only(~had)
     if len(asked.truth) == 0:
@@ -79,7 +79,7 @@ def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Asked:
     some = asked.queries.only(chosen)
     mine = np.isin(seen.users, some.users)
     seen = seen.take(mine) if 2 * mine.sum() < len(mine) else seen  # it can be most of the memory
-    return Asked(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
+    return Questions(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Slice:
     """(N + 1,) bool: what may be shown; None: everything."""
 
 
-def slices(data: BehaviourSet, asked: Asked) -> dict[str, Slice]:
+def slices(data: BehaviourSet, asked: Questions) -> dict[str, Slice]:
     """By name, `all` first; those without a single right answer are left out."""
     items, owners = asked.items, asked.owners
     known = np.bincount(data.part("train").positive.items, minlength=len(data.items))

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from etalage.evaluation.ranking import Ranked, rank_lists
-from etalage.evaluation.slices import Asked
+from etalage.evaluation.slices import Questions
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
 from etalage.funnel.candidates import Candidates, Excluded, candidates
-from etalage.funnel.fallback import Ladder
+from etalage.funnel.fallback import FallbackPolicy
 from etalage.funnel.funnel import ranking_scores
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.scorer import ExportScorer
@@ -34,15 +34,17 @@ class WholeFunnel:
         """models: each with whether it loses to popularity and stays behind. popularity: (N + 1,) what a
         stranger is shown, where no model counts."""
         opened = [OpenedModel(one.name, one.role, one, behind=behind) for one, behind in models]
-        self.ladder = Ladder(popularity, opened, rules, None)
+        self.fallback_policy = FallbackPolicy(popularity, opened, rules, None)
 
     @property
     def names(self) -> list[str]:
-        ranker = [] if self.ladder.ranker is None else [self.ladder.ranker.name]
-        ways = (*self.ladder.deep, *self.ladder.collaborative, self.ladder.prior)
+        ranker = [] if self.fallback_policy.ranker is None else [self.fallback_policy.ranker.name]
+        ways = (*self.fallback_policy.deep, *self.fallback_policy.collaborative, self.fallback_policy.prior)
         return [*(one.name for one in ways), *ranker]
 
-    def rank(self, asked: Asked, ks: Sequence[int], progress: Callable[[int], None] | None = None) -> Ranked:
+    def rank(
+        self, asked: Questions, ks: Sequence[int], progress: Callable[[int], None] | None = None
+    ) -> Ranked:
         """What it would show, best first; a right answer that is no candidate never comes up."""
         parts = []
         for start in range(0, len(asked.queries), AT_ONCE):
@@ -56,12 +58,14 @@ class WholeFunnel:
 
     def _slates(self, queries: Queries, had: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, C) item rows, 0 = no more, and (B, C) float32: what they are ordered by."""
-        ladder = self.ladder
-        ways = [*ladder.deep, *ladder.collaborative]
+        fallback_policy = self.fallback_policy
+        ways = [*fallback_policy.deep, *fallback_policy.collaborative]
         know = np.stack([one.knows(queries) for one in ways] or [np.zeros(len(queries), bool)])
         acts = np.bincount(queries.owners[queries.items > 0], minlength=len(queries))
-        enough = acts >= ladder.rules.funnel.enough
-        ranked = enough & (ladder.ranker.knows(queries) if ladder.ranker is not None else False)
+        enough = acts >= fallback_policy.rules.funnel.enough
+        ranked = enough & (
+            fallback_policy.ranker.knows(queries) if fallback_policy.ranker is not None else False
+        )
         kinds, which = np.unique(np.vstack([know, enough, ranked]), axis=1, return_inverse=True)
         found: list[tuple[np.ndarray, Candidates, np.ndarray]] = []
         for number, kind in enumerate(kinds.T):
@@ -87,27 +91,29 @@ class WholeFunnel:
         k: int,
     ) -> list[tuple[np.ndarray, Candidates, np.ndarray]]:
         """Candidates and scores of the queries `some`, for whom the same models speak."""
-        rung, asked, quotas = self.ladder.asked(know, enough, ranked, k)
+        tier, asked, quotas = self.fallback_policy.asked(know, enough, ranked, k)
         found = []
-        for quota in (quotas, {**quotas, self.ladder.prior.name: k}):
+        for quota in (quotas, {**quotas, self.fallback_policy.prior.name: k}):
             if not len(some):
                 break
             theirs = queries.only(some)
-            excluded = Excluded([had[n] for n in some], len(self.ladder.prior.prior))
+            excluded = Excluded([had[n] for n in some], len(self.fallback_policy.prior.prior))
             one = candidates(asked, theirs, quota, None, excluded)
             # As Funnel.retrieve: who has fewer candidates than places is brought what is popular besides.
-            short = (one.counts < k) & (quota is quotas) & (quotas[self.ladder.prior.name] < k)
-            ranker = self.ladder.ranker if ranked else None
+            short = (one.counts < k) & (quota is quotas) & (quotas[self.fallback_policy.prior.name] < k)
+            ranker = self.fallback_policy.ranker if ranked else None
             good = np.flatnonzero(~short)
             if len(good):
                 kept = Candidates(one.rows[good], {n: s[good] for n, s in one.scores.items()})
-                scores = ranking_scores(rung, ranker, theirs.only(good), kept, self.ladder.prior.name)
+                scores = ranking_scores(
+                    tier, ranker, theirs.only(good), kept, self.fallback_policy.prior.name
+                )
                 found.append((some[good], kept, scores))
             some = some[short]
         return found
 
 
-def _had(asked: Asked, queries: Queries) -> list[np.ndarray]:
+def _had(asked: Questions, queries: Queries) -> list[np.ndarray]:
     """What is not shown again to the shoppers of these queries."""
     begin, end = (np.searchsorted(asked.seen.users, queries.users + n) for n in (0, 1))
     return [asked.seen.items[a:b] for a, b in zip(begin, end, strict=True)]

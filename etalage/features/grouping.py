@@ -38,15 +38,15 @@ class Groups:
             self._waiting.append((a_E[apart], b_E[apart]))
             self._pairs += int(apart.sum())
         if self._pairs > _CELLS:
-            self._settle()
+            self._merge_waiting()
 
     def numbers(self) -> np.ndarray:
         """(N,) int64 from 0, in the order of each group's first row."""
-        self._settle()
+        self._merge_waiting()
         numbers: np.ndarray = np.unique(self._first_N, return_inverse=True)[1].astype(np.int64)
         return numbers
 
-    def _settle(self) -> None:
+    def _merge_waiting(self) -> None:
         if not self._waiting:
             return
         from scipy.sparse import coo_matrix

@@ -136,7 +136,7 @@ class PairEncoder:
         number = np.bincount(owners[there], minlength=len(queries))
         return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
-    def placed(self, to_model: np.ndarray) -> "PairEncoder":
+    def aligned(self, to_model: np.ndarray) -> "PairEncoder":
         """For another vocabulary of items: its row n is to_model[n] here, (N' + 1,) int64; 0 = not known."""
         arrays = {name: getattr(self, name)[to_model] for name in _ARRAYS}
         return PairEncoder(**arrays, retrievers=self.retrievers)

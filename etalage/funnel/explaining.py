@@ -53,8 +53,8 @@ def trace(
         for one in plan.asked
     }
     return {
-        "rung": plan.rung,
-        "ranker": None if plan.ranker is None or plan.rung == "popular" else plan.ranker.name,
+        "tier": plan.tier,
+        "ranker": None if plan.ranker is None or plan.tier == "popular" else plan.ranker.name,
         "acts": len(shopper.rows),
         "stages": stages,
         "retrievers": retrievers,
@@ -119,11 +119,11 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
         act = int(np.argmax(votes[place])) if votes.shape[1] else -1
         if act >= 0 and votes[place, act] > 0:
             title = funnel.catalogue.title(int(shopper.rows[act]))
-            if answered.rung == "photo":
+            if answered.tier == "photo":
                 said.append(f"looks like {title}")
             else:
                 said.append(f"because {_verb(shopper, act)} {title}")
-        elif answered.rung in ("popular", "photo") or not len(shopper.rows):
+        elif answered.tier in ("popular", "photo") or not len(shopper.rows):
             said.append("popular right now")
         else:
             said.append(

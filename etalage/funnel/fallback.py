@@ -1,4 +1,4 @@
-"""Who speaks for a shopper: the rungs of a ladder, by how much is known of them.
+"""The fallback policy: which tier of models answers a shopper, by how much is known of them.
 
 `deep` models from `funnel.enough` acts on; before, the `collaborative` ones (counters that know the shopper
 or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
@@ -27,9 +27,9 @@ QUOTA = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is asked, about what, and what the rung is called."""
+    """Who is asked, about what, and what the tier is called."""
 
-    rung: str
+    tier: str
     asked: tuple[Retriever, ...]
     """The prior is the last one."""
     quotas: dict[str, int]
@@ -37,7 +37,7 @@ class Plan:
     ranker: PairScorer | None
 
 
-class Ladder:
+class FallbackPolicy:
     """The models of a bundle by what they are good for."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Ladder:
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)
 
     def plan(self, shopper: Shopper, k: int) -> Plan:
-        """The rung that the shopper stands on, and how many candidates each of it may bring, k at least."""
+        """The tier that answers the shopper, and how many candidates each of it may bring, k at least."""
         every: list[Retriever] = [*self.deep, *self.collaborative, self.prior]
         every += [self.look_alike] if self.look_alike is not None else []
         plain = shopper.plain_queries()
@@ -76,25 +76,25 @@ class Ladder:
         know = {one.name for one in every if one.knows(queries[one.name])[0]}
         enough = shopper.known_acts >= self.rules.funnel.enough
         ranker = self.ranker_for(shopper) if enough else None
-        rung, asked, quotas = self.asked(know, enough, ranker is not None, k)
-        return Plan(rung, asked, quotas, queries, ranker)
+        tier, asked, quotas = self.asked(know, enough, ranker is not None, k)
+        return Plan(tier, asked, quotas, queries, ranker)
 
     def asked(
         self, know: set[str], enough: bool, ranked: bool, k: int
     ) -> tuple[str, tuple[Retriever, ...], dict[str, int]]:
-        """The rung, who is asked there, the prior last, and how many candidates each may bring.
+        """The tier, who is asked there, the prior last, and how many candidates each may bring.
 
         know: the models that know the shopper. enough: they acted often enough for the deep models. ranked: a
         ranker will order what is brought.
         """
-        rung, asked = self._rung(know, enough, ranked)
+        tier, asked = self._tier(know, enough, ranked)
         quotas = {name: max(quota, k) for name, quota in self._quotas(asked).items()}
         given = self.rules.funnel.retrievers
         prior = QUOTA if not given else given.get(self.prior.name, 0)
         quotas[self.prior.name] = prior if asked else max(prior, k)
-        return rung, (*asked, self.prior), quotas
+        return tier, (*asked, self.prior), quotas
 
-    def _rung(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
+    def _tier(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
         deep = [one for one in self.deep if one.name in know]
         collaborative = [
             one for one in self.collaborative if one.name in know and (ranked or one.name not in self.behind)

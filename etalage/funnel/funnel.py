@@ -17,7 +17,7 @@ from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
 from etalage.funnel.candidates import Candidates, Excluded, candidates, fused
 from etalage.funnel.catalogue import Catalogue, Filters, Stock
-from etalage.funnel.fallback import Ladder, Plan
+from etalage.funnel.fallback import FallbackPolicy, Plan
 from etalage.funnel.ordering import Order, Traits, arranged
 from etalage.funnel.shoppers import Shopper
 from etalage.runtime.embeddings import EmbeddingScorer
@@ -74,8 +74,8 @@ class Answered:
     excluded: Excluded
 
     @property
-    def rung(self) -> str:
-        return self.ranking.plan.rung
+    def tier(self) -> str:
+        return self.ranking.plan.tier
 
 
 class Funnel:
@@ -91,9 +91,9 @@ class Funnel:
         self.catalogue = catalogue
         self.rules = rules
         self.look_alike = look_alike
-        self.ladder = Ladder(catalogue.popularity, models, rules, look_alike)
-        self.models: dict[str, ExportScorer] = self.ladder.models
-        self.prior: PriorRetriever = self.ladder.prior
+        self.fallback_policy = FallbackPolicy(catalogue.popularity, models, rules, look_alike)
+        self.models: dict[str, ExportScorer] = self.fallback_policy.models
+        self.prior: PriorRetriever = self.fallback_policy.prior
 
     @cached_property
     def taught(self) -> frozenset[str]:
@@ -103,9 +103,10 @@ class Funnel:
     @property
     def embedders(self) -> list[EmbeddingScorer]:
         """The models whose space shoppers and items share: embedders first, then factorisations."""
-        every = [*self.ladder.deep, *self.ladder.collaborative]
+        every = [*self.fallback_policy.deep, *self.fallback_policy.collaborative]
         named = (
-            self.models[one.name] for one in sorted(every, key=lambda one: one.name in self.ladder.behind)
+            self.models[one.name]
+            for one in sorted(every, key=lambda one: one.name in self.fallback_policy.behind)
         )
         return [one for one in named if isinstance(one, EmbeddingScorer)]
 
@@ -123,13 +124,13 @@ class Funnel:
         """By the ranker where it knows the shopper, else by the retrievers' normalised scores."""
         ranker = plan.ranker
         queries = shopper.plain_queries() if ranker is None else shopper.queries(ranker)
-        scores = ranking_scores(plan.rung, ranker, queries, found, self.prior.name)[0]
+        scores = ranking_scores(plan.tier, ranker, queries, found, self.prior.name)[0]
         return Ranking(plan, found, found.rows[0], scores)
 
     def answer(self, shopper: Shopper, k: int, filters: Filters, stock: Stock) -> Answered:
         """The k items for this shopper, best first; fewer only where fewer may be shown."""
         stages = Stages()
-        plan = self.ladder.plan(shopper, k)
+        plan = self.fallback_policy.plan(shopper, k)
         allow = self.catalogue.allowed(self.asked_filters(filters), stock)
         excluded = Excluded([self._kept_out(shopper, filters)], len(self.catalogue) + 1)
         found = self.retrieve(plan, k, allow, excluded)
@@ -137,7 +138,7 @@ class Funnel:
         ranking = self.rank(shopper, plan, found)
         stages.done("rank", len(ranking.rows), len(ranking.rows))
         diversity = self.rules.funnel.order.diversity
-        if plan.rung == "popular":
+        if plan.tier == "popular":
             diversity = max(diversity, POPULAR_DIVERSITY)
         traits = self.traits(ranking.rows, stock, embedded=diversity > 0)
         order = arranged(ranking.scores, traits, k, self.rules.funnel.order, diversity)
@@ -173,7 +174,7 @@ class Funnel:
         )
 
     def _likeness(self, rows: np.ndarray) -> np.ndarray | None:
-        if self.ladder.deep and self.embedders:
+        if self.fallback_policy.deep and self.embedders:
             return np.asarray(self.embedders[0].item_embeddings[rows], np.float32)
         return None if self.look_alike is None else np.asarray(self.look_alike.embeddings[rows], np.float32)
 
@@ -221,13 +222,13 @@ class Funnel:
         """Scores (K,) of these item rows for one shopper, their probabilities where the ranker gives
         such, and the model that spoke."""
         asked = rows[None, :]
-        if (ranker := self.ladder.ranker_for(shopper)) is not None:
+        if (ranker := self.fallback_policy.ranker_for(shopper)) is not None:
             scores = ranker.scores_of(
                 shopper.queries(ranker), asked, self._as_retrieved(shopper, ranker, asked)
             )
             probability = ranker.probability(scores)
             return scores[0], None if probability is None else probability[0], ranker.name
-        for one in self.ladder.speaking:
+        for one in self.fallback_policy.speaking:
             model = self.models[one.name]
             queries = shopper.queries(model)
             if model.knows(queries)[0]:
@@ -240,7 +241,7 @@ class Funnel:
         """The retrievers' scores of these rows as the ranker learnt them: of what they bring, no others."""
         if not ranker.asks_retrievers:
             return {}
-        plan = self.ladder.plan(shopper, 1)
+        plan = self.fallback_policy.plan(shopper, 1)
         found = candidates(plan.asked, plan.queries, plan.quotas)
         by_row = {name: np.full(len(self.catalogue) + 1, -np.inf, np.float32) for name in found.scores}
         for name, scores in found.scores.items():
@@ -249,10 +250,10 @@ class Funnel:
 
 
 def ranking_scores(
-    rung: str, ranker: PairScorer | None, queries: Queries, found: Candidates, prior: str
+    tier: str, ranker: PairScorer | None, queries: Queries, found: Candidates, prior: str
 ) -> np.ndarray:
     """(B, K) float32, what the candidates are ordered by. ranker: one that knows these shoppers, or None."""
-    if rung == "popular":
+    if tier == "popular":
         return found.scores[prior]
     if ranker is not None:
         return ranker.scores_of(queries, found.rows, _asked_of(ranker, found.scores, found.rows))

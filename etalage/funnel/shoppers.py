@@ -101,7 +101,7 @@ class Shopper:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class UserHistories:
     """The shoppers that a bundle knows: `users` (user_id, attributes), and the newest acts of each,
     `acts` (user_id, item_id, kind, value, time), by user and oldest first."""
 
@@ -114,7 +114,7 @@ class Crowd:
     @classmethod
     def of(
         cls, users: pa.Table | None, interactions: pa.Table | None, rules: BehaviourRule, most: int
-    ) -> "Crowd":
+    ) -> "UserHistories":
         """Of the lake's tables, the `most` shoppers who acted last: their newest acts, and of those that keep
         their items off the slate all, however old. Acts of one time follow by interaction_id, as they do
         where models learn from them."""
@@ -147,13 +147,13 @@ class Crowd:
             attributes = _one(users["attributes"]).take(place).cast(pa.string())
         return cls(pa.table({"user_id": known, "attributes": attributes}), acts.take(pa.array(keep)))
 
-    def without_erased(self, known: Known) -> "Crowd":
+    def without_erased(self, known: Known) -> "UserHistories":
         """The same without those who were erased after they acted."""
         lasting = without_erased(self.acts, TABLES["interactions"], known)
         if not lasting.left:
             return self
         there = pc.is_in(self.users["user_id"], value_set=_one(pc.unique(lasting.rows["user_id"])))
-        return Crowd(self.users.filter(there), lasting.rows)
+        return UserHistories(self.users.filter(there), lasting.rows)
 
     def judged(self, items: Vocabulary, rules: BehaviourRule, taught: Collection[str] = ()) -> Judged:
         """What their acts mean, as of who asks (`Shopper.of`); items: of the bundle."""

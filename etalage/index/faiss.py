@@ -217,14 +217,14 @@ class IvfFlatIndex:
         usual = ceil(len(self) * self.probes / self.lists)
         plain = places is None and usual > 4 * k and not self.is_exact
         enough = max(usual if places is None else 2 * usual, 4 * k)
-        probed = None if plain else self._lists_toread_inner(queries, places, total, enough)
+        probed = None if plain else self._lists_to_read_inner(queries, places, total, enough)
         self._fill(found, np.arange(len(queries)), queries, k, probed, selector)
         short = np.flatnonzero(found.rows[:, k - 1] < 0)
         if short.size:  # the nearest lists happened to hold fewer than k
-            probed = self._lists_toread_inner(queries[short], places, total, total)
+            probed = self._lists_to_read_inner(queries[short], places, total, total)
             self._fill(found, short, queries[short], k, probed, selector)
 
-    def _lists_toread_inner(
+    def _lists_to_read_inner(
         self, queries: np.ndarray, places: np.ndarray | None, total: int, enough: int
     ) -> np.ndarray:
         """(B, P) int64 numbers of the lists to read, padded with -1.

@@ -43,7 +43,7 @@ NOT_RETAIL = frozenset({
 
 
 @dataclass(frozen=True)
-class Said:
+class GivenCategory:
     """What an item says of its category, as given."""
 
     given: str | None
@@ -52,7 +52,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Told:
+class CategoryReading:
     """What is known of items that say the same."""
 
     row: int
@@ -65,7 +65,7 @@ class Told:
         return OUTSIDE in self.reasons
 
 
-class Reader:
+class CategoryReader:
     """Reads what items say by a taxonomy, a map, other languages and older versions.
 
     languages, older: {id: path} of each file. outside: ids (and all beneath them) and first steps.
@@ -92,7 +92,9 @@ class Reader:
     def text(self) -> CategoryText:
         return CategoryText(self.tree, [localised(self.tree, paths) for paths in self.languages])
 
-    def tell(self, said: Iterable[Said], similar_from: float | None = None) -> dict[Said, Told]:
+    def tell(
+        self, said: Iterable[GivenCategory], similar_from: float | None = None
+    ) -> dict[GivenCategory, CategoryReading]:
         """Each different thing that is said, with what is known by it. similar_from None: never similar."""
         told = {one: self.surely(one) for one in dict.fromkeys(said)}
         open_ones = [one for one, known in told.items() if known.reasons == (UNMAPPED,)]
@@ -105,32 +107,32 @@ class Reader:
             for one in open_ones:
                 row, similarity = best[one.category or ""]
                 if row >= 0 and similarity >= similar_from:
-                    told[one] = self._placed(row, "similar", ())
+                    told[one] = self._reading(row, "similar", ())
         return told
 
-    def surely(self, one: Said) -> Told:
+    def surely(self, one: GivenCategory) -> CategoryReading:
         """Without looking at what is merely similar."""
         problem: tuple[str, ...] = ()
         if one.given:
             if (row := found_row(self.tree, self.book, one.given)) >= 0:
-                return self._placed(row, "given", ())
+                return self._reading(row, "given", ())
             problem = (self._problem(one.given),)
         if one.category and self.map and (mapped := self.map.row(one.merchant, one.category)) is not None:
-            return self._placed(mapped, "mapped", problem)
+            return self._reading(mapped, "mapped", problem)
         if one.category and (row := self.book.row(one.category)) >= 0:
-            return self._placed(row, "exact", problem)
+            return self._reading(row, "exact", problem)
         for text in (one.category, one.given):
             if text and (steps := steps_of(text)) and steps[0].casefold() in self._outside_names:
-                return self._placed(-1, None, problem)
+                return self._reading(-1, None, problem)
         if one.category and (row := self.book.row_of_ending(one.category)) >= 0:
-            return self._placed(row, "ending", problem)
-        return Told(-1, None, problem or ((UNMAPPED,) if one.category else (NOTHING,)))
+            return self._reading(row, "ending", problem)
+        return CategoryReading(-1, None, problem or ((UNMAPPED,) if one.category else (NOTHING,)))
 
-    def _placed(self, row: int, how: How | None, problem: tuple[str, ...]) -> Told:
+    def _reading(self, row: int, how: How | None, problem: tuple[str, ...]) -> CategoryReading:
         """In this category, or outside."""
         if row < 0 or not self._outside_rows.isdisjoint(self.tree.steps(row)):
-            return Told(-1, None, (*problem, OUTSIDE))
-        return Told(row, how, problem)
+            return CategoryReading(-1, None, (*problem, OUTSIDE))
+        return CategoryReading(row, how, problem)
 
     def _problem(self, given: str) -> str:
         text = given.strip()

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import counted_acts
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 
 class BuyAgainConfig(ModelConfig):
@@ -25,13 +25,13 @@ class BuyAgainConfig(ModelConfig):
     """In scoring: factor on an act's vote for each step back in the history."""
 
 
-class BuyAgainCounter:
+class BuyAgainCounts:
     """score(i) = Σ over the history's acts on i of share(i) · decay^steps back, a diagonal matrix."""
 
     def __init__(self, config: BuyAgainConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
 
-    def count(self) -> Counted:
+    def count(self) -> ClosedFormArrays:
         """Raises TooLittleData."""
         acts, _ = counted_acts(self.data, self.config.kind_weights, RECIPE.name)
         count = len(self.data.items)
@@ -48,7 +48,7 @@ class BuyAgainCounter:
             "indices": rows.astype(np.int32),
             "weights": share[rows].astype(np.float32),
         }
-        return Counted("item_item", arrays, {"decay": self.config.decay, "every_act": True})
+        return ClosedFormArrays("item_item", arrays, {"decay": self.config.decay, "every_act": True})
 
 
 RECIPE = Recipe(
@@ -57,6 +57,6 @@ RECIPE = Recipe(
     paper="Hu et al., Modeling Personalized Item Frequency Information, SIGIR 2020",
     config=BuyAgainConfig,
     columns=(),
-    bind=BuyAgainCounter,
+    bind=BuyAgainCounts,
     data="behaviour",
 )

@@ -15,7 +15,7 @@ from scipy import linalg, sparse
 from etalage.errors import TooLittleData, TrainingError
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, item_item_arrays, strongest, user_items
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 BLOCK_ENTRIES = 2**23
 """Entries of one dense block of the item × item weights: 64 MB."""
@@ -37,13 +37,13 @@ class EaseConfig(ModelConfig):
     """It refuses more of both items and users: it inverts a matrix of the smaller number squared."""
 
 
-class EaseCounter:
+class EaseSolver:
     """B = -P / diag(P), diag(B) = 0, where P = (XᵀX + Λ)⁻¹ and X is users × items."""
 
     def __init__(self, config: EaseConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
 
-    def count(self) -> Counted:
+    def count(self) -> ClosedFormArrays:
         """Raises TooLittleData: no act, or no two items of one shopper; TrainingError: too many of both."""
         config = self.config
         whole = user_items(self.data, config.kind_weights, RECIPE.name, config.strength)
@@ -62,7 +62,7 @@ class EaseCounter:
                 "ease: no shopper acted on two different items, so no item can speak for another; "
                 "load more interactions, or use the model popularity"
             )
-        return Counted("item_item", item_item_arrays(weights), {"decay": 1.0, "last": None})
+        return ClosedFormArrays("item_item", item_item_arrays(weights), {"decay": 1.0, "last": None})
 
     def _weights(self, x_UN: sparse.csr_matrix, columns: np.ndarray, items: int) -> sparse.csr_matrix:
         """(items, items): B in blocks of rows, each made sparse, and put at the rows of the catalogue."""
@@ -169,6 +169,6 @@ RECIPE = Recipe(
     paper="Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019",
     config=EaseConfig,
     columns=(),
-    bind=EaseCounter,
+    bind=EaseSolver,
     data="behaviour",
 )

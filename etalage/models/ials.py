@@ -16,7 +16,7 @@ from scipy import sparse
 
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, user_items
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 BLOCK_ENTRIES = 2**22
 """Numbers of one block's gathered embeddings, and of its D × D systems: 32 MB each."""
@@ -39,13 +39,13 @@ class IalsConfig(ModelConfig):
     """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
 
 
-class IalsCounter:
+class IalsSolver:
     """L = Σ c (p - x_u · y_i)² over all pairs + Σ reg |x_u|² + Σ reg_i |y_i|²; p = 1 with an act, else 0."""
 
     def __init__(self, config: IalsConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
 
-    def count(self) -> Counted:
+    def count(self) -> ClosedFormArrays:
         """Raises TooLittleData.
 
         The last solve is the users', implicitly: whoever asks is folded in from the items of their history,
@@ -56,7 +56,9 @@ class IalsCounter:
         *_, (_, items_ND) = self.rounds()
         gram_DD = items_ND.T @ items_ND
         arrays = {"item_embeddings": items_ND.astype(np.float32), "gram": gram_DD.astype(np.float32)}
-        return Counted("embeddings", arrays, {"alpha": self.config.alpha, "reg": self.config.regularisation})
+        return ClosedFormArrays(
+            "embeddings", arrays, {"alpha": self.config.alpha, "reg": self.config.regularisation}
+        )
 
     def rounds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(U + 1, D) and (N + 1, D) float64 after each iteration; rows without acts, 0 among them, are 0."""
@@ -136,7 +138,7 @@ RECIPE = Recipe(
     paper="Hu, Koren, Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008",
     config=IalsConfig,
     columns=(),
-    bind=IalsCounter,
+    bind=IalsSolver,
     data="behaviour",
     embeds_items=True,
 )

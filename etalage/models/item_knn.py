@@ -19,7 +19,7 @@ from scipy import sparse
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, counted_acts, item_item_arrays, strongest, user_items
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 BLOCK_ENTRIES = 2**23
 """Entries of one block of the item × item product, were it full: 100 MB."""
@@ -48,11 +48,11 @@ class ItemKnnConfig(ModelConfig):
     """In scoring: only so many of the newest acts vote; None: all."""
 
 
-class ItemKnnCounter:
+class ItemKnnCounts:
     def __init__(self, config: ItemKnnConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
 
-    def count(self) -> Counted:
+    def count(self) -> ClosedFormArrays:
         """Raises TooLittleData: no act, or no two items with a shopper in common."""
         blocks = self._sequences() if self.config.similarity == "sequence" else self._similarities()
         weights = sparse.vstack([strongest(block, self.config.neighbours) for block in blocks], format="csr")
@@ -62,7 +62,7 @@ class ItemKnnCounter:
                 "load more interactions, or use the model popularity"
             )
         settings = {"decay": self.config.decay, "last": self.config.last}
-        return Counted("item_item", item_item_arrays(weights), settings)
+        return ClosedFormArrays("item_item", item_item_arrays(weights), settings)
 
     def _similarities(self) -> Iterator[sparse.csr_matrix]:
         """similarity(i, j) = x_i · x_j / (|x_i| |x_j| + shrink), where x_i is item i's weighted users."""
@@ -146,6 +146,6 @@ RECIPE = Recipe(
     paper="Deshpande, Karypis, Item-based top-N recommendation algorithms, TOIS 2004",
     config=ItemKnnConfig,
     columns=(),
-    bind=ItemKnnCounter,
+    bind=ItemKnnCounts,
     data="behaviour",
 )

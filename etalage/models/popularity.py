@@ -14,7 +14,7 @@ from pydantic import Field
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, pair_keys
 from etalage.models.counting import counted_acts
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -32,13 +32,13 @@ class PopularityConfig(ModelConfig):
     """An act so many days before the newest one counts half; None: age does not matter."""
 
 
-class PopularityCounter:
+class PopularityCounts:
     """scores[i] = Σ over shoppers of the largest (or Σ over acts of each) weight · 2^(-age / half-life)."""
 
     def __init__(self, config: PopularityConfig, data: BehaviourSet) -> None:
         self.config, self.data = config, data
 
-    def count(self) -> Counted:
+    def count(self) -> ClosedFormArrays:
         """Raises TooLittleData: nothing to count, or age matters and no act has a time."""
         acts, weights_M = counted_acts(self.data, self.config.kind_weights, RECIPE.name)
         weights_M = weights_M * self._freshness(acts)
@@ -49,7 +49,7 @@ class PopularityCounter:
             np.maximum.at(largest, which, weights_M)
             items, weights_M = pairs & 0xFFFFFFFF, largest
         scores = np.bincount(items, weights_M, minlength=len(self.data.items))
-        return Counted("prior", {"scores": scores.astype(np.float32)})
+        return ClosedFormArrays("prior", {"scores": scores.astype(np.float32)})
 
     def _freshness(self, acts: Interactions) -> np.ndarray:
         """(M,) factors from 0 to 1. An act whose time is not known is older than all others: 0."""
@@ -77,6 +77,6 @@ RECIPE = Recipe(
     paper="Ji et al., A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020",
     config=PopularityConfig,
     columns=(),
-    bind=PopularityCounter,
+    bind=PopularityCounts,
     data="behaviour",
 )

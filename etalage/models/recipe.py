@@ -199,16 +199,16 @@ class BaseTask:
         return found
 
 
-class Counter(Protocol):
+class ClosedForm(Protocol):
     """A recipe of role counter bound to its data: no gradient, one pass."""
 
-    def count(self) -> "Counted":
+    def count(self) -> "ClosedFormArrays":
         """Raises TooLittleData."""
         ...
 
 
 @dataclass(frozen=True)
-class Counted:
+class ClosedFormArrays:
     """What a counter found: arrays and settings, as runtime/opening.py reads them. N items, row 0 unknown.
 
     prior: `scores` (N + 1,) float32.
@@ -317,7 +317,7 @@ class Trained(Generic[C]):
     cpu_seconds: float
     run: Path
     facts: dict[str, Any] = field(default_factory=dict)
-    counted: Counted | None = None
+    counted: ClosedFormArrays | None = None
 
 
 @dataclass(frozen=True)

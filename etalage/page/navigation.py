@@ -9,7 +9,7 @@ import streamlit as st
 from etalage.page.place import Place
 
 
-def settle() -> Place:
+def read_place() -> Place:
     """The place to show: where a click led, or else what the address bar says now."""
     state, query = st.session_state, st.query_params.to_dict()
     clicked = state.pop("clicked", False)

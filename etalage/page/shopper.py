@@ -107,7 +107,7 @@ def _marks(slate: Sequence[ReasonedSlot], against: Sequence[ReasonedSlot]) -> di
 
 
 def _said(answer: Recommended) -> str:
-    said = wording.rung(answer.rung, answer.known)
+    said = wording.tier(answer.tier, answer.known)
     return f"{said} {answer.reason}." if answer.reason else said
 
 

@@ -28,9 +28,9 @@ from etalage.page.navigation import (
     home,
     photographed,
     priced,
+    read_place,
     searched,
     set_widget,
-    settle,
     stocked,
     upload_key,
     within,
@@ -313,7 +313,7 @@ def guarded(show: Callable[[], Answered]) -> Answered | None:
 def main() -> None:
     st.set_page_config(page_title=os.environ.get("ETALAGE_NAME") or "Étalage", layout="wide")
     pieces.style()
-    place = settle()
+    place = read_place()
     header(place)
     body(place, source(os.environ.get("ETALAGE_URL", "http://127.0.0.1:8765")))
 

@@ -111,7 +111,7 @@ def done(kind: str, value: float | None = None) -> str:
     return f"{said} {value:g}" if meaning == "rating" and value is not None else said
 
 
-def rung(name: str, known: bool) -> str:
+def tier(name: str, known: bool) -> str:
     """Who made a slate, in a sentence."""
     said = RUNGS.get(name, name)
     return said if known else f"Nothing is known of this shopper yet. {said}"

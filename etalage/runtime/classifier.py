@@ -22,7 +22,7 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
 from etalage.runtime.confusion import Confusion
-from etalage.runtime.deciding import Deciding
+from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import check_format, check_hash, hash_export
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
@@ -88,7 +88,7 @@ class ItemClassifier:
         taxonomy: Taxonomy,
         encoder: PhotoEncoder,
         words: WordEncoder | None,
-        deciding: Deciding,
+        deciding: LeafDecision,
         trunk: Session,
         heads: Session,
         dimension: int,
@@ -124,7 +124,7 @@ class ItemClassifier:
             Taxonomy.from_json(*read("taxonomy.json")),
             PhotoEncoder.from_json(*read("encoder.json")),
             None if text == "none" else WordEncoder.from_json(*read("words.json")),
-            Deciding.from_json(*read("deciding.json")),
+            LeafDecision.from_json(*read("deciding.json")),
             Session.open(folder / "trunk.onnx", threads),
             Session.open(folder / "heads.onnx", threads),
             dimension,

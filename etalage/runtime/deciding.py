@@ -24,7 +24,7 @@ _ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Deciding:
+class LeafDecision:
     """`weights`: what was seen (SEEN) → a factor for each head's scores. They are inverse temperatures: a
     model that is too sure of itself has factors below 1; a head that sees nothing there has 0."""
 
@@ -55,7 +55,7 @@ class Deciding:
         return json.dumps({"weights": weights, "decision": self.decision}, indent=1, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "Deciding":
+    def from_json(cls, text: str, where: str) -> "LeafDecision":
         """Raises ExportDamaged."""
         try:
             fields = json.loads(text)

@@ -138,4 +138,4 @@ class PairScorer(ExportScorer):
                 known = export.array(f"{ITEM_FEATURES}/{file.stem}", ndim)
                 save_array(target / ITEM_FEATURES / file.name, columns.get(file.stem, known[to_model]))
         if (export.folder / PAIRS).is_dir():
-            PairEncoder.from_folder(export.folder / PAIRS).placed(to_model).to_folder(target / PAIRS)
+            PairEncoder.from_folder(export.folder / PAIRS).aligned(to_model).to_folder(target / PAIRS)

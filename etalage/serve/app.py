@@ -24,7 +24,7 @@ from etalage.serve.gauges import Gauges
 from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
 from etalage.serve.online import Online
 from etalage.serve.openapi import described
-from etalage.serve.reload import Window, watched
+from etalage.serve.reload import BundleWatcher, watched
 from etalage.serve.requests import explain
 from etalage.serve.routes import health, v1
 from etalage.serve.shopper_routes import shoppers
@@ -44,7 +44,7 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
     scorer = Worker(config.max_waiting, "scorer", gauges.dropped)
     keeper = Worker(config.max_waiting, "keeper", gauges.dropped)
-    window = Window(bundles, gauges, config.reload_seconds)
+    window = BundleWatcher(bundles, gauges, config.reload_seconds)
     online = _online(bundles, config, gauges)
 
     @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ from etalage.serve.answers import refused, refused_as
 from etalage.serve.callers import Callers, Headers
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import CLIENT_GONE
-from etalage.serve.reload import Window
+from etalage.serve.reload import BundleWatcher
 
 log = logging.getLogger("etalage.serve")
 
@@ -34,7 +34,7 @@ class Gate:
     """Outermost middleware. Takes the bundle once per request, for all parts of the answer."""
 
     def __init__(
-        self, app: ASGIApp, window: Window, gauges: Gauges, callers: Callers, key: str | None
+        self, app: ASGIApp, window: BundleWatcher, gauges: Gauges, callers: Callers, key: str | None
     ) -> None:
         self._app = app
         self._window = window

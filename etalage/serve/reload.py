@@ -24,7 +24,7 @@ RETRY_MOST = 60.0
 """Seconds, at most, until a bundle that failed is tried again."""
 
 
-class Window:
+class BundleWatcher:
     """Holds the current Recommender; `problem` says why the published bundle is not it."""
 
     def __init__(self, folder: Path, gauges: Gauges, every: float, threads: int = 1) -> None:
@@ -99,7 +99,7 @@ class Window:
 
 
 @contextlib.asynccontextmanager
-async def watched(window: Window) -> AsyncIterator[None]:
+async def watched(window: BundleWatcher) -> AsyncIterator[None]:
     """Open the first bundle, then follow the pointer for as long as the context lasts."""
     await asyncio.to_thread(window.look)
     task = asyncio.create_task(window.watch())

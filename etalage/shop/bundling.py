@@ -29,7 +29,9 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
 
     _require_what_is_named(workspace)
     content = [*drafted(workspace, "photos"), *drafted(workspace, "categories")]
-    models = refit_steps.refitted(workspace, judging_steps.judged(workspace, placed(workspace)), force)
+    models = refit_steps.refitted(
+        workspace, judging_steps.judged(workspace, drafted_behaviour(workspace)), force
+    )
     if not content and not models:
         raise NothingToPublish(
             f"{workspace.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or "
@@ -56,9 +58,9 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
         log.warning("%s", line)
     for line in live_steps.erased_but_known(workspace, models):
         log.warning("%s", line)
-    if draft.crowd is not None:
+    if draft.user_histories is not None:
         try:
-            live_steps.seed(workspace, draft.crowd.without_erased(workspace.lake.erasures.known()))
+            live_steps.seed(workspace, draft.user_histories.without_erased(workspace.lake.erasures.known()))
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"bundle {manifest.id} is current, but the online store was not filled with its histories: "
@@ -152,7 +154,7 @@ def drafted(workspace: Workspace, data: str) -> "list[DraftedModel]":
     return [DraftedModel(export, read_verdict(export)) for export in exports]
 
 
-def placed(workspace: Workspace) -> "tuple[DraftedModel, ...]":
+def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
     that were trained besides, or, where it names none, all that were trained; and the ranker.
 

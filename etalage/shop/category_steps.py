@@ -185,7 +185,7 @@ def train(
     from etalage.training.run import train_categories
 
     whole = labelled(workspace, encoder_of(config))
-    golden = settled(workspace, whole)
+    golden = ensure_golden_set(workspace, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_categories(
             recipe,
@@ -206,15 +206,15 @@ def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Ca
 
     Raises TooLittleData, ConfigError (other categories than it learned), LeakageFound, GoldenChanged.
     """
-    from etalage.evaluation.category_evaluation import Looked, evaluate_categories
+    from etalage.evaluation.category_evaluation import JudgedItems, evaluate_categories
     from etalage.runtime.classifier import ItemClassifier
 
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
     whole = labelled(workspace, classifier.encoder)
-    golden = settled(workspace, whole)
+    golden = ensure_golden_set(workspace, whole)
     features = looked_at(workspace, whole, classifier, exported, ("validation", "test"))
     values = worth(workspace, whole.data.taxonomy)
-    looked = Looked(
+    looked = JudgedItems(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
     )
     with workspace.disk(), workspace.bar("measure, draw the report", None):
@@ -253,7 +253,7 @@ def worth(workspace: Workspace, taxonomy: "Taxonomy") -> np.ndarray:
     return values
 
 
-def settled(workspace: Workspace, whole: Labelled) -> "Golden | None":
+def ensure_golden_set(workspace: Workspace, whole: Labelled) -> "Golden | None":
     """The shop's golden set, made now where it has none; nothing that is learned from is in it.
 
     None: the part `test` is empty. Raises LeakageFound, GoldenChanged.

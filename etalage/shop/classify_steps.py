@@ -81,7 +81,7 @@ def classify(workspace: Workspace, threshold: float | None = None, every: bool =
     classifier = opened(workspace)
     run = _Run(workspace, classifier, least, every)
     gone = run.forget()
-    run.settle()
+    run.reuse_stored()
     with workspace.bar("classify", len(run.plan.ask)) as meter:
         for rows in run.answers(meter):
             run.keep(rows)
@@ -150,7 +150,7 @@ class _Run:
         with self.workspace.disk():
             return self.table.delete(self.plan.gone) if self.plan.gone.num_rows else 0
 
-    def settle(self) -> None:
+    def reuse_stored(self) -> None:
         """What needs no model: stored answers by today's threshold, and items outside the taxonomy."""
         before = self.stored.take(pa.array(self.plan.stored))
         rows = self._rows(self.plan.keep, before.select(BEST))

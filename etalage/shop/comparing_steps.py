@@ -162,11 +162,11 @@ def _funnels(
     from etalage.bundle.admission import admitted
     from etalage.evaluation.whole_funnel import FUNNEL, WholeFunnel
     from etalage.features.history import BehaviourRule
-    from etalage.shop.bundling import placed
+    from etalage.shop.bundling import drafted_behaviour
 
     opened = there.retrievers | there.rankers
     try:
-        every = placed(workspace)
+        every = drafted_behaviour(workspace)
     except NothingToPublish as error:
         return {}, [], [f"the funnel is not measured: {error}"]
     mine = [one for one in every if one.export in there.exports.values()]
@@ -175,7 +175,7 @@ def _funnels(
     rule = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
     popularity = _prior(floor)
     funnels = {FUNNEL: WholeFunnel(models, rule, popularity)}
-    if (ranker := funnels[FUNNEL].ladder.ranker) is not None:
+    if (ranker := funnels[FUNNEL].fallback_policy.ranker) is not None:
         without = [(one, behind) for one, behind in models if one.role != "ranker"]
         funnels[f"{FUNNEL}, without {ranker.name}"] = WholeFunnel(without, rule, popularity)
     asked = {one.export for one in mine}

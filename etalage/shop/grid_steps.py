@@ -40,7 +40,7 @@ def compare(workspace: Workspace, name: str) -> Compared:
     TooLittleData, ConfigError: none is of the taxonomy as it is now; LeakageFound, GoldenChanged.
     """
     from etalage.evaluation.categories import measure_categories
-    from etalage.evaluation.category_evaluation import Looked, model_answers, simple_answers
+    from etalage.evaluation.category_evaluation import JudgedItems, model_answers, simple_answers
     from etalage.evaluation.category_grid import grid
 
     exports = sorted(path.parent for path in workspace.exports(name).glob("[0-9]*-*/export.json"))
@@ -55,7 +55,7 @@ def compare(workspace: Workspace, name: str) -> Compared:
         classifier = _opened(export)
         if classifier.encoder not in known:
             known[classifier.encoder] = category_steps.labelled(workspace, classifier.encoder)
-            category_steps.settled(workspace, known[classifier.encoder])
+            category_steps.ensure_golden_set(workspace, known[classifier.encoder])
         whole = known[classifier.encoder]
         if whole.data.taxonomy.version != classifier.taxonomy.version:
             log.warning("%s learned other categories than the shop has now: it is left out", export.name)
@@ -66,7 +66,7 @@ def compare(workspace: Workspace, name: str) -> Compared:
         features = category_steps.looked_at(workspace, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
             values = category_steps.worth(workspace, whole.data.taxonomy)
-        looked = Looked(whole.data, features, whole.groups_N, values, whole.versions, None)
+        looked = JudgedItems(whole.data, features, whole.groups_N, values, whole.versions, None)
         answers = next(iter(model_answers(looked, classifier, rows).values()))
         systems[export.name] = answers
         models.append(_timed(export, classifier, whole.data.pixels_PHWC))

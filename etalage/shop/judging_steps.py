@@ -129,20 +129,20 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
     return bool(facts.get("data") == whole.data.fingerprint())
 
 
-def judged(workspace: Workspace, placed: "Sequence[DraftedModel]") -> "tuple[DraftedModel, ...]":
+def judged(workspace: Workspace, drafted: "Sequence[DraftedModel]") -> "tuple[DraftedModel, ...]":
     """The same models; the closed-form ones among them that nobody judged yet are judged now, against
     popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
     from etalage.runtime.export_files import read_facts
 
-    facts = [read_facts(one.export) for one in placed]
+    facts = [read_facts(one.export) for one in drafted]
     names = {
         fact["name"]: fact
-        for one, fact in zip(placed, facts, strict=True)
+        for one, fact in zip(drafted, facts, strict=True)
         if fact.get("role") == "counter" and fact["name"] != FLOOR and one.verdict is None
     }
     if not names:
-        return tuple(placed)
-    exports = {fact["name"]: one.export for one, fact in zip(placed, facts, strict=True)}
+        return tuple(drafted)
+    exports = {fact["name"]: one.export for one, fact in zip(drafted, facts, strict=True)}
     unjudged = {name: _no_data(name) for name, fact in names.items() if "data" not in fact}
     some = [name for name in names if name not in unjudged]
     verdicts: dict[str, dict[str, Any]] = {}
@@ -154,7 +154,7 @@ def judged(workspace: Workspace, placed: "Sequence[DraftedModel]") -> "tuple[Dra
         unjudged |= dict.fromkeys(some, f"there is nothing to judge it by: {error}")
     return tuple(
         replace(one, verdict=verdicts.get(fact["name"], one.verdict), unjudged=unjudged.get(fact["name"]))
-        for one, fact in zip(placed, facts, strict=True)
+        for one, fact in zip(drafted, facts, strict=True)
     )
 
 

@@ -20,7 +20,7 @@ from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
-    from etalage.funnel.shoppers import Crowd
+    from etalage.funnel.shoppers import UserHistories
     from etalage.lake.delta import Lake
     from etalage.lake.ledger import Moment
     from etalage.online import Event, LiveStore
@@ -71,13 +71,13 @@ def found(workspace: Workspace) -> "LiveStore | None":
     return None if isinstance(where, Path) and not where.exists() else opened(workspace)
 
 
-def seed(workspace: Workspace, crowd: "Crowd") -> int:
+def seed(workspace: Workspace, user_histories: "UserHistories") -> int:
     """The histories that a bundle knows, for requests to go on from; how many acts."""
     from etalage.online import Act
     from etalage.online.marks import read_marks, write_marks
 
-    times = pc.fill_null(crowd.acts["time"].cast(pa.int64()), NEVER).to_pylist()
-    columns = (crowd.acts[name].to_pylist() for name in ("user_id", "item_id", "kind", "value"))
+    times = pc.fill_null(user_histories.acts["time"].cast(pa.int64()), NEVER).to_pylist()
+    columns = (user_histories.acts[name].to_pylist() for name in ("user_id", "item_id", "kind", "value"))
     acts = (
         (user, Act(item, kind or "", value, None if time == NEVER else time))
         for (user, item, kind, value), time in zip(zip(*columns, strict=True), times, strict=True)

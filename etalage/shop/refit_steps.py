@@ -28,7 +28,7 @@ EVERYTHING = "everything"
 
 
 def refitted(
-    workspace: Workspace, placed: "tuple[DraftedModel, ...]", force: bool = False
+    workspace: Workspace, drafted: "tuple[DraftedModel, ...]", force: bool = False
 ) -> "tuple[DraftedModel, ...]":
     """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
 
@@ -38,20 +38,20 @@ def refitted(
     from etalage.bundle.admission import standing
     from etalage.runtime.export_files import read_facts
 
-    facts = [read_facts(one.export) for one in placed]
-    read = _read_by_rankers(placed, facts)
+    facts = [read_facts(one.export) for one in drafted]
+    read = _read_by_rankers(drafted, facts)
     chosen = [
         fact.get("role") == "counter"
         and fact["name"] not in read
         and (force or standing(one.verdict) != "loses")
         and _has_config(one.export, fact)
         and _is_of_its_file(workspace, fact)
-        for one, fact in zip(placed, facts, strict=True)
+        for one, fact in zip(drafted, facts, strict=True)
     ]
     for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
         log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
     if not any(chosen):
-        return placed
+        return drafted
     again = {str(fact["name"]): workspace.models.find(str(fact["name"])) for fact in compress(facts, chosen)}
     try:
         everything = {
@@ -59,12 +59,12 @@ def refitted(
         }
     except (TableMissing, TooLittleData) as error:
         log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
-        return placed
+        return drafted
     return tuple(
         replace(one, export=_refit(workspace, recipe, one.export, fact, *everything[bool(recipe.columns)]))
         if (recipe := again.get(str(fact["name"]))) is not None
         else one
-        for one, fact in zip(placed, facts, strict=True)
+        for one, fact in zip(drafted, facts, strict=True)
     )
 
 
@@ -84,13 +84,13 @@ def forget_unpublished(workspace: Workspace) -> None:
                 shutil.rmtree(export)
 
 
-def _read_by_rankers(placed: "tuple[DraftedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
+def _read_by_rankers(drafted: "tuple[DraftedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
     """Retriever → the ranker that reads its scores."""
     from etalage.runtime.opening import open_scorer
     from etalage.runtime.pairs import PairScorer
 
     found: dict[str, str] = {}
-    for one, fact in zip(placed, facts, strict=True):
+    for one, fact in zip(drafted, facts, strict=True):
         if fact.get("role") == "ranker":
             ranker = open_scorer(one.export)
             if isinstance(ranker, PairScorer):

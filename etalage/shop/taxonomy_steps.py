@@ -14,7 +14,7 @@ import pyarrow as pa
 from etalage.errors import ConfigError, TableMissing
 from etalage.lake.attributes import require_attribute
 from etalage.lake.category_text import found_row, read_map
-from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, How, Reader, Said
+from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, CategoryReader, GivenCategory, How
 from etalage.lake.labelling import WEAK as WEAK
 from etalage.lake.taxonomy import Taxonomy
 from etalage.lake.taxonomy_files import localised, read_paths, read_taxonomy
@@ -97,12 +97,12 @@ def names(workspace: Workspace, tree: Taxonomy, language: str) -> tuple[str, ...
     return localised(tree, read_paths(workspace.folder / files[language]))
 
 
-def reader(workspace: Workspace) -> Reader:
+def reader(workspace: Workspace) -> CategoryReader:
     """What reads the items' own categories. Raises ConfigError, InputUnreadable."""
     config, tree = workspace.config.taxonomy, whole(workspace)
     languages = [read_paths(workspace.folder / file) for file in config.names.values()]
     older = [read_paths(workspace.folder / file) for file in config.retired]
-    made = Reader(tree, languages, older, config.outside)
+    made = CategoryReader(tree, languages, older, config.outside)
     if config.map:
         made.map = read_map(tree, workspace.folder / config.map, made.book)
     return made
@@ -230,7 +230,7 @@ def proposals(workspace: Workspace) -> list[Proposal]:
     known = reader(workspace)
     counts: Counter[tuple[str | None, str]] = Counter()
     for one, count in Counter(_said(workspace.config.taxonomy, _items(workspace))).items():
-        bare = Said(None, one.merchant, one.category)
+        bare = GivenCategory(None, one.merchant, one.category)
         if one.category and known.surely(bare).row < 0 and not known.surely(bare).outside:
             counts[one.merchant, one.category] += count
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0][0] or "", pair[0][1]))
@@ -250,13 +250,13 @@ def proposals(workspace: Workspace) -> list[Proposal]:
     ]
 
 
-def _said(config: "TaxonomyConfig", items: pa.Table) -> list[Said]:
+def _said(config: "TaxonomyConfig", items: pa.Table) -> list[GivenCategory]:
     """(N,)."""
     found = []
     for category, text in zip(items["category_id"].to_pylist(), items["attributes"].to_pylist(), strict=True):
         attributes = json.loads(text) if text else {}
         given, merchant = attributes.get(config.given), attributes.get(config.merchant)
-        found.append(Said(_kept(given), _kept(merchant), _kept(category)))
+        found.append(GivenCategory(_kept(given), _kept(merchant), _kept(category)))
     return found
 
 
@@ -264,7 +264,7 @@ def _kept(text: str | None) -> str | None:
     return text if text and text.strip() else None
 
 
-def _value(one: Said, reason: str) -> str:
+def _value(one: GivenCategory, reason: str) -> str:
     """What an item with this problem says, for a person to read."""
     if reason in (UNKNOWN, RETIRED, PATH):
         return one.given or ""

@@ -18,7 +18,7 @@ from etalage.errors import ExportDamaged
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
-from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
+from etalage.models.recipe import WEIGHTS, ClosedFormArrays, Recipe, Trained
 from etalage.runtime.export_files import (
     FEATURE_SOURCES,
     ITEM,
@@ -128,7 +128,7 @@ def _save(folder: Path, name: str, array: np.ndarray) -> None:
 # -- counters ----------------------------------------------------------------------------------
 
 
-def _write_counted(folder: Path, counted: Counted) -> dict[str, Any]:
+def _write_counted(folder: Path, counted: ClosedFormArrays) -> dict[str, Any]:
     for name, array in counted.arrays.items():
         _save(folder, name, array)
     return {"settings": counted.settings}

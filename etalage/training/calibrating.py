@@ -12,7 +12,7 @@ import torch
 
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory
-from etalage.runtime.deciding import SEEN, Deciding, seen_rows, softmax
+from etalage.runtime.deciding import SEEN, LeafDecision, seen_rows, softmax
 
 FEWEST = 30
 """Of fewer items no factor can be told: 1 stays."""
@@ -27,7 +27,7 @@ def judged(task: ItemCategoryTask) -> np.ndarray:
 
 def calibrated(
     task: ItemCategoryTask, network: ItemCategory, features_NF: np.ndarray | None = None
-) -> tuple[Deciding, dict[str, Any]]:
+) -> tuple[LeafDecision, dict[str, Any]]:
     """→ what the export decides by, and for each of what is seen: items, log loss before and after.
 
     features_NF: what the network makes of the photos of the `judged` items; None: asked here.
@@ -60,7 +60,7 @@ def calibrated(
         left = iter(factors)
         weights[seen] = [next(left) if can else 0.0 for can in speaks]
         told[seen] = {"items": len(visible), "log_loss": round(before, 4), "calibrated": round(after, 4)}
-    return Deciding(weights, task.config.decision), told
+    return LeafDecision(weights, task.config.decision), told
 
 
 def _some(rows: np.ndarray, seed: int) -> np.ndarray:

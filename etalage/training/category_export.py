@@ -23,9 +23,9 @@ from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
-from etalage.runtime.deciding import Deciding
+from etalage.runtime.deciding import LeafDecision
 from etalage.training.calibrating import calibrated, judged
-from etalage.training.category_served import settle_numbers
+from etalage.training.category_served import choose_precision
 from etalage.training.export import ExportDraft, quiet
 
 TOLERANCE = 2e-3
@@ -80,7 +80,7 @@ def export_classifier(
         )
         _compare(network, draft.path, deciding, task)
         task.say("compare int8 with float32")
-        numbers = settle_numbers(draft.path, items, config.served, config.seed, rows, features_NF)
+        numbers = choose_precision(draft.path, items, config.served, config.seed, rows, features_NF)
         sizes = (draft.path / name for name in CLASSIFIER_FILES)
         draft.tell(numbers=numbers, megabytes=round(sum(file.stat().st_size for file in sizes) / 2**20, 2))
         return draft.named()
@@ -133,7 +133,7 @@ def _write(
         )
 
 
-def _compare(network: ItemCategory, folder: Path, deciding: Deciding, task: ItemCategoryTask) -> None:
+def _compare(network: ItemCategory, folder: Path, deciding: LeafDecision, task: ItemCategoryTask) -> None:
     """Some training items of every kind, through both."""
     items = task.items
     assert items.pixels_PHWC is not None and network.trunk is not None

@@ -21,7 +21,7 @@ FEWEST, MOST = 50, 1000
 """Validation items with photos: of fewer nothing can be told, more tell nothing new."""
 
 
-def settle_numbers(
+def choose_precision(
     draft: Path,
     items: CategorySet,
     served: Literal["cheapest", "float32", "int8"],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import Batch, C, Counter, Recipe, Task, Trained, TrainingConfig
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
@@ -46,7 +46,7 @@ class _Progress:
 
 def fit(
     recipe: Recipe[C],
-    task: Task | Counter,
+    task: Task | ClosedForm,
     config: C,
     run: Path,
     *,
@@ -64,7 +64,7 @@ def fit(
     infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "counter":
-        return _count(recipe, cast(Counter, task), config, run)
+        return _count(recipe, cast(ClosedForm, task), config, run)
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
@@ -88,7 +88,7 @@ def fit(
     )
 
 
-def _count(recipe: Recipe[C], counter: Counter, config: C, run: Path) -> Trained[C]:
+def _count(recipe: Recipe[C], counter: ClosedForm, config: C, run: Path) -> Trained[C]:
     started = time.perf_counter(), time.process_time()
     counted = counter.count()
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]

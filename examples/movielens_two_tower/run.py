@@ -57,7 +57,7 @@ def ask(shop: Shop, user_id: str) -> None:
     """What a user would want, who would want the first of it, and who is like that user."""
     recommender = shop.recommender()
     answer = recommender.recommend(user_id=user_id, k=5, explain=True)
-    print(f"for user {user_id}, {answer.rung}, by {', '.join(answer.trace['retrievers'])}:")
+    print(f"for user {user_id}, {answer.tier}, by {', '.join(answer.trace['retrievers'])}:")
     for slot in answer.slate:
         print(f"  {slot.rank}  {slot.score:.3f}  {slot.title}")
     first = answer.slate[0]

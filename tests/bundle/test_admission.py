@@ -60,7 +60,7 @@ def test_a_model_that_loses_to_popularity_stays_out_and_the_manifest_says_by_how
     assert "[-0.0800, -0.0500]" in refused.reason and "--force" in refused.reason
     assert read_manifest(tmp_path / "bundles" / manifest.id).refused == manifest.refused
     shopper = opened(tmp_path, manifest).recommend(history=[Act(IDS[3], "buy")], k=3)
-    assert shopper.rung == "popular"
+    assert shopper.tier == "popular"
 
 
 @pytest.mark.parametrize(("gain", "word"), [(LEVEL, "cannot be told apart from"), (BEATS, "beats")])
@@ -71,7 +71,7 @@ def test_a_model_that_does_not_lose_is_in_and_its_figures_are_told(
     assert names(manifest) == [FLOOR, "item_knn"] and not manifest.refused
     (line,) = beside_popularity(manifest.models)
     assert line.startswith(f"item_knn {word} popularity: 0.1") and f"[{gain[0]:+.4f}" in line
-    assert opened(tmp_path, manifest).recommend(history=[Act(IDS[3], "buy")], k=3).rung == "collaborative"
+    assert opened(tmp_path, manifest).recommend(history=[Act(IDS[3], "buy")], k=3).tier == "collaborative"
 
 
 def test_a_person_may_publish_a_loser_all_the_same(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_person_may_publish_a_loser_all_the_same(tmp_path: Path) -> None:
     assert manifest.forced == ("gate",)
     (line,) = beside_popularity(manifest.models)
     assert line.startswith("item_knn loses to popularity: 0.0350")
-    assert opened(tmp_path, manifest).recommend(history=[Act(IDS[3], "buy")], k=3).rung == "collaborative"
+    assert opened(tmp_path, manifest).recommend(history=[Act(IDS[3], "buy")], k=3).tier == "collaborative"
 
 
 def test_behind_a_ranker_it_brings_candidates_and_never_speaks_first(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_behind_a_ranker_it_brings_candidates_and_never_speaks_first(tmp_path: P
     assert set(for_known.trace["retrievers"]) == {"item_knn", FLOOR}
     for few, user in ((history[:2], "user-1"), (history, "a stranger to the ranker")):
         unranked = served.recommend(user_id=user, history=few, k=3, explain=True)
-        assert unranked.rung == "popular" and set(unranked.trace["retrievers"]) == {FLOOR}
+        assert unranked.tier == "popular" and set(unranked.trace["retrievers"]) == {FLOOR}
     shopper = Shopper.of(history, served.catalogue, served.funnel.rules)
     assert served.funnel.score_pairs(shopper, np.array([5, 6]))[2] == FLOOR
 
@@ -103,7 +103,7 @@ def test_behind_a_ranker_it_brings_candidates_and_never_speaks_first(tmp_path: P
 def test_a_model_that_beats_popularity_is_in_front_beside_the_same_ranker(tmp_path: Path) -> None:
     manifest = shop(tmp_path, verdict(*BEATS), ranker=True)
     history = [Act(IDS[n], "buy") for n in (3, 4)]
-    assert opened(tmp_path, manifest).recommend(history=history, k=3).rung == "collaborative"
+    assert opened(tmp_path, manifest).recommend(history=history, k=3).tier == "collaborative"
 
 
 @pytest.mark.parametrize(

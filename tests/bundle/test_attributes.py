@@ -80,7 +80,7 @@ def test_f61_items_of_several_blocks_are_found(monkeypatch: Any) -> None:
 def test_f61_a_lookup_takes_some_comparisons_however_many_values_there_are() -> None:
     """The cost, counted: not the seconds of a busy machine."""
 
-    class Counted:
+    class ClosedFormArrays:
         def __init__(self, texts: Any) -> None:
             self.texts, self.reads = texts, 0
 
@@ -91,7 +91,7 @@ def test_f61_a_lookup_takes_some_comparisons_however_many_values_there_are() -> 
     reads = {}
     for count in (1_000, 32_000):
         index = AttributeIndex(pa.array([json.dumps({"gtin": str(n)}) for n in range(count)]))
-        counted = index._distinct = Counted(index._distinct)
+        counted = index._distinct = ClosedFormArrays(index._distinct)
         index.mask("gtin", "none"), index.mask("gtin", "17")
         reads[count] = counted.reads
         assert counted.reads <= 2 * (math.log2(count) + 1)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.bundle.draft import DraftedModel
-from etalage.bundle.parts import Parts, open_parts
+from etalage.bundle.parts import OpenedBundle, open_bundle
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig
 from etalage.features.history import BehaviourRule
 from etalage.funnel.shoppers import Shopper
@@ -53,10 +53,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 def test_the_ladder_is_climbed_as_more_is_known(make: Make) -> None:
     shop = make(photos=True)
-    assert shop.recommend(k=4).rung == "popular"
-    assert shop.recommend(history=acts(3), k=4).rung == "collaborative"
-    assert shop.recommend(history=acts(3, 4), k=4).rung == "collaborative"
-    assert shop.recommend(history=acts(3, 4, 8), k=4).rung == "deep"
+    assert shop.recommend(k=4).tier == "popular"
+    assert shop.recommend(history=acts(3), k=4).tier == "collaborative"
+    assert shop.recommend(history=acts(3, 4), k=4).tier == "collaborative"
+    assert shop.recommend(history=acts(3, 4, 8), k=4).tier == "deep"
     assert not shop.recommend(user_id="never seen", k=4).known
     assert shop.recommend(history=acts(3), k=4).known
     assert [s.rank for s in shop.recommend(k=4).slate] == [1, 2, 3, 4]
@@ -66,16 +66,16 @@ def test_an_item_that_no_model_knows_leads_to_what_looks_like_it(make: Make) -> 
     shop = make(photos=True, models=("popularity",))
     found = shop.recommend(history=acts(6), k=4, filters=Filters(exclude=(name(6),)))
     (alike,) = shop.similar(item_id=name(6), k=4, filters=Filters(in_stock=True))
-    assert found.rung == "photo"
+    assert found.tier == "photo"
     assert [slot.item_id for slot in found.slate] == [slot.item_id for slot in alike.slate]
 
 
 def test_without_photos_an_unknown_item_leads_to_what_is_popular(make: Make) -> None:
-    assert make(models=("popularity",)).recommend(history=acts(6), k=4).rung == "popular"
+    assert make(models=("popularity",)).recommend(history=acts(6), k=4).tier == "popular"
 
 
 def test_few_acts_are_answered_by_a_deep_model_where_nobody_else_knows_more(make: Make) -> None:
-    assert make(models=("two_tower", "popularity")).recommend(history=acts(6), k=4).rung == "deep"
+    assert make(models=("two_tower", "popularity")).recommend(history=acts(6), k=4).tier == "deep"
 
 
 def test_neighbours_are_recommended_by_their_weight(make: Make) -> None:
@@ -335,7 +335,7 @@ def test_by_behaviour_items_are_alike_that_point_the_same_way(make: Make) -> Non
 
 def test_parts_are_opened_one_by_one(tmp_path: Path) -> None:
     _, bundles, manifest = behaviour_shop(tmp_path, 12)
-    parts = open_parts(bundles.path(manifest.id), manifest)
-    assert isinstance(parts, Parts) and parts.photos is None
+    parts = open_bundle(bundles.path(manifest.id), manifest)
+    assert isinstance(parts, OpenedBundle) and parts.photos is None
     assert [one.name for one in parts.models] == ["two_tower", "item_knn", "popularity"]
     assert item_row(3)["item_id"] in parts.catalogue.ids

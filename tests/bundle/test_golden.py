@@ -58,8 +58,8 @@ def test_f58_a_bundle_of_format_1_opens_and_answers_as_it_did() -> None:
         (answer,) = shop.similar(item_id=query["item_id"], k=5)
         expected = [(i, s) for i, s in query["answers"] if i != query["item_id"]][:5]
         assert_same([(slot.item_id, slot.score) for slot in answer.slate], expected)
-    assert shop.recommend(k=3).rung == "popular"
-    assert shop.recommend(history=[Act("item-00002")], k=3).rung == "photo"
+    assert shop.recommend(k=3).tier == "popular"
+    assert shop.recommend(history=[Act("item-00002")], k=3).tier == "photo"
 
 
 @pytest.mark.parametrize("number", FORMATS)

@@ -18,7 +18,7 @@ from etalage.bundle.sync import sync
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.errors import BundleDamaged, EtalageError, GateRefused, NothingToPublish, RecallTooLow
 from etalage.features.history import BehaviourRule
-from etalage.funnel.shoppers import Crowd
+from etalage.funnel.shoppers import UserHistories
 from etalage.lake.delta import Lake
 from etalage.online import Act, open_live
 from etalage.recommend import Filters, Recommender
@@ -82,7 +82,7 @@ def test_a_deep_model_that_did_not_pass_is_left_out_and_the_manifest_says_why(tm
         "two_tower",
         "two_tower does not beat the simple ones at recall_at_10",
     )
-    assert opened(bundles).recommend(history=[Act("item-00003")] * 5, k=2).rung == "collaborative"
+    assert opened(bundles).recommend(history=[Act("item-00003")] * 5, k=2).tier == "collaborative"
 
 
 def test_a_person_may_publish_it_all_the_same_and_that_is_recorded_and_outlives_syncs(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_stock_prices_and_acts_of_the_online_store_count_at_once(tmp_path: Path)
     shop, live = opened(bundles), open_live(tmp_path / "live.sqlite")
     live.seed([("ann", Act("item-00011", "buy", None, 5))])
     found = shop.recommend(user_id="ann", k=2, live=live)
-    assert (ids(found), found.rung, found.known) == (["item-00012", "item-00013"], "collaborative", True)
+    assert (ids(found), found.tier, found.known) == (["item-00012", "item-00013"], "collaborative", True)
     live.set_items({"item-00012": {"in_stock": False}, "item-00013": {"price": 1.5}, "gone": {"price": 1.0}})
     found = shop.recommend(user_id="ann", k=2, live=live)
     assert ids(found) == ["item-00013", "item-00018"]
@@ -282,7 +282,7 @@ def test_stock_prices_and_acts_of_the_online_store_count_at_once(tmp_path: Path)
     assert ids(shop.recommend(user_id="ann", k=1, live=live)) == ["item-00012"]
     assert shop.stock(live) is shop.stock(live)
     live.erase("ann")
-    assert shop.recommend(user_id="ann", k=2, live=live).rung == "popular"
+    assert shop.recommend(user_id="ann", k=2, live=live).tier == "popular"
 
 
 def test_what_the_tables_learnt_later_than_a_change_stands(tmp_path: Path) -> None:
@@ -303,15 +303,15 @@ def test_a_crowd_holds_the_newest_acts_of_who_acted_last(monkeypatch: pytest.Mon
     users = pa.table({"user_id": ["c", "b"], "attributes": ['{"age": "9"}', None]})
     rules = BehaviourRule(BehaviourConfig(), FunnelConfig(history=1, seen="keep"))
     monkeypatch.setattr("etalage.funnel.shoppers.LOOKED_BACK", 2)
-    crowd = Crowd.of(users, table.take([4, 0, 3, 2, 1]), rules, most=2)
-    assert crowd.users.to_pylist() == [
+    user_histories = UserHistories.of(users, table.take([4, 0, 3, 2, 1]), rules, most=2)
+    assert user_histories.users.to_pylist() == [
         {"user_id": "b", "attributes": None},
         {"user_id": "c", "attributes": '{"age": "9"}'},
     ]
-    acts = [(r["user_id"], r["item_id"]) for r in crowd.acts.to_pylist()]
+    acts = [(r["user_id"], r["item_id"]) for r in user_histories.acts.to_pylist()]
     assert acts == [("b", "item-00003"), ("b", "item-00005"), ("c", "item-00004")]
-    assert crowd.histories(9, 1) == [[("item-00005", "buy", None)], [("item-00004", "buy", None)]]
-    assert len(Crowd.of(None, None, rules, 5)) == 0
+    assert user_histories.histories(9, 1) == [[("item-00005", "buy", None)], [("item-00004", "buy", None)]]
+    assert len(UserHistories.of(None, None, rules, 5)) == 0
 
 
 def test_a_bundle_moved_elsewhere_needs_nothing_outside_itself(tmp_path: Path) -> None:
@@ -322,5 +322,5 @@ def test_a_bundle_moved_elsewhere_needs_nothing_outside_itself(tmp_path: Path) -
     shutil.rmtree(tmp_path / "exports")
     shutil.rmtree(tmp_path / "tables")
     assert read_manifest(moved).users == 6
-    assert Recommender.open(moved).recommend(history=[Act("item-00003")] * 3, k=3).rung == "deep"
+    assert Recommender.open(moved).recommend(history=[Act("item-00003")] * 3, k=3).tier == "deep"
     assert read_arrow(moved / "users.arrow").num_rows == 6

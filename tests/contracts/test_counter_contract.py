@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, Queries
 from etalage.features.vocabulary import Vocabulary
-from etalage.models.recipe import Counted, Recipe, Trained
+from etalage.models.recipe import ClosedFormArrays, Recipe, Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
@@ -57,13 +57,15 @@ def few(users: list[int], items: list[int]) -> BehaviourSet:
     return BehaviourSet(Vocabulary(["a", "b"]), Vocabulary(["x", "y", "z"]), (), {"train": acts})
 
 
-def counted(recipe: Recipe[Any], data: BehaviourSet, **changes: Any) -> Counted:
+def counted(recipe: Recipe[Any], data: BehaviourSet, **changes: Any) -> ClosedFormArrays:
     config = recipe.config(**{**QUICK.get(recipe.name, {}), **changes})
-    found: Counted = recipe.bind(config, data).count()
+    found: ClosedFormArrays = recipe.bind(config, data).count()
     return found
 
 
-def opened(recipe: Recipe[Any], data: BehaviourSet, folder: Path, found: Counted | None = None) -> Scorer:
+def opened(
+    recipe: Recipe[Any], data: BehaviourSet, folder: Path, found: ClosedFormArrays | None = None
+) -> Scorer:
     found = found or counted(recipe, data)
     config = recipe.config(**QUICK.get(recipe.name, {}))
     trained = Trained(recipe.name, config, None, {}, [], 0.0, 0.0, Path("run"), counted=found)
@@ -197,7 +199,7 @@ def histories(queries: Queries) -> list[np.ndarray]:
     return [queries.items[a:b] for a, b in pairwise(queries.starts)]
 
 
-def by_hand(found: Counted, history: np.ndarray) -> np.ndarray:
+def by_hand(found: ClosedFormArrays, history: np.ndarray) -> np.ndarray:
     arrays = found.arrays
     if found.scoring == "prior":
         return arrays["scores"].astype(np.float64)

@@ -8,7 +8,7 @@ import pytest
 
 from etalage import Shop
 from etalage.config import EvaluateConfig
-from etalage.evaluation.slices import Asked
+from etalage.evaluation.slices import Questions
 from etalage.evaluation.together import Comparison, told
 from etalage.evaluation.together_report import write_together_report
 from etalage.evaluation.whole_funnel import WholeFunnel
@@ -171,15 +171,15 @@ def test_the_funnel_that_is_measured_is_the_one_that_is_served(
     past = data.with_parts(test=train.take(np.zeros(len(train), bool)))
     queries = data.asked(users, train.positive, np.full(len(users), NOW))
     nothing = [np.empty(0, np.int64)] * len(users)
-    ranked = funnel.rank(Asked("test", queries, nothing, past.seen("test"), 0), (6,))
+    ranked = funnel.rank(Questions("test", queries, nothing, past.seen("test"), 0), (6,))
     recommender = served.recommender()
     rungs = set()
     with served.live_store() as live:
         for number in range(len(users)):
             answer = recommender.recommend(user_id=data.users.id(number + 1), k=6, live=live, now=NOW)
-            rungs.add(answer.rung)
+            rungs.add(answer.tier)
             ours = [data.items.id(int(row)) for row in ranked.slates[number] if row > 0]
-            if answer.rung == "popular":
+            if answer.tier == "popular":
                 continue  # a stranger's slate is diverse
             scores = ranked.slate_scores[number][: len(answer.slate)]
             assert len(ours) == len(answer.slate)

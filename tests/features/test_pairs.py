@@ -167,7 +167,7 @@ def test_arrays_of_another_catalogue_are_refused(encoder: PairEncoder, tmp_path:
 def test_placed_on_another_vocabulary_it_says_the_same_of_the_same_items(encoder: PairEncoder) -> None:
     to_model = np.array([0, 5, 0, 3, 1])  # row 2 there is not known here
     to_here = {5: 1, 3: 3, 1: 4}
-    moved = encoder.placed(to_model)
+    moved = encoder.aligned(to_model)
     asked = queries([(3, 10), (1, 20)])
     there = replace(asked, items=np.array([to_here[row] for row in asked.items.tolist()]))
     assert np.array_equal(

@@ -14,7 +14,7 @@ from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.features.behaviour_set import behaviour_set
 from etalage.features.history import BehaviourRule, Histories
 from etalage.features.vocabulary import Vocabulary
-from etalage.funnel.shoppers import Crowd, Shopper
+from etalage.funnel.shoppers import Shopper, UserHistories
 from etalage.lake.schema import TABLES
 from etalage.online import Act
 
@@ -120,11 +120,11 @@ def test_one_who_asks_a_crowd_and_the_data_have_the_same_histories_and_seen_item
         assume(False)
     model: Any = Model(data.items, data.users, data.kinds)
 
-    crowd = Crowd.of(None, table, rules, 10)
-    names = crowd.users["user_id"].to_pylist()
+    user_histories = UserHistories.of(None, table, rules, 10)
+    names = user_histories.users["user_id"].to_pylist()
     assert names == sorted({act.user for act in acts})
-    of_crowd = crowd.queries(model, rules, data.kinds)
-    judged = crowd.judged(data.items, rules, data.kinds)
+    of_crowd = user_histories.queries(model, rules, data.kinds)
+    judged = user_histories.judged(data.items, rules, data.kinds)
     owners, seen = judged.seen()
 
     rows = data.users.rows(names)

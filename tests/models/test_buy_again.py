@@ -4,7 +4,7 @@ import numpy as np
 
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
-from etalage.models.buy_again import BuyAgainConfig, BuyAgainCounter
+from etalage.models.buy_again import BuyAgainConfig, BuyAgainCounts
 
 
 def counted(users: list[int], items: list[int], prior: float = 1e-9) -> np.ndarray:
@@ -14,7 +14,7 @@ def counted(users: list[int], items: list[int], prior: float = 1e-9) -> np.ndarr
         (),
         {"train": Interactions.sorted(np.array(users), np.array(items))},
     )
-    found = BuyAgainCounter(BuyAgainConfig(prior=prior), data).count()
+    found = BuyAgainCounts(BuyAgainConfig(prior=prior), data).count()
     diagonal = np.zeros(5)
     indptr, indices = found.arrays["indptr"], found.arrays["indices"]
     for row in range(5):

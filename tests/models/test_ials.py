@@ -10,7 +10,7 @@ from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import ials
 from etalage.models.counting import user_items
-from etalage.models.ials import RECIPE, IalsConfig, IalsCounter, solve
+from etalage.models.ials import RECIPE, IalsConfig, IalsSolver, solve
 
 
 def shop(users: int = 40, items: int = 25, acts: int = 300, seed: int = 0) -> BehaviourSet:
@@ -57,7 +57,7 @@ def test_the_loss_falls_with_every_iteration_to_a_minimum() -> None:
     data = shop()
     config = IalsConfig(dimension=5, alpha=3.0, regularisation=2.0, iterations=40)
     weights_UN = user_items(data, {}, "ials").toarray()
-    losses = [loss(weights_UN, users, items, 3.0, 2.0) for users, items in IalsCounter(config, data).rounds()]
+    losses = [loss(weights_UN, users, items, 3.0, 2.0) for users, items in IalsSolver(config, data).rounds()]
     assert all(after < before + 1e-9 for before, after in pairwise(losses))
     assert losses[-1] < 0.8 * losses[0]
     assert losses[-2] - losses[-1] < 1e-3 * losses[-1]
@@ -94,7 +94,7 @@ def test_frequent_items_can_be_regularised_more() -> None:
     counts = np.diff(by_item.indptr)
 
     def ridge(frequency: float) -> np.ndarray:
-        return IalsCounter(IalsConfig(frequency=frequency, regularisation=3.0), data).items_regularisation(
+        return IalsSolver(IalsConfig(frequency=frequency, regularisation=3.0), data).items_regularisation(
             by_item
         )
 
@@ -113,6 +113,6 @@ def test_the_more_often_the_surer() -> None:
     settings = {"dimension": 1, "alpha": 1.0, "regularisation": 1.0, "iterations": 30}
     errors = {}
     for strength in ("once", "log_value"):
-        *_, (users, items) = IalsCounter(IalsConfig(**settings, strength=strength), data).rounds()
+        *_, (users, items) = IalsSolver(IalsConfig(**settings, strength=strength), data).rounds()
         errors[strength] = 1 - users[1] @ items[1]
     assert errors["log_value"] < errors["once"] - 0.05

@@ -51,7 +51,7 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     (past,) = client.history("someone new").acts
     assert (past.act.item_id, past.act.kind) == (second.item_id, "cart")
     after = client.recommend("someone new", k=SHOWN, explain=True)
-    assert after.rung == "photo"
+    assert after.tier == "photo"
     expect_reasons(page, after)
     assert f"looks like {second.title}" in page.locator(f"{SLATE} .why").all_inner_texts()
 

@@ -79,12 +79,12 @@ def test_amounts_and_durations_are_short() -> None:
     assert wording.took(1.234) == "1.2 s"
 
 
-def test_acts_rungs_and_scores_are_said_plainly() -> None:
+def test_acts_tiers_and_scores_are_said_plainly() -> None:
     said = [wording.done(kind) for kind in ("buy", "rating", "lent")]
     assert [*said, wording.done("rating", 4.5)] == ["bought", "rated", "lent", "rated 4.5"]
-    known, unknown = wording.rung("popular", True), wording.rung("popular", False)
+    known, unknown = wording.tier("popular", True), wording.tier("popular", False)
     assert unknown == f"Nothing is known of this shopper yet. {known}"
-    assert wording.rung("collaborative", True) != known and wording.rung("new", True) == "new"
+    assert wording.tier("collaborative", True) != known and wording.tier("new", True) == "new"
     assert [wording.score(None), wording.score(0.123456), wording.score(1234.5)] == ["", "0.1235", "1234"]
 
 

@@ -11,7 +11,7 @@ from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
-from etalage.runtime.deciding import Deciding
+from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import hash_export
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
@@ -196,7 +196,7 @@ def test_the_least_risk_may_be_another_leaf_than_the_most_probable(tmp_path: Pat
     photo = png(np.full((SIDE, SIDE, 3), (100, 160, 110), np.uint8))
     found = {}
     for decision in ("probable", "risk"):
-        deciding = Deciding({"photo": [1.0]}, decision)  # type: ignore[arg-type]
+        deciding = LeafDecision({"photo": [1.0]}, decision)  # type: ignore[arg-type]
         (folder / "deciding.json").write_text(deciding.to_json())
         facts = json.loads((folder / "export.json").read_text())
         facts["model_hash"] = hash_export(folder, CLASSIFIER_FILES)

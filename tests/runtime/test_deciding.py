@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.errors import ExportDamaged
-from etalage.runtime.deciding import Deciding, least_risk, seen_rows, softmax
+from etalage.runtime.deciding import LeafDecision, least_risk, seen_rows, softmax
 from tests.category_sets import ragged
 
 BOTH = {"photo": [2.0, 0.0], "title": [0.0, 0.5], "both": [1.5, 0.25]}
@@ -19,7 +19,7 @@ def test_probabilities_are_what_the_factors_make_of_the_scores(seed: int, rows: 
     rng = np.random.default_rng(seed)
     photo, title = (rng.normal(0, 5, (rows, leaves)).astype(np.float32) for _ in range(2))
     has_photo, has_title = rng.random(rows) < 0.6, rng.random(rows) < 0.6
-    found = Deciding(BOTH).probabilities([photo, title], has_photo, has_title)
+    found = LeafDecision(BOTH).probabilities([photo, title], has_photo, has_title)
     assert found.dtype == np.float32 and np.allclose(found.sum(axis=1), 1, atol=1e-5)
     for row in range(rows):
         seen = {(True, True): "both", (True, False): "photo", (False, True): "title"}.get(
@@ -32,7 +32,7 @@ def test_probabilities_are_what_the_factors_make_of_the_scores(seed: int, rows: 
 
 def test_an_item_of_which_nothing_is_seen_is_anything() -> None:
     scores = np.array([[3.0, -1.0, 0.0]], np.float32)
-    found = Deciding({"photo": [1.0]}).probabilities([scores], np.array([False]), np.array([False]))
+    found = LeafDecision({"photo": [1.0]}).probabilities([scores], np.array([False]), np.array([False]))
     assert np.allclose(found, 1 / 3)
 
 
@@ -58,13 +58,13 @@ def test_the_least_risk_is_what_trying_every_leaf_finds(seed: int, rows: int, le
 def test_least_risk_prefers_a_leaf_among_its_like_to_one_that_is_alone() -> None:
     taxonomy = ragged()  # leaves: Apples, Clothing, Milk, Pears
     torn = np.array([[0.31, 0.38, 0.0, 0.31]], np.float32)
-    assert Deciding({}).decide(torn, taxonomy).tolist() == [1]
-    assert Deciding({}, "risk").decide(torn, taxonomy).tolist() in ([0], [3])
+    assert LeafDecision({}).decide(torn, taxonomy).tolist() == [1]
+    assert LeafDecision({}, "risk").decide(torn, taxonomy).tolist() in ([0], [3])
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    written = Deciding(BOTH, "risk")
-    read = Deciding.from_json(written.to_json(), "here")
+    written = LeafDecision(BOTH, "risk")
+    read = LeafDecision.from_json(written.to_json(), "here")
     assert read.decision == "risk" and {name: list(one) for name, one in read.weights.items()} == BOTH
 
 
@@ -82,8 +82,8 @@ def test_it_is_read_as_it_was_written() -> None:
 )
 def test_what_is_no_deciding_is_refused_by_name(text: str) -> None:
     with pytest.raises(ExportDamaged, match=r"deciding\.json"):
-        Deciding.from_json(text, "export/deciding.json")
+        LeafDecision.from_json(text, "export/deciding.json")
 
 
 def test_the_file_is_json_that_a_person_can_read() -> None:
-    assert json.loads(Deciding(BOTH).to_json())["weights"]["both"] == [1.5, 0.25]
+    assert json.loads(LeafDecision(BOTH).to_json())["weights"]["both"] == [1.5, 0.25]

@@ -153,7 +153,7 @@ def test_f31_any_unknown_shopper_is_200_and_labelled(shoppers: httpx.Client, use
         assert response.status_code == 400
         return
     found = response.json()
-    assert (found["user_id"], found["rung"], found["known"]) == (user_id, "popular", False)
+    assert (found["user_id"], found["tier"], found["known"]) == (user_id, "popular", False)
 
 
 # -- shapes ------------------------------------------------------------------------------------

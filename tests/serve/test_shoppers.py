@@ -85,8 +85,8 @@ def test_a_slate_over_http_is_the_recommenders_own(
     found = recommend(shoppers, user_id=user_id, k=7, filters=filters, explain=True)
     slate = [(s["rank"], s["item_id"], s["score"], s["why"], s["trace"]) for s in found["slate"]]
     assert slate == [(s.rank, s.item_id, pytest.approx(s.score), s.why, s.trace) for s in expected.slate]
-    assert (found["user_id"], found["rung"], found["known"], found["reason"]) == (
-        (user_id, expected.rung, expected.known, expected.reason)
+    assert (found["user_id"], found["tier"], found["known"], found["reason"]) == (
+        (user_id, expected.tier, expected.known, expected.reason)
     )
     assert [s["title"] for s in found["slate"]] == [s.title for s in expected.slate]
     assert [stage["name"] for stage in found["trace"]["stages"]] == ["retrieve", "rank", "order"]
@@ -101,20 +101,20 @@ def test_without_explain_there_is_neither_reason_nor_trace(shoppers: httpx.Clien
 def test_a_history_in_the_request_speaks_for_nobody(shoppers: httpx.Client) -> None:
     acts = [{"item_id": name(20), "kind": "buy"}, {"item_id": name(30), "kind": "view"}]
     found = recommend(shoppers, history=acts, k=4, explain=True)
-    assert (found["user_id"], found["rung"], found["known"]) == (None, "collaborative", True)
+    assert (found["user_id"], found["tier"], found["known"]) == (None, "collaborative", True)
     reasons = {slot["item_id"]: slot["why"] for slot in found["slate"]}
     assert reasons[name(21)] == "because you bought Piece 20"
     assert reasons[name(31)] == "because you looked at Piece 30"
     assert name(20) not in reasons
     empty = recommend(shoppers, history=[], k=4)
-    assert (empty["rung"], empty["known"]) == ("popular", False)
+    assert (empty["tier"], empty["known"]) == ("popular", False)
 
 
 def test_f31_an_unknown_shopper_gets_what_is_popular_labelled_as_such(shoppers: httpx.Client) -> None:
     found = recommend(shoppers, user_id="never seen", k=5)
-    assert (found["rung"], found["known"], len(found["slate"])) == ("popular", False, 5)
+    assert (found["tier"], found["known"], len(found["slate"])) == ("popular", False, 5)
     unknown = recommend(shoppers, history=[{"item_id": "no such item"}], k=5)
-    assert (unknown["rung"], unknown["known"]) == ("popular", False)
+    assert (unknown["tier"], unknown["known"]) == ("popular", False)
     assert [s["item_id"] for s in unknown["slate"]] == [s["item_id"] for s in found["slate"]]
 
 
@@ -140,11 +140,11 @@ def test_filters_of_brand_attributes_and_exclude_reach_the_funnel(shoppers: http
 
 
 def test_what_a_shopper_did_is_in_their_very_next_slate(shoppers: httpx.Client) -> None:
-    assert recommend(shoppers, user_id="fresh")["rung"] == "popular"
+    assert recommend(shoppers, user_id="fresh")["tier"] == "popular"
     done = send(shoppers, event(1, "fresh", 10, kind="buy"), event(2, "fresh", 16, kind="cart"))
     assert (done["accepted"], done["repeated"], done["quarantined"]) == (2, 0, 0)
     found = recommend(shoppers, user_id="fresh", k=4, explain=True)
-    assert (found["rung"], found["known"]) == ("collaborative", True)
+    assert (found["tier"], found["known"]) == ("collaborative", True)
     reasons = {slot["item_id"]: slot["why"] for slot in found["slate"]}
     assert reasons[name(11)] == "because you bought Piece 10"
     assert reasons[name(17)] == "because you put into your cart Piece 16"
@@ -236,7 +236,7 @@ def test_f30_the_ids_of_shoppers_and_events_are_taken_exactly_as_they_are(
 def test_f57_an_erased_shopper_is_a_stranger_and_it_is_said_what_is_left(shoppers: httpx.Client) -> None:
     send(shoppers, *(event(n, "leaving", n, kind="buy") for n in (20, 21, 22, 23)))
     send(shoppers, event(99, "leaving", 24, time=now() + 10**10))
-    assert recommend(shoppers, user_id="leaving")["rung"] == "deep"
+    assert recommend(shoppers, user_id="leaving")["tier"] == "deep"
     gone = shoppers.delete("/v1/users/leaving").json()
     assert gone["acts"] == 5, "four kept ones and the quarantined one"
     assert any("etalage erase" in place for place in gone["left"])
@@ -244,7 +244,7 @@ def test_f57_an_erased_shopper_is_a_stranger_and_it_is_said_what_is_left(shopper
     assert history(shoppers, "leaving") == []
     slate = recommend(shoppers, user_id="leaving", k=6)
     stranger = recommend(shoppers, user_id="never seen", k=6)
-    assert (slate["rung"], slate["known"], slate["slate"]) == ("popular", False, stranger["slate"])
+    assert (slate["tier"], slate["known"], slate["slate"]) == ("popular", False, stranger["slate"])
     assert "leaving" not in shoppers.get("/v1/users", params={"limit": 1000}).json()["users"]
     assert shoppers.delete("/v1/users/leaving").json()["acts"] == 0
 
@@ -423,13 +423,13 @@ def test_events_that_nobody_knows_are_kept_and_told(shoppers: httpx.Client) -> N
 
 def test_a_slate_passes_over_acts_of_a_kind_that_nobody_knows(shoppers: httpx.Client) -> None:
     send(shoppers, *(event(n, "odd", n, kind="vieww") for n in range(3)))
-    assert recommend(shoppers, user_id="odd", k=5)["rung"] == "popular"
+    assert recommend(shoppers, user_id="odd", k=5)["tier"] == "popular"
     send(shoppers, event(9, "odd", 3))
     asked, plain = (
         recommend(shoppers, user_id="odd", k=5),
         recommend(shoppers, history=[{"item_id": name(3)}], k=5),
     )
-    assert asked["rung"] != "popular"
+    assert asked["tier"] != "popular"
     assert [slot["item_id"] for slot in asked["slate"]] == [slot["item_id"] for slot in plain["slate"]]
 
 

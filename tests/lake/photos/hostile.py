@@ -41,7 +41,7 @@ def jpeg(number: int, width: int = 96, height: int = 64, quality: int = 90) -> b
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """One request as it came."""
 
     host: str
@@ -59,7 +59,7 @@ class Hostile:
     robots: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     """Path → what lies there now, with an ETag."""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Questions] = field(default_factory=list)
     times: Counter[str] = field(default_factory=Counter)
     port: int = 0
     open_now: Counter[str] = field(default_factory=Counter)
@@ -146,7 +146,7 @@ class Hostile:
         finally:
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader, number: int) -> Asked | None:
+    async def _request(self, reader: asyncio.StreamReader, number: int) -> Questions | None:
         try:
             first = await reader.readexactly(1)
             if first == TLS_HANDSHAKE:
@@ -158,14 +158,14 @@ class Hostile:
         split = (line.partition(":") for line in lines)
         headers = {name.strip().lower(): value.strip() for name, _, value in split}
         path = request_line.split(" ")[1]
-        asked = Asked(headers["host"].partition(":")[0], path, headers, time.monotonic(), number)
+        asked = Questions(headers["host"].partition(":")[0], path, headers, time.monotonic(), number)
         self.asked.append(asked)
         self.times[path] += 1
         if self.gate is not None:
             self.gate(path)
         return asked
 
-    async def _answer(self, asked: Asked, out: "Out") -> bool:
+    async def _answer(self, asked: Questions, out: "Out") -> bool:
         """→ whether the connection stays open."""
         parts = urlsplit(asked.path)
         path, query = unquote(parts.path), {k: v[0] for k, v in parse_qs(parts.query).items()}
@@ -181,7 +181,7 @@ class Hostile:
         )
         return await (act(asked, out, query) if act else out.send(404, b"nothing here"))
 
-    async def _file(self, asked: Asked, content: bytes, out: "Out") -> bool:
+    async def _file(self, asked: Questions, content: bytes, out: "Out") -> bool:
         tag = f'"{hash(content) & 0xFFFFFFFF:x}"'
         if asked.headers.get("if-none-match") == tag:
             return await out.send(304, b"", {"ETag": tag})
@@ -190,44 +190,44 @@ class Hostile:
 
     # -- what it does, by the first step of the path ----------------------------------------------
 
-    async def _status(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _status(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """/status?code=418&header=Name: value"""
         extra = dict([query["header"].split(": ", 1)]) if "header" in query else {}
         body = b"" if query["code"] in ("204", "304") else b"as you like"
         return await out.send(int(query["code"]), body, extra)
 
-    async def _to(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _to(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """/to?where=http://…"""
         return await out.send(int(query.get("code", 302)), b"", {"Location": query["where"]})
 
-    async def _nowhere(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _nowhere(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         return await out.send(302, b"")
 
-    async def _chain(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _chain(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """/chain/3 → /chain/2 → /chain/1 → a photo."""
         left = int(asked.path.rpartition("/")[2])
         return await out.send(302, b"", {"Location": f"/chain/{left - 1}" if left > 1 else "/photo/1.jpg"})
 
-    async def _loop_a(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _loop_a(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         return await out.send(301, b"", {"Location": "/loop-b"})
 
-    async def _loop_b(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _loop_b(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         return await out.send(301, b"", {"Location": "/loop-a"})
 
-    async def _file_of_type(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _file_of_type(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         content = {"html": HTML, "svg": SVG, "photo": jpeg(3), "nothing": b"", "noise": bytes(range(256)) * 9}
         return await out.send(200, content[query["content"]], {"Content-Type": query["type"]})
 
-    async def _tagged(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _tagged(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         return await out.send(200, jpeg(4), {"X-Robots-Tag": query["tag"]})
 
-    async def _recovering(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _recovering(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """Fails `fails` times, then a photo."""
         if self.times[asked.path] <= int(query["fails"]):
             return await out.send(int(query["code"]), b"later")
         return await out.send(200, jpeg(5))
 
-    async def _later(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _later(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """429 once, with Retry-After in seconds or as a date; then a photo."""
         if self.times[asked.path] > 1:
             return await out.send(200, jpeg(6))
@@ -236,61 +236,61 @@ class Hostile:
             after = format_datetime(datetime.now(UTC) + timedelta(seconds=float(after)), usegmt=True)
         return await out.send(429, b"", {"Retry-After": after})
 
-    async def _silent(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _silent(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         await asyncio.sleep(3600)
         return False
 
-    async def _hang_up(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _hang_up(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         return False
 
-    async def _garbage(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _garbage(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         await out.raw(b"220 mail.example ESMTP\r\n\r\n")
         return False
 
-    async def _drip(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _drip(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """A byte every 50 ms: no pause is ever long."""
         await out.raw(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n")
         while True:
             await out.raw(b"\xff")
             await asyncio.sleep(0.05)
 
-    async def _drip_head(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _drip_head(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         await out.raw(b"HTTP/1.1 200 OK\r\nX-Long: ")
         while True:
             await out.raw(b"x")
             await asyncio.sleep(0.05)
 
-    async def _endless(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _endless(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         await out.raw(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
             await out.raw(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
-    async def _endless_head(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _endless_head(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         await out.raw(b"HTTP/1.1 200 OK\r\n")
         while True:
             await out.raw(b"X-More: and more\r\n" * 1000)
 
-    async def _short(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _short(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """Promises more than it sends."""
         await out.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + jpeg(7)[:200])
         return False
 
-    async def _promise(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _promise(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """Promises a terabyte, and begins."""
         await out.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n" + jpeg(7))
         await asyncio.sleep(3600)
         return False
 
-    async def _inflating(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _inflating(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """A megabyte on the wire, a gigabyte when inflated."""
         packed = _zeros()
         return await out.send(200, packed, {"Content-Encoding": "gzip"})
 
-    async def _packed(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _packed(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """A photo, sent packed although nobody asked for that."""
         return await out.send(200, gzip.compress(jpeg(8)), {"Content-Encoding": query["as"]})
 
-    async def _cut(self, asked: Asked, out: "Out", query: dict[str, str]) -> bool:
+    async def _cut(self, asked: Questions, out: "Out", query: dict[str, str]) -> bool:
         """Whole by its Content-Length, but half of a photo."""
         whole = jpeg(9, 400, 300)
         return await out.send(200, whole[: len(whole) // 2])
