@@ -33,7 +33,7 @@ from etalage.bundle.draft import (  # noqa: E402
     DraftedModel,
 )
 from etalage.bundle.manifest import read_manifest  # noqa: E402
-from etalage.bundle.parts import open_bundle  # noqa: E402
+from etalage.bundle.opening import open_bundle  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
 from etalage.bundle.publish import publish  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402

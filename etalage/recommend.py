@@ -27,7 +27,7 @@ from etalage.api import (
     ValuedCategory,
 )
 from etalage.bundle import manifest as manifests
-from etalage.bundle.parts import OpenedBundle
+from etalage.bundle.opening import OpenedBundle
 from etalage.bundle.selfcheck import check_consistency
 from etalage.errors import (
     BundleDamaged,

@@ -20,8 +20,8 @@ from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
 from etalage.runtime.classifier import CLASSIFIER_FILES
 from etalage.runtime.confusion import CONFUSION
-from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import FORMAT, hash_export, write_verdict
+from etalage.runtime.leaf_decision import LeafDecision
 from etalage.shop import Shop
 from tests.exports import tiny_export
 from tests.shops import PASSED as PHOTOS_PASSED

@@ -37,7 +37,7 @@ from etalage.bundle.manifest import (
     seal,
     to_bytes,
 )
-from etalage.bundle.parts import open_bundle, rules_bytes, write_users
+from etalage.bundle.opening import open_bundle, rules_bytes, write_users
 from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.refusals import require_whole
 from etalage.bundle.selfcheck import histories, record

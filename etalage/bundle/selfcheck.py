@@ -16,7 +16,7 @@ import numpy as np
 from etalage.bundle.classifier_entries import recorded_answers
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.manifest import Manifest
-from etalage.bundle.parts import OpenedBundle, open_bundle
+from etalage.bundle.opening import OpenedBundle, open_bundle
 from etalage.bundle.photo_entries import TOLERANCE, check_made_by, spread
 from etalage.errors import BundleDamaged, NotFound
 from etalage.funnel.catalogue import Catalogue, Filters

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from etalage.bundle.durable import Written, seal_file
 from etalage.bundle.files import INDEXES, MODELS
+from etalage.bundle.index_recall import measured, saved
 from etalage.bundle.manifest import IndexFacts
-from etalage.bundle.measured import measured, saved
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.features.sources import FeatureSource
 from etalage.index import Index, open_index

@@ -41,7 +41,7 @@ from etalage.bundle.draft import DraftedModel, assemble
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.formats import opened_embeddings
 from etalage.bundle.manifest import Manifest, verify
-from etalage.bundle.parts import read_rules
+from etalage.bundle.opening import read_rules
 from etalage.bundle.photo_entries import of_rows, photo_rows
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish

@@ -23,8 +23,8 @@ from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_
 from etalage.features.category_set import CategorySet
 from etalage.lake.photo_facts import pixels_as_png
 from etalage.runtime.classifier import ItemClassifier
-from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import read_facts, write_verdict
+from etalage.runtime.leaf_decision import LeafDecision
 
 MAJORITY, PIXELS, TITLES = "majority", "raw pixels", "words of titles"
 SHOWN = ("accuracy", "top_3", "macro_f1", "value_true", "severity", "calibration_error")

@@ -14,7 +14,7 @@ import numpy as np
 from etalage.errors import TooLittleData
 from etalage.evaluation.category_answers import Answers
 from etalage.evaluation.protocols import raw_pixels
-from etalage.runtime.deciding import softmax
+from etalage.runtime.leaf_decision import softmax
 
 _WORD = re.compile(r"\w+")
 _ROWS = 1024

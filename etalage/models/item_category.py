@@ -2,7 +2,7 @@
 
 Papers: the Criteo universal catalogue (one head a level, weighed by depth, the leaf is used);
 L. Bertinetto et al., Making Better Mistakes, CVPR 2020 (the flat rival and its cost-sensitive decoding,
-which runtime/deciding.py does); M. Tan & Q. V. Le, EfficientNet, ICML 2019 (the default backbone).
+which runtime/leaf_decision.py does); M. Tan & Q. V. Le, EfficientNet, ICML 2019 (the default backbone).
 
 A run has two phases. First the backbone stays as it is: every photo goes through it once, and the heads learn
 from kept features. Then the backbone learns too, from photos that are cropped, flipped and relit.

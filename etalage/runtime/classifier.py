@@ -22,8 +22,8 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
 from etalage.runtime.confusion import Confusion
-from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import check_format, check_hash, hash_export
+from etalage.runtime.leaf_decision import LeafDecision
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
 

@@ -76,7 +76,7 @@ _TAUGHT = ("split", "negatives", "last_n", "validation", "test", "rank", "seed",
 def tell_kept_rules(workspace: Workspace) -> None:
     """Say which settings of shop.toml the current bundle does not have, and a sync does not bring."""
     from etalage.bundle.files import FUNNEL
-    from etalage.bundle.parts import read_rules
+    from etalage.bundle.opening import read_rules
 
     folder = workspace.bundles.path(workspace.bundles.current_id())
     if not (folder / FUNNEL).exists():

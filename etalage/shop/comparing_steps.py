@@ -15,8 +15,8 @@ from etalage.shop.judging_steps import FLOOR
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
+    from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.gate import Verdict
-    from etalage.evaluation.together import Together
     from etalage.evaluation.whole_funnel import WholeFunnel
     from etalage.runtime.scorer import ExportScorer, Scorer
 
@@ -68,14 +68,14 @@ def unjudged(workspace: Workspace) -> list[str]:
     return found
 
 
-def evaluate_all(workspace: Workspace) -> "Together":
+def evaluate_all(workspace: Workspace) -> "ModelComparison":
     """Judge all of them, keep their verdicts beside the exports, write reports/behaviour.html.
 
     A network is judged where everything that it has to beat is trained; else it has figures, and a note.
     Raises NothingToPublish: none was trained, or none on what the tables hold now.
     """
-    from etalage.evaluation.together import Comparison
-    from etalage.evaluation.together_report import write_together_report
+    from etalage.evaluation.comparison import Comparison
+    from etalage.evaluation.comparison_report import write_comparison_report
     from etalage.runtime.export_files import write_verdict
 
     there = _opened(workspace)
@@ -93,7 +93,7 @@ def evaluate_all(workspace: Workspace) -> "Together":
             write_verdict(there.exports[name], {"model_hash": scorer.model_hash, **verdict.to_json()})
         funnels, left_out, more = _funnels(workspace, there, every[FLOOR])
         done = asked.compared(verdicts, funnels, left_out, [*there.notes, *notes, *more])
-        report = write_together_report(
+        report = write_comparison_report(
             workspace.folder / "reports" / REPORT, done, _facts(there, done, verdicts)
         )
     return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
@@ -193,7 +193,7 @@ def _prior(floor: "Scorer") -> np.ndarray:
     return np.asarray(floor.prior)
 
 
-def _facts(there: _Trained, done: "Together", verdicts: "Mapping[str, Verdict]") -> dict[str, str]:
+def _facts(there: _Trained, done: "ModelComparison", verdicts: "Mapping[str, Verdict]") -> dict[str, str]:
     """What stands above the report's answer."""
     data = there.whole.data
     return {

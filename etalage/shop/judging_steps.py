@@ -169,7 +169,7 @@ def _verdicts(
 
     Raises EtalageError: nothing can be asked of this shop's behaviour.
     """
-    from etalage.evaluation.together import Comparison
+    from etalage.evaluation.comparison import Comparison
     from etalage.runtime.export_files import read_facts, write_verdict
     from etalage.runtime.opening import open_scorer
 

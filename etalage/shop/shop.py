@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from etalage.bundle.sync import Synced
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.evaluation.category_evaluation import CategoryEvaluation
+    from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.photos import Evaluation
-    from etalage.evaluation.together import Together
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
@@ -193,7 +193,7 @@ class Shop(Workspace):
             )
         return done
 
-    def evaluate_all(self) -> "Together":
+    def evaluate_all(self) -> "ModelComparison":
         """Judge every trained model of behaviour on the same questions, each against the others, the funnel
         as a whole among them. Nothing is trained; writes reports/behaviour.html, and the verdicts.
 

@@ -12,7 +12,7 @@ import torch
 
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory
-from etalage.runtime.deciding import SEEN, LeafDecision, seen_rows, softmax
+from etalage.runtime.leaf_decision import SEEN, LeafDecision, seen_rows, softmax
 
 FEWEST = 30
 """Of fewer items no factor can be told: 1 stays."""

@@ -23,7 +23,7 @@ from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
-from etalage.runtime.deciding import LeafDecision
+from etalage.runtime.leaf_decision import LeafDecision
 from etalage.training.calibrating import calibrated, judged
 from etalage.training.category_served import choose_precision
 from etalage.training.export import ExportDraft, quiet

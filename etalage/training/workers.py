@@ -17,7 +17,7 @@ from etalage.models import recipe as recipes
 from etalage.models.own import Source
 from etalage.models.recipe import Recipe, Task
 from etalage.training.context import Context, compute_init
-from etalage.training.handing import hand_over, handed
+from etalage.training.handover import hand_over, handed
 from etalage.training.loop import fit
 
 

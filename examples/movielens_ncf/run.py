@@ -23,7 +23,7 @@ from etalage.runtime.opening import open_scorer
 from etalage.runtime.pairs import PairScorer
 from etalage.shop import Shop
 from etalage.shop.behaviour_steps import behaviour
-from etalage.training.drawing import draw, readable_weights, summary
+from etalage.training.network_graph import draw, readable_weights, summary
 from etalage.training.run import resolve
 
 MODEL = "neumf"

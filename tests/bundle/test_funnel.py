@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.bundle.draft import DraftedModel
-from etalage.bundle.parts import OpenedBundle, open_bundle
+from etalage.bundle.opening import OpenedBundle, open_bundle
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig
 from etalage.features.history import BehaviourRule
 from etalage.funnel.shoppers import Shopper

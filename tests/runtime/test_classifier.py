@@ -11,8 +11,8 @@ from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
-from etalage.runtime.deciding import LeafDecision
 from etalage.runtime.export_files import hash_export
+from etalage.runtime.leaf_decision import LeafDecision
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_exports import SIDE, classifier_export, coloured

@@ -7,7 +7,7 @@ import pytest
 
 from etalage.models import recipe as recipes
 from etalage.models.item_category_network import ItemCategory
-from etalage.runtime.deciding import softmax
+from etalage.runtime.leaf_decision import softmax
 from etalage.training.calibrating import FEWEST, calibrated, fitted, log_loss
 from etalage.training.loop import fit
 from tests.category_sets import QUICK, category_set

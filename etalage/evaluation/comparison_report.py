@@ -10,12 +10,12 @@ from etalage.evaluation.report import table as metric_table
 from etalage.metrics import Interval
 
 if TYPE_CHECKING:
-    from etalage.evaluation.together import Together
+    from etalage.evaluation.comparison import ModelComparison
 
 TITLE = "models of behaviour"
 
 
-def write_together_report(path: Path, done: "Together", facts: Mapping[str, str]) -> Path:
+def write_comparison_report(path: Path, done: "ModelComparison", facts: Mapping[str, str]) -> Path:
     """Write the report of `done`, its plot as a PNG file into a folder beside it; returns `path`."""
     first = {name: dict(sorted(one.items(), key=lambda pair: _order(pair[0], done.metric))) for name, one in
              done.scores.items()}  # fmt: skip
@@ -79,7 +79,7 @@ def _gain(one: Interval | None) -> dict[str, str] | None:
     return {"value": f"{one.value:+.4f}", "low": f"{one.low:+.4f}", "high": f"{one.high:+.4f}", "sure": sure}
 
 
-def _slices(done: "Together") -> list[dict[str, Any]]:
+def _slices(done: "ModelComparison") -> list[dict[str, Any]]:
     rows = []
     for one in done.slices:
         top = f"{max(interval.value for interval in one.values.values()):.4f}"

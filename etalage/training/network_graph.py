@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from etalage.training.boxes import Box, Graph, save
+from etalage.training.graph_layout import Box, Graph, save
 
 Inputs = tuple[Tensor, ...]
 Calls = Inputs | Mapping[str, Inputs]

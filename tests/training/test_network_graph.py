@@ -13,8 +13,8 @@ from etalage.datasets.clicks import draw_clicks
 from etalage.features.category_set import CategorySet
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
-from etalage.training.boxes import Box, Graph, _Layered
-from etalage.training.drawing import Calls, _boxes, _traced, draw, readable_weights, summary
+from etalage.training.graph_layout import Box, Graph, _Layered
+from etalage.training.network_graph import Calls, _boxes, _traced, draw, readable_weights, summary
 from tests import stripes
 from tests.behaviours import behaviour
 from tests.category_sets import QUICK, category_set

@@ -68,7 +68,7 @@ class SliceRow:
 
 
 @dataclass(frozen=True)
-class Together:
+class ModelComparison:
     """What all models of behaviour of a shop are worth, beside each other."""
 
     metric: str
@@ -168,7 +168,7 @@ class Comparison:
         funnels: Mapping[str, WholeFunnel],
         left_out: Sequence[str] = (),
         notes: Sequence[str] = (),
-    ) -> Together:
+    ) -> ModelComparison:
         """Everything on test (on validation, where there is none), the funnels among it."""
         tested = len(self.data.truth("test")) > 0
         shown = self._measured("test", RETRIEVER) if tested else self.gate
@@ -185,7 +185,7 @@ class Comparison:
         order = sorted(scores, key=lambda name: -scores[name][self.metric].value)
         gains = self._gains({name: values[name][self.metric] for name in order})
         rows = [self._row(name, scores, gains, verdicts, funnels) for name in order]
-        return Together(
+        return ModelComparison(
             self.metric,
             shown.asked.part,
             len(shown.asked.truth),

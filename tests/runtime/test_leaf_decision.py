@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.errors import ExportDamaged
-from etalage.runtime.deciding import LeafDecision, least_risk, seen_rows, softmax
+from etalage.runtime.leaf_decision import LeafDecision, least_risk, seen_rows, softmax
 from tests.category_sets import ragged
 
 BOTH = {"photo": [2.0, 0.0], "title": [0.0, 0.5], "both": [1.5, 0.25]}
