@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 
 from etalage.engine.worker_spec import WorkerSpec
 from etalage.models.recipe import Recipe, Trained
-from etalage.training.context import compute_init
+from etalage.training.context import Context, compute_init
 from etalage.training.loop import fit
 from tests import behaviours, category_sets
 from tests.contracts import (
@@ -66,11 +67,20 @@ def train_all(cases: Mapping[str, Case], folder: Path, spec: WorkerSpec) -> dict
 
 
 def train(name: str, changes: dict[str, Any], folder: Path, spec: WorkerSpec) -> Trained[Any]:
-    """One rank of the training; its weights go into `folder`."""
+    """One rank of the training; into `folder` go its weights at the end, and those that it had made by itself
+    when rank 0 was about to send its own: at the second epoch's beginning, where there is one."""
     torch.set_num_threads(1)
     recipe, config, data = case(name, **changes)
-    with compute_init(config, spec) as context:
+    own: list[dict[str, torch.Tensor]] = []
+
+    def noted(context: Context, network: torch.nn.Module) -> None:
+        own.append({key: value.clone() for key, value in network.state_dict().items()})
+        send(context, network)
+
+    send = Context.broadcast_weights
+    with patch.object(Context, "broadcast_weights", noted), compute_init(config, spec) as context:
         trained = fit(recipe, recipe.bind(config, data), config, folder / "run", context=context)
     assert trained.network is not None
     torch.save(trained.network.state_dict(), folder / f"rank-{spec.rank}.pt")
+    torch.save(own[1], folder / f"own-{spec.rank}.pt")
     return trained
