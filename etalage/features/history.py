@@ -31,6 +31,7 @@ Column: TypeAlias = pa.ChunkedArray | pa.Array
 
 _KINDS_KEPT = 4096
 """Of so many kinds the rule keeps what it found out."""
+_TABLES_KEPT = 1024
 _TAKEN_BACK: tuple[Meaning, ...] = ("has", "cart", "like")
 _ABOVE_ZERO = float(np.nextafter(0, 1))
 _NEVER = np.iinfo(np.int64).min
@@ -92,11 +93,11 @@ class BehaviourRule:
     def of(self, kind: str | None) -> KindRule:
         """What is said of this kind."""
         name = kind or ""
-        if name not in self._kinds:
+        if (found := self._kinds.get(name)) is None:  # another thread may empty it at any moment
             if len(self._kinds) >= _KINDS_KEPT:
                 self._kinds.clear()
-            self._kinds[name] = self._said_of(name)
-        return self._kinds[name]
+            found = self._kinds[name] = self._said_of(name)
+        return found
 
     @cached_property
     def _kinds(self) -> dict[str, KindRule]:
@@ -172,11 +173,11 @@ class BehaviourRule:
     def about(self, kinds: Sequence[str | None]) -> "KindTable":
         """What is said of each of these kinds, as arrays."""
         names = tuple(kinds)
-        if names not in self._tables:
-            if len(self._tables) >= _KINDS_KEPT:
+        if (found := self._tables.get(names)) is None:
+            if len(self._tables) >= _TABLES_KEPT:
                 self._tables.clear()
-            self._tables[names] = KindTable.of(self, names)
-        return self._tables[names]
+            found = self._tables[names] = KindTable.of(self, names)
+        return found
 
     @cached_property
     def _tables(self) -> dict[tuple[str | None, ...], "KindTable"]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.examples import Examples, blocks, shuffled
 from etalage.models.embedding_tables import RowwiseTables
-from etalage.models.layers import on_device_of
+from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
 from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
 
@@ -86,6 +86,10 @@ class DlrmConfig(TrainingConfig):
     def row_wise(self) -> bool:
         """All tables of sparse features are."""
         return True
+
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return {} if self.preset is None else PRESETS[self.preset]
 
     @model_validator(mode="before")
     @classmethod
@@ -285,7 +289,7 @@ class DlrmTask(BaseTask):
         if self._before is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
-                fresh = self.network().eval().to(next(network.parameters()).device)
+                fresh = self.network().eval().to(device_of(network))
             self._before = self.measure(fresh, "validation")
         values = self.measure(network, "validation")
         agreement = self.agreement(network) if len(self.objectives) > 1 else {}

@@ -99,6 +99,21 @@ class DSSMConfig(SourcedConfig):
         original = isinstance(given, Mapping) and given.get("preset") == "original"
         return {**ORIGINAL, **given} if original else given
 
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return ORIGINAL if self.preset == "original" else {}
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.loss != "softmax":
+            found["shared_negatives"] = 'loss = "softmax"'
+        if self.loss != "bce":
+            found |= dict.fromkeys(("negatives", "power"), 'loss = "bce"')
+        if self.rows is not None:
+            ours = ("negatives", "power", "targets", "validate_queries", "validate_pairs")
+            found |= dict.fromkeys(ours, "the shop's own acts, which `rows` takes the place of")
+        return found
+
     @model_validator(mode="after")
     def _sensible(self) -> "DSSMConfig":
         asked = "patience" in self.model_fields_set and self.patience is not None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError
 from etalage.features.balanced import BalancedBatches
 from etalage.features.photo_set import PhotoSet
-from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual
+from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
 
@@ -57,6 +57,19 @@ class ImageSimilarityConfig(TrainingConfig):
     """Share of the epochs with flips and crops; the last ones see the photos as they are."""
     validate_queries: int = Field(2000, ge=1)
     validate_index: int = Field(20_000, ge=1)
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.network != "small":
+            found |= dict.fromkeys(("stem", "widths"), 'network = "small"')
+        if not self.multi_similarity_weight:
+            of_loss = ("alpha", "beta", "epsilon", "base")
+            found |= dict.fromkeys(of_loss, "multi_similarity_weight above 0")
+        if not self.softmax_weight:
+            found["softmax_scale"] = "softmax_weight above 0"
+        if not (self.flip or self.crop):
+            found["augment_until"] = "flip or crop"
+        return found
 
 
 class ImageSimilarity(nn.Module):
@@ -192,7 +205,7 @@ class ImageSimilarityTask(BaseTask):
 
     def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
         parts = torch.split(torch.from_numpy(rows), 512)
-        device = next(network.parameters()).device
+        device = device_of(network)
         return torch.cat([network(self.pixels_NHWC[part].to(device)).float() for part in parts])
 
 

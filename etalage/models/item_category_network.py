@@ -91,6 +91,14 @@ class ItemCategoryConfig(TrainingConfig):
         whole = filled.get("epochs", EPOCHS) if filled["weights"] is not None else 0
         return {"frozen_epochs": whole, **filled}
 
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.heads != "levels":
+            found["level_weights"] = 'heads = "levels"'
+        if not self.frozen_epochs:
+            found["frozen_batch_size"] = "frozen_epochs above 0"
+        return found
+
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
         for name in ("batch_size", "frozen_batch_size") if self.frozen_epochs else ("batch_size",):

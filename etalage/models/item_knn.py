@@ -47,6 +47,16 @@ class ItemKnnConfig(ModelConfig):
     last: int | None = Field(None, ge=1)
     """In scoring: only so many of the newest acts vote; None: all."""
 
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.similarity != "bm25":
+            found |= dict.fromkeys(("k1", "b"), 'similarity = "bm25"')
+        if self.similarity != "sequence":
+            found |= dict.fromkeys(("reach", "backward"), 'similarity = "sequence"')
+        else:
+            found["strength"] = 'similarity = "cosine", "tf_idf" or "bm25"'
+        return found
+
 
 class ItemKnnCounts:
     def __init__(self, config: ItemKnnConfig, data: BehaviourSet) -> None:

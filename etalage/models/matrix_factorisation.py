@@ -75,13 +75,24 @@ class MatrixFactorisationConfig(TrainingConfig):
     @classmethod
     def _of_network(cls, given: Any) -> Any:
         deep = isinstance(given, dict) and given.get("network") == "deep"
-        return {"weight_decay": 0.02, "l2": 0.0, **given} if deep else given
+        return {**_DEEP, **given} if deep else given
 
-    @model_validator(mode="after")
-    def _l2_is_of_plain(self) -> "MatrixFactorisationConfig":
-        if self.network == "deep" and self.l2:
-            raise ValueError(f"l2 = {self.l2} does nothing with network = 'deep'; weight_decay does")
-        return self
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return _DEEP if self.network == "deep" else {}
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.network == "plain":
+            found |= dict.fromkeys(("history", "column", "layers", "scale"), 'network = "deep"')
+        else:
+            found["l2"] = 'network = "plain" (weight_decay is for "deep")'
+        if self.loss != "bce":
+            found["balance"] = 'loss = "bce"'
+        return found
+
+
+_DEEP: dict[str, Any] = {"weight_decay": 0.02, "l2": 0.0}
 
 
 class Plain(nn.Module):

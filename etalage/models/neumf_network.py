@@ -119,6 +119,16 @@ class NeumfConfig(TrainingConfig):
         chosen = PRESETS.get(str(given.get("preset")), {}) if isinstance(given, Mapping) else {}
         return {**chosen, **given} if chosen else given
 
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return PRESETS[self.preset]
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.user_by == self.item_by == "id":
+            found |= dict.fromkeys(("hidden", "power"), 'user_by or item_by = "acts" or "both"')
+        return found
+
     @model_validator(mode="after")
     def _sensible(self) -> "NeumfConfig":
         if self.pretrain and self.part != "neumf":

@@ -40,6 +40,27 @@ class ModelConfig(Settings):
 
     seed: int = Field(0, ge=0)
 
+    def idle(self) -> dict[str, str]:
+        """Settings that do nothing as the others stand → what makes them act. Subclasses add theirs."""
+        return {}
+
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        """What was filled in for settings that were not given: those of a preset."""
+        return {}
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> "ModelConfig":
+        """Raises ValueError: a setting that differs from its default, where it does nothing."""
+        fields = type(self).model_fields
+        for name, needs in self.idle().items():
+            value, default = getattr(self, name), fields[name].get_default(call_default_factory=True)
+            if value not in (default, self.filled.get(name, default)):
+                raise ValueError(
+                    f"{name} = {value!r} does nothing here: it needs {needs}; set that, or leave {name} out"
+                )
+        return self
+
 
 class TrainingConfig(ModelConfig):
     """What the loop reads; every trained model's config extends it."""
@@ -93,23 +114,18 @@ class TrainingConfig(ModelConfig):
         """Whether the network has row-wise embedding tables (models/embedding_tables.py)."""
         return False
 
-    @model_validator(mode="after")
-    def _no_idle_setting(self) -> "TrainingConfig":
-        """Raises ValueError: a setting that differs from its default, where it does nothing."""
-        idle = []
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
         if self.schedule == "constant":
-            idle += ["final_rate"]
+            found["final_rate"] = 'schedule = "linear" or "cosine"'
         if self.optimiser in ("adagrad", "sgd"):
-            idle += ["betas"]
+            found["betas"] = 'optimiser = "adamw" or "adam"'
         if not self.row_wise:
-            idle += ["table_optimiser", "table_rate", "table_start", "table_decay"]
+            tables = ("table_optimiser", "table_rate", "table_start", "table_decay")
+            found |= dict.fromkeys(tables, "row-wise embedding tables")
         elif self.table_optimiser == "sgd":
-            idle += ["table_start"]
-        fields = type(self).model_fields
-        for name in idle:
-            if getattr(self, name) != fields[name].default:
-                raise ValueError(f"{name} = {getattr(self, name)!r} does nothing here")
-        return self
+            found["table_start"] = 'table_optimiser = "rowwise_adagrad"'
+        return found
 
 
 class SourcedConfig(TrainingConfig):

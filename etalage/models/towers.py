@@ -106,6 +106,30 @@ class TwoTowerConfig(SourcedConfig):
         """As `tables` says."""
         return self.tables == "row_wise"
 
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return ORIGINAL if self.preset == "original" else {}
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.history == 0:
+            found |= dict.fromkeys(("kinds", "layers", "heads", "attention_dropout"), "history above 0")
+        if not self.user_id:
+            found["forget_user"] = "user_id = true"
+        if self.objective == "softmax":
+            found["item_bias"] = "another objective"
+        else:
+            of_softmax = ("full_up_to", "shared_negatives", "smoothing")
+            found |= dict.fromkeys(of_softmax, 'objective = "softmax"')
+        if self.objective != "binary":
+            found["negatives"] = 'objective = "binary"'
+        if self.objective != "softmax" or not self.cosine:
+            found["temperature"] = 'objective = "softmax" and cosine = true'
+        if not self.row_wise:
+            rows = ("table_optimiser", "table_rate", "table_start", "table_decay")
+            found |= dict.fromkeys(rows, 'tables = "row_wise"')
+        return found
+
     @model_validator(mode="before")
     @classmethod
     def _of_preset(cls, given: Any) -> Any:

@@ -117,9 +117,10 @@ def test_a_sequence_ends_with_its_user() -> None:
 def test_blocks_change_nothing(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     data = shop([rng.integers(1, 31, rng.integers(1, 9)).tolist() for _ in range(60)], items=30)
-    whole = dense(data, similarity=similarity, backward=0.5)
+    changes = {"backward": 0.5} if similarity == "sequence" else {}
+    whole = dense(data, similarity=similarity, **changes)
     monkeypatch.setattr(item_knn, "BLOCK_ENTRIES", 31 * 7)
-    assert np.array_equal(dense(data, similarity=similarity, backward=0.5), whole)
+    assert np.array_equal(dense(data, similarity=similarity, **changes), whole)
     assert not np.array_equal(whole, np.zeros_like(whole))
 
 

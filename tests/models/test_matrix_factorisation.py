@@ -259,7 +259,8 @@ def test_columns_hold_the_users_of_each_item_and_no_more_than_asked(data: Behavi
 
 @pytest.mark.parametrize("network", ["plain", "deep"])
 def test_f49_nothing_or_one_item_is_refused_one_user_trains(network: str, tmp_path: Path) -> None:
-    config = MatrixFactorisationConfig(network=network, dimension=4, epochs=1, layers=(4,))
+    towers = {"layers": (4,)} if network == "deep" else {}
+    config = MatrixFactorisationConfig(network=network, dimension=4, epochs=1, **towers)
 
     def few(users: list[int], items: list[int]) -> BehaviourSet:
         acts = Interactions.sorted(np.array(users, np.int64), np.array(items, np.int64))

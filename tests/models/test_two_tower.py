@@ -275,7 +275,7 @@ def test_the_original_is_a_preset_that_can_be_varied() -> None:
 def test_the_original_does_not_end_in_relu_so_that_a_probability_may_be_below_one_half(
     data: BehaviourSet, tmp_path: Path
 ) -> None:
-    task, network, _ = trained(data, tmp_path, **{**ORIGINAL, "batch_size": 256, "epochs": 3})
+    task, network, _ = trained(data, tmp_path, **{**ORIGINAL, "batch_size": 256, "epochs": 3, "layers": 2})
     assert network.query_inputs == ("user", "user.stride") and network.history_length == 0
     tables = [module for module in network.modules() if isinstance(module, Ids)]
     assert [table.weight.shape for table in tables] == [(ITEMS + 1, 128), (301, 128)]

@@ -97,8 +97,26 @@ def test_a_schedule_begins_anew_in_each_phase_and_warms_up_in_the_last() -> None
         (
             "matrix_factorisation",
             {"network": "deep", "l2": 0.5},
-            "l2 = 0.5 does nothing with network = 'deep'",
+            'l2 = 0.5 does nothing here: it needs network = "plain"',
         ),
+        (
+            "item_knn",
+            {"similarity": "cosine", "k1": 2},
+            'k1 = 2.0 does nothing here: it needs similarity = "bm25"',
+        ),
+        ("item_knn", {"reach": 3}, 'it needs similarity = "sequence"; set that, or leave reach out'),
+        (
+            "item_knn",
+            {"similarity": "sequence", "strength": "log_count"},
+            "strength = 'log_count' does nothing",
+        ),
+        ("matrix_factorisation", {"scale": 3}, 'scale = 3.0 does nothing here: it needs network = "deep"'),
+        ("two_tower", {"negatives": 9}, 'negatives = 9 does nothing here: it needs objective = "binary"'),
+        ("two_tower", {"history": 0, "user_id": True, "heads": 4}, "it needs history above 0"),
+        ("dssm", {"power": 0.5}, 'power = 0.5 does nothing here: it needs loss = "bce"'),
+        ("neumf", {"hidden": 0.5}, 'it needs user_by or item_by = "acts" or "both"'),
+        ("image_similarity", {"softmax_weight": 0, "softmax_scale": 9}, "it needs softmax_weight above 0"),
+        ("item_category", {"heads": "flat", "level_weights": [1.0]}, 'it needs heads = "levels"'),
         ("dlrm", {"batch": 3}, "batch = 3: this key is called batch_size now"),
         ("dlrm", {"falling": False}, "this key is called schedule ('linear' or 'constant') now"),
         ("matrix_factorisation", {"decay": 0.1}, "this key is called l2 (network = 'plain') or weight_decay"),
@@ -110,6 +128,23 @@ def test_a_setting_that_does_nothing_and_one_of_an_older_version_are_refused(
     with pytest.raises(ConfigError) as refused:
         validated(recipes.find(model).config, given, where=f"[models.{model}]")
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("two_tower", {"preset": "original", "objective": "softmax"}),
+        ("dssm", {"preset": "original", "loss": "softmax"}),
+        ("neumf", {"preset": "interactions", "user_by": "id", "item_by": "id"}),
+        ("dlrm", {"preset": "criteo_kaggle", "table_optimiser": "rowwise_adagrad"}),
+        ("matrix_factorisation", {"network": "deep"}),
+        ("item_knn", {"similarity": "bm25", "k1": 2, "b": 0.5}),
+    ],
+)
+def test_what_a_preset_filled_in_is_held_against_nobody(model: str, given: dict[str, Any]) -> None:
+    config = recipes.find(model).config
+    once = validated(config, given, where=f"[models.{model}]")
+    assert validated(config, once.model_dump(), where="as written down") == once
 
 
 def test_every_model_has_one_name_for_one_setting() -> None:
