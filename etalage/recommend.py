@@ -191,10 +191,9 @@ class Recommender:
         return answers
 
     def _answer(self, row: int, alike: Alike, stock: Stock) -> Answer:
-        items = self.catalogue.shown_rows([row for row, _ in alike.found], stock)
         slate = [
-            Slot(rank=rank, score=score, **item)
-            for rank, ((_, score), item) in enumerate(zip(alike.found, items, strict=True), start=1)
+            Slot(rank=rank, score=score, **self.catalogue.shown(at, stock))
+            for rank, (at, score) in enumerate(alike.found, start=1)
         ]
         return Answer(row, alike.fallback, alike.reason, slate)
 
@@ -307,11 +306,10 @@ class Recommender:
             reasons = [*sentences(self.funnel, shopper, answered)]
             steps = [*place_traces(answered)]
             stages = trace(self.funnel, shopper, answered, filters, stock)
-        items = self.catalogue.shown_rows(answered.rows.tolist(), stock)
-        places = zip(items, answered.scores.tolist(), reasons, steps, strict=True)
+        places = zip(answered.rows.tolist(), answered.scores.tolist(), reasons, steps, strict=True)
         slate = [
-            ReasonedSlot(rank=rank, score=score, why=why, trace=step, **item)
-            for rank, (item, score, why, step) in enumerate(places, start=1)
+            ReasonedSlot(rank=rank, score=score, why=why, trace=step, **self.catalogue.shown(row, stock))
+            for rank, (row, score, why, step) in enumerate(places, start=1)
         ]
         reason = None if len(slate) == k else self._short(answered, filters, stock)
         known = shopper.known_acts > 0 or self._knows(user_id)
@@ -367,8 +365,8 @@ class Recommender:
             rows = answered.ranking.rows
         ranked = self._ranked(shopper, [self.catalogue.ids[row - 1] for row in rows], threshold)
         good = sorted((one for one in ranked if one[4] is not False), key=lambda one: -one[2])
-        best = [self.catalogue.known_row(one[1]) for one in good[:k]]
-        items = [Item(**item) for item in self.catalogue.shown_rows(best, self.stock(live))]
+        stock, catalogue = self.stock(live), self.catalogue
+        items = [Item(**catalogue.shown(catalogue.known_row(one[1]), stock)) for one in good[:k]]
         return [LikedItem(*(n, *good[n], item)) for n, item in enumerate(items)]
 
     def users_for_item(self, item_id: str, k: int) -> list[NearUser]:

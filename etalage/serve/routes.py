@@ -207,7 +207,7 @@ async def items(
     def page() -> bytes:
         catalogue, stock = recommender.catalogue, recommender.stock(live)
         rows, total = catalogue.browse(search, filters, offset, limit, stock)
-        shown = [api.Item(**item) for item in catalogue.shown_rows(rows.tolist(), stock)]
+        shown = [api.Item(**catalogue.shown(int(row), stock)) for row in rows]
         return written(api.Items(recommender.bundle, total, offset, shown, live.degraded))
 
     return await scored(request, page)
