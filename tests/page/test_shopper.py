@@ -44,12 +44,12 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     expect_text(page, ".st-key-shopper-title h2", "For someone new")
     assert "Nothing is known of this shopper yet" in page.locator(".st-key-shopper-slate").inner_text()
 
-    second = client.recommend("someone new", k=SHOWN).slate[1].item
+    second = client.recommend("someone new", k=SHOWN).slate[1]
     page.locator(f"{SLATE}[data-item={second.item_id}] button.cart").click()
     expect_ids(page, PAST, [second.item_id])
     expect_text(page, f"{PAST} .did", "put in the cart")
     (past,) = client.history("someone new").acts
-    assert (past.act.item_id, past.act.kind) == (second.item_id, "cart")
+    assert (past.item_id, past.kind) == (second.item_id, "cart")
     after = client.recommend("someone new", k=SHOWN, explain=True)
     assert after.tier == "photo"
     expect_reasons(page, after)
@@ -138,7 +138,7 @@ def test_two_servers_answer_side_by_side_about_the_same_acts(
     ):
         one.send_events([Event(f"pair-{n}", "both", Act(f"item-{n:05d}", "buy")) for n in (10, 11, 16)])
         page = visit(at("both"), at=storefront)
-        acts = [past.act for past in one.history("both").acts]
+        acts = one.history("both").acts
         left = one.recommend(history=acts, k=SHOWN, explain=True)
         right = other.recommend(history=acts, k=SHOWN, explain=True)
         assert slate_of(left) != slate_of(right)
@@ -154,7 +154,7 @@ def test_two_servers_answer_side_by_side_about_the_same_acts(
         page.locator(".st-key-slate-one button.buy").first.click()
         bought = left.slate[0].item_id
         expect_ids(page, PAST, [bought, "item-00016", "item-00011", "item-00010"])
-        acts = [past.act for past in one.history("both").acts]
+        acts = one.history("both").acts
         expect_ids(page, ".st-key-slate-other .slot", slate_of(other.recommend(history=acts, k=SHOWN)))
         assert other.history("both").acts == [], "the other server's store is its own"
     assert KEY not in (tmp_path / "log").read_text()

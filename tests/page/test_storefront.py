@@ -121,7 +121,7 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     page = visit()
     page.locator(".st-key-grid .card[data-item=item-00012]").click()
     similar = client.similar(item_id="item-00012", k=12).answers[0]
-    expect_ids(page, LIKE_ITEM, ids_of(slot.item for slot in similar.slate))
+    expect_ids(page, LIKE_ITEM, ids_of(similar.slate))
     expect_text(page, "article.item h1", "Piece 12")
     assert page.locator("article.item .offer .price").inner_text() == "€20.00"
     assert page.url.endswith("?item=item-00012")
@@ -130,7 +130,7 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     following = similar.slate[4].item_id
     page.locator(LIKE_ITEM).nth(4).click()
     further = client.similar(item_id=following, k=12).answers[0]
-    expect_ids(page, LIKE_ITEM, ids_of(slot.item for slot in further.slate))
+    expect_ids(page, LIKE_ITEM, ids_of(further.slate))
     page.go_back()
     expect_text(page, "article.item h1", "Piece 12")
     page.locator("article.item .crumbs a").first.click()
@@ -140,7 +140,7 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
 def test_an_item_can_be_linked_to(visit: Visit, client: Client) -> None:
     page = visit("?item=item-00022&category=Shoes")
     similar = client.similar(item_id="item-00022", k=12).answers[0]
-    expect_ids(page, LIKE_ITEM, ids_of(slot.item for slot in similar.slate))
+    expect_ids(page, LIKE_ITEM, ids_of(similar.slate))
     page.get_by_role("button", name="Back to the shop").click()
     expect_ids(page, GRID, ids_of(client.items(category="Shoes", limit=30).items))
 
@@ -149,7 +149,7 @@ def test_an_item_without_a_photo_shows_popular_ones_and_says_so(visit: Visit, cl
     page = visit(f"?item={WITHOUT_PHOTO}")
     popular = client.similar(item_id=WITHOUT_PHOTO, k=12).answers[0]
     assert popular.fallback == "item_without_photo"
-    expect_ids(page, LIKE_ITEM, ids_of(slot.item for slot in popular.slate))
+    expect_ids(page, LIKE_ITEM, ids_of(popular.slate))
     assert page.locator(".st-key-similar .heading h2").inner_text() == "Popular in the shop"
     assert page.locator(".st-key-like-item .score").count() == 0
 
@@ -168,17 +168,17 @@ def test_an_uploaded_photo_shows_similar_items_within_the_filters(visit: Visit, 
     upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo})
     found = client.similar(photo=photo, k=30).answers[0].slate
     assert found[0].item_id == "item-00017"
-    expect_ids(page, LIKE_PHOTO, ids_of(slot.item for slot in found))
+    expect_ids(page, LIKE_PHOTO, ids_of(found))
     assert (
         page.locator(".uploaded img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
     )
     page.locator(".st-key-tree [data-category=Shoes]").click()
     shoes = client.similar(photo=photo, k=30, category="Shoes").answers[0].slate
-    expect_ids(page, LIKE_PHOTO, ids_of(slot.item for slot in shoes))
+    expect_ids(page, LIKE_PHOTO, ids_of(shoes))
     page.locator(LIKE_PHOTO).nth(2).click()
     expect_text(page, "article.item h1", f"Piece {int(shoes[2].item_id[-5:])}")
     page.get_by_role("button", name="Back to the photo's results").click()
-    expect_ids(page, LIKE_PHOTO, ids_of(slot.item for slot in shoes))
+    expect_ids(page, LIKE_PHOTO, ids_of(shoes))
     page.get_by_role("button", name="Back to the shop").click()
     expect_ids(page, GRID, ids_of(client.items(category="Shoes", limit=30).items))
 
