@@ -112,7 +112,8 @@ def _answered(shop: Grocery, classifier: Any, export: Path) -> Done:
 
 def _in_int8(seed: int, shop: Grocery, keep: Path) -> Done:
     """The fine-tuned model of this seed with its backbone in int8."""
-    from etalage.runtime.classifier import ItemClassifier, hash_classifier
+    from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
+    from etalage.runtime.export_files import hash_export
     from etalage.training.quantising import quantised
 
     (export,) = (keep / f"exports-{slug(FINE_TUNED)}-{seed}").glob("0*")
@@ -121,7 +122,7 @@ def _in_int8(seed: int, shop: Grocery, keep: Path) -> Done:
         assert shop.data.pixels_PHWC is not None
         quantised(small / "trunk.onnx", shop.data.pixels_PHWC[shop.data.rows("train")])
         facts = json.loads((small / "export.json").read_text())
-        facts["model_hash"] = hash_classifier(small)
+        facts["model_hash"] = hash_export(small, CLASSIFIER_FILES)
         facts["megabytes"] = sum(file.stat().st_size for file in small.iterdir()) / 2**20
         (small / "export.json").write_text(json.dumps(facts))
         return _answered(shop, ItemClassifier.open(small, threads=1), small)

@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.catalogue import Filters  # noqa: E402
 from etalage.demo import tables  # noqa: E402
 from etalage.demo.command import CONFIG, RANKER, SIMPLE  # noqa: E402
 from etalage.demo.tables import DemoSize  # noqa: E402
+from etalage.funnel.catalogue import Filters  # noqa: E402
 from etalage.metrics import bootstrap  # noqa: E402
 from etalage.shop import Shop  # noqa: E402
 
@@ -55,14 +55,14 @@ def measured(shop: Shop, size: DemoSize, asked: int) -> dict[str, np.ndarray]:
         users = live.users(size.shoppers)[:: max(1, size.shoppers // asked)]
         stocked = recommender.stock(live).stocked
         for user in users:
-            liking = truth.liking([user], catalogue.ids)[0]
+            liking = np.concatenate([[0.0], truth.liking([user], catalogue.ids[1:])[0]])  # by row
             shopper = recommender._shopper(user, None, live, None)
             allowed = stocked.copy()
-            allowed[shopper.seen - 1] = False
+            allowed[shopper.seen] = False
             rows = np.flatnonzero(allowed)
             best = rows[np.argsort(-liking[rows], kind="stable")]
             answer = funnel.answer(shopper, K, Filters(), recommender.stock(live))
-            brought, ranked, slate = answer.ranking.rows - 1, answer.ranking.rows - 1, answer.rows
+            brought, ranked, slate = answer.ranking.rows, answer.ranking.rows, answer.rows
             order = np.argsort(-answer.ranking.scores, kind="stable")
             oracle = liking[best[:K]].mean()
             parts = {

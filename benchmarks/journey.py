@@ -26,10 +26,10 @@ import miniature  # noqa: E402
 import run as example  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
-from etalage.bundle.candidates import Excluded, candidates, fused  # noqa: E402
 from etalage.evaluation.ranking import Ranked, rank_all, rank_lists  # noqa: E402
 from etalage.evaluation.slices import Asked, ask, slices  # noqa: E402
 from etalage.features.leakage import check_leakage  # noqa: E402
+from etalage.funnel.candidates import Excluded, candidates, fused  # noqa: E402
 from etalage.metrics import bootstrap_all, paired_bootstrap  # noqa: E402
 from etalage.runtime.export_files import newest_export, read_facts  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402

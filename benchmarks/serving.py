@@ -28,15 +28,18 @@ import typer
 sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
+from etalage.bundle.draft import (  # noqa: E402
+    Draft,
+    DraftedModel,
+)
 from etalage.bundle.manifest import read_manifest  # noqa: E402
-from etalage.bundle.models import PlacedModel  # noqa: E402
 from etalage.bundle.parts import open_parts  # noqa: E402
 from etalage.bundle.pointer import Bundles  # noqa: E402
-from etalage.bundle.publish import Draft, publish  # noqa: E402
-from etalage.bundle.similar import WIDER  # noqa: E402
+from etalage.bundle.publish import publish  # noqa: E402
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig  # noqa: E402
 from etalage.features.history import BehaviourRule  # noqa: E402
 from etalage.features.vocabulary import Vocabulary  # noqa: E402
+from etalage.funnel.similar import WIDER  # noqa: E402
 from etalage.lake.schema import TABLES  # noqa: E402
 from etalage.online import Act, open_live  # noqa: E402
 from etalage.runtime.embeddings import EmbeddingScorer  # noqa: E402
@@ -120,11 +123,8 @@ def made_bundle(folder: Path, count: int, seed: int) -> Bundles:
     draft = Draft(
         _items(ids, popularity, generator),
         pa.table({"sha256": pa.array([], pa.string()), "bytes": pa.array([], pa.binary())}),
-        None,
-        None,
         {"items": 0},
-        None,
-        placed=(PlacedModel(tower, {"passed": True, "metric": "none"}), PlacedModel(popular)),
+        (DraftedModel(tower, {"passed": True, "metric": "none"}), DraftedModel(popular)),
         rules=BehaviourRule(
             BehaviourConfig(), FunnelConfig(retrievers={"two_tower": QUOTA, "popularity": 20})
         ),
@@ -214,7 +214,7 @@ def _export(
         np.save(folder / f"{file}.npy", array, allow_pickle=False)
     Vocabulary(ids).save(folder / ITEM_IDS)
     Vocabulary([]).save(folder / USER_IDS)
-    said = {"format": FORMAT, "name": name, "role": role, "scoring": scoring, "kinds": ["view", "buy"]}
+    said = {"format": FORMAT, "name": name, "role": role, "kind": scoring, "kinds": ["view", "buy"]}
     said |= {"settings": {}, **facts, "model_hash": hash_export(folder)}
     (folder / FACTS).write_text(json.dumps(said), encoding="utf-8")
     return folder

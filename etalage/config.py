@@ -199,6 +199,10 @@ class FunnelConfig(Settings):
     retrievers: dict[str, PositiveInt] = Field(default_factory=dict)
     """Model → how many candidates it may bring. Empty: those that are trained, 200 each."""
     ranker: str | None = None
+    photos: str | None = None
+    """The photo embedder that answers where several are published; None: the first by name."""
+    classifier: str | None = None
+    """Likewise the classifier."""
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
     in_stock: bool = True
     """What is known to be sold out is not shown; an item whose stock is not known is."""

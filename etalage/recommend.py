@@ -5,7 +5,7 @@ The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.p
     B queries   D embedding dimension   N items   U shoppers   k places
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,17 +13,8 @@ from typing import Any
 import numpy as np
 
 from etalage.bundle import manifest as manifests
-from etalage.bundle.answers import Answer, Categorised, Near, Ranked, Recommended, Slot, Unknown
-from etalage.bundle.catalogue import Filters, Stock
-from etalage.bundle.categorising import Categories
-from etalage.bundle.classifying import Confusion
-from etalage.bundle.explaining import place_traces, sentences, trace
-from etalage.bundle.funnel import Answered
-from etalage.bundle.manifest import ClassifierFacts
 from etalage.bundle.parts import Parts
 from etalage.bundle.selfcheck import check_consistency
-from etalage.bundle.shoppers import LOOKED_BACK, Shopper
-from etalage.bundle.similar import Alike, SimilarItems, Wanted, too_few
 from etalage.errors import (
     BundleDamaged,
     ExportDamaged,
@@ -33,10 +24,19 @@ from etalage.errors import (
     Unprocessable,
 )
 from etalage.features.photo import claimed_pixels
+from etalage.funnel.answers import Answer, Categorised, Near, Ranked, Recommended, Slot, Unknown
+from etalage.funnel.catalogue import Filters, Stock
+from etalage.funnel.categories import Categories
+from etalage.funnel.explaining import place_traces, sentences, trace
+from etalage.funnel.funnel import Answered
+from etalage.funnel.shoppers import LOOKED_BACK, Shopper
+from etalage.funnel.similar import Alike, SimilarItems, Wanted, too_few
 from etalage.kinds import KNOWN_KINDS
 from etalage.lake.photo_facts import MAX_PIXELS
 from etalage.online import Act, LiveStore
 from etalage.online.contract import clock
+from etalage.runtime.classifier import ClassifierModel
+from etalage.runtime.confusion import Confusion
 from etalage.runtime.photos import PhotoEmbedder
 from etalage.runtime.steps import Steps, finish
 
@@ -67,8 +67,13 @@ class Recommender:
         self.catalogue = parts.catalogue
         self.funnel = parts.funnel
         self.users = parts.users
-        self._similar = SimilarItems(parts)
-        self._categories = Categories(parts)
+        self._similar = {
+            name: SimilarItems(parts.funnel, model, parts.models)
+            for name, model in [*parts.photo_models.items(), (None, parts.photos)]
+        }
+        self._categories = {
+            name: Categories(parts.catalogue, model) for name, model in parts.classifiers.items()
+        }
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
         self._kinds = {kind for model in parts.funnel.models.values() for kind in model.kinds}
 
@@ -110,28 +115,33 @@ class Recommender:
 
     def _warm_up(self) -> None:
         """The first run of a network and of an index is the slowest: it is not a shopper's."""
-        if self.parts.photos is not None:
-            embedder, index = self.parts.photos.embedder, self.parts.photos.index
-            encoder = embedder.encoder
+        for model in self.parts.photo_models.values():
+            encoder = model.embedder.encoder
             blank = np.zeros((1, encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
-            index.search(embedder.embed_pixels(blank), 1)
-        self._categories.warm_up()
+            model.index.search(model.embedder.embed_pixels(blank), 1)
+        for classifier in self._categories.values():
+            classifier.warm_up()
         self.recommend(user_id="nobody", k=1, now=0)  # makes what is looked up by user_id
 
     @property
     def embedder(self) -> PhotoEmbedder | None:
-        """The model of photos; None: the bundle has none."""
+        """The photo embedder that speaks where none is named; None: the bundle has none."""
         return None if self.parts.photos is None else self.parts.photos.embedder
+
+    def _embedder(self, model: str | None) -> PhotoEmbedder:
+        """The photo embedder called `model`. Raises Unprocessable: there is none."""
+        if not self.parts.photo_models:
+            raise Unprocessable("this bundle has no model of photos: ask with an item_id")
+        if model is None:
+            assert self.parts.photos is not None
+            return self.parts.photos.embedder
+        _require_one_of(model, self.parts.photo_models, "photo embedder")
+        return self.parts.photo_models[model].embedder
 
     @property
     def models(self) -> dict[str, str]:
         """Every model by name, with the hash of its export."""
-        photos, classifier = self.manifest.model, self.manifest.classifier
-        return {
-            **({} if photos is None else {photos.name: photos.hash}),
-            **{one.name: one.hash for one in self.manifest.models},
-            **({} if classifier is None else {classifier.name: classifier.hash}),
-        }
+        return {one.name: one.hash for one in self.manifest.models}
 
     # -- items ---------------------------------------------------------------------------------
 
@@ -144,22 +154,28 @@ class Recommender:
         filters: Filters | None = None,
         threshold: float | None = None,
         live: LiveStore | None = None,
+        model: str | None = None,
     ) -> list[Answer]:
         """The k items most similar to an item, or to each of the photos (image files).
 
         `threshold` drops what scores lower. An item is never in its own slate. An item that is
         unknown or has no photo is answered by behaviour, else by the most popular ones, labelled as a
-        fallback. Raises PhotoRefused (names the photo), Unprocessable (not exactly one query; k < 1).
+        fallback. `model`: the photo embedder that compares, by name; None: [funnel] photos. Raises
+        PhotoRefused (names the photo), Unprocessable (not exactly one query; k < 1; no such model).
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
         if photos is not None:
             return finish(
-                self.similar_to_photos(photos, k=k, filters=filters, threshold=threshold, live=live)
+                self.similar_to_photos(
+                    photos, k=k, filters=filters, threshold=threshold, live=live, model=model
+                )
             )
         assert item_id is not None
         wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
-        return [self._answer(0, self._similar.to_item(item_id, wanted), wanted.stock)]
+        if model is not None:
+            _require_one_of(model, self.parts.photo_models, "photo embedder")
+        return [self._answer(0, self._similar[model].to_item(item_id, wanted), wanted.stock)]
 
     def similar_to_photos(
         self,
@@ -169,13 +185,14 @@ class Recommender:
         filters: Filters | None = None,
         threshold: float | None = None,
         live: LiveStore | None = None,
+        model: str | None = None,
     ) -> Steps[list[Answer]]:
         """The same for photos, step by step."""
         wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
-        queries = yield from self._embedded(photos)
+        queries = yield from self._embedded(photos, self._embedder(model))
         answers = []
         for row, query in enumerate(queries):
-            (alike,) = self._similar.to_photos(query[None], wanted)
+            (alike,) = self._similar[model].to_photos(query[None], wanted)
             answers.append(self._answer(row, alike, wanted.stock))
             yield
         return answers
@@ -195,13 +212,11 @@ class Recommender:
         """The item's image file, as it was ingested. Raises NotFound."""
         return self.catalogue.photo(self.catalogue.known_row(item_id))
 
-    def embed(self, photos: Sequence[bytes]) -> np.ndarray:
+    def embed(self, photos: Sequence[bytes], model: str | None = None) -> np.ndarray:
         """(B,) image files → (B, D) float32. Raises PhotoRefused (names every bad photo), Unprocessable."""
-        return finish(self._embedded(photos))
+        return finish(self._embedded(photos, self._embedder(model)))
 
-    def _embedded(self, photos: Sequence[bytes]) -> Steps[np.ndarray]:
-        if (embedder := self.embedder) is None:
-            raise Unprocessable("this bundle has no model of photos: ask with an item_id")
+    def _embedded(self, photos: Sequence[bytes], embedder: PhotoEmbedder) -> Steps[np.ndarray]:
         _not_too_much(photos)
         refused: list[str] = []
         found = [np.zeros((0, embedder.dimension), np.float32)]
@@ -227,16 +242,18 @@ class Recommender:
         titles: Sequence[str | None] | None = None,
         threshold: float | None = None,
         top: int | None = None,
+        model: str | None = None,
     ) -> list[Categorised]:
         """What is this? Of an item of the catalogue, by its title and its main photo, which is all that a
         bundle holds; or of items by their photos (image files, several an item or none) and titles.
 
         Below `threshold` an item is not classified; `top` other leaves are named (None: as the bundle was
-        published). Raises Unprocessable (no classifier; not exactly one question), NotFound, PhotoRefused.
+        published). `model`: the classifier's name; None: [funnel] classifier. Raises Unprocessable (no such
+        classifier; not exactly one question), NotFound, PhotoRefused.
         """
         if photos is not None and item_id is None:
-            return finish(self.classify_photos(photos, titles, threshold=threshold, top=top))
-        return self._categories.answer(item_id, photos, threshold, top)
+            return finish(self.classify_photos(photos, titles, threshold=threshold, top=top, model=model))
+        return self._classifier(model).answer(item_id, photos, threshold, top)
 
     def classify_photos(
         self,
@@ -245,20 +262,32 @@ class Recommender:
         *,
         threshold: float | None = None,
         top: int | None = None,
+        model: str | None = None,
     ) -> Steps[list[Categorised]]:
         """The same for items by their photos and titles, step by step."""
         _not_too_much([photo for some in photos for photo in some])
-        return self._categories.answers(photos, titles, threshold, top)
+        return self._classifier(model).answers(photos, titles, threshold, top)
 
-    @property
-    def classifier(self) -> ClassifierFacts:
+    def classifier(self, model: str | None = None) -> ClassifierModel:
         """Which classifier answers, and how it is asked. Raises Unprocessable: there is none."""
-        return self._categories.opened.facts
+        return self._classifier(model).model
 
-    @property
-    def confusion(self) -> Confusion:
+    def confusion(self, model: str | None = None) -> Confusion:
         """What the classifier's evaluation found it to take for what. Raises NotFound: nothing was kept."""
-        return self._categories.confusion
+        if not self._categories:
+            raise NotFound("this bundle has no confusion matrix: it has no classifier")
+        return self._classifier(model).confusion
+
+    def _classifier(self, model: str | None) -> Categories:
+        if not self._categories:
+            of_categories = [one.reason for one in self.manifest.refused if one.kind == "classifier"]
+            why = of_categories[0] if of_categories else "`etalage train item_category`, evaluate it, publish"
+            raise Unprocessable(f"this bundle has no classifier: {why}")
+        if model is None:
+            assert self.parts.classifier is not None
+            return self._categories[self.parts.classifier.name]
+        _require_one_of(model, self._categories, "classifier")
+        return self._categories[model]
 
     # -- shoppers ------------------------------------------------------------------------------
 
@@ -322,7 +351,7 @@ class Recommender:
 
     def _ranked(self, shopper: Shopper, item_ids: list[str], threshold: float) -> list[tuple[Any, ...]]:
         """All but the row of Ranked, for items of one shopper."""
-        rows = np.array([-1 if (r := self.catalogue.row(i)) is None else r for i in item_ids], np.int64) + 1
+        rows = self.catalogue.rows(item_ids)
         scores, probabilities, _ = self.funnel.score_pairs(shopper, rows)
         known_user = shopper.known_acts > 0 or self._knows(shopper.user_id)
         found: list[tuple[Any, ...]] = []
@@ -348,7 +377,7 @@ class Recommender:
         else:
             answered = self.funnel.answer(shopper, LIKED_AMONG, Filters(), self.catalogue.stock)
             rows = answered.ranking.rows
-        ranked = self._ranked(shopper, [self.catalogue.ids[row - 1] for row in rows], threshold)
+        ranked = self._ranked(shopper, [self.catalogue.ids[row] for row in rows], threshold)
         good = [Ranked(0, *one) for one in ranked if one[4] is not False]
         good.sort(key=lambda one: -one.score)
         return [Ranked(n, *_fields(one)) for n, one in enumerate(good[:k])]
@@ -357,7 +386,7 @@ class Recommender:
         """The k shoppers to tell of an item: inner product of embeddings. Raises NotFound, Unprocessable."""
         row = self.catalogue.known_row(item_id)
         embeddings, model = self._user_embeddings()
-        item = np.asarray(self.funnel.models[model].item_embeddings[row + 1], np.float32)  # type: ignore[attr-defined]
+        item = np.asarray(self.funnel.models[model].item_embeddings[row], np.float32)  # type: ignore[attr-defined]
         return self._best_users(embeddings @ item, embeddings, None, k)
 
     def users_like(self, user_id: str, k: int) -> list[Near]:
@@ -423,7 +452,7 @@ class Recommender:
         name, nor by [behaviour], nor from what its models learnt."""
         return Unknown.among(
             acts,
-            lambda act: self.catalogue.row(act.item_id) is not None,
+            lambda act: self.catalogue.row(act.item_id) > 0,
             lambda act: self._knows_kind(act.kind),
             [*self._kinds, *KNOWN_KINDS],
         )
@@ -444,8 +473,8 @@ class Recommender:
 
     def _short(self, answered: Answered, filters: Filters, stock: Stock) -> str:
         """Why a slate is shorter than asked."""
-        among = np.ones(len(self.catalogue), dtype=bool)
-        among[answered.excluded.rows[0] - 1] = False
+        among = self.catalogue.every
+        among[answered.excluded.rows[0]] = False
         asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
         count = int((self.catalogue.mask(asked, stock) & among).sum())
         if len(answered.rows) < count:
@@ -463,6 +492,13 @@ def _not_too_much(photos: Sequence[bytes]) -> None:
             f"the {len(photos)} photos have {claimed:,} pixels together, more than {MAX_PIXELS:,}; "
             "send fewer at a time, or smaller ones"
         )
+
+
+def _require_one_of(model: str, there: Collection[str], what: str) -> None:
+    """Raises Unprocessable with the names that there are."""
+    if model not in there:
+        known = ", ".join(sorted(there)) or "none"
+        raise Unprocessable(f"model = {model[:60]!r}: this bundle has no such {what}; there are: {known}")
 
 
 def _at_least_one(k: int) -> int:

@@ -44,7 +44,7 @@ def sealed(
     """Ids and export.json of a folder whose other files are there."""
     Vocabulary(list(items)).save(folder / ITEMS)
     Vocabulary(list(users)).save(folder / USERS)
-    written = {"format": FORMAT, "name": name, "role": role, "scoring": scoring, "kinds": list(KINDS)}
+    written = {"format": FORMAT, "name": name, "role": role, "kind": scoring, "kinds": list(KINDS)}
     written |= {"settings": {}, **facts, "model_hash": hash_export(folder)}
     (folder / FACTS).write_text(json.dumps(written), encoding="utf-8")
     return folder

@@ -15,17 +15,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-from etalage.bundle.classifying import CLASSIFIER, CONFUSION
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
-from etalage.runtime.classifier import FORMAT, hash_classifier
+from etalage.runtime.classifier import CLASSIFIER_FILES
+from etalage.runtime.confusion import CONFUSION
 from etalage.runtime.deciding import Deciding
-from etalage.runtime.export_files import write_verdict
+from etalage.runtime.export_files import FORMAT, hash_export, write_verdict
 from etalage.shop import Shop
 from tests.exports import tiny_export
 from tests.shops import PASSED as PHOTOS_PASSED
 from tests.shops import item_row, photo_row, rows_of
+
+CLASSIFIER = "item_category"
 
 LINES = """# Google_Product_Taxonomy_Version: 2021-09-21
 1 - Food
@@ -87,6 +89,7 @@ def classifier_export(
     sharpness: float = SHARPNESS,
     verdict: Mapping[str, Any] | None = PASSED,
     confusion: Mapping[str, Any] | None = MATRIX,
+    name: str = CLASSIFIER,
 ) -> Path:
     """An export in `folder`; another `sharpness` is another model hash over the same photo network."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,15 +105,16 @@ def classifier_export(
         "taxonomy.json": taxonomy.to_json(),
         "deciding.json": deciding.to_json(),
     }
-    for name, content in texts.items():
-        (folder / name).write_text(content, encoding="utf-8")
+    for file, content in texts.items():
+        (folder / file).write_text(content, encoding="utf-8")
     facts = {
         "format": FORMAT,
-        "name": "item_category",
+        "name": name,
         "role": "classifier",
+        "kind": "classifier",
         "text": "late" if text else "none",
         "dimension": 3,
-        "model_hash": hash_classifier(folder),
+        "model_hash": hash_export(folder, CLASSIFIER_FILES),
     }
     (folder / "export.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     if verdict is not None:

@@ -1,6 +1,5 @@
 """Model exports made in milliseconds: real ONNX files, opened by the real runtime, no training."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,9 +8,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from etalage.features.photo import PhotoEncoder
+from etalage.runtime.export_files import FORMAT, hash_export
+from etalage.runtime.photos import DECIDES
 
 
-def tiny_export(folder: Path, size: int = 28, channels: int = 1, dimension: int = 16, seed: int = 0) -> Path:
+def tiny_export(
+    folder: Path,
+    size: int = 28,
+    channels: int = 1,
+    dimension: int = 16,
+    seed: int = 0,
+    name: str = "image_similarity",
+) -> Path:
     """An embedder that is one fixed random projection of the pixels, L2-normalised.
 
     `photos` uint8 (B, size, size, channels) → `embeddings` float32 (B, dimension). The same
@@ -24,13 +32,13 @@ def tiny_export(folder: Path, size: int = 28, channels: int = 1, dimension: int 
     described = encoder.to_json()
     text = described if isinstance(described, str) else json.dumps(described, indent=1)
     (folder / "encoder.json").write_text(text, encoding="utf-8")
-    content = (folder / "model.onnx").read_bytes() + (folder / "encoder.json").read_bytes()
     facts = {
-        "format": 1,
-        "name": "image_similarity",
+        "format": FORMAT,
+        "name": name,
         "role": "embedder",
+        "kind": "photos",
         "dimension": dimension,
-        "model_hash": hashlib.sha256(content).hexdigest(),
+        "model_hash": hash_export(folder, DECIDES),
     }
     (folder / "export.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,16 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from etalage.bundle.admission import PlacedModel
-from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import embed, gather, gather_crowd
+from etalage.bundle.draft import Draft, DraftedModel
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from etalage.lake.schema import TABLES
+from etalage.runtime.export_files import read_facts
 from etalage.runtime.photos import PhotoEmbedder
 from tests.behaviour_exports import embedding_export, item_item_export, prior_export
 from tests.exports import tiny_export
@@ -124,12 +124,28 @@ def drafted(lake: Lake, export: Path, verdict: dict[str, Any] | None = PASSED) -
     return Draft(
         payload.items,
         payload.photos,
-        embedded.embeddings,
-        export,
         payload.versions,
-        verdict,
+        (DraftedModel(export, verdict),),
+        {read_facts(export)["name"]: embedded.embeddings},
         moments=payload.moments,
     )
+
+
+PHOTO_MODEL = "models/image_similarity"
+PHOTO_EMBEDDINGS, PHOTO_INDEX = f"{PHOTO_MODEL}/embeddings.npy", "indexes/image_similarity"
+
+
+def changed(draft: Draft, embeddings: np.ndarray | None = None, **model: Any) -> Draft:
+    """The draft with other facts (export, verdict …) of its one photo embedder, or other embeddings."""
+    (one,), ((name, own),) = draft.models, draft.embeddings.items()
+    made = {name: own if embeddings is None else embeddings}
+    return replace(draft, models=(replace(one, **model),), embeddings=made)
+
+
+def embeddings_of(draft: Draft) -> np.ndarray:
+    """(N, D) of the draft's one photo embedder."""
+    (found,) = draft.embeddings.values()
+    return found
 
 
 def published(
@@ -230,11 +246,11 @@ def behaviour_shop(
     models: Sequence[str] = ("two_tower", "item_knn", "popularity"),
     funnel: FunnelConfig | None = None,
     behaviour: BehaviourConfig | None = None,
-    extra: Sequence[PlacedModel] = (),
+    extra: Sequence[DraftedModel] = (),
     passed: bool = True,
     force: bool = False,
     index_config: IndexConfig | None = None,
-    classifier: DraftedClassifier | None = None,
+    classifier: DraftedModel | None = None,
 ) -> tuple[Lake, Bundles, Manifest]:
     """A shop whose shoppers `user-0` … `user-5` each bought some items in a row, and one bundle."""
     lake = Lake(folder / "tables")
@@ -245,24 +261,26 @@ def behaviour_shop(
     lake.table("interactions").merge(rows_of("interactions", act_rows(acts)))
     exports = behaviour_exports(folder / "exports", items)
     rules = BehaviourRule(behaviour or BehaviourConfig(), funnel or FunnelConfig())
-    payload, embeddings, export = gather(lake), None, None
+    payload, embeddings, content = gather(lake), {}, []
     if photos:
         export = tiny_export(folder / "exports" / "image_similarity" / "0001-tiny")
-        done = embed(payload, PhotoEmbedder.open(export))
-        payload, embeddings = done.payload, done.embeddings
+        embedder = PhotoEmbedder.open(export)
+        done = embed(payload, embedder)
+        payload, embeddings = done.payload, {embedder.name: done.embeddings}
+        content = [DraftedModel(export, PASSED)]
+    content += [classifier] if classifier is not None else []
     verdict = {"passed": passed, "metric": "recall_at_10"}
-    placed = [PlacedModel(exports[name], verdict if name == "two_tower" else None) for name in models]
+    drafted_models = [
+        DraftedModel(exports[name], verdict if name == "two_tower" else None) for name in models
+    ]
     draft = Draft(
         payload.items,
         payload.photos,
-        embeddings,
-        export,
         payload.versions,
-        PASSED if photos else None,
-        placed=(*placed, *extra),
+        (*drafted_models, *extra, *content),
+        embeddings,
         rules=rules,
         crowd=gather_crowd(lake, lake.versions(), rules),
-        classifier=classifier,
         classified_by=payload.classified_by,
         moments=payload.moments,
     )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from etalage.bundle.classifying import CLASSIFIER
 from etalage.shop import Shop
-from tests.category_exports import LINES, classified_shop, coloured
+from tests.category_exports import CLASSIFIER, LINES, classified_shop, coloured
 from tests.shops import item_row, photo_row, rows_of
 from tests.test_cli import quick, refuses, typed
 

@@ -195,8 +195,7 @@ def test_the_client_decodes_what_things_are(tmp_path: Path) -> None:
         found = client.classify(
             [ToClassify([coloured("21")]), ToClassify(title="oat milk"), ToClassify()], top=1
         )
-        assert manifest.classifier is not None
-        assert (found.bundle, found.model) == (manifest.id, manifest.classifier.hash)
+        assert (found.bundle, found.model) == (manifest.id, manifest.classifiers[0].hash)
         apple, milk, nothing = found.answers
         assert (apple.row, apple.category_id, apple.path) == (0, "21", "Food > Apples")
         assert apple.steps[0] == Step("1", "Food", apple.steps[0].confidence) and len(apple.others) == 1

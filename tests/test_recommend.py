@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.bundle.admission import PlacedModel
+from etalage.bundle.draft import DraftedModel
 from etalage.config import IndexConfig
 from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
 from etalage.features.behaviour import BehaviourSet, Interactions
@@ -19,7 +19,16 @@ from etalage.recommend import Act, Answer, Filters, Recommender
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import open_scorer
 from tests.behaviour_exports import behaviour_export
-from tests.shops import behaviour_shop, drawn_photo, item_row, published, rows_of, small_shop
+from tests.shops import (
+    PHOTO_EMBEDDINGS,
+    PHOTO_INDEX,
+    behaviour_shop,
+    drawn_photo,
+    item_row,
+    published,
+    rows_of,
+    small_shop,
+)
 
 ITEMS = 40
 WITHOUT_PHOTO = 7
@@ -46,7 +55,7 @@ def ids(answer: Answer) -> list[str]:
 
 def by_hand(folder: Path, query: np.ndarray, allowed: list[int], k: int) -> list[tuple[str, float]]:
     """Item rows are in order of item_id here, so number = row."""
-    embeddings = np.load(folder / "embeddings.npy")
+    embeddings = np.load(folder / PHOTO_EMBEDDINGS)[1:]
     scored = sorted((-float(embeddings[n] @ query), n) for n in allowed if n != WITHOUT_PHOTO)
     return [(name(n), -score) for score, n in scored[:k]]
 
@@ -57,7 +66,7 @@ def test_the_slate_of_an_item_is_its_nearest_neighbours_and_never_itself(
     for number in (0, 3, ITEMS - 1):  # the first and the last row too
         (answer,) = recommender.similar(item_id=name(number), k=5)
         others = [n for n in range(ITEMS) if n != number]
-        expected = by_hand(folder, np.load(folder / "embeddings.npy")[number], others, 5)
+        expected = by_hand(folder, np.load(folder / PHOTO_EMBEDDINGS)[1:][number], others, 5)
         assert ids(answer) == [item_id for item_id, _ in expected]
         np.testing.assert_allclose([s.score for s in answer.slate], [s for _, s in expected], atol=1e-5)
         assert [slot.rank for slot in answer.slate] == [1, 2, 3, 4, 5]
@@ -95,7 +104,7 @@ def test_a_filter_keeps_exactly_the_items_that_pass_it(
     folder: Path, recommender: Recommender, filters: Filters, passes: Any
 ) -> None:
     (answer,) = recommender.similar(item_id=name(6), k=ITEMS, filters=filters)
-    query = np.load(folder / "embeddings.npy")[6]
+    query = np.load(folder / PHOTO_EMBEDDINGS)[1:][6]
     allowed = [n for n in range(ITEMS) if passes(n) and n != 6]
     assert ids(answer) == [item_id for item_id, _ in by_hand(folder, query, allowed, ITEMS)]
 
@@ -171,8 +180,8 @@ def test_an_approximate_index_answers_the_same_questions(tmp_path: Path) -> None
     folder = bundles.path(manifest.id)
     recommender = Recommender.open(folder)
     (answer,) = recommender.similar(item_id=name(5), k=6, filters=Filters(category="Bags"))
-    query = np.load(folder / "embeddings.npy")[5]
-    embeddings = np.load(folder / "embeddings.npy")
+    query = np.load(folder / PHOTO_EMBEDDINGS)[1:][5]
+    embeddings = np.load(folder / PHOTO_EMBEDDINGS)[1:]
     bags = sorted((-float(embeddings[n] @ query), n) for n in range(60) if n % 4 == 3)[:6]
     assert ids(answer) == [name(n) for _, n in bags]
 
@@ -205,7 +214,9 @@ def test_a_photo_is_served_as_it_was_ingested(recommender: Recommender) -> None:
     assert recommender.catalogue.photo(row) == drawn_photo(12)
 
 
-@pytest.mark.parametrize("file", ["items.arrow", "index/index.json", "models/image_similarity/model.onnx"])
+@pytest.mark.parametrize(
+    "file", ["items.arrow", f"{PHOTO_INDEX}/index.json", "models/image_similarity/model.onnx"]
+)
 def test_f13_a_bundle_with_a_flipped_byte_is_not_opened(tmp_path: Path, folder: Path, file: str) -> None:
     copy = tmp_path / folder.name
     shutil.copytree(folder, copy)
@@ -245,7 +256,7 @@ def test_what_is_served_by_counted_models_is_what_their_exports_score(tmp_path: 
         behaviour_export(
             folder, recipe.name, counted.scoring, counted.arrays, known, settings=counted.settings
         )
-        exports.append(PlacedModel(folder))
+        exports.append(DraftedModel(folder))
     _, bundles, manifest = behaviour_shop(tmp_path / "shop", 40, models=(), extra=exports)
     shop = Recommender.open(bundles.path(manifest.id))
     offline = open_scorer(exports[0].export)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from etalage.bundle.classifying import CLASSIFIER
 from etalage.errors import ConfigError, NothingToPublish, TableMissing
 from etalage.runtime.classifier import ItemClassifier
 from etalage.shop import Shop, classify_steps
-from tests.category_exports import LINES, classified_shop, classifier_export, coloured
+from tests.category_exports import CLASSIFIER, LINES, classified_shop, classifier_export, coloured
 from tests.shops import item_row, photo_row, rows_of
 
 

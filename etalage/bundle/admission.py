@@ -8,13 +8,14 @@ ranker says where they stand.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from etalage.bundle.manifest import PlacedFacts, RefusedFacts
+from etalage.bundle.draft import DraftedModel
+from etalage.bundle.manifest import ModelEntry, RefusedFacts
 from etalage.errors import ExportDamaged, GateRefused, NothingToPublish
-from etalage.runtime.export_files import FACTS
+from etalage.runtime.export_files import FACTS, export_kind
 
 FEWEST = 20
 """Of fewer questions no resample tells what another day would have brought: nothing passes, nothing loses."""
@@ -25,32 +26,14 @@ CHANCE = "chance"
 REMEDY = "set [models.{name}] and train it again, or publish it all the same with --force"
 
 
-@dataclass(frozen=True)
-class PlacedModel:
-    """A model of behaviour on its way into a bundle."""
-
-    export: Path
-    """Its export (not placed)."""
-    verdict: dict[str, Any] | None = None
-    """The gate's; None: it was not judged."""
-    slice: str | None = None
-    """What part of the shoppers or items the verdict is about; None: all."""
-    forced: bool = False
-    """A person decided about it already."""
-    behind: bool = False
-    """It loses to popularity, and is there for a ranker alone."""
-    unjudged: str | None = None
-    """Why a closed-form model has no verdict, where that is known."""
-
-
 def admitted(
-    placed: Sequence[PlacedModel], force: bool
-) -> tuple[list[tuple[PlacedModel, dict[str, Any]]], list[RefusedFacts]]:
+    drafted: Sequence[DraftedModel], force: bool
+) -> tuple[list[tuple[DraftedModel, dict[str, Any]]], list[RefusedFacts]]:
     """The models that may be published, with their export's facts, and those that may not.
 
     Raises NothingToPublish (an export that is not there), GateRefused (two of one name).
     """
-    read = [(one, _read_facts(one.export)) for one in placed]
+    read = [(one, _read_facts(one.export)) for one in drafted]
     names = [str(facts["name"]) for _, facts in read]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -60,7 +43,7 @@ def admitted(
         facts.get("role") == "ranker" and (trouble is None or force or one.forced)
         for (one, facts), trouble in zip(read, troubles, strict=True)
     )
-    good: list[tuple[PlacedModel, dict[str, Any]]] = []
+    good: list[tuple[DraftedModel, dict[str, Any]]] = []
     refused: list[RefusedFacts] = []
     for (one, facts), trouble in zip(read, troubles, strict=True):
         if trouble is None:
@@ -71,7 +54,7 @@ def admitted(
             good.append((replace(one, behind=True), facts))
         else:
             name, model_hash = str(facts["name"]), str(facts["model_hash"])
-            refused.append(RefusedFacts(name=name, hash=model_hash, reason=trouble))
+            refused.append(RefusedFacts(name=name, hash=model_hash, reason=trouble, kind=export_kind(facts)))
     return good, refused
 
 
@@ -113,7 +96,7 @@ def tells_nothing(verdict: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def beside_popularity(models: Sequence[PlacedFacts]) -> list[str]:
+def beside_popularity(models: Sequence[ModelEntry]) -> list[str]:
     """How each closed-form model of a bundle stands against popularity, or why nobody knows: a line each."""
     lines = []
     for one in models:
@@ -158,14 +141,14 @@ def _closed_form(facts: Mapping[str, Any]) -> bool:
     return facts.get("role") == "counter"
 
 
-def _about_it(one: PlacedModel, facts: Mapping[str, Any]) -> bool:
+def _about_it(one: DraftedModel, facts: Mapping[str, Any]) -> bool:
     """Whether the verdict is about this very export; one that was fitted again on everything names the one
     that was judged."""
     judged = facts.get("judged", facts["model_hash"])
     return one.verdict is not None and one.verdict.get("model_hash", judged) == judged
 
 
-def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
+def _trouble(one: DraftedModel, facts: Mapping[str, Any]) -> str | None:
     """Why the gate keeps this model out."""
     name, verdict = facts["name"], one.verdict
     if verdict is None:
@@ -184,7 +167,7 @@ def _trouble(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _unjudged(one: PlacedModel, facts: Mapping[str, Any]) -> str | None:
+def _unjudged(one: DraftedModel, facts: Mapping[str, Any]) -> str | None:
     """Why nobody knows whether a closed-form model is better than popularity; None: it is known."""
     name, verdict = facts["name"], one.verdict
     if not _closed_form(facts) or name == FLOOR:

@@ -2,8 +2,8 @@
 
     N items   P distinct photos   D embedding dimension
 
-`items` has one row an item, sorted by item_id; the row number is the `item_row` that indexes speak
-of. It has the lake's columns, `photo_sha256` (null: no photo that can be used), `popularity`, and what
+`items` has one row an item, sorted by item_id: the n-th, counted from 1, is the item row n that indexes
+speak of. It has the lake's columns, `photo_sha256` (null: no photo that can be used), `popularity`, and what
 the classifier says of it: `classified_id`, `classified_path`, `classified_confidence`, null where nothing.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.bundle.shoppers import Crowd
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
 from etalage.features.history import BehaviourRule, standing
+from etalage.funnel.shoppers import Crowd
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
 from etalage.lake.ledger import Moment
@@ -50,8 +50,8 @@ class Payload:
 
 @dataclass(frozen=True)
 class Embedded:
-    """`payload` without the photos that the encoder refused, `embeddings` (N, D) float32 (zeros
-    without a photo), how many photos were `embedded` now, and `refused` {sha256: reason}."""
+    """`payload` without the photos that the encoder refused, `embeddings` (N + 1, D) float32 (zeros
+    without a photo, and in row 0), how many photos were `embedded` now, and `refused` {sha256: reason}."""
 
     payload: Payload
     embeddings: np.ndarray
@@ -283,8 +283,8 @@ def embed(
     payload = _without(payload, refused)
     row = pc.index_in(payload.items["photo_sha256"], value_set=pa.array(shas, pa.string()), skip_nulls=True)
     place = pc.fill_null(row, -1).to_numpy()
-    embeddings = np.zeros((payload.items.num_rows, embedder.dimension), dtype=np.float32)
-    embeddings[place >= 0] = table[place[place >= 0]]
+    embeddings = np.zeros((payload.items.num_rows + 1, embedder.dimension), dtype=np.float32)
+    embeddings[1:][place >= 0] = table[place[place >= 0]]
     return Embedded(payload, embeddings, embedded, refused)
 
 

@@ -10,17 +10,19 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from etalage.bundle.durable import hash_file
+from etalage.bundle.formats import as_today
 from etalage.config import ClassifyConfig, Settings
 from etalage.errors import BundleDamaged, BundleError
+from etalage.runtime.export_files import ModelKind
 
-FORMAT = 3
+FORMAT = 4
 """1: one model of photos. 2: models of behaviour and a funnel too, photos optional. 3: a classifier, and what
-it says of each item. All are read."""
+it says of each item. 4: every model, of whatever kind, is an entry of `models`. All are read."""
 MANIFEST = "manifest.json"
 _ID = re.compile(r"b([0-9]{6,12})-[0-9a-f]{8}")
 
@@ -30,14 +32,6 @@ class FileFacts(Settings):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
-
-
-class ModelFacts(Settings):
-    """The model whose embeddings are in the bundle; `hash` is that of its export."""
-
-    name: str
-    hash: str
-    dimension: int = Field(ge=1)
 
 
 class RecallFacts(Settings):
@@ -50,9 +44,14 @@ class RecallFacts(Settings):
 
 
 class IndexFacts(Settings):
-    """`per_category`: how many items of each category are in the index (None: all with a photo)."""
+    """The index of a model's item embeddings, in the folder `dir`. `per_category`: how many items of each
+    category are in it (None: all that the model can say something of); `indexed`: how many in all."""
 
     kind: str
+    dir: str
+    indexed: int
+    first_row: Literal[0, 1] = 1
+    """Of the bundle's items, as the index counts them: 0 in formats 1 to 3."""
     per_category: int | None = None
     recall: tuple[RecallFacts, ...] = ()
 
@@ -65,24 +64,39 @@ class SourceFacts(Settings):
     unknown: int = 0
 
 
-class PlacedFacts(Settings):
-    """One model of behaviour, laid onto the bundle's items in `dir`. `hash` is that of its export, `placed`
-    that of what lies here; `index` its index in `indexes/<name>`, for embedders."""
+class ClassifierFacts(Settings):
+    """What a classifier is asked about. `taxonomy` is the version of the taxonomy that it classifies into,
+    `leaves` how many leaves that has; `text`: it reads titles too."""
+
+    taxonomy: str
+    leaves: int
+    text: bool
+    settings: ClassifyConfig
+    """How it is asked, where a request does not say."""
+
+
+class ModelEntry(Settings):
+    """One model of the bundle, in the folder `dir`. `hash` is that of its export, `aligned` that of what lies
+    here, in the order of the bundle's items; the same where a model does not speak of items of its own."""
 
     name: str
+    kind: ModelKind
+    """How it is opened."""
     role: str
-    scoring: str
     hash: str
-    placed: str
+    aligned: str
     dir: str
     dimension: int | None = None
+    """Of its embeddings, where it makes some."""
     verdict: dict[str, Any] | None = None
     forced: bool = False
     """A person published it although its verdict did not pass."""
     slice: str | None = None
     """What part of the shoppers or items it was judged to be better for; None: all."""
+    embeddings: str | None = None
+    """The file of what a photo embedder made of the bundle's items."""
     index: IndexFacts | None = None
-    indexed: int = 0
+    classifier: ClassifierFacts | None = None
     fitted_on: str | None = None
     """`everything`: fitted again on all acts when it was published; None: what it was judged with."""
     behind: bool = False
@@ -91,22 +105,6 @@ class PlacedFacts(Settings):
     """Why nobody knows whether this closed-form model is better than popularity; None: its verdict says."""
     sources: dict[str, SourceFacts] = Field(default_factory=dict)
     """What it takes of other models' embeddings of the items, by name."""
-
-
-class ClassifierFacts(Settings):
-    """The classifier that travels in the bundle, in models/<name>. `taxonomy` is the version of the taxonomy
-    that it classifies into, `leaves` how many leaves that has; `text`: it reads titles too."""
-
-    name: str
-    hash: str
-    taxonomy: str
-    leaves: int
-    text: bool
-    settings: ClassifyConfig
-    """How it is asked, where a request does not say."""
-    verdict: dict[str, Any] | None = None
-    forced: bool = False
-    """A person published it although its verdict did not pass."""
 
 
 class ClassifiedFacts(Settings):
@@ -123,6 +121,8 @@ class RefusedFacts(Settings):
     name: str
     hash: str
     reason: str
+    kind: str | None = None
+    """None: an older bundle did not say."""
 
 
 class MomentFacts(Settings):
@@ -135,9 +135,9 @@ class MomentFacts(Settings):
 
 
 class Manifest(Settings):
-    """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows,
-    `indexed` those in the index of photos (kind `none`: no model of photos); `forced` names the refusals
-    that a person overrode; `models` stand in the order of the funnel."""
+    """What `manifest.json` says. `tables` are Delta versions; `items` counts the payload's rows; `forced`
+    names the refusals that a person overrode; `models` stand in the order of the funnel, what looks at photos
+    and what classifies behind them."""
 
     format: int
     id: str
@@ -146,23 +146,37 @@ class Manifest(Settings):
     tables: dict[str, int]
     moments: dict[str, MomentFacts] = Field(default_factory=dict)
     """Of `tables`; none in older bundles."""
-    model: ModelFacts | None = None
-    index: IndexFacts
-    models: tuple[PlacedFacts, ...] = ()
-    classifier: ClassifierFacts | None = None
+    models: tuple[ModelEntry, ...] = ()
     classified: ClassifiedFacts | None = None
     refused: tuple[RefusedFacts, ...] = ()
     users: int = 0
     """Shoppers whose embeddings are in the bundle."""
     items: int = Field(ge=0)
-    indexed: int = Field(ge=0)
     currency: str | None = None
     """Of items that name none, as the shop said when it published; None: not known."""
-    verdict: dict[str, Any] | None
     forced: tuple[str, ...] = ()
     previous: str | None = None
     synced_from: str | None = None
     files: dict[str, FileFacts]
+
+    def of_kind(self, *kinds: ModelKind) -> tuple[ModelEntry, ...]:
+        """The models of these kinds."""
+        return tuple(one for one in self.models if one.kind in kinds)
+
+    @property
+    def funnel(self) -> tuple[ModelEntry, ...]:
+        """The models of behaviour, in the order of the funnel."""
+        return self.of_kind("prior", "item_item", "embeddings", "pairs")
+
+    @property
+    def photo_models(self) -> tuple[ModelEntry, ...]:
+        """The photo embedders."""
+        return self.of_kind("photos")
+
+    @property
+    def classifiers(self) -> tuple[ModelEntry, ...]:
+        """What says of an item what it is."""
+        return self.of_kind("classifier")
 
 
 def is_bundle_id(text: str) -> bool:
@@ -216,7 +230,7 @@ def read_manifest(folder: Path) -> Manifest:
             "or go back to an older bundle (`etalage bundles`, `etalage rollback ID`)"
         )
     try:
-        manifest = Manifest.model_validate(raw)
+        manifest = Manifest.model_validate(as_today(raw))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -4,21 +4,20 @@ N items   U shoppers   D embedding dimension
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from etalage.bundle.catalogue import Catalogue
-from etalage.bundle.classifying import OpenedClassifier, open_classifier
+from etalage.bundle.behaviour_entries import open_models
+from etalage.bundle.classifier_entries import open_classifier
+from etalage.bundle.draft import speaking
 from etalage.bundle.durable import Written, write_file
 from etalage.bundle.files import (
-    EMBEDDINGS,
     FUNNEL,
-    INDEX,
     ITEMS,
-    MODELS,
     PHOTOS,
     USER_EMBEDDINGS,
     USERS,
@@ -27,27 +26,19 @@ from etalage.bundle.files import (
     write_arrow,
     write_npy,
 )
-from etalage.bundle.funnel import Funnel
-from etalage.bundle.indexed import check_norms, indexed_rows, photo_rows
-from etalage.bundle.manifest import Manifest, ModelFacts
-from etalage.bundle.models import OpenedModel, open_models
-from etalage.bundle.shoppers import Crowd
+from etalage.bundle.manifest import Manifest
+from etalage.bundle.photo_entries import open_photos
 from etalage.config import BehaviourConfig, FunnelConfig, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch
 from etalage.features.history import BehaviourRule
 from etalage.features.vocabulary import Vocabulary
-from etalage.index import Index, open_index
+from etalage.funnel.catalogue import Catalogue
+from etalage.funnel.funnel import Funnel
+from etalage.funnel.shoppers import Crowd
+from etalage.runtime.classifier import ClassifierModel
 from etalage.runtime.embeddings import EmbeddingScorer
-from etalage.runtime.photos import LookAlikeRetriever, PhotoEmbedder
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The model of photos, the (N, D) embeddings that it made, and the index of them."""
-
-    embedder: PhotoEmbedder
-    embeddings: np.ndarray
-    index: Index
+from etalage.runtime.opening import OpenedModel
+from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
 
 
 @dataclass(frozen=True)
@@ -71,11 +62,25 @@ class Parts:
 
     manifest: Manifest
     catalogue: Catalogue
-    photos: Photos | None
     models: tuple[OpenedModel, ...]
+    """Of behaviour."""
     funnel: Funnel
     users: KnownUsers
-    classifier: OpenedClassifier | None = None
+    photo_models: Mapping[str, PhotoModel] = field(default_factory=dict)
+    """By name."""
+    classifiers: Mapping[str, ClassifierModel] = field(default_factory=dict)
+
+    @property
+    def photos(self) -> PhotoModel | None:
+        """The photo embedder that speaks where none is named."""
+        name = speaking(list(self.photo_models), self.funnel.rules.funnel.photos)
+        return None if name is None else self.photo_models[name]
+
+    @property
+    def classifier(self) -> ClassifierModel | None:
+        """The classifier that speaks where none is named."""
+        name = speaking(list(self.classifiers), self.funnel.rules.funnel.classifier)
+        return None if name is None else self.classifiers[name]
 
 
 def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool = True) -> Parts:
@@ -86,42 +91,18 @@ def open_parts(folder: Path, manifest: Manifest, threads: int = 1, verify: bool 
         raise IndexMismatch(
             f"{folder / ITEMS}: {items.num_rows} items; the manifest says {manifest.items}; publish again"
         )
-    photos = None if manifest.model is None else _photos(folder, manifest, manifest.model, items, threads)
+    photo_models = {one.name: open_photos(folder, one, items, threads) for one in manifest.photo_models}
     catalogue = Catalogue(items, read_arrow(folder / PHOTOS), manifest.currency)
     ids = items["item_id"].combine_chunks()
-    models = tuple(open_models(folder, manifest.models, ids, threads, verify))
-    look_alike = None
-    if photos is not None and len(photos.index):
-        look_alike = LookAlikeRetriever(photos.embedder.name, photos.embeddings, photos.index)
-    funnel = Funnel(catalogue, models, read_rules(folder), look_alike)
+    models = tuple(open_models(folder, manifest.funnel, ids, threads, verify))
+    rules = read_rules(folder)
+    name, look_alike = speaking(list(photo_models), rules.funnel.photos), None
+    if name is not None and len(photo_models[name].index):
+        look_alike = LookAlikeRetriever(photo_models[name])
+    funnel = Funnel(catalogue, models, rules, look_alike)
     users = _users(folder, manifest, funnel)
-    classifier = open_classifier(folder, manifest.classifier, threads)
-    return Parts(manifest, catalogue, photos, models, funnel, users, classifier)
-
-
-def _photos(folder: Path, manifest: Manifest, model: ModelFacts, items: pa.Table, threads: int) -> Photos:
-    export = folder / MODELS / model.name
-    embedder = PhotoEmbedder.open(export, threads)
-    if embedder.model_hash != model.hash or embedder.dimension != model.dimension:
-        raise IndexMismatch(
-            f"{export}: model {embedder.model_hash[:12]} of dimension {embedder.dimension}; the manifest "
-            f"says {model.hash[:12]} of dimension {model.dimension}; publish again"
-        )
-    embeddings = read_embeddings(folder)
-    if embeddings.shape != (manifest.items, model.dimension):
-        raise IndexMismatch(
-            f"{folder / EMBEDDINGS}: shape {embeddings.shape} for {items.num_rows} items and a model of "
-            f"dimension {model.dimension}; the manifest says {manifest.items} items; publish again"
-        )
-    check_norms(folder / EMBEDDINGS, embeddings, photo_rows(items))
-    index = open_index(folder / INDEX, threads, model_hash=model.hash, dimension=model.dimension)
-    expected = indexed_rows(items, manifest.index.per_category)
-    if not np.array_equal(index.rows, expected) or len(expected) != manifest.indexed:
-        raise IndexMismatch(
-            f"{folder / INDEX}: {len(index)} items; {len(expected)} are to be in it, the manifest says "
-            f"{manifest.indexed}; publish again"
-        )
-    return Photos(embedder, embeddings, index)
+    classifiers = {one.name: open_classifier(folder, one, threads) for one in manifest.classifiers}
+    return Parts(manifest, catalogue, models, funnel, users, photo_models, classifiers)
 
 
 def rules_bytes(rules: BehaviourRule) -> bytes:

@@ -9,25 +9,22 @@ of another bundle cannot pass, whatever its files' hashes say.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from etalage.bundle.catalogue import Catalogue, Filters
-from etalage.bundle.classifying import recorded_answers
+from etalage.bundle.classifier_entries import recorded_answers
 from etalage.bundle.files import SELF_CHECK
-from etalage.bundle.funnel import Funnel
-from etalage.bundle.indexed import TOLERANCE
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.parts import Parts, open_parts
-from etalage.bundle.shoppers import Crowd, Shopper
-from etalage.errors import BundleDamaged, IndexMismatch, NotFound
+from etalage.bundle.photo_entries import TOLERANCE, check_made_by, spread
+from etalage.errors import BundleDamaged, NotFound
+from etalage.funnel.catalogue import Catalogue, Filters
+from etalage.funnel.funnel import Funnel
+from etalage.funnel.shoppers import Crowd, Shopper
 from etalage.index import Index
 from etalage.online import Act
 from etalage.runtime.classifier import ItemClassifier
-
-if TYPE_CHECKING:
-    from etalage.runtime.photos import PhotoEmbedder
 
 QUERIES, ANSWERS, PHOTO_QUERIES, CLASSIFIED = 32, 10, 4, 4
 HISTORIES, HISTORY_LENGTH = 8, 20
@@ -35,26 +32,26 @@ History = Sequence[tuple[str, str, float | None]]
 """Acts of nobody in particular, oldest first: item_id, kind, value."""
 
 
-def spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of `rows`, evenly spaced: the same ones every time."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-
-
 # -- publish -----------------------------------------------------------------------------------
 
 
 def record(parts: Parts, asked: Sequence[History]) -> bytes:
     """The content of selfcheck.json: answers of the parts that are there."""
-    said: dict[str, Any] = {"k": ANSWERS, "queries": [], "photos": []}
-    if parts.photos is not None:
-        said |= _photo_answers(parts.catalogue, parts.photos.embeddings, parts.photos.index)
-    if parts.manifest.models:
+    said: dict[str, Any] = {}
+    if parts.photo_models:
+        said["photo_models"] = {
+            name: _photo_answers(parts.catalogue, model.embeddings, model.index)
+            for name, model in parts.photo_models.items()
+        }
+    if parts.models:
         said["funnel"] = [_funnel_answer(parts.funnel, history) for history in asked]
-    if parts.classifier is not None:
-        rows = _to_classify(parts.classifier.classifier, parts.catalogue)
-        said["classifier"] = recorded_answers(parts.classifier.classifier, parts.catalogue, rows)
+    if parts.classifiers:
+        said["classifiers"] = {
+            name: recorded_answers(
+                model.classifier, parts.catalogue, _to_classify(model.classifier, parts.catalogue)
+            )
+            for name, model in parts.classifiers.items()
+        }
     return (json.dumps(said, indent=1) + "\n").encode()
 
 
@@ -62,7 +59,7 @@ def _to_classify(classifier: ItemClassifier, catalogue: Catalogue) -> list[int]:
     """Some items with a photo, and where titles are read some without."""
     rows = spread(np.flatnonzero(catalogue.has_photo), CLASSIFIED).tolist()
     if classifier.uses_text:
-        rows += spread(np.flatnonzero(~catalogue.has_photo), CLASSIFIED).tolist()
+        rows += spread(np.flatnonzero(~catalogue.has_photo[1:]) + 1, CLASSIFIED).tolist()
     return [int(row) for row in rows]
 
 
@@ -102,7 +99,7 @@ def _funnel_answer(funnel: Funnel, history: History) -> dict[str, Any]:
     shopper = Shopper.of(acts, funnel.catalogue, funnel.rules)
     ranking = funnel.answer(shopper, ANSWERS, Filters(), funnel.catalogue.stock).ranking
     best = np.argsort(-ranking.scores, kind="stable")[:ANSWERS]
-    answers = [[funnel.catalogue.ids[int(ranking.rows[n]) - 1], float(ranking.scores[n])] for n in best]
+    answers = [[funnel.catalogue.ids[int(ranking.rows[n])], float(ranking.scores[n])] for n in best]
     return {"history": [list(act) for act in history], "rung": ranking.plan.rung, "answers": answers}
 
 
@@ -127,21 +124,32 @@ def self_check(folder: Path, parts: Parts) -> None:
     make the stored embeddings).
     """
     try:
-        recorded = json.loads((folder / SELF_CHECK).read_bytes())
-        if parts.photos is not None:
-            _check_answers(recorded, parts.catalogue, parts.photos.embeddings, parts.photos.index)
-            rows = [parts.catalogue.known_row(item_id) for item_id in recorded["photos"]]
+        recorded = _by_model(json.loads((folder / SELF_CHECK).read_bytes()), parts.manifest)
+        for name, model in parts.photo_models.items():
+            answers = recorded["photo_models"][name]
+            _check_answers(answers, parts.catalogue, model.embeddings, model.index)
+            rows = [parts.catalogue.known_row(item_id) for item_id in answers["photos"]]
             if rows:
                 photos = [parts.catalogue.photo(row) for row in rows]
-                check_made_by(parts.photos.embedder, photos, parts.photos.embeddings[rows], str(folder))
-        for expected in recorded.get("funnel", []) if parts.manifest.models else []:
+                check_made_by(model.embedder, photos, model.embeddings[rows], str(folder))
+        for expected in recorded.get("funnel", []) if parts.models else []:
             _check_funnel(parts.funnel, expected)
-        if parts.classifier is not None:
-            _check_classifier(parts.classifier.classifier, parts.catalogue, recorded["classifier"])
+        for name, one in parts.classifiers.items():
+            _check_classifier(one.classifier, parts.catalogue, recorded["classifiers"][name])
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, NotFound) as error:
         raise BundleDamaged(
             f"{folder / SELF_CHECK} of {parts.manifest.id} cannot be used: {error!r}; publish again"
         ) from error
+
+
+def _by_model(recorded: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The record of an older format, which had one model of a kind, as one of today."""
+    if "queries" in recorded and "photo_models" not in recorded:
+        recorded = {**recorded, "photo_models": {one.name: recorded for one in manifest.photo_models}}
+    if "classifier" in recorded and "classifiers" not in recorded:
+        said = {one.name: recorded["classifier"] for one in manifest.classifiers}
+        recorded = {**recorded, "classifiers": said}
+    return recorded
 
 
 def _check_answers(
@@ -190,19 +198,3 @@ def _compare(what: str, ids: list[str], scores: np.ndarray, recorded: list[Any],
     gone = must - set(ids)
     if gone:
         raise BundleDamaged(f"self-check: {what} lacks {sorted(gone)[:3]}; publish again")
-
-
-def check_made_by(embedder: "PhotoEmbedder", photos: list[bytes], embeddings: np.ndarray, where: str) -> None:
-    """Raises IndexMismatch unless `embedder` makes `embeddings` (B, D) of the B `photos`."""
-    made = embedder.embed(photos)
-    if made.shape != embeddings.shape:
-        raise IndexMismatch(
-            f"{where}: the embeddings have {embeddings.shape[-1]} numbers, the model {embedder.name} makes "
-            f"{made.shape[-1]}; publish again"
-        )
-    worst = float(np.abs(made - embeddings).max(initial=0))
-    if not worst <= TOLERANCE:
-        raise IndexMismatch(
-            f"{where}: model {embedder.name} does not make the stored embeddings (off by {worst:.2g}); "
-            "they are another model's: publish again"
-        )

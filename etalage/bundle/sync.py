@@ -19,11 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.bundle.admission import PlacedModel
-from etalage.bundle.classifying import DraftedClassifier
 from etalage.bundle.contents import (
     CLASSIFIED,
-    Embedded,
     Payload,
     Progress,
     classifications,
@@ -31,7 +28,6 @@ from etalage.bundle.contents import (
     embed,
     find_photos,
     gather,
-    gather_crowd,
     in_order,
     interaction_batches,
     main_photos,
@@ -41,14 +37,15 @@ from etalage.bundle.contents import (
     served_versions,
     with_derived,
 )
-from etalage.bundle.files import ITEMS, MODELS, PHOTOS, read_arrow, read_embeddings
-from etalage.bundle.indexed import photo_rows
+from etalage.bundle.draft import DraftedModel, assemble
+from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.formats import opened_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.parts import read_rules
+from etalage.bundle.photo_entries import of_rows, photo_rows
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
-from etalage.config import IndexConfig, PublishConfig
+from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
@@ -85,8 +82,6 @@ class _Opened:
     manifest: Manifest
     items: pa.Table
     photos: pa.Table
-    embeddings: np.ndarray | None
-    """None: a bundle without a model of photos."""
     folder: Path
 
     @classmethod
@@ -94,15 +89,29 @@ class _Opened:
         folder = bundles.path(bundles.current_id())
         manifest = verify(folder)
         items, photos = _today(read_arrow(folder / ITEMS)), read_arrow(folder / PHOTOS)
-        embeddings = None if manifest.model is None else read_embeddings(folder)
-        return cls(manifest, items, photos, embeddings, folder)
+        return cls(manifest, items, photos, folder)
 
-    def carried(self) -> dict[str, np.ndarray]:
-        """{sha256: (D,) embedding} of every photo that the bundle's model embedded."""
-        assert self.embeddings is not None
+    def embedders(self) -> list[PhotoEmbedder]:
+        """Raises ExportDamaged, IndexMismatch: one that did not make the bundle's embeddings."""
+        opened = []
+        for entry in self.manifest.photo_models:
+            embedder = PhotoEmbedder.open(self.folder / entry.dir)
+            if (embedder.model_hash, embedder.dimension) != (entry.hash, entry.dimension):
+                raise IndexMismatch(
+                    f"{self.folder}: {entry.name} is not the model that made the embeddings: publish again"
+                )
+            opened.append(embedder)
+        return opened
+
+    def carried(self, name: str) -> dict[str, np.ndarray]:
+        """{sha256: (D,) embedding} of every photo that the bundle's embedder called `name` has embedded."""
+        (entry,) = [one for one in self.manifest.photo_models if one.name == name]
+        file, index = entry.embeddings, entry.index
+        assert file is not None and index is not None
+        embeddings = opened_embeddings(read_embeddings(self.folder, file), index)
         rows = photo_rows(self.items)
-        names = self.items["photo_sha256"].take(pa.array(rows)).to_pylist()
-        return {name: self.embeddings[row] for name, row in zip(names, rows, strict=True)}
+        names = of_rows(self.items, rows)["photo_sha256"].to_pylist()
+        return {sha: embeddings[row] for sha, row in zip(names, rows, strict=True)}
 
 
 def _today(items: pa.Table) -> pa.Table:
@@ -144,38 +153,32 @@ def sync(
         upserted, deleted = _difference(before.items, payload.items)
         if not upserted and not deleted:
             return _nothing(before, f"nothing that bundle {before.manifest.id} holds has changed", whole)
-        placed = _placed(before.manifest, exports or bundles.folder.parent / "exports")
-        embedded = _embedded(before, payload, progress)
-        model, rules = before.manifest.model, read_rules(before.folder)
-        draft = Draft(
-            embedded.payload.items,
-            embedded.payload.photos,
-            None if model is None else embedded.embeddings,
-            None if model is None else before.folder / MODELS / model.name,
-            payload.versions,
-            before.manifest.verdict,
-            synced_from=before.manifest.id,
-            placed=placed,
-            rules=rules,
-            crowd=gather_crowd(lake, lake.versions(), rules) if placed else None,
-            classifier=_classifier(before),
-            classified_by=embedded.payload.classified_by,
-            left_out=before.manifest.refused,
+        models = _models(before, exports or bundles.folder.parent / "exports")
+        assembled = assemble(
+            lake,
+            payload,
+            models,
+            before.embedders(),
+            lambda some, embedder: embed(some, embedder, before.carried(embedder.name), progress),
+            read_rules(before.folder),
+            behaviour=bool(before.manifest.funnel),
+            classify=_classify(before.manifest),
             currency=before.manifest.currency,
-            erasures=lake.erasures,
-            moments=payload.moments,
+            left_out=before.manifest.refused,
+            synced_from=before.manifest.id,
         )
+        draft = assembled.draft
         manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
-    photos = embedded.payload.photos.num_rows
+    looked_at = draft.photos.num_rows * len(before.manifest.photo_models)
     return Synced(
         manifest,
-        embedded.embedded,
-        photos - embedded.embedded,
+        assembled.embedded,
+        looked_at - assembled.embedded if before.manifest.photo_models else draft.photos.num_rows,
         upserted,
         deleted,
         f"{before.manifest.id} → {manifest.id}",
         whole,
-        embedded.refused,
+        assembled.refused,
     )
 
 
@@ -183,30 +186,29 @@ def _nothing(before: _Opened, reason: str, whole: str | None = None) -> Synced:
     return Synced(None, 0, before.photos.num_rows, 0, 0, reason, whole)
 
 
-def _placed(manifest: Manifest, exports: Path) -> tuple[PlacedModel, ...]:
-    """The bundle's models of behaviour by their exports. Raises NothingToPublish: one is gone.
+def _models(before: _Opened, exports: Path) -> tuple[DraftedModel, ...]:
+    """The bundle's models with their verdicts. Raises NothingToPublish: the export of one is gone.
 
-    A placed model cannot be laid onto other items: of those that its bundle did not have it holds nothing.
+    An aligned model cannot be aligned to other items: of those that its bundle did not have it holds nothing.
+    What looks at photos and what classifies needs nothing of the items: it is carried over as it is.
     """
     found = []
-    for facts in manifest.models:
-        export = next((p for p in _exports_of(exports / facts.name) if _is_of(p, facts.hash)), None)
+    for entry in before.manifest.models:
+        own = before.folder / entry.dir if entry.kind in ("photos", "classifier") else None
+        export = own or next((p for p in _exports_of(exports / entry.name) if _is_of(p, entry.hash)), None)
         if export is None:
             raise NothingToPublish(
-                f"{exports / facts.name}: the export {facts.hash[:8]} of model {facts.name} in bundle "
-                f"{manifest.id} is gone: `etalage train {facts.name}` and `etalage publish`"
+                f"{exports / entry.name}: the export {entry.hash[:8]} of model {entry.name} in bundle "
+                f"{before.manifest.id} is gone: `etalage train {entry.name}` and `etalage publish`"
             )
-        found.append(PlacedModel(export, facts.verdict, facts.slice, facts.forced))
+        found.append(DraftedModel(export, entry.verdict, entry.slice, entry.forced))
     return tuple(found)
 
 
-def _classifier(before: _Opened) -> DraftedClassifier | None:
-    """The bundle's own, which needs nothing of the items: it is carried over as it is."""
-    facts = before.manifest.classifier
-    if facts is None:
-        return None
-    model = PlacedModel(before.folder / MODELS / facts.name, facts.verdict, forced=facts.forced)
-    return DraftedClassifier(model, facts.settings)
+def _classify(manifest: Manifest) -> ClassifyConfig:
+    """How the bundle's classifiers are asked."""
+    asked = [one.classifier.settings for one in manifest.classifiers if one.classifier is not None]
+    return asked[0] if asked else ClassifyConfig()
 
 
 def _exports_of(folder: Path) -> list[Path]:
@@ -219,18 +221,6 @@ def _is_of(export: Path, model_hash: str) -> bool:
         return bool(read_facts(export).get("model_hash") == model_hash)
     except (OSError, ValueError):
         return False
-
-
-def _embedded(before: _Opened, payload: Payload, progress: Progress | None) -> Embedded:
-    model = before.manifest.model
-    if model is None or before.embeddings is None:
-        return Embedded(payload, np.zeros((payload.items.num_rows, 0), np.float32), 0)
-    embedder = PhotoEmbedder.open(before.folder / MODELS / model.name)
-    if embedder.model_hash != model.hash or before.embeddings.shape[1] != embedder.dimension:
-        raise IndexMismatch(
-            f"{before.folder}: the model is not the one that made the embeddings: publish again"
-        )
-    return embed(payload, embedder, before.carried(), progress)
 
 
 def _updated(

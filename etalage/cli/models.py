@@ -149,9 +149,9 @@ def bundles(shop: ShopFolder = HERE) -> None:
             add_row(table, mark, one.id, "", "", "", f"damaged: {one.damage}", "")
             continue
         made, forced = one.manifest.created_at, ", ".join(one.manifest.forced)
-        counts = (f"{one.manifest.items:,}", f"{one.manifest.indexed:,}")
-        every: list[Any] = [one.manifest.model, *one.manifest.models, one.manifest.classifier]
-        models = ", ".join(f"{model.name} {model.hash[:8]}" for model in every if model is not None)
+        indexed = {model.index.indexed for model in one.manifest.photo_models if model.index} or {0}
+        counts = (f"{one.manifest.items:,}", f"{max(indexed):,}")
+        models = ", ".join(f"{model.name} {model.hash[:8]}" for model in one.manifest.models)
         add_row(table, mark, one.id, *counts, made, models, forced)
     out.print(table)
 
@@ -181,13 +181,14 @@ def register(
 def _tell(manifest: Any) -> None:
     from etalage.bundle.admission import beside_popularity
 
-    photos = f", {manifest.indexed:,} in the {manifest.index.kind} index of photos" if manifest.model else ""
-    out.print(f"published {manifest.id}: {manifest.items:,} items{photos}")
-    _tell_recall("photos", manifest.index.recall)
-    if manifest.models:
-        names = ", ".join(f"{one.name} ({one.role})" for one in manifest.models)
+    out.print(f"published {manifest.id}: {manifest.items:,} items")
+    for one in manifest.photo_models:
+        index = f"{one.index.indexed:,} items in the {one.index.kind} index"
+        out.print(f"the photo embedder: {one.name} {one.hash[:8]}, {index}")
+    if manifest.funnel:
+        names = ", ".join(f"{one.name} ({one.role})" for one in manifest.funnel)
         out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
-    for line in beside_popularity(manifest.models):
+    for line in beside_popularity(manifest.funnel):
         out.print(line)
     for model in manifest.models:
         for name, source in model.sources.items():
@@ -198,8 +199,8 @@ def _tell(manifest: Any) -> None:
     for one in manifest.models:
         if one.index is not None:
             _tell_recall(one.name, one.index.recall)
-    if (one := manifest.classifier) is not None:
-        out.print(f"the classifier: {one.name} {one.hash[:8]}, {one.leaves:,} categories")
+    for one in manifest.classifiers:
+        out.print(f"the classifier: {one.name} {one.hash[:8]}, {one.classifier.leaves:,} categories")
     if (said := manifest.classified) is not None:
         out.print(
             f"classified: {said.items:,} of {manifest.items:,} items{f'; {said.note}' if said.note else ''}"

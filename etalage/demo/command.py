@@ -83,8 +83,8 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {hit:.3f} on validation")
     done = shop.evaluate(MODEL)
     say(done.summary())
-    for model in SIMPLE:
-        shop.train(model)
+    for name in SIMPLE:
+        shop.train(name)
     try:
         shop.train(RANKER)
         say(shop.evaluate(RANKER).summary())
@@ -93,14 +93,17 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
         (folder / "shop.toml").write_text(CONFIG.replace(f'ranker = "{RANKER}"\n', ""), encoding="utf-8")
         shop = Shop(folder, bar)
     manifest = shop.publish()
-    size_of = f"{manifest.items:,} items, {manifest.indexed:,} in the {manifest.index.kind} index"
-    say(f"published {manifest.id}: {size_of}; the funnel: {', '.join(one.name for one in manifest.models)}")
-    for line in beside_popularity(manifest.models):
+    for model in manifest.photo_models:
+        if model.index is not None:
+            say(f"{model.name}: {model.index.indexed:,} items in the {model.index.kind} index")
+    funnel = ", ".join(one.name for one in manifest.funnel)
+    say(f"published {manifest.id}: {manifest.items:,} items; the funnel: {funnel}")
+    for line in beside_popularity(manifest.funnel):
         say(line)
     for one in manifest.refused:
         say(f"left out: {one.reason}")
     recommender = shop.recommender()
-    first = str(recommender.catalogue.ids[0])
+    first = str(recommender.catalogue.ids[1])
     slate = recommender.similar(item_id=first, k=3)[0].slate
     say(f"like {first}: " + "; ".join(f"{slot.item['title']} ({slot.score:.2f})" for slot in slate))
     with shop.live_store() as live:

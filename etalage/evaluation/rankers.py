@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from etalage import metrics
-from etalage.bundle.candidates import Candidates, Excluded, Hits, fused, merged
 from etalage.errors import TooLittleData
 from etalage.evaluation.ranking import ASK_AT_ONCE, Ranked, rank_all, rank_lists
 from etalage.evaluation.slices import Asked
+from etalage.funnel.candidates import Candidates, Excluded, Hits, fused, merged
 from etalage.metrics import Calibration
 from etalage.runtime.scorer import ExportScorer, Scorer
 

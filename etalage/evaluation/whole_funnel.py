@@ -1,6 +1,6 @@
 """The funnel as a whole, measured like any of its parts: who is asked, what they bring, how it is ordered.
 
-Who speaks is decided by bundle/ladder.py and the scores by bundle/funnel.py, as in serving, but for many
+Who speaks is decided by funnel/fallback.py and the scores by funnel/funnel.py, as in serving, but for many
 shoppers at once. Filters, stock, diversity and the caps of a slate are not in it: they are about a moment,
 not about what shoppers want.
 
@@ -11,15 +11,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from etalage.bundle.candidates import Candidates, Excluded, candidates
-from etalage.bundle.funnel import ranking_scores
-from etalage.bundle.ladder import Ladder
-from etalage.bundle.manifest import PlacedFacts
-from etalage.bundle.models import OpenedModel
 from etalage.evaluation.ranking import Ranked, rank_lists
 from etalage.evaluation.slices import Asked
 from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
+from etalage.funnel.candidates import Candidates, Excluded, candidates
+from etalage.funnel.fallback import Ladder
+from etalage.funnel.funnel import ranking_scores
+from etalage.runtime.opening import OpenedModel
 from etalage.runtime.scorer import ExportScorer
 
 FUNNEL = "the funnel"
@@ -32,9 +31,9 @@ class WholeFunnel:
     def __init__(
         self, models: Sequence[tuple[ExportScorer, bool]], rules: BehaviourRule, popularity: np.ndarray
     ) -> None:
-        """models: each with whether it loses to popularity and stays behind. popularity: (N,) what a stranger
-        is shown, where no model counts."""
-        opened = [OpenedModel(_facts(one, behind), one, None) for one, behind in models]
+        """models: each with whether it loses to popularity and stays behind. popularity: (N + 1,) what a
+        stranger is shown, where no model counts."""
+        opened = [OpenedModel(one.name, one.role, one, behind=behind) for one, behind in models]
         self.ladder = Ladder(popularity, opened, rules, None)
 
     @property
@@ -106,13 +105,6 @@ class WholeFunnel:
                 found.append((some[good], kept, scores))
             some = some[short]
         return found
-
-
-def _facts(one: ExportScorer, behind: bool) -> PlacedFacts:
-    """What the ladder asks of a manifest's entry."""
-    return PlacedFacts(
-        name=one.name, role=one.role, scoring="", hash=one.model_hash, placed="", dir="", behind=behind
-    )
 
 
 def _had(asked: Asked, queries: Queries) -> list[np.ndarray]:

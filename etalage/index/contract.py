@@ -193,8 +193,8 @@ def checked_queries(queries: np.ndarray, dimension: int, k: int, allow: np.ndarr
 def allowed_positions(rows: np.ndarray, allow: np.ndarray) -> np.ndarray:
     """Where in the ascending `rows` the allowed ones stand, ascending."""
     reach = int(np.searchsorted(rows, len(allow)))
-    if reach and rows[reach - 1] == reach - 1:  # dense: position = row, no gather
-        return np.flatnonzero(allow[:reach])
+    if reach and rows[reach - 1] - rows[0] == reach - 1:  # dense: position = row - the first one, no gather
+        return np.flatnonzero(allow[rows[0] : rows[0] + reach])
     return np.flatnonzero(allow[rows[:reach]])
 
 

@@ -349,11 +349,8 @@ def listed() -> dict[str, Listed]:
 
 def feature_sources(model: str) -> list[str]:
     """The models whose embeddings of items `model` may take as features; `photo` beside them."""
-    return [
-        name
-        for name, one in listed().items()
-        if one.data == "behaviour" and one.embeds_items and name != model
-    ]
+    embedders = (name for name, one in listed().items() if one.data != "categories" and one.embeds_items)
+    return [name for name in embedders if name != model]
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""An export aligned to the items of a catalogue: the catalogue's row b is row b + 1 of the aligned model.
+"""An export aligned to the items of a catalogue: their rows are the same.
 
 Everything by item is taken in the catalogue's order, so that nothing has to be translated while a shopper
 waits. Items that the model never saw have no score by counting; an embedder that looks at content, and a
@@ -88,16 +88,17 @@ def source_rows(
 ) -> SourceRows:
     """What the export's feature sources say of the catalogue's `items`.
 
-    Of a source that is `given` by the very export that the model learned from, what that says of them now: a
-    new item has a photo. Of any other, what the export itself keeps: items that came later are unknown.
+    Of a source that is `given`, under whatever name, by the very export that the model learned from, what
+    that says of them now: a new item has a photo. Of any other, what the export itself keeps: items that came
+    later are unknown.
     """
     made_by = export.facts.get("feature_sources")
     if made_by is None:  # an export that was written before they were kept, with its photos' by name alone
         return {name: source.by_row(items) for name, source in given.items()}
     rows: dict[str, np.ndarray] = {}
     for name, model_hash in made_by.items():
-        source = given.get(name)
-        if source is not None and source.model_hash == model_hash:
+        source = next((one for one in given.values() if one.model_hash == model_hash), None)
+        if source is not None:
             rows[name] = source.by_row(items)
         else:
             kept = export.array(f"{FEATURE_SOURCES}/{name}", 2)

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from etalage.config import ClassifyConfig
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
+from etalage.runtime.confusion import Confusion
 from etalage.runtime.deciding import Deciding
-from etalage.runtime.export_files import check_format, check_hash
+from etalage.runtime.export_files import check_format, check_hash, hash_export
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
 
@@ -32,8 +34,7 @@ CLASSIFIER_FILES = (
     "taxonomy.json",
     "deciding.json",
 )
-"""What decides an answer, in the order in which they are hashed; export.json stands beside them."""
-FORMAT = 1
+"""What decides an answer, and is hashed; export.json stands beside them."""
 BATCH = 64
 PHOTOS_AT_ONCE = 4
 """Decoded and looked at in one step of `classifying`."""
@@ -61,8 +62,22 @@ class Classified:
     """The next most probable leaves: id, path, confidence."""
 
 
-def hash_classifier(folder: Path) -> str:
-    """SHA-256 over all that decides an answer."""
+@dataclass(frozen=True)
+class ClassifierModel:
+    """A classifier of a bundle, ready to answer."""
+
+    classifier: "ItemClassifier"
+    settings: ClassifyConfig
+    """How it is asked, where a request does not say."""
+    confusion: Confusion | None = None
+    """None: its evaluation kept none."""
+
+    @property
+    def name(self) -> str:
+        return self.classifier.name
+
+
+def _hash_of_format_1(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in CLASSIFIER_FILES:
         content = (folder / name).read_bytes()
@@ -104,8 +119,9 @@ class ItemClassifier:
             kept, version, text = str(facts["model_hash"]), int(facts["format"]), str(facts["text"])
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
-        check_format(folder, version, FORMAT)
-        check_hash(folder, hash_classifier(folder), kept)
+        check_format(folder, version)
+        found = _hash_of_format_1(folder) if version == 1 else hash_export(folder, CLASSIFIER_FILES)
+        check_hash(folder, found, kept)
 
         def read(file: str) -> tuple[str, str]:
             return (folder / file).read_text(encoding="utf-8"), str(folder / file)

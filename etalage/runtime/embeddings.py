@@ -25,7 +25,7 @@ DAY = 86_400_000_000
 class EmbeddingScorer(ExportScorer):
     """Inner product of the query's embedding and the item's."""
 
-    scoring = "embeddings"
+    kind = "embeddings"
     dimension: int
 
     def __init__(self, opened: ExportFiles, threads: int = 1) -> None:
@@ -156,8 +156,8 @@ class EmbeddingScorer(ExportScorer):
     def retriever(self, index: Index | None = None) -> Retriever:
         """The nearest items in `index`; without one they are searched exactly."""
         if index is None:
-            every = np.asarray(self.item_embeddings[1:], np.float32)
-            rows = np.flatnonzero(np.einsum("nd,nd->n", every, every) > 0)
+            every = np.asarray(self.item_embeddings, np.float32)
+            rows = np.flatnonzero(np.einsum("nd,nd->n", every[1:], every[1:]) > 0) + 1
             index = build(rows, every[rows], IndexConfig(kind="exact"), norm="none")
         return EmbeddingRetriever(self, index)
 
@@ -166,7 +166,7 @@ class EmbeddingRetriever:
     """The query's embedding, made now, searched among the items' in an index."""
 
     def __init__(self, scorer: EmbeddingScorer, index: Index) -> None:
-        """`index` holds rows b = vocabulary row - 1."""
+        """`index` is of the rows of `scorer.item_embeddings`."""
         self.name = scorer.name
         self.scorer = scorer
         self.index = index
@@ -176,7 +176,7 @@ class EmbeddingRetriever:
 
     def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:
         embeddings = self.scorer.embed_queries(queries)
-        every = np.asarray(self.scorer.item_embeddings)[1:]
+        every = np.asarray(self.scorer.item_embeddings)
         found = searched(self.index, every, embeddings, quota, allow, excluded)
         silent = ~self.knows(queries)
         found.rows[silent], found.scores[silent] = 0, -np.inf

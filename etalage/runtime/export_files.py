@@ -11,16 +11,21 @@ model in a bundle (runtime/aligning.py):
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
+"""1: the kind of an export of behaviour was called `scoring`, the others had none, and each had a hash of its
+own. 2: every export says its `kind`, and has the one hash. Both are read."""
+ModelKind = Literal["prior", "item_item", "embeddings", "pairs", "photos", "classifier"]
+"""How an export is opened: the name of a file of runtime/."""
 FACTS, VERDICT, ITEMS, USERS, TO_MODEL = (
     "export.json",
     "evaluation.json",
@@ -54,7 +59,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def check_format(folder: Path, version: int, newest: int) -> None:
+def export_kind(facts: Mapping[str, Any]) -> str:
+    """One of ModelKind, or what a later version has; exports of format 1 are known by what they hold."""
+    said = facts.get("kind") or facts.get("scoring")
+    return str(said) if said else "classifier" if facts.get("role") == "classifier" else "photos"
+
+
+def check_format(folder: Path, version: int, newest: int = FORMAT) -> None:
     """Raises ExportDamaged: an export of a format that came later."""
     if version > newest:
         raise ExportDamaged(
@@ -87,13 +98,15 @@ def read_verdict(export: Path) -> dict[str, Any] | None:
         raise ExportDamaged(f"{file}: {error}; evaluate the model again") from error
 
 
-def hash_export(folder: Path) -> str:
-    """SHA-256 over the names and bytes of everything that decides a score."""
+def hash_export(folder: Path, names: Iterable[str] | None = None) -> str:
+    """SHA-256 over the names and bytes of everything that decides an answer: the files `names`, or all but
+    what is said of the model."""
+    if names is None:
+        every = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names = (n for n in every if n not in (FACTS, VERDICT) and not n.rpartition("/")[2].startswith("."))
     digest = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = file.relative_to(folder).as_posix()
-        if name not in (FACTS, VERDICT) and not file.name.startswith("."):
-            digest.update(name.encode() + b"\0" + file.read_bytes())
+    for name in sorted(names):
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -133,10 +146,10 @@ def read_export(folder: Path, verify: bool = True) -> ExportFiles:
     """
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        kept, version, _ = str(facts["model_hash"]), int(facts["format"]), str(facts["scoring"])
+        kept, version, _ = str(facts["model_hash"]), int(facts["format"]), str(facts["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportDamaged(f"{folder / FACTS}: {error!r}; export the model again") from error
-    check_format(folder, version, FORMAT)
+    check_format(folder, version)
     if verify:
         check_hash(folder, hash_export(folder), kept)
     none = Vocabulary([])

@@ -26,7 +26,7 @@ class ItemItemScorer(ExportScorer):
     An item acted on several times counts once, by its newest act; with `every_act`, each time.
     """
 
-    scoring = "item_item"
+    kind = "item_item"
 
     def __init__(self, opened: ExportFiles) -> None:
         super().__init__(opened)
@@ -154,7 +154,7 @@ class ItemItemRetriever:
         owner = owners[act]
         good = rows > 0
         if allow is not None:
-            good[good] = allow[rows[good] - 1]
+            good[good] = allow[rows[good]]
         good &= ~excluded.holds(owner, rows)
         keys, which = np.unique(owner[good] * count + rows[good], return_inverse=True)
         sums = np.bincount(which, products[good], minlength=len(keys)).astype(np.float32)
@@ -174,7 +174,7 @@ class ItemItemRetriever:
         scores = np.array(self.scorer.scores(queries))
         scores[scores <= 0] = -np.inf
         if allow is not None:
-            scores[:, 1:][:, ~allow] = -np.inf
+            scores[:, ~allow] = -np.inf
         for query, rows in enumerate(excluded.rows[: len(queries)]):
             scores[query, rows] = -np.inf
         width = min(quota, scores.shape[1])

@@ -4,15 +4,30 @@ Evaluation, publish, sync and the server all score through what `open_scorer` op
 what is served.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from etalage.errors import ExportDamaged
+from etalage.index import Index
 from etalage.runtime.embeddings import EmbeddingScorer
-from etalage.runtime.export_files import ExportFiles, read_export
+from etalage.runtime.export_files import ExportFiles, export_kind, read_export
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.pairs import PairScorer
 from etalage.runtime.prior import PriorScorer
 from etalage.runtime.scorer import ExportScorer
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model of behaviour in a bundle, ready to answer."""
+
+    name: str
+    role: str
+    scorer: ExportScorer
+    index: Index | None = None
+    """Of its items' embeddings; None: it needs none, or searches exactly."""
+    behind: bool = False
+    """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
 
 
 def open_scorer(folder: Path, threads: int = 1, verify: bool = True) -> ExportScorer:
@@ -26,10 +41,10 @@ def open_scorer(folder: Path, threads: int = 1, verify: bool = True) -> ExportSc
 
 def kind_of(export: ExportFiles) -> type[ExportScorer]:
     """Raises ExportDamaged: of a kind that came later."""
-    scoring = export.facts["scoring"]
+    said = export_kind(export.facts)
     for kind in (PriorScorer, ItemItemScorer, EmbeddingScorer, PairScorer):
-        if kind.scoring == scoring:
+        if kind.kind == said:
             return kind
     raise ExportDamaged(
-        f"{export.folder}: scoring {scoring!r}, which this version cannot open; install a newer one"
+        f"{export.folder}: kind {said!r}, which this version cannot open; install a newer one"
     )

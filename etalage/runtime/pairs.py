@@ -24,7 +24,7 @@ PAIRS_AT_ONCE = 1 << 17
 class PairScorer(ExportScorer):
     """The network of a ranker over what it asks for of user, item and pair."""
 
-    scoring = "pairs"
+    kind = "pairs"
     ranks = True
 
     def __init__(self, opened: ExportFiles, threads: int = 1) -> None:

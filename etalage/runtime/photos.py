@@ -9,6 +9,7 @@ is measured is what is served.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,17 @@ from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Queries
 from etalage.features.photo import PhotoEncoder
 from etalage.index import Index
-from etalage.runtime.export_files import check_format, check_hash
+from etalage.runtime.export_files import check_format, check_hash, hash_export
 from etalage.runtime.retrieving import Excluded, Hits, cosines, searched
 from etalage.runtime.sessions import Session
 
-FILES = ("model.onnx", "encoder.json", "export.json")
-FORMAT = 1
+DECIDES = ("encoder.json", "model.onnx")
+"""What decides an embedding, and is hashed."""
+FILES = (*DECIDES, "export.json")
 BATCH = 256
 
 
-def hash_model(folder: Path) -> str:
-    """SHA-256 over network and encoder: two models with the same hash embed alike."""
+def _hash_of_format_1(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in ("model.onnx", "encoder.json"):
         digest.update((folder / name).read_bytes())
@@ -59,8 +60,8 @@ class PhotoEmbedder:
             kept, version = str(facts["model_hash"]), int(facts["format"])
         except (ValueError, KeyError, TypeError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
-        check_format(folder, version, FORMAT)
-        found = hash_model(folder)
+        check_format(folder, version)
+        found = _hash_of_format_1(folder) if version == 1 else hash_export(folder, DECIDES)
         check_hash(folder, found, kept)
         encoder = PhotoEncoder.from_json(
             (folder / "encoder.json").read_text(encoding="utf-8"), where=str(folder / "encoder.json")
@@ -82,18 +83,33 @@ class PhotoEmbedder:
         return self._session.rows(pixels_BHWC, self.dimension, BATCH, what, progress)
 
 
+@dataclass(frozen=True)
+class PhotoModel:
+    """A photo embedder of a bundle, what it made of the catalogue's photos, and the index of that."""
+
+    embedder: PhotoEmbedder
+    embeddings: np.ndarray
+    """(N + 1, D) float32 of the bundle's items, zeros without a photo and for row 0."""
+    index: Index
+    per_category: int | None = None
+    """How many items of each category are in the index; None: all that have a photo."""
+
+    @property
+    def name(self) -> str:
+        return self.embedder.name
+
+
 class LookAlikeRetriever:
     """Photos like those of the items that the shopper acted on last."""
 
     RECENT = 5
 
-    def __init__(self, name: str, embeddings: np.ndarray, index: Index) -> None:
-        """embeddings (N, D) float32, zeros without a photo; `index` of them, rows as `embeddings`."""
-        self.name = name
-        self.embeddings = embeddings
-        self.index = index
-        self._there = np.zeros(len(embeddings) + 1, bool)
-        self._there[index.rows + 1] = True
+    def __init__(self, model: PhotoModel) -> None:
+        self.name = model.name
+        self.embeddings = model.embeddings
+        self.index = model.index
+        self._there = np.zeros(len(model.embeddings), bool)
+        self._there[model.index.rows] = True
 
     def knows(self, queries: Queries) -> np.ndarray:
         return np.bincount(queries.owners[self._there[queries.items]], minlength=len(queries)) > 0
@@ -104,7 +120,7 @@ class LookAlikeRetriever:
             rows = queries.items[queries.starts[query] : queries.starts[query + 1]]
             rows = rows[self._there[rows]][-self.RECENT :]
             if len(rows):
-                mean = np.asarray(self.embeddings[rows - 1]).sum(axis=0)
+                mean = np.asarray(self.embeddings[rows]).sum(axis=0)
                 means[query] = mean / max(float(np.linalg.norm(mean)), 1e-12)
         found = searched(self.index, self.embeddings, means, quota, allow, excluded)
         silent = ~self.knows(queries)
@@ -113,4 +129,4 @@ class LookAlikeRetriever:
 
     def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(K, H) the cosine of the photos of an item and of an act's item."""
-        return cosines(self.embeddings, rows - 1, acts - 1)
+        return cosines(self.embeddings, rows, acts)

@@ -38,7 +38,7 @@ class SameForAll:
 class PriorScorer(SameForAll, ExportScorer):
     """The same score for everybody: popularity."""
 
-    scoring = "prior"
+    kind = "prior"
 
     def __init__(self, opened: ExportFiles) -> None:
         super().__init__(opened)
@@ -81,13 +81,13 @@ class PriorRetriever:
         """The allowed rows, best first, some at a time."""
         count = len(self.order)
         if allow is not None and np.count_nonzero(allow) < FEW * count:
-            rows = np.flatnonzero(allow) + 1
+            rows = np.flatnonzero(allow)
             yield rows[np.argsort(-self.prior[rows], kind="stable")]
             return
         start, size = 0, 1024
         while start < count:
             rows = self.order[start : start + size].astype(np.int64)
-            yield rows if allow is None else rows[allow[rows - 1]]
+            yield rows if allow is None else rows[allow[rows]]
             start, size = start + size, size * 2
 
     def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:

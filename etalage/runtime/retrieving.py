@@ -2,8 +2,8 @@
 
     B queries   N items   Q quota   D embedding dimension
 
-Item rows are those of a vocabulary: 0 = none, items have 1 … N. `allow` is a (N,) mask without the row 0:
-allow[r - 1] says whether row r may be found.
+Item rows are those of a vocabulary, and of every index: 0 = none, items have 1 … N. `allow` is a (N + 1,)
+mask: allow[r] says whether row r may be found; allow[0] is False.
 """
 
 from collections.abc import Sequence
@@ -84,13 +84,13 @@ def searched(
     allow: np.ndarray | None,
     excluded: Excluded,
 ) -> Hits:
-    """(B, D) queries → the `quota` best allowed of each; `embeddings` (N, D) are those in the index."""
+    """(B, D) queries → the `quota` best allowed of each; `embeddings` (N + 1, D) are those in the index."""
     wanted = min(quota + excluded.most, len(index))
     if wanted == 0 or len(queries) == 0:
         return nothing(len(queries), quota)
     if allow is None:
         found = index.search(queries, wanted)
-        return kept(Hits(found.rows + 1, found.scores), excluded, quota)
+        return kept(Hits(np.maximum(found.rows, 0), found.scores), excluded, quota)
     count = int(np.count_nonzero(allow))
     wide = int(1.2 * wanted * len(allow) / max(count, 1)) + 16
     mostly = count >= MOSTLY * len(allow) and wide < len(index)
@@ -98,13 +98,13 @@ def searched(
         return _scored_all(index, embeddings, queries, quota, allow, excluded)
     if index.is_exact or not mostly:
         found = index.search(queries, wanted, allow)
-        return kept(Hits(found.rows + 1, found.scores), excluded, quota)
+        return kept(Hits(np.maximum(found.rows, 0), found.scores), excluded, quota)
     plain = index.search(queries, wide)
-    brought = kept(Hits(plain.rows + 1, plain.scores), excluded, quota, allow)
+    brought = kept(Hits(np.maximum(plain.rows, 0), plain.scores), excluded, quota, allow)
     short = np.flatnonzero((brought.rows > 0).sum(axis=1) < quota)
     if len(short):
         found = index.search(queries[short], wanted, allow)
-        again = kept(Hits(found.rows + 1, found.scores), excluded.of(short), quota)
+        again = kept(Hits(np.maximum(found.rows, 0), found.scores), excluded.of(short), quota)
         brought.rows[short], brought.scores[short] = again
     return brought
 
@@ -129,7 +129,7 @@ def _scored_all(
     found = np.take_along_axis(scores, best, axis=1)
     order = np.lexsort((best, -found))
     best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
-    return kept(Hits(rows[best] + 1, found), excluded, quota)
+    return kept(Hits(rows[best], found), excluded, quota)
 
 
 def kept(brought: Hits, excluded: Excluded, quota: int, allow: np.ndarray | None = None) -> Hits:
@@ -139,7 +139,7 @@ def kept(brought: Hits, excluded: Excluded, quota: int, allow: np.ndarray | None
     if excluded.most:
         good &= ~excluded.holds(np.arange(len(rows))[:, None], rows)
     if allow is not None:
-        good &= allow[np.maximum(rows, 1) - 1]
+        good &= allow[rows]
     order = np.argsort(~good, axis=1, kind="stable")[:, :quota]
     good = np.take_along_axis(good, order, 1)
     found = nothing(len(rows), quota)
@@ -154,11 +154,10 @@ def nothing(queries: int, quota: int) -> Hits:
 
 
 def cosines(embeddings: np.ndarray, rows: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    """(K, H) cosine of each item (K,) and each act's item (H,), rows of `embeddings`; 0 for acts on items
-    that are not there (-1)."""
-    of_items, of_acts = _unit(embeddings[rows]), _unit(embeddings[np.maximum(acts, 0)])
-    found = of_items @ of_acts.T
-    return np.where(acts >= 0, found, 0) if (acts < 0).any() else np.asarray(found)
+    """(K, H) cosine of each item (K,) and each act's item (H,), rows of `embeddings`; 0 for acts on unknown
+    items."""
+    found = _unit(embeddings[rows]) @ _unit(embeddings[acts]).T
+    return np.where(acts > 0, found, 0) if (acts == 0).any() else np.asarray(found)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
 from etalage.index import Index
-from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles
+from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles, ModelKind
 from etalage.runtime.retrieving import Retriever
 
 SourceRows = Mapping[str, np.ndarray]
@@ -50,7 +50,7 @@ class ExportScorer(ABC):
     """An export opened: name, vocabularies, and how a question is put to this model. Each kind says how it
     scores, and where it can, how it is aligned to a catalogue, retrieves and explains."""
 
-    scoring: ClassVar[str]
+    kind: ClassVar[ModelKind]
     """What export.json calls this kind."""
     ranks: ClassVar[bool] = False
     """It orders candidates, and finds none in a catalogue."""

@@ -31,19 +31,25 @@ async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response
     asked: Any = read_one_of(kinds, await tree_of(request))
 
     def score() -> Steps[bytes]:
-        how: dict[str, Any] = {"threshold": asked.threshold, "top": asked.top}
+        how: dict[str, Any] = {"threshold": asked.threshold, "top": asked.top, "model": asked.model}
         if isinstance(asked, wire.ClassifyItem):
             found = recommender.classify(item_id=asked.item_id, **how)
         else:
             photos, titles = wire.rows_of(asked)
             found = yield from recommender.classify_photos(photos, titles, **how)
-        return wire.classify_answer(recommender.bundle, recommender.classifier.hash, found)
+        return wire.classify_answer(
+            recommender.bundle, recommender.classifier(asked.model).classifier.model_hash, found
+        )
 
     return await scored_in_turns(request, score(), x_deadline_ms)
 
 
 @categories.get("/confusion", response_model=wire.ConfusionAnswer, responses=refusals(401, 404, 503))
-async def confusion(request: Request) -> Response:
+async def confusion(request: Request, model: str | None = None) -> Response:
     """Which categories the classifier takes for which, by its evaluation; the most valuable ones."""
     recommender = current(request)
-    return await scored(request, lambda: wire.confusion_answer(recommender.bundle, recommender.confusion))
+
+    def answer() -> bytes:
+        return wire.confusion_answer(recommender.bundle, recommender.confusion(model))
+
+    return await scored(request, answer)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from etalage.errors import RequestError
 from etalage.recommend import Categorised, Confusion
-from etalage.serve.wire import MAX_NAMED, MAX_PHOTOS, Base64Photo, Id, Strict, whole
+from etalage.serve.wire import MAX_NAMED, MAX_PHOTOS, Base64Photo, Id, ModelName, Strict, whole
 
 MAX_PHOTOS_OF_ONE = 10
 MAX_TITLE = 1000
@@ -27,6 +27,9 @@ class Classify(Strict):
     )
     threshold: Share | None = Field(
         None, description="Less probable leaves are not given; else as the shop has set it."
+    )
+    model: ModelName | None = Field(
+        None, description="The classifier that answers, of several; else as the shop has set it."
     )
 
 

@@ -12,8 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import AfterValidator
 from starlette.responses import Response
 
-from etalage.bundle.catalogue import Whose
 from etalage.errors import NoBundle, NotFound, RequestError
+from etalage.funnel.catalogue import Whose
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.steps import Steps
 from etalage.serve import wire
@@ -164,6 +164,7 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
             "filters": wire.to_filters(asked.filters),
             "threshold": asked.threshold,
             "live": live,
+            "model": asked.model,
         }
         if isinstance(asked, wire.SimilarToItem):
             answers = recommender.similar(item_id=asked.item_id, **wanted)

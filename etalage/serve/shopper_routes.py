@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from etalage.bundle.catalogue import Stock
+from etalage.funnel.catalogue import Stock
 from etalage.recommend import Recommender
 from etalage.runtime.steps import Steps
 from etalage.serve import shopper_wire as wire
@@ -184,7 +184,7 @@ async def history(
 
 def _shown(recommender: Recommender, item_id: str, stock: Stock) -> dict[str, Any] | None:
     row = recommender.catalogue.row(item_id)
-    return None if row is None else listed(recommender.catalogue.shown(row, stock))
+    return None if row == 0 else listed(recommender.catalogue.shown(row, stock))
 
 
 @shoppers.delete("/users/{user_id:path}", response_model=wire.ErasedAnswer, responses=refusals(400, 401, 503))

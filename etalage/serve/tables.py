@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from etalage.bundle.catalogue import Catalogue
 from etalage.config import suggestion
 from etalage.errors import RequestError, Unprocessable
+from etalage.funnel.catalogue import Catalogue
 from etalage.online import Act, LiveStore
 from etalage.recommend import Recommender
 from etalage.serve.moments import read_moment
@@ -133,7 +133,7 @@ class RecommendTable:
         """See Table.example: either column may be missing."""
         import pandas as pd
 
-        history = json.dumps([{"item_id": self._recommender.catalogue.ids[0], "kind": "buy"}])
+        history = json.dumps([{"item_id": self._recommender.catalogue.ids[1], "kind": "buy"}])
         return pd.DataFrame({"user_id": [_some_user(self._recommender), None], "history": [None, history]})
 
 
@@ -168,7 +168,7 @@ class RankTable:
         """See Table.example."""
         import pandas as pd
 
-        item_id = self._recommender.catalogue.ids[0]
+        item_id = self._recommender.catalogue.ids[1]
         return pd.DataFrame({"user_id": [_some_user(self._recommender)], "item_id": [item_id]})
 
 
@@ -183,7 +183,7 @@ class ClassifyTable:
     def __init__(self, recommender: Recommender, live: LiveStore | None = None) -> None:
         """Raises Unprocessable: the bundle has no classifier."""
         self._recommender = recommender
-        self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier.settings.threshold}
+        self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier().settings.threshold}
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
         """See Table.answer."""
@@ -216,7 +216,7 @@ class ClassifyTable:
         import pandas as pd
 
         photo = _some_photo(self._recommender.catalogue)
-        return pd.DataFrame({"input": [photo, None], "title": [None, self._recommender.catalogue.title(0)]})
+        return pd.DataFrame({"input": [photo, None], "title": [None, self._recommender.catalogue.title(1)]})
 
 
 TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable] | type[ClassifyTable]] = {
@@ -236,7 +236,7 @@ def table_of(recommender: Recommender, task: str | None, live: LiveStore | None 
     if task is None and recommender.embedder is not None:
         task = "similar"
     if task is None:
-        task = "recommend" if recommender.manifest.models else "classify"
+        task = "recommend" if recommender.manifest.funnel else "classify"
     if task not in TASKS:
         raise Unprocessable(f"task = {task!r}: {suggestion(task, TASKS)}")
     return TASKS[task](recommender, live)

@@ -44,6 +44,7 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+ModelName = Annotated[str, Field(min_length=1, max_length=100)]
 Id = Annotated[
     str,
     Field(
@@ -94,6 +95,9 @@ class Similar(Strict):
     filters: FiltersBody | None = None
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="Leave out what is less similar; an empty slate then means: no match."
+    )
+    model: ModelName | None = Field(
+        None, description="The photo embedder that compares, of several; else as the shop has set it."
     )
 
 

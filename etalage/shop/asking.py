@@ -87,13 +87,13 @@ def require_items(
     """Raises NotFound that names the first of `item_ids` that the bundle does not hold, and what to do."""
     catalogue = recommender.catalogue
     for item_id in item_ids:
-        if catalogue.row(item_id) is not None:
+        if catalogue.row(item_id):
             continue
         said = f"{named} {item_id[:60]!r}: no such item in bundle {recommender.bundle}"
         if _in_tables(workspace, item_id):
             raise NotFound(f"{said}; the table items has it: `etalage sync --shop {_typed(workspace)}`")
-        near = nearest(item_id, catalogue.ids)
-        examples = ", ".join(repr(one) for one in catalogue.ids[:EXAMPLES])
+        near = nearest(item_id, catalogue.ids[1:])
+        examples = ", ".join(repr(one) for one in catalogue.ids[1 : EXAMPLES + 1])
         raise NotFound(
             f"{said}; " + (f"did you mean {near!r}?" if near else f"its ids are such as {examples}")
         )

@@ -205,9 +205,9 @@ def examples(workspace: Workspace, whole: Behaviour) -> "tuple[Examples, PairEnc
 
     Raises TooLittleData: no part `rank`, no retriever, nothing right among the candidates.
     """
-    from etalage.bundle.candidates import Excluded, candidates
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder, ranking_examples
+    from etalage.funnel.candidates import Excluded, candidates
 
     data = whole.data
     if not len(data.part("rank")):

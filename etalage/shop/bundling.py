@@ -2,48 +2,42 @@
 
 import logging
 import os
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps
 from etalage.shop.known_names import require_values
-from etalage.shop.photo_steps import MODEL
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.classifying import DraftedClassifier
+    from etalage.bundle.draft import Draft, DraftedModel
     from etalage.bundle.manifest import Manifest
-    from etalage.bundle.refusals import Draft
 
 log = logging.getLogger(__name__)
 
 
 def publish(workspace: Workspace, force: bool) -> "Manifest":
-    """The newest export of the model of photos, of each model of the funnel and of the classifier, as one
-    bundle; made current.
+    """The newest export of each model of photos, of behaviour and of categories as one bundle; made current.
 
-    A model of behaviour (or the classifier) that its gate refused is left out and named in the manifest; the
-    counters, which
-    were there to be beaten, take its place. The online store learns the histories that the tables hold.
-    Raises PublishError and its kinds; the bundle that was current then still is.
+    A model that its gate refused, of whatever kind, is left out and named in the manifest; the closed-form
+    ones, which were there to be beaten, take the place of a network of behaviour. The online store learns the
+    histories that the tables hold. Raises PublishError and its kinds; the bundle that was current then still
+    is.
     """
     from etalage.bundle.publish import publish as written
     from etalage.lake.unknown_ids import unknown_in_tables
 
-    photos, classifier = _of_photos(workspace), _classifier(workspace)
-    _require_what_is_named(workspace, photos)
+    _require_what_is_named(workspace)
+    content = [*drafted(workspace, "photos"), *drafted(workspace, "categories")]
     models = refit_steps.refitted(workspace, judging_steps.judged(workspace, placed(workspace)), force)
-    if photos is None and not models and classifier is None:
+    if not content and not models:
         raise NothingToPublish(
             f"{workspace.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or "
             "train a model of behaviour, first"
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
     with workspace.bundles.publishing():
-        draft = replace(_draft(workspace, photos, models), classifier=classifier)
+        draft = _draft(workspace, content, models, force)
         with workspace.bar("index, measure recall, write the bundle", None) as meter:
             manifest = written(
                 workspace.bundles,
@@ -102,88 +96,76 @@ def tell_kept_rules(workspace: Workspace) -> None:
         )  # fmt: skip
 
 
-def _draft(workspace: Workspace, photos: Path | None, models: "tuple[PlacedModel, ...]") -> "Draft":
-    from etalage.bundle.contents import gather_crowd
-    from etalage.bundle.refusals import Draft
+def _draft(
+    workspace: Workspace, content: "list[DraftedModel]", models: "tuple[DraftedModel, ...]", force: bool
+) -> "Draft":
+    """The draft, with every photo embedded by each photo embedder that the gate will let in."""
+    from etalage.bundle.admission import admitted
+    from etalage.bundle.draft import assemble
     from etalage.features.history import BehaviourRule
-    from etalage.runtime.export_files import read_verdict
+    from etalage.runtime.export_files import export_kind
     from etalage.runtime.photos import PhotoEmbedder
 
-    payload = photo_steps.payload(workspace)
-    embeddings, verdict = None, None
-    if photos is not None:
-        embedder: PhotoEmbedder = PhotoEmbedder.open(photos, threads=os.cpu_count() or 1)
-        done = photo_steps.embedded(workspace, payload, embedder)
-        payload, embeddings, verdict = done.payload, done.embeddings, read_verdict(photos)
-    rules = BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
-    crowd = None
-    if models:
-        with workspace.bar("read the shoppers", None):
-            crowd = gather_crowd(workspace.lake, workspace.lake.versions(), rules)
-    return Draft(
-        payload.items,
-        payload.photos,
-        embeddings,
-        photos,
-        payload.versions,
-        verdict,
-        placed=models,
-        rules=rules,
-        crowd=crowd,
-        classified_by=payload.classified_by,
+    embedders = [
+        PhotoEmbedder.open(model.export, threads=os.cpu_count() or 1)
+        for model, facts in admitted(content, force)[0]
+        if export_kind(facts) == "photos"
+    ]
+    return assemble(
+        workspace.lake,
+        photo_steps.payload(workspace),
+        [*models, *content],
+        embedders,
+        lambda payload, embedder: photo_steps.embedded(workspace, payload, embedder),
+        BehaviourRule(workspace.config.behaviour, workspace.config.funnel),
+        behaviour=bool(models),
+        classify=workspace.config.classify,
         currency=workspace.config.currency,
-        erasures=workspace.lake.erasures,
-        moments=payload.moments,
-    )
+    ).draft
 
 
-def _require_what_is_named(workspace: Workspace, photos: Path | None) -> None:
-    """Before any work. Raises NothingToPublish: the model of photos is named, and was not trained;
-    ConfigError: no item has what the order is by."""
-    if photos is None and MODEL in workspace.config.funnel.retrievers:
-        raise NothingToPublish(
-            f"[funnel] retrievers names {MODEL}, which was not trained: `etalage train {MODEL}` first"
-        )
+def _require_what_is_named(workspace: Workspace) -> None:
+    """Before any work. Raises NothingToPublish: [funnel] names a model of photos or of categories that was
+    not trained; ConfigError: no item has what the order is by."""
+    from etalage.models import recipe as recipes
+
+    funnel = workspace.config.funnel
+    looks = [name for name, model in recipes.listed().items() if model.data == "photos"]
+    named = [("retrievers", name, "photos") for name in funnel.retrievers if name in looks]
+    named += [("photos", funnel.photos, "photos")] if funnel.photos else []
+    named += [("classifier", funnel.classifier, "categories")] if funnel.classifier else []
+    for setting, name, data in named:
+        if name not in photo_steps.newest_exports(workspace, data):
+            raise NothingToPublish(
+                f"[funnel] {setting} names {name}, which was not trained: `etalage train {name}` first"
+            )
     table = workspace.lake.table("items")
-    if workspace.config.funnel.order.value and table.exists():
-        require_values(workspace.config.funnel.order, table.read(columns=["attributes", "price"]))
+    if funnel.order.value and table.exists():
+        require_values(funnel.order, table.read(columns=["attributes", "price"]))
 
 
-def _of_photos(workspace: Workspace) -> Path | None:
-    """The newest export of the model of photos; None where there is none."""
-    from etalage.runtime.export_files import newest_export
+def drafted(workspace: Workspace, data: str) -> "list[DraftedModel]":
+    """The newest export of each model of `data` ("photos" or "categories") that was trained, with its
+    verdict."""
+    from etalage.bundle.draft import DraftedModel
+    from etalage.runtime.export_files import read_verdict
 
-    try:
-        return newest_export(workspace.exports(MODEL))
-    except NothingToPublish:
-        return None
-
-
-def _classifier(workspace: Workspace) -> "DraftedClassifier | None":
-    """The newest classifier with its verdict; None where none was trained."""
-    from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
-    from etalage.runtime.export_files import newest_export, read_verdict
-
-    try:
-        export = newest_export(workspace.exports(CLASSIFIER))
-    except NothingToPublish:
-        return None
-    return DraftedClassifier(PlacedModel(export, read_verdict(export)), workspace.config.classify)
+    exports = photo_steps.newest_exports(workspace, data).values()
+    return [DraftedModel(export, read_verdict(export)) for export in exports]
 
 
-def placed(workspace: Workspace) -> "tuple[PlacedModel, ...]":
+def placed(workspace: Workspace) -> "tuple[DraftedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names, the counters
     that were trained besides, or, where it names none, all that were trained; and the ranker.
 
     Raises NothingToPublish: [funnel] names one that was not trained.
     """
-    from etalage.bundle.admission import PlacedModel
+    from etalage.bundle.draft import DraftedModel
     from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export, read_verdict
 
     funnel, slices = workspace.config.funnel, workspace.config.evaluate.slices
-    found: list[PlacedModel] = []
+    found: list[DraftedModel] = []
     for name, model in recipes.listed().items():
         if model.data in ("photos", "categories"):
             continue
@@ -202,5 +184,5 @@ def placed(workspace: Workspace) -> "tuple[PlacedModel, ...]":
                     f"`etalage evaluate {name}` first, or take it out of shop.toml"
                 ) from error
             continue
-        found.append(PlacedModel(export, read_verdict(export), slices.get(name)))
+        found.append(DraftedModel(export, read_verdict(export), slices.get(name)))
     return tuple(found)

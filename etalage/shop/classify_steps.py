@@ -21,6 +21,7 @@ from etalage.lake.difference import same_rows
 from etalage.lake.item_photos import photos_of
 from etalage.lake.schema import CATEGORY_SEPARATOR, TABLES
 from etalage.shop import taxonomy_steps
+from etalage.shop.photo_steps import newest_exports
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ class ClassifiedShop:
 
 def opened(workspace: Workspace) -> "ItemClassifier":
     """The newest export of the classifier. Raises NothingToPublish (none was trained), ExportDamaged."""
-    from etalage.bundle.classifying import CLASSIFIER
+    from etalage.bundle.draft import speaking
     from etalage.runtime.classifier import ItemClassifier
     from etalage.runtime.export_files import newest_export
 
-    return ItemClassifier.open(newest_export(workspace.exports(CLASSIFIER)), threads=os.cpu_count() or 1)
+    name = speaking(list(newest_exports(workspace, "categories")), workspace.config.funnel.classifier)
+    exported = newest_export(workspace.exports(name or "item_category"))
+    return ItemClassifier.open(exported, threads=os.cpu_count() or 1)
 
 
 def classify(workspace: Workspace, threshold: float | None = None, every: bool = False) -> ClassifiedShop:
@@ -113,7 +116,7 @@ class _Run:
     ) -> None:
         from etalage.bundle.contents import in_order, photo_facts
 
-        self.shop, self.classifier, self.threshold = workspace, classifier, threshold
+        self.workspace, self.classifier, self.threshold = workspace, classifier, threshold
         self.table: Table = workspace.lake.table("classifications")
         self.changed = 0
         self.refused: dict[str, str] = {}
@@ -144,7 +147,7 @@ class _Run:
 
     def forget(self) -> int:
         """The rows of items that are gone go too; how many."""
-        with self.shop.disk():
+        with self.workspace.disk():
             return self.table.delete(self.plan.gone) if self.plan.gone.num_rows else 0
 
     def settle(self) -> None:
@@ -167,7 +170,7 @@ class _Run:
         together = max(KEPT_AT_ONCE, len(self.plan.ask) // COMMITS)
         rows: list[int] = []
         told: list[Classified] = []
-        for some in pooling.items(lambda: photo_batches(self.shop.lake, self.at)):
+        for some in pooling.items(lambda: photo_batches(self.workspace.lake, self.at)):
             titles = [self.titles[row] for row in some.rows]
             told += self.classifier.answers(some.features_NF, some.has_photo_N, titles, 0.0, 0)
             rows += some.rows
@@ -180,7 +183,7 @@ class _Run:
 
     def keep(self, rows: pa.Table) -> None:
         if rows.num_rows:
-            with self.shop.disk():
+            with self.workspace.disk():
                 merged = self.table.merge(rows)
             self.changed += merged.inserted + merged.updated
 

@@ -188,12 +188,12 @@ def _funnels(
 
 
 def _prior(floor: "Scorer") -> np.ndarray:
-    """(N,) scores of popularity, without row 0."""
+    """(N + 1,) scores of popularity."""
     from etalage.evaluation.measured import Prior
     from etalage.runtime.prior import PriorScorer
 
     assert isinstance(floor, PriorScorer | Prior)
-    return np.asarray(floor.prior[1:])
+    return np.asarray(floor.prior)
 
 
 def _facts(there: _Trained, done: "Together", verdicts: "Mapping[str, Verdict]") -> dict[str, str]:

@@ -13,7 +13,7 @@ from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.bundle.admission import PlacedModel
+    from etalage.bundle.draft import DraftedModel
     from etalage.evaluation.behaviour import BehaviourEvaluation
     from etalage.models.recipe import Recipe
     from etalage.runtime.scorer import Scorer
@@ -130,7 +130,7 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
     return bool(facts.get("data") == whole.data.fingerprint())
 
 
-def judged(workspace: Workspace, placed: "Sequence[PlacedModel]") -> "tuple[PlacedModel, ...]":
+def judged(workspace: Workspace, placed: "Sequence[DraftedModel]") -> "tuple[DraftedModel, ...]":
     """The same models; the closed-form ones among them that nobody judged yet are judged now, against
     popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
     from etalage.runtime.export_files import read_facts

@@ -19,8 +19,8 @@ from etalage.nearest import nearest
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.shoppers import Crowd
+    from etalage.bundle.draft import DraftedModel
+    from etalage.funnel.shoppers import Crowd
     from etalage.lake.delta import Lake
     from etalage.lake.ledger import Moment
     from etalage.online import Event, LiveStore
@@ -280,7 +280,7 @@ def _has_value(row: str, value: str) -> bool:
     return any(str(one) == value for one in values)
 
 
-def erased_but_known(workspace: Workspace, models: "Sequence[PlacedModel]") -> list[str]:
+def erased_but_known(workspace: Workspace, models: "Sequence[DraftedModel]") -> list[str]:
     """One line for each model whose export was made before a shopper was erased, and has their id."""
     from etalage.lake.erasures import digest
 

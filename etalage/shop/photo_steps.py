@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,7 +144,7 @@ def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") 
         log.warning("photo %s is left out: %s", sha256[:12], reason)
     if done.embedded:
         shas = done.payload.items["photo_sha256"].to_pylist()
-        fresh = {sha: row for row, sha in enumerate(shas) if sha is not None and sha not in known}
+        fresh = {sha: row for row, sha in enumerate(shas, start=1) if sha is not None and sha not in known}
         _keep(workspace, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
     return done
 
@@ -179,22 +180,44 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
 
 
-def by_item(workspace: Workspace) -> "FeatureSource | None":
-    """What the newest model of photos embeds of the items; None without a model, or without a photo."""
-    from etalage.bundle.indexed import photo_rows
+def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
+    """The newest export of each model that was trained on `data` ("photos" or "categories"), by name, in the
+    order of names."""
     from etalage.errors import NothingToPublish
-    from etalage.features.sources import FeatureSource
+    from etalage.models import recipe as recipes
     from etalage.runtime.export_files import newest_export
+
+    found = {}
+    for name, model in recipes.listed().items():
+        if model.data != data:
+            continue
+        with suppress(NothingToPublish):
+            found[name] = newest_export(workspace.exports(name))
+    return found
+
+
+def by_item(workspace: Workspace, name: str | None = None) -> "FeatureSource | None":
+    """What the newest photo embedder called `name`, or by default the one that speaks, embeds of the items;
+    None without such a model, or without a photo."""
+    from etalage.bundle.photo_entries import of_rows, photo_rows
+    from etalage.features.sources import FeatureSource
     from etalage.runtime.photos import PhotoEmbedder
 
-    try:
-        exported = newest_export(workspace.exports(MODEL))
-    except NothingToPublish:
+    exports = newest_exports(workspace, "photos")
+    name = name or speaking_photos(workspace)
+    if name not in exports:
         return None
-    embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+    embedder = PhotoEmbedder.open(exports[name], threads=os.cpu_count() or 1)
     done = embedded(workspace, payload(workspace), embedder)
     rows = photo_rows(done.payload.items)
     if not len(rows):
         return None
-    ids = done.payload.items["item_id"].take(pa.array(rows))
+    ids = of_rows(done.payload.items, rows)["item_id"].combine_chunks()
     return FeatureSource(ids, done.embeddings[rows], embedder.model_hash)
+
+
+def speaking_photos(workspace: Workspace) -> str | None:
+    """The name of the photo embedder whose embeddings are the source `photo`; None where none was trained."""
+    from etalage.bundle.draft import speaking
+
+    return speaking(list(newest_exports(workspace, "photos")), workspace.config.funnel.photos)

@@ -15,7 +15,7 @@ from etalage.errors import TableMissing, TooLittleData
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.bundle.admission import PlacedModel
+    from etalage.bundle.draft import DraftedModel
     from etalage.features.behaviour import BehaviourSet
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ EVERYTHING = "everything"
 
 
 def refitted(
-    workspace: Workspace, placed: "tuple[PlacedModel, ...]", force: bool = False
-) -> "tuple[PlacedModel, ...]":
+    workspace: Workspace, placed: "tuple[DraftedModel, ...]", force: bool = False
+) -> "tuple[DraftedModel, ...]":
     """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
 
     Those whose scores a ranker of `placed` reads stay as they are: it learned what those scores mean. Those
@@ -74,7 +74,7 @@ def forget_unpublished(workspace: Workspace) -> None:
                 shutil.rmtree(export)
 
 
-def _read_by_rankers(placed: "tuple[PlacedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
+def _read_by_rankers(placed: "tuple[DraftedModel, ...]", facts: "list[dict[str, Any]]") -> dict[str, str]:
     """Retriever → the ranker that reads its scores."""
     from etalage.runtime.opening import open_scorer
     from etalage.runtime.pairs import PairScorer

@@ -15,7 +15,7 @@ from etalage.shop.transfer_steps import require_same_photos, taken_source
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.bundle.admission import PlacedModel
+    from etalage.bundle.draft import DraftedModel
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.sources import FeatureSource
     from etalage.features.stream import VectorStream
@@ -47,16 +47,15 @@ def _source(
     from etalage.runtime.export_files import newest_export, read_facts
 
     setting = f"[models.{model}] feature_sources names {name!r}"
-    if name == PHOTO:
-        photo = photo_steps.by_item(workspace)
-        if photo is None:
-            raise ConfigError(
-                f"{setting}: items have no embeddings of photos: `etalage train image_similarity` first"
-            )
-        if taken is not None:
-            require_same_photos(taken.start, photo)
-        return photo
     there = recipes.feature_sources(model)
+    if name == PHOTO or (name in there and recipes.listed()[name].data == "photos"):
+        photo = photo_steps.by_item(workspace, None if name == PHOTO else name)
+        if photo is None:
+            maker = photo_steps.MODEL if name == PHOTO else name
+            raise ConfigError(f"{setting}: items have no embeddings of photos: `etalage train {maker}` first")
+        if taken is not None:
+            require_same_photos(taken.start, name, photo)
+        return photo
     if name not in there:
         near = suggestion(name, [PHOTO, *there])
         raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")
@@ -93,7 +92,7 @@ def embedded_items(export: Path) -> "FeatureSource":
     return FeatureSource(opened.items.ids, embeddings, str(opened.facts["model_hash"]))
 
 
-def stale_sources(workspace: Workspace, models: "Sequence[PlacedModel]") -> list[str]:
+def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> list[str]:
     """A line for each model that learned from an export of another one that has a newer export since."""
     from etalage.runtime.export_files import newest_export, read_facts
 
@@ -104,7 +103,7 @@ def stale_sources(workspace: Workspace, models: "Sequence[PlacedModel]") -> list
         for name, made_by in facts.get("feature_sources", {}).items():
             if name in elsewhere:
                 continue
-            maker = photo_steps.MODEL if name == PHOTO else name
+            maker = (photo_steps.speaking_photos(workspace) or photo_steps.MODEL) if name == PHOTO else name
             try:
                 newest = read_facts(newest_export(workspace.exports(maker)))["model_hash"]
             except NothingToPublish:

@@ -4,9 +4,6 @@ exports/<model>/0003-1a2b3c4d/. Everything is opened again and compared with the
 folder gets its name.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,9 +20,7 @@ from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import WEIGHTS, Counted, Recipe, Trained
 from etalage.runtime.export_files import (
-    FACTS,
     FEATURE_SOURCES,
-    FORMAT,
     ITEM,
     ITEM_ENCODER,
     ITEM_FEATURES,
@@ -35,11 +30,11 @@ from etalage.runtime.export_files import (
     RANK,
     USER_ENCODER,
     USERS,
-    hash_export,
+    ModelKind,
 )
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.sessions import Session
-from etalage.training.export import TOLERANCE, named, quiet
+from etalage.training.export import TOLERANCE, ExportDraft, quiet
 
 if TYPE_CHECKING:
     from etalage.features.pairs import PairEncoder
@@ -88,39 +83,26 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
 
     Raises ExportDamaged when what ONNX Runtime computes is not what the network does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    facts: dict[str, Any] = {
-        "format": FORMAT,
-        "name": recipe.name,
-        "role": recipe.role,
-        "feature_sources": {},
-    }
+    with ExportDraft(trained, folder, recipe.role, _kind(recipe, trained)) as draft:
+        if trained.counted is not None:
+            facts = _write_counted(draft.path, trained.counted)
+        elif recipe.role == "ranker":
+            facts = _write_ranker(draft.path, _network(trained), data)
+        else:
+            facts = _write_embedder(draft.path, _network(trained), data)
+        _write_ids(draft.path, data)
+        if recipe.transfers:
+            save_file(_network(trained).state_dict(), draft.path / WEIGHTS)
+        draft.tell(**{"feature_sources": {}, **facts}, kinds=list(data.kinds))
+        open_scorer(draft.path)
+        return draft.named()
+
+
+def _kind(recipe: Recipe[Any], trained: Trained[Any]) -> ModelKind:
+    """By which file of runtime/ the export is opened."""
     if trained.counted is not None:
-        facts |= _write_counted(draft, trained.counted)
-    elif recipe.role == "ranker":
-        facts |= _write_ranker(draft, _network(trained), data)
-    else:
-        facts |= _write_embedder(draft, _network(trained), data)
-    _write_ids(draft, data)
-    if recipe.transfers:
-        save_file(_network(trained).state_dict(), draft / WEIGHTS)
-    facts |= {
-        "kinds": list(data.kinds),
-        "model_hash": hash_export(draft),
-        "config": trained.config.model_dump(mode="json"),
-        "metrics": trained.metrics,
-        "history": trained.history,
-        "seconds": round(trained.seconds, 3),
-        "cpu_seconds": round(trained.cpu_seconds, 3),
-        "run": trained.run.name,
-        **trained.facts,
-    }
-    (draft / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
-    open_scorer(draft)
-    return named(draft, folder, str(facts["model_hash"]))
+        return trained.counted.scoring
+    return "pairs" if recipe.role == "ranker" else "embeddings"
 
 
 def _network(trained: Trained[Any]) -> nn.Module:
@@ -148,7 +130,7 @@ def _save(folder: Path, name: str, array: np.ndarray) -> None:
 def _write_counted(folder: Path, counted: Counted) -> dict[str, Any]:
     for name, array in counted.arrays.items():
         _save(folder, name, array)
-    return {"scoring": counted.scoring, "settings": counted.settings}
+    return {"settings": counted.settings}
 
 
 # -- embedders ---------------------------------------------------------------------------------
@@ -187,7 +169,6 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
             ("item_embedding", "history_embedding")[: len(methods)],
         )
     return {
-        "scoring": "embeddings",
         "dimension": int(found[0].shape[1]),
         "feature_sources": _write_sources(folder, network.item_inputs, data),
         "history_length": int(network.history_length),
@@ -270,7 +251,6 @@ def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     for name in sorted(kept):
         _save(folder / ITEM_FEATURES, name, columns[name])
     return {
-        "scoring": "pairs",
         "sparse_inputs": list(network.sparse_inputs),
         "dense_inputs": list(network.dense_inputs),
         "objectives": [asdict(objective) for objective in network.objectives],

@@ -7,9 +7,6 @@ The trunk alone looks at pixels: its features are kept, averaged over an item's 
 only the heads are new.
 """
 
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +22,11 @@ from etalage.models.backbones import Backbone
 from etalage.models.item_category import ItemCategoryTask
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
-from etalage.runtime.classifier import CLASSIFIER_FILES, FORMAT, ItemClassifier, hash_classifier
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.deciding import Deciding
 from etalage.training.calibrating import calibrated, judged
 from etalage.training.category_served import settle_numbers
-from etalage.training.export import named, quiet
+from etalage.training.export import ExportDraft, quiet
 
 TOLERANCE = 2e-3
 """Largest difference of a leaf's probability between torch and ONNX Runtime, both float32."""
@@ -57,10 +54,6 @@ def export_classifier(
     network, config = trained.network, trained.config
     if not isinstance(network, ItemCategory) or network.trunk is None or items.pixels_PHWC is None:
         raise ConfigError("a classifier of ready features has no photo network: train it from photos")
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     task = task or ItemCategoryTask(config, items)
     rows = judged(task)
@@ -68,47 +61,29 @@ def export_classifier(
     task.say("write the export")
     encoder, words = encoder_of(config), WordEncoder(config.buckets, config.words)
     deciding, calibration = calibrated(task, network, features_NF)
-    _write_networks(network, encoder, config, draft)
     texts = {
         "encoder.json": encoder.to_json(),
         "words.json": words.to_json(),
         "taxonomy.json": items.taxonomy.to_json(),
         "deciding.json": deciding.to_json(),
     }
-    for name, text in texts.items():
-        (draft / name).write_text(text, encoding="utf-8")
-    facts = {
-        "format": FORMAT,
-        "name": trained.recipe,
-        "role": "classifier",
-        "text": config.text,
-        "dimension": network.trunk.expected.features,
-        "leaves": len(items.taxonomy.leaves_L),
-        "taxonomy": items.taxonomy.version,
-        "config": config.model_dump(mode="json"),
-        "calibration": calibration,
-        "metrics": trained.metrics,
-        "history": trained.history,
-        "seconds": round(trained.seconds, 3),
-        "cpu_seconds": round(trained.cpu_seconds, 3),
-        "run": trained.run.name,
-        **trained.facts,
-    }
-    _tell(draft, facts)
-    _compare(network, draft, deciding, task)
-    task.say("compare int8 with float32")
-    facts["numbers"] = settle_numbers(draft, items, config.served, config.seed, rows, features_NF)
-    return named(draft, folder, _tell(draft, facts))
-
-
-def _tell(draft: Path, facts: dict[str, Any]) -> str:
-    """Write export.json about the files as they are now. → their hash."""
-    files = [draft / name for name in CLASSIFIER_FILES]
-    made = hash_classifier(draft)
-    facts["model_hash"] = made
-    facts["megabytes"] = round(sum(file.stat().st_size for file in files) / 2**20, 2)
-    (draft / "export.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
-    return made
+    with ExportDraft(trained, folder, "classifier", "classifier", CLASSIFIER_FILES) as draft:
+        _write_networks(network, encoder, config, draft.path)
+        for name, text in texts.items():
+            (draft.path / name).write_text(text, encoding="utf-8")
+        draft.tell(
+            text=config.text,
+            dimension=network.trunk.expected.features,
+            leaves=len(items.taxonomy.leaves_L),
+            taxonomy=items.taxonomy.version,
+            calibration=calibration,
+        )
+        _compare(network, draft.path, deciding, task)
+        task.say("compare int8 with float32")
+        numbers = settle_numbers(draft.path, items, config.served, config.seed, rows, features_NF)
+        sizes = (draft.path / name for name in CLASSIFIER_FILES)
+        draft.tell(numbers=numbers, megabytes=round(sum(file.stat().st_size for file in sizes) / 2**20, 2))
+        return draft.named()
 
 
 class _Heads(nn.Module):

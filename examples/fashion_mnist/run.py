@@ -54,7 +54,9 @@ def main(
     done = opened.evaluate()
     print(done.summary())
     manifest = opened.publish()
-    print(f"published {manifest.id}: {manifest.indexed} photos in the {manifest.index.kind} index")
+    (photos,) = manifest.photo_models
+    assert photos.index is not None
+    print(f"published {manifest.id}: {photos.index.indexed} photos in the {photos.index.kind} index")
     slate = opened.recommender().similar(item_id="t10k-000000", k=5)[0].slate
     print("like t10k-000000:", ", ".join(f"{slot.item_id} {slot.item['category_id']}" for slot in slate))
     print(f"serve it: etalage serve --shop {shop}; report: {done.report}")

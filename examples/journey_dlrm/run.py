@@ -64,7 +64,7 @@ def main(
     done = opened.evaluate("dlrm")
     print(done.summary())
     manifest = opened.publish(force=True)
-    print(f"published {manifest.id}: {', '.join(one.name for one in manifest.models)}")
+    print(f"published {manifest.id}: {', '.join(one.name for one in manifest.funnel)}")
     with opened.live_store() as live:
         user = live.users(1)[0]
         answer = opened.recommender().recommend(user_id=user, k=5, explain=True, live=live)

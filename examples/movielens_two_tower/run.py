@@ -80,8 +80,8 @@ def main(
         opened.train(simple)
     learn(opened, parse_pairs("--set", set) or {})
     manifest = opened.publish()
-    print(f"published {manifest.id}: {', '.join(one.name for one in manifest.models)}")
-    for line in beside_popularity(manifest.models):
+    print(f"published {manifest.id}: {', '.join(one.name for one in manifest.funnel)}")
+    for line in beside_popularity(manifest.funnel):
         print(line)
     for one in manifest.refused:
         print(f"left out: {one.reason}")

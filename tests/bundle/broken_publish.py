@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from etalage.bundle.draft import Draft
 from etalage.bundle.manifest import verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import EtalageError, NoBundle
 from tests.shops import drafted, fill, published, small_shop

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from etalage.bundle.draft import Draft
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.pointer import Bundles
-from etalage.bundle.refusals import Draft
 from etalage.lake.delta import Lake
 from tests.shops import drafted, small_shop
 

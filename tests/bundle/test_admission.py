@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.admission import FEWEST, FLOOR, PlacedModel, beside_popularity, compared, standing
+from etalage.bundle.admission import FEWEST, FLOOR, beside_popularity, compared, standing
+from etalage.bundle.draft import DraftedModel
 from etalage.bundle.manifest import Manifest, read_manifest
-from etalage.bundle.shoppers import Shopper
 from etalage.errors import GateRefused
+from etalage.funnel.shoppers import Shopper
 from etalage.online import Act
 from etalage.recommend import Recommender
 from etalage.shop import Shop
@@ -34,11 +35,11 @@ def shop(
 ) -> Manifest:
     """popularity, item_knn with this verdict, perhaps a ranker that knows user-1; published."""
     knn = item_item_export(folder / "exports" / "item_knn" / "0002-told", IDS, neighbours(ITEMS))
-    extra = [PlacedModel(knn, told, **more)]
+    extra = [DraftedModel(knn, told, **more)]
     if ranker:
         table = np.tile(np.linspace(-1, 1, ITEMS + 1, dtype=np.float32), (2, 1))
         export = ranker_export(folder / "exports" / "neumf" / "0001-tiny", IDS, ["user-1"], table)
-        extra.append(PlacedModel(export, {"passed": True, "metric": "ndcg_at_10"}))
+        extra.append(DraftedModel(export, {"passed": True, "metric": "ndcg_at_10"}))
     return behaviour_shop(folder, ITEMS, models=(FLOOR,), extra=extra, force=force)[2]
 
 
@@ -136,7 +137,7 @@ def test_popularity_is_the_floor_and_is_not_held_against_itself(tmp_path: Path) 
 def test_where_the_loser_is_all_there_is_nothing_is_published(tmp_path: Path) -> None:
     knn = item_item_export(tmp_path / "told", IDS, neighbours(ITEMS))
     with pytest.raises(GateRefused, match=r"item_knn loses to popularity: .* --force"):
-        behaviour_shop(tmp_path / "shop", ITEMS, models=(), extra=[PlacedModel(knn, verdict(*LOSES))])
+        behaviour_shop(tmp_path / "shop", ITEMS, models=(), extra=[DraftedModel(knn, verdict(*LOSES))])
 
 
 @pytest.mark.parametrize("ranker", [True, False])

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle import attributes
-from etalage.bundle.attributes import AttributeIndex
+from etalage.funnel import attributes
+from etalage.funnel.attributes import AttributeIndex
 
 TEXTS = st.sampled_from(
     ["", "a", "b", '"', '", "', '": "', "\\", '\\"', "\\\\", "{", '"}', "é", "e\u0301", "\n", "\x01", "\x1f",

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.candidates import (
+from etalage.config import IndexConfig
+from etalage.features.behaviour import NEVER, Queries
+from etalage.funnel.candidates import (
     Excluded,
     Hits,
     Retriever,
@@ -17,11 +20,9 @@ from etalage.bundle.candidates import (
     merged,
     normalised,
 )
-from etalage.config import IndexConfig
-from etalage.features.behaviour import NEVER, Queries
 from etalage.index import build
 from etalage.runtime.opening import open_scorer
-from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
 from etalage.runtime.prior import PriorRetriever
 from etalage.runtime.retrieving import SCORED_ALL, kept, searched
 from etalage.runtime.scorer import Scorer
@@ -63,7 +64,7 @@ def in_full(
     """The best allowed rows of each query, by every score."""
     found = []
     for query, scores in enumerate(np.array(scorer.scores(queries))):
-        rows = [r for r in range(1, ITEMS + 1) if allow[r - 1] and r not in out[query]]
+        rows = [r for r in range(1, ITEMS + 1) if allow[r] and r not in out[query]]
         if scorer.name in ("item_knn", "ease"):
             rows = [r for r in rows if scores[r] > 0]
         if scorer.name != "popularity" and not scorer.knows(queries)[query]:
@@ -93,7 +94,7 @@ def test_a_retriever_brings_the_best_that_is_allowed_and_as_many_as_there_are(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    allow = rng.random(ITEMS) < share
+    allow = np.concatenate([[False], rng.random(ITEMS) < share])
     out = [rng.integers(0, ITEMS + 1, rng.integers(0, 9)) for _ in history]
     queries = asked(*history)
     found = ways[name].find(queries, quota, allow, Excluded(out, ITEMS + 1))
@@ -108,12 +109,12 @@ def test_a_retriever_brings_the_best_that_is_allowed_and_as_many_as_there_are(
         np.testing.assert_allclose(
             every[query][there], found.scores[query][: len(rows)], rtol=1e-4, atol=1e-5
         )
-        assert all(allow[row - 1] and row not in out[query] for row in there)
+        assert all(allow[row] and row not in out[query] for row in there)
 
 
 def test_without_a_mask_and_without_exclusions_nothing_is_missing(ways: dict[str, Retriever]) -> None:
     queries = asked([3, 9], [])
-    every = np.ones(ITEMS, bool)
+    every = np.arange(ITEMS + 1) > 0
     for way in ways.values():
         plain = way.find(queries, 20, None, Excluded.none(2))
         masked = way.find(queries, 20, every, Excluded.none(2))
@@ -185,10 +186,10 @@ def test_the_priors_order_is_walked_or_sorted_with_one_result() -> None:
     prior = np.concatenate([[9.0], np.round(rng.random(5000), 2)]).astype(np.float32)
     way = PriorRetriever("popularity", prior)
     for allowed in (3, 90, 101, 2500, 5000):
-        allow = np.zeros(5000, bool)
-        allow[rng.permutation(5000)[:allowed]] = True
+        allow = np.zeros(5001, bool)
+        allow[rng.permutation(5000)[:allowed] + 1] = True
         rows = np.concatenate(list(way.walk(allow)))
-        assert rows.tolist() == sorted(np.flatnonzero(allow) + 1, key=lambda r: (-prior[r], r))
+        assert rows.tolist() == sorted(np.flatnonzero(allow), key=lambda r: (-prior[r], r))
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +197,10 @@ def large() -> tuple[np.ndarray, Callable[..., object]]:
     """More items than are all scored, in an approximate index that reads few of its lists."""
     rng = np.random.default_rng(3)
     count = SCORED_ALL * 2
-    embeddings = rng.normal(size=(count, 8)).astype(np.float32)
-    index = build(
-        np.arange(count), embeddings, IndexConfig(kind="ivf_flat", lists=64, probes=24), norm="none"
-    )
+    embeddings = np.zeros((count + 1, 8), np.float32)
+    embeddings[1:] = rng.normal(size=(count, 8))
+    rows = np.arange(1, count + 1)
+    index = build(rows, embeddings[1:], IndexConfig(kind="ivf_flat", lists=64, probes=24), norm="none")
     return embeddings, lambda *a: searched(index, embeddings, *a)
 
 
@@ -210,18 +211,19 @@ def test_of_many_items_as_many_come_back_as_are_asked_for_whatever_the_share_all
     embeddings, search = large
     rng = np.random.default_rng(4)
     allow = rng.random(len(embeddings)) < share
+    allow[0] = False
     queries = rng.normal(size=(3, 8)).astype(np.float32)
-    out = [np.flatnonzero(allow)[:5] + 1, np.empty(0, np.int64), np.array([1, 2, 3])]
-    found = search(queries, 25, allow, Excluded(out, len(embeddings) + 1))
+    out = [np.flatnonzero(allow)[:5], np.empty(0, np.int64), np.array([1, 2, 3])]
+    found = search(queries, 25, allow, Excluded(out, len(embeddings)))
     expected = min(25, int(allow.sum()) - 5)
     for query in range(3):
         rows = found.rows[query][found.rows[query] > 0]
         assert len(rows) >= expected
-        assert allow[rows - 1].all() and not set(rows.tolist()) & set(out[query].tolist())
+        assert allow[rows].all() and not set(rows.tolist()) & set(out[query].tolist())
         scores = np.where(allow, embeddings @ queries[query], -np.inf)
-        scores[out[query] - 1] = -np.inf
+        scores[out[query]] = -np.inf
         given = found.scores[query][: len(rows)]
-        np.testing.assert_allclose(given, embeddings[rows - 1] @ queries[query], rtol=1e-4)
+        np.testing.assert_allclose(given, embeddings[rows] @ queries[query], rtol=1e-4)
         lowest = np.sort(scores)[::-1][len(rows) - 1]
         assert (given >= lowest - 1e-4).mean() >= 0.9  # recall of an index that reads few lists
 
@@ -233,15 +235,22 @@ def test_where_what_is_allowed_lies_far_from_the_query_the_mask_is_used_instead(
     query = np.zeros((1, 8), np.float32)
     query[0, 0] = 1
     allow = embeddings[:, 0] < np.quantile(embeddings[:, 0], 0.6)  # the 40 % nearest are not allowed
+    allow[0] = False
     found = search(query, 30, allow, Excluded.none(1))
-    assert (found.rows > 0).all() and allow[found.rows[0] - 1].all()
+    assert (found.rows > 0).all() and allow[found.rows[0]].all()
 
 
 def test_look_alikes_are_those_of_the_newest_items_with_a_photo() -> None:
-    embeddings = np.zeros((6, 2), np.float32)
-    embeddings[[0, 1, 2, 4]] = [[1, 0], [0.8, 0.6], [0, 1], [-1, 0]]
-    rows = np.array([0, 1, 2, 4])
-    way = LookAlikeRetriever("photos", embeddings, build(rows, embeddings[rows], IndexConfig(kind="exact")))
+    embeddings = np.zeros((7, 2), np.float32)
+    embeddings[[1, 2, 3, 5]] = [[1, 0], [0.8, 0.6], [0, 1], [-1, 0]]
+    rows = np.array([1, 2, 3, 5])
+    way = LookAlikeRetriever(
+        PhotoModel(
+            SimpleNamespace(name="photos"),
+            embeddings,
+            build(rows, embeddings[rows], IndexConfig(kind="exact")),
+        )  # type: ignore[arg-type]
+    )
     queries = asked([1], [4, 6], [3, 0, 4])
     assert way.knows(queries).tolist() == [True, False, True]
     found = way.find(queries, 2, None, Excluded([np.array([1]), np.array([]), np.array([])], 7))
@@ -250,7 +259,7 @@ def test_look_alikes_are_those_of_the_newest_items_with_a_photo() -> None:
 
 def test_what_is_kept_moves_together_and_the_rest_is_nothing() -> None:
     brought = Hits(np.array([[5, 2, 9, 1]]), np.array([[4.0, 3.0, 2.0, 1.0]], np.float32))
-    found = kept(brought, Excluded([np.array([2])], 10), 3, allow=np.arange(10) != 8)
+    found = kept(brought, Excluded([np.array([2])], 10), 3, allow=np.arange(10) != 9)
     assert found.rows.tolist() == [[5, 1, 0]]
     assert found.scores.tolist() == [[4.0, 1.0, -np.inf]]
 

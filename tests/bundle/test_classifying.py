@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from etalage.bundle.classifying import CLASSIFIER, CONFUSION
 from etalage.bundle.files import ITEMS, MODELS, SELF_CHECK, read_arrow
 from etalage.bundle.manifest import verify
 from etalage.bundle.selfcheck import check_consistency
@@ -15,9 +14,10 @@ from etalage.config import ClassifyConfig
 from etalage.errors import BundleDamaged, ExportDamaged, GateRefused, IndexMismatch, NotFound, Unprocessable
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.classifier import ItemClassifier
+from etalage.runtime.confusion import CONFUSION
 from etalage.shop import Shop
 from tests.bundle.forged import rehash, writable
-from tests.category_exports import MATRIX, PASSED, classified_shop, classifier_export, coloured
+from tests.category_exports import CLASSIFIER, MATRIX, PASSED, classified_shop, classifier_export, coloured
 from tests.shops import item_row, photo_row, rows_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "format_1"
@@ -57,14 +57,15 @@ def recommender(whole: Path) -> Recommender:
 def test_the_classifier_travels_with_its_verdict_its_settings_and_its_confusion(whole: Path) -> None:
     (manifest,) = Shop(whole).bundles.list()
     export = ItemClassifier.open(whole / "exports" / EXPORT)
-    facts = manifest.classifier
-    assert facts is not None and facts.hash == export.model_hash
-    assert (facts.name, facts.leaves, facts.text) == ("item_category", 4, True)
-    assert facts.taxonomy == export.taxonomy.version and facts.settings == ClassifyConfig()
+    (facts,) = manifest.classifiers
+    assert facts.classifier is not None and facts.hash == export.model_hash
+    assert (facts.name, facts.classifier.leaves, facts.classifier.text) == ("item_category", 4, True)
+    assert facts.classifier.taxonomy == export.taxonomy.version
+    assert facts.classifier.settings == ClassifyConfig()
     assert facts.verdict is not None and facts.verdict["passed"] and not facts.forced
     assert "measures" not in facts.verdict, "the report's curves stay beside the export"
     assert manifest.classified is not None and manifest.classified.note is None
-    assert manifest.classified.by == {export.model_hash: manifest.classified.items} and manifest.format == 3
+    assert manifest.classified.by == {export.model_hash: manifest.classified.items} and manifest.format == 4
     travelled = {name for name in manifest.files if name.startswith(f"{MODELS}/{CLASSIFIER}/")}
     assert {Path(name).name for name in travelled} == {
         "trunk.onnx", "heads.onnx", "encoder.json", "words.json", "taxonomy.json", "deciding.json",
@@ -101,28 +102,28 @@ def test_one_that_the_gate_refuses_is_left_out_and_named(
     classifier_export(shop.exports(CLASSIFIER) / "0001-tiny", verdict=verdict)
     shop.classify()
     manifest = shop.publish()
-    assert manifest.classifier is None and [one.name for one in manifest.refused] == [CLASSIFIER]
+    assert manifest.classifiers == () and [one.name for one in manifest.refused] == [CLASSIFIER]
     assert reason in manifest.refused[0].reason
     assert manifest.classified is not None and "has no classifier" in str(manifest.classified.note)
     opened = shop.recommender()
     with pytest.raises(Unprocessable, match=reason):
         opened.classify(photos=[[coloured("21")]])
     with pytest.raises(NotFound, match="no confusion matrix"):
-        _ = opened.confusion
+        _ = opened.confusion()
     assert opened.item("item-00002")["classified_path"] == "Food > Apples", "what was told stays"
 
     forced = shop.publish(force=True)
-    assert forced.classifier is not None and forced.classifier.forced and forced.forced == ("gate",)
+    assert forced.classifiers[0].forced and forced.forced == ("gate",)
     assert shop.recommender().classify(photos=[[coloured("21")]])[0].found.category_id == "21"
 
 
 def test_a_bundle_of_a_classifier_alone(tmp_path: Path) -> None:
     shop = classified_shop(tmp_path / "shop", 8, photos=False)
     manifest = shop.publish()
-    assert manifest.model is None and manifest.models == () and manifest.classified is None
+    assert [one.name for one in manifest.models] == [CLASSIFIER] and manifest.classified is None
     opened = shop.recommender()
     assert opened.classify(item_id="item-00001")[0].found.path == "Food > Drinks > Milk"
-    assert opened.models == {CLASSIFIER: manifest.classifier.hash if manifest.classifier else ""}
+    assert opened.models == {CLASSIFIER: manifest.classifiers[0].hash}
     shutil.rmtree(shop.exports(CLASSIFIER))
     classifier_export(shop.exports(CLASSIFIER) / "0001-tiny", verdict=None)
     with pytest.raises(GateRefused, match=r"item_category was not evaluated.*nothing else is there"):
@@ -134,7 +135,7 @@ def test_a_bundle_says_where_its_categories_are_another_models(shop: Shop) -> No
     both = [shop.exports(CLASSIFIER) / name for name in ("0001-tiny", "0002-tiny")]
     before, after = (ItemClassifier.open(export).model_hash for export in both)
     manifest = shop.publish()
-    assert manifest.classifier is not None and manifest.classifier.hash == after
+    assert manifest.classifiers[0].hash == after
     assert manifest.classified is not None and set(manifest.classified.by) == {before}
     note = str(manifest.classified.note)
     assert before[:12] in note and after[:12] in note and "etalage classify" in note
@@ -154,11 +155,11 @@ def test_a_sync_takes_over_new_categories_and_carries_the_classifier(shop: Shop)
     assert shop.classify().asked == 1
     done = shop.sync()
     assert done.manifest is not None and (done.upserted, done.deleted, done.embedded) == (1, 0, 1)
-    assert done.manifest.classifier == before.classifier
+    assert done.manifest.classifiers == before.classifiers
     assert done.manifest.tables["classifications"] > before.tables["classifications"]
     opened = shop.recommender()
     assert opened.item("item-00002")["classified_path"] == "Food > Drinks > Milk"
-    assert opened.confusion.categories[0].path == "Clothing > Dresses"
+    assert opened.confusion().categories[0].path == "Clothing > Dresses"
 
 
 def test_another_threshold_alone_is_a_change_for_a_sync(shop: Shop) -> None:
@@ -187,9 +188,9 @@ def test_f58_a_bundle_of_before_there_were_classifiers_opens_and_syncs(tmp_path:
     shutil.copytree(old, shop.bundles.folder / old.name)
     shop.bundles.switch(old.name)
     opened = shop.recommender()
-    assert opened.manifest.classifier is None and opened.catalogue.categories("classified") == []
-    first = opened.catalogue.ids[0]
-    assert "classified_path" not in opened.item(first) and opened.catalogue.classified(0) == (
+    assert opened.manifest.classifiers == () and opened.catalogue.categories("classified") == []
+    first = opened.catalogue.ids[1]
+    assert "classified_path" not in opened.item(first) and opened.catalogue.classified(1) == (
         None,
         None,
         None,
@@ -200,7 +201,7 @@ def test_f58_a_bundle_of_before_there_were_classifiers_opens_and_syncs(tmp_path:
         opened.classify(item_id=first)
     shop.classify()
     done = shop.sync(force=True)
-    assert done.manifest is not None and done.manifest.format == 3 and done.manifest.classified is not None
+    assert done.manifest is not None and done.manifest.format == 4 and done.manifest.classified is not None
 
 
 # -- load --------------------------------------------------------------------------------------
@@ -225,19 +226,20 @@ def test_f54_another_classifier_cannot_pass_the_self_check(bundle: Path, tmp_pat
     other = classifier_export(tmp_path / "0002-tiny", sharpness=3.0)
     for file in (bundle / MODELS / CLASSIFIER).iterdir():
         shutil.copyfile(other / file.name, file)
-    facts = json.loads((bundle / "manifest.json").read_text())["classifier"]
-    facts["hash"] = json.loads((other / "export.json").read_text())["model_hash"]
-    assert "self-check: what item_category takes item 'item-0000" in refused(bundle, classifier=facts)
+    models = json.loads((bundle / "manifest.json").read_text())["models"]
+    (facts,) = [one for one in models if one["kind"] == "classifier"]
+    facts["hash"] = facts["aligned"] = json.loads((other / "export.json").read_text())["model_hash"]
+    assert "self-check: what item_category takes item 'item-0000" in refused(bundle, models=models)
 
 
 def test_the_self_check_asks_about_photos_and_where_it_reads_them_titles(bundle: Path) -> None:
-    kept = json.loads((bundle / SELF_CHECK).read_text())["classifier"]
+    kept = json.loads((bundle / SELF_CHECK).read_text())["classifiers"][CLASSIFIER]
     with_photo = [one["item_id"] for one in kept if int(one["item_id"][-5:]) % 6]
     assert 0 < len(with_photo) < len(kept) == 8
     assert all(len(one["answers"]) == 4 for one in kept), "of four leaves"
     del kept[0]["answers"][0]
     whole = json.loads((bundle / SELF_CHECK).read_text())
-    (bundle / SELF_CHECK).write_text(json.dumps({**whole, "classifier": kept}))
+    (bundle / SELF_CHECK).write_text(json.dumps({**whole, "classifiers": {CLASSIFIER: kept}}))
     assert "self-check" in refused(bundle)
 
 
@@ -263,7 +265,7 @@ def test_an_export_without_a_confusion_is_published_without(tmp_path: Path) -> N
     (shop.exports(CLASSIFIER) / "0001-tiny" / CONFUSION).unlink()
     shop.publish()
     with pytest.raises(NotFound, match="`etalage evaluate item_category`"):
-        _ = shop.recommender().confusion
+        _ = shop.recommender().confusion()
 
 
 # -- answers -----------------------------------------------------------------------------------
@@ -355,6 +357,6 @@ def test_both_trees_are_counted(recommender: Recommender) -> None:
 def test_caps_and_diversity_see_the_classified_category_of_items_without_one(
     recommender: Recommender,
 ) -> None:
-    codes = recommender.catalogue.category_codes
+    codes = recommender.catalogue.category_codes[1:]
     assert codes[8] >= 0 and codes[9] >= 0 and codes[8] != codes[9], "juice and milk"
     assert codes[3] == codes[15] != codes[4] and codes[8] not in codes[:8]

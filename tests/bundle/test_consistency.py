@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.files import EMBEDDINGS, INDEX, MODELS, SELF_CHECK, read_embeddings
+from etalage.bundle.files import SELF_CHECK, read_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import QUERIES, check_consistency, spread
@@ -20,8 +20,11 @@ from etalage.errors import (
     IndexMismatch,
 )
 from etalage.lake.delta import Lake
+from etalage.runtime.photos import FILES
 from tests.bundle.forged import rehash, writable
-from tests.shops import small_shop
+from tests.shops import PHOTO_EMBEDDINGS, PHOTO_INDEX, PHOTO_MODEL, small_shop
+
+EXPORT = [f"{PHOTO_MODEL}/{name}" for name in FILES]
 
 Shop = tuple[Lake, Bundles, Manifest]
 
@@ -54,7 +57,14 @@ def refuse(folder: Path, **changed: Any) -> None:
 
 @pytest.mark.parametrize("other", [1, 2])
 @pytest.mark.parametrize(
-    "swapped", [[EMBEDDINGS], [INDEX], [EMBEDDINGS, INDEX], [MODELS], [EMBEDDINGS, INDEX, SELF_CHECK]]
+    "swapped",
+    [
+        [PHOTO_EMBEDDINGS],
+        [PHOTO_INDEX],
+        [PHOTO_EMBEDDINGS, PHOTO_INDEX],
+        EXPORT,
+        [PHOTO_EMBEDDINGS, PHOTO_INDEX, SELF_CHECK],
+    ],
 )
 def test_f54_parts_of_another_bundle_are_refused_even_when_hashed_again(
     two: tuple[Path, Path, Path], other: int, swapped: list[str]
@@ -73,12 +83,12 @@ def test_f54_another_model_is_refused_even_when_every_recorded_hash_is_patched(
     two: tuple[Path, Path, Path],
 ) -> None:
     folder, donor = two[0], two[1]
-    shutil.rmtree(folder / MODELS)
-    shutil.copytree(donor / MODELS, folder / MODELS)
-    model = json.loads((donor / "manifest.json").read_bytes())["model"]
-    header = json.loads((folder / INDEX / "index.json").read_bytes())
-    (folder / INDEX / "index.json").write_text(json.dumps({**header, "model_hash": model["hash"]}))
-    folder = rehash(folder, model=model)
+    for name in EXPORT:
+        shutil.copyfile(donor / name, folder / name)
+    (model,) = json.loads((donor / "manifest.json").read_bytes())["models"]
+    header = json.loads((folder / PHOTO_INDEX / "index.json").read_bytes())
+    (folder / PHOTO_INDEX / "index.json").write_text(json.dumps({**header, "model_hash": model["hash"]}))
+    folder = rehash(folder, models=[model])
     with pytest.raises(IndexMismatch, match="does not make the stored embeddings"):
         check_consistency(folder, verify(folder))
 
@@ -88,7 +98,7 @@ def test_f54_wrong_embeddings_are_refused_even_when_hashed_again(
     two: tuple[Path, Path, Path], fault: str
 ) -> None:
     folder = two[0]
-    array = np.array(read_embeddings(folder))
+    array = np.array(read_embeddings(folder, PHOTO_EMBEDDINGS))
     wrong = {
         "float64": array.astype(np.float64),
         "scaled": array * np.float32(1.01),
@@ -97,14 +107,14 @@ def test_f54_wrong_embeddings_are_refused_even_when_hashed_again(
         "wide": np.hstack([array, array[:, :1]]),
         "shuffled": np.roll(array, 1, axis=0),
     }[fault]
-    np.save(folder / EMBEDDINGS, wrong, allow_pickle=False)
+    np.save(folder / PHOTO_EMBEDDINGS, wrong, allow_pickle=False)
     refuse(folder)
 
 
 def test_f54_an_index_of_the_same_model_with_other_rows_is_refused_by_its_answers(
     two: tuple[Path, Path, Path],
 ) -> None:
-    file = two[0] / INDEX / "embeddings.npy"
+    file = two[0] / PHOTO_INDEX / "embeddings.npy"
     np.save(file, np.roll(np.load(file), 1, axis=0), allow_pickle=False)
     folder = rehash(two[0])
     with pytest.raises(BundleDamaged, match="self-check: the answer"):
@@ -115,10 +125,10 @@ def test_f54_one_embedding_of_a_wrong_length_is_named_also_where_no_self_check_l
     _, bundles, manifest = small_shop(tmp_path, 90)
     folder = bundles.path(manifest.id)
     writable(folder)
-    array = np.array(read_embeddings(folder))
+    array = np.array(read_embeddings(folder, PHOTO_EMBEDDINGS))
     (row, *_) = set(range(90)) - set(spread(np.arange(90), QUERIES).tolist())
     array[row] *= np.float32(1.01)
-    np.save(folder / EMBEDDINGS, array, allow_pickle=False)
+    np.save(folder / PHOTO_EMBEDDINGS, array, allow_pickle=False)
     folder = rehash(folder)
     with pytest.raises(IndexMismatch, match=f"row {row} is not of length 1"):
         check_consistency(folder, verify(folder))
@@ -135,7 +145,8 @@ class Marker:
 
 
 @pytest.mark.parametrize(
-    "name", [EMBEDDINGS, f"{INDEX}/embeddings.npy", f"{INDEX}/rows.npy", "items.arrow", SELF_CHECK]
+    "name",
+    [PHOTO_EMBEDDINGS, f"{PHOTO_INDEX}/embeddings.npy", f"{PHOTO_INDEX}/rows.npy", "items.arrow", SELF_CHECK],
 )
 def test_f15_a_pickle_in_the_place_of_a_file_is_never_opened_even_when_listed(
     two: tuple[Path, Path, Path], tmp_path: Path, name: str

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from etalage.bundle.draft import Draft
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
     PublishError,
@@ -81,7 +81,7 @@ def test_f12_a_read_only_folder_is_refused_before_any_work(
     bundles = Bundles(small_disk / "bundles")
     shutil.copytree(old.folder, bundles.folder, symlinks=True)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    monkeypatch.setattr("etalage.bundle.publish.build", None)  # any work would end in a TypeError
+    monkeypatch.setattr("etalage.bundle.photo_entries.build", None)  # any work would end in a TypeError
     with pytest.raises(PublishError, match="Read-only file system"):
         send(bundles, draft)
     assert bundles.current_id() == first.id

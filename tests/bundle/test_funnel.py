@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.admission import PlacedModel
+from etalage.bundle.draft import DraftedModel
 from etalage.bundle.parts import Parts, open_parts
-from etalage.bundle.shoppers import Shopper
 from etalage.config import BehaviourConfig, FunnelConfig, OrderConfig
 from etalage.features.history import BehaviourRule
+from etalage.funnel.shoppers import Shopper
 from etalage.online import Act
 from etalage.recommend import Filters, Recommender
 from tests.behaviour_exports import ranker_export
@@ -256,7 +256,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     ids = [name(n) for n in range(ITEMS)]
     export = ranker_export(folder / "exports" / "neumf" / "0001-tiny", ids, ["user-1", "user-2"], table)
     passed = {"passed": True, "metric": "ndcg_at_10"}
-    _, bundles, manifest = behaviour_shop(folder, ITEMS, extra=[PlacedModel(export, passed)])
+    _, bundles, manifest = behaviour_shop(folder, ITEMS, extra=[DraftedModel(export, passed)])
     return Recommender.open(bundles.path(manifest.id))
 
 
@@ -339,5 +339,5 @@ def test_parts_are_opened_one_by_one(tmp_path: Path) -> None:
     _, bundles, manifest = behaviour_shop(tmp_path, 12)
     parts = open_parts(bundles.path(manifest.id), manifest)
     assert isinstance(parts, Parts) and parts.photos is None
-    assert [one.facts.name for one in parts.models] == ["two_tower", "item_knn", "popularity"]
+    assert [one.name for one in parts.models] == ["two_tower", "item_knn", "popularity"]
     assert item_row(3)["item_id"] in parts.catalogue.ids

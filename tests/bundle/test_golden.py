@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.admission import PlacedModel
+from etalage.bundle.draft import DraftedModel
 from etalage.bundle.files import SELF_CHECK
 from etalage.bundle.manifest import FORMAT, is_bundle_id
 from etalage.online import Act
@@ -17,7 +17,7 @@ from etalage.runtime.photos import PhotoEmbedder
 from tests.shops import behaviour_shop
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FORMATS = [2, 3]
+FORMATS = [2, 3, 4]
 ITEMS = 13
 
 
@@ -53,7 +53,7 @@ def test_a_bundle_of_every_format_is_kept() -> None:
 def test_f58_a_bundle_of_format_1_opens_and_answers_as_it_did() -> None:
     folder = bundle(1)
     shop = Recommender.open(folder)
-    assert shop.manifest.models == () and shop.manifest.model is not None
+    assert shop.manifest.funnel == () and len(shop.manifest.photo_models) == 1
     for query in json.loads((folder / SELF_CHECK).read_text())["queries"][:4]:
         (answer,) = shop.similar(item_id=query["item_id"], k=5)
         expected = [(i, s) for i, s in query["answers"] if i != query["item_id"]][:5]
@@ -79,9 +79,9 @@ def test_f58_exports_that_an_earlier_version_made_are_published_and_answer_as_th
 ) -> None:
     exports = GOLDEN / f"format_{number}" / "exports"
     order = ("two_tower", "item_knn", "popularity", "neumf")
-    placed = [PlacedModel(exports / name / "0001-tiny", {"passed": True, "metric": "auc"}) for name in order]
+    placed = [DraftedModel(exports / name / "0001-tiny", {"passed": True, "metric": "auc"}) for name in order]
     _, bundles, manifest = behaviour_shop(tmp_path, ITEMS, photos=True, models=(), extra=placed)
-    assert [model.name for model in manifest.models] == list(order)
+    assert [model.name for model in manifest.funnel] == list(order)
     asked = recorded(number)["recommend"]
     for one, expected in zip(slates(Recommender.open(bundles.path(manifest.id)), asked), asked, strict=True):
         assert_same(one, expected["slate"])

@@ -105,7 +105,7 @@ def test_a_manifest_of_another_folder_is_refused(bundle: Path) -> None:
 
 def test_f15_a_planted_pickle_is_refused_by_name_and_never_opened(bundle: Path, tmp_path: Path) -> None:
     marker = tmp_path / "was-run"
-    for name in ("weights.pkl", "index/extra.npy", "models/sitecustomize.py", ".hidden"):
+    for name in ("weights.pkl", "indexes/extra.npy", "models/sitecustomize.py", ".hidden"):
         planted = bundle / name
         planted.write_bytes(pickle.dumps(Marker(marker)))
         with pytest.raises(BundleDamaged, match=f"{name} is not listed"):
@@ -130,8 +130,8 @@ def test_a_link_in_a_bundle_is_refused_even_to_the_same_bytes(bundle: Path, tmp_
     with pytest.raises(BundleDamaged, match="more is not listed"):
         verify(bundle)
     (bundle / "more").unlink()
-    shutil.move(bundle / "index", tmp_path / "index")
-    (bundle / "index").symlink_to(tmp_path / "index")
+    shutil.move(bundle / "indexes", tmp_path / "indexes")
+    (bundle / "indexes").symlink_to(tmp_path / "indexes")
     with pytest.raises(BundleDamaged, match="index"):
         verify(bundle)
 

@@ -9,16 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from etalage.bundle.admission import PlacedModel
+from etalage.bundle.draft import DraftedModel
 from etalage.bundle.files import FUNNEL, INDEXES, MODELS, SELF_CHECK, USER_EMBEDDINGS, read_arrow
 from etalage.bundle.manifest import Manifest, read_manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import check_consistency
-from etalage.bundle.shoppers import Crowd
 from etalage.bundle.sync import sync
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
 from etalage.errors import BundleDamaged, EtalageError, GateRefused, NothingToPublish, RecallTooLow
 from etalage.features.history import BehaviourRule
+from etalage.funnel.shoppers import Crowd
 from etalage.lake.delta import Lake
 from etalage.online import Act, open_live
 from etalage.recommend import Filters, Recommender
@@ -49,12 +49,12 @@ def test_a_shop_without_photos_is_published_with_every_model_in_the_order_of_the
     tmp_path: Path,
 ) -> None:
     _, bundles, manifest = behaviour_shop(tmp_path, 30, funnel=FunnelConfig(history=7))
-    assert manifest.format == 3 and manifest.model is None
-    assert (manifest.index.kind, manifest.indexed, manifest.users) == ("none", 0, 6)
-    assert [(m.name, m.role, m.scoring, m.dimension, m.indexed) for m in manifest.models] == [
+    assert manifest.format == 4 and manifest.photo_models == ()
+    assert manifest.users == 6
+    assert [(m.name, m.role, m.kind, m.dimension, m.index and m.index.indexed) for m in manifest.models] == [
         ("two_tower", "embedder", "embeddings", 8, 30),
-        ("item_knn", "counter", "item_item", None, 0),
-        ("popularity", "counter", "prior", None, 0),
+        ("item_knn", "counter", "item_item", None, None),
+        ("popularity", "counter", "prior", None, None),
     ]
     tower = manifest.models[0]
     assert tower.index is not None and tower.index.kind == "exact" and tower.index.recall[0].recall == 1
@@ -62,7 +62,7 @@ def test_a_shop_without_photos_is_published_with_every_model_in_the_order_of_the
     assert manifest.forced == () and manifest.refused == ()
     folder = bundles.path(manifest.id)
     export = json.loads((tmp_path / "exports/two_tower/0001-tiny/export.json").read_text())
-    assert tower.hash == export["model_hash"] != tower.placed
+    assert tower.hash == export["model_hash"] != tower.aligned
     assert json.loads((folder / FUNNEL).read_text())["funnel"]["history"] == 7
     listed = {
         f"{MODELS}/item_knn/weights.npy",
@@ -107,10 +107,10 @@ def test_a_verdict_about_another_export_does_not_count(tmp_path: Path) -> None:
     told = {"passed": True, "metric": "recall_at_10", "model_hash": "0" * 64}
     for number, verdict in enumerate((told, None)):
         folder = tmp_path / str(number)
-        _, _, manifest = behaviour_shop(folder, 12, extra=[PlacedModel(export, verdict)])
+        _, _, manifest = behaviour_shop(folder, 12, extra=[DraftedModel(export, verdict)])
         assert [one.name for one in manifest.refused] == ["dssm"]
         assert "etalage evaluate dssm" in manifest.refused[0].reason
-    same = PlacedModel(item_item_export(tmp_path / "again", names, neighbours(12)))
+    same = DraftedModel(item_item_export(tmp_path / "again", names, neighbours(12)))
     with pytest.raises(GateRefused, match="two models are called 'item_knn'"):
         behaviour_shop(tmp_path / "2", 12, extra=[same])
 
@@ -119,9 +119,12 @@ def test_items_that_an_embedder_of_ids_never_met_are_not_in_its_index(tmp_path: 
     names = [f"item-{n:05d}" for n in range(9)]
     export = embedding_export(tmp_path / "exports" / "mf" / "0001-a", names, np.ones((9, 3)), "mf")
     _, bundles, manifest = behaviour_shop(
-        tmp_path / "shop", 12, extra=[PlacedModel(export, {"passed": True})], models=("popularity",)
+        tmp_path / "shop", 12, extra=[DraftedModel(export, {"passed": True})], models=("popularity",)
     )
-    assert [(m.name, m.indexed) for m in manifest.models] == [("popularity", 0), ("mf", 9)]
+    assert [(m.name, m.index and m.index.indexed) for m in manifest.models] == [
+        ("popularity", None),
+        ("mf", 9),
+    ]
     shop = opened(bundles)
     found = shop.recommend(
         history=[Act("item-00002")] * 3, k=12, filters=Filters(in_stock=None), explain=True
@@ -134,7 +137,7 @@ def test_an_index_that_misses_too_much_is_not_published(tmp_path: Path) -> None:
     names = [f"item-{n:05d}" for n in range(600)]
     embeddings = np.random.default_rng(1).normal(size=(600, 16))
     export = embedding_export(tmp_path / "exports" / "mf" / "0001-a", names, embeddings, "mf")
-    extra = [PlacedModel(export, {"passed": True})]
+    extra = [DraftedModel(export, {"passed": True})]
     with pytest.raises(RecallTooLow, match="index of mf finds"):
         behaviour_shop(tmp_path / "shop", 600, models=("popularity",), extra=extra, index_config=config)
     folder = tmp_path / "forced"
@@ -221,7 +224,7 @@ def test_a_sync_lays_the_models_onto_the_new_items(tmp_path: Path) -> None:
     assert done.manifest is not None and done.manifest.synced_from == first.id
     assert [m.name for m in done.manifest.models] == [m.name for m in first.models]
     assert [m.hash for m in done.manifest.models] == [m.hash for m in first.models]
-    assert [m.placed for m in done.manifest.models] != [m.placed for m in first.models]
+    assert [m.aligned for m in done.manifest.models] != [m.aligned for m in first.models]
     found = opened(bundles).recommend(history=[Act("item-00011", "buy")], k=2)
     # 11 speaks for 12 (deleted), 13 and 18: what speaks for others is where it belongs, a row further on.
     assert ids(found) == ["item-00013", "item-00018"]
@@ -288,7 +291,7 @@ def test_what_the_tables_learnt_later_than_a_change_stands(tmp_path: Path) -> No
     when = int(item_row(3)["updated_at"].timestamp() * 1e6)
     older = catalogue.stock_after({"item-00003": {"price": 1.0, "time": when - 1}})
     newer = catalogue.stock_after({"item-00003": {"price": 1.0, "time": when + 1}})
-    assert (older.price[3], newer.price[3]) == (8.75, 1.0)
+    assert (older.price[4], newer.price[4]) == (8.75, 1.0)
 
 
 # -- the crowd ---------------------------------------------------------------------------------
@@ -299,7 +302,7 @@ def test_a_crowd_holds_the_newest_acts_of_who_acted_last(monkeypatch: pytest.Mon
     table = rows_of("interactions", rows).select(["user_id", "item_id", "kind", "value", "time"])
     users = pa.table({"user_id": ["c", "b"], "attributes": ['{"age": "9"}', None]})
     rules = BehaviourRule(BehaviourConfig(), FunnelConfig(history=1, seen="keep"))
-    monkeypatch.setattr("etalage.bundle.shoppers.LOOKED_BACK", 2)
+    monkeypatch.setattr("etalage.funnel.shoppers.LOOKED_BACK", 2)
     crowd = Crowd.of(users, table.take([4, 0, 3, 2, 1]), rules, most=2)
     assert crowd.users.to_pylist() == [
         {"user_id": "b", "attributes": None},

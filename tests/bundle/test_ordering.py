@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etalage.bundle.ordering import Order, Traits, arranged, unit
 from etalage.config import OrderConfig
+from etalage.funnel.ordering import Order, Traits, arranged, unit
 
 SCORES = np.array([9.0, 8.0, 7.0, 6.0, 1.0], np.float32)
 

@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> tuple[Lake, Bundles, Manifest, Manifest]:
 
 
 def export_of(bundles: Bundles, manifest: Manifest) -> Path:
-    return bundles.path(manifest.id) / "models" / manifest.model.name
+    return bundles.path(manifest.id) / "models" / manifest.photo_models[0].name
 
 
 def test_nothing_published_yet_says_what_to_do(tmp_path: Path) -> None:

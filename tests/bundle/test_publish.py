@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from etalage.bundle.draft import Draft
 from etalage.bundle.files import MODELS, read_arrow, read_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
 from etalage.bundle.selfcheck import check_consistency
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
@@ -29,7 +29,7 @@ from etalage.errors import (
 from etalage.lake.delta import Lake
 from etalage.recommend import Recommender
 from tests.exports import tiny_export
-from tests.shops import PASSED, drafted, fill, published, small_shop
+from tests.shops import PASSED, changed, drafted, embeddings_of, fill, published, small_shop
 
 Shop = tuple[Lake, Bundles, Manifest]
 
@@ -42,39 +42,45 @@ def send(bundles: Bundles, draft: Draft, force: bool = False, **settings: Any) -
 def test_the_manifest_says_what_the_bundle_is_made_of(shop: Shop) -> None:
     lake, bundles, first = shop
     assert first.tables == lake.versions()
-    assert (first.items, first.indexed, first.sequence) == (30, 29, 1)
+    assert (first.items, first.photo_models[0].index.indexed, first.sequence) == (30, 29, 1)
     assert (first.previous, first.synced_from, first.forced) == (None, None, ())
-    assert first.index.kind == "exact"
-    assert first.index.recall[0].recall == 1.0
-    assert first.verdict == PASSED
+    assert first.photo_models[0].index.kind == "exact"
+    assert first.photo_models[0].index.recall[0].recall == 1.0
+    assert first.photo_models[0].verdict == PASSED
     folder = bundles.path(first.id)
     check_consistency(folder, verify(folder))
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o444}
     names = read_arrow(folder / "items.arrow")["item_id"].to_pylist()
     assert names == sorted(names)
-    assert not read_embeddings(folder)[4].any()
+    assert not read_embeddings(folder, str(first.photo_models[0].embeddings))[5].any()
+
+
+def few_of(draft: Draft, count: int, **model: Any) -> Draft:
+    """The draft of its first items alone."""
+    few = replace(draft, items=draft.items.slice(0, count))
+    return changed(few, embeddings_of(draft)[: count + 1], **model)
 
 
 def test_refusals_come_in_order_and_move_nothing(shop: Shop, draft: Draft, tmp_path: Path) -> None:
     _, bundles, first = shop
     failed = {**PASSED, "passed": False}
-    empty = replace(draft, items=draft.items.slice(0, 0), embeddings=draft.embeddings[:0], verdict=failed)
+    empty = few_of(draft, 0, verdict=failed)
     with pytest.raises(NothingToPublish, match="no model"):
-        send(bundles, replace(empty, export=tmp_path / "nothing"))
+        send(bundles, replace(empty, models=()))
     with pytest.raises(NothingToPublish, match="etalage ingest"):
         send(bundles, empty)
-    few = replace(draft, items=draft.items.slice(0, 9), embeddings=draft.embeddings[:9], verdict=failed)
+    few = few_of(draft, 9, verdict=failed)
     with pytest.raises(GateRefused, match="precision_at_5"):
         send(bundles, few)
     with pytest.raises(GateRefused, match="etalage evaluate"):
-        send(bundles, replace(few, verdict=None))
+        send(bundles, changed(few, verdict=None))
     with pytest.raises(GateRefused, match="another model"):
-        send(bundles, replace(few, verdict={**PASSED, "model_hash": "0" * 64}))
+        send(bundles, changed(few, verdict={**PASSED, "model_hash": "0" * 64}))
     with pytest.raises(GateRefused):
-        send(bundles, replace(few, verdict={**PASSED, "passed": "yes"}))
+        send(bundles, changed(few, verdict={**PASSED, "passed": "yes"}))
     with pytest.raises(CatalogueShrank, match="70%"):
-        send(bundles, replace(few, verdict=PASSED))
+        send(bundles, changed(few, verdict=PASSED))
     assert bundles.current_id() == first.id
     assert bundles.ids() == [first.id]
     assert len(bundles.log()) == 1
@@ -82,7 +88,7 @@ def test_refusals_come_in_order_and_move_nothing(shop: Shop, draft: Draft, tmp_p
 
 def test_force_publishes_and_the_manifest_says_what_was_forced(shop: Shop, draft: Draft) -> None:
     _, bundles, first = shop
-    few = replace(draft, items=draft.items.slice(0, 9), embeddings=draft.embeddings[:9], verdict=None)
+    few = few_of(draft, 9, verdict=None)
     manifest = send(bundles, few, force=True)
     assert manifest.forced == ("gate", "shrink")
     assert bundles.current_id() == manifest.id
@@ -93,7 +99,7 @@ def test_force_publishes_and_the_manifest_says_what_was_forced(shop: Shop, draft
 def test_f52_a_catalogue_that_shrinks_by_half_is_refused(tmp_path: Path, left: int, refused: bool) -> None:
     lake, bundles, first = small_shop(tmp_path, 30)
     draft = drafted(lake, tmp_path / "exports" / "image_similarity" / "0001-tiny")
-    few = replace(draft, items=draft.items.slice(0, left), embeddings=draft.embeddings[:left])
+    few = few_of(draft, left)
     if refused:
         with pytest.raises(CatalogueShrank, match=rf"has {left} items.*{first.id} has 30.*--force"):
             send(bundles, few)
@@ -107,7 +113,7 @@ def test_f52_losing_half_of_the_photos_is_refused_too(shop: Shop) -> None:
     urls = [(f"item-{n:05d}", f"drawn://{n}") for n in range(16)]
     lake.table("photos").delete(pa.table({"item_id": [u[0] for u in urls], "url": [u[1] for u in urls]}))
     with pytest.raises(CatalogueShrank, match="items with a photo"):
-        published(lake, bundles, bundles.path(first.id) / MODELS / first.model.name)
+        published(lake, bundles, bundles.path(first.id) / MODELS / first.photo_models[0].name)
 
 
 def test_f55_an_approximate_index_below_its_gate_is_not_published(tmp_path: Path) -> None:
@@ -120,11 +126,11 @@ def test_f55_an_approximate_index_below_its_gate_is_not_published(tmp_path: Path
     assert bundles.ids() == [first.id]
     forced = published(lake, bundles, export, index_config=bad, force=True)
     assert forced.forced == ("recall",)
-    assert min(row.recall for row in forced.index.recall) < 0.95
+    assert min(row.recall for row in forced.photo_models[0].index.recall) < 0.95
     good = published(lake, bundles, export, index_config=IndexConfig(kind="ivf_flat", lists=60))
     assert good.forced == ()
-    assert min(row.recall for row in good.index.recall) >= 0.95
-    assert {row.share for row in good.index.recall} == {None, 0.5, 0.05, 0.01}
+    assert min(row.recall for row in good.photo_models[0].index.recall) >= 0.95
+    assert {row.share for row in good.photo_models[0].index.recall} == {None, 0.5, 0.05, 0.01}
 
 
 def test_embeddings_that_are_not_the_exports_are_refused(shop: Shop, draft: Draft, tmp_path: Path) -> None:
@@ -132,18 +138,18 @@ def test_embeddings_that_are_not_the_exports_are_refused(shop: Shop, draft: Draf
     other = tiny_export(tmp_path / "other", seed=5)
     wide = tiny_export(tmp_path / "wide", dimension=24)
     for wrong, words in (
-        (replace(draft, export=other), "does not make"),
-        (replace(draft, export=wide), "ask for"),
-        (replace(draft, embeddings=draft.embeddings * 2), "length 1"),
-        (replace(draft, embeddings=draft.embeddings[::-1].copy()), "length 1|does not make"),
-        (replace(draft, embeddings=draft.embeddings * np.nan), "length 1"),
+        (changed(draft, export=other), "does not make"),
+        (changed(draft, export=wide), "ask for"),
+        (changed(draft, embeddings_of(draft) * 2), "length 1"),
+        (changed(draft, embeddings_of(draft)[::-1].copy()), "length 1|does not make"),
+        (changed(draft, embeddings_of(draft) * np.nan), "length 1"),
         (replace(draft, photos=draft.photos.slice(0, 1)), "not among"),
     ):
         with pytest.raises(IndexMismatch, match=words):
             send(bundles, wrong)
     (other / "encoder.json").write_text('{"size": 14, "channels": 1}')
     with pytest.raises(ExportDamaged):
-        send(bundles, replace(draft, export=other))
+        send(bundles, changed(draft, export=other))
     assert bundles.ids() == [first.id]
 
 
@@ -180,20 +186,20 @@ def test_the_same_twice_is_another_bundle_with_the_same_payload(shop: Shop, draf
     assert second.id != first.id
     assert second.files == first.files
     fill(lake, [31])
-    assert published(lake, bundles, draft.export).items == 31
+    assert published(lake, bundles, draft.models[0].export).items == 31
 
 
 def test_an_index_of_some_items_per_category_holds_just_those_and_stays_the_same(shop: Shop) -> None:
     lake, bundles, before = shop
     few = IndexConfig(per_category=3)
-    draft = drafted(lake, bundles.path(before.id) / MODELS / before.model.name)
+    draft = drafted(lake, bundles.path(before.id) / MODELS / before.photo_models[0].name)
     manifest = publish(bundles, draft, config=PublishConfig(), index_config=few)
     recommender = Recommender.open(bundles.path(manifest.id))
-    found = recommender.similar(photos=[recommender.photo(recommender.catalogue.ids[0])], k=40)[0]
+    found = recommender.similar(photos=[recommender.photo(recommender.catalogue.ids[1])], k=40)[0]
     counts = Counter(slot.item["category_id"] for slot in found.slate)
     assert set(counts.values()) == {3}
-    assert manifest.indexed == len(found.slate) < manifest.items
+    assert manifest.photo_models[0].index.indexed == len(found.slate) < manifest.items
     again = publish(bundles, draft, config=PublishConfig(), index_config=few)
     other = Recommender.open(bundles.path(again.id))
-    repeated = other.similar(photos=[recommender.photo(recommender.catalogue.ids[0])], k=40)[0]
+    repeated = other.similar(photos=[recommender.photo(recommender.catalogue.ids[1])], k=40)[0]
     assert [slot.item_id for slot in repeated.slate] == [slot.item_id for slot in found.slate]

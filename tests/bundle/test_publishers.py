@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from etalage.bundle.draft import Draft
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
-from etalage.bundle.refusals import Draft
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
     PublishBusy,

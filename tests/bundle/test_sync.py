@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from etalage.bundle.contents import gather
-from etalage.bundle.files import EMBEDDINGS, INDEX, ITEMS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.manifest import Manifest, verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import check_consistency
@@ -29,8 +29,11 @@ from etalage.index import open_index
 from etalage.lake.delta import Lake
 from etalage.runtime.photos import PhotoEmbedder
 from tests.shops import (
+    PHOTO_EMBEDDINGS,
+    PHOTO_INDEX,
     drafted,
     drawn_photo,
+    embeddings_of,
     fill,
     interact,
     item_row,
@@ -94,11 +97,13 @@ def assert_like_a_full_rebuild(lake: Lake, bundles: Bundles) -> None:
     folder = bundles.path(bundles.current_id())
     manifest = verify(folder)
     check_consistency(folder, manifest)
-    whole = drafted(lake, folder / "models" / manifest.model.name)
+    whole = drafted(lake, folder / "models" / manifest.photo_models[0].name)
     assert manifest.tables == whole.tables
     assert read_arrow(folder / ITEMS).equals(whole.items)
     assert read_arrow(folder / PHOTOS).equals(whole.photos)
-    np.testing.assert_allclose(read_embeddings(folder), whole.embeddings, atol=2e-6)
+    np.testing.assert_allclose(
+        read_embeddings(folder, manifest.photo_models[0].embeddings), embeddings_of(whole), atol=2e-6
+    )
 
 
 def test_only_new_photos_are_embedded(shop: Shop, passed: list[int]) -> None:
@@ -112,7 +117,7 @@ def test_only_new_photos_are_embedded(shop: Shop, passed: list[int]) -> None:
     assert result.manifest is not None
     assert result.manifest.id == bundles.current_id() != first.id
     assert result.manifest.synced_from == result.manifest.previous == first.id
-    assert result.manifest.verdict == first.verdict
+    assert result.manifest.photo_models[0].verdict == first.photo_models[0].verdict
     assert_like_a_full_rebuild(lake, bundles)
 
 
@@ -120,9 +125,9 @@ def test_carried_embeddings_are_the_same_bits(shop: Shop) -> None:
     lake, bundles, first = shop
     fill(lake, [200])
     synced(lake, bundles)
-    before = read_embeddings(bundles.path(first.id))
-    after = read_embeddings(bundles.path(bundles.current_id()))
-    np.testing.assert_array_equal(after[:40], before)
+    before = read_embeddings(bundles.path(first.id), PHOTO_EMBEDDINGS)
+    after = read_embeddings(bundles.path(bundles.current_id()), PHOTO_EMBEDDINGS)
+    np.testing.assert_array_equal(after[:41], before)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +195,9 @@ def test_f56_a_deleted_item_is_never_returned_again(shop: Shop) -> None:
     assert len(ids) == 37
     assert not set(gone) & set(ids)
     folder = bundles.path(bundles.current_id())
-    index = open_index(folder / INDEX)
-    answered = index.search(np.ascontiguousarray(read_embeddings(folder)), 40).rows
-    assert answered.max() < 37
+    index = open_index(folder / PHOTO_INDEX)
+    answered = index.search(np.ascontiguousarray(read_embeddings(folder, PHOTO_EMBEDDINGS)), 40).rows
+    assert answered.max() == 37
     assert len(index) == 36
     assert drawn_photo(11) not in read_arrow(folder / PHOTOS)["bytes"].to_pylist()
     assert_like_a_full_rebuild(lake, bundles)
@@ -216,11 +221,11 @@ def test_a_lost_main_photo_falls_back_to_the_items_next_one(shop: Shop) -> None:
 
 def test_a_photo_that_arrives_later_makes_the_item_findable(shop: Shop) -> None:
     lake, bundles, first = shop
-    assert first.indexed == 39
+    assert first.photo_models[0].index.indexed == 39
     merge_photos(lake, photo_row(7))
     result = synced(lake, bundles)
     assert result.manifest is not None
-    assert (result.embedded, result.manifest.indexed) == (1, 40)
+    assert (result.embedded, result.manifest.photo_models[0].index.indexed) == (1, 40)
     assert_like_a_full_rebuild(lake, bundles)
 
 
@@ -236,7 +241,7 @@ def test_a_photo_that_cannot_be_decoded_leaves_the_item_without_photo(shop: Shop
     assert photos["item-00050"] is None
     assert photos["item-00051"] is not None
     folder = bundles.path(bundles.current_id())
-    assert not read_embeddings(folder)[ids_of(bundles).index("item-00050")].any()
+    assert not read_embeddings(folder, PHOTO_EMBEDDINGS)[ids_of(bundles).index("item-00050") + 1].any()
     check_consistency(folder, verify(folder))
 
 
@@ -340,7 +345,7 @@ def test_sync_needs_a_whole_bundle_and_a_table(shop: Shop, tmp_path: Path) -> No
         synced(lake, Bundles(tmp_path / "elsewhere"))
     with pytest.raises(TableMissing):
         synced(Lake(tmp_path / "no-tables"), bundles)
-    file = bundles.path(first.id) / EMBEDDINGS
+    file = bundles.path(first.id) / PHOTO_EMBEDDINGS
     file.chmod(0o644)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -363,8 +368,8 @@ def test_f52_a_sync_that_loses_half_the_catalogue_is_refused_without_force(shop:
 
 def test_a_forced_model_stays_forced_in_its_syncs(tmp_path: Path) -> None:
     lake, bundles, first = small_shop(tmp_path, 30)
-    failed = {**(first.verdict or {}), "passed": False}
-    export = bundles.path(first.id) / "models" / first.model.name
+    failed = {**(first.photo_models[0].verdict or {}), "passed": False}
+    export = bundles.path(first.id) / "models" / first.photo_models[0].name
     from etalage.bundle.publish import publish
 
     draft = drafted(lake, export, failed)
@@ -387,13 +392,13 @@ def test_a_sync_overtaken_by_a_rollback_publishes_nothing(
     fill(lake, [40])
     from etalage.bundle import sync as module
 
-    real = module._embedded
+    real = module.assemble
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **named: Any) -> Any:
         Bundles(bundles.folder).switch(first.id)  # somebody else, while we embed
-        return real(*arguments)
+        return real(*arguments, **named)
 
-    monkeypatch.setattr(module, "_embedded", slow)
+    monkeypatch.setattr(module, "assemble", slow)
     with pytest.raises(PublishBusy, match=first.id):
         synced(lake, bundles)
     assert bundles.current_id() == first.id
@@ -406,10 +411,10 @@ def test_the_approximate_index_keeps_its_centroids_and_its_gate(tmp_path: Path) 
     fill(lake, range(400, 420))
     result = sync(lake, bundles, config=PublishConfig(), index_config=wanted)
     assert result.manifest is not None
-    assert (result.embedded, result.manifest.index.kind) == (20, "ivf_flat")
-    assert all(row.recall >= 0.95 for row in result.manifest.index.recall)
-    before: Any = open_index(bundles.path(first.id) / INDEX)
-    after: Any = open_index(bundles.path(result.manifest.id) / INDEX)
+    assert (result.embedded, result.manifest.photo_models[0].index.kind) == (20, "ivf_flat")
+    assert all(row.recall >= 0.95 for row in result.manifest.photo_models[0].index.recall)
+    before: Any = open_index(bundles.path(first.id) / PHOTO_INDEX)
+    after: Any = open_index(bundles.path(result.manifest.id) / PHOTO_INDEX)
     np.testing.assert_array_equal(before._centroids, after._centroids)
     fill(lake, range(420, 422))
     poor = IndexConfig(kind="ivf_flat", lists=8, probes=1)
@@ -439,7 +444,7 @@ def test_a_second_bundle_after_a_sync_can_be_published_whole(shop: Shop) -> None
     lake, bundles, first = shop
     fill(lake, [40])
     synced(lake, bundles)
-    export = bundles.path(first.id) / "models" / first.model.name
+    export = bundles.path(first.id) / "models" / first.photo_models[0].name
     third = published(lake, bundles, export)
     assert third.sequence == 3
     assert third.synced_from is None

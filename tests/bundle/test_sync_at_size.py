@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.files import INDEX, ITEMS, PHOTOS, read_arrow, read_embeddings
+from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.manifest import verify
 from etalage.bundle.pointer import Bundles
 from etalage.bundle.selfcheck import check_consistency
@@ -18,7 +18,7 @@ from etalage.lake.delta import Lake
 from etalage.lake.ingest import ingest
 from etalage.runtime.photos import PhotoEmbedder
 from tests.exports import tiny_export
-from tests.shops import drafted, published
+from tests.shops import PHOTO_EMBEDDINGS, PHOTO_INDEX, drafted, embeddings_of, published
 
 FRESH, QUERIES, K = 1000, 300, 10
 TIE = 1e-5
@@ -32,7 +32,7 @@ def test_appending_1000_photos_to_60000_embeds_1000_and_answers_like_a_full_rebu
     export = tiny_export(tmp_path / "export", dimension=32)
     ingest(lake, data / "train-images-idx3-ubyte.gz", "photos", chunk_rows=60_000)
     first = published(lake, bundles, export)
-    assert (first.items, first.index.kind) == (60_000, "ivf_flat")
+    assert (first.items, first.photo_models[0].index.kind) == (60_000, "ivf_flat")
 
     pixels = images(data / "t10k-images-idx3-ubyte.gz")
     ingest(lake, fresh_set(tmp_path, data, pixels), "photos")
@@ -57,22 +57,22 @@ def test_appending_1000_photos_to_60000_embeds_1000_and_answers_like_a_full_rebu
     rebuilt = drafted(lake, export)
     assert read_arrow(folder / ITEMS).equals(rebuilt.items)
     assert read_arrow(folder / PHOTOS).equals(rebuilt.photos)
-    kept = np.asarray(read_embeddings(folder))
-    np.testing.assert_allclose(kept, rebuilt.embeddings, atol=2e-6)
+    kept = np.asarray(read_embeddings(folder, PHOTO_EMBEDDINGS))
+    np.testing.assert_allclose(kept, embeddings_of(rebuilt), atol=2e-6)
 
-    rows = np.arange(len(kept))
+    rows = np.arange(1, len(kept))
     queries = PhotoEmbedder.open(export).embed_pixels(pixels[-QUERIES:, :, :, None])
     exact = IndexConfig.model_validate({"kind": "exact"})
-    synced, whole = build(rows, kept, exact), build(rows, rebuilt.embeddings, exact)
+    synced, whole = build(rows, kept[1:], exact), build(rows, embeddings_of(rebuilt)[1:], exact)
     assert_same_up_to_ties(synced.search(queries, K), whole.search(queries, K))
-    approximate = open_index(folder / INDEX)
+    approximate = open_index(folder / PHOTO_INDEX)
     for row in recall(approximate, whole, queries, K):
         assert row.recall >= PublishConfig.model_validate({}).min_recall, row
-    assert min(row.recall for row in result.manifest.index.recall) >= 0.95
+    assert min(row.recall for row in result.manifest.photo_models[0].index.recall) >= 0.95
     # The fresh items are really in it: each of them finds itself first.
     fresh = np.flatnonzero([name.startswith("fresh") for name in rebuilt.items["item_id"].to_pylist()])
     assert len(fresh) == FRESH
-    found = approximate.search(np.ascontiguousarray(kept[fresh]), 1)
+    found = approximate.search(np.ascontiguousarray(kept[fresh + 1]), 1)
     np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-5)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from etalage.bundle.classifying import CLASSIFIER, CONFUSION
 from etalage.client import Client, Confusion, ToClassify, ValuedCategory
 from etalage.page.categories import worst
+from etalage.runtime.confusion import CONFUSION
 from etalage.shop import Shop
-from tests.category_exports import classified_shop, coloured
+from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
 from tests.page.test_storefront import GRID, expect_ids, expect_text, ids_of, unharmed
 from tests.serve.servers import ThreadServer

@@ -10,8 +10,9 @@ import pytest
 from etalage.errors import ExportDamaged, PhotoRefused
 from etalage.features.category_set import CategorySet
 from etalage.models import recipe as recipes
-from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.deciding import Deciding
+from etalage.runtime.export_files import hash_export
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_exports import SIDE, classifier_export, coloured
@@ -141,7 +142,7 @@ def test_f13_a_file_with_one_byte_changed_is_refused(export: Path, tmp_path: Pat
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
-    assert hash_classifier(copy) != hash_classifier(export)
+    assert hash_export(copy, CLASSIFIER_FILES) != hash_export(export, CLASSIFIER_FILES)
     with pytest.raises(ExportDamaged, match="hash"):
         ItemClassifier.open(copy)
 
@@ -175,7 +176,8 @@ def test_a_file_that_cannot_be_what_it_should_be_is_named(tmp_path: Path, name: 
     (folder / name).write_bytes(content)
     if name != "export.json":
         facts = json.loads((folder / "export.json").read_text())
-        (folder / "export.json").write_text(json.dumps(facts | {"model_hash": hash_classifier(folder)}))
+        facts["model_hash"] = hash_export(folder, CLASSIFIER_FILES)
+        (folder / "export.json").write_text(json.dumps(facts))
     with pytest.raises(ExportDamaged, match=name.replace(".", r"\.")):
         ItemClassifier.open(folder)
 
@@ -197,7 +199,8 @@ def test_the_least_risk_may_be_another_leaf_than_the_most_probable(tmp_path: Pat
         deciding = Deciding({"photo": [1.0]}, decision)  # type: ignore[arg-type]
         (folder / "deciding.json").write_text(deciding.to_json())
         facts = json.loads((folder / "export.json").read_text())
-        (folder / "export.json").write_text(json.dumps(facts | {"model_hash": hash_classifier(folder)}))
+        facts["model_hash"] = hash_export(folder, CLASSIFIER_FILES)
+        (folder / "export.json").write_text(json.dumps(facts))
         (found[decision],) = ItemClassifier.open(folder).classify([[photo]], [None], top=2)
     probable, risk = found["probable"], found["risk"]
     assert probable.category_id == "50" and risk.category_id == "300"

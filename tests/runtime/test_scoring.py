@@ -29,7 +29,7 @@ def written(folder: Path, scoring: str, arrays: dict[str, np.ndarray], **facts: 
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     fixed = {"format": 1, "name": "it", "role": "counter", "kinds": ["view", "buy"]}
-    whole = {**fixed, "scoring": scoring, **facts}
+    whole = {**fixed, "kind": scoring, **facts}
     whole["model_hash"] = hash_export(folder)
     (folder / FACTS).write_text(json.dumps(whole), encoding="utf-8")
     return folder

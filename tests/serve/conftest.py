@@ -68,13 +68,11 @@ def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import numpy as np
 
-    from etalage.bundle.admission import PlacedModel
-    from etalage.bundle.classifying import CLASSIFIER, DraftedClassifier
-    from etalage.config import ClassifyConfig
+    from etalage.bundle.draft import DraftedModel
     from etalage.online import Act, open_live
     from etalage.runtime.export_files import read_verdict
     from tests.behaviour_exports import ranker_export
-    from tests.category_exports import classifier_export
+    from tests.category_exports import CLASSIFIER, classifier_export
     from tests.shops import behaviour_shop
 
     folder, items = tmp_path_factory.mktemp("shoppers"), 40
@@ -84,9 +82,9 @@ def shoppers_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranker = ranker_export(folder / "exports" / "neumf" / "0001-tiny", ids, ["user-1"], logits)
     verdict = {"passed": True, "metric": "auc"}
     export = classifier_export(folder / "exports" / CLASSIFIER / "0001-tiny")
-    classifier = DraftedClassifier(PlacedModel(export, read_verdict(export)), ClassifyConfig())
+    classifier = DraftedModel(export, read_verdict(export))
     _, bundles, _ = behaviour_shop(
-        folder, items, photos=True, extra=[PlacedModel(ranker, verdict)], classifier=classifier
+        folder, items, photos=True, extra=[DraftedModel(ranker, verdict)], classifier=classifier
     )
     live = open_live(folder / "live" / "events.sqlite")
     live.seed(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.exports import tiny_export
 from tests.serve.servers import ProcessServer, ThreadServer, metric, until
-from tests.shops import Bundles, Lake, fill, item_row, published, rows_of
+from tests.shops import PHOTO_EMBEDDINGS, Bundles, Lake, fill, item_row, published, rows_of
 
 ITEMS = 12
 RELOADS = 100
@@ -110,7 +110,7 @@ def test_f19_100_reloads_under_load_fail_no_request_and_mix_no_answer(
 
 
 def damage_one_byte(folder: Path) -> None:
-    file = folder / "embeddings.npy"
+    file = folder / PHOTO_EMBEDDINGS
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.chmod(0o644)

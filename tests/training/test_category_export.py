@@ -18,7 +18,8 @@ from etalage.models.category_heads import Levels
 from etalage.models.item_category import RECIPE
 from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
-from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier, hash_classifier
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
+from etalage.runtime.export_files import hash_export
 from etalage.runtime.sessions import Session
 from etalage.training import category_export
 from etalage.training.category_export import encoder_of, export_classifier
@@ -156,15 +157,15 @@ def test_the_trunk_is_not_held_twice(exported: Path) -> None:
 
 
 def test_the_hash_changes_with_each_file(exported: Path, tmp_path: Path) -> None:
-    hashes = {hash_classifier(exported)}
+    hashes = {hash_export(exported, CLASSIFIER_FILES)}
     for name in CLASSIFIER_FILES:
         copy = Path(shutil.copytree(exported, tmp_path / name))
         (copy / name).write_bytes((copy / name).read_bytes() + b" ")
-        hashes.add(hash_classifier(copy))
+        hashes.add(hash_export(copy, CLASSIFIER_FILES))
     assert len(hashes) == 1 + len(CLASSIFIER_FILES)
     copy = Path(shutil.copytree(exported, tmp_path / "same"))
     (copy / "export.json").write_text("{}")
-    assert hash_classifier(copy) in hashes, "facts decide no answer"
+    assert hash_export(copy, CLASSIFIER_FILES) in hashes, "facts decide no answer"
 
 
 def test_the_hash_knows_where_a_file_ends(exported: Path, tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_the_hash_knows_where_a_file_ends(exported: Path, tmp_path: Path) -> Non
     whole = first.read_bytes() + second.read_bytes()
     first.write_bytes(whole[:5])
     second.write_bytes(whole[5:])
-    assert hash_classifier(copy) != hash_classifier(exported)
+    assert hash_export(copy, CLASSIFIER_FILES) != hash_export(exported, CLASSIFIER_FILES)
 
 
 def test_an_int8_export_opens_and_answers_nearly_as_the_network_does(

@@ -15,7 +15,8 @@ from etalage.models.item_category import RECIPE
 from etalage.models.item_category_network import ItemCategoryConfig
 from etalage.models.layers import Residual
 from etalage.models.recipe import Trained
-from etalage.runtime.classifier import ItemClassifier, hash_classifier
+from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
+from etalage.runtime.export_files import hash_export
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_sets import QUICK, category_set
@@ -68,7 +69,7 @@ def harmed(model: Model) -> Model:
 def exported(trained: Model, items: CategorySet, folder: Path) -> tuple[dict[str, Any], Path]:
     made = export_classifier(trained, items, folder)
     facts: dict[str, Any] = json.loads((made / "export.json").read_text())
-    assert facts["model_hash"] == hash_classifier(made)
+    assert facts["model_hash"] == hash_export(made, CLASSIFIER_FILES)
     assert not (made / "int8.onnx").exists()
     ItemClassifier.open(made)
     return facts, made

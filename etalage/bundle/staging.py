@@ -1,0 +1,88 @@
+"""Where the models of a bundle are laid while it is made, and what every kind of them leaves there."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from etalage.bundle.durable import Written, seal_file
+from etalage.bundle.files import INDEXES, MODELS
+from etalage.bundle.manifest import IndexFacts
+from etalage.bundle.measured import measured, saved
+from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
+from etalage.features.sources import FeatureSource
+from etalage.index import Index, open_index
+from etalage.index.contract import Header
+from etalage.lake.durable_files import sync_folder
+from etalage.lake.erasures import Known
+
+
+@dataclass
+class Staging:
+    """The folder of a bundle that is being made, and the rules by which models are laid there."""
+
+    folder: Path
+    items: pa.Table
+    sources: Mapping[str, FeatureSource]
+    """Of items that came after the exports, too."""
+    index_config: IndexConfig
+    config: PublishConfig
+    classify: ClassifyConfig
+    force: bool
+    before: Path | None
+    """The bundle that a sync carries on from: its centroids are kept."""
+    erased: Known = field(default_factory=dict)
+    """Shoppers whose ids no model is to have."""
+    forced: list[str] = field(default_factory=list)
+    """The refusals that were overridden."""
+    written: dict[str, Written] = field(default_factory=dict)
+    """Every file by its name in the bundle."""
+
+    def model_folder(self, name: str) -> Path:
+        """Where the model called `name` goes; its parent is there."""
+        folder = self.folder / MODELS / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def index_before(self, folder: str, dimension: int) -> Index | None:
+        """The index that the bundle before had in `folder`, if it is of embeddings of this dimension."""
+        if self.before is None or not (self.before / folder).is_dir():
+            return None
+        like = open_index(self.before / folder)
+        return like if like.dimension == dimension else None
+
+    def add_index(self, index: Index, embeddings: np.ndarray, config: IndexConfig, name: str) -> IndexFacts:
+        """Measure and save the index of (M, D) embeddings. Raises RecallTooLow, PublishError, OSError."""
+        recall = measured(index, embeddings, self.config, config, self.force, self.forced, name)
+        folder = self.folder / INDEXES / name
+        folder.parent.mkdir(exist_ok=True)
+        saved(index, folder)
+        self.seal(folder)
+        return IndexFacts(
+            kind=Header.read(folder).kind,
+            dir=f"{INDEXES}/{name}",
+            indexed=len(index),
+            per_category=config.per_category,
+            recall=tuple(_recall(row) for row in recall),
+        )
+
+    def seal(self, folder: Path) -> None:
+        """Everything in `folder` is on the disk, read-only, and counted among the bundle's files."""
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            self.written[file.relative_to(self.folder).as_posix()] = seal_file(file)
+        for inner in sorted(p for p in folder.rglob("*") if p.is_dir()):
+            sync_folder(inner)
+        sync_folder(folder)
+
+    def sync_folders(self) -> None:
+        """The folders above the models' and indexes' own are on the disk too."""
+        for made in (MODELS, INDEXES):
+            if (self.folder / made).is_dir():
+                sync_folder(self.folder / made)
+
+
+def _recall(row: Any) -> Any:
+    return asdict(row)

@@ -1,0 +1,1 @@
+"""The funnel of one bundle: history → candidates → ranking → order → slate."""

@@ -1,0 +1,408 @@
+"""A bundle's items, opened for reading: rows by id, filters as masks, words, categories, photos.
+
+Everything stays memory-mapped; what the filters need is unpacked once into flat arrays, so that a
+filter over 100,000 items costs a few vectorised passes.
+
+Row 0 is the unknown item, here as everywhere: items have the rows 1 … N, in the order of their ids. Row 0
+passes no filter.
+
+    N items   P distinct category paths   S photos
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etalage.errors import BundleDamaged, NotFound
+from etalage.funnel.attributes import AttributeIndex
+from etalage.funnel.filters import Filters, Stock
+
+__all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
+
+MASKS_KEPT = 32
+"""Of category, brand and attribute filters; a byte an item each."""
+SEPARATOR = " > "
+"""Between the steps of a category path: `Clothing > Dresses > Maxi dress`."""
+Whose = Literal["merchants", "classified"]
+"""Categories: as the items came with them, or as the classifier told them."""
+
+NOT_SOLD_OUT = "not sold out"
+"""What the filter of that name is called where a slate is explained."""
+SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
+"""The columns of an item that every slot of a slate carries."""
+
+HIDDEN = ("photo_sha256", "source_updated_at")
+"""Columns of the payload that stay inside."""
+
+
+class Kept(NamedTuple):
+    """One filter and the number of items that it alone leaves."""
+
+    name: str
+    items: int
+
+
+class Page(NamedTuple):
+    """`rows` (≤ limit,) of `total` items that match."""
+
+    rows: np.ndarray
+    total: int
+
+
+class Catalogue:
+    """The items and photos of one opened bundle."""
+
+    def __init__(self, items: pa.Table, photos: pa.Table, currency: str | None = None) -> None:
+        """`items` in item_row order; `photos` (sha256, bytes), unique. `currency`: that of items which name
+        none. Raises BundleDamaged."""
+        self._columns = {name: _whole(items, name) for name in items.column_names}
+        if currency is not None:
+            own = self._columns.get("currency", pa.nulls(items.num_rows, pa.string()))
+            self._columns["currency"] = pc.fill_null(own, currency)
+        missing = {"item_id", "category_id", "photo_sha256", "popularity", "price", "in_stock"} - set(
+            self._columns
+        )
+        if missing:
+            raise BundleDamaged(f"items.arrow lacks the columns {sorted(missing)}; publish again")
+        self.ids: list[str] = ["", *self._columns["item_id"].to_pylist()]
+        """(N + 1,) by row; row 0 has none."""
+        self._row_of = {item_id: row for row, item_id in enumerate(self.ids) if row}
+        if len(self._row_of) != len(self):
+            raise BundleDamaged("items.arrow holds the same item_id twice; publish again")
+        self.popularity: np.ndarray = _with_unknown(_floats(self._columns["popularity"], missing=0.0), 0.0)
+        self.has_photo: np.ndarray = _with_unknown(_bools(pc.is_valid(self._columns["photo_sha256"])), False)
+        stocked = self._columns["in_stock"]
+        self.stock = Stock(
+            _frozen(_with_unknown(_bools(pc.fill_null(stocked, False)), False)),
+            _frozen(_with_unknown(_bools(pc.invert(pc.fill_null(stocked, True))), False)),
+            _frozen(_with_unknown(_floats(self._columns["price"], missing=np.nan), np.nan)),
+            {},
+        )
+        """As the tables said when the bundle was made."""
+        self._attributes = AttributeIndex(
+            self._columns.get("attributes", pa.nulls(items.num_rows, pa.string()))
+        )
+        # Few filters are asked for again and again; each costs a pass over all items the first time.
+        self._masks: dict[tuple[str, str, str], np.ndarray] = {}
+        classified = self._columns.get("classified_path", pa.nulls(len(self), pa.string()))
+        self._trees = {
+            "merchants": _encoded(self._columns["category_id"]),
+            "classified": _encoded(classified),
+        }
+        confidence = self._columns.get("classified_confidence", pa.nulls(len(self), pa.float64()))
+        self.confidence: np.ndarray = _frozen(_with_unknown(_floats(confidence, missing=np.nan), np.nan))
+        """(N + 1,) float64 of the classified category; NaN = not classified."""
+        self.by_popularity: np.ndarray = np.argsort(-self.popularity[1:], kind="stable") + 1
+        """(N,) rows, the most popular first."""
+        self._photos = _whole(photos, "bytes")
+        self._photo_of: dict[str, int] = {
+            name: row for row, name in enumerate(_whole(photos, "sha256").to_pylist())
+        }
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.ids) - 1
+
+    def row(self, item_id: str) -> int:
+        """The item's row; 0 when there is no such item."""
+        return self._row_of.get(item_id, 0)
+
+    def rows(self, item_ids: Iterable[str]) -> np.ndarray:
+        """(K,) int64 of `row`."""
+        return np.array([self._row_of.get(item_id, 0) for item_id in item_ids], np.int64)
+
+    def _cell(self, column: pa.Array, row: int) -> Any:
+        """What a column of the file has of the item in a row."""
+        return column[row - 1].as_py()
+
+    def known_row(self, item_id: str) -> int:
+        """The item's row. Raises NotFound."""
+        row = self.row(item_id)
+        if row == 0:
+            raise NotFound(f"item_id {_short(item_id)}: no such item in this bundle")
+        return row
+
+    def stock_after(self, changes: Mapping[str, Mapping[str, Any]]) -> Stock:
+        """The stock with `changes` of an online store {item_id: {in_stock, price, time}} over it.
+
+        What the tables learnt later than a change (`updated_at`) stands; unknown items are passed over.
+        """
+        rows: dict[int, Mapping[str, Any]] = {}
+        for item_id, change in changes.items():
+            row = self.row(item_id)
+            if row and change.get("time", 0) >= self._updated(row):
+                rows[row] = change
+        if not rows:
+            return self.stock
+        stocked, sold_out = self.stock.stocked.copy(), self.stock.sold_out.copy()
+        price = self.stock.price.copy()
+        for row, change in rows.items():
+            if "in_stock" in change:
+                stocked[row], sold_out[row] = change["in_stock"], not change["in_stock"]
+            price[row] = change.get("price", price[row])
+        return Stock(_frozen(stocked), _frozen(sold_out), _frozen(price), rows)
+
+    def _updated(self, row: int) -> int:
+        column = self._columns.get("updated_at")
+        if column is None or not column[row - 1].is_valid:
+            return 0
+        return int(column[row - 1].cast(pa.timestamp("us", tz="UTC")).value)
+
+    def shown(self, row: int, stock: Stock | None = None) -> dict[str, Any]:
+        """What a slate shows of one item: its id, SHOWN (as they are in `stock`), whether it has a photo."""
+        slot: dict[str, Any] = {"item_id": self.ids[row]}
+        for name in SHOWN:
+            column = self._columns.get(name)
+            slot[name] = None if column is None else self._cell(column, row)
+        slot["has_photo"] = bool(self.has_photo[row])
+        if stock is not None and row in stock.changes:
+            slot |= {name: value for name, value in stock.changes[row].items() if name in slot}
+        return slot
+
+    def title(self, row: int) -> str:
+        """The name that a shopper knows an item by; its id where it has none."""
+        return self.own_title(row) or self.ids[row]
+
+    def own_title(self, row: int) -> str | None:
+        """The title as it is; None where the item has none."""
+        column = self._columns.get("title")
+        found: str | None = None if column is None else self._cell(column, row)
+        return found
+
+    def classified(self, row: int) -> tuple[str | None, str | None, float | None]:
+        """Id, path and confidence of the category that the classifier told; all None where it told none."""
+        columns = (self._columns.get(f"classified_{name}") for name in ("id", "path", "confidence"))
+        leaf, path, confidence = (None if column is None else self._cell(column, row) for column in columns)
+        return leaf, path, confidence
+
+    def everything(self, row: int) -> dict[str, Any]:
+        """All columns of one item, those of HIDDEN left out."""
+        item = {n: self._cell(column, row) for n, column in self._columns.items() if n not in HIDDEN}
+        return {**item, "has_photo": bool(self.has_photo[row])}
+
+    def photo(self, row: int) -> bytes:
+        """The image file of an item, unchanged. Raises NotFound when it has none."""
+        name = self._cell(self._columns["photo_sha256"], row)
+        if name is None:
+            raise NotFound(f"item_id {_short(self.ids[row])}: this item has no photo")
+        photo: bytes = self._photos[self._photo_of[name]].as_py()
+        return photo
+
+    def category(self, row: int) -> str | None:
+        """The category path of one item."""
+        path: str | None = self._cell(self._columns["category_id"], row)
+        return path
+
+    def mask(self, filters: Filters, stock: Stock | None = None) -> np.ndarray:
+        """(N + 1,) bool: the items that pass every filter. The array is the caller's to change."""
+        mask = self.every
+        for _, part in self.parts(filters, stock):
+            mask &= part
+        return mask
+
+    @property
+    def every(self) -> np.ndarray:
+        """(N + 1,) bool: all items, and not row 0. The array is the caller's to change."""
+        mask = np.ones(len(self) + 1, dtype=bool)
+        mask[0] = False
+        return mask
+
+    def allowed(self, filters: Filters, stock: Stock | None = None) -> np.ndarray | None:
+        """The same to be read only, `exclude` left to the caller; None when everything passes.
+
+        What is asked most, "not sold out", costs nothing.
+        """
+        stock = stock or self.stock
+        mask = stock.mask if filters.not_sold_out else None
+        rest = replace(filters, not_sold_out=False, exclude=())
+        for _, part in self.parts(rest, stock):
+            mask = part if mask is None else mask & part
+        return mask
+
+    def kept(self, filters: Filters, among: np.ndarray, stock: Stock | None = None) -> list[Kept]:
+        """How many items of `among` (N + 1,) bool each filter alone leaves: why a slate is short."""
+        return [Kept(name, int((part & among).sum())) for name, part in self.parts(filters, stock)]
+
+    def parts(self, filters: Filters, stock: Stock | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """Each filter that is asked for, as it is called, and the (N + 1,) bool of what passes it."""
+        stock = stock or self.stock
+        if filters.category is not None:
+            yield f"category {_short(filters.category)}", self._having("category", "", filters.category)
+        if filters.classified is not None:
+            yield (
+                f"classified {_short(filters.classified)}",
+                self._having("classified", "", filters.classified),
+            )
+        if filters.min_confidence is not None:
+            yield f"min_confidence {filters.min_confidence:g}", self.confidence >= filters.min_confidence
+        if filters.brand is not None:
+            yield f"brand {_short(filters.brand)}", self._having("brand", "", filters.brand)
+        for key, value in sorted((filters.attributes or {}).items()):
+            yield f"{_short(key)} = {_short(value)}", self._having("attribute", key, value)
+        if filters.min_price is not None:
+            yield f"min_price {filters.min_price:g}", stock.price >= filters.min_price
+        if filters.max_price is not None:
+            yield f"max_price {filters.max_price:g}", stock.price <= filters.max_price
+        if filters.in_stock is not None:
+            yield (
+                f"in_stock {str(filters.in_stock).lower()}",
+                (stock.stocked if filters.in_stock else stock.sold_out),
+            )
+        if filters.not_sold_out:
+            yield NOT_SOLD_OUT, self.every if stock.mask is None else stock.mask
+        if filters.exclude:
+            mask = self.every
+            mask[self.rows(filters.exclude)] = False
+            yield f"exclude {len(filters.exclude)}", mask
+
+    def _having(self, *asked: str) -> np.ndarray:
+        """`_make_having`, the MASKS_KEPT newest ones kept."""
+        what, key, value = asked
+        mask = self._masks.get((what, key, value))
+        if mask is None:
+            mask = self._make_having(what, key, value)
+            for old in list(self._masks)[: len(self._masks) - MASKS_KEPT + 1]:
+                self._masks.pop(old, None)
+            self._masks[what, key, value] = mask
+        return mask
+
+    def _make_having(self, what: str, key: str, value: str) -> np.ndarray:
+        """(N + 1,) bool, read-only: in a category or beneath it (the merchant's, or as classified), of a
+        brand, with an attribute."""
+        if what in ("category", "classified"):
+            every, codes = self._trees["classified" if what == "classified" else "merchants"]
+            beneath = value + SEPARATOR
+            paths = [path == value or path.startswith(beneath) for path in every]
+            # The last entry stands for "no category": code -1 picks it.
+            return _frozen(np.array([*paths, False])[codes])
+        if what == "brand":
+            column = self._columns.get("brand")
+            equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
+            found = np.zeros(len(self), bool) if equal is None else _bools(equal)
+            return _frozen(_with_unknown(found, False))
+        return _frozen(_with_unknown(self._attributes.mask(key, value), False))
+
+    @cached_property
+    def category_codes(self) -> np.ndarray:
+        """(N + 1,) int32 codes of the categories, the classified one where an item has none; -1 = none."""
+        own, classified = self._columns["category_id"], self._columns.get("classified_path")
+        if own.null_count == 0 or classified is None:
+            return self._trees["merchants"][1]
+        return _encoded(pc.coalesce(own, classified.cast(own.type)))[1]
+
+    @cached_property
+    def brand_codes(self) -> np.ndarray:
+        """(N + 1,) int32 codes of the brands; -1 = none."""
+        column = self._columns.get("brand")
+        return np.full(len(self) + 1, -1, np.int32) if column is None else _encoded(column)[1]
+
+    @cached_property
+    def group_codes(self) -> np.ndarray | None:
+        """(N + 1,) int32 codes of item_group_id, -1 = none; None: no two items are of one product."""
+        column = self._columns.get("item_group_id")
+        if column is None or column.null_count == len(self):
+            return None
+        codes = _encoded(column)[1]
+        return codes if np.bincount(codes[codes >= 0]).max() > 1 else None
+
+    def values(self, name: str, rows: np.ndarray, stock: Stock | None = None) -> np.ndarray:
+        """(K,) float64 of `price`, or of the number in `attributes.<key>`; NaN where there is none."""
+        if name == "price":
+            return (stock or self.stock).price[rows]
+        column, key = self._columns.get("attributes"), name.removeprefix("attributes.")
+        found = np.full(len(rows), np.nan)
+        if column is None:
+            return found
+        for place, row in enumerate(rows):
+            written = self._cell(column, int(row))
+            try:
+                found[place] = float(json.loads(written)[key]) if written else np.nan
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def browse(
+        self, search: str, filters: Filters, offset: int, limit: int, stock: Stock | None = None
+    ) -> Page:
+        """Items that pass the filters and hold every word of `search`; the most popular first."""
+        mask = self.mask(filters, stock)
+        for word in set(_folded(search).split()):
+            mask[1:] &= _bools(pc.match_substring(self._text, word))
+        rows = self.by_popularity[mask[self.by_popularity]]
+        return Page(rows[offset : offset + limit], len(rows))
+
+    @cached_property
+    def _text(self) -> pa.Array:
+        """(N,) title, brand and both categories in one folded string; made at the first search."""
+        parts = [
+            pc.fill_null(self._columns[name].cast(pa.large_string()), "")
+            for name in ("title", "brand", "category_id", "classified_path")
+            if name in self._columns
+        ]
+        line = pa.scalar("\n", pa.large_string())
+        return pc.utf8_lower(pc.utf8_normalize(pc.binary_join_element_wise(*parts, line), "NFKC"))
+
+    def categories(self, of: Whose = "merchants") -> list[tuple[str, int]]:
+        """Every node of the category tree, by path, with the number of items at or beneath it."""
+        paths, codes = self._trees[of]
+        own = np.bincount(codes[codes >= 0], minlength=len(paths))
+        counts: dict[str, int] = {}
+        for path, count in zip(paths, own, strict=True):
+            steps = path.split(SEPARATOR)
+            for depth in range(1, len(steps) + 1):
+                node = SEPARATOR.join(steps[:depth])
+                counts[node] = counts.get(node, 0) + int(count)
+        return sorted(counts.items(), key=lambda pair: pair[0].split(SEPARATOR))
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    """One column as one array. A file of one record batch stays mapped; more batches are copied."""
+    if name not in table.column_names:
+        raise BundleDamaged(f"a table of the bundle lacks the column {name!r}; publish again")
+    column = table.column(name)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    # 32-bit offsets would overflow at 2 GB of photos in one array.
+    wide = {pa.binary(): pa.large_binary(), pa.string(): pa.large_string()}.get(column.type, column.type)
+    return column.cast(wide).combine_chunks()
+
+
+def _floats(column: pa.Array, missing: float) -> np.ndarray:
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), missing).to_numpy(zero_copy_only=False))
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def _bools(column: pa.Array) -> np.ndarray:
+    return np.array(column.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _encoded(column: pa.Array) -> tuple[list[str], np.ndarray]:
+    """Category column → (P distinct paths, (N + 1,) codes into them, -1 for none and for row 0)."""
+    encoded = column.dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return encoded.dictionary.to_pylist(), _with_unknown(codes, np.int32(-1))
+
+
+def _with_unknown(array: np.ndarray, unknown: Any) -> np.ndarray:
+    """(N,) of the items → (N + 1,), with what is said of row 0 before them."""
+    return np.concatenate([np.array([unknown], array.dtype), array])
+
+
+def _folded(text: str) -> str:
+    # Folded by the same functions as the items' text: Python's own lower() knows more special cases.
+    folded: str = pc.utf8_lower(pc.utf8_normalize(pa.scalar(text, pa.large_string()), "NFKC")).as_py()
+    return folded
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 60 else repr(text[:57]) + "…"

@@ -1,0 +1,261 @@
+"""The funnel of one bundle: shopper → candidates → ranking → order → slate. No HTTP, no store in it.
+
+Who is asked for candidates is decided in funnel/fallback.py.
+
+    K candidates   k places   N items
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from etalage.features.behaviour import Queries
+from etalage.features.history import BehaviourRule
+from etalage.funnel.candidates import Candidates, Excluded, candidates, fused
+from etalage.funnel.catalogue import Catalogue, Filters, Stock
+from etalage.funnel.fallback import Ladder, Plan
+from etalage.funnel.ordering import Order, Traits, arranged
+from etalage.funnel.shoppers import Shopper
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import OpenedModel
+from etalage.runtime.pairs import PairScorer
+from etalage.runtime.photos import LookAlikeRetriever
+from etalage.runtime.prior import PriorRetriever
+from etalage.runtime.scorer import ExportScorer
+
+PRIOR_WEIGHT = 1e-6
+"""Of the prior's score when there is no ranker: it breaks ties, and fills up behind what is personal."""
+POPULAR_DIVERSITY = 0.3
+"""At least this much of it for a stranger: one bestseller's ten variants say nothing to them."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A shopper's candidates, all of which may be shown, with their scores."""
+
+    plan: Plan
+    found: Candidates
+    rows: np.ndarray
+    """(K,) int64 item rows."""
+    scores: np.ndarray
+    """(K,) float32, what they are ordered by."""
+
+
+@dataclass
+class Stages:
+    """What each stage took in and let out, and how long it took."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def done(self, name: str, taken: int, given: int) -> dict[str, Any]:
+        now = time.perf_counter()
+        took, self._since = round(1000 * (now - self._since), 3), now
+        self.rows.append({"name": name, "in": taken, "out": given, "dropped": {}, "milliseconds": took})
+        return self.rows[-1]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A slate in item rows, and all that is needed to say why."""
+
+    rows: np.ndarray
+    """(≤ k,) int64 item rows, best first."""
+    scores: np.ndarray
+    """(≤ k,) float32."""
+    ranking: Ranking
+    order: Order
+    stages: Stages
+    allow: np.ndarray | None
+    excluded: Excluded
+
+    @property
+    def rung(self) -> str:
+        return self.ranking.plan.rung
+
+
+class Funnel:
+    """The models of a bundle at work. Safe to share between threads; never changes."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        models: Sequence[OpenedModel],
+        rules: BehaviourRule,
+        look_alike: LookAlikeRetriever | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self.rules = rules
+        self.look_alike = look_alike
+        self.ladder = Ladder(catalogue.popularity, models, rules, look_alike)
+        self.models: dict[str, ExportScorer] = self.ladder.models
+        self.prior: PriorRetriever = self.ladder.prior
+
+    @property
+    def embedders(self) -> list[EmbeddingScorer]:
+        """The models whose space shoppers and items share: embedders first, then factorisations."""
+        every = [*self.ladder.deep, *self.ladder.collaborative]
+        named = (
+            self.models[one.name] for one in sorted(every, key=lambda one: one.name in self.ladder.behind)
+        )
+        return [one for one in named if isinstance(one, EmbeddingScorer)]
+
+    # -- the stages ----------------------------------------------------------------------------
+
+    def retrieve(self, plan: Plan, k: int, allow: np.ndarray | None, excluded: Excluded) -> Candidates:
+        """Candidates that may be shown: at least k, wherever there are k."""
+        found = candidates(plan.asked, plan.queries, plan.quotas, allow, excluded)
+        if int(found.counts[0]) < k and plan.quotas[self.prior.name] < k:
+            topped = {**plan.quotas, self.prior.name: k}
+            found = candidates(plan.asked, plan.queries, topped, allow, excluded)
+        return found
+
+    def rank(self, shopper: Shopper, plan: Plan, found: Candidates) -> Ranking:
+        """By the ranker where it knows the shopper, else by the retrievers' normalised scores."""
+        ranker = plan.ranker
+        queries = shopper.plain_queries() if ranker is None else shopper.queries(ranker)
+        scores = ranking_scores(plan.rung, ranker, queries, found, self.prior.name)[0]
+        return Ranking(plan, found, found.rows[0], scores)
+
+    def answer(self, shopper: Shopper, k: int, filters: Filters, stock: Stock) -> Answered:
+        """The k items for this shopper, best first; fewer only where fewer may be shown."""
+        stages = Stages()
+        plan = self.ladder.plan(shopper, k)
+        allow = self.catalogue.allowed(self.asked_filters(filters), stock)
+        excluded = Excluded([self._kept_out(shopper, filters)], len(self.catalogue) + 1)
+        found = self.retrieve(plan, k, allow, excluded)
+        stages.done("retrieve", len(self.catalogue), int(found.counts[0]))
+        ranking = self.rank(shopper, plan, found)
+        stages.done("rank", len(ranking.rows), len(ranking.rows))
+        diversity = self.rules.funnel.order.diversity
+        if plan.rung == "popular":
+            diversity = max(diversity, POPULAR_DIVERSITY)
+        traits = self.traits(ranking.rows, stock, embedded=diversity > 0)
+        order = arranged(ranking.scores, traits, k, self.rules.funnel.order, diversity)
+        rows = ranking.rows[order.places]
+        scores = ranking.scores[order.places]
+        if len(rows) < k:
+            more = self._more(k, rows, allow, excluded)
+            lowest = np.full(len(more), min(scores.min(initial=0.0), 0.0), np.float32)
+            rows, scores = np.concatenate([rows, more]), np.concatenate([scores, lowest])
+        stages.done("order", len(ranking.rows), len(rows))
+        return Answered(rows, scores.astype(np.float32), ranking, order, stages, allow, excluded)
+
+    def asked_filters(self, filters: Filters) -> Filters:
+        """With what the shop wants of every slate: nothing sold out, unless the shopper says otherwise."""
+        if filters.in_stock is None and self.rules.funnel.in_stock:
+            return replace(filters, not_sold_out=True)
+        return filters
+
+    def _kept_out(self, shopper: Shopper, filters: Filters) -> np.ndarray:
+        named = self.catalogue.rows(filters.exclude)
+        return np.concatenate([shopper.seen, named[named > 0]])
+
+    def traits(self, rows: np.ndarray, stock: Stock, embedded: bool) -> Traits:
+        """What the order looks at, of item rows (K,)."""
+        order = self.rules.funnel.order
+        empty = np.full(len(rows), np.nan)
+        return Traits(
+            self.catalogue.brand_codes[rows],
+            self.catalogue.category_codes[rows],
+            self.catalogue.values(order.value_of, rows, stock) if order.value else empty,
+            self._likeness(rows) if embedded else None,
+            None if self.catalogue.group_codes is None else self.catalogue.group_codes[rows],
+        )
+
+    def _likeness(self, rows: np.ndarray) -> np.ndarray | None:
+        if self.ladder.deep and self.embedders:
+            return np.asarray(self.embedders[0].item_embeddings[rows], np.float32)
+        return None if self.look_alike is None else np.asarray(self.look_alike.embeddings[rows], np.float32)
+
+    def _more(self, k: int, rows: np.ndarray, allow: np.ndarray | None, excluded: Excluded) -> np.ndarray:
+        """Up to k - len(rows) popular items that the caps still allow behind `rows`."""
+        order = self.rules.funnel.order
+        capped = [
+            (
+                codes,
+                most,
+                np.bincount(codes[rows][codes[rows] >= 0], minlength=int(codes.max(initial=-1)) + 1),
+            )
+            for codes, most in (
+                (self.catalogue.brand_codes, order.per_brand),
+                (self.catalogue.category_codes, order.per_category),
+                (self.catalogue.group_codes, order.per_group or None),
+            )
+            if most is not None and codes is not None
+        ]
+        gone = np.concatenate([rows, excluded.rows[0]])
+        more: list[int] = []
+        for some in self.prior.walk(allow):
+            some = some[~np.isin(some, gone)]
+            while len(some) and len(rows) + len(more) < k:
+                for codes, most, counts in capped:
+                    theirs = codes[some]
+                    some = (
+                        some[(theirs < 0) | (counts[np.maximum(theirs, 0)] < most)] if len(counts) else some
+                    )
+                if not len(some):
+                    break
+                take = 1 if capped else k - len(rows) - len(more)
+                more.extend(some[:take].tolist())
+                for codes, _, counts in capped:
+                    if codes[some[0]] >= 0:
+                        counts[codes[some[0]]] += 1
+                some = some[take:]
+            if len(rows) + len(more) >= k:
+                break
+        return np.array(more, np.int64)
+
+    # -- single pairs --------------------------------------------------------------------------
+
+    def score_pairs(self, shopper: Shopper, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+        """Scores (K,) of these item rows for one shopper, their probabilities where the ranker gives
+        such, and the model that spoke."""
+        asked = rows[None, :]
+        if (ranker := self.ladder.ranker_for(shopper)) is not None:
+            scores = ranker.scores_of(
+                shopper.queries(ranker), asked, self._as_retrieved(shopper, ranker, asked)
+            )
+            probability = ranker.probability(scores)
+            return scores[0], None if probability is None else probability[0], ranker.name
+        for one in self.ladder.speaking:
+            model = self.models[one.name]
+            queries = shopper.queries(model)
+            if model.knows(queries)[0]:
+                return model.scores_of(queries, asked)[0], None, one.name
+        return self.prior.prior[rows], None, self.prior.name
+
+    def _as_retrieved(
+        self, shopper: Shopper, ranker: PairScorer, asked: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """The retrievers' scores of these rows as the ranker learnt them: of what they bring, no others."""
+        if not ranker.asks_retrievers:
+            return {}
+        plan = self.ladder.plan(shopper, 1)
+        found = candidates(plan.asked, plan.queries, plan.quotas)
+        by_row = {name: np.full(len(self.catalogue) + 1, -np.inf, np.float32) for name in found.scores}
+        for name, scores in found.scores.items():
+            by_row[name][found.rows[0]] = scores[0]
+        return _asked_of(ranker, {name: scores[asked] for name, scores in by_row.items()}, asked)
+
+
+def ranking_scores(
+    rung: str, ranker: PairScorer | None, queries: Queries, found: Candidates, prior: str
+) -> np.ndarray:
+    """(B, K) float32, what the candidates are ordered by. ranker: one that knows these shoppers, or None."""
+    if rung == "popular":
+        return found.scores[prior]
+    if ranker is not None:
+        return ranker.scores_of(queries, found.rows, _asked_of(ranker, found.scores, found.rows))
+    return fused(found, {prior: PRIOR_WEIGHT})
+
+
+def _asked_of(
+    ranker: PairScorer, scores: Mapping[str, np.ndarray], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the ranker asks for; -inf from a retriever that was not asked or is not there."""
+    missing = np.full(rows.shape, -np.inf, np.float32)
+    return {name: scores.get(name, missing) for name in ranker.asks_retrievers}

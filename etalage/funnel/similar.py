@@ -1,0 +1,227 @@
+"""What is like an item or a photo: by photos, else by what shoppers did, else the most popular.
+
+B queries   N items   D embedding dimension   k places
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from etalage.errors import Unprocessable
+from etalage.funnel.catalogue import Catalogue, Filters, Stock
+from etalage.funnel.funnel import Funnel
+from etalage.index import Index
+from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.opening import OpenedModel
+from etalage.runtime.photos import PhotoModel
+
+WIDER = 10
+"""By behaviour, so many times k items are looked at by inner product, and the k best by cosine are kept."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What was found for one query: item rows with their scores, best first."""
+
+    found: list[tuple[int, float]]
+    fallback: str | None = None
+    """`unknown_item`, `item_without_photo` (both: the most popular), `by_behaviour`."""
+    reason: str | None = None
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many, of which items."""
+
+    k: int
+    filters: Filters
+    threshold: float | None
+    stock: Stock
+
+
+class SimilarItems:
+    """Safe to share between threads; never changes."""
+
+    def __init__(self, funnel: Funnel, photos: PhotoModel | None, models: Sequence[OpenedModel]) -> None:
+        """photos: by whose embeddings photos are compared; None: the bundle has none. models: where the
+        funnel's embedders have their indexes."""
+        self.catalogue: Catalogue = funnel.catalogue
+        self._photos = photos
+        self._indexed = np.zeros(len(self.catalogue) + 1, dtype=bool)
+        if photos is not None:
+            self._indexed[photos.index.rows] = True
+        self._model: EmbeddingScorer | None = next(iter(funnel.embedders), None)
+        indexes = {one.name: one.index for one in models}
+        self._index: Index | None = None if self._model is None else indexes[self._model.name]
+        self._per_group = funnel.rules.funnel.order.per_group
+        self._groups: np.ndarray | None = self.catalogue.group_codes if self._per_group else None
+        self._aligned = np.zeros(len(self.catalogue) + 1, dtype=bool)
+        if self._index is not None:
+            self._aligned[self._index.rows] = True
+
+    def to_photos(self, queries_BD: np.ndarray, wanted: Wanted) -> list[Alike]:
+        """For each of (B, D) embeddings of photos. Raises Unprocessable: no model of photos."""
+        if self._photos is None:
+            raise Unprocessable("this bundle has no model of photos: ask with an item_id")
+        return self._nearest(self._photos, queries_BD, None, wanted)
+
+    def to_item(self, item_id: str, wanted: Wanted) -> Alike:
+        """For one item, which is never in its own answer."""
+        row = self.catalogue.row(item_id)
+        if row == 0:
+            return self._popular("unknown_item", None, wanted)
+        if self._photos is not None and self.catalogue.has_photo[row]:
+            return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
+        if self._model is not None and self._index is not None and self._aligned[row]:
+            return self._by_behaviour(self._model, self._index, row, wanted)
+        return self._popular("item_without_photo", row, wanted)
+
+    def _nearest(
+        self, photos: PhotoModel, queries_BD: np.ndarray, own: int | None, wanted: Wanted
+    ) -> list[Alike]:
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        if own is not None:
+            allow[own] = False
+        count = int((allow & self._indexed).sum())
+        kind = "with a photo" if photos.per_category is None else "in the index"
+        whole = own is None and wanted.filters == Filters()
+        # More than there are would only be padding: k may be far above a small shop's size.
+        places = min(wanted.k, count)
+        answers: list[Alike] = []
+        while True:
+            if places == 0:
+                rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
+                scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
+            else:
+                scores_BK, rows_BK = photos.index.search(queries_BD, places, None if whole else allow)
+            kept = [self._without_variants(rows[rows >= 0], own, wanted.k) for rows in rows_BK]
+            # Variants took places: look further, until there are k products or no more photos.
+            short = [len(keep) < wanted.k and bool((rows >= 0).all())
+                     for (keep, _), rows in zip(kept, rows_BK, strict=True)]  # fmt: skip
+            if places == count or not any(short):
+                break
+            places = min(WIDER * places, count)
+        for scores, rows, (keep, variants) in zip(scores_BK, rows_BK, kept, strict=True):
+            known = rows >= 0
+            pairs = zip(rows[known][keep], scores[known][keep], strict=True)
+            found = [(int(row), float(score)) for row, score in pairs]
+            near = [pair for pair in found if wanted.threshold is None or pair[1] >= wanted.threshold]
+            reason = None
+            if wanted.threshold is not None and len(near) < len(found):
+                reason = _below(wanted.threshold, len(near))
+            elif len(found) < wanted.k:
+                reason = self._short(len(found), variants, count, own, wanted, self._indexed, kind)
+            trace = {"retriever": "index", "model": photos.embedder.model_hash, "candidates": count}
+            answers.append(Alike(near, None, reason, trace))
+        return answers
+
+    def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:
+        """Which of item rows, best first, are shown: the places of k at most that [funnel.order] per_group
+        lets stand, and how many variants of a product were passed over. The item that is asked about is one
+        of its product's."""
+        if self._groups is None:
+            return np.arange(min(k, len(rows))), 0
+        stand = {} if own is None else {int(self._groups[own]): 1}
+        keep: list[int] = []
+        for place, row in enumerate(rows):
+            if len(keep) == k:
+                break
+            group = int(self._groups[row])
+            if group >= 0:
+                if stand.get(group, 0) >= self._per_group:
+                    continue
+                stand[group] = stand.get(group, 0) + 1
+            keep.append(place)
+        passed = (keep[-1] + 1 if len(keep) == k and k else len(rows)) - len(keep)
+        return np.array(keep, np.int64), passed
+
+    def _by_behaviour(self, model: EmbeddingScorer, index: Index, row: int, wanted: Wanted) -> Alike:
+        """Items whose embeddings point where this item's does: those that the same shoppers want."""
+        trace: dict[str, Any] = {"retriever": model.name, "model": model.model_hash}
+        if wanted.threshold is not None:
+            return Alike([], "by_behaviour", _no_photo(wanted.threshold), trace)
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        allow[row] = False
+        count = int((allow & self._aligned).sum())
+        own = np.asarray(model.item_embeddings[row], np.float32)
+        found: list[tuple[int, float]] = []
+        variants = 0
+        if count:
+            rows = index.search(own[None, :], min(WIDER * wanted.k + 50, count), allow).rows[0]
+            rows = rows[rows >= 0]
+            theirs = np.asarray(model.item_embeddings[rows], np.float32)
+            cosines = theirs @ own / np.maximum(np.linalg.norm(theirs, axis=1) * np.linalg.norm(own), 1e-12)
+            best = np.lexsort((rows, -cosines))
+            keep, variants = self._without_variants(rows[best], row, wanted.k)
+            found = [(int(rows[n]), float(cosines[n])) for n in best[keep]]
+        reason = None
+        if len(found) < wanted.k:
+            known = f"that {model.name} knows"
+            reason = self._short(len(found), variants, count, row, wanted, self._aligned, known)
+        return Alike(found, "by_behaviour", reason, {**trace, "candidates": count})
+
+    def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
+        """The most popular items that are not sold out; those of the same category first, where known."""
+        trace: dict[str, Any] = {"retriever": "popularity"}
+        if wanted.threshold is not None:  # "is there a match?" must not be answered with bestsellers
+            return Alike([], fallback, _no_photo(wanted.threshold), trace)
+        if wanted.filters.in_stock is None:
+            wanted = replace(wanted, filters=replace(wanted.filters, not_sold_out=True))
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        if own is not None:
+            allow[own] = False
+        count = int(allow.sum())
+        order = self.catalogue.by_popularity
+        rows = order[allow[order]]
+        category = None if own is None else self.catalogue.category(own)
+        if category is not None:
+            kin = self.catalogue.mask(Filters(category=category))[rows]
+            rows = np.concatenate([rows[kin], rows[~kin]])
+        keep, variants = self._without_variants(rows, own, wanted.k)
+        found = [(int(row), float(self.catalogue.popularity[row])) for row in rows[keep]]
+        every = self.catalogue.every
+        reason = None
+        if len(found) < wanted.k:
+            reason = self._short(len(found), variants, count, own, wanted, every, "in all")
+        return Alike(found, fallback, reason, {**trace, "candidates": count})
+
+    def _short(
+        self, found: int, variants: int, count: int, own: int | None, wanted: Wanted, among: np.ndarray,
+        kind: str,
+    ) -> str:  # fmt: skip
+        """Why there are only `found`: what each filter leaves of the items in `among`, and the `variants` of
+        products that are shown already."""
+        among = among.copy()
+        if own is not None:
+            among[own] = False
+        if found + variants < count:
+            said = f"the approximate index found {found + variants} of {count} candidates"
+        else:
+            said = too_few(self.catalogue, wanted.filters, wanted.stock, among, count, kind)
+        return f"{said}; {variants} are variants of what is shown or asked about" if variants else said
+
+
+def too_few(
+    catalogue: Catalogue, filters: Filters, stock: Stock, among: np.ndarray, count: int, kind: str
+) -> str:
+    """Why only `count` of the items in `among` (N + 1,) bool could be shown, filter by filter."""
+    total = int(among.sum())
+    there = f"{total} {'item' if total == 1 else 'items'} {kind}"
+    kept = catalogue.kept(filters, among, stock)
+    if not kept:
+        return f"only {there}"
+    parts = ", ".join(f"{name} leaves {number}" for name, number in kept)
+    amount = {0: "no item passes", 1: "only 1 passes"}.get(count, f"only {count} pass")
+    return f"{amount} the filters: of {there}, {parts}"
+
+
+def _no_photo(threshold: float) -> str:
+    return f"{_below(threshold, 0)}: there is no photo to compare"
+
+
+def _below(threshold: float, found: int) -> str:
+    amount = "no item is" if found == 0 else f"only {found} items are" if found > 1 else "only 1 item is"
+    return f"{amount} at least as similar as {threshold:g}"
