@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from etalage import Shop
+from etalage.bundle.manifest import ModelEntry
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
@@ -66,6 +67,11 @@ def shop(taught: Path, tmp_path: Path) -> Shop:
     return Shop(tmp_path / "copy")
 
 
+def two_tower_of(shop: Shop) -> ModelEntry:
+    (placed,) = [one for one in manifest_of(shop).models if one.name == "two_tower"]
+    return placed
+
+
 def sold_today(shop: Shop, number: int = 77) -> str:
     """A new item with nothing but a photo."""
     nothing = {"title": None, "description": None, "brand": None, "price": None, "category_id": None}
@@ -81,12 +87,16 @@ def test_a_new_item_with_only_a_photo_is_embedded_by_it_at_the_next_sync(shop: S
     embedder = PhotoEmbedder.open(newest_export(shop.exports("image_similarity")))
     assert facts["feature_sources"] == facts["inputs"] == {"photo": embedder.model_hash}
     shop.publish(force=True)
-    (placed,) = manifest_of(shop).models
-    assert placed.sources["photo"].unknown == 1 and placed.indexed == ITEMS
+    placed = two_tower_of(shop)
+    assert placed.sources["photo"].unknown == 1 and placed.index is not None and placed.index.indexed == ITEMS
     new = sold_today(shop)
     assert shop.sync().embedded == 1
-    (placed,) = manifest_of(shop).models
-    assert placed.sources["photo"].unknown == 1 and placed.indexed == ITEMS + 1
+    placed = two_tower_of(shop)
+    assert (
+        placed.sources["photo"].unknown == 1
+        and placed.index is not None
+        and placed.index.indexed == ITEMS + 1
+    )
     bundle = shop.bundles.path(shop.bundles.current_id())
     scorer = open_scorer(bundle / "models" / "two_tower")
     assert isinstance(scorer, EmbeddingScorer)
@@ -111,8 +121,8 @@ def test_photos_of_another_model_than_was_learned_from_are_told_and_not_mixed_in
     for number in range(ITEMS):
         np.testing.assert_allclose(found[f"item-{number:05d}"], trained[number + 1], atol=1e-5)
     assert not found[new].any()  # nothing is known of it: it is in no index
-    (placed,) = manifest_of(shop).models
-    assert placed.sources["photo"].unknown == 2 and placed.indexed == ITEMS
+    placed = two_tower_of(shop)
+    assert placed.sources["photo"].unknown == 2 and placed.index is not None and placed.index.indexed == ITEMS
 
 
 def test_another_model_of_photos_makes_stale_what_reads_photos_and_nothing_else(shop: Shop) -> None:

@@ -107,7 +107,7 @@ def test_an_item_without_a_vector_is_brought_by_nobody(shop: Shop) -> None:
     shop.train("dssm")
     manifest = shop.publish(force=True)
     (facts,) = [one for one in manifest.models if one.name == "dssm"]
-    assert facts.indexed < manifest.items
+    assert facts.index is not None and facts.index.indexed < manifest.items
     scorer = newest_export(shop.exports("dssm"))
     embeddings = np.load(scorer / "item_embeddings.npy")
     known = np.load(scorer / "history_embeddings.npy").any(axis=1)

@@ -88,8 +88,9 @@ def source_rows(
 ) -> SourceRows:
     """What the export's feature sources say of the catalogue's `items`.
 
-    Of a source that is `given` by the very export that the model learned from, what that says of them now: a
-    new item has a photo. Of any other, what the export itself keeps: items that came later are unknown.
+    Of a source that is `given`, under whatever name, by the very export that the model learned from, what
+    that says of them now: a new item has a photo. Of any other, what the export itself keeps: items that came
+    later are unknown.
     """
     made_by = export.facts.get("feature_sources")
     if made_by is None:  # an export that was written before they were kept, with its photos' by name alone

@@ -195,16 +195,22 @@ def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
     return found
 
 
+def speaking_photos(workspace: Workspace) -> str | None:
+    """The name of the photo embedder whose embeddings are the source `photo`; None where none was trained."""
+    from etalage.bundle.draft import speaking
+
+    return speaking(list(newest_exports(workspace, "photos")), workspace.config.funnel.photos)
+
+
 def by_item(workspace: Workspace, model: str | None = None) -> "FeatureSource | None":
     """What a photo embedder embeds of the items, by default the one that speaks; None where it was not
     trained, or no item has a photo."""
-    from etalage.bundle.draft import speaking
     from etalage.bundle.photo_entries import of_rows, photo_rows
     from etalage.features.sources import FeatureSource
     from etalage.runtime.photos import PhotoEmbedder
 
     exports = newest_exports(workspace, "photos")
-    name = model or speaking(list(exports), workspace.config.funnel.photos)
+    name = model or speaking_photos(workspace)
     if name is None or name not in exports:
         return None
     embedder = PhotoEmbedder.open(exports[name], threads=os.cpu_count() or 1)

@@ -55,7 +55,7 @@ def _source(
                 f"{setting}: items have no embeddings of photos by it: `etalage train {trained}` first"
             )
         if taken is not None:
-            require_same_photos(taken.start, photo)
+            require_same_photos(taken.start, name, photo)
         return photo
     there = workspace.models.feature_sources(model)
     if name not in there:
@@ -105,7 +105,7 @@ def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> lis
         for name, made_by in facts.get("feature_sources", {}).items():
             if name in elsewhere:
                 continue
-            maker = photo_steps.MODEL if name == PHOTO else name
+            maker = (photo_steps.speaking_photos(workspace) or photo_steps.MODEL) if name == PHOTO else name
             try:
                 newest = read_facts(newest_export(workspace.exports(maker)))["model_hash"]
             except NothingToPublish:

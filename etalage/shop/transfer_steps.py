@@ -199,13 +199,13 @@ def taken_source(taken: Taken, data: "BehaviourSet", name: str, own: str | None)
     return source
 
 
-def require_same_photos(start: Start, photo: FeatureSource) -> None:
+def require_same_photos(start: Start, name: str, photo: FeatureSource) -> None:
     """The photo's embedding is made here, of this shop's photos. Raises ConfigError: of another width than
     the weights learned from; warns where another training made it."""
-    made_by = start.made_by.get(PHOTO)
+    made_by = start.made_by.get(name)
     if made_by is None or made_by == photo.model_hash:
         return
-    there, here = start.kept(PHOTO).embeddings.shape[1], photo.embeddings.shape[1]
+    there, here = start.kept(name).embeddings.shape[1], photo.embeddings.shape[1]
     if there != here:
         raise ConfigError(
             f"{start.name} learned from photos in {there} numbers, those here have {here}: set [models."

@@ -94,7 +94,7 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
         _write_ids(draft.path, data)
         if recipe.transfers:
             save_file(_network(trained).state_dict(), draft.path / WEIGHTS)
-        draft.tell(**facts, kinds=list(data.kinds))
+        draft.tell(**{"feature_sources": {}, **facts}, kinds=list(data.kinds))
         open_scorer(draft.path)
         return draft.named()
 
