@@ -190,7 +190,7 @@ class _Trained:
         self, part: str, name: str, settings: dict[str, Any], data: BehaviourSet, history: Interactions | None
     ) -> tuple[Scorer, Interactions | None, float]:
         recipe = recipes.find(name)
-        if self.small and recipe.role != "counter":
+        if self.small and recipe.role != "closed_form":
             settings = {**settings, **SHORT}
         config = recipe.config(seed=self.seed, **settings)
         trained = fit(recipe, recipe.bind(config, data), config, self._kept(part, "run"))

@@ -171,7 +171,7 @@ def _drawn(users: int, items: int, acts: int) -> BehaviourSet:
 
 
 def _opened(folder: Path, data: BehaviourSet, scoring: str) -> ExportFiles:
-    facts = {"name": scoring, "role": "counter", "model_hash": "0" * 64, "kind": scoring, "settings": {}}
+    facts = {"name": scoring, "role": "closed_form", "model_hash": "0" * 64, "kind": scoring, "settings": {}}
     return ExportFiles(folder, facts, data.items, data.users, None)
 
 

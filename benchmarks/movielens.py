@@ -132,7 +132,7 @@ def _measured(work: Path, data: BehaviourSet, name: str, settings: dict[str, Any
     with tempfile.TemporaryDirectory() as scratch:
         folders: dict[str, Any] = {"runs": work / "runs", "exports": Path(scratch), "fresh": True}
         seconds = cpu = 0.0
-        if recipe.role != "counter":
+        if recipe.role != "closed_form":
             trained, _ = train_behaviour(recipe, config, data, **folders)
             seconds, cpu = trained.seconds, trained.cpu_seconds
             metric = recipe.bind(config, data).metric

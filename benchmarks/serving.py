@@ -119,7 +119,7 @@ def made_bundle(folder: Path, count: int, seed: int) -> Bundles:
     exports = folder / "exports"
     tower = _embedder(exports / "two_tower", ids, embeddings, generator)
     prior = np.concatenate([[0], popularity]).astype(np.float32)
-    popular = _export(exports / "popularity", "popularity", "counter", "prior", ids, {"scores": prior})
+    popular = _export(exports / "popularity", "popularity", "closed_form", "prior", ids, {"scores": prior})
     draft = Draft(
         _items(ids, popularity, generator),
         pa.table({"sha256": pa.array([], pa.string()), "bytes": pa.array([], pa.binary())}),

@@ -21,7 +21,7 @@ def behaviour_export(
     items: Sequence[str],
     users: Sequence[str] = (),
     *,
-    role: str = "counter",
+    role: str = "closed_form",
     **facts: Any,
 ) -> Path:
     """Write `arrays` by name as an export of `scoring`; rows 1 … N are those of `items` as given."""

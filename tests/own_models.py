@@ -20,7 +20,7 @@ class Tiny:
         return Counted("prior", {"scores": np.bincount(acts, minlength=items).astype(np.float32)})
 
 
-RECIPE = Recipe(name="tiny", role="counter", paper="none", config=ModelConfig, columns=(), bind=Tiny,
+RECIPE = Recipe(name="tiny", role="closed_form", paper="none", config=ModelConfig, columns=(), bind=Tiny,
                 data="behaviour")
 """
 TINY = f"import numpy as np\n{TINY}"

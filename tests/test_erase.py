@@ -24,7 +24,7 @@ from tests.shops import act_rows, fill, rows_of
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve items, eight shoppers, and two counters that were trained."""
+    """Twelve items, eight shoppers, and two closed-form models that were trained."""
     shop = Shop.create(tmp_path_factory.mktemp("trained") / "shop", "Erased")
     fill(shop.lake, range(12), [])
     acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]

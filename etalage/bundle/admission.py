@@ -15,7 +15,7 @@ from typing import Any, Literal
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.manifest import ModelEntry, RefusedFacts
 from etalage.errors import ExportDamaged, GateRefused, NothingToPublish
-from etalage.runtime.export_files import FACTS, export_kind
+from etalage.runtime.export_files import FACTS, export_kind, export_role
 
 FEWEST = 20
 """Of fewer questions no resample tells what another day would have brought: nothing passes, nothing loses."""
@@ -100,7 +100,7 @@ def beside_popularity(models: Sequence[ModelEntry]) -> list[str]:
     """How each closed-form model of a bundle stands against popularity, or why nobody knows: a line each."""
     lines = []
     for one in models:
-        if one.role != "counter" or one.name == FLOOR:
+        if one.role != "closed_form" or one.name == FLOOR:
             continue
         if one.unjudged is not None:
             lines.append(f"not judged: {one.name}, published all the same: {one.unjudged}")
@@ -138,7 +138,7 @@ def _read_facts(export: Path) -> dict[str, Any]:
 
 
 def _closed_form(facts: Mapping[str, Any]) -> bool:
-    return facts.get("role") == "counter"
+    return export_role(facts) == "closed_form"
 
 
 def _about_it(one: DraftedModel, facts: Mapping[str, Any]) -> bool:

@@ -43,7 +43,8 @@ def _behaviour(one: dict[str, Any]) -> dict[str, Any]:
     index = one.get("index")
     if index is not None:
         index = {**index, "dir": f"indexes/{one['name']}", "indexed": one.get("indexed", 0), "first_row": 0}
-    return {**entry, "kind": one["scoring"], "aligned": one["placed"], "index": index}
+    role = "closed_form" if one["role"] == "counter" else one["role"]
+    return {**entry, "role": role, "kind": one["scoring"], "aligned": one["placed"], "index": index}
 
 
 def _photos(raw: dict[str, Any]) -> dict[str, Any]:

@@ -297,7 +297,7 @@ class Comparison:
 
 def told(verdict: Verdict) -> str:
     """A verdict in few words."""
-    if verdict.role == "counter" and verdict.model != FLOOR:
+    if verdict.role == "closed_form" and verdict.model != FLOOR:
         words: dict[Literal["beats", "loses", "level", "unknown"], str] = {
             "beats": f"beats {FLOOR}",
             "loses": f"loses to {FLOOR}: not published",
@@ -310,4 +310,4 @@ def told(verdict: Verdict) -> str:
     best = next(str(row["system"]) for row in verdict.rows if row.get("best"))
     if verdict.passed:
         return f"beats {best}"
-    return f"does not beat {best}" + ("" if verdict.role == "counter" else ": not published")
+    return f"does not beat {best}" + ("" if verdict.role == "closed_form" else ": not published")

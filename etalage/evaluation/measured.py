@@ -34,7 +34,7 @@ Values = dict[str, dict[str, np.ndarray]]
 class Chance:
     """Items in any order: what a scorer must beat that knows nothing."""
 
-    name, role, model_hash = CHANCE, "counter", ""
+    name, role, model_hash = CHANCE, "closed_form", ""
     kinds: tuple[str, ...] = ()
 
     def __init__(self, items: Vocabulary, users: Vocabulary) -> None:
@@ -59,7 +59,7 @@ class Chance:
 class Prior(SameForAll):
     """The same order for everybody: popularity as it is counted, before anybody trained or exported it."""
 
-    role, model_hash = "counter", ""
+    role, model_hash = "closed_form", ""
     kinds: tuple[str, ...] = ()
 
     def __init__(self, name: str, scores: np.ndarray, items: Vocabulary, users: Vocabulary) -> None:

@@ -1,7 +1,7 @@
 """The fallback policy: which tier of models answers a shopper, by how much is known of them.
 
-`deep` models from `funnel.enough` acts on; before, the `collaborative` ones (counters that know the shopper
-or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
+`deep` models from `funnel.enough` acts on; before, the `collaborative` ones (closed-form models that know the
+shopper or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
 stranger, what is `popular`. A model that loses to popularity brings candidates where a ranker orders
 them, and nowhere else.
 """
@@ -57,7 +57,7 @@ class FallbackPolicy:
         self.prior = priors[0] if priors else PriorRetriever("popularity", popularity)
         self.collaborative, self.deep = (
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
-            for role in ("counter", "embedder")
+            for role in ("closed_form", "embedder")
         )
         self.behind = frozenset(one.name for one in models if one.behind)
         wanted = rules.funnel.ranker

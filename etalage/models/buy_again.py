@@ -53,7 +53,7 @@ class BuyAgainCounts:
 
 RECIPE = Recipe(
     name="buy_again",
-    role="counter",
+    role="closed_form",
     paper="Hu et al., Modeling Personalized Item Frequency Information, SIGIR 2020",
     config=BuyAgainConfig,
     columns=(),

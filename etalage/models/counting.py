@@ -1,4 +1,4 @@
-"""What the counters share: how much an act counts, and the users × items matrix that they start from.
+"""What closed-form models share: how much an act counts, and the users × items matrix that they start from.
 
 M interactions   U users   N items   nnz pairs of a user and an item that they acted on
 """

@@ -165,7 +165,7 @@ def _largest(block_RN: np.ndarray, most: int) -> sparse.csr_matrix:
 
 RECIPE = Recipe(
     name="ease",
-    role="counter",
+    role="closed_form",
     paper="Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019",
     config=EaseConfig,
     columns=(),

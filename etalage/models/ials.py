@@ -134,7 +134,7 @@ def blocks(lengths: np.ndarray, dimension: int) -> Iterator[np.ndarray]:
 
 RECIPE = Recipe(
     name="ials",
-    role="counter",
+    role="closed_form",
     paper="Hu, Koren, Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008",
     config=IalsConfig,
     columns=(),

@@ -152,7 +152,7 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
 
 RECIPE = Recipe(
     name="item_knn",
-    role="counter",
+    role="closed_form",
     paper="Deshpande, Karypis, Item-based top-N recommendation algorithms, TOIS 2004",
     config=ItemKnnConfig,
     columns=(),

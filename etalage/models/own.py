@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 TAKEN = ("photo", "photos", "rows", "yardsticks", "mlartifacts")
 """Names that mean something else beside the models' own, in runs/ and among the features of items."""
 LEARNS: dict[Role, tuple[Data, ...]] = {
-    "counter": ("behaviour",),
+    "closed_form": ("behaviour",),
     "embedder": ("behaviour", "photos"),
     "ranker": ("behaviour", "examples"),
     "classifier": ("categories",),

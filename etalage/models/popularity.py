@@ -73,7 +73,7 @@ class PopularityCounts:
 
 RECIPE = Recipe(
     name="popularity",
-    role="counter",
+    role="closed_form",
     paper="Ji et al., A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020",
     config=PopularityConfig,
     columns=(),

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from etalage.models.own import Source
 
-Role = Literal["embedder", "ranker", "classifier", "counter"]
+Role = Literal["embedder", "ranker", "classifier", "closed_form"]
 Data = Literal["photos", "behaviour", "examples", "categories"]
 """What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples,
 category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
-"""How a counter's arrays score (runtime/opening.py)."""
+"""How a closed-form model's arrays score (runtime/opening.py)."""
 Schedule = Literal["constant", "linear", "cosine"]
 Batch = Mapping[str, "torch.Tensor"]
 WEIGHTS = "weights.safetensors"
@@ -36,7 +36,7 @@ WEIGHTS = "weights.safetensors"
 
 
 class ModelConfig(Settings):
-    """Base of every model's config; a counter's extends it directly."""
+    """Base of every model's config; a closed-form model's extends it directly."""
 
     seed: int = Field(0, ge=0)
 
@@ -216,7 +216,7 @@ class BaseTask:
 
 
 class ClosedForm(Protocol):
-    """A recipe of role counter bound to its data: no gradient, one pass."""
+    """A recipe of role closed_form bound to its data: no gradient, one pass."""
 
     def count(self) -> "ClosedFormArrays":
         """Raises TooLittleData."""
@@ -225,7 +225,8 @@ class ClosedForm(Protocol):
 
 @dataclass(frozen=True)
 class ClosedFormArrays:
-    """What a counter found: arrays and settings, as runtime/opening.py reads them. N items, row 0 unknown.
+    """What a closed-form model found: arrays and settings, as runtime/opening.py reads them. N items, row 0
+    unknown.
 
     prior: `scores` (N + 1,) float32.
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
@@ -307,7 +308,7 @@ class Recipe(Generic[C]):
     columns: tuple[str, ...]
     """What it needs to know of an item: columns of `items`, or "photo"."""
     bind: Callable[[C, Any], Any]
-    """(config, data) → Task, or Counter for the role counter; the data is what `data` says."""
+    """(config, data) → Task, or ClosedForm for the role closed_form; the data is what `data` says."""
     data: Data = "photos"
     transfers: bool = False
     """Its weights fit other shops' data: the export keeps them, and another training starts from there, as
@@ -321,7 +322,7 @@ class Recipe(Generic[C]):
 
 @dataclass(frozen=True)
 class Trained(Generic[C]):
-    """A model after training: the best weights are in the network; a counter has arrays instead."""
+    """A model after training: the best weights are in the network; a closed-form model has arrays instead."""
 
     recipe: str
     config: C
@@ -351,7 +352,7 @@ class Listed:
     @property
     def retrieves(self) -> bool:
         """It brings candidates of its own: by behaviour, or by photos like those of what was acted on."""
-        return self.data in ("behaviour", "photos") and self.role in ("embedder", "counter")
+        return self.data in ("behaviour", "photos") and self.role in ("embedder", "closed_form")
 
 
 def listed() -> dict[str, Listed]:

@@ -59,6 +59,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def export_role(facts: Mapping[str, Any]) -> str:
+    """What the model is for: embedder, ranker, classifier or closed_form, which format 1 called counter."""
+    role = str(facts.get("role", "embedder"))
+    return "closed_form" if role == "counter" else role
+
+
 def export_kind(facts: Mapping[str, Any]) -> str:
     """One of ModelKind, or what a later version has; exports of format 1 are known by what they hold."""
     said = facts.get("kind") or facts.get("scoring")

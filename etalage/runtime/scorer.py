@@ -17,7 +17,7 @@ from etalage.features.encoder import Encoder, Features
 from etalage.features.history import Histories
 from etalage.features.vocabulary import Vocabulary
 from etalage.index import Index
-from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles, ModelKind
+from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles, ModelKind, export_role
 from etalage.runtime.retrieving import Retriever
 
 SourceRows = Mapping[str, np.ndarray]
@@ -61,7 +61,7 @@ class ExportScorer(ABC):
     def __init__(self, opened: ExportFiles) -> None:
         facts = opened.facts
         self.opened = opened
-        self.name, self.role = str(facts["name"]), str(facts["role"])
+        self.name, self.role = str(facts["name"]), export_role(facts)
         self.model_hash = str(facts.get("export_hash", facts["model_hash"]))
         self.kinds: tuple[str, ...] = tuple(facts.get("kinds", ()))
         self.items, self.users = opened.items, opened.users

@@ -131,8 +131,10 @@ def train(
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(workspace)
-    if recipe.role != "counter" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
-        log.warning("%s takes each positive alike: [behaviour] weights weigh in counters", recipe.name)
+    if recipe.role != "closed_form" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning(
+            "%s takes each positive alike: [behaviour] weights weigh in closed-form models", recipe.name
+        )
     learned: BehaviourSet | Examples | VectorRows = whole.data
     source, inputs = Source.of(whole.data), {}
     taken = None

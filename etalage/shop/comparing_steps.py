@@ -140,7 +140,7 @@ def _against(there: _Trained, asked: list[str]) -> tuple[dict[str, Sequence[str]
     simple = judging_steps.yardsticks(there.whole)
     missing = [name for name in simple if name != FLOOR and name not in there.retrievers]
     for name, one in {**there.retrievers, **there.rankers}.items():
-        if one.role == "counter":
+        if one.role == "closed_form":
             against[name] = () if name == FLOOR else (FLOOR,)
         elif missing:
             notes.append(

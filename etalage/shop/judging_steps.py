@@ -43,7 +43,7 @@ def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Be
             "settings of [behaviour]; what it would be judged by it may have learned from: "
             f"`etalage train {recipe.name}` again"
         )
-    if recipe.role == "counter":
+    if recipe.role == "closed_form":
         simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(workspace, whole)}
     else:
         simple = simple_ones(workspace, whole)
@@ -132,13 +132,13 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
 def judged(workspace: Workspace, drafted: "Sequence[DraftedModel]") -> "tuple[DraftedModel, ...]":
     """The same models; the closed-form ones among them that nobody judged yet are judged now, against
     popularity, and the verdict is kept beside each export. One that cannot be judged says why."""
-    from etalage.runtime.export_files import read_facts
+    from etalage.runtime.export_files import export_role, read_facts
 
     facts = [read_facts(one.export) for one in drafted]
     names = {
         fact["name"]: fact
         for one, fact in zip(drafted, facts, strict=True)
-        if fact.get("role") == "counter" and fact["name"] != FLOOR and one.verdict is None
+        if export_role(fact) == "closed_form" and fact["name"] != FLOOR and one.verdict is None
     }
     if not names:
         return tuple(drafted)

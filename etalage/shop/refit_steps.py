@@ -32,23 +32,25 @@ def refitted(
 ) -> "tuple[DraftedModel, ...]":
     """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
 
-    Those whose scores a ranker of `placed` reads stay as they are: it learned what those scores mean. Those
+    Those whose scores a ranker among them reads stay as they are: it learned what those scores mean. Those
     that lose to popularity do too: they are not published (unless by `force`), or stay behind a ranker.
     """
     from etalage.bundle.admission import standing
-    from etalage.runtime.export_files import read_facts
+    from etalage.runtime.export_files import export_role, read_facts
 
     facts = [read_facts(one.export) for one in drafted]
     read = _read_by_rankers(drafted, facts)
     chosen = [
-        fact.get("role") == "counter"
+        export_role(fact) == "closed_form"
         and fact["name"] not in read
         and (force or standing(one.verdict) != "loses")
         and _has_config(one.export, fact)
         and _is_of_its_file(workspace, fact)
         for one, fact in zip(drafted, facts, strict=True)
     ]
-    for name in (fact["name"] for fact in facts if fact["name"] in read and fact.get("role") == "counter"):
+    for name in (
+        fact["name"] for fact in facts if fact["name"] in read and export_role(fact) == "closed_form"
+    ):
         log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
     if not any(chosen):
         return drafted

@@ -125,7 +125,7 @@ def _save(folder: Path, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
 
 
-# -- counters ----------------------------------------------------------------------------------
+# -- closed-form models ----------------------------------------------------------------------------------
 
 
 def _write_counted(folder: Path, counted: ClosedFormArrays) -> dict[str, Any]:

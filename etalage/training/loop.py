@@ -55,7 +55,7 @@ def fit(
     context: Context | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
-    A counter counts, and is done.
+    A closed-form model is solved or counted, and is done.
 
     progress: called after each step with (steps done, steps in all, a short line). context: which of the
     workers this is that train it together (training/context.py), and on which device; those after rank 0
@@ -63,8 +63,8 @@ def fit(
     Raises ConfigError: no such device; WorkerLost; LossNotFinite at the first loss or gradient that is NaN or
     infinite, and names the batch; the checkpoints before it stay.
     """
-    if recipe.role == "counter":
-        return _count(recipe, cast(ClosedForm, task), config, run)
+    if recipe.role == "closed_form":
+        return _solve(recipe, cast(ClosedForm, task), config, run)
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
@@ -88,9 +88,9 @@ def fit(
     )
 
 
-def _count(recipe: Recipe[C], counter: ClosedForm, config: C, run: Path) -> Trained[C]:
+def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path) -> Trained[C]:
     started = time.perf_counter(), time.process_time()
-    counted = counter.count()
+    counted = task.count()
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 

@@ -125,7 +125,7 @@ def train_behaviour(
     progress: Progress | None = None,
     engine: Engine = LOCAL,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a model of behaviour, counters included, and for rows of vectors out of files.
+    """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is

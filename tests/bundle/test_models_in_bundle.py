@@ -53,8 +53,8 @@ def test_a_shop_without_photos_is_published_with_every_model_in_the_order_of_the
     assert manifest.users == 6
     assert [(m.name, m.role, m.kind, m.dimension, m.index and m.index.indexed) for m in manifest.models] == [
         ("two_tower", "embedder", "embeddings", 8, 30),
-        ("item_knn", "counter", "item_item", None, None),
-        ("popularity", "counter", "prior", None, None),
+        ("item_knn", "closed_form", "item_item", None, None),
+        ("popularity", "closed_form", "prior", None, None),
     ]
     tower = manifest.models[0]
     assert tower.index is not None and tower.index.kind == "exact" and tower.index.recall[0].recall == 1

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, S
 from tests.contracts.folder import LISTED
 from tests.contracts.shared_training import case
 
-MODELS = [name for name, found in LISTED.items() if found.role != "counter"]
+MODELS = [name for name, found in LISTED.items() if found.role != "closed_form"]
 ENDS_EARLY = ("unsupported scalarType", "unknown device type for autocast")
 """Where torch cannot go on without numbers; what came before was followed."""
 

@@ -15,7 +15,7 @@ from tests.conftest import PROJECT
 from tests.contracts.folder import LISTED
 from tests.contracts.shared_training import Case, case, train_all
 
-MODELS = [name for name, found in LISTED.items() if found.role != "counter"]
+MODELS = [name for name, found in LISTED.items() if found.role != "closed_form"]
 
 
 @dataclass(frozen=True)

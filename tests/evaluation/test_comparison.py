@@ -53,7 +53,7 @@ def compared() -> Comparison:
         "bad": Table(noise(data), "bad"),
     }
     for name in ("popularity", "bad"):
-        systems[name].role = "counter"
+        systems[name].role = "closed_form"
     ranker = {"ranker": Probable(blurred(likes, 0.5))}
     return Comparison(data, systems, ranker, dict.fromkeys(systems, 15), config=CONFIG)
 

@@ -43,7 +43,7 @@ def test_without_the_folder_there_are_etalages_models(shop: Path) -> None:
 def test_the_models_of_the_page_are_listed_with_role_and_data(shop: Path) -> None:
     put(shop, shown())
     own = {name: (one.role, one.data) for name, one in Models(shop).listed().items() if one.own}
-    assert own == {"also_bought": ("counter", "behaviour"), "fossil": ("embedder", "behaviour")}
+    assert own == {"also_bought": ("closed_form", "behaviour"), "fossil": ("embedder", "behaviour")}
 
 
 def test_listing_runs_nothing(shop: Path, tmp_path: Path) -> None:
@@ -121,15 +121,18 @@ WRONG: dict[str, tuple[str, str]] = {
     "other.py": (TINY, "name = 'tiny', and the file is called other.py"),
     "half.py": ("def half(:\n", "line 1: not Python"),
     "zero.py": ("x = '\0'\n", "not Python"),
-    "role.py": (TINY.replace('"counter"', '"countre"'), "role = 'countre'; expected 'counter' or 'embedder'"),
-    "norole.py": (TINY.replace(' role="counter",', ""), "role is not written out as a text"),
+    "role.py": (
+        TINY.replace('"closed_form"', '"countre"'),
+        "role = 'countre'; expected 'closed_form' or 'embedder'",
+    ),
+    "norole.py": (TINY.replace(' role="closed_form",', ""), "role is not written out as a text"),
     "data.py": (
         TINY.replace('"behaviour"', '"behavior"'),
-        "role = 'counter': data = 'behavior'; expected 'behaviour'",
+        "role = 'closed_form': data = 'behavior'; expected 'behaviour'",
     ),
     "nodata.py": (TINY.replace('data="behaviour"', "data=WHAT"), "data is not written out as a text"),
     "forgotten.py": (TINY.replace('data="behaviour"', ""), "data is not written out as a text"),
-    "unfit.py": (TINY.replace('"behaviour"', '"photos"'), "role = 'counter': data = 'photos'"),
+    "unfit.py": (TINY.replace('"behaviour"', '"photos"'), "role = 'closed_form': data = 'photos'"),
     "call.py": ("RECIPE = 3\n", "RECIPE is not written as Recipe("),
 }
 

@@ -29,7 +29,7 @@ def written(folder: Path, scoring: str, arrays: dict[str, np.ndarray], **facts: 
     Vocabulary(["uma", "vic"]).save(folder / "users.arrow")
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    fixed = {"format": 1, "name": "it", "role": "counter", "kinds": ["view", "buy"]}
+    fixed = {"format": 1, "name": "it", "role": "closed_form", "kinds": ["view", "buy"]}
     whole = {**fixed, "kind": scoring, **facts}
     whole["model_hash"] = hash_export(folder)
     (folder / FACTS).write_text(json.dumps(whole), encoding="utf-8")

@@ -19,7 +19,7 @@ from tests import stripes
 from tests.behaviours import behaviour
 from tests.category_sets import QUICK, category_set
 
-GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "counter"]
+GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "closed_form"]
 SETTINGS: dict[str, dict[str, Any]] = {
     "image_similarity": stripes.SETTINGS,
     "item_category": {**QUICK, "text": "joint"},

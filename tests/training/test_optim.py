@@ -151,5 +151,5 @@ def test_every_model_has_one_name_for_one_setting() -> None:
     old = {"batch", "decay", "fall", "falling", "drawn", "sampled", "validate_users", "frozen_batch"}
     for name, found in recipes.listed().items():
         fields = set(recipes.find(name).config.model_fields)
-        assert found.role == "counter" or not fields & old, name
+        assert found.role == "closed_form" or not fields & old, name
         assert not fields & set(recipes.find(name).config.RENAMED), name

@@ -1,4 +1,4 @@
-"""What every model of the role `counter` keeps to; run over every such model in the folder."""
+"""What every model of the role `closed_form` keeps to; run over every such model in the folder."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +19,7 @@ from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from tests.contracts.folder import FOLDER, names
 
-COUNTERS = names("counter")
+CLOSED_FORM = names("closed_form")
 QUICK: dict[str, dict[str, Any]] = {
     "ials": {"dimension": 8, "iterations": 40, "regularisation": 6.0},
     "ease": {"regularisation": 20.0},
@@ -90,7 +90,7 @@ def hit_at_5(scores: np.ndarray, queries: Queries, truth: list[np.ndarray]) -> f
     return float(((scores >= wanted[:, None]).sum(axis=1) <= 5).mean())
 
 
-@pytest.fixture(scope="module", params=COUNTERS)
+@pytest.fixture(scope="module", params=CLOSED_FORM)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
     return FOLDER.find(request.param)
 
@@ -106,7 +106,7 @@ def scorer(recipe: Recipe[Any], data: BehaviourSet, tmp_path_factory: pytest.Tem
 
 
 def test_there_are_counters() -> None:
-    assert {"popularity", "item_knn", "ease", "ials"} <= set(COUNTERS)
+    assert {"popularity", "item_knn", "ease", "ials"} <= set(CLOSED_FORM)
 
 
 def test_it_needs_no_column_of_the_items(recipe: Recipe[Any]) -> None:
@@ -292,7 +292,7 @@ def test_f49_next_to_nothing_trains_or_is_refused(
 def test_any_small_shop_trains_or_is_refused(pairs: list[tuple[int, int]]) -> None:
     acts = Interactions.sorted(np.array([u for u, _ in pairs]), np.array([i for _, i in pairs]))
     data = BehaviourSet(Vocabulary(list("abcdef")), Vocabulary(list("vwxyz")), (), {"train": acts})
-    for name in COUNTERS:
+    for name in CLOSED_FORM:
         try:
             found = counted(FOLDER.find(name), data)
         except TooLittleData:
