@@ -8,7 +8,7 @@ from tests.typist import blocks
 
 PAGE = PROJECT / "docs" / "own_model.md"
 TINY = """
-from etalage.models.recipe import Counted, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 
 
 class Tiny:
@@ -17,7 +17,7 @@ class Tiny:
 
     def count(self):
         acts, items = self.data.part("train").positive.items, len(self.data.items)
-        return Counted("prior", {"scores": np.bincount(acts, minlength=items).astype(np.float32)})
+        return ClosedFormArrays("prior", {"scores": np.bincount(acts, minlength=items).astype(np.float32)})
 
 
 RECIPE = Recipe(name="tiny", role="closed_form", paper="none", config=ModelConfig, columns=(), bind=Tiny,

@@ -155,8 +155,9 @@ def drafted(workspace: Workspace, data: str) -> "list[DraftedModel]":
 
 
 def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
-    """The newest export of each model of the funnel with its verdict: those that [funnel] names, the
-    closed-form models that were trained besides, or, where it names none, all that were trained; and the ranker.
+    """The newest export of each model of the funnel with its verdict: those that [funnel] names and the
+    closed-form models that were trained besides, or, where it names none, all that were trained; and the
+    ranker.
 
     Raises NothingToPublish: [funnel] names one that was not trained. ConfigError: one whose file is gone.
     """
