@@ -98,7 +98,7 @@ def strongest(block: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
 
 
 def item_item_arrays(weights: sparse.csr_matrix) -> dict[str, np.ndarray]:
-    """The arrays of `Counted` for the scoring item_item."""
+    """The arrays of `ClosedFormArrays` for the scoring item_item."""
     weights.sort_indices()
     return {
         "indptr": weights.indptr.astype(np.int64),

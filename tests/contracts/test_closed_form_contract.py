@@ -187,7 +187,7 @@ def assert_permuted(recipe: Recipe[Any], data: BehaviourSet, order: np.ndarray, 
 def test_offline_and_served_scores_are_the_same(
     recipe: Recipe[Any], data: BehaviourSet, scorer: Scorer
 ) -> None:
-    """Counted's arrays, scored as models/recipe.py describes them, by another program: this one."""
+    """ClosedFormArrays, scored as models/recipe.py describes them, by another program: this one."""
     found, (queries, _) = counted(recipe, data), data.queries("test")
     expected = np.stack([by_hand(found, history) for history in histories(queries)])
     assert np.abs(scorer.scores(queries)[:, 1:] - expected[:, 1:]).max() < 1e-4 * max(
