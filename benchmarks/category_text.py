@@ -28,7 +28,7 @@ from table import Out, Row, Run, Small, run_main  # noqa: E402
 from etalage.lake.category_text import CategoryText, PathBook, folded, steps_of  # noqa: E402
 from etalage.lake.schema import CATEGORY_SEPARATOR  # noqa: E402
 from etalage.lake.taxonomy import Taxonomy  # noqa: E402
-from etalage.lake.taxonomy_files import read_paths  # noqa: E402
+from etalage.lake.taxonomy_files import read_google, read_paths  # noqa: E402
 from etalage.metrics import bootstrap_all  # noqa: E402
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "universal_catalogue"
@@ -115,7 +115,7 @@ def main(
 ) -> None:
     bench = Run.of("category_text", small, out)
     taxonomy = bench.data(taxonomy, "google-product-taxonomy", miniature.google)
-    tree = Taxonomy.google(taxonomy / NOW)
+    tree = read_google(taxonomy / NOW)
     draw = random.Random(seed)
     then = read_paths(taxonomy / THEN)
     renamed = [(path, row) for id, path in then.items() if path != tree.path(row := tree.row(id))]
@@ -214,11 +214,11 @@ def _rows(case: str, system: str, values: dict[str, np.ndarray], unit: str) -> l
 
 def seconds(file: Path, texts: Sequence[str]) -> list[Row]:
     """How long it takes to read the file, to compare categories, and to find texts."""
-    tree = Taxonomy.google(file)
+    tree = read_google(file)
     some = np.arange(min(SIDE, len(tree)))
     text = CategoryText(tree)
     steps: dict[str, Callable[[], object]] = {
-        f"read {len(tree):,} categories": lambda: Taxonomy.google(file),
+        f"read {len(tree):,} categories": lambda: read_google(file),
         f"distances {len(some):,} x {len(some):,}": lambda: tree.distances(some, some),
         "first text, which builds the n-grams": lambda: CategoryText(tree).nearest(["Boots"]),
         f"{len(texts):,} different texts": lambda: text.nearest(texts),

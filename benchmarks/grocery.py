@@ -22,7 +22,7 @@ from etalage.features.category_set import CategorySet  # noqa: E402
 from etalage.features.grouping import bursts  # noqa: E402
 from etalage.features.photo import PhotoEncoder  # noqa: E402
 from etalage.features.split_items import split_groups  # noqa: E402
-from etalage.lake.taxonomy import Taxonomy  # noqa: E402
+from etalage.lake.taxonomy_files import read_extension, read_google  # noqa: E402
 
 BURST = 0.84
 """From this cosine of the untouched backbone's features on, two photos of a class are of one burst: file
@@ -62,7 +62,7 @@ def grocery(
     rows = [(part, *_row(line)) for part in ("train", "val") for line in _lines(folder, part)]
     kinds = classes(folder)
     ids = _ids()
-    whole = Taxonomy.google(google).extended(EXAMPLE / "fine.csv")
+    whole = read_extension(read_google(google), EXAMPLE / "fine.csv")
     tree = whole.pruned(np.array([whole.row(ids[one.name]) for one in kinds]))
     fine = np.array([number for _, _, number in rows])
     files = [path for _, path, _ in rows]

@@ -23,6 +23,7 @@ import miniature  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.engine.threads import configure_threads  # noqa: E402
+from etalage.lake.taxonomy_files import read_google  # noqa: E402
 
 GOOGLE = "taxonomy-with-ids.en-US.txt"
 LEVEL, WIDTH, EPOCHS, BATCH = 4, 512, 2, 256
@@ -90,9 +91,8 @@ def _row(system: str, metric: str, value: float, low: float, high: float, unit: 
 
 
 def _measured(case: str, file: Path, rows: int, seed: int) -> dict[str, Any]:
-    from etalage.lake.taxonomy import Taxonomy
 
-    tree = Taxonomy.google(file).cut(LEVEL)
+    tree = read_google(file).cut(LEVEL)
     features, leaves, best = _drawn(tree, rows, seed)
     held_out = np.arange(rows) % 10 == 0
     done = (_bare if case == "bare loop" else _etalage)(case, tree, features, leaves, held_out, seed)

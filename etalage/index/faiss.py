@@ -24,6 +24,7 @@ from etalage.index.contract import (
 )
 from etalage.index.exact import ExactIndex
 from etalage.index.lists import Selector, list_content, read_inner, train_centroids
+from etalage.index.recall_at_k import probing_queries, recall
 
 INDEX_FILE = "index.faiss"
 FEW = 4000
@@ -303,10 +304,8 @@ class IvfFlatIndex:
 def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray, seed: int) -> int:
     """The fewest probes (to within a quarter) with TARGET_RECALL of recall@10.
 
-    The queries are those of etalage.index.probing_queries.
+    The queries are those of recall_at_k.probing_queries.
     """
-    from etalage.index import probing_queries, recall
-
     if len(rows) == 0:
         return index.lists
     queries = probing_queries(embeddings, 256, seed)

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -44,26 +43,6 @@ class Taxonomy:
                 raise ValueError("a category above itself")
             above = np.where(there, self.parents_N[above], -1)
         return depths
-
-    @classmethod
-    def google(cls, file: Path) -> "Taxonomy":
-        """Google's file with ids. Raises InputUnreadable (lake/taxonomy_files.py)."""
-        from etalage.lake.taxonomy_files import read_google
-
-        return read_google(file)
-
-    @classmethod
-    def csv(cls, file: Path) -> "Taxonomy":
-        """Columns id, parent, name. Raises InputUnreadable (lake/taxonomy_files.py)."""
-        from etalage.lake.taxonomy_files import read_csv
-
-        return read_csv(file)
-
-    def extended(self, file: Path) -> "Taxonomy":
-        """With more categories beneath these, of a file as in `csv`. Raises InputUnreadable."""
-        from etalage.lake.taxonomy_files import read_extension
-
-        return read_extension(self, file)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -17,7 +17,7 @@ from etalage.lake.category_text import found_row, read_map
 from etalage.lake.labelling import PATH, REASONS, RETIRED, UNKNOWN, WAYS, CategoryReader, GivenCategory, How
 from etalage.lake.labelling import WEAK as WEAK
 from etalage.lake.taxonomy import Taxonomy
-from etalage.lake.taxonomy_files import localised, read_paths, read_taxonomy
+from etalage.lake.taxonomy_files import localised, read_extension, read_paths, read_taxonomy
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def whole(workspace: Workspace) -> Taxonomy:
             'file = "taxonomy-with-ids.en-US.txt"'
         )
     found = read_taxonomy(workspace.folder / config.file)
-    return found.extended(workspace.folder / config.extend) if config.extend else found
+    return read_extension(found, workspace.folder / config.extend) if config.extend else found
 
 
 def taxonomy(workspace: Workspace) -> Taxonomy:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etalage.lake.taxonomy import Taxonomy
+from etalage.lake.taxonomy_files import read_extension, read_google
 
 Row = dict[str, str]
 
@@ -28,7 +29,7 @@ def published(shared_data: Path) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def google(shared_data: Path) -> Taxonomy:
-    return Taxonomy.google(shared_data / "google-product-taxonomy" / "taxonomy-with-ids.en-US.txt")
+    return read_google(shared_data / "google-product-taxonomy" / "taxonomy-with-ids.en-US.txt")
 
 
 def test_every_class_is_mapped_to_exactly_one_category_of_googles(
@@ -56,7 +57,7 @@ def test_the_classes_stand_beneath_the_categories_that_they_are_mapped_to(exampl
 def test_they_are_leaves_of_ragged_depth_and_no_other_category_becomes_one(
     example: Path, google: Taxonomy
 ) -> None:
-    tree = google.extended(example / "fine.csv")
+    tree = read_extension(google, example / "fine.csv")
     assert len(tree) == len(google) + 81
     own = [row for row in tree.leaves_L if tree.ids[row].startswith("grocery-")]
     assert len(own) == 81

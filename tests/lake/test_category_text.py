@@ -19,7 +19,7 @@ from etalage.lake.category_text import (
     steps_of,
 )
 from etalage.lake.taxonomy import Taxonomy
-from etalage.lake.taxonomy_files import localised, read_paths
+from etalage.lake.taxonomy_files import localised, read_google, read_paths
 
 ROWS = (
     ("1", -1, "Food"), ("10", 0, "Fruit"), ("11", 1, "Apples"), ("12", 1, "Grapefruits"), ("13", 0, "Bread"),
@@ -246,7 +246,7 @@ def test_any_text_has_similarities_from_nought_to_one_in_order(
 
 def test_ten_thousand_texts_against_googles_whole_taxonomy_take_seconds(shared_data: Path) -> None:
     folder = shared_data / "google-product-taxonomy"
-    tree = Taxonomy.google(folder / "taxonomy-with-ids.en-US.txt")
+    tree = read_google(folder / "taxonomy-with-ids.en-US.txt")
     texts = [f"shop {n} / {tree.names[n % len(tree)].lower()}" for n in range(10_000)]
     started = time.perf_counter()
     rows, _ = CategoryText(tree).nearest(texts)
@@ -256,7 +256,7 @@ def test_ten_thousand_texts_against_googles_whole_taxonomy_take_seconds(shared_d
 
 def test_german_wording_finds_googles_category_by_its_german_names(shared_data: Path) -> None:
     folder = shared_data / "google-product-taxonomy"
-    tree = Taxonomy.google(folder / "taxonomy-with-ids.en-US.txt")
+    tree = read_google(folder / "taxonomy-with-ids.en-US.txt")
     german = localised(tree, read_paths(folder / "2015-02-19" / "taxonomy-with-ids.de-DE.txt"))
     rows, _ = CategoryText(tree, [german]).nearest(["Obst / Äpfel", "Kaffeemaschinen"])
     assert ids(tree, rows[:, 0])[0] == "6566"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from etalage.errors import ExportDamaged
 from etalage.lake.taxonomy import Taxonomy
+from etalage.lake.taxonomy_files import read_google
 
 #   0 pets                    4 clothes
 #   ├── 1 cats                ├── 5 shoes
@@ -291,7 +292,7 @@ def test_any_json_is_a_taxonomy_or_refused(value: Any) -> None:
 
 
 def test_googles_tree_cut_at_level_4_has_more_than_3000_leaves(shared_data: Path) -> None:
-    tree = Taxonomy.google(shared_data / "google-product-taxonomy" / "taxonomy-with-ids.en-US.txt")
+    tree = read_google(shared_data / "google-product-taxonomy" / "taxonomy-with-ids.en-US.txt")
     assert (len(tree), len(tree.top), tree.depth) == (5595, 21, 7)
     short = tree.cut(4)
     assert len(short.leaves_L) > 3000

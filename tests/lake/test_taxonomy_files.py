@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from etalage.errors import InputUnreadable
 from etalage.lake.taxonomy import Taxonomy
-from etalage.lake.taxonomy_files import localised, read_csv, read_google, read_paths, read_taxonomy
+from etalage.lake.taxonomy_files import (
+    localised,
+    read_csv,
+    read_extension,
+    read_google,
+    read_paths,
+    read_taxonomy,
+)
 
 GOOGLE = """# Google_Product_Taxonomy_Version: 2021-09-21
 1 - Pets
@@ -208,7 +215,7 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_more_categories_stand_behind_those_that_they_extend(tmp_path: Path) -> None:
     base = read_google(written(tmp_path, GOOGLE))
     more = written(tmp_path, "id,parent,name\nm-2,m-1,Manx\nm-1,3,Tailless\n", "more.csv")
-    tree = base.extended(more)
+    tree = read_extension(base, more)
     assert tree.ids == (*base.ids, "m-2", "m-1")
     assert tree.path(tree.row("m-2")) == "Pets > Cats > Tailless > Manx"
     assert tree.version != base.version
@@ -226,7 +233,7 @@ def test_more_categories_stand_behind_those_that_they_extend(tmp_path: Path) -> 
 def test_an_extension_that_does_not_fit_is_refused(tmp_path: Path, row: str, told: str) -> None:
     base = read_google(written(tmp_path, GOOGLE))
     with pytest.raises(InputUnreadable, match=re.escape(told)):
-        base.extended(written(tmp_path, f"id,parent,name\n{row}\n", "more.csv"))
+        read_extension(base, written(tmp_path, f"id,parent,name\n{row}\n", "more.csv"))
 
 
 def test_the_suffix_tells_the_format(tmp_path: Path) -> None:
