@@ -24,7 +24,7 @@ from tests.category_sets import QUICK, category_set
 
 CERTAIN: dict[str, Any] = {
     "norms": "keep", "crop": 1, "flip": False, "light": 0, "dropout": 0, "batch_size": 48,
-    "frozen_batch_size": 48, "learning_rate": 0.003, "epochs": 3,
+    "learning_rate": 0.003, "epochs": 3,
 }  # fmt: skip
 """A row's gradient hangs on nothing but the row."""
 
@@ -191,8 +191,11 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
             {"batch_size": 32, "workers": 3},
             "batch_size = 32 cannot be shared by 3 workers: take a multiple of 3",
         ),
-        ({"batch_size": 4, "frozen_batch_size": 4, "workers": 4}, "two rows each"),
-        ({"batch_size": 32, "frozen_batch_size": 63, "workers": 2}, "frozen_batch_size = 63"),
+        ({"batch_size": 4, "workers": 4}, "two rows each"),
+        (
+            {"batch_size": 32, "frozen_batch_size": 63, "frozen_epochs": 1, "workers": 2},
+            "frozen_batch_size = 63",
+        ),
     ):
         with pytest.raises(ConfigError, match=told):
             validated(ItemCategoryConfig, changes, where="[models.item_category]")
