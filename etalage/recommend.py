@@ -169,8 +169,9 @@ class Recommender:
 
         `threshold` drops what scores lower. An item is never in its own slate. An item that is
         unknown or has no photo is answered by behaviour, else by the most popular ones, labelled as a
-        fallback. `model`: the photo embedder that compares, by name; None: [funnel] photos. Raises
-        PhotoRefused (names the photo), Unprocessable (not exactly one query; k < 1; no such model).
+        fallback. `model`: the photo embedder that compares, by name; None: [funnel] photos.
+        Raises PhotoRefused (names the photo), NotFound (no such model), Unprocessable (not exactly one query;
+        k < 1).
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
@@ -262,8 +263,8 @@ class Recommender:
         bundle holds; or of items by their photos (image files, several an item or none) and titles.
 
         Below `threshold` an item is not classified; `top` other leaves are named (None: as the bundle was
-        published). `model`: the classifier's name; None: [funnel] classifier. Raises Unprocessable (no such
-        classifier; not exactly one question), NotFound, PhotoRefused.
+        published). `model`: the classifier's name; None: [funnel] classifier. Raises Unprocessable (no
+        classifier; not exactly one question), NotFound (no such item, no such classifier), PhotoRefused.
         """
         if photos is not None and item_id is None:
             return finish(self.classify_photos(photos, titles, threshold=threshold, top=top, model=model))
@@ -509,10 +510,10 @@ def _not_too_much(photos: Sequence[bytes]) -> None:
 
 
 def _require_one_of(model: str, there: Collection[str], what: str) -> None:
-    """Raises Unprocessable with the names that there are."""
+    """Raises NotFound with the names that there are."""
     if model not in there:
         known = ", ".join(sorted(there)) or "none"
-        raise Unprocessable(f"model = {model[:60]!r}: this bundle has no such {what}; there are: {known}")
+        raise NotFound(f"model = {model[:60]!r}: this bundle has no such {what}; there are: {known}")
 
 
 def _at_least_one(k: int) -> int:

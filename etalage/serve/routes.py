@@ -150,7 +150,7 @@ async def metrics(request: Request) -> Response:
 
 @v1.post(
     "/similar",
-    responses=answers_of(api.Answers, 400, 401, 413, 415, 422, 503),
+    responses=answers_of(api.Answers, 400, 401, 404, 413, 415, 422, 503),
     openapi_extra={"requestBody": body_of(*requests.SIMILAR.values())},
 )
 async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:

@@ -17,7 +17,7 @@ from etalage.bundle.publish import publish
 from etalage.bundle.selfcheck import check_consistency
 from etalage.bundle.sync import sync
 from etalage.config import BehaviourConfig, FunnelConfig, IndexConfig, PublishConfig
-from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, Unprocessable
+from etalage.errors import BundleDamaged, ExportDamaged, IndexMismatch, NotFound
 from etalage.features.history import BehaviourRule
 from etalage.lake.delta import Lake
 from etalage.recommend import Recommender
@@ -95,7 +95,7 @@ def test_each_photo_embedder_compares_with_its_own_embeddings(made: Made) -> Non
         found = slate(shop, photos=[photo], model=name)
         assert found[1:] == nearest_by(draft, name, 3)[:4] and found[0] == "item-00003"
         assert shop.embed([photo], model=name).shape == (1, draft.embeddings[name].shape[1])
-    with pytest.raises(Unprocessable, match=f"no such photo embedder; there are: {FIRST}, {SECOND}"):
+    with pytest.raises(NotFound, match=f"no such photo embedder; there are: {FIRST}, {SECOND}"):
         shop.similar(item_id="item-00003", model="two_tower")
 
 
@@ -128,7 +128,7 @@ def test_each_classifier_answers_by_name(made: Made) -> None:
     assert sure.category_id == unsure.category_id == "21"
     assert (sure.confidence or 0) > (unsure.confidence or 0) > 0
     assert shop.classifier().name == "item_category", "in the order of the draft"
-    with pytest.raises(Unprocessable, match="no such classifier; there are: colours, item_category"):
+    with pytest.raises(NotFound, match="no such classifier; there are: colours, item_category"):
         shop.classify(photos=asked, model=FIRST)
 
 
