@@ -221,7 +221,7 @@ class Recommender:
     def shown(self, item_id: str, stock: Stock) -> Item | None:
         """What is shown of an item; None: there is no such item."""
         row = self.catalogue.row(item_id)
-        return None if row is None else Item(**self.catalogue.shown(row, stock))
+        return None if row == 0 else Item(**self.catalogue.shown(row, stock))
 
     def photo(self, item_id: str) -> bytes:
         """The item's image file, as it was ingested. Raises NotFound."""
@@ -290,7 +290,10 @@ class Recommender:
     def confusion(self, model: str | None = None) -> Confusion:
         """What the classifier's evaluation found it to take for what. Raises NotFound: nothing was kept."""
         if not self._categories:
-            raise NotFound("this bundle has no confusion matrix: it has no classifier")
+            raise NotFound(
+                "this bundle has no confusion matrix: it has no classifier; `etalage train item_category`, "
+                "`etalage evaluate item_category`, publish"
+            )
         found = self._classifier(model).confusion
         categories = [ValuedCategory(one.id, one.path, one.value) for one in found.categories]
         return Confusion(self.bundle, categories, [list(row) for row in found.counts], list(found.elsewhere))

@@ -188,8 +188,8 @@ def test_what_is_not_counted_is_told_by_reason_with_its_counts(tmp_path: Path) -
     ]  # fmt: skip
     toml = "[behaviour]\nmin_item = 2\npositive_from = 4\n"
     lines = told(behaviour(opened(tmp_path, rows, toml)).data.facts)
-    assert any("kinds: view (37), view_item_list (1), search (2), vote (1)" in line for line in lines)
-    assert any("not counted: view_item_list (1), search (2): being shown, or a" in line for line in lines)
+    assert any("kinds: view (37), search (2), view_item_list (1), vote (1)" in line for line in lines)
+    assert any("not counted: search (2), view_item_list (1): being shown, or a" in line for line in lines)
     assert any("vote (1)" in line and "not known by name" in line for line in lines)
 
 

@@ -146,14 +146,16 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
     lines = []
     if facts.get("nobody_has"):
-        kinds = ", ".join(f"{kind or '(none)'} ({count:,})" for kind, count in facts["nobody_has"].items())
+        kinds = ", ".join(
+            f"{kind or '(none)'} ({count:,})" for kind, count in _most_first(facts["nobody_has"])
+        )
         lines.append(
             f"no interaction is of a kind that means that a shopper has the item (kinds: {kinds}): what was "
             'bought may be shown again; name such kinds in shop.toml: [behaviour] has = ["..."], or say that '
             'there are none: [funnel] seen = "keep"'
         )
     reasons: dict[str, list[str]] = {}
-    for kind, count in facts.get("other_kinds", {}).items():
+    for kind, count in _most_first(facts.get("other_kinds", {})):
         why = _NOT_COUNTED.get(known_meaning(kind), "[behaviour] weights does not name it")
         reasons.setdefault(why, []).append(f"{kind or '(none)'} ({count:,})")
     lines += [
@@ -162,6 +164,10 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     lines += _told_of_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
+
+
+def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0] or ""))
 
 
 def _told_of_values(facts: Mapping[str, Any]) -> list[str]:

@@ -269,7 +269,7 @@ class VectorRowsTask(BaseTask):
             )
         if first != second or (rows.validation is not None and rows.validation.sizes != rows.train.sizes):
             raise ConfigError(
-                f"[models.dssm] vectors of {rows.train.sizes} numbers, for validation of "
+                f"[models.dssm] rows: vectors of {rows.train.sizes} numbers, for validation of "
                 f"{(rows.validation or rows.train).sizes}: all need to be of one size"
             )
         self.config, self.rows = config, rows

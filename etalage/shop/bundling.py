@@ -105,14 +105,16 @@ def _draft(
     from etalage.bundle.admission import admitted
     from etalage.bundle.draft import assemble
     from etalage.features.history import BehaviourRule
-    from etalage.runtime.export_files import export_kind
+    from etalage.runtime.export_files import export_kind, read_facts
     from etalage.runtime.photos import PhotoEmbedder
 
-    embedders = [
-        PhotoEmbedder.open(model.export, threads=os.cpu_count() or 1)
-        for model, facts in admitted(content, force)[0]
-        if export_kind(facts) == "photos"
-    ]
+    # Opened before the gate is asked: a damaged export is told as such.
+    opened = {
+        model.export: PhotoEmbedder.open(model.export, threads=os.cpu_count() or 1)
+        for model in content
+        if export_kind(read_facts(model.export)) == "photos"
+    }
+    embedders = [opened[model.export] for model, _ in admitted(content, force)[0] if model.export in opened]
     return assemble(
         workspace.lake,
         photo_steps.payload(workspace),

@@ -100,7 +100,7 @@ def test_what_is_served_is_what_was_trained(
         if none and title is None:
             assert answer.confidence is None
             continue
-        found = {answer.category_id: answer.confidence} | {one: p for one, _, p in answer.others}
+        found = {answer.category_id: answer.confidence} | {leaf.id: leaf.confidence for leaf in answer.others}
         assert found == pytest.approx(dict(zip(ids, expected, strict=True)), abs=2e-3)
         assert answer.category_id == ids[int(expected.argmax())]
         seen += 1

@@ -38,10 +38,9 @@ class Model:
         code = {kind: n for n, kind in enumerate(self.kinds, start=1)}
         return Queries.of(users, histories, now, code=code)
 
-    def row(self, item_id: str) -> int | None:
+    def row(self, item_id: str) -> int:
         """As of a catalogue of these items."""
-        found = self.items.row(item_id)
-        return found - 1 if found else None
+        return self.items.row(item_id)
 
 
 @dataclass(frozen=True)
