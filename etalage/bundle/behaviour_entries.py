@@ -127,7 +127,9 @@ def open_models(
 def _opened_index(folder: Path, scorer: Any, entry: ModelEntry, threads: int) -> Index:
     assert entry.index is not None
     where = folder / entry.index.dir
-    index = opened_index(where, entry.index, threads, model_hash=entry.aligned, dimension=scorer.dimension)
+    index = opened_index(
+        where, entry.index.first_row, threads, model_hash=entry.aligned, dimension=scorer.dimension
+    )
     expected = rows_to_index(scorer)
     if len(index) != entry.index.indexed or not np.array_equal(index.rows, expected):
         raise IndexMismatch(

@@ -5,15 +5,12 @@ N items   D embedding dimension
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from etalage.index import Index, open_index
 from etalage.index.contract import Found, Norm
-
-if TYPE_CHECKING:
-    from etalage.bundle.manifest import IndexFacts
 
 ENTRIES = 4
 """The first format in which every model is an entry of `models`."""
@@ -78,17 +75,17 @@ def _classifier(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def opened_embeddings(embeddings: np.ndarray, index: "IndexFacts") -> np.ndarray:
-    """(N + 1, D) with row 0 unknown, of what a photo embedder made: older bundles had no row 0."""
-    if index.first_row == 1:
+def opened_embeddings(embeddings: np.ndarray, first_row: int) -> np.ndarray:
+    """(N + 1, D) of what a photo embedder made, row 0 unknown; first_row: of the first item in the bundle."""
+    if first_row == 1:
         return embeddings
     return np.concatenate([np.zeros_like(embeddings[:1]), embeddings])
 
 
-def opened_index(folder: Path, facts: "IndexFacts", threads: int, **expected: Any) -> Index:
+def opened_index(folder: Path, first_row: int, threads: int, **expected: Any) -> Index:
     """The index in `folder`, whose rows are the bundle's item rows; see `index.open_index`."""
     index = open_index(folder, threads, **expected)
-    return index if facts.first_row == 1 else _CountedFrom1(index)
+    return index if first_row == 1 else _CountedFrom1(index)
 
 
 class _CountedFrom1:

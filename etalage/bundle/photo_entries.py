@@ -146,7 +146,7 @@ def open_photos(folder: Path, entry: ModelEntry, items: pa.Table, threads: int =
         )
     if entry.embeddings is None or entry.index is None:
         raise IndexMismatch(f"{export}: the manifest names no embeddings, or no index of them; publish again")
-    embeddings = opened_embeddings(read_embeddings(folder, entry.embeddings), entry.index)
+    embeddings = opened_embeddings(read_embeddings(folder, entry.embeddings), entry.index.first_row)
     if embeddings.shape != (items.num_rows + 1, entry.dimension):
         raise IndexMismatch(
             f"{folder / entry.embeddings}: shape {embeddings.shape} for {items.num_rows} items and a model "
@@ -154,7 +154,9 @@ def open_photos(folder: Path, entry: ModelEntry, items: pa.Table, threads: int =
         )
     check_norms(folder / entry.embeddings, embeddings, photo_rows(items))
     where = folder / entry.index.dir
-    index = opened_index(where, entry.index, threads, model_hash=entry.hash, dimension=entry.dimension)
+    index = opened_index(
+        where, entry.index.first_row, threads, model_hash=entry.hash, dimension=entry.dimension
+    )
     expected = indexed_rows(items, entry.index.per_category)
     if not np.array_equal(index.rows, expected) or len(expected) != entry.index.indexed:
         raise IndexMismatch(

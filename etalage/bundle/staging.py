@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow as pa
 from etalage.bundle.durable import Written, seal_file
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.index_recall import measured, saved
-from etalage.bundle.manifest import IndexFacts
+from etalage.bundle.manifest import IndexFacts, RecallFacts
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.features.sources import FeatureSource
 from etalage.index import Index, open_index
@@ -66,7 +65,7 @@ class Staging:
             dir=f"{INDEXES}/{name}",
             indexed=len(index),
             per_category=config.per_category,
-            recall=tuple(_recall(row) for row in recall),
+            recall=tuple(RecallFacts(**asdict(row)) for row in recall),
         )
 
     def seal(self, folder: Path) -> None:
@@ -82,7 +81,3 @@ class Staging:
         for made in (MODELS, INDEXES):
             if (self.folder / made).is_dir():
                 sync_folder(self.folder / made)
-
-
-def _recall(row: Any) -> Any:
-    return asdict(row)

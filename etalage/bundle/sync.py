@@ -108,7 +108,7 @@ class _Opened:
         (entry,) = [one for one in self.manifest.photo_models if one.name == name]
         file, index = entry.embeddings, entry.index
         assert file is not None and index is not None
-        embeddings = opened_embeddings(read_embeddings(self.folder, file), index)
+        embeddings = opened_embeddings(read_embeddings(self.folder, file), index.first_row)
         rows = photo_rows(self.items)
         names = of_rows(self.items, rows)["photo_sha256"].to_pylist()
         return {sha: embeddings[row] for sha, row in zip(names, rows, strict=True)}

@@ -13,7 +13,7 @@ from etalage.evaluation.report import table as metric_table
 from etalage.features.behaviour import BehaviourSet
 
 if TYPE_CHECKING:
-    from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.evaluation.behaviour_result import BehaviourEvaluation
     from etalage.evaluation.ranking import Published
 
 SHOPPERS, SHOWN, REMEMBERED = 10, 10, 8

@@ -14,7 +14,7 @@ from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
-    from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.evaluation.behaviour_result import BehaviourEvaluation
     from etalage.models.recipe import Recipe
     from etalage.runtime.scorer import Scorer
 

@@ -37,7 +37,7 @@ from etalage.shop.workspace import Workspace
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.sync import Synced
-    from etalage.evaluation.behaviour import BehaviourEvaluation
+    from etalage.evaluation.behaviour_result import BehaviourEvaluation
     from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.photos import Evaluation
