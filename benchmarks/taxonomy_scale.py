@@ -134,8 +134,7 @@ def _etalage(
 ) -> dict[str, Any]:
     from etalage.features.category_set import CategorySet
     from etalage.models import recipe as recipes
-    from etalage.models.item_category import ItemCategoryTask
-    from etalage.models.item_category_network import ItemCategory
+    from etalage.models.item_category import ItemCategory, ItemCategoryTask
     from etalage.training.loop import fit
 
     rows = len(leaves)

@@ -12,7 +12,7 @@ from etalage.bundle.manifest import Manifest, read_manifest
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import recipe as recipes
-from etalage.models.dssm_network import DSSMConfig
+from etalage.models.dssm import DSSMConfig
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer

@@ -126,7 +126,7 @@ def _newest(shop: Path, model: str) -> Path:
 
 
 def _hash_of_weights(path: Path) -> str:
-    from etalage.models.dssm_network import WEIGHTS_OF
+    from etalage.models.dssm import WEIGHTS_OF
 
     files = [path, *(path / name for name in WEIGHTS_OF)]
     file = next((one for one in files if one.is_file()), None)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from etalage.models.item_category import ItemCategoryTask
-from etalage.models.item_category_network import ItemCategory
+from etalage.models.item_category import ItemCategory, ItemCategoryTask
 from etalage.runtime.leaf_decision import SEEN, LeafDecision, seen_rows, softmax
 
 FEWEST = 30

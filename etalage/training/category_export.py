@@ -19,8 +19,7 @@ from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.models.backbones import Backbone
-from etalage.models.item_category import ItemCategoryTask
-from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
+from etalage.models.item_category import ItemCategory, ItemCategoryConfig, ItemCategoryTask
 from etalage.models.recipe import Trained
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.leaf_decision import LeafDecision

@@ -15,8 +15,7 @@ from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.encoder import Features
 from etalage.features.stream import VectorStream
 from etalage.features.vocabulary import Vocabulary
-from etalage.models.dssm import RECIPE, DSSMTask, VectorRows
-from etalage.models.dssm_network import DSSM, DSSMConfig, load_weights
+from etalage.models.dssm import DSSM, RECIPE, DSSMConfig, DSSMTask, VectorRows, load_weights
 from etalage.models.recipe import Trained
 from etalage.runtime.aligning import align
 from etalage.runtime.opening import open_scorer

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.category_set import CategorySet
 from etalage.models import item_category
-from etalage.models.item_category import RECIPE, ItemCategoryTask
-from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
+from etalage.models.item_category import RECIPE, ItemCategory, ItemCategoryConfig, ItemCategoryTask
 from etalage.models.recipe import Trained
 from etalage.training import optim
 from etalage.training.loop import fit

@@ -14,8 +14,7 @@ from etalage.features.behaviour import PARTS, BehaviourSet, Interactions, pair_k
 from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
 from etalage.models.interaction_vectors import Neighbours
-from etalage.models.neumf import RECIPE, NeumfTask
-from etalage.models.neumf_network import Neumf, NeumfConfig
+from etalage.models.neumf import RECIPE, Neumf, NeumfConfig, NeumfTask
 from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit

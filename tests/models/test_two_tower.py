@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import BehaviourSet, Interactions, Queries
-from etalage.models.towers import ORIGINAL, Ids, TwoTower, TwoTowerConfig
-from etalage.models.two_tower import RECIPE, TwoTowerTask
+from etalage.models.two_tower import ORIGINAL, RECIPE, Ids, TwoTower, TwoTowerConfig, TwoTowerTask
 from etalage.training import optim
 from etalage.training.loop import fit
 from tests.behaviours import COLD, ITEMS, SIZES, behaviour

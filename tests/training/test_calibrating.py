@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from etalage.models import recipe as recipes
-from etalage.models.item_category_network import ItemCategory
+from etalage.models.item_category import ItemCategory
 from etalage.runtime.leaf_decision import softmax
 from etalage.training.calibrating import FEWEST, calibrated, fitted, log_loss
 from etalage.training.loop import fit

@@ -15,8 +15,7 @@ from etalage.errors import ConfigError, ExportDamaged
 from etalage.features.category_set import CategorySet
 from etalage.features.photo import PhotoEncoder
 from etalage.models.category_heads import Levels
-from etalage.models.item_category import RECIPE
-from etalage.models.item_category_network import ItemCategory, ItemCategoryConfig
+from etalage.models.item_category import RECIPE, ItemCategory, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.export_files import hash_export

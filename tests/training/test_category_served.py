@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from etalage.features.category_set import CategorySet
-from etalage.models.item_category import RECIPE
-from etalage.models.item_category_network import ItemCategoryConfig
+from etalage.models.item_category import RECIPE, ItemCategoryConfig
 from etalage.models.layers import Residual
 from etalage.models.recipe import Trained
 from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier

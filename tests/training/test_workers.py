@@ -15,8 +15,7 @@ from etalage.engine import local
 from etalage.engine.children import child
 from etalage.errors import ConfigError, LossNotFinite, WorkerLost
 from etalage.features.category_set import CategorySet
-from etalage.models.item_category import RECIPE, ItemCategoryTask
-from etalage.models.item_category_network import ItemCategoryConfig
+from etalage.models.item_category import RECIPE, ItemCategoryConfig, ItemCategoryTask
 from etalage.models.recipe import Trained
 from etalage.training.loop import fit
 from etalage.training.workers import together
