@@ -68,7 +68,7 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
 def test_the_document_names_every_route_and_every_refusal(keyed: ThreadServer) -> None:
     document = httpx.get(f"{keyed.url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
     similar = document["paths"]["/v1/similar"]["post"]
-    assert set(similar["responses"]) == {"200", "400", "401", "403", "413", "415", "421", "422", "503"}
+    assert set(similar["responses"]) == {"200", "400", "401", "403", "404", "413", "415", "421", "422", "503"}
     assert similar["security"] == [{"key": []}]
     bodies = similar["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     names = [body["$ref"].rsplit("/", 1)[1] for body in bodies]
