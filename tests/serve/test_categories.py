@@ -254,3 +254,22 @@ def test_a_bundle_without_a_classifier_says_so(served_shop: Path) -> None:
         assert "no classifier" in refused(http, 422, item_id="item-00001")
         assert http.get("/v1/confusion").status_code == 404
         assert http.get("/v1/categories", params={"of": "classified"}).json()["categories"] == []
+
+
+@pytest.mark.parametrize(
+    ("route", "named"), [("/v1/similar", "image_similarity"), ("/v1/classify", CLASSIFIER)]
+)
+def test_a_model_is_named_by_the_request_and_one_that_is_not_there_is_404(
+    http: httpx.Client, route: str, named: str
+) -> None:
+    asked = {"item_id": "item-00002"}
+    plain = http.post(route, json=asked)
+    assert plain.status_code == 200, plain.text
+    assert http.post(route, json={**asked, "model": named}).json() == plain.json()
+    other = http.post(route, json={**asked, "model": "two_tower"})
+    assert other.status_code == 404 and f"there are: {named}" in other.json()["error"]["message"]
+
+
+def test_the_confusion_of_a_named_classifier(http: httpx.Client) -> None:
+    assert http.get("/v1/confusion", params={"model": CLASSIFIER}).status_code == 200
+    assert http.get("/v1/confusion", params={"model": "other"}).status_code == 404
