@@ -1,4 +1,4 @@
-"""Trained classifier → two ONNX networks and what decides between leaves, as runtime/classifier.py opens them.
+"""Trained classifier → two ONNX networks and what decides between leaves, as runtime/classifier.py opens it.
 
 exports/item_category/0003-1a2b3c4d/
     trunk.onnx  heads.onnx  encoder.json  words.json  taxonomy.json  deciding.json  export.json
