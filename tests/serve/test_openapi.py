@@ -30,7 +30,8 @@ def keyed(shoppers_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", [10])
 def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
     keyed: ThreadServer, project: Path, tmp_path: Path, examples: int
 ) -> None:
