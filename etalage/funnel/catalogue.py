@@ -101,6 +101,7 @@ class Catalogue:
         """(N + 1,) float64 of the classified category; NaN = not classified."""
         self.by_popularity: np.ndarray = np.argsort(-self.popularity[1:], kind="stable") + 1
         """(N,) rows, the most popular first."""
+        self._shown = [(name, self._columns.get(name)) for name in SHOWN]
         self._photos = _whole(photos, "bytes")
         self._photo_of: dict[str, int] = {
             name: row for row, name in enumerate(_whole(photos, "sha256").to_pylist())
@@ -158,9 +159,8 @@ class Catalogue:
     def shown(self, row: int, stock: Stock | None = None) -> dict[str, Any]:
         """The fields of api.Item: what a slate shows of one item, as it is in `stock`."""
         item: dict[str, Any] = {"item_id": self.ids[row]}
-        for name in SHOWN:
-            column = self._columns.get(name)
-            item[name] = None if column is None else self._cell(column, row)
+        for name, column in self._shown:
+            item[name] = None if column is None else column[row - 1].as_py()
         item["photo"] = self._photo_path(row)
         if stock is not None and row in stock.changes:
             item |= {name: value for name, value in stock.changes[row].items() if name in item}
