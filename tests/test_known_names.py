@@ -1,6 +1,7 @@
 """Names in shop.toml that mean nothing are refused by every command that reads it, with what was meant."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -279,3 +280,20 @@ def test_the_settings_of_all_models_are_known_without_torch() -> None:
         "assert all(setting_names(name).known for name in names()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            'photos = "image_similarty"',
+            "no photo embedder 'image_similarty'; did you mean 'image_similarity'",
+        ),
+        ('photos = "two_tower"', "two_tower is a retriever, not a photo embedder"),
+        ('classifier = "dlrm"', "dlrm is a ranker, not a classifier"),
+    ],
+)
+def test_who_speaks_is_a_model_of_that_kind(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "shop.toml").write_text(f"[funnel]\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        _ = Shop(tmp_path).config

@@ -4,6 +4,7 @@ N items   D embedding dimension
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Draft:
     currency: str | None = None
     """Of items that name none."""
     erasures: Erasures = field(default_factory=lambda: Erasures(None))
-    """Who was erased since the crowd was read is asked when the bundle is finished."""
+    """Who was erased since their histories were read is asked when the bundle is finished."""
     moments: Mapping[str, Moment] = field(default_factory=dict)
     synced_from: str | None = None
     """The bundle that a sync carries on from."""
@@ -113,12 +114,12 @@ def assemble(
     currency: str | None,
     left_out: tuple[RefusedFacts, ...] = (),
     synced_from: str | None = None,
-    reading: Callable[[], None] | None = None,
+    reading: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Assembled:
     """The draft of a bundle of `payload`: every photo embedded by each of the `embedders`, and, where models
     of behaviour are among the `models`, the shoppers as `rules` see them.
 
-    `reading` is called before the shoppers are read. Raises TableDamaged.
+    reading: what the shoppers are read within. Raises TableDamaged.
     """
     embeddings: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
@@ -130,9 +131,8 @@ def assemble(
         refused |= done.refused
     user_histories = None
     if behaviour:
-        if reading is not None:
-            reading()
-        user_histories = gather_user_histories(lake, lake.versions(), rules)
+        with reading():
+            user_histories = gather_user_histories(lake, lake.versions(), rules)
     draft = Draft(
         payload.items,
         payload.photos,

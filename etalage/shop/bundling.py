@@ -10,6 +10,8 @@ from etalage.shop.known_names import require_values
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etalage.bundle.draft import Draft, DraftedModel
     from etalage.bundle.manifest import Manifest
 
@@ -52,6 +54,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
     refit_steps.forget_unpublished(workspace)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
+    for line in _who_answers(workspace, manifest):
+        log.warning("%s", line)
     for line in unknown_in_tables(workspace.lake, draft.tables.get("interactions")) if models else ():
         log.warning("%s", line)
     for line in source_steps.stale_sources(workspace, models):
@@ -67,6 +71,23 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
                 f"{error}. Run `etalage publish` again when it is back"
             ) from error
     return manifest
+
+
+def _who_answers(workspace: Workspace, manifest: "Manifest") -> "Iterator[str]":
+    """Which of several photo embedders, or classifiers, answers, where [funnel] does not say it."""
+    funnel = workspace.config.funnel
+    for setting, wanted, entries in (
+        ("photos", funnel.photos, manifest.photo_models),
+        ("classifier", funnel.classifier, manifest.classifiers),
+    ):
+        names = [entry.name for entry in entries]
+        if names and wanted is not None and wanted not in names:
+            yield f"[funnel] {setting} names {wanted}, which is not in the bundle: {names[0]} answers"
+        elif wanted is None and len(names) > 1:
+            yield (
+                f"{', '.join(names)} are in the bundle, and {names[0]} answers: [funnel] {setting} names "
+                "another one, and so may a request"
+            )
 
 
 _TAUGHT = ("split", "negatives", "last_n", "validation", "test", "rank", "seed", "min_user", "min_item")
@@ -125,6 +146,7 @@ def _draft(
         behaviour=bool(models),
         classify=workspace.config.classify,
         currency=workspace.config.currency,
+        reading=lambda: workspace.bar("read the shoppers", None),
     ).draft
 
 

@@ -116,6 +116,13 @@ def _of_funnel(funnel: FunnelConfig, models: dict[str, Listed], unread: Collecti
         yield from _of_role("[funnel] retrievers", name, retrievers, "retriever", models)
     if funnel.ranker is not None and funnel.ranker not in unread:
         yield from _of_role("[funnel] ranker", funnel.ranker, rankers, "ranker", models)
+    for setting, wanted, data, role in (
+        ("photos", funnel.photos, "photos", "photo embedder"),
+        ("classifier", funnel.classifier, "categories", "classifier"),
+    ):
+        good = [name for name, one in models.items() if one.data == data]
+        if wanted is not None and wanted not in unread:
+            yield from _of_role(f"[funnel] {setting}", wanted, good, role, models)
     if funnel.enough > funnel.history:
         yield (
             f"[funnel] enough = {funnel.enough}: of a shopper's acts no more than history = {funnel.history} "
