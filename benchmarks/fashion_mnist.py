@@ -50,12 +50,13 @@ ORIGINAL = {
     "flip": False,
     "crop": 0,
     "average": None,
-    "augment_until": 1.0,
     "epochs": 20,
     "steps_per_epoch": 1100,
     "precision": "float32",
 }
 """S0.4: the original's network and its own settings; float32, in which it is the faster one here."""
+OURS = ("stem", "widths", "augment_until")
+"""Settings of the shop that say nothing of the original's network, which sees photos as they are."""
 SHORT: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2}
 SETTINGS: dict[str, Any] = {}
 """Of both networks, over everything else: SHORT in a small run."""
@@ -172,7 +173,10 @@ def _trained(
 
 def _train(shop: Shop, photos: PhotoSet, settings: dict[str, Any]) -> tuple[np.ndarray, float, float]:
     recipe = recipes.find(MODEL)
-    config = recipe.config(**{**shop.config.models[MODEL], **settings, **SETTINGS})
+    ours = dict(shop.config.models[MODEL])
+    if settings.get("network") == "original":
+        ours = {name: value for name, value in ours.items() if name not in OURS}
+    config = recipe.config(**{**ours, **settings, **SETTINGS})
     with shop.bar("train", None) as meter:
         done = 0
 
