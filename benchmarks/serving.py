@@ -225,7 +225,7 @@ def made_histories(bundles: Bundles, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed + 1)
     tower, index = _opened(bundles)
     firsts = generator.integers(1, len(tower.items), SHOPPERS)
-    near = index.search(np.asarray(tower.item_embeddings[firsts], np.float32), 300).rows + 1
+    near = index.search(np.asarray(tower.item_embeddings[firsts], np.float32), 300).rows
     return np.stack([generator.choice(rows[rows > 0], ACTS, replace=False) for rows in near])
 
 
@@ -288,7 +288,7 @@ def _bare(bundles: Bundles, histories: np.ndarray, count: int) -> list[System]:
     def similar(number: int) -> None:
         query = embeddings[histories[number % SHOPPERS, 0]]
         rows = index.search(query[None], WIDER * K + 50)[1][0]
-        cosines = embeddings[rows + 1] @ query
+        cosines = embeddings[rows] @ query
         assert len(np.argsort(-cosines)[:K]) == K
 
     return [
