@@ -321,7 +321,9 @@ def test_f68_with_redis_down_or_hung_slates_go_on_and_events_are_refused(
         else:
             redis.process.send_signal(signal.SIGCONT)
         works(server)
-        assert sent(server, "e2").json()["accepted"] == 1
+        again = sent(server, "e2").json()
+        # One that hung may have read the refused event before it went on: it is kept once all the same.
+        assert (again["accepted"], again["repeated"]) in [(1, 0), *([(0, 1)] if how == "hung" else [])]
 
 
 def test_f68_while_the_store_is_away_stock_and_prices_are_as_they_were_known_last(
