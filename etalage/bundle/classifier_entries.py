@@ -30,10 +30,8 @@ def stage(model: DraftedModel, staging: Staging) -> ModelEntry:
     export = model.export
     classifier = ItemClassifier.open(export)
     folder = staging.model_folder(classifier.name)
-    folder.mkdir()
     names = [*CLASSIFIER_FILES, "export.json", *([CONFUSION] if (export / CONFUSION).exists() else [])]
-    for name in names:
-        (folder / name).write_bytes((export / name).read_bytes())
+    staging.copy_export(export, names, folder)
     staging.seal(folder)
     return ModelEntry(
         name=classifier.name,

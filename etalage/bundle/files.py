@@ -10,7 +10,7 @@ import pyarrow as pa
 from etalage.errors import BundleDamaged
 
 ITEMS, PHOTOS, EMBEDDINGS, SELF_CHECK = "items.arrow", "photos.arrow", "embeddings.npy", "selfcheck.json"
-INDEX, MODELS = "index", "models"
+MODELS = "models"
 FUNNEL, INDEXES, USERS, USER_EMBEDDINGS = "funnel.json", "indexes", "users.arrow", "users.npy"
 
 

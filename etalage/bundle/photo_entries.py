@@ -105,9 +105,7 @@ def stage(model: DraftedModel, embeddings: np.ndarray, staging: Staging) -> Mode
     """
     embedder = PhotoEmbedder.open(model.export)
     name, folder = embedder.name, staging.model_folder(embedder.name)
-    folder.mkdir()
-    for file in FILES:
-        (folder / file).write_bytes((model.export / file).read_bytes())
+    staging.copy_export(model.export, FILES, folder)
     write_file(folder / EMBEDDINGS, write_npy(embeddings))
     staging.seal(folder)
     rows = indexed_rows(staging.items, staging.index_config.per_category)

@@ -1,6 +1,6 @@
 """Where the models of a bundle are laid while it is made, and what every kind of them leaves there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,12 @@ class Staging:
         folder = self.folder / MODELS / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def copy_export(self, export: Path, names: Sequence[str], to: Path) -> None:
+        """Make the folder `to` with the files `names` of `export` in it, byte for byte. Raises OSError."""
+        to.mkdir()
+        for name in names:
+            (to / name).write_bytes((export / name).read_bytes())
 
     def index_before(self, folder: str, dimension: int) -> Index | None:
         """The index that the bundle before had in `folder`, if it is of embeddings of this dimension."""
