@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
-from etalage.runtime.classifier import CLASSIFIER_FILES
-from etalage.runtime.confusion import CONFUSION
+from etalage.runtime.classifier import CLASSIFIER_FILES, CONFUSION
 from etalage.runtime.export_files import FORMAT, hash_export, write_verdict
 from etalage.runtime.leaf_decision import LeafDecision
 from etalage.shop import Shop

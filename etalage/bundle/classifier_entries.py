@@ -12,8 +12,14 @@ from etalage.bundle.manifest import ClassifiedFacts, ClassifierFacts, ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, PhotoRefused
 from etalage.funnel.catalogue import Catalogue
-from etalage.runtime.classifier import CLASSIFIER_FILES, Classified, ClassifierModel, ItemClassifier
-from etalage.runtime.confusion import CONFUSION, read_confusion
+from etalage.runtime.classifier import (
+    CLASSIFIER_FILES,
+    CONFUSION,
+    Classified,
+    ClassifierModel,
+    ItemClassifier,
+    read_confusion,
+)
 
 MEASURES = "measures"
 """Under this name a verdict has all that the evaluation measured."""

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from etalage.bundle.durable import hash_file
 from etalage.bundle.formats import as_today
 from etalage.config import ClassifyConfig, Settings
 from etalage.errors import BundleDamaged, BundleError
+from etalage.lake.durable_files import hash_file
 from etalage.runtime.export_files import ModelKind
 
 FORMAT = 4

@@ -14,7 +14,6 @@ import pyarrow as pa
 from etalage.bundle.behaviour_entries import open_models
 from etalage.bundle.classifier_entries import open_classifier
 from etalage.bundle.draft import speaking
-from etalage.bundle.durable import Written, write_file
 from etalage.bundle.files import (
     FUNNEL,
     ITEMS,
@@ -35,6 +34,7 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.funnel.catalogue import Catalogue
 from etalage.funnel.funnel import Funnel
 from etalage.funnel.shoppers import UserHistories
+from etalage.lake.durable_files import Written, write_file
 from etalage.runtime.classifier import ClassifierModel
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import LookAlikeRetriever, PhotoModel

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.bundle.draft import DraftedModel
-from etalage.bundle.durable import write_file
 from etalage.bundle.files import EMBEDDINGS, INDEXES, MODELS, read_embeddings, write_npy
 from etalage.bundle.formats import opened_embeddings, opened_index
 from etalage.bundle.manifest import ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, NothingToPublish
 from etalage.index import build
+from etalage.lake.durable_files import write_file
 from etalage.runtime.photos import FILES, PhotoEmbedder, PhotoModel
 
 CHECKED_PHOTOS = 8

@@ -25,10 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from etalage.bundle.durable import disk_errors, write_file
 from etalage.bundle.manifest import Manifest, is_bundle_id, read_manifest, sequence_of, verify
 from etalage.errors import BundleError, NoBundle, PointerDamaged, PublishBusy
-from etalage.lake.durable_files import sync_folder
+from etalage.lake.durable_files import disk_errors, sync_folder, write_file
 from etalage.nearest import nearest
 
 CURRENT, LOG, LOCK, PUBLISHING = "current", "log.jsonl", ".lock", ".publishing"

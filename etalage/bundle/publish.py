@@ -26,7 +26,6 @@ from etalage.bundle import behaviour_entries, classifier_entries, photo_entries
 from etalage.bundle.admission import admitted
 from etalage.bundle.contents import Progress
 from etalage.bundle.draft import Draft, DraftedModel, speaking, without_erased
-from etalage.bundle.durable import write_file
 from etalage.bundle.files import FUNNEL, ITEMS, PHOTOS, SELF_CHECK, write_arrow
 from etalage.bundle.manifest import (
     FORMAT,
@@ -38,13 +37,13 @@ from etalage.bundle.manifest import (
     to_bytes,
 )
 from etalage.bundle.opening import open_bundle, rules_bytes, write_users
+from etalage.bundle.photo_entries import photo_rows
 from etalage.bundle.pointer import STAGING, Bundles
-from etalage.bundle.refusals import require_whole
 from etalage.bundle.selfcheck import histories, record
 from etalage.bundle.staging import Staging
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import GateRefused, NothingToPublish, PublishBusy, PublishError
-from etalage.lake.durable_files import sync_folder
+from etalage.errors import CatalogueShrank, GateRefused, NothingToPublish, PublishBusy, PublishError
+from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
 
 __all__ = ["Draft", "DraftedModel", "publish"]
@@ -249,3 +248,29 @@ def _retire(bundles: Bundles, keep: int, manifest: Manifest) -> None:
     # The new bundle is current already: what cannot be removed now is removed by the next publish.
     with suppress(OSError, PublishBusy, PublishError), bundles.moving():
         bundles.retain(keep, manifest.id, manifest.previous)
+
+
+def require_whole(draft: Draft, before: Manifest | None, config: PublishConfig, force: bool) -> list[str]:
+    """The refusals that were overridden. Raises CatalogueShrank."""
+    trouble = _shrink_trouble(draft, before, config.max_shrink)
+    if trouble and not force:
+        raise CatalogueShrank(f"{trouble}; if that is meant, publish with --force")
+    return ["shrink"] if trouble else []
+
+
+def _shrink_trouble(draft: Draft, before: Manifest | None, max_shrink: float) -> str | None:
+    if before is None:
+        return None
+    now = {"items": draft.items.num_rows, "items with a photo": len(photo_rows(draft.items))}
+    was = {"items": before.items}
+    whole = [one.index for one in before.photo_models if one.index and one.index.per_category is None]
+    if whole:  # else the manifest does not say how many have a photo
+        was["items with a photo"] = whole[0].indexed
+    for what, count in was.items():
+        lost = count - now[what]
+        if lost > 0 and lost >= max_shrink * count:
+            return (
+                f"the catalogue has {now[what]} {what}; bundle {before.id} has {count}: {lost / count:.0%} "
+                f"are gone, {max_shrink:.0%} is refused (max_shrink)"
+            )
+    return None

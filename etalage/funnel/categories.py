@@ -8,8 +8,7 @@ import numpy as np
 from etalage.api import Categorised, StoredCategory
 from etalage.errors import NotFound, Unprocessable
 from etalage.funnel.catalogue import Catalogue
-from etalage.runtime.classifier import Classified, ClassifierModel
-from etalage.runtime.confusion import Confusion
+from etalage.runtime.classifier import Classified, ClassifierModel, Confusion
 from etalage.runtime.steps import Steps, finish
 
 

@@ -23,8 +23,65 @@ from etalage.index.contract import (
     refuse_known,
 )
 from etalage.index.exact import ExactIndex
-from etalage.index.lists import Selector, list_content, read_inner, train_centroids
 from etalage.index.recall_at_k import probing_queries, recall
+
+
+class _Selector:
+    """An allow-mask in faiss' form; keeps the bits alive as long as faiss looks at them."""
+
+    def __init__(self, allow: np.ndarray) -> None:
+        self._bits = np.packbits(allow, bitorder="little")
+        self.inner = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
+
+
+def _train_centroids(embeddings: np.ndarray, lists: int, seed: int) -> np.ndarray:
+    """(lists, D) float32 centroids of unit length, by k-means on inner products."""
+    count, dimension = embeddings.shape
+    if count == 0:
+        return np.zeros((lists, dimension), np.float32)
+    if lists == 1:
+        return embeddings[:1].copy()
+    settings = faiss.ClusteringParameters()
+    settings.spherical = True
+    settings.seed = seed
+    settings.niter = 10
+    settings.min_points_per_centroid = 1  # the caller decides; faiss would print a warning
+    settings.max_points_per_centroid = 64
+    training = faiss.Clustering(dimension, lists, settings)
+    training.train(embeddings, faiss.IndexFlatIP(dimension))
+    return np.asarray(faiss.vector_to_array(training.centroids)).reshape(lists, dimension)
+
+
+def _read_inner(file: Path, header: Header) -> Any:
+    """faiss' own index in `file`. Raises IndexMismatch: unreadable, or not what the header says."""
+    try:
+        inner: Any = faiss.read_index(str(file))  # comes back as its own class
+    except (RuntimeError, MemoryError) as error:  # faiss raises these two for whatever it cannot read
+        reason = str(error).splitlines()[-1] if str(error) else "out of memory"
+        raise IndexMismatch(f"{file}: cannot be read ({reason}); publish again") from error
+    is_ours = isinstance(inner, faiss.IndexIVFFlat) and inner.metric_type == faiss.METRIC_INNER_PRODUCT
+    if not is_ours or not isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat):
+        raise IndexMismatch(f"{file}: not an IVF-Flat index of inner products; publish again")
+    real = {"dimension": inner.d, "rows": inner.ntotal, "lists": inner.nlist}
+    for name, value in real.items():
+        if getattr(header, name) != value:
+            raise IndexMismatch(
+                f"{file}: {name} is {value}, but index.json says {getattr(header, name)}; publish again"
+            )
+    if inner.quantizer.ntotal != inner.nlist or inner.quantizer.d != inner.d:
+        raise IndexMismatch(f"{file}: its centroids do not fit its lists; publish again")
+    return inner
+
+
+def _list_content(inner: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) rows and (M, D) embeddings of one list, copied."""
+    size = inner.invlists.list_size(number)
+    if size == 0:
+        return np.empty(0, np.int64), np.empty((0, inner.d), np.float32)
+    ids = faiss.rev_swig_ptr(inner.invlists.get_ids(number), size).copy()
+    codes = faiss.rev_swig_ptr(inner.invlists.get_codes(number), size * inner.code_size)
+    return ids, codes.view(np.float32).reshape(size, inner.d).copy()
+
 
 INDEX_FILE = "index.faiss"
 FEW = 4000
@@ -88,7 +145,7 @@ class IvfFlatIndex:
         else:
             wanted = lists or ceil(4 * sqrt(len(rows)))
             most = len(rows) if lists else len(rows) // POINTS_PER_LIST
-            centroids = train_centroids(embeddings, max(1, min(wanted, most)), seed)
+            centroids = _train_centroids(embeddings, max(1, min(wanted, most)), seed)
             trained_on = len(rows)
         quantizer = faiss.IndexFlatIP(dimension)
         quantizer.add(centroids)
@@ -138,7 +195,7 @@ class IvfFlatIndex:
         total = len(self) if places is None else len(places)
         if total == 0:
             return found
-        selector = None if allow is None else Selector(allow)
+        selector = None if allow is None else _Selector(allow)
         step = max(1, CELLS_AT_ONCE // max(self.lists, k))
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
@@ -170,7 +227,7 @@ class IvfFlatIndex:
         folder = Path(folder)
         header = Header.read(folder)
         faiss.omp_set_num_threads(threads)
-        inner = read_inner(folder / INDEX_FILE, header)
+        inner = _read_inner(folder / INDEX_FILE, header)
         index = cls(
             inner,
             header.probes or 1,
@@ -180,7 +237,7 @@ class IvfFlatIndex:
         )
         rows, lists = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         for number in range(inner.nlist):
-            ids, embeddings = list_content(inner, number)
+            ids, embeddings = _list_content(inner, number)
             check_values(ids, embeddings, header.norm)
             rows.append(ids)
             lists.append(np.full(len(ids), number, np.int32))
@@ -209,7 +266,7 @@ class IvfFlatIndex:
         queries: np.ndarray,
         places: np.ndarray | None,
         total: int,
-        selector: Selector | None,
+        selector: _Selector | None,
     ) -> None:
         """Fill `found` with the best of `places` (all when None), which are `total` in number."""
         k = min(found.rows.shape[1], total)
@@ -254,7 +311,7 @@ class IvfFlatIndex:
         queries: np.ndarray,
         k: int,
         probed: np.ndarray | None,
-        selector: Selector | None,
+        selector: _Selector | None,
         extra: int = 1,
     ) -> None:
         """Search and write the first k columns of the rows `into` of `found`.
@@ -277,7 +334,7 @@ class IvfFlatIndex:
             self._fill(found, into[part], queries[part], k, fewer, selector, 8 * (k + extra))
 
     def _read_lists(
-        self, queries: np.ndarray, k: int, probed: np.ndarray | None, selector: Selector | None
+        self, queries: np.ndarray, k: int, probed: np.ndarray | None, selector: _Selector | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """faiss' answer, from the lists `probed` (when None: the nearest ones)."""
         scores = np.full((len(queries), k), -np.inf, np.float32)

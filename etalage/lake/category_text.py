@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etalage.errors import InputUnreadable
-from etalage.lake.csv_rows import csv_rows
+from etalage.lake.csv_reader import csv_rows
 from etalage.lake.schema import CATEGORY_SEPARATOR
 from etalage.lake.taxonomy import Taxonomy
 

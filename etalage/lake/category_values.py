@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from etalage.errors import InputUnreadable
 from etalage.lake.casting import price
 from etalage.lake.category_text import PathBook, found_row
-from etalage.lake.csv_rows import csv_rows
+from etalage.lake.csv_reader import csv_rows
 from etalage.lake.taxonomy import Taxonomy
 
 

@@ -3,9 +3,8 @@
 import csv
 from collections.abc import Sequence
 
+from etalage.lake.column_names import likely, plain
 from etalage.lake.csv_dialect import DELIMITERS, SAMPLE_LINES, agreement, delimiter_of
-from etalage.lake.likely_columns import likely
-from etalage.lake.plain_names import plain
 
 _FARTHEST = 30
 """So many lines that are not empty may stand above the column names."""

@@ -34,8 +34,7 @@ from etalage.lake.difference import (
 from etalage.lake.erasures import Erasures, without_erased
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import CLEARED, TABLES, TableSpec
-from etalage.lake.storage import Storage
-from etalage.lake.turns import committed, shortly
+from etalage.lake.storage import Storage, committed, shortly
 
 _WRITER = "etalage"
 _FEED = (pa.field("_change_type", pa.string()), pa.field("_commit_version", pa.int64()))

@@ -1,8 +1,21 @@
-"""Files and names that are on the disk when a call returns, and small files that are replaced as a whole."""
+"""Files and names that are on the disk when a call returns.
 
+`replace_durably` is for small files that are replaced as a whole. Every byte of a bundle goes through
+`write_file` or `seal_file`: a file is created new (never overwritten), hashed while it is written, flushed
+and fsynced; a folder is fsynced after its entries. An error of the disk (no space, failed fsync) leaves as
+the OSError that it is: the caller decides what it means.
+"""
+
+import hashlib
+import io
 import os
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from etalage.errors import PublishError
 
 
 def replace_durably(file: Path, content: bytes) -> None:
@@ -36,3 +49,77 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+READ_ONLY = 0o444
+_BLOCK = 1 << 20
+
+
+class Written(NamedTuple):
+    """What a file holds: SHA-256 (hex) and length in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+class _Hashing(io.BufferedIOBase):
+    """A sink that hashes on its way through, so that what we meant is what the manifest says."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self.sink, self.digest, self.count = sink, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.digest.update(view)
+        self.count += len(view)
+        self.sink.write(view)
+        return len(view)
+
+
+def write_file(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Written:
+    """Create `path` read-only with `content` (bytes, or a function that writes them), durably.
+
+    Raises FileExistsError when the file is already there, OSError when the disk refuses.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, READ_ONLY)
+    with os.fdopen(descriptor, "wb", buffering=_BLOCK) as file:
+        sink = _Hashing(file)
+        if callable(content):
+            content(sink)  # type: ignore[arg-type]
+        else:
+            sink.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return Written(sink.digest.hexdigest(), sink.count)
+
+
+def seal_file(path: Path) -> Written:
+    """Make a file that a library wrote durable and read-only, and hash what is really in it."""
+    with path.open("rb") as file:
+        os.fchmod(file.fileno(), READ_ONLY)
+        os.fsync(file.fileno())
+    return hash_file(path)
+
+
+def hash_file(path: Path) -> Written:
+    """SHA-256 and length of a file, read in blocks; a symbolic link is not followed (OSError)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    digest, count = hashlib.sha256(), 0
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            count += len(block)
+    return Written(digest.hexdigest(), count)
+
+
+@contextmanager
+def disk_errors(what: str, still: str) -> Iterator[None]:
+    """Turn an OSError inside into a PublishError that says `what` failed and what is `still` true."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise PublishError(f"{what}: {error.strerror or error}{where}; {still}") from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from etalage.config import Joined, MappingConfig, Source, texts_of
 from etalage.errors import ConfigError, InputUnreadable
-from etalage.lake.likely_columns import alike, likely
+from etalage.lake.column_names import alike, likely
 from etalage.lake.notes import Notes
 from etalage.lake.paths import Path, path_of, unpacked, value_at
 from etalage.lake.raw import RawChunk, Refusal

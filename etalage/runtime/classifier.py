@@ -1,5 +1,7 @@
 """Opens an exported classifier of items: ONNX Runtime and numpy, no torch.
 
+It brings how often it took which category for which, as its evaluation counted.
+
 Evaluation, `etalage classify`, the server and the MLflow endpoint all classify through this class.
 
     N items   F features   L leaves   H W height and width in pixels
@@ -15,17 +17,53 @@ from pathlib import Path
 import numpy as np
 
 from etalage.api import Leaf, Step
-from etalage.config import ClassifyConfig
-from etalage.errors import ExportDamaged, PhotoRefused
+from etalage.config import ClassifyConfig, Settings, validated
+from etalage.errors import BundleDamaged, ConfigError, ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
-from etalage.runtime.confusion import Confusion
 from etalage.runtime.export_files import check_format, check_hash, hash_export
 from etalage.runtime.leaf_decision import LeafDecision
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
+
+CONFUSION = "confusion.json"
+
+
+class ConfusionCategory(Settings):
+    """One row and column of the matrix. `value`: what the category is worth to the shop."""
+
+    id: str
+    path: str
+    value: float
+
+
+class Confusion(Settings):
+    """How often which category was taken for which, the most valuable first.
+
+    `counts[p][t]`: items of the true category t for which p was predicted.
+    """
+
+    categories: tuple[ConfusionCategory, ...]
+    counts: tuple[tuple[int, ...], ...]
+    elsewhere: tuple[int, ...] = ()
+    """Items of each category that were taken for one that is not shown; (): none were."""
+
+
+def read_confusion(file: Path) -> Confusion | None:
+    """None: none was kept. Raises BundleDamaged."""
+    if not file.exists():
+        return None
+    try:
+        found = validated(Confusion, json.loads(file.read_bytes()), str(file))
+    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
+        raise BundleDamaged(f"{file} cannot be read: {error}; evaluate and publish again") from error
+    side = len(found.categories)
+    if [len(row) for row in found.counts] != [side] * side or len(found.elsewhere) not in (0, side):
+        raise BundleDamaged(f"{file}: {side} categories, but not as many rows and columns; evaluate again")
+    return found
+
 
 CLASSIFIER_FILES = (
     "trunk.onnx",

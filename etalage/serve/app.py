@@ -18,7 +18,6 @@ from etalage.lake.erasures import Erasures
 from etalage.online.marks import read_marks
 from etalage.serve.answers import refused, refused_as
 from etalage.serve.callers import Callers
-from etalage.serve.category_routes import categories
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
@@ -26,10 +25,10 @@ from etalage.serve.online import Online
 from etalage.serve.openapi import described
 from etalage.serve.reload import BundleWatcher, watched
 from etalage.serve.requests import explain
-from etalage.serve.routes import health, v1
+from etalage.serve.routes import classifiers, health, v1
 from etalage.serve.shopper_routes import shoppers
 
-ROUTERS = (health, v1, shoppers, categories)
+ROUTERS = (health, v1, shoppers, classifiers)
 
 
 def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> FastAPI:

@@ -25,6 +25,7 @@ from etalage.serve.strict_json import parse, read_body
 
 health = APIRouter(tags=["health"])
 v1 = APIRouter(prefix="/v1", tags=["v1"])
+classifiers = APIRouter(prefix="/v1", tags=["categories"])
 log = logging.getLogger("etalage.serve")
 
 MAX_PAGE = 200
@@ -257,3 +258,33 @@ async def photo(request: Request, item_id: str) -> Response:
     content = recommender.photo(exact_id(request, "/v1/photos/"))
     headers = {"content-type": media_type(content), "x-content-type-options": "nosniff"}
     return Response(content, headers=headers)
+
+
+@classifiers.post(
+    "/classify",
+    responses=answers_of(api.Categories, 400, 401, 404, 413, 415, 422, 503),
+    openapi_extra={"requestBody": body_of(*requests.CLASSIFY.values())},
+)
+async def classify(request: Request, x_deadline_ms: Deadline = None) -> Response:
+    """The category of an item, of a photo or of several items, each with its confidence."""
+    recommender = current(request)
+    asked = requests.read_one_of(requests.CLASSIFY, await tree_of(request))
+
+    def score() -> Steps[bytes]:
+        how: dict[str, Any] = {"threshold": asked.threshold, "top": asked.top, "model": asked.model}
+        if isinstance(asked, requests.ClassifyItem):
+            found = recommender.classify(item_id=asked.item_id, **how)
+        else:
+            photos, titles = requests.rows_of(asked)
+            found = yield from recommender.classify_photos(photos, titles, **how)
+        by = recommender.classifier(asked.model).classifier.model_hash
+        return written(api.Categories(recommender.bundle, by, found))
+
+    return await scored_in_turns(request, score(), x_deadline_ms)
+
+
+@classifiers.get("/confusion", responses=answers_of(api.Confusion, 401, 404, 503))
+async def confusion(request: Request, model: str | None = None) -> Response:
+    """Which categories the classifier takes for which, by its evaluation; the most valuable ones."""
+    recommender = current(request)
+    return await scored(request, lambda: written(recommender.confusion(model)))

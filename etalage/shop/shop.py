@@ -76,7 +76,7 @@ class Shop(Workspace):
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            from etalage.shop.starting import starting_toml
+            from etalage.shop.draft_steps import starting_toml
 
             file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
@@ -115,8 +115,7 @@ class Shop(Workspace):
 
         Raises CatalogueShrank: they are too many, without `force`. TableMissing, InputUnreadable.
         """
-        from etalage.lake.id_files import ids_of
-        from etalage.lake.removal import item_ids, remove_items
+        from etalage.lake.removal import ids_of, item_ids, remove_items
 
         self.require_writable()
         wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))

@@ -18,8 +18,7 @@ import numpy as np
 from etalage.config import read_config
 from etalage.errors import ConfigError, NothingToPublish
 from etalage.features.sources import PHOTO, FeatureSource, unknown_items
-from etalage.shop.folder import is_shop
-from etalage.shop.workspace import Workspace
+from etalage.shop.workspace import Workspace, is_shop
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet

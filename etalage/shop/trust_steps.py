@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from etalage.models.trust import trust, trusted
+from etalage.models.own import trust, trusted
 from etalage.shop.workspace import Workspace
 
 State = Literal["trusted", "new", "changed"]

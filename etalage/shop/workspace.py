@@ -1,5 +1,6 @@
 """What the steps of a shop work with: its folder, settings, tables, exports, bundles, progress and engine."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,15 +11,55 @@ from etalage.config import ShopConfig, read_config
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.engine.threads import configure_threads
-from etalage.errors import BundleError, DataError
+from etalage.errors import BundleError, ConfigError, DataError
 from etalage.models.own import Models
-from etalage.shop.folder import require_shop
+from etalage.nearest import nearest
 from etalage.shop.known_names import require_known_names
 from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
     from etalage.lake.delta import Lake
+
+LOOKED_AT = 200
+"""Entries of a folder that are looked at for shops."""
+
+
+def is_shop(folder: Path) -> bool:
+    """A folder is a shop by its `shop.toml`, or by a Delta table in its `tables/`."""
+    return (folder / "shop.toml").is_file() or any(folder.glob("tables/*/_delta_log"))
+
+
+def require_shop(folder: Path) -> None:
+    """Raises ConfigError: `folder` is no shop; names those that lie near, and how one is made."""
+    if is_shop(folder):
+        return
+    what = "it holds neither shop.toml nor tables" if folder.is_dir() else "no such folder"
+    typed = shlex.quote(str(folder))
+    raise ConfigError(f"{folder}: is no shop: {what}; {_meant(folder)}`etalage new {typed}` makes one")
+
+
+def _meant(folder: Path) -> str:
+    """The shop that was meant, where one can be told: one above, within, or beside with a name like this."""
+    whole = folder.absolute()
+    for above in whole.parents[:2]:
+        if is_shop(above) and folder.is_dir():
+            return f"the shop is `--shop {shlex.quote(str(above))}`; "
+    within = _shops_in(folder)
+    if within:
+        names = " or ".join(f"`--shop {shlex.quote(str(one))}`" for one in within[:3])
+        return f"did you mean {names}? "
+    beside = {one.name: one for one in _shops_in(folder.parent)}
+    near = nearest(folder.name, beside)
+    return f"did you mean `--shop {shlex.quote(str(beside[near]))}`? " if near is not None else ""
+
+
+def _shops_in(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())[:LOOKED_AT]
+        return [entry for entry in entries if entry.is_dir() and is_shop(entry)]
+    except OSError:
+        return []
 
 
 class Workspace:

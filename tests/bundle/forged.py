@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from etalage.bundle.durable import hash_file
 from etalage.bundle.manifest import MANIFEST, identify
+from etalage.lake.durable_files import hash_file
 
 
 def writable(folder: Path) -> None:

@@ -13,8 +13,7 @@ from etalage.bundle.selfcheck import check_consistency
 from etalage.config import ClassifyConfig
 from etalage.errors import BundleDamaged, ExportDamaged, GateRefused, IndexMismatch, NotFound, Unprocessable
 from etalage.recommend import Filters, Recommender
-from etalage.runtime.classifier import ItemClassifier
-from etalage.runtime.confusion import CONFUSION
+from etalage.runtime.classifier import CONFUSION, ItemClassifier
 from etalage.shop import Shop
 from tests.bundle.forged import rehash, writable
 from tests.category_exports import CLASSIFIER, MATRIX, PASSED, classified_shop, classifier_export, coloured

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from etalage.bundle.durable import hash_file, write_file
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.pointer import CURRENT, LOG, MOVING, REMOVING, STAGING, Bundles
 from etalage.errors import BundleDamaged, NoBundle, PointerDamaged, PublishBusy, PublishError
 from etalage.lake.delta import Lake
+from etalage.lake.durable_files import hash_file, write_file
 from tests.bundle.forged import writable
 from tests.shops import published, small_shop
 

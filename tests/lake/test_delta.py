@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ChangesGone, DataError, TableMissing
-from etalage.lake import turns
+from etalage.lake import storage
 from etalage.lake.delta import Changes, Lake, Merged, Table
 from etalage.lake.difference import key_of, net_effect
 from etalage.lake.schema import TABLES
@@ -411,7 +411,7 @@ def test_of_two_writers_who_read_the_same_version_one_starts_again(
         write(self, *arguments)
 
     monkeypatch.setattr(Table, "_write", later)
-    monkeypatch.setattr(turns, "_turn", lambda _: nullcontext())
+    monkeypatch.setattr(storage, "_turn", lambda _: nullcontext())
     done = lake.table("items").merge(items(item_id=["b"], price=[3.0]))
     assert (done.inserted, done.updated) == (0, 1)
     assert lake.table("items").read()["item_id"].to_pylist() in (["a", "b"], ["b", "a"])

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from etalage.config import MappingConfig
 from etalage.errors import CatalogueShrank, DataError, InputUnreadable
 from etalage.lake.delta import Lake
-from etalage.lake.id_files import ids_of
 from etalage.lake.ingest import Whole, ingest
-from etalage.lake.removal import Present, item_ids, remove_items
+from etalage.lake.removal import Present, ids_of, item_ids, remove_items
 
 
 @pytest.fixture

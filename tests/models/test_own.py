@@ -10,8 +10,7 @@ import pytest
 
 from etalage.errors import ConfigError, DataError, NotTrusted
 from etalage.models import recipe as recipes
-from etalage.models.own import LARGEST, TAKEN, Models
-from etalage.models.trust import trust
+from etalage.models.own import LARGEST, TAKEN, Models, trust
 from tests.own_models import TINY, put, shown
 
 RAN = "open({mark!r}, 'a').write('ran')\n"

@@ -10,7 +10,7 @@ from PIL import Image
 from etalage.api import Confusion, ToClassify, ValuedCategory
 from etalage.client import Client
 from etalage.page.categories import worst
-from etalage.runtime.confusion import CONFUSION
+from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from etalage.training.handover import hand_over, handed
+from etalage.training.workers import hand_over, handed
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
 KINDS = st.sampled_from([np.dtype(name) for name in ("uint8", "int64", "float32", "float16", "bool", "<U3")])
@@ -51,7 +51,7 @@ def test_large_arrays_are_mapped_and_not_read(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from etalage.training.handover import handed
+from etalage.training.workers import handed
 def private():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))

@@ -11,9 +11,7 @@ from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
 from etalage.kinds import known_meaning
 from etalage.lake.amounts import currency_code
-from etalage.lake.drafting.drafts import Draft, Ids, Line
-from etalage.lake.drafting.facts import Facts, facts_of, is_hour
-from etalage.lake.drafting.names import (
+from etalage.lake.column_names import (
     ACT_NAMES,
     ANONYMOUS_NAMES,
     ITEM_NAMES,
@@ -22,14 +20,16 @@ from etalage.lake.drafting.names import (
     WEAK_NAMES,
     is_line_of_order,
     near_rank,
+    plain,
     rank_of,
     size_rank,
     spellings,
 )
+from etalage.lake.drafting.drafts import Draft, Ids, Line
+from etalage.lake.drafting.facts import Facts, facts_of, is_hour
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised
-from etalage.lake.plain_names import plain
 
 _NOTHING = MappingConfig()
 _FEW = 20

@@ -11,11 +11,11 @@ from pathlib import Path
 from etalage.config import MappingConfig, texts_of
 from etalage.errors import EtalageError, InputUnreadable
 from etalage.lake.checked import Checker
+from etalage.lake.column_names import ITEM_NAMES, rank_of
 from etalage.lake.csv_dialect import DELIMITERS, agreement
 from etalage.lake.drafting.drafts import Draft, Ids
 from etalage.lake.drafting.facts import facts_of
 from etalage.lake.drafting.guessing import columns_of, drafted, may_be_id
-from etalage.lake.drafting.names import ITEM_NAMES, rank_of
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised, looked_at, recognised
 from etalage.lake.raw import RawChunk, RawTable

@@ -7,9 +7,9 @@ from typing import Any
 from etalage.config import Joined, texts_of
 from etalage.kinds import known_meaning
 from etalage.lake.amounts import proven_mark, read_amount
+from etalage.lake.column_names import RATING_NAMES, spellings
 from etalage.lake.drafting.drafts import Line, Setting
 from etalage.lake.drafting.facts import TWO_DATES, Facts
-from etalage.lake.drafting.names import RATING_NAMES, spellings
 from etalage.lake.feeds.contract import Head, root_of
 from etalage.lake.shown import shown
 

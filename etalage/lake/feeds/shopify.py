@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from etalage.config import MappingConfig, texts_of
+from etalage.lake.feeds.cells import plain_text
 from etalage.lake.feeds.contract import Feed, Gathered, Head, named, renamed
-from etalage.lake.feeds.html_text import plain_text
 from etalage.lake.notes import Notes
 from etalage.lake.raw import RawChunk, Refusal
 from etalage.lake.readers import open_table

@@ -12,11 +12,10 @@ from typing import Any
 
 from etalage.config import MappingConfig
 from etalage.lake.amounts import read_amount
+from etalage.lake.column_names import plain
+from etalage.lake.feeds.cells import main_path, plain_text, several_paths
 from etalage.lake.feeds.contract import Feed, Head, named, renamed
-from etalage.lake.feeds.html_text import plain_text
-from etalage.lake.feeds.paths import main_path, several_paths
 from etalage.lake.notes import Notes
-from etalage.lake.plain_names import plain
 from etalage.lake.raw import RawChunk
 from etalage.lake.readers import open_table
 

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from etalage.config import ShopConfig, validated
 from etalage.errors import InputUnreadable
+from etalage.lake.column_names import ACT_NAMES, ITEM_NAMES, plain, spellings
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.guessing import columns_of
 from etalage.lake.drafting.looking import looked_through, tried
-from etalage.lake.drafting.names import ACT_NAMES, ITEM_NAMES, spellings
 from etalage.lake.drafting.writing import shop_toml
-from etalage.lake.plain_names import plain
 
 Rows = Iterable[Iterable[Any]]
 

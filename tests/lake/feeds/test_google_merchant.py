@@ -8,7 +8,7 @@ import pytest
 
 from etalage.config import MappingConfig
 from etalage.errors import InputUnreadable
-from etalage.lake.id_files import ids_of
+from etalage.lake.removal import ids_of
 from tests.lake.feeds.conftest import Load
 
 HEAD = "id\ttitle\tdescription\tlink\timage_link\tavailability\tprice"

@@ -1,8 +1,23 @@
-"""What shops call their columns, by language, as `plain` writes them; of one list the likelier come first."""
+"""What shops call their columns, by language, and which of ours a file's column may be.
+
+`plain` takes away what only a name's spelling is; the lists hold names as `plain` writes them, the likelier
+first.
+"""
 
 import re
+import unicodedata
+from collections.abc import Collection
+from functools import lru_cache
 
-from etalage.lake.plain_names import plain
+
+@lru_cache(maxsize=4096)
+def plain(name: str) -> str:
+    """`ArtikelNr.`, `artikel-nr`, `Artikel Nr` → `artikel_nr`; `Währung` → `wahrung`."""
+    bare = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
+    bare = "".join(c for c in bare if not unicodedata.combining(c))
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare)
+    return re.sub(r"[^a-z0-9]+", "_", apart.lower()).strip("_")
+
 
 _ITEM_ID = """
 item_id product_id sku article_id artikelnummer artikelnr artikel_nr art_nr artnr artikel_id
@@ -187,3 +202,25 @@ def size_rank(name: str) -> int:
 
 SMALL = len(_SIZES) - 1
 """The place of pictures that are too small for a main one."""
+
+
+_USER_NAMES = {"user_id": ("id", *ACT_NAMES["user_id"])}
+_PHOTO_NAMES = {"item_id": ITEM_NAMES["item_id"], "url": ("url", "link", "src", *ITEM_NAMES["photo_url"])}
+_NAMES = {"items": ITEM_NAMES, "interactions": ACT_NAMES, "users": _USER_NAMES, "photos": _PHOTO_NAMES}
+
+
+def alike(ours: str, names: Collection[str]) -> str | None:
+    """The one of `names` that is `ours` but for case, blanks and marks; None: none is, or several are."""
+    wanted = ours.replace("_", "")
+    found = [name for name in names if plain(name).replace("_", "") == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def likely(table: str, name: str) -> str | None:
+    """Which of our columns a file's column may be, the likeliest; None: nobody knows."""
+    ranks = {
+        ours: rank
+        for ours, words in _NAMES.get(table, {}).items()
+        if (rank := rank_of(name, words)) is not None
+    }
+    return min(ranks, key=lambda ours: ranks[ours], default=None)
