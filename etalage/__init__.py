@@ -1,5 +1,8 @@
-"""Etalage arranges a shop window for each shopper: from catalogue, photos and behaviour to
-recommendations, on one machine, in one folder."""
+"""Etalage is a recommender for online shops: it turns a catalogue, photos and behaviour into
+recommendations, on one machine, in one folder.
+
+Use `Shop` to load, train and publish, `Recommender` to ask a published bundle, and catch `EtalageError`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ _HOMES = {"Shop": "etalage.shop", "Recommender": "etalage.recommend", "EtalageEr
 
 
 def __getattr__(name: str) -> Any:
-    """The public names are found when they are asked for: `import etalage` imports nothing heavy."""
+    """Import a public name when somebody uses it, so that `import etalage` imports nothing heavy."""
     if name not in _HOMES:
         raise AttributeError(f"module 'etalage' has no attribute {name!r}")
     import importlib

@@ -1,8 +1,8 @@
-"""What goes over the wire, defined once: the server answers with these, the client reads them.
+"""Defines what goes over the wire, once: the server answers with these classes, the client reads them.
 
-Every class is one JSON object with the fields in this order, and the OpenAPI document is made from them: a
-field's docstring is its description. Requests are dictionaries here, which the server checks by the models of
-serve/requests.py. Imports nothing heavy: a client stays light.
+Every class is one JSON object with the fields in this order. The OpenAPI document is made from the classes; a
+field's docstring becomes its description. Requests are dictionaries here; the server checks them with the
+models of serve/requests.py. This module imports nothing heavy, so that a client stays light.
 """
 
 import base64
@@ -16,24 +16,24 @@ from etalage.errors import ServeError
 from etalage.typed_json import Misfit, read_list, read_object
 
 MAX_K = 1000
-"""Places of a slate."""
+"""Most places of a slate."""
 MAX_PHOTOS = 64
-"""Photos to be compared, or items to be classified, of one request."""
+"""Most photos to compare, or items to classify, in one request."""
 MAX_PHOTOS_OF_ONE = 10
-"""Photos of one item to be classified."""
+"""Most photos of one item to classify."""
 MAX_ACTS = 1000
-"""Of a history."""
+"""Most interactions in the history of a request."""
 MAX_EVENTS = 1000
 MAX_PAIRS = 1000
 MAX_RANKED = 200
-"""Shoppers of one request to rank: each is looked up and asked about on their own."""
+"""Most shoppers in one request to rank: the server looks each of them up separately."""
 
 
 # -- items -------------------------------------------------------------------------------------
 
 
 def photo_path(item_id: str) -> str:
-    """Where a server has the photo of an item. Slashes and dots of the id cannot change the route."""
+    """The path of an item's photo on a server. Slashes and dots in the id cannot change the route."""
     return f"/v1/photos/{quote(item_id, safe='')}"
 
 
@@ -49,7 +49,7 @@ class Item:
     category_id: str | None
     in_stock: bool | None
     photo: str | None
-    """Where the photo is, on this server; null: there is none."""
+    """Where the photo is, on this server; null: the item has none."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Items:
 
     bundle: str
     total: int
-    """Items that match, beyond this page too."""
+    """How many items match, on all pages together."""
     offset: int
     items: list[Item]
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class WholeItem:
 
     bundle: str
     item: dict[str, Any]
-    """Its columns, the shop's own too."""
+    """Its columns, including the shop's own attributes."""
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Category:
 
     path: str
     count: int
-    """Items at or beneath this node."""
+    """How many items are at or beneath this node."""
 
 
 @dataclass(frozen=True)
 class CategoryTree:
-    """Every node, parents before children."""
+    """Every node of the tree, parents before children."""
 
     bundle: str
     categories: list[Category]
@@ -102,7 +102,7 @@ class Place:
 
     rank: int
     score: float
-    """Similarity, the ranker's score, or the popularity in a fallback; higher is better."""
+    """The similarity, the ranker's score or, in a fallback, the popularity; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ class Slot(Item, Place):
 
 @dataclass(frozen=True)
 class ReasonedPlace(Place):
-    """One place of a shopper's slate, and how it came about."""
+    """One place of a shopper's slate, and how its item got there."""
 
     why: str | None
-    """For the shopper: "because you bought …"; with `explain`."""
+    """The reason for the shopper, such as "because you bought …"; only with `explain`."""
     trace: dict[str, Any] | None
-    """For the shop: which retrievers found it, each stage's score; with `explain`."""
+    """The trace for the shop: which retrievers found the item, each stage's score; only with `explain`."""
 
 
 @dataclass(frozen=True)
@@ -132,21 +132,21 @@ class Answer:
     row: int
     """Position of the query in the request."""
     fallback: str | None
-    """`unknown_item` or `item_without_photo`: the most popular, not the most similar. `by_behaviour`:
-    without photos to compare, what the same shoppers want."""
+    """Why the slate is not of similar photos. `unknown_item`, `item_without_photo`: it has the most popular
+    items. `by_behaviour`: it has what the same shoppers want. null: it is of similar photos."""
     reason: str | None
-    """Why there are fewer than k."""
+    """Why the slate has fewer than k items; null: it has k."""
     slate: list[Slot]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer per query, all of one bundle."""
+    """One answer per query, all from one bundle."""
 
     bundle: str
     answers: list[Answer]
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,16 @@ class Recommended:
     bundle: str
     user_id: str | None
     tier: str
-    """Who spoke: `deep`, `collaborative`, `photo` or `popular`."""
+    """Which models answered: `deep`, `collaborative`, `photo` or `popular`."""
     known: bool
     """Whether anything is known of the shopper."""
     reason: str | None
-    """Why there are fewer than k."""
+    """Why the slate has fewer than k items; null: it has k."""
     slate: list[ReasonedSlot]
     trace: dict[str, Any] | None
-    """What each stage did; with `explain`."""
+    """What each stage did; only with `explain`."""
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 # -- pairs and shoppers ------------------------------------------------------------------------
@@ -176,13 +176,13 @@ class Ranked:
     """The score of one pair of a shopper and an item."""
 
     row: int
-    """Position of the pair in the request, or of the item in a list of what a shopper likes."""
+    """Position of the pair in the request, or of the item in the list of what a shopper likes."""
     user_id: str
     item_id: str
     score: float
-    """Higher is better, among pairs of one shopper; 0 for an unknown item."""
+    """Higher is better; compare only pairs of one shopper. 0 for an unknown item."""
     probability: float | None
-    """That the shopper likes it; null where no ranker that gives probabilities knows both."""
+    """The probability that the shopper likes the item; null if no ranker with probabilities knows both."""
     liked: bool | None
     """Whether the probability is at least the threshold."""
     known_user: bool
@@ -197,7 +197,7 @@ class RankedPairs:
     threshold: float
     ranked: list[Ranked]
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
@@ -209,19 +209,19 @@ class LikedItem(Ranked):
 
 @dataclass(frozen=True)
 class LikedItems:
-    """What a shopper most probably likes of what they do not have, best first."""
+    """The items that a shopper most probably likes and does not own yet, best first."""
 
     bundle: str
     user_id: str
     threshold: float
     liked: list[LikedItem]
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
 class NearUser:
-    """A shopper, and how near to what was asked about."""
+    """A shopper, and how near they are to the item or shopper of the request."""
 
     user_id: str
     score: float
@@ -230,7 +230,7 @@ class NearUser:
 
 @dataclass(frozen=True)
 class NearUsers:
-    """Shoppers to tell of an item, or like a shopper; the nearest first."""
+    """The shoppers to tell about an item, or those similar to a shopper; the nearest first."""
 
     bundle: str
     users: list[NearUser]
@@ -238,7 +238,7 @@ class NearUsers:
 
 @dataclass(frozen=True)
 class KnownUsers:
-    """Some shoppers: those who acted last."""
+    """Some shoppers: those who were active last."""
 
     bundle: str
     users: list[str]
@@ -254,17 +254,18 @@ class Act:
     item_id: str
     kind: str = "view"
     value: float | None = None
-    """Stars, count or amount, as `kind` means it."""
+    """Stars, a count or an amount, depending on `kind`."""
     time: int | None = None
-    """Microseconds since 1970, UTC; null: not known (an event without a time gets that of its arrival)."""
+    """Microseconds since 1970, UTC; null: not known (an event without a time gets the time of its
+    arrival)."""
 
 
 @dataclass(frozen=True)
 class PastAct(Act):
-    """An act of a history, and its item."""
+    """One thing that a shopper did, with its item."""
 
     item: Item | None = None
-    """null: not in this bundle."""
+    """null: the item is not in this bundle."""
 
 
 @dataclass(frozen=True)
@@ -275,12 +276,12 @@ class History:
     user_id: str
     acts: list[PastAct]
     degraded: str | None = None
-    """What the answer goes without, while the online store cannot be used."""
+    """What the answer lacks while the online store cannot be used; null: nothing."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """An act on its way in. The same `event_id` is counted once, however often it is sent."""
+    """An act that is sent to the server. The same `event_id` counts once, however often it is sent."""
 
     event_id: str
     user_id: str
@@ -289,34 +290,35 @@ class Event:
 
 @dataclass(frozen=True)
 class EventsDone:
-    """What became of the events that were sent."""
+    """What the server did with the events of a request."""
 
     bundle: str | None
     accepted: int
     repeated: int
     quarantined: int
-    """Before 1995, or more than five minutes ahead of our clock; kept apart."""
+    """How many were set aside: before 1995, or more than five minutes ahead of the server's clock."""
     erased: int
-    """Of shoppers who were erased after them, or sent again: not kept."""
+    """How many were not stored: their shopper was erased after them, or they were erased and sent again."""
     reasons: list[str]
-    """Why events were quarantined."""
+    """Why events were set aside."""
     unknown: int | None
-    """Of those sent: on an item that this bundle lacks, or of a kind that nobody knows. They are kept, and
-    taught to no model until the shop's tables or settings know both. null: no bundle serves."""
+    """How many of those sent are about an item that this bundle lacks, or of an unknown kind. They are
+    stored, but no model learns from them until the shop's tables or settings know both. null: no bundle is
+    served."""
     notes: list[str]
-    """Which items and kinds these are."""
+    """Which items and kinds are unknown."""
 
 
 @dataclass(frozen=True)
 class Erased:
-    """A shopper's acts were forgotten."""
+    """A shopper's acts were erased."""
 
     bundle: str | None
     user_id: str
     acts: int
-    """How many acts are gone from the online store."""
+    """How many acts were deleted from the online store."""
     left: list[str]
-    """Where traces still are: `etalage erase` deletes those of the tables."""
+    """Where traces are left; `etalage erase` deletes those in the tables."""
 
 
 # -- what an item is ---------------------------------------------------------------------------
@@ -324,7 +326,7 @@ class Erased:
 
 @dataclass(frozen=True)
 class ToClassify:
-    """One thing to be classified: its photos (image files), its title, or both."""
+    """One product to classify: its photos (image files), its title, or both."""
 
     photos: Sequence[bytes] = ()
     title: str | None = None
@@ -337,12 +339,12 @@ class Step:
     id: str
     name: str
     confidence: float
-    """That of all leaves beneath it together."""
+    """The sum over all leaves beneath it."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """Another category that it may be."""
+    """Another category that the product may have."""
 
     id: str
     path: str
@@ -351,7 +353,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class StoredCategory:
-    """What the bundle holds of an item of its catalogue: as it was classified, and as it came."""
+    """The categories that the bundle stores for an item: the classified one and the merchant's own."""
 
     category_id: str | None
     path: str | None
@@ -362,29 +364,29 @@ class StoredCategory:
 
 @dataclass(frozen=True)
 class Categorised:
-    """What one item is."""
+    """The category of one product."""
 
     row: int
     """Position of the item in the request."""
     category_id: str | None
-    """The leaf in the taxonomy; null: not classified."""
+    """The leaf of the taxonomy; null: not classified."""
     path: str | None
     """From the root to the leaf, joined by ` > `."""
     confidence: float | None
-    """Calibrated; of the best leaf, also below the threshold."""
+    """The calibrated probability of the best leaf, also below the threshold."""
     reason: str | None
-    """Why it is not classified; null: it is."""
+    """Why the product is not classified; null: it is."""
     steps: list[Step]
     """From the root to the best leaf, whether it is certain enough or not."""
     others: list[Leaf]
     """The next most probable leaves."""
     stored: StoredCategory | None
-    """Of an item of the catalogue."""
+    """What the bundle stores; only for an item of the catalogue."""
 
 
 @dataclass(frozen=True)
 class Categories:
-    """One answer an item, all of one bundle."""
+    """One answer per product, all from one bundle."""
 
     bundle: str
     model: str
@@ -394,17 +396,17 @@ class Categories:
 
 @dataclass(frozen=True)
 class ValuedCategory:
-    """A row and column of the confusion matrix."""
+    """A category with its row and column in the confusion matrix."""
 
     id: str
     path: str
     value: float
-    """What the category is worth to the shop."""
+    """The category's value for the shop."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which category the classifier takes for which, by its evaluation."""
+    """How often the classifier took one category for another, in its evaluation."""
 
     bundle: str
     categories: list[ValuedCategory]
@@ -412,11 +414,11 @@ class Confusion:
     counts: list[list[int]]
     """Rows: predicted; columns: true."""
     elsewhere: list[int]
-    """Items of each category that were taken for one that is not shown; empty: none were."""
+    """How many items of each category were taken for one that is not shown; empty: none."""
 
     @property
     def totals(self) -> list[int]:
-        """Items of each category."""
+        """How many items each category has."""
         shown = [sum(row[true] for row in self.counts) for true in range(len(self.categories))]
         return [here + away for here, away in zip(shown, self.elsewhere or [0] * len(shown), strict=True)]
 
@@ -426,30 +428,30 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Alive:
-    """The process answers."""
+    """The server's process answers."""
 
     status: str
     """`alive`."""
     bundle: str | None
-    """The one that serves; null: none yet."""
+    """The bundle that is served; null: none yet."""
 
 
 @dataclass(frozen=True)
 class Readiness(Alive):
-    """Whether slates are answered. `status`: `ready`, `degraded` (slates go on) or `not ready`."""
+    """Whether the server can answer. `status`: `ready`, `degraded` (it can, with less) or `not ready`."""
 
     problem: str | None
-    """Why the last reload failed; the old bundle serves."""
+    """Why the last reload failed, while the old bundle is still served; null: it did not."""
     degraded: str | None
-    """What the online store cannot do now."""
+    """What the online store cannot do now; null: nothing."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a request was refused."""
+    """Why the server refused a request."""
 
     class_: str = field(metadata={"alias": "class"})
-    """A class of etalage.errors, or what HTTP calls it."""
+    """A class of etalage.errors, or HTTP's name of the error."""
     message: str
 
 
@@ -461,7 +463,7 @@ class Refusal:
     error: Problem
 
     def tree(self) -> dict[str, Any]:
-        """As JSON has it: `class` cannot be a name in Python."""
+        """The JSON object; in Python a field cannot be called `class`."""
         error = {"class": self.error.class_, "message": self.error.message}
         return {"bundle": self.bundle, "error": error}
 
@@ -471,19 +473,19 @@ class Refusal:
 
 @dataclass(frozen=True)
 class SimilarRow:
-    """Of the task `similar`."""
+    """A row of the task `similar`."""
 
     row: int
     rank: int
     item_id: str
     score: float
     image: str
-    """PNG as base64, or float32 pixels as hex; empty: not asked for."""
+    """A PNG as base64, or float32 pixels as hex; empty: not requested."""
 
 
 @dataclass(frozen=True)
 class RecommendedRow:
-    """Of the task `recommend`."""
+    """A row of the task `recommend`."""
 
     row: int
     rank: int
@@ -494,17 +496,18 @@ class RecommendedRow:
 
 @dataclass(frozen=True)
 class RankedRow:
-    """Of the task `rank`."""
+    """A row of the task `rank`."""
 
     row: int
     score: float
     probability: float | None
-    """NaN in the table, None where it is read: no ranker knows both."""
+    """NaN in the table and None when read: no ranker knows both."""
 
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """Of the task `classify`. Empty texts and NaN in the table are None where it is read: not classified."""
+    """A row of the task `classify`. If not classified, the table has empty texts and NaN, which are read as
+    None."""
 
     row: int
     category_id: str | None
@@ -518,29 +521,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(when: datetime) -> int:
-    """A time as `Act.time` has it; without a zone: UTC."""
+    """Convert a time to the microseconds of `Act.time`; a time without a zone is UTC."""
     aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
 def act_body(act: Act) -> dict[str, Any]:
-    """An act of a history, of a request to recommend."""
+    """The JSON of one act in the history of a request to recommend."""
     body = {"item_id": act.item_id, "kind": act.kind, "value": act.value, "time": act.time}
     return {name: value for name, value in body.items() if value is not None}
 
 
 def event_body(event: Event) -> dict[str, Any]:
-    """An event of a request to keep some."""
+    """The JSON of one event in a request to store events."""
     return {"event_id": event.event_id, "user_id": event.user_id, **act_body(event.act)}
 
 
 def photo_body(photo: bytes) -> str:
-    """An image file, wherever a request holds one."""
+    """The JSON of an image file: base64."""
     return base64.b64encode(photo).decode()
 
 
 def classify_body(one: ToClassify) -> dict[str, Any]:
-    """An item of a request to classify some."""
+    """The JSON of one product in a request to classify."""
     return {"photos": [photo_body(photo) for photo in one.photos], "title": one.title}
 
 
@@ -551,15 +554,15 @@ R = TypeVar("R")
 
 
 def read(kind: type[T], tree: Any) -> T:
-    """An answer of this kind out of parsed JSON; fields that this version does not know are passed over.
+    """Make an answer of this class from parsed JSON; ignore fields that this version does not know.
 
-    Raises ServeError that names the field which is missing or of another shape.
+    Raises ServeError that names a field which is missing or has the wrong type.
     """
     return _fitting(read_object, kind, tree)
 
 
 def read_all(kind: type[T], trees: Any) -> list[T]:
-    """A list of them. Raises as `read`."""
+    """Make a list of such answers. Raises as `read`."""
     return _fitting(read_list, kind, trees)
 
 

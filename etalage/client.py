@@ -1,7 +1,7 @@
-"""Talk to a server of Etalage, or to its MLflow endpoint, in typed Python.
+"""Calls a server of Etalage, or its MLflow endpoint, from typed Python.
 
-Needs httpx, and for the photos of an MLflow endpoint numpy and Pillow; of the rest of Etalage only
-etalage.api, which says what goes over the wire, and the errors.
+It needs httpx and, for the photos of an MLflow endpoint, numpy and Pillow. From Etalage it needs only
+etalage.api, which defines what goes over the wire, and the errors.
 """
 
 import base64
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT_SECONDS = 30.0
 _PNG_BASE64 = "iVBORw0KGgo"
-"""How every PNG begins in base64; `i` is no hex digit, so the two encodings cannot be mistaken."""
+"""How every PNG begins in base64. `i` is not a hex digit, so the two encodings cannot be confused."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class TableRow:
 
 
 class Client:
-    """A server of Etalage. Refusals are raised as the classes of etalage.errors."""
+    """A connection to a server of Etalage. It raises the server's refusals as the classes of
+    etalage.errors."""
 
     def __init__(self, url: str, key: str | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
-        """`url`: where `etalage serve` answers; `key`: its bearer key, if it has one."""
+        """`url`: the address of `etalage serve`; `key`: its bearer key, if it has one; `timeout`: in
+        seconds."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self.url = url.rstrip("/")
         self._http = httpx.Client(
@@ -74,10 +76,10 @@ class Client:
         min_confidence: float | None = None,
         model: str | None = None,
     ) -> api.Answers:
-        """The k most similar items to one item, one photo or each of several (image files).
+        """The k items most similar to one item, to one photo, or to each of several photos (image files).
 
-        model: the photo embedder that compares, of several; None: as the shop has set it.
-        Raises RequestError and its kinds (PhotoRefused names the row), NoBundle, ServeError.
+        model: which photo embedder compares, if there are several; None: as the shop has set it.
+        Raises RequestError and its subclasses (PhotoRefused names the row), NoBundle, ServeError.
         """
         filters = _given(
             category=category,
@@ -117,7 +119,7 @@ class Client:
         classified: str | None = None,
         min_confidence: float | None = None,
     ) -> api.Items:
-        """Items that hold every word of `search`, the most popular first."""
+        """One page of the items that contain every word of `search`, the most popular first."""
         asked = _given(
             search=search,
             category=category,
@@ -145,10 +147,11 @@ class Client:
         top: int | None = None,
         model: str | None = None,
     ) -> api.Categories:
-        """What is each of these? None: threshold, number of other leaves and classifier as the shop has set
-        them.
+        """Classify these products.
 
-        Raises RequestError (names the row that is no photo), Unprocessable: the bundle has no classifier.
+        threshold, top (how many other leaves to list), model (the classifier): None: as the shop has set
+        them. Raises RequestError (names the row that is not a photo), Unprocessable: the bundle has no
+        classifier.
         """
         bodies = [classify_body(one) for one in items]
         return self._classified({"items": bodies}, threshold, top, model)
@@ -161,7 +164,8 @@ class Client:
         top: int | None = None,
         model: str | None = None,
     ) -> api.Categories:
-        """What an item of the catalogue is, now, beside what is stored. Raises NotFound, Unprocessable."""
+        """Classify an item of the catalogue; the stored answer comes with it. Raises NotFound,
+        Unprocessable."""
         return self._classified({"item_id": item_id}, threshold, top, model)
 
     def _classified(
@@ -171,7 +175,8 @@ class Client:
         return self._ask(api.Categories, "POST", "/v1/classify", json=asked)
 
     def confusion(self, model: str | None = None) -> api.Confusion:
-        """Which category the classifier takes for which. Raises NotFound: the bundle holds no such matrix."""
+        """How often the classifier took one category for another. Raises NotFound: the bundle has no such
+        matrix."""
         return self._ask(api.Confusion, "GET", "/v1/confusion", params=_given(model=model))
 
     # -- shoppers ------------------------------------------------------------------------------
@@ -193,9 +198,9 @@ class Client:
         classified: str | None = None,
         min_confidence: float | None = None,
     ) -> api.Recommended:
-        """The k items for a shopper, or for who did what `history` says (oldest first).
+        """The k items for a shopper, or for somebody with this `history` (oldest first).
 
-        Raises RequestError and its kinds, NoBundle, ServeError.
+        Raises RequestError and its subclasses, NoBundle, ServeError.
         """
         filters = _given(
             category=category,
@@ -213,9 +218,9 @@ class Client:
         return self._ask(api.Recommended, "POST", "/v1/recommend", json=body)
 
     def rank(self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5) -> list[api.Ranked]:
-        """The score of each (user_id, item_id); `liked`: probability at least `threshold`.
+        """Score each (user_id, item_id); an item is `liked` if its probability is at least `threshold`.
 
-        Pairs of many shoppers are asked for in several requests.
+        Splits pairs of many shoppers into several requests.
         """
         ranked: list[api.Ranked] = []
         for some in _of_few_shoppers(pairs):
@@ -226,38 +231,40 @@ class Client:
         return ranked
 
     def liked(self, user_id: str, k: int = 50, threshold: float = 0.5) -> list[api.LikedItem]:
-        """What a shopper most probably likes, with the items. Raises NotFound: nothing is known of them."""
+        """The items that a shopper most probably likes. Raises NotFound: nothing is known about the
+        shopper."""
         asked = {"k": k, "threshold": threshold}
         return self._ask(api.LikedItems, "GET", f"/v1/users/{_escaped(user_id)}/liked", params=asked).liked
 
     def users_for_item(self, item_id: str, k: int = 10) -> list[api.NearUser]:
-        """The shoppers to tell of an item. Raises NotFound; Unprocessable: no model for it."""
+        """The shoppers to tell about an item. Raises NotFound; Unprocessable: the bundle has no model for
+        it."""
         return self._ask(api.NearUsers, "POST", "/v1/users", json={"item_id": item_id, "k": k}).users
 
     def users_like(self, user_id: str, k: int = 10) -> list[api.NearUser]:
-        """The shoppers most like this one. Raises NotFound, Unprocessable."""
+        """The shoppers most similar to this one. Raises NotFound, Unprocessable."""
         return self._ask(api.NearUsers, "POST", "/v1/users", json={"user_id": user_id, "k": k}).users
 
     def users(self, limit: int = 50) -> list[str]:
-        """Some shoppers: those who acted last."""
+        """Some shoppers: those who were active last."""
         return self._ask(api.KnownUsers, "GET", "/v1/users", params={"limit": limit}).users
 
     def history(self, user_id: str, limit: int = 50) -> api.History:
-        """The newest acts of a shopper, oldest first; none for one that nobody knows."""
+        """A shopper's newest acts, oldest first; none for an unknown shopper."""
         path = f"/v1/users/{_escaped(user_id)}/history"
         return self._ask(api.History, "GET", path, params={"limit": limit})
 
     def send_events(self, events: Sequence[api.Event]) -> api.EventsDone:
-        """Tell what shoppers did; durable when it returns. To be sent again, as it is, after a ServeError."""
+        """Send events; they are durable when this returns. After a ServeError, send the same events again."""
         bodies = [event_body(event) for event in events]
         return self._ask(api.EventsDone, "POST", "/v1/events", json={"events": bodies})
 
     def erase(self, user_id: str) -> api.Erased:
-        """Forget a shopper's acts in the online store."""
+        """Erase a shopper's acts from the online store."""
         return self._ask(api.Erased, "DELETE", f"/v1/users/{_escaped(user_id)}")
 
     def bundle(self) -> str | None:
-        """The id of the bundle that serves; None when there is none yet."""
+        """The id of the bundle that is served; None if there is none yet."""
         return self._ask(api.Alive, "GET", "/healthz").bundle
 
     def _ask(self, kind: type[T], method: str, path: str, **content: Any) -> T:
@@ -280,9 +287,9 @@ def mlflow_similar(
     key: str | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> list[TableRow]:
-    """Ask an MLflow scoring server (`mlflow models serve`) for the k most similar to each photo.
+    """Ask an MLflow scoring server (`mlflow models serve`) for the k items most similar to each photo.
 
-    `image`: how photos travel back, `png`, `float32_hex` or `none`. Raises RequestError, ServeError.
+    `image`: how the answer encodes photos: `png`, `float32_hex` or `none`. Raises RequestError, ServeError.
     """
     body = {
         "dataframe_split": {
@@ -354,12 +361,12 @@ def mlflow_classify(
 
 
 def _rows(kind: type[T], answer: Any) -> list[T]:
-    """The rows of the endpoint's table. Raises ServeError: it is none of this task."""
+    """The rows of the endpoint's table. Raises ServeError: the table is of another task."""
     return api.read_all(kind, answer.get("predictions") if isinstance(answer, Mapping) else answer)
 
 
 def _of_few_shoppers(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """`pairs` in their order, cut where one request would have too many."""
+    """Cut `pairs`, in their order, into parts that are small enough for one request."""
     parts: list[list[tuple[str, str]]] = [[]]
     shoppers: set[str] = set()
     for pair in pairs:
@@ -372,7 +379,7 @@ def _of_few_shoppers(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, s
 
 
 def _known_number(value: float | None) -> float | None:
-    """MLflow's server writes NaN, which JSON does not have, where there is no number."""
+    """None for NaN, which MLflow's server writes where there is no number."""
     return None if value is None or math.isnan(value) else value
 
 
@@ -384,10 +391,10 @@ def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float)
 
 
 def decode_table(answer: Any) -> list[TableRow]:
-    """The MLflow endpoint's answer, `{"predictions": [...]}` or its rows alone, decoded.
+    """Decode the MLflow endpoint's answer, `{"predictions": [...]}` or only its rows.
 
-    Both encodings of an image give the same (H, W, C) float32 pixels in 0…1. Raises RequestError
-    when it is not such a table.
+    Both encodings of an image give the same (H, W, C) float32 pixels in 0…1. Raises RequestError if the
+    answer is not such a table.
     """
     rows: Any = answer.get("predictions") if isinstance(answer, Mapping) else answer
     try:
@@ -415,11 +422,11 @@ def _image(text: str | None) -> "np.ndarray | None":
         size = round((len(values) / channels) ** 0.5)
         if size * size * channels == len(values):
             return values.reshape(size, size, channels)
-    raise ValueError(f"{len(values)} pixels are no square photo")
+    raise ValueError(f"{len(values)} pixels are not a square photo")
 
 
 def _is_loopback(url: str) -> bool:
-    """A proxy of the environment must not see the key of a server on this machine."""
+    """Whether the server is on this machine: a proxy from the environment must not see its key."""
     host = httpx.URL(url).host
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
@@ -444,7 +451,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _refusal(response: httpx.Response) -> errors.EtalageError:
-    """The error that the server answered, as its class; by its status when it names none of ours."""
+    """The server's error as its class of etalage.errors or, if it names none, by its status."""
     name, message = "", f"status {response.status_code}: {response.text[:500]}"
     try:
         answer = response.json()
@@ -469,10 +476,10 @@ def _by_status(status: int) -> type[errors.EtalageError]:
 
 
 def _given(**fields: Any) -> dict[str, Any]:
-    """Those that are not None: the server says what holds where one is not given."""
+    """The fields that are not None; for the others the server has defaults."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _escaped(name: str) -> str:
-    """An id as one step of a path."""
+    """An id, escaped to be one step of a path."""
     return quote(name, safe="")

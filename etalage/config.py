@@ -1,4 +1,4 @@
-"""shop.toml → frozen typed models. An unknown key is an error that suggests the right one."""
+"""Reads shop.toml into frozen typed models. An unknown key is an error that suggests the right one."""
 
 import codecs
 import re
@@ -16,26 +16,26 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model, the models' own configs included: frozen, no unknown keys, no number that
-    is none (`nan`, `inf`)."""
+    """Base of every settings model, also of the recommender models' configs. It is frozen, and refuses
+    unknown keys and the numbers `nan` and `inf`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier versions, and what they are called now."""
+    """Keys of earlier versions → their present names."""
 
 
 class Joined(Settings):
-    """Several of their columns as one text of ours: those that are not empty, with `by` between them."""
+    """Joins several columns of a file into one text: those that are not empty, with `by` between them."""
 
     join: tuple[str, ...] = Field(min_length=1)
     by: str = " "
 
 
 Source = str | tuple[str, ...] | Joined
-"""One of their columns; several, of which the first that is not empty counts; several that are joined. A
-column may be a path into nested values: `ecommerce.transaction_id`, `items[].item_id` (a row for each
-element)."""
+"""Where a value comes from: one column of the file; several columns, of which the first that is not empty
+counts; or several joined. A column may be a path into nested values: `ecommerce.transaction_id`,
+`items[].item_id` (one row for each element)."""
 
 
 def texts_of(source: Source) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def texts_of(source: Source) -> tuple[str, ...]:
 
 
 class MappingConfig(Settings):
-    """How somebody's file becomes one of our tables (docs/files.md).
+    """How a file's columns fill one of Etalage's tables (docs/files.md).
 
     [ingest.interactions.columns]
     user_id = ["user_id", "user_pseudo_id"]
@@ -58,30 +58,31 @@ class MappingConfig(Settings):
     """
 
     columns: dict[str, Source] = Field(default_factory=dict)
-    """Our column → theirs; `attributes.<name>` is one attribute. Columns of our own names need none."""
+    """Etalage's column → the file's; `attributes.<name>` is one attribute. Columns that already have
+    Etalage's name need no entry."""
     constants: dict[str, str] = Field(default_factory=dict)
-    """Our column → its value in every row; beside a mapping of the column: where that is empty."""
+    """Etalage's column → its value in every row or, if the column is mapped too, in rows where that is
+    empty."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """Our column → {their word: ours}; other words stay as they are."""
+    """Etalage's column → {the file's word: Etalage's word}; other words stay as they are."""
     skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Our column → their words; rows with one of them are passed over."""
+    """Etalage's column → words of the file; rows with one of them are skipped."""
     leave_out: tuple[str, ...] = ()
-    """Columns of the file that are not read although they are called as ours."""
+    """Columns of the file to ignore although they have the name of one of Etalage's."""
     keep_others: bool = False
-    """Of items and users: columns with no place of their own become attributes of their own names. (Those of
-    a feed that Etalage knows do in any case.)"""
+    """For items and users: columns that Etalage has no place for become attributes of the same name. (Those
+    of a known feed always do.)"""
     delimiter: str | None = None
-    """What stands between the fields of CSV files: one character (`tab`: the tab). None: told from the first
-    lines."""
+    """The delimiter of CSV files: one character (`tab`: the tab). None: found from the first lines."""
     encoding: str | None = None
-    """Of text files without a mark (BOM) of their own, such as `cp1252`. None: UTF-8."""
+    """The encoding of text files without a byte order mark, such as `cp1252`. None: UTF-8."""
     decimal: Literal[".", ","] | None = None
-    """The decimal mark of prices and numbers; None: told from the numbers, and one that may mean two is
-    none."""
+    """The decimal mark of prices and numbers. None: found from the numbers; an ambiguous number is not
+    read."""
     timezone: str | None = None
-    """The zone of times without an offset, such as `Europe/Berlin`; None: UTC."""
+    """The zone of times without an offset, such as `Europe/Berlin`. None: UTC."""
     dates: Literal["dmy", "mdy", "ymd"] | None = None
-    """The order of 03/04/2025; None: such a date is refused, where it may be two."""
+    """The order of 03/04/2025. None: found from the other dates of the file; else such a date is refused."""
 
     @field_validator("delimiter")
     @classmethod
@@ -95,7 +96,7 @@ class MappingConfig(Settings):
 
 
 class IngestConfig(Settings):
-    """A mapping for each table that files are loaded into."""
+    """[ingest]: a mapping for each table that files are loaded into."""
 
     items: MappingConfig = Field(default_factory=MappingConfig)
     photos: MappingConfig = Field(default_factory=MappingConfig)
@@ -104,10 +105,10 @@ class IngestConfig(Settings):
 
 
 class SplitConfig(Settings):
-    """Which items a model learns from (features/split_items.py).
+    """[split]: which items a model learns from (features/split_items.py).
 
-    `published` names the attribute of an item that says `train`, `validation` or `test`; items
-    without it, and all items when it is not set, are split by a hash of their `group` column.
+    `published` names the attribute of an item that says `train`, `validation` or `test`. Items without it,
+    and all items if it is not set, are split by a hash of their `group` column.
     """
 
     published: str | None = None
@@ -115,143 +116,154 @@ class SplitConfig(Settings):
     validation: float = Field(0.1, ge=0, le=0.5)
     test: float = Field(0.1, ge=0, le=0.5)
     product: str | None = None
-    """Attribute that names the product across merchants, such as a GTIN: its items fall together."""
+    """Attribute that identifies a product across merchants, such as a GTIN: its items stay in one part."""
     near_duplicates: bool = True
-    """Items whose photos are near-duplicates fall together when categories are learned
+    """Whether items with near-duplicate photos stay in one part when categories are learned
     (features/grouping.py)."""
     phash_distance: int = Field(4, ge=0, le=31)
-    """Bits, of 64, in which the perceptual hashes of near-duplicates may differ."""
+    """How many of the 64 bits of their perceptual hashes near-duplicates may differ in."""
     similarity: float | None = Field(None, gt=0, le=1)
-    """Least cosine of what near-duplicates of one category have where, on a grid of colours: finds more than
-    hashes do, and takes products of one shape on a white ground for one. None: hashes alone."""
+    """Least cosine, on a grid of colours, of near-duplicates in one category. It finds more than hashes do,
+    but mistakes products of one shape on a white background for one product. None: only hashes."""
     burst: float | None = Field(None, gt=0, le=1)
-    """Photos of one category with consecutive file numbers are one burst from this cosine on, and fall
-    together; None: no bursts."""
+    """Photos of one category with consecutive file numbers are one burst, and stay in one part, if their
+    cosine is at least this. None: no bursts."""
     burst_reach: int = Field(1, ge=0)
-    """How far apart the file numbers of a burst's neighbours may be; 0: the numbers mean nothing (they were
-    shuffled, or are hashes), any two photos of a category may be neighbours."""
+    """How far apart the file numbers of neighbours in a burst may be. 0: the numbers mean nothing (they were
+    shuffled, or are hashes), so any two photos of a category may be neighbours."""
 
 
 class BehaviourConfig(Settings):
-    """Which interactions models of behaviour learn from, and how they are split
+    """[behaviour]: which interactions the models learn from, and how they are split
     (features/split_interactions.py)."""
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """Kinds that count, and how much: one of weight 10 counts as ten of weight 1, one of weight 0 not at all.
-    A weight below 0 makes the kind an explicit negative, which those that are so by name (`dislike`) are
-    unless they are named here. Empty: every kind, each 1; those that take something back (`refund`) or were
-    only shown (`impression`) 0."""
+    """Kind → how much it counts: one interaction of weight 10 counts as ten of weight 1, one of weight 0 not
+    at all. A weight below 0 makes the kind an explicit negative. Kinds that are negative by name (`dislike`)
+    are so unless they are named here. Empty: every kind counts 1, except 0 for those that take something back
+    (`refund`) or were only shown (`impression`)."""
     has: tuple[str, ...] = ()
-    """Kinds after which a shopper has the item, besides those known by name (`buy`, `purchase`, `order`,
-    `transaction`, `rating`, …; `etalage tables` shows what each kind is taken for)."""
+    """Kinds after which the shopper owns the item, besides those known by name (`buy`, `purchase`, `order`,
+    `transaction`, `rating`, …; `etalage tables` shows what each kind counts as)."""
     kinds: tuple[str, ...] = ()
-    """Kinds that events of the API may have besides those known by name, those that other settings here name
-    and those of the table interactions: `etalage collect` holds events of any other kind back."""
+    """More kinds that events of the API may have, besides those known by name, those that other settings here
+    name, and those in the table interactions. `etalage collect` holds back events of any other kind."""
     targets: tuple[str, ...] = ()
-    """Kinds that count as a hit when a model is judged; empty: every kind that counts. After one of these a
-    shopper has the item too."""
+    """Kinds that count as a hit when a model is judged; after one of them the shopper also owns the item.
+    Empty: every kind that counts."""
     positive_from: float | dict[str, float] | None = None
-    """A value from here on is positive, a lower one an explicit negative. A number is about ratings, and not
-    about purchases, carts and views, whose value is a quantity. By kind: {rating = 4, play = 3}. None: all
-    are positive whose value is not below 0."""
+    """A value of at least this is positive, a lower one an explicit negative. A single number applies to
+    ratings, not to purchases, carts and views, whose value is a quantity. By kind: {rating = 4, play = 3}.
+    None: every value that is not below 0 is positive."""
     min_user: int = Field(1, ge=1)
     min_item: int = Field(1, ge=1)
-    """Users and items with fewer interactions are left out of what models learn from."""
+    """Models do not learn from users and items with fewer interactions than this."""
     max_user: int = Field(5000, ge=0)
-    """A user who acted on more different items than this is taken for a crawler: their acts teach no model
-    and make nothing popular. 0: nobody is."""
+    """A user who touched more different items than this is taken for a crawler: no model learns from them,
+    and they make nothing popular. 0: no limit."""
     split: Literal["time", "leave_one_out", "last_n", "random", "published"] = "time"
-    """`published`: as whoever published the data split it; each interaction says its `part` (`etalage ingest
-    FILE interactions --part test`). Where none is of the part validation, one of each user's train is."""
+    """`published`: the split that was published with the data; each interaction states its `part` (`etalage
+    ingest FILE interactions --part test`). If no interaction is of the part validation, one of each user's
+    train is taken for it."""
     negatives: str | None = None
-    """Of a published split: the file of its negatives (NAME.test.negative), relative to the shop's folder.
-    The protocol's figures then stand beside those of the whole catalogue."""
+    """For a published split: the file of its negatives (NAME.test.negative), relative to the shop's folder.
+    The evaluation then shows the protocol's figures beside those of the whole catalogue."""
     last_n: int = Field(10, ge=1)
-    """The newest so many of each user are the test part, for `last_n`."""
+    """For `last_n`: how many of each user's newest interactions are the test part."""
     validation: float = Field(0.1, gt=0, lt=0.5)
     test: float = Field(0.1, gt=0, lt=0.5)
     rank: float = Field(0.0, ge=0, lt=0.5)
-    """Shares of the interactions, newest last: train, rank, validation, test."""
+    """`rank`, `validation` and `test` are shares of the interactions; train is the rest. By time they come in
+    the order train, rank, validation, test."""
     seed: int = Field(0, ge=0)
     repeat: bool = False
-    """May a shopper be shown again what they have (groceries), or not (films)?"""
+    """Whether a shopper may be shown again what they own: yes for groceries, no for films."""
 
 
 class OrderConfig(Settings):
-    """The last stage: scores → slate."""
+    """[funnel] order: the last stage, from scores to the slate."""
 
     value: float = Field(0.0, ge=0)
-    """Weight of the business value of an item, next to its score brought to 0 … 1."""
+    """Weight of an item's business value, relative to its score scaled to 0 … 1."""
     value_of: str = "price"
-    """What the value is: `price`, or `attributes.<key>` (a number, such as a margin)."""
+    """The business value: `price`, or `attributes.<key>` (a number, such as a margin)."""
     diversity: float = Field(0.0, ge=0, le=1)
-    """Maximal marginal relevance: weight of being unlike what stands above, by embedding and category."""
+    """Maximal marginal relevance: weight of being different, by embedding and category, from the items
+    above."""
     per_brand: int | None = Field(None, ge=1)
     per_category: int | None = Field(None, ge=1)
-    """At most so many of a brand, of a category, in one slate."""
+    """At most this many items of one brand, or of one category, in a slate."""
     per_group: int = Field(1, ge=0)
-    """At most so many variants of one product (items of one item_group_id) in one slate, and among what is
-    like an item, where the item itself is one of them; 0: any number."""
+    """At most this many variants of one product (items of one item_group_id) in a slate. Among the items
+    similar to an item, that item counts as one of them. 0: any number."""
 
 
 class FunnelConfig(Settings):
-    """retrieve → filter → rank → order → slate."""
+    """[funnel]: retrieve → filter → rank → order → slate."""
 
     retrievers: dict[str, PositiveInt] = Field(default_factory=dict)
-    """Model → how many candidates it may bring. Empty: those that are trained, 200 each."""
+    """Model → how many candidates it retrieves. Empty: all trained retrievers, 200 each."""
     ranker: str | None = None
     photos: str | None = None
-    """The photo embedder that answers where several are published; None: the first by name."""
+    """Which photo embedder answers if several are published. None: the first by name."""
     classifier: str | None = None
-    """Likewise the classifier."""
+    """Which classifier answers if several are published. None: the first by name."""
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
     in_stock: bool = True
-    """What is known to be sold out is not shown; an item whose stock is not known is."""
+    """Leave out items that are known to be sold out; items of unknown stock are shown."""
     history: int = Field(100, ge=1)
-    """Acts of a shopper, newest first, that the funnel looks at."""
+    """How many of a shopper's newest interactions the funnel uses."""
     enough: int = Field(3, ge=1)
-    """Acts from which on the deep models speak; before, the collaborative ones do."""
+    """From this many interactions on, the deep models answer a shopper; with fewer, the closed-form ones
+    do."""
     order: OrderConfig = Field(default_factory=OrderConfig)
 
 
 class IndexConfig(Settings):
+    """[index]: how a bundle searches its embeddings."""
+
     kind: Literal["auto", "exact", "ivf_flat"] = "auto"
     """`auto`: exact up to 20,000 items, IVF-Flat above."""
     per_category: int | None = Field(None, ge=1)
-    """Index only so many items of each category, always the same ones; None: every item with a photo."""
+    """Index only this many items of each category, always the same ones. None: every item with a photo."""
     lists: int | None = Field(None, ge=1)
     probes: int | None = Field(None, ge=1)
 
 
 class PublishConfig(Settings):
+    """[publish]: the gates of a bundle, and how many bundles stay."""
+
     min_recall: float = Field(0.95, ge=0, le=1)
-    """Recall@k of the approximate index against the exact one, for every allowed share."""
+    """Least recall@k of the approximate index against the exact one, for every share of allowed items."""
     recall_k: int = Field(10, ge=1)
     max_shrink: float = Field(0.5, ge=0, le=1)
-    """Publish refuses when the catalogue lost this share of its items or more."""
+    """Publish refuses if the catalogue lost this share of its items or more."""
     keep: int = Field(5, ge=2)
     """How many bundles stay on disk."""
 
 
 class EvaluateConfig(Settings):
+    """[evaluate]: what models are judged by."""
+
     metric: str = "precision_at_5"
-    """What models of photos are judged by."""
+    """The metric that photo models are judged by."""
     retrieval_metric: str = "recall_at_20"
     ranking_metric: str = "ndcg_at_10"
-    """What retrievers and rankers of behaviour are judged by; or hit, precision, map_at_k, mrr, auroc."""
+    """The metrics that retrievers and rankers are judged by; also hit, precision, map_at_k, mrr, auroc."""
     slices: dict[str, str] = Field(default_factory=dict)
-    """Model → the slice that it is there for, such as `cold items`; its gain is asked for there."""
+    """Model → the slice that it is there for, such as `cold items`; it must gain on that slice."""
     ks: tuple[PositiveInt, ...] = Field((1, 5, 10), min_length=1)
     bootstrap: int = Field(1000, ge=100)
     max_queries: int = Field(10_000, ge=1)
     match_precision: float = Field(0.9, gt=0, le=1)
-    """The similarity is calibrated from which so many nearest neighbours are of the query's category."""
+    """The evaluation finds the similarity above which this share of nearest neighbours has the query's
+    category."""
 
 
 class TaxonomyConfig(Settings):
-    """[taxonomy]: the one tree of categories for every merchant's items (docs/taxonomy.md).
+    """[taxonomy]: one tree of categories for every merchant's items (docs/taxonomy.md).
 
-    Files are named relative to the shop's folder:
+    Paths of files are relative to the shop's folder:
 
         [taxonomy]
         file = "taxonomy-with-ids.en-US.txt"
@@ -263,130 +275,138 @@ class TaxonomyConfig(Settings):
     """
 
     file: str | None = None
-    """Google's file with ids; or, when its name ends in .csv, a tree as id,parent,name. None: no taxonomy."""
+    """Google's file with ids, or a .csv with columns id,parent,name. None: no taxonomy."""
     extend: str | None = None
-    """A CSV (id,parent,name) of more categories beneath those of `file`."""
+    """A CSV (id,parent,name) with more categories beneath those of `file`."""
     level: int | None = Field(None, ge=1)
-    """Cut there: a deeper category counts as the one above it. None: the whole tree."""
+    """Cut the tree at this level: a deeper category counts as the one above it. None: the whole tree."""
     names: dict[str, str] = Field(default_factory=dict)
-    """Language → the same taxonomy in it, for names to show and for items that carry a path in it."""
+    """Language → the same taxonomy in that language, to show names and to read paths that items carry."""
     retired: tuple[str, ...] = ()
-    """Older versions of `file`: an id that only they know is told as retired, not as unknown."""
+    """Older versions of `file`: an id that only they have is reported as retired, not as unknown."""
     given: str = "google_product_category"
-    """The attribute of an item that carries an id, or a whole path, of the taxonomy."""
+    """The attribute of an item that holds an id, or a whole path, of the taxonomy."""
     merchant: str | None = None
-    """The attribute of an item that names its merchant; None: what a category is called does not depend on
-    who sells it."""
+    """The attribute of an item that names its merchant. None: a category's name means the same at every
+    merchant."""
     map: str | None = None
-    """A CSV (merchant,category,id): what merchants' own categories are; `etalage taxonomy map` drafts it."""
+    """A CSV (merchant,category,id) that maps merchants' own categories; `etalage taxonomy map` drafts it."""
     similar_from: float | None = Field(None, gt=0, le=1)
-    """A merchant's category that is mapped nowhere becomes, from this similarity of text on, the most similar
-    one, as a weak label. None: never."""
+    """If a merchant's category is not mapped, the most similar category becomes its weak label, if the text
+    similarity is at least this. None: never."""
     outside: tuple[str, ...] = ()
-    """More of what is no retail: ids (and all beneath them), or names that a merchant's path begins with."""
+    """More categories that are not retail: ids (with all beneath them), or names that a merchant's path
+    begins with."""
     values: str | None = None
-    """A CSV (category_id,value) of what categories are worth; None: counted from purchases."""
+    """A CSV (category_id,value) with the value of categories. None: added up from purchases."""
 
 
 class ClassifyConfig(Settings):
-    """How `etalage classify` and `POST /v1/classify` decide."""
+    """[classify]: how `etalage classify` and `POST /v1/classify` decide."""
 
     threshold: float = Field(0.5, ge=0, le=1)
-    """An item whose best leaf is less probable stays unclassified."""
+    """An item whose best leaf is less probable than this stays unclassified."""
     photos: int = Field(5, ge=1, le=10)
-    """At most so many photos of an item are looked at, the main one first."""
+    """At most this many photos of an item are used, the main one first."""
     top: int = Field(3, ge=1, le=100)
-    """How many other leaves an answer names."""
+    """How many other leaves an answer lists."""
 
 
 class PhotosConfig(Settings):
-    """[photos]: how links become photos (docs/links.md).
+    """[photos]: how photos are downloaded from links (docs/links.md).
 
-    `hosts` answers for names instead of DNS, as a hosts file does, port included: another shop's machine, or
-    many virtual hosts of one server on this machine:
+    `hosts` gives the addresses of names in place of DNS, as a hosts file does, with ports: for another shop's
+    machine, or for many virtual hosts of one server on this machine:
 
         [photos]
         hosts = {"shop-a.test" = "127.0.0.1:8081", "*.shop-b.test" = "127.0.0.1:8082"}
         allow_networks = ["127.0.0.0/8"]
 
-    `http://cdn.shop-b.test/1.jpg` is then asked of 127.0.0.1:8082 with `Host: cdn.shop-b.test`. A key is a
-    name, `*.` and all names beneath it, or `name:port` for one port of the URL. A value is an address, or
-    `address:port` (`[::1]:port`). The address is checked like any other: one that is not public needs
-    `allow_networks`, which is for tests and a shop's own network alone.
+    Etalage then requests `http://cdn.shop-b.test/1.jpg` from 127.0.0.1:8082 with `Host: cdn.shop-b.test`. A
+    key is a name, `*.` with a name for all names beneath it, or `name:port` for one port of the URL. A value
+    is an address, or `address:port` (`[::1]:port`). The address is checked like any other: one that is not
+    public needs `allow_networks`, which is only for tests and for a shop's own network.
     """
 
     contact: str | None = None
-    """A mail address or page, told to every server in the user agent. Needed unless all hosts are local."""
+    """A mail address or web page that every server sees in the user agent. Needed unless all hosts are
+    local."""
     merchant: str | None = None
-    """The attribute of an item that says whose link it is, for `probe`; None: the link's host."""
+    """For `probe`: the attribute of an item that names the merchant of its link. None: the link's host."""
     hosts: dict[str, str] = Field(default_factory=dict)
     allow_networks: tuple[str, ...] = ()
-    """Networks that may be connected to although they are not public, such as `10.1.0.0/16`."""
+    """Networks that Etalage may connect to although they are not public, such as `10.1.0.0/16`."""
     ca_file: str | None = None
-    """Certificates (PEM) that are trusted besides the system's."""
+    """A file of certificates (PEM) to trust besides the system's."""
     workers: PositiveInt | None = None
-    """Processes; None: one a core. A host belongs to one of them."""
+    """How many processes. None: one per core. Each host belongs to one of them."""
     connections: int = Field(64, ge=1, le=1024)
-    """Of one worker, at once."""
+    """Simultaneous connections of one worker."""
     per_host: int = Field(2, ge=1, le=64)
-    """Connections to one host, at once."""
+    """Simultaneous connections to one host."""
     spacing: float = Field(0.25, ge=0)
-    """Seconds from the start of a request to the start of the next one to the same host, at least; a longer
-    Crawl-delay of its robots.txt counts instead."""
+    """Least seconds from the start of one request to the start of the next to the same host; a longer
+    Crawl-delay in its robots.txt takes precedence."""
     patience: float = Field(120.0, ge=0)
-    """A host that asks for a longer pause than this (seconds) is left alone for this run."""
+    """If a host asks for a longer pause than this (seconds), it is left alone for this run."""
     tries: int = Field(3, ge=1, le=10)
-    """Of one link in one run, where trying again may help."""
+    """How often to try one link in one run, if trying again may help."""
     backoff: float = Field(1.0, gt=0)
-    """Seconds of the first pause after a failure of a host; doubled with each one that follows."""
+    """Seconds of the first pause after a host fails; doubled with each further failure."""
     give_up: int = Field(6, ge=1)
-    """Failures of a host in a row after which it is left alone for this run."""
+    """After this many failures in a row, a host is left alone for this run."""
     redirects: int = Field(5, ge=0, le=20)
     connect_seconds: float = Field(10.0, gt=0)
     deadline: float = Field(30.0, gt=0)
-    """Seconds for one link, all redirects and the whole body included; polite pauses do not count."""
+    """Seconds for one link, including all redirects and the whole body; polite pauses do not count."""
     max_bytes: int = Field(20 * 2**20, ge=1024)
-    """Of one photo, as sent and after inflating."""
+    """Largest size of one photo, as sent and after inflating."""
     min_side: int = Field(32, ge=1)
-    """Pixels; a photo with a shorter side is too small (a pixel to count visits, a placeholder)."""
+    """Least pixels of each side; a smaller photo is a tracking pixel or a placeholder."""
     max_pixels: int = Field(40_000_000, ge=1, le=40_000_000)
     side: int = Field(512, ge=16)
-    """Longest side of what is stored, in pixels; nothing is enlarged."""
+    """Longest side of a stored photo, in pixels; photos are never enlarged."""
     format: Literal["jpeg", "keep"] = "jpeg"
-    """`keep`: the file as it was sent, neither resized nor re-encoded."""
+    """`keep`: store the file as it was sent, neither resized nor re-encoded."""
     quality: int = Field(90, ge=1, le=95)
     decode_seconds: float = Field(10.0, gt=0)
-    """Processor seconds for one photo in the decoder's process; it may hang for twice as long."""
+    """Processor seconds for decoding one photo; by the clock it may take twice as long."""
     decode_megabytes: int = Field(1024, ge=128)
     retry_after: float = Field(30.0, ge=0)
-    """Days after which a link that failed for good (404, not an image, …) is asked for again."""
+    """Days until a link that failed for good (404, not an image, …) is asked for again."""
     retry_minutes: float = Field(10.0, ge=0)
-    """Minutes after which a link that failed otherwise is; doubled with every run in which it fails again."""
+    """Minutes until a link that failed otherwise is asked for again; doubled with every run in which it
+    fails."""
 
 
 class ServeConfig(Settings):
+    """[serve]: the REST server and its online store."""
+
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
     hosts: tuple[str, ...] = ()
-    """Names by which the server may be called, besides loopback's and `host`: what a proxy, or who scrapes
-    its metrics, calls it. `shop.example`; `*.shop.example` for all beneath it."""
+    """More names by which clients may call the server, besides loopback's and `host`, such as a proxy's or a
+    metrics scraper's name for it: `shop.example`, or `*.shop.example` for all names beneath it."""
     origins: tuple[str, ...] = ()
-    """Web pages that may ask from a browser: `https://www.shop.example`. No other site's pages may."""
+    """Origins of web pages that may call the server from a browser: `https://www.shop.example`. Pages of all
+    other sites are refused."""
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_waiting: int = Field(64, ge=1)
-    """Requests that may wait for the scorer; one more is answered 503 with Retry-After."""
+    """How many requests may wait for the scorer; one more gets 503 with Retry-After."""
     max_connections: int = Field(1000, ge=2)
-    """Clients at once, and half as many of one address; one more is answered 503 with Retry-After. Fewer
-    where the system allows fewer open files."""
+    """How many clients may be connected, and half as many from one address; one more gets 503 with
+    Retry-After. Fewer if the system allows fewer open files."""
     reload_seconds: float = Field(0.5, gt=0)
     live: str | None = None
-    """The online store: a file, or redis://host:port/db; None: live/events.sqlite in the shop."""
+    """The online store: a file, or redis://host:port/db. None: live/events.sqlite in the shop's folder."""
 
 
 class ShopConfig(Settings):
+    """A whole shop.toml."""
+
     name: str = "A shop"
     currency: str | None = None
-    """Of items that name none, by its ISO 4217 code, such as `EUR`; None: not known."""
+    """The currency of items that name none, as an ISO 4217 code such as `EUR`. None: not known."""
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     photos: PhotosConfig = Field(default_factory=PhotosConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
@@ -409,7 +429,7 @@ class ShopConfig(Settings):
 
 
 def read_config(file: Path) -> ShopConfig:
-    """Read a shop.toml; a missing file is the default shop.
+    """Read a shop.toml; if the file is missing, return the defaults.
 
     Raises ConfigError: not TOML, an unknown key (with the nearest known one), a wrong value.
     """
@@ -425,7 +445,7 @@ def read_config(file: Path) -> ShopConfig:
 
 
 def validated(kind: type[S], raw: dict[str, Any], where: str) -> S:
-    """`raw` as a `kind`, or a ConfigError that names `where`, the key, the value and a remedy."""
+    """Return `raw` as a `kind`. Raises ConfigError that names `where`, the key, the value and a remedy."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -433,7 +453,7 @@ def validated(kind: type[S], raw: dict[str, Any], where: str) -> S:
 
 
 def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
-    """["epochs=3"] → {"epochs": "3"}; None for none. Raises ConfigError that names `option`."""
+    """["epochs=3"] → {"epochs": "3"}; None if there are no pairs. Raises ConfigError that names `option`."""
     split = [(pair, *pair.partition("=")) for pair in pairs or []]
     for pair, key, equals, _ in split:
         if not (key.strip() and equals):
@@ -442,7 +462,7 @@ def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def _encoding(name: str) -> str:
-    """`name`, if it is an encoding of text. Raises ValueError: nobody knows it."""
+    """Return `name` if Python knows it as an encoding of text. Raises ValueError otherwise."""
     try:
         "".encode(name)
         text = codecs.lookup(name)
@@ -451,7 +471,7 @@ def _encoding(name: str) -> str:
             f"there is no text encoding {name!r}; use utf-8, utf-16, cp1252, iso-8859-1, shift_jis, …"
         ) from None
     if text.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
-        raise ValueError(f"{name!r} is no encoding of files")
+        raise ValueError(f"{name!r} is not an encoding of files")
     return name
 
 
@@ -484,7 +504,7 @@ def _explain(kind: type[Settings], error: Any, where: str) -> str:
 
 
 def suggestion(name: str, known: Iterable[str], listed: str = "there are") -> str:
-    """What to write instead of `name`: the nearest of `known`, or which there are."""
+    """What to write instead of `name`: the nearest of `known` or, if none is near, the list of all."""
     names = list(known)
     folded = name.casefold()
     near = nearest(name, names) or next((n for n in names if len(name) > 2 and n.startswith(folded)), None)

@@ -1,60 +1,60 @@
-"""Everything that Etalage raises on purpose.
+"""Every error that Etalage raises on purpose.
 
-Each class carries the exit code of the command line and the HTTP status of the server; each
-message says what is wrong, where (file, row, field, value) and what to do next.
+Each class has an exit code for the command line and an HTTP status for the server. Each message says what is
+wrong, where (file, row, field, value) and what to do next.
 
 EtalageError                  1   500
-├── ConfigError               2   500   shop.toml: unknown key, wrong type
-│   └── NotTrusted            2   500   a model's file of the shop's own, which nobody said may be run
-├── DataError                 3   500   what the shop knows
-│   ├── InputUnreadable       3   400   a file to ingest is missing or not of its format
+├── ConfigError               2   500   a setting or option: unknown, wrong type, does not fit
+│   └── NotTrusted            2   500   a model file of the shop that nobody has trusted
+├── DataError                 3   500   the shop's data
+│   ├── InputUnreadable       3   400   a file is missing, or not of its format
 │   ├── TooManyRefused        4   500   more rows refused than --max-refused allows
 │   ├── StoreUnavailable      3   503   the online store is locked, full, down, …
-│   ├── TableMissing          3   500   nothing was ingested yet
+│   ├── TableMissing          3   500   nothing was loaded yet
 │   ├── TableDamaged          5   500   torn log, short table, broken Parquet file
-│   ├── GoldenChanged         3   500   the golden set is not what was written
+│   ├── GoldenChanged         3   500   the golden set was changed
 │   └── ChangesGone           3   500   the change feed was vacuumed away
 ├── TrainingError             6   500
-│   ├── TooLittleData         6   500   nothing to learn from
-│   ├── LeakageFound          6   500   what is to be predicted stands in what was learned from
+│   ├── TooLittleData         6   500   too few rows to learn from
+│   ├── LeakageFound          6   500   the training data contains what is to be predicted
 │   ├── LossNotFinite         6   500   NaN or infinity; names the batch
-│   ├── WorkerLost            6   500   one of several that train together
+│   ├── WorkerLost            6   500   one of several workers of a training ended
 │   └── CheckpointDamaged     6   500
-├── ExportDamaged             7   500   a model folder that cannot be opened
-├── IndexMismatch             7   500   size, type, norm or model differ from the index's
+├── ExportDamaged             7   500   an export that cannot be opened
+├── IndexMismatch             7   500   dimension, type, norm or model differs from the index's
 ├── PublishError              8   500
-│   ├── PublishBusy           8   503   somebody else is publishing
-│   ├── NothingToPublish      8   500   no trained model, no item
-│   ├── RecallTooLow          9   500   the approximate index misses its gate
-│   ├── GateRefused           9   500   the model does not beat the simple one
-│   └── CatalogueShrank       9   500   fewer items than last time by more than allowed
+│   ├── PublishBusy           8   503   another process is publishing
+│   ├── NothingToPublish      8   500   no trained model, or no item
+│   ├── RecallTooLow          9   500   the approximate index finds too little
+│   ├── GateRefused           9   500   the model does not beat the simple ones
+│   └── CatalogueShrank       9   500   more items disappeared than allowed
 ├── BundleError              10   503
 │   ├── NoBundle             10   503   nothing was published yet
-│   ├── BundleDamaged        10   503   a file missing or changed
+│   ├── BundleDamaged        10   503   a file is missing or changed
 │   └── PointerDamaged       10   503   `current` is empty, dangling or points outside
 ├── ServeError               11   500   a public address without a key, a port in use
 └── RequestError             12   400
     ├── PhotoRefused         12   400   not an image, too large, broken
-    ├── KeyRefused           12   401   missing or wrong key
-    ├── OriginRefused        12   403   asked by a page that [serve] origins does not name
+    ├── KeyRefused           12   401   the key is missing or wrong
+    ├── OriginRefused        12   403   called by a page that [serve] origins does not name
     ├── NotFound             12   404
     ├── BodyTooLarge         12   413
-    ├── UnsupportedMedia     12   415   a compressed body, or one that does not say that it is JSON
+    ├── UnsupportedMedia     12   415   a compressed body, or one that is not declared as JSON
     ├── HostRefused          12   421   called by a name that [serve] hosts does not name
     ├── Unprocessable        12   422   well-formed, but a field is out of range
-    └── Overloaded           12   503
+    └── Overloaded           12   503   too many requests wait
 """
 
 from typing import ClassVar
 
 
 def installing(extra: str) -> str:
-    """How the packages of an extra (pyproject.toml) come: Etalage itself is in no registry yet."""
+    """How to install the packages of an extra (pyproject.toml); Etalage is not in a registry yet."""
     return f"it comes with the extra {extra}: `pip install '.[{extra}]'` in the folder of Etalage's sources"
 
 
 class EtalageError(Exception):
-    """The root. Catch it to catch everything that Etalage raises on purpose."""
+    """The base class. Catch it to catch every error that Etalage raises on purpose."""
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500

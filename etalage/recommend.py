@@ -1,6 +1,6 @@
-"""An opened bundle: who asks → what to show, as the answers of etalage.api. No HTTP in it.
+"""An opened bundle answers questions with the classes of etalage.api, without HTTP.
 
-The stages are in bundle/: candidates.py, funnel.py (retrieve, rank), ordering.py, explaining.py, similar.py.
+The stages are in funnel/: candidates.py, funnel.py (retrieve, rank), ordering.py, explaining.py, similar.py.
 
     B queries   D embedding dimension   N items   U shoppers   k places
 """
@@ -56,19 +56,19 @@ from etalage.runtime.steps import Steps, finish
 __all__ = ["Act", "Filters", "Recommender"]
 
 MAX_NAMED_ROWS = 5
-"""How many refused photos one error names."""
+"""How many refused photos one error lists."""
 PHOTOS_AT_ONCE = 4
-"""Decoded and embedded in one step."""
+"""Photos that are decoded and embedded in one step."""
 LIKED_AMONG = 2000
-"""Candidates of each retriever that `liked` looks through where a shop has more items."""
+"""In a shop with more items than this, `liked` looks only through this many candidates of each retriever."""
 
 
 class Recommender:
-    """Everything that one bundle can answer. Safe to share between threads; never changes."""
+    """Everything that one bundle can answer. It never changes, and threads may share it."""
 
     def __init__(self, parts: OpenedBundle, live: Callable[[], LiveStore | None] | None = None) -> None:
-        """`live` opens the online store that is asked where a question names none; it is opened once, by the
-        first question."""
+        """`live` opens the online store for questions that name none; the first such question opens it,
+        once."""
         self.parts = parts
         self._opens, self._opening = live, Lock()
         self._opened: LiveStore | None = None
@@ -97,10 +97,9 @@ class Recommender:
     ) -> "Recommender":
         """Open the bundle in `folder`: check its files, repeat its recorded answers, warm up.
 
-        `verify=False` skips the files' hashes, for who has just written them; the rest is checked. `live`: as
-        for Recommender.
-        Raises BundleDamaged: a file missing or changed, parts that do not belong together, answers
-        other than those recorded when it was published.
+        `verify=False` does not check the files' hashes, for a caller that has just written them; it checks
+        everything else. `live`: as for Recommender. Raises BundleDamaged: a file is missing or changed, parts
+        do not belong together, or the answers differ from those recorded when it was published.
         """
         folder = Path(folder)
         manifest = manifests.verify(folder) if verify else manifests.read_manifest(folder)
@@ -114,7 +113,7 @@ class Recommender:
         return recommender
 
     def _store(self, live: LiveStore | None) -> LiveStore | None:
-        """`live`, else the store of this recommender. Raises DataError: it cannot be opened."""
+        """Return `live`, or else the store of this recommender. Raises DataError: it cannot be opened."""
         if live is not None or self._opens is None:
             return live
         with self._opening:
@@ -123,7 +122,8 @@ class Recommender:
             return self._opened
 
     def _warm_up(self) -> None:
-        """The first run of a network and of an index is the slowest: it is not a shopper's."""
+        """Run every network and index once: the first run is the slowest, and no shopper should wait for
+        it."""
         for model in self.parts.photo_models.values():
             encoder = model.embedder.encoder
             blank = np.zeros((1, encoder.size, encoder.size, encoder.channels), dtype=np.uint8)
@@ -134,11 +134,12 @@ class Recommender:
 
     @property
     def embedder(self) -> PhotoEmbedder | None:
-        """The photo embedder that speaks where none is named; None: the bundle has none."""
+        """The photo embedder that answers if a question names none; None: the bundle has none."""
         return None if self.parts.photos is None else self.parts.photos.embedder
 
     def _embedder(self, model: str | None) -> PhotoEmbedder:
-        """The photo embedder called `model`. Raises Unprocessable: there is none."""
+        """The photo embedder called `model`. Raises Unprocessable: the bundle has none; NotFound: no such
+        one."""
         if not self.parts.photo_models:
             raise Unprocessable("this bundle has no model of photos: ask with an item_id")
         if model is None:
@@ -149,7 +150,7 @@ class Recommender:
 
     @property
     def models(self) -> dict[str, str]:
-        """Every model by name, with the hash of its export."""
+        """The name of every model → the hash of its export."""
         return {one.name: one.hash for one in self.manifest.models}
 
     # -- items ---------------------------------------------------------------------------------
@@ -167,11 +168,11 @@ class Recommender:
     ) -> list[Answer]:
         """The k items most similar to an item, or to each of the photos (image files).
 
-        `threshold` drops what scores lower. An item is never in its own slate. An item that is
-        unknown or has no photo is answered by behaviour, else by the most popular ones, labelled as a
-        fallback. `model`: the photo embedder that compares, by name; None: [funnel] photos.
-        Raises PhotoRefused (names the photo), NotFound (no such model), Unprocessable (not exactly one query;
-        k < 1).
+        `threshold` drops items that score lower. An item is never in its own slate. For an item that is
+        unknown or has no photo, the answer comes from behaviour or else is the most popular items, labelled
+        as a fallback. `model`: the name of the photo embedder that compares; None: [funnel] photos. Raises
+        PhotoRefused (names the photo), NotFound (no such model), Unprocessable (not exactly one query; k <
+        1).
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
@@ -197,7 +198,7 @@ class Recommender:
         live: LiveStore | None = None,
         model: str | None = None,
     ) -> Steps[list[Answer]]:
-        """The same for photos, step by step."""
+        """As `similar` for photos, in steps between which others have their turn."""
         wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
         queries = yield from self._embedded(photos, self._embedder(model))
         answers = []
@@ -215,11 +216,11 @@ class Recommender:
         return Answer(row, alike.fallback, alike.reason, slate)
 
     def item(self, item_id: str) -> dict[str, Any]:
-        """All that the bundle knows of an item. Raises NotFound."""
+        """Everything that the bundle knows about an item. Raises NotFound."""
         return self.catalogue.everything(self.catalogue.known_row(item_id))
 
     def shown(self, item_id: str, stock: Stock) -> Item | None:
-        """What is shown of an item; None: there is no such item."""
+        """What a slate shows of an item; None: there is no such item."""
         row = self.catalogue.row(item_id)
         return None if row == 0 else Item(**self.catalogue.shown(row, stock))
 
@@ -228,7 +229,8 @@ class Recommender:
         return self.catalogue.photo(self.catalogue.known_row(item_id))
 
     def embed(self, photos: Sequence[bytes], model: str | None = None) -> np.ndarray:
-        """(B,) image files → (B, D) float32. Raises PhotoRefused (names every bad photo), Unprocessable."""
+        """Embed (B,) image files → (B, D) float32. Raises PhotoRefused (names the bad photos),
+        Unprocessable."""
         return finish(self._embedded(photos, self._embedder(model)))
 
     def _embedded(self, photos: Sequence[bytes], embedder: PhotoEmbedder) -> Steps[np.ndarray]:
@@ -259,12 +261,13 @@ class Recommender:
         top: int | None = None,
         model: str | None = None,
     ) -> list[Categorised]:
-        """What is this? Of an item of the catalogue, by its title and its main photo, which is all that a
-        bundle holds; or of items by their photos (image files, several an item or none) and titles.
+        """Classify an item of the catalogue, or products by their photos and titles.
 
-        Below `threshold` an item is not classified; `top` other leaves are named (None: as the bundle was
-        published). `model`: the classifier's name; None: [funnel] classifier. Raises Unprocessable (no
-        classifier; not exactly one question), NotFound (no such item, no such classifier), PhotoRefused.
+        item_id: the item is classified by its title and its main photo, which is all that a bundle holds.
+        photos: image files, any number for each product. threshold: below it a product is not classified.
+        top: how many other leaves to list. model: the classifier's name; None: [funnel] classifier. None for
+        threshold and top: as the bundle was published. Raises Unprocessable (no classifier; not exactly one
+        question), NotFound (no such item, no such classifier), PhotoRefused.
         """
         if photos is not None and item_id is None:
             return finish(self.classify_photos(photos, titles, threshold=threshold, top=top, model=model))
@@ -279,16 +282,17 @@ class Recommender:
         top: int | None = None,
         model: str | None = None,
     ) -> Steps[list[Categorised]]:
-        """The same for items by their photos and titles, step by step."""
+        """As `classify` for products by photos and titles, in steps between which others have their turn."""
         _not_too_much([photo for some in photos for photo in some])
         return self._classifier(model).answers(photos, titles, threshold, top)
 
     def classifier(self, model: str | None = None) -> ClassifierModel:
-        """Which classifier answers, and how it is asked. Raises Unprocessable: there is none."""
+        """The classifier that answers, with its settings. Raises Unprocessable: there is none."""
         return self._classifier(model).model
 
     def confusion(self, model: str | None = None) -> Confusion:
-        """What the classifier's evaluation found it to take for what. Raises NotFound: nothing was kept."""
+        """How often the classifier took one category for another in its evaluation. Raises NotFound: the
+        bundle has no such matrix."""
         if not self._categories:
             raise NotFound(
                 "this bundle has no confusion matrix: it has no classifier; `etalage train item_category`, "
@@ -322,10 +326,10 @@ class Recommender:
         live: LiveStore | None = None,
         now: int | None = None,
     ) -> Recommended:
-        """The k items for a shopper, by their `history` (oldest first), else by what `live`, or the store
-        that this recommender was opened with, has of them.
+        """The k items for a shopper, from `history` (oldest first) or else from their history in the online
+        store (`live`, or the one that this recommender was opened with).
 
-        Stock and prices are those of `live` now. `explain` adds reasons and the trace. `now`:
+        Stock and prices are those in the online store now. `explain` adds reasons and the trace. `now`:
         microseconds since 1970. Raises Unprocessable: k < 1.
         """
         filters, stock = filters or Filters(), self.stock(live)
@@ -350,15 +354,15 @@ class Recommender:
     def rank(
         self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None
     ) -> list[Ranked]:
-        """The score of each (user_id, item_id), and whether the shopper likes the item: probability at
-        least `threshold`. Pairs of unknown shoppers are scored by what is popular, and labelled."""
+        """Score each (user_id, item_id), and say whether the shopper likes the item: whether the probability
+        is at least `threshold`. Pairs of unknown shoppers are scored by popularity, and labelled."""
         found = [one for some in self.ranked_by_shopper(pairs, threshold, live) for one in some]
         return sorted(found, key=lambda one: one.row)
 
     def ranked_by_shopper(
         self, pairs: Sequence[tuple[str, str]], threshold: float = 0.5, live: LiveStore | None = None
     ) -> Iterator[list[Ranked]]:
-        """The same, the pairs of one shopper after those of another: what takes long can stop in between."""
+        """As `rank`, one shopper at a time, so that long work can stop in between."""
         places: dict[str, list[int]] = {}
         for place, (user_id, _) in enumerate(pairs):
             places.setdefault(user_id, []).append(place)
@@ -368,7 +372,7 @@ class Recommender:
             yield [Ranked(place, *one) for place, one in zip(theirs, ranked, strict=True)]
 
     def _ranked(self, shopper: Shopper, item_ids: list[str], threshold: float) -> list[tuple[Any, ...]]:
-        """All but the row of Ranked, for items of one shopper."""
+        """The fields of Ranked without `row`, for items of one shopper."""
         rows = self.catalogue.rows(item_ids)
         scores, probabilities, _ = self.funnel.score_pairs(shopper, rows)
         known_user = shopper.known_acts > 0 or self._knows(shopper.user_id)
@@ -384,7 +388,7 @@ class Recommender:
     def liked(
         self, user_id: str, k: int = 50, threshold: float = 0.5, live: LiveStore | None = None
     ) -> list[LikedItem]:
-        """The k items that a shopper most probably likes, of those they do not have, probability at least
+        """The k items that a shopper most probably likes and does not own yet, with a probability of at least
         `threshold`; without a ranker that gives probabilities, the k best. Raises NotFound, Unprocessable."""
         shopper = self._shopper(user_id, None, live, None)
         if not (shopper.known_acts > 0 or self._knows(user_id)):
@@ -402,14 +406,16 @@ class Recommender:
         return [LikedItem(*(n, *good[n], item)) for n, item in enumerate(items)]
 
     def users_for_item(self, item_id: str, k: int) -> list[NearUser]:
-        """The k shoppers to tell of an item: inner product of embeddings. Raises NotFound, Unprocessable."""
+        """The k shoppers to tell about an item, by inner product of embeddings. Raises NotFound,
+        Unprocessable."""
         row = self.catalogue.known_row(item_id)
         embeddings, model = self._user_embeddings()
         item = np.asarray(self.funnel.models[model].item_embeddings[row], np.float32)  # type: ignore[attr-defined]
         return self._best_users(embeddings @ item, embeddings, None, k)
 
     def users_like(self, user_id: str, k: int) -> list[NearUser]:
-        """The k shoppers most like this one: cosine of embeddings. Raises NotFound, Unprocessable."""
+        """The k shoppers most similar to this one, by cosine of embeddings. Raises NotFound,
+        Unprocessable."""
         own = self.users.ids.row(user_id)
         if own == 0:
             raise NotFound(f"user_id {user_id[:60]!r}: no such shopper in this bundle")
@@ -441,7 +447,7 @@ class Recommender:
     # -- what is known now ---------------------------------------------------------------------
 
     def stock(self, live: LiveStore | None) -> Stock:
-        """Stock and prices now; worked out again only when the store's changes are other ones."""
+        """Stock and prices now; computed again only if the store has other changes."""
         live = self._store(live)
         if live is None:
             return self.catalogue.stock
@@ -471,8 +477,8 @@ class Recommender:
         )
 
     def unknown(self, acts: Sequence[Act]) -> Unknown:
-        """Which of these acts are on items that the bundle lacks, or of kinds that nobody knows: neither by
-        name, nor by [behaviour], nor from what its models learnt."""
+        """Which of these acts are about items that the bundle lacks, or of unknown kinds: known neither by
+        name, nor by [behaviour], nor to the bundle's models."""
         return Unknown.among(
             acts,
             lambda act: self.catalogue.row(act.item_id) > 0,
@@ -490,7 +496,7 @@ class Recommender:
         return self.users.ids.row(user_id) > 0 or any(one.users.row(user_id) > 0 for one in models)
 
     def _short(self, answered: Answered, filters: Filters, stock: Stock) -> str:
-        """Why a slate is shorter than asked."""
+        """Why a slate has fewer items than requested."""
         among = self.catalogue.every
         among[answered.excluded.rows[0]] = False
         asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
@@ -503,7 +509,8 @@ class Recommender:
 
 
 def _not_too_much(photos: Sequence[bytes]) -> None:
-    """Raises PhotoRefused: one small body must not keep everybody else waiting."""
+    """Raises PhotoRefused if the photos have too many pixels: one small body must not hold up everybody
+    else."""
     claimed = sum(claimed_pixels(photo) for photo in photos) if len(photos) > 1 else 0
     if claimed > MAX_PIXELS:
         raise PhotoRefused(
@@ -513,7 +520,7 @@ def _not_too_much(photos: Sequence[bytes]) -> None:
 
 
 def _require_one_of(model: str, there: Collection[str], what: str) -> None:
-    """Raises NotFound with the names that there are."""
+    """Raises NotFound, which lists the known names."""
     if model not in there:
         known = ", ".join(sorted(there)) or "none"
         raise NotFound(f"model = {model[:60]!r}: this bundle has no such {what}; there are: {known}")

@@ -279,8 +279,7 @@ def test_the_counts_add_up_to_what_was_read(empty: Path, tmp_path: Path) -> None
     said = quick("ingest", twice, "--shop", empty, "--max-refused", "1")
     assert said.status == 0
     assert said.lines[0] == (
-        "read 3: inserted 2, updated 0, unchanged 0, repeated 1, "
-        "refused 1 (photos of items that were taken: 1)"
+        "read 3: inserted 2, updated 0, unchanged 0, repeated 1, refused 1 (photos of loaded items: 1)"
     )
     assert rows(empty)["hat"]["title"] == "A red hat"
 
@@ -345,7 +344,7 @@ def test_new_makes_a_shop_once_and_names_the_next_step(tmp_path: Path) -> None:
     assert Shop(folder).config.name == "Café [red]"
     assert quick("new", folder, "--name", "Other").status == 0
     assert Shop(folder).config.name == "Café [red]"
-    refuses(quick("new", feed(tmp_path)), 2, "feed.csv: no shop can be made there")
+    refuses(quick("new", feed(tmp_path)), 2, "feed.csv: cannot make a shop there")
 
 
 # -- asking, publishing ------------------------------------------------------------------------

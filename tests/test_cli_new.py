@@ -27,8 +27,8 @@ def test_two_files_of_unknown_make_become_a_shop_that_loads_them(tmp_path: Path)
     assert f"{items}: a table of items: no column says who did something" in done.out
     assert "  item_id = SKU: 100% of the ids in acts.jsonl are in it; called so" in done.out
     assert f"{acts}: a table of interactions: visitor.id says who, and product.sku with what" in done.out
-    assert done.out.count("can be loaded so") == 2
-    assert "of the first 60 rows 60 can be loaded so" in done.out
+    assert done.out.count("this mapping loads") == 2
+    assert "this mapping loads 60 of the first 60 rows" in done.out
     assert Shop(shop).config.name == "Lampen"
     for line in (line.split() for line in done.lines if line.startswith("  etalage ingest ")):
         loaded = quick(*line[1:])
@@ -46,7 +46,7 @@ def test_what_is_unsure_is_said_on_the_screen_and_in_the_file(tmp_path: Path) ->
     done = quick("new", tmp_path / "shop", "--from", acts)
     assert done.status == 0
     assert "UNSURE, not set: dates = dmy: '03/04/2024' may be two days" in done.out
-    assert "of the first 9 rows 0 can be loaded so" in done.out
+    assert "this mapping loads 0 of the first 9 rows" in done.out
     assert "may be two dates" in done.out
     assert (
         '# UNSURE: \'03/04/2024\' may be two days: "dmy" or "mdy"?'

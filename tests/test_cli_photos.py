@@ -68,7 +68,7 @@ def test_a_fetch_says_what_became_of_the_links_and_goes_on_where_it_was(shop: Pa
     assert said.status == 0, said.err
     assert said.lines[0] == "31 links: 24 ok, 6 dead, 1 invalid"
     assert said.lines[1].startswith("photos new or changed 24, unchanged 0, shared 0; downloaded 0.0 MB")
-    assert said.lines[2] == "7 links failed and are not due yet; `--again` asks for them now"
+    assert said.lines[2] == "7 links failed and are not due yet; --again asks for them now"
     assert quick("photos", "fetch", "--shop", shop).lines[0] == "0 links"
     assert quick("photos", "fetch", "--again", "--shop", shop).lines[0] == "7 links: 6 dead, 1 invalid"
     refreshed = quick("photos", "fetch", "--refresh", "0", "--shop", shop)
@@ -125,4 +125,4 @@ def test_a_shop_without_items_has_no_links(tmp_path: Path) -> None:
     for command, first in (("probe", "0 of 0 links, seed 0"), ("fetch", "0 links")):
         said = quick("photos", command, "--shop", folder)
         assert said.lines[0] == first
-        assert "a column that is mapped to photo_url brings some" in said.out
+        assert "map a column to photo_url" in said.out

@@ -74,7 +74,7 @@ def test_the_shop_that_was_meant_is_named(
 
 def test_a_shop_toml_or_filled_tables_make_a_folder_a_shop(tmp_path: Path) -> None:
     Shop.create(tmp_path / "new", "New")
-    assert quick("tables", "--shop", tmp_path / "new").lines[-1].startswith("no table is filled yet")
+    assert quick("tables", "--shop", tmp_path / "new").lines[-1].startswith("no table has rows yet")
     fill(Lake(tmp_path / "copied" / "tables"), range(3), [])
     assert Shop(tmp_path / "copied").lake.table("items").count() == 3
     (tmp_path / "office" / "tables").mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_a_shopper_that_nobody_knows_is_answered_as_a_newcomer_and_it_is_said(sh
     said = quick("recommend", "nobody", "--shop", shop)
     assert said.status == 0
     assert said.lines[-1] == "popular: nothing is known of shopper 'nobody'"
-    assert quick("erase", "nobody", "--shop", shop).lines[-2].startswith("no row is of user_id 'nobody'")
+    assert quick("erase", "nobody", "--shop", shop).lines[-2].startswith("no row has user_id 'nobody'")
 
 
 # -- photos of a shop that has none --------------------------------------------------------------

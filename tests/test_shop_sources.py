@@ -137,7 +137,7 @@ def test_item2vec_then_two_tower_by_command_published_and_served(shop: Shop) -> 
     shop.lake.table("items").merge(rows_of("items", {"item_id": ["new"], "title": ["Cup 3"]}))
     printed = typed(shop, "publish", "--force")
     unknown = int((~kept[1:].any(axis=1)).sum()) + 1
-    assert f"two_tower: of {unknown} of 91 items item2vec knows nothing" in printed
+    assert f"two_tower: item2vec knows nothing about {unknown} of 91 items" in printed
     manifest = manifest_of(shop)
     (placed,) = [one for one in manifest.models if one.name == "two_tower"]
     assert {name: (s.hash, s.unknown) for name, s in placed.sources.items()} == {

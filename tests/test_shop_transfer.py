@@ -123,7 +123,7 @@ def test_s4_15_it_is_ahead_from_the_start_and_published_by_commands_alone(
     assert not any(
         "trained again since" in line for line in caplog.messages
     )  # its own item2vec is another one
-    assert f"dssm: of {ITEMS + 5 - known} of {ITEMS + 5} items item2vec knows nothing" in printed
+    assert f"dssm: item2vec knows nothing about {ITEMS + 5 - known} of {ITEMS + 5} items" in printed
     with sparse.live_store() as live:
         answer = sparse.recommender().recommend(user_id="here03", k=5, live=live, explain=True)
     assert "dssm" in answer.trace["retrievers"]

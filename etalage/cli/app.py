@@ -1,7 +1,7 @@
-"""The command line: one subcommand a step. It parses and prints, and never computes.
+"""The command line: one subcommand for each step. It parses and prints; it never computes.
 
-Answers go to stdout, progress and errors to stderr. Every error of ours ends with one message and
-its exit code (errors.py); anything else is a bug, and shows its traceback.
+Answers go to stdout, progress and errors to stderr. An EtalageError prints one message and ends with its exit
+code (errors.py); any other exception is a bug and shows its traceback.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ IN_ORDER = (
     "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar", "recommend",
     "serve", "page", "register", "collect", "erase",
 )  # fmt: skip
-"""The commands, as a shop comes to need them."""
+"""The commands, in the order in which a shop needs them."""
 
 
 class InOrder(TyperGroup):
-    """Lists the commands in the order in which a shop needs them, not in that of our modules."""
+    """Lists the commands in the order of IN_ORDER, not in that of the modules."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=IN_ORDER.index)
@@ -31,13 +31,13 @@ class InOrder(TyperGroup):
 app = typer.Typer(
     name="etalage",
     cls=InOrder,
-    help="A recommender for shops: one folder is one shop.",
+    help="A recommender for online shops. One folder is one shop; --shop names it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
-Force = Annotated[bool, typer.Option(help="Publish against refusals; recorded in the manifest.")]
+Force = Annotated[bool, typer.Option(help="Publish despite refusals; the manifest records it.")]
 HERE = Path()
 
 

@@ -1,4 +1,4 @@
-"""What is it? The classifier asked about the catalogue, or about one photo and title."""
+"""`etalage classify`: asks the classifier about the catalogue, or about one photo and title."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,23 +21,23 @@ def classify(
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Less certain items stay unclassified; default: [classify] threshold."
+            min=0, max=1, help="Leave less certain items unclassified. Default: [classify] threshold."
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Ask about all items again, changed or not.")] = False,
-    photo: Annotated[Path | None, typer.Option(help="One image file: answered, nothing is written.")] = None,
-    title: Annotated[str | None, typer.Option(help="One title: answered, nothing is written.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Classify all items again, changed or not.")] = False,
+    photo: Annotated[Path | None, typer.Option(help="Classify this image file; write nothing.")] = None,
+    title: Annotated[str | None, typer.Option(help="Classify this title; write nothing.")] = None,
 ) -> None:
-    """Classify what is new or changed in the catalogue.
+    """Classify new and changed items of the catalogue.
 
-    With --photo or --title: one thing, and nothing is written.
+    With --photo or --title it classifies one product and writes nothing.
     """
     place = opened(shop)
     if photo is None and title is None:
         _tell(place.classify(threshold, every))
         return
     if every:
-        raise ConfigError("--all is about the catalogue: leave --photo and --title out")
+        raise ConfigError("--all classifies the catalogue: leave out --photo and --title")
     photos = [] if photo is None else [read_photo(photo)]
     try:
         found = place.classify_one(photos, title, threshold)

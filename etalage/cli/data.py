@@ -1,4 +1,4 @@
-"""What the shop knows: its tables, and what fills them."""
+"""Commands about the shop's tables: make a shop, load files, look at tables, delete, collect, erase."""
 
 import shlex
 from enum import StrEnum
@@ -37,16 +37,16 @@ Format = StrEnum(
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(help="The shop's folder, new or without a shop.toml.")],
-    name: Annotated[str, typer.Option(help="What the shop is called.")] = "A shop",
+    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not hold a shop.toml.")],
+    name: Annotated[str, typer.Option(help="The shop's name.")] = "A shop",
     files: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="A file of the shop (again for more): its mapping is guessed."),
+        typer.Option("--from", help="Guess the mapping of this file; repeat for more files."),
     ] = None,
 ) -> None:
     """Make a shop's folder with a shop.toml to edit.
 
-    With --from FILE: shop.toml says what the file seems to be, and how its columns are read.
+    With --from FILE, Etalage guesses what the file is and writes the mapping of its columns into shop.toml.
     """
     try:
         if files:
@@ -54,7 +54,7 @@ def new(
             return
         shop = Shop.create(folder, name, bar)
     except OSError as error:
-        raise ConfigError(f"{folder}: no shop can be made there: {error.strerror}") from error
+        raise ConfigError(f"{folder}: cannot make a shop there: {error.strerror}") from error
     typed = shlex.quote(str(folder))
     out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
 
@@ -68,7 +68,7 @@ def _draft(folder: Path, name: str, files: list[Path]) -> None:
     if (folder / "shop.toml").exists():
         out.print(drafted.text)
     file = write_draft(folder, drafted)
-    out.print(f"{file}: look through it, then")
+    out.print(f"{file}: check it, then run")
     for draft, options in zip(drafted.drafts, drafted.options, strict=True):
         words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
         out.print(f"  {shlex.join(words)}")
@@ -89,10 +89,10 @@ def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
     for note in draft.notes:
         out.print(f"  {note}")
     if isinstance(trial, str):
-        out.print(f"  nothing can be loaded so: {trial}")
+        out.print(f"  this mapping loads nothing: {trial}")
         return
-    passed = f", {trial.passed:,} are passed over" if trial.passed else ""
-    out.print(f"  of the first {trial.read:,} rows {trial.taken:,} can be loaded so{passed}")
+    passed = f", and skips {trial.passed:,}" if trial.passed else ""
+    out.print(f"  this mapping loads {trial.taken:,} of the first {trial.read:,} rows{passed}")
     for reason, count in sorted(trial.refused.items(), key=lambda pair: -pair[1])[:5]:
         out.print(f"    {count:,} × {reason}")
 
@@ -101,46 +101,60 @@ def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
 def ingest(
     source: Annotated[
         Path,
-        typer.Argument(help="CSV, Parquet, JSONL, XML, a feed or export, an IDX images file, or a folder."),
+        typer.Argument(
+            help="CSV, Parquet, JSONL, XML, a feed or export, an IDX file, or a folder of images."
+        ),
     ],
     table: Annotated[TableChoice, typer.Argument(help="The table to fill.")] = TableChoice.items,
     shop: ShopFolder = HERE,
     format: Annotated[
-        Format | None, typer.Option(help="Default: told from the name, and from what is in the file.")
+        Format | None, typer.Option(help="The file's format. Default: recognised by its name and content.")
     ] = None,
     attribute: Annotated[
-        list[str] | None, typer.Option(help="name=value for every item (again for more).")
+        list[str] | None, typer.Option(help="Set attribute NAME=VALUE on every item; repeat for more.")
     ] = None,
-    class_names: Annotated[str | None, typer.Option(help="Names of an IDX file's classes, by comma.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of an IDX file's classes, comma-separated.")
+    ] = None,
     ids: Annotated[
-        Ids, typer.Option(help="A folder's item ids: file stems, or paths beneath it.")
+        Ids, typer.Option(help="Item ids of a folder: file names without suffix, or paths.")
     ] = Ids.stem,
-    photo_root: Annotated[Path | None, typer.Option(help="Where a table's photo paths start.")] = None,
+    photo_root: Annotated[
+        Path | None, typer.Option(help="The folder that the table's photo paths are relative to.")
+    ] = None,
     delimiter: Annotated[
         str | None,
-        typer.Option(help="Of this CSV file: one character, or tab. Default: told from its lines."),
+        typer.Option(help="The CSV file's delimiter: one character, or 'tab'. Default: found by its lines."),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of this text file, such as cp1252. Default: its mark, else UTF-8.")
+        str | None,
+        typer.Option(
+            help="The file's encoding, such as cp1252. Default: by its byte order mark, else UTF-8."
+        ),
     ] = None,
     part: Annotated[
         Part | None,
-        typer.Option(help="Of interactions: the part of a published split that the file is."),
+        typer.Option(help="For interactions: which part of a published split the file is."),
     ] = None,
-    max_refused: Annotated[int, typer.Option(min=0, help="So many refused rows are no error.")] = 0,
+    max_refused: Annotated[
+        int, typer.Option(min=0, help="Fail only if more rows than this are refused.")
+    ] = 0,
     whole: Annotated[
-        bool, typer.Option("--whole", help="The file is all there is: items not in it leave the catalogue.")
+        bool, typer.Option("--whole", help="The file is complete: items not in it leave the catalogue.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --whole: however many items leave, whatever was refused.")
+        bool,
+        typer.Option(
+            "--force", help="With --whole: remove items however many they are, and despite refused rows."
+        ),
     ] = False,
 ) -> None:
     """Load a file into a table.
 
-    Bad rows go to the table `refused` with file, line and reason.
+    Bad rows go to the table `refused`, with file, line and reason; the others are loaded.
     """
     if force and not whole:
-        raise ConfigError("--force is for --whole: without it nothing leaves the catalogue")
+        raise ConfigError("--force needs --whole: without --whole, no item leaves the catalogue")
     names = class_names.split(",") if class_names else None
     done = opened(shop).ingest(
         source,
@@ -157,9 +171,9 @@ def ingest(
         encoding=encoding,
     )
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
-    besides = (("older", done.older), ("of erased shoppers", done.erased), ("passed over", done.passed))
+    besides = (("older", done.older), ("of erased shoppers", done.erased), ("skipped", done.passed))
     more = "".join(f"{name} {n}, " for name, n in besides if n)
-    photos = f" (photos of items that were taken: {done.photos_refused})" if done.photos_refused else ""
+    photos = f" (photos of loaded items: {done.photos_refused})" if done.photos_refused else ""
     out.print(
         f"read {done.read}: inserted {done.inserted}, updated {done.updated}, "
         f"unchanged {done.unchanged}, {repeated}{more}refused {done.refused}{photos}"
@@ -171,21 +185,23 @@ def ingest(
         out.print(f"  {note}")
     if done.refused > max_refused:
         raise TooManyRefused(
-            f"{source}: {done.refused} rows refused, --max-refused {max_refused}; the others are stored. "
-            f"File, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
+            f"{source}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
+            f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
         )
 
 
 @app.command()
 def delete(
-    table: Annotated[Literal["items"], typer.Argument(help="Shoppers are forgotten by `etalage erase`.")],
-    ids: Annotated[list[str], typer.Argument(help="Ids, or files with them (.txt: one a line).")],
+    table: Annotated[
+        Literal["items"], typer.Argument(help="Only items; to remove a shopper, use `etalage erase`.")
+    ],
+    ids: Annotated[list[str], typer.Argument(help="Item ids, or .txt files with one id per line.")],
     shop: ShopFolder = HERE,
-    force: Annotated[bool, typer.Option("--force", help="However many they are.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete them however many they are.")] = False,
 ) -> None:
-    """Take items out of the catalogue.
+    """Delete items from the catalogue.
 
-    The next `etalage sync` takes them out of the bundle.
+    The next `etalage sync` removes them from the bundle.
     """
     done = opened(shop).delete_items(ids, force)
     for one in done.unknown[:10]:
@@ -195,7 +211,7 @@ def delete(
     if len(done.unknown) > 10:
         out.print(f"… and {len(done.unknown) - 10:,} more that are not in the catalogue")
     if not done.items:
-        raise DataError("none of these is an item of the catalogue; nothing was deleted")
+        raise DataError("the catalogue has none of these items; nothing was deleted")
     out.print(
         f"{counted(len(done.items), 'item', 'items')} left the catalogue; "
         f"`etalage sync --shop {shlex.quote(str(shop))}` takes them out of the bundle"
@@ -204,7 +220,7 @@ def delete(
 
 @app.command()
 def tables(shop: ShopFolder = HERE) -> None:
-    """List the tables, and what each kind of act is taken for."""
+    """List the tables, and what each kind of interaction counts as."""
     table = table_of("table", "rows", "version")
     place = opened(shop)
     lake = place.lake
@@ -213,9 +229,9 @@ def tables(shop: ShopFolder = HERE) -> None:
         add_row(table, name, f"{lake.table(name).count():,}", version)
     out.print(table)
     if not versions:
-        out.print("no table is filled yet: `etalage ingest FILE items` loads a first one")
+        out.print("no table has rows yet: load items with `etalage ingest FILE items`")
     if found := place.kinds():
-        table = table_of("kind", "interactions", "taken for", "weight", "has the item")
+        table = table_of("kind", "interactions", "counts as", "weight", "owns the item")
         for one in found:
             known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
             add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
@@ -224,7 +240,7 @@ def tables(shop: ShopFolder = HERE) -> None:
 
 @app.command()
 def refused(
-    shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1, help="How many.")] = 20
+    shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20
 ) -> None:
     """List the newest refused rows: file, line, reason."""
     table = table_of("table", "file", "line", "reason")
@@ -241,11 +257,11 @@ def refused(
 
 @app.command()
 def collect(shop: ShopFolder = HERE) -> None:
-    """Bring what shoppers did while served into the tables.
+    """Load the events that the server received into the tables.
 
-    They come out of the online store, where the server keeps them.
+    The server keeps events in the online store; training reads the tables.
 
-    Events on items, or of kinds, that nobody knows wait in the table `held` until they are known.
+    Events about unknown items, or of unknown kinds, wait in the table `held` until they are known.
     """
     done = opened(shop).collect()
     more = f", {done.released:,} of which had been held back" if done.released else ""
@@ -258,16 +274,18 @@ def collect(shop: ShopFolder = HERE) -> None:
 
 
 @app.command()
-def erase(user: Annotated[str, typer.Argument(help="A user_id.")], shop: ShopFolder = HERE) -> None:
-    """Forget a shopper, and say where traces of them are left.
+def erase(
+    user: Annotated[str, typer.Argument(help="The shopper's user_id.")], shop: ShopFolder = HERE
+) -> None:
+    """Erase a shopper, and list where traces of them are left.
 
-    Their rows leave the tables and the online store.
+    This deletes the shopper's rows from the tables and the online store.
     """
     done = opened(shop).erase(user)
     for name, rows in done.rows.items():
-        out.print(f"{name}: {rows} gone")
+        out.print(f"{name}: {rows} rows deleted")
     if not any(done.rows.values()):
         near = f"; did you mean {done.near}?" if done.near is not None else ""
-        out.print(f"no row is of user_id {user!r}: ids are taken exactly as they are written{near}")
+        out.print(f"no row has user_id {user!r}: ids must match exactly{near}")
     for line in done.left:
         out.print(f"left: {line}")

@@ -1,4 +1,4 @@
-"""Models: list, trust, train, evaluate, publish; the bundles on disk."""
+"""Commands about models and bundles: list, trust, train, evaluate, compare, publish, sync, roll back."""
 
 import os
 from pathlib import Path
@@ -15,8 +15,7 @@ from etalage.shop import MODEL
 
 
 class NamesModels(TyperCommand):
-    """Names the models beneath its help; the shop's own too, where ETALAGE_SHOP or the current folder says
-    which shop."""
+    """Lists the models beneath its help; also those of the shop in ETALAGE_SHOP, or in the current folder."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         there, _ = Models(Path(os.environ.get("ETALAGE_SHOP", "."))).readable()
@@ -28,7 +27,7 @@ class NamesModels(TyperCommand):
 
 
 COSTS = ("minutes", "ms_1", "ms_64", "megabytes")
-Model = Annotated[str, typer.Argument(help="A model, by its name; the shop's own too.")]
+Model = Annotated[str, typer.Argument(help="A model's name; the shop's own models too.")]
 
 
 @app.command(cls=NamesModels)
@@ -36,21 +35,21 @@ def train(
     model: Model = MODEL,
     shop: ShopFolder = HERE,
     set: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the model's config (again for more).")
+        list[str] | None, typer.Option("--set", help="Set KEY=VALUE of the model's config; repeat for more.")
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="Begin anew instead of resuming.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start over instead of resuming.")] = False,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Another shop (or an export's folder) whose weights it starts from."),
+        typer.Option("--from", help="Start from the weights of another shop, or of an export's folder."),
     ] = None,
 ) -> None:
-    """Train a model on the tables as they are, and export it.
+    """Train a model on the tables, and export it.
 
-    The run is tracked in MLflow. A run that was killed goes on from its last checkpoint.
+    MLflow tracks the run. A run that was killed continues from its last checkpoint.
     """
     trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh, start)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
-    figures = figures or f"counted, nothing to learn by steps; `etalage evaluate {model}` judges it"
+    figures = figures or f"fitted in closed form; `etalage evaluate {model}` judges it"
     out.print(f"{model} {exported.name}: {figures}; {trained.seconds:.0f} s")
 
 
@@ -58,17 +57,18 @@ def train(
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="A model, by its name; none: all models of behaviour that are trained."),
+        typer.Argument(help="A model's name. Default: all trained models of behaviour."),
     ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """Measure a model beside the simple ones, or all together.
+    """Compare a model with the simple ones, or all together.
 
-    With a name: its newest export; a report and the verdict that publish asks for are written.
+    With a name, it evaluates the model's newest export, and writes a report and the verdict that publish
+    requires.
 
-    Without a name: which one should I publish? Every trained model of behaviour on the same questions, each
-    against the others, and the funnel as a whole. Nothing is trained for that. Models of photos and of
-    categories that were not judged yet follow.
+    Without a name, it helps you choose what to publish: it asks every trained model of behaviour the same
+    questions, compares each with the others, and evaluates the funnel as a whole. It trains nothing for this.
+    Then it evaluates the models of photos and categories that have no verdict yet.
     """
     here = opened(shop)
     wanted = [model] if model is not None else here.unjudged()
@@ -98,7 +98,7 @@ def _tell_compared(done: Any) -> None:
     for system, protocol in done.published.items():
         out.print(f"{system}, {protocol.sentence()}")
     if done.members:
-        out.print(f"`etalage publish` would make the funnel of {', '.join(done.members)}")
+        out.print(f"`etalage publish` would build the funnel from {', '.join(done.members)}")
     for reason in done.left_out:
         out.print(f"left out: {reason}")
     for note in done.notes:
@@ -110,7 +110,7 @@ def _tell_compared(done: Any) -> None:
 def compare(shop: ShopFolder = HERE) -> None:
     """Compare all exported classifiers on the golden set.
 
-    In one grid: how good they are, how long they take, how large they are.
+    One table shows how good, how fast and how large they are.
     """
     done = opened(shop).compare()
     shown = ("accuracy", "macro_f1", "value_true", "severity", "calibration_error")
@@ -131,16 +131,16 @@ def publish(
 ) -> None:
     """Embed, index, check and publish a bundle.
 
-    Servers take it over by themselves.
+    Running servers switch to the new bundle by themselves.
     """
     _tell(opened(shop).publish(force=force))
 
 
 @app.command()
 def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
-    """Publish what changed since the current bundle.
+    """Publish a bundle with what changed since the current one.
 
-    Only new and changed photos are embedded.
+    It embeds only new and changed photos.
     """
     done = opened(shop).sync(force)
     out.print(
@@ -148,18 +148,18 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
         f"changed {done.upserted}, removed {done.deleted}"
     )
     if done.whole:
-        out.print(f"the tables were read whole: {done.whole}")
+        out.print(f"read the whole tables: {done.whole}")
     if done.manifest is not None:
         _tell(done.manifest)
 
 
 @app.command()
 def bundles(shop: ShopFolder = HERE) -> None:
-    """List the bundles on disk. The current one is marked."""
+    """List the bundles on disk; an arrow marks the current one."""
     table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
     there = list(opened(shop).bundles.survey())
     if not there:
-        out.print("nothing was published yet: `etalage publish` makes a first bundle")
+        out.print("nothing was published yet: `etalage publish` makes the first bundle")
         return
     for one in there:
         mark = "→" if one.current else ""
@@ -176,7 +176,9 @@ def bundles(shop: ShopFolder = HERE) -> None:
 
 @app.command()
 def rollback(
-    bundle: Annotated[str | None, typer.Argument(help="Default: the one that was current before.")] = None,
+    bundle: Annotated[
+        str | None, typer.Argument(help="A bundle's id. Default: the one that was current before.")
+    ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
     """Make another bundle the current one."""
@@ -189,10 +191,10 @@ def register(
     name: Annotated[str, typer.Option(help="The model's name in the registry.")] = "etalage",
     task: Annotated[
         str | None,
-        typer.Option(help="similar, recommend, rank or classify; default: what the bundle is for."),
+        typer.Option(help="similar, recommend, rank or classify. Default: what the bundle is for."),
     ] = None,
 ) -> None:
-    """Register the current bundle in MLflow as a model."""
+    """Register the current bundle as a model in MLflow."""
     out.print(opened(shop).register(name, task))
 
 
@@ -212,7 +214,7 @@ def _tell(manifest: Any) -> None:
         for name, source in model.sources.items():
             if source.unknown:
                 out.print(
-                    f"{model.name}: of {source.unknown:,} of {manifest.items:,} items {name} knows nothing"
+                    f"{model.name}: {name} knows nothing about {source.unknown:,} of {manifest.items:,} items"
                 )
     for one in manifest.models:
         if one.index is not None:
@@ -237,7 +239,7 @@ def _tell_recall(name: str, measured: Any) -> None:
 
 @app.command()
 def models(shop: ShopFolder = HERE) -> None:
-    """List the models that can be trained, the shop's own among them."""
+    """List the models that you can train, the shop's own among them."""
     here = opened(shop)
     states = {one.file.stem: one for one in here.own_files()}
     table = table_of("model", "role", "learns from", "file")
@@ -251,31 +253,31 @@ def models(shop: ShopFolder = HERE) -> None:
 @app.command()
 def trust(
     shop: ShopFolder = HERE,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    forget: Annotated[bool, typer.Option(help="Trust none of the folder's files any longer.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    forget: Annotated[bool, typer.Option(help="Withdraw the trust in all files of the folder.")] = False,
 ) -> None:
-    """Allow the files of the shop's models/ folder to be run.
+    """Allow Etalage to run the files in the shop's models/ folder.
 
-    They run with all your rights whenever one of these models is trained, and when a closed-form one is
-    published; never while serving. A file that is new or changed is asked about again.
+    They run with all your rights whenever you train one of these models or publish a closed-form one; never
+    while serving. Etalage asks again about a file that is new or has changed.
     """
     here = opened(shop)
     if forget:
         here.trust([])
-        out.print(f"{here.models.folder}: no file of it may be run any longer")
+        out.print(f"{here.models.folder}: none of its files is trusted any longer")
         return
     files = here.own_files()
     if not files:
-        out.print(f"{here.models.folder}: no model of the shop's own, so there is nothing to trust")
+        out.print(f"{here.models.folder}: holds no models, so there is nothing to trust")
         return
     table = table_of("file", "role", "SHA-256", "")
     for one in files:
         add_row(table, str(one.file), one.role, one.sha256, one.state)
     out.print(table)
     if all(one.state == "trusted" for one in files):
-        out.print("all of them are trusted already")
+        out.print("all files are trusted already")
         return
-    if not yes and not typer.confirm("May these files be run, with all your rights?"):
+    if not yes and not typer.confirm("Allow Etalage to run these files, with all your rights?"):
         out.print("nothing changed")
         raise typer.Exit(1)
-    out.print(f"trusted; noted in {here.trust(files)}")
+    out.print(f"trusted; recorded in {here.trust(files)}")

@@ -1,4 +1,4 @@
-"""`etalage photos`: links become photos."""
+"""`etalage photos`: downloads photos from links."""
 
 from typing import Annotated, Any
 
@@ -7,27 +7,29 @@ import typer
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, out, table_of
 
-photos = typer.Typer(help="Photos from the links of the feeds.", no_args_is_help=True, rich_markup_mode=None)
+photos = typer.Typer(
+    help="Download photos from the links in the feeds.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(photos, name="photos")
-NO_LINKS = "no link waits for its photo: a column that is mapped to photo_url brings some, at the next ingest"
+NO_LINKS = "no link is without its photo: to add links, map a column to photo_url and ingest again"
 
 
 @photos.command()
 def probe(
     shop: ShopFolder = HERE,
-    links: Annotated[int, typer.Option(min=1, help="How many links to ask for.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another sample.")] = 0,
+    links: Annotated[int, typer.Option(min=1, help="How many links to try.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed takes another sample.")] = 0,
 ) -> None:
-    """Ask for a sample of the links first.
+    """Try a sample of the links.
 
-    It says what fails, of which merchant, and what all would cost. Nothing is written.
+    It shows what fails, for which merchant, and what downloading all links would cost. It writes nothing.
     """
     done = opened(shop).probe_photos(links, seed)
     out.print(f"{done.asked:,} of {done.links:,} links, seed {done.seed}")
     if not done.asked:
         out.print(NO_LINKS)
         return
-    table = table_of("merchant", "links", "asked", "failed", "of which")
+    table = table_of("merchant", "links", "asked", "failed", "reasons")
     for one in (done.whole, *(done.merchants if len(done.merchants) > 1 else ())):
         kinds = ", ".join(f"{state} {_share(share)}" for state, share in one.states.items() if state != "ok")
         add_row(table, one.name, f"{one.links:,}", f"{one.asked:,}", _share(one.failed), kinds)
@@ -47,17 +49,17 @@ def probe(
 def fetch(
     shop: ShopFolder = HERE,
     refresh: Annotated[
-        float | None, typer.Option(min=0, help="Ask again, too, for photos that are so many days old.")
+        float | None, typer.Option(min=0, help="Also ask again for photos that are this many days old.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Links that failed too, before their time has come.")] = False,
+    again: Annotated[bool, typer.Option(help="Also ask for failed links that are not due yet.")] = False,
 ) -> None:
-    """Get the photo of every link that is due.
+    """Download the photo of every link that is due.
 
-    What a killed run has stored is not asked for again.
+    If a run was killed, the next one continues with what is missing.
     """
     done = opened(shop).fetch_photos(refresh, again)
     if done.taken_up:
-        out.print(f"{done.taken_up:,} links of a run that did not end were taken up")
+        out.print(f"stored {done.taken_up:,} links of a run that did not finish")
     states = ", ".join(f"{count:,} {state}" for state, count in done.states.items())
     out.print(f"{done.links:,} links{': ' if states else ''}{states}")
     if not done.links and not done.waiting:
@@ -67,7 +69,7 @@ def fetch(
         f"downloaded {done.downloaded / 1e6:,.1f} MB, stored {done.stored / 1e6:,.1f} MB"
     )
     if done.waiting:
-        out.print(f"{done.waiting:,} links failed and are not due yet; `--again` asks for them now")
+        out.print(f"{done.waiting:,} links failed and are not due yet; --again asks for them now")
 
 
 def _share(share: Any) -> str:

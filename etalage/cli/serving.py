@@ -1,4 +1,4 @@
-"""Answers: without a server, with one, and on the page."""
+"""Commands that answer: on the command line, over HTTP, on the page; and the demo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +14,18 @@ from etalage.shop import asking
 
 @app.command()
 def similar(
-    item: Annotated[str | None, typer.Argument(help="An item_id.")] = None,
-    photo: Annotated[Path | None, typer.Option(help="An image file.")] = None,
-    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
+    item: Annotated[str | None, typer.Argument(help="The item_id to search with.")] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="An image file to search with, instead of an item.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many items to show.")] = 5,
     threshold: Annotated[
-        float | None, typer.Option(help="Nothing less similar than this; `etalage evaluate` calibrates it.")
+        float | None,
+        typer.Option(help="Show nothing less similar; `etalage evaluate` prints a good value."),
     ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """Show what is like an item or a photo, without a server."""
+    """Show items similar to an item or a photo, without a server."""
     photos = None if photo is None else [read_photo(photo)]
     try:
         answer = asking.similar(opened(shop), item, photos, k, threshold)
@@ -39,17 +42,20 @@ def similar(
 
 @app.command()
 def recommend(
-    user: Annotated[str | None, typer.Argument(help="A user_id.")] = None,
+    user: Annotated[str | None, typer.Argument(help="The shopper's user_id.")] = None,
     had: Annotated[
-        list[str] | None, typer.Option(help="item_id of what they have, instead of a user (again for more).")
+        list[str] | None,
+        typer.Option(help="An item_id that the shopper has, instead of a user; repeat for more."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 10,
-    explain: Annotated[bool, typer.Option(help="What each stage did.")] = False,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many items to show.")] = 10,
+    explain: Annotated[
+        bool, typer.Option(help="Show what each stage did, and why each item is shown.")
+    ] = False,
     shop: ShopFolder = HERE,
 ) -> None:
     """Show what a shopper would want next, without a server.
 
-    By what they did until now; or, with --had, by what they have.
+    It uses what the shopper did until now or, with --had, the items that you name.
     """
     answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
     table = table_of("rank", "item", "score", "title", "price", *(["why"] if explain else []))
@@ -69,24 +75,29 @@ def recommend(
 def serve(
     shop: ShopFolder = HERE,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; default: [serve] host, which is loopback.")
+        str | None, typer.Option(help="Address to listen on. Default: [serve] host, which is loopback.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Default: [serve] port, which is 8765; 0: any that is free.")
+        int | None,
+        typer.Option(help="Port to listen on; 0: any free one. Default: [serve] port, which is 8765."),
     ] = None,
-    key_file: Annotated[Path | None, typer.Option(help="File that holds the bearer key.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File that holds the bearer key that clients must send.")
+    ] = None,
 ) -> None:
-    """Serve the current bundle over HTTP. A new bundle is taken over while serving."""
+    """Serve the current bundle over HTTP. It switches to a new bundle without a restart."""
     opened(shop).serve(host, port, key_file)
 
 
 @app.command()
 def page(
-    url: Annotated[str, typer.Option(help="Where `etalage serve` answers.")] = "http://127.0.0.1:8765",
-    port: Annotated[int, typer.Option(help="Where the page answers, on loopback.")] = 8501,
-    compare: Annotated[str | None, typer.Option(help="A second server, shown beside the first.")] = None,
+    url: Annotated[str, typer.Option(help="The address of `etalage serve`.")] = "http://127.0.0.1:8765",
+    port: Annotated[int, typer.Option(help="Port of the page, on loopback.")] = 8501,
+    compare: Annotated[
+        str | None, typer.Option(help="Address of a second server, to show its answers beside the first.")
+    ] = None,
 ) -> None:
-    """Show the web page, on loopback. It speaks to the server alone."""
+    """Show the storefront on loopback; it talks only to the server."""
     from etalage.page.run import run
 
     raise typer.Exit(run(url, port, compare))
@@ -94,19 +105,19 @@ def page(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the demo shop is made.")] = Path("demo"),
-    items: Annotated[int, typer.Option(help="Products to draw.")] = 5000,
-    shoppers: Annotated[int, typer.Option(help="Shoppers to draw.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Another seed draws another shop.")] = 7,
+    folder: Annotated[Path, typer.Argument(help="The folder to make the demo shop in.")] = Path("demo"),
+    items: Annotated[int, typer.Option(help="How many products to make.")] = 5000,
+    shoppers: Annotated[int, typer.Option(help="How many shoppers to make.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Another seed makes another shop.")] = 7,
     serve: Annotated[bool, typer.Option(help="Serve the API and the page at the end.")] = True,
-    port: Annotated[int, typer.Option(help="Of the API.")] = 8765,
-    page_port: Annotated[int, typer.Option(help="Of the page.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port of the API.")] = 8765,
+    page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
     files: Annotated[
         Path | None,
-        typer.Option("--files", help="Only write the input files of docs/guide.md into this new folder."),
+        typer.Option("--files", help="Only write the input files of docs/guide.md, into this new folder."),
     ] = None,
 ) -> None:
-    """Draw a shop, and train, evaluate, publish and serve on it."""
+    """Make a demo shop, then train, evaluate, publish and serve it."""
     if files is not None:
         from etalage.demo.tiles import write_files
 

@@ -1,4 +1,4 @@
-"""`etalage taxonomy`: the one tree of categories, and how the merchants' categories stand to it."""
+"""`etalage taxonomy`: the tree of categories, and how the merchants' own categories match it."""
 
 import csv
 from pathlib import Path
@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from etalage.shop.taxonomy_steps import Proposal
 
 taxonomy = typer.Typer(
-    help="The one tree of categories for every merchant's items.", no_args_is_help=True, rich_markup_mode=None
+    help="Show the tree of categories; match merchants' own to it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(taxonomy, name="taxonomy")
 COLUMNS = ("merchant", "category", "id", "path", "similarity", "items")
-"""Of the draft of a map; reading a map, the last three are passed over."""
+"""Columns of a drafted map; Etalage ignores the last three when it reads a map."""
 
 
 @taxonomy.command()
 def show(
-    category: Annotated[str | None, typer.Argument(help="An id or a path; default: the top.")] = None,
+    category: Annotated[
+        str | None, typer.Argument(help="An id or a path. Default: the top of the tree.")
+    ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
-    """Show a category: its path, its names, and what is beneath it."""
+    """Show a category: its path, its names, and the categories beneath it."""
     shown = taxonomy_steps.show(opened(shop), category)
     out.print(shown.title)
     for language, name in shown.names.items():
@@ -46,9 +50,9 @@ def check(
     shop: ShopFolder = HERE,
     examples: Annotated[int, typer.Option(min=0, help="How many of each problem to show.")] = 5,
 ) -> None:
-    """Count how the items' own categories stand to the tree.
+    """Count how many items carry a category of the tree, and list the problems of the others.
 
-    Unknown, retired, outside, not mapped: with examples.
+    The problems are unknown, retired, outside and unmapped categories, with examples.
     """
     done = taxonomy_steps.check(opened(shop))
     ways = ", ".join(f"{how} {count:,}" for how, count in done.how.items())
@@ -65,20 +69,20 @@ def check(
 def map(
     shop: ShopFolder = HERE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A new CSV; default: shown here.")
+        Path | None, typer.Option("--output", "-o", help="Write to this new CSV file. Default: print.")
     ] = None,
 ) -> None:
-    """Draft a map of merchants' categories, by similar wording.
+    """Draft a map from merchants' categories to the tree, by similar wording.
 
-    A person looks through it: see docs/taxonomy.md.
+    Check every line before you use it: see docs/taxonomy.md.
     """
     place = opened(shop)
     if output is not None and output.exists():
-        raise ConfigError(f"{output}: is there already, and may hold a person's work; name a new file")
+        raise ConfigError(f"{output} exists already and may hold somebody's work; name a new file")
     found = taxonomy_steps.proposals(place)
     if output is not None:
         _write(output, found)
-        out.print(f"{output}: {len(found):,} categories. Look through every line, then name it in shop.toml:")
+        out.print(f"{output}: {len(found):,} categories. Check every line, then name the file in shop.toml:")
         out.print(f"[taxonomy]\nmap = {str(output)!r}")
         return
     table = table_of(*COLUMNS)

@@ -1,4 +1,4 @@
-"""What every engine can do: where loops over shards, and the workers of a training, run."""
+"""The contract of every engine, which runs loops over shards and the workers of a training."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -11,17 +11,18 @@ R = TypeVar("R")
 
 
 class Engine(Protocol):
-    """A shard is the unit of work: a file, a block of rows, some hosts.
+    """Runs functions on shards. A shard is the unit of work: a file, a block of rows, some hosts.
 
-    A shard's function must pickle, and may run more than once: what it writes is the same each time.
+    The function must be picklable. It may run more than once on a shard, so it must write the same each time.
     """
 
     def map(self, function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
-        """`function` of every shard, in the shards' order. An exception in a shard is raised here."""
+        """Yield `function(shard)` for every shard, in their order. Raises the exception that a shard
+        raises."""
         ...
 
     def launch(
         self, function: Callable[[WorkerSpec], object], workers: int
     ) -> AbstractContextManager[WorkerSpec]:
-        """`function` on workers − 1 others; the caller, within the `with`, is rank 0."""
+        """Run `function` in workers − 1 other processes; the caller is rank 0 within the `with`."""
         ...

@@ -1,8 +1,8 @@
-"""Which items have which attribute: looked up, not searched for.
+"""Looks up which items have an attribute, instead of searching for it.
 
-`attributes` is one JSON object of strings an item. Asked for by a filter, it was searched and read for each
-value: seconds for one small request (F61). Here every pair of all items is laid out once, when a bundle is
-opened, and a filter costs the items that it finds.
+`attributes` is one JSON object of strings per item. Searching and parsing it for each value of a filter took
+seconds for one small request (F61). Here every (attribute, value) pair of all items is laid out once, when a
+bundle is opened; a filter then costs only as much as the items that it finds.
 
     N items   E pairs of all items   P distinct pairs
 """
@@ -24,7 +24,7 @@ _CODED = pa.dictionary(pa.int32(), pa.large_string())
 
 
 class AttributeIndex:
-    """Attribute and value → the rows that have it."""
+    """Maps an attribute and its value to the rows that have it."""
 
     def __init__(self, column: pa.Array) -> None:
         """`column`: (N,) JSON objects, or null."""
@@ -57,7 +57,7 @@ class AttributeIndex:
         return found
 
     def _place(self, text: str) -> int | None:
-        """Where a pair stands among the distinct ones: some twenty comparisons, however many there are."""
+        """The position of a pair among the distinct ones, by binary search."""
         wanted = text.encode("utf-8", "surrogatepass")
         low, high = 0, len(self._sorted)
         while low < high:
@@ -74,7 +74,7 @@ class AttributeIndex:
 
 
 def _pairs(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """(text of each pair of these items (E,), dictionary-encoded; whose it is (E,))."""
+    """The (E,) text of each pair of these items, dictionary-encoded, and the (E,) item of each."""
     column = column.cast(pa.large_string())
     plain = pc.and_not(
         pc.fill_null(pc.match_substring_regex(column, _PLAIN), False),
@@ -89,7 +89,7 @@ def _pairs(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _others(column: pa.Array, asked: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-    """The same for JSON that somebody else wrote, in whatever way."""
+    """The same for JSON in any style of writing."""
     texts: list[str] = []
     owners: list[int] = []
     for row in np.flatnonzero(asked & pc.is_valid(column).to_numpy(zero_copy_only=False)):
@@ -105,5 +105,5 @@ def _others(column: pa.Array, asked: np.ndarray) -> tuple[pa.Array, np.ndarray]:
 
 
 def _written(key: str, value: str) -> str:
-    """As it stands in an object, less the quotation marks at both ends: `key": "value`."""
+    """A pair as an object's JSON has it, without the quotation marks at both ends: `key": "value`."""
     return f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"[1:-1]

@@ -1,6 +1,6 @@
-"""Candidates: what several retrievers bring, each by its quota, merged; their scores on one scale.
+"""Merges the candidates of several retrievers, each up to its quota, and brings their scores to one scale.
 
-Offline (examples for a ranker) and online (funnel/funnel.py) candidates come from the same function.
+The same function makes candidates offline (examples for a ranker) and online (funnel/funnel.py).
 
     B queries   N items   K candidates a query
 """
@@ -27,20 +27,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Candidates:
-    """The union of what the retrievers brought: in order of the retrievers, best first, each item once."""
+    """The union of what the retrievers found, each item once: in order of the retrievers, best first."""
 
     rows: np.ndarray
-    """(B, K) int64; 0 behind the last."""
+    """(B, K) int64 item rows; 0 after the last."""
     scores: dict[str, np.ndarray]
-    """retriever → (B, K) float32; -inf where this one did not find the item."""
+    """Retriever → (B, K) float32; -inf where this retriever did not find the item."""
 
     def found_by(self, name: str) -> np.ndarray:
-        """(B, K) bool."""
+        """(B, K) bool: whether this retriever found the candidate."""
         return np.isfinite(self.scores[name])
 
     @property
     def counts(self) -> np.ndarray:
-        """(B,) candidates of each query."""
+        """(B,) how many candidates each query has."""
         return np.asarray((self.rows > 0).sum(axis=1))
 
 
@@ -51,9 +51,9 @@ def candidates(
     allow: np.ndarray | None = None,
     excluded: Excluded | None = None,
 ) -> Candidates:
-    """Ask every retriever that has a quota, merge what they bring.
+    """Ask every retriever that has a quota, and merge what they find.
 
-    queries: the same for all, or by retriever (where vocabularies of users and kinds differ).
+    queries: the same for all, or one per retriever (if their vocabularies of users and kinds differ).
     """
     brought = {
         one.name: one.find(
@@ -73,7 +73,7 @@ def _count(queries: Queries | Mapping[str, Queries]) -> int:
 
 
 def merged(brought: Mapping[str, Hits], queries: int) -> Candidates:
-    """Each item once a query, where it first appears; every retriever's score kept."""
+    """Keep each item once per query, at its first place, with every retriever's score."""
     wide = np.concatenate([np.empty((queries, 0), np.int64), *(b.rows for b in brought.values())], axis=1)
     owner, column = np.nonzero(wide)
     rows = wide[owner, column]
@@ -99,10 +99,10 @@ def merged(brought: Mapping[str, Hits], queries: int) -> Candidates:
 
 
 def normalised(scores: np.ndarray) -> np.ndarray:
-    """(B, K) → the same brought to 0 … 1 in each row; what is not finite becomes 0.
+    """(B, K) scores → the same scaled to 0 … 1 in each row; values that are not finite become 0.
 
-    Min-max over what was found: scores of different models cannot be added as they are (Fox & Shaw,
-    Combination of Multiple Searches, TREC-2 1993: CombSUM).
+    It is min-max scaling over what was found, because scores of different models cannot be added as they are
+    (Fox & Shaw, Combination of Multiple Searches, TREC-2 1993: CombSUM).
     """
     there = np.isfinite(scores)
     low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
@@ -114,7 +114,7 @@ def normalised(scores: np.ndarray) -> np.ndarray:
 
 
 def fused(found: Candidates, weights: Mapping[str, float]) -> np.ndarray:
-    """(B, K) float32: the retrievers' normalised scores, weighted and added; -inf where there is no item."""
+    """(B, K) float32: the weighted sum of the retrievers' normalised scores; -inf where there is no item."""
     total = np.zeros(found.rows.shape, np.float32)
     for name, scores in found.scores.items():
         total += np.float32(weights.get(name, 1.0)) * normalised(scores)

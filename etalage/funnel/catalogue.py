@@ -1,10 +1,10 @@
-"""A bundle's items, opened for reading: rows by id, filters as masks, words, categories, photos.
+"""A bundle's items, opened for reading: rows by id, filters as masks, search, categories, photos.
 
 Everything stays memory-mapped; what the filters need is unpacked once into flat arrays, so that a
 filter over 100,000 items costs a few vectorised passes.
 
-Row 0 is the unknown item, here as everywhere: items have the rows 1 … N, in the order of their ids. Row 0
-passes no filter.
+Row 0 is the unknown item, as everywhere; items have rows 1 … N, in the order of their ids. Row 0 passes no
+filter.
 
     N items   P distinct category paths   S photos
 """
@@ -27,23 +27,23 @@ from etalage.funnel.filters import Filters, Stock
 __all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
 
 MASKS_KEPT = 32
-"""Of category, brand and attribute filters; a byte an item each."""
+"""How many masks of category, brand and attribute filters are kept; each takes a byte per item."""
 SEPARATOR = " > "
-"""Between the steps of a category path: `Clothing > Dresses > Maxi dress`."""
+"""Separates the steps of a category path: `Clothing > Dresses > Maxi dress`."""
 Whose = Literal["merchants", "classified"]
-"""Categories: as the items came with them, or as the classifier told them."""
+"""Which categories: the merchants' own, or the classifier's."""
 
 NOT_SOLD_OUT = "not sold out"
-"""What the filter of that name is called where a slate is explained."""
+"""Filter → its name in the explanation of a slate."""
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
 HIDDEN = ("photo_sha256", "source_updated_at")
-"""Columns of the payload that stay inside."""
+"""Columns of the payload that no answer shows."""
 
 
 class Kept(NamedTuple):
-    """One filter and the number of items that it alone leaves."""
+    """One filter, and how many items it leaves by itself."""
 
     name: str
     items: int
@@ -60,8 +60,8 @@ class Catalogue:
     """The items and photos of one opened bundle."""
 
     def __init__(self, items: pa.Table, photos: pa.Table, currency: str | None = None) -> None:
-        """`items` in item_row order; `photos` (sha256, bytes), unique. `currency`: that of items which name
-        none. Raises BundleDamaged."""
+        """`items` in item_row order; `photos` (sha256, bytes), unique; `currency`: for items that name none.
+        Raises BundleDamaged."""
         self._columns = {name: _whole(items, name) for name in items.column_names}
         if currency is not None:
             own = self._columns.get("currency", pa.nulls(items.num_rows, pa.string()))
@@ -85,7 +85,7 @@ class Catalogue:
             _frozen(_with_unknown(_floats(self._columns["price"], missing=np.nan), np.nan)),
             {},
         )
-        """As the tables said when the bundle was made."""
+        """Stock and prices in the tables when the bundle was made."""
         self._attributes = AttributeIndex(
             self._columns.get("attributes", pa.nulls(items.num_rows, pa.string()))
         )
@@ -98,9 +98,9 @@ class Catalogue:
         }
         confidence = self._columns.get("classified_confidence", pa.nulls(len(self), pa.float64()))
         self.confidence: np.ndarray = _frozen(_with_unknown(_floats(confidence, missing=np.nan), np.nan))
-        """(N + 1,) float64 of the classified category; NaN = not classified."""
+        """(N + 1,) float64 confidence of the classified category; NaN = not classified."""
         self.by_popularity: np.ndarray = np.argsort(-self.popularity[1:], kind="stable") + 1
-        """(N,) rows, the most popular first."""
+        """(N,) item rows, the most popular first."""
         self._shown = [(name, self._columns.get(name)) for name in SHOWN]
         self._photos = _whole(photos, "bytes")
         self._photo_of: dict[str, int] = {
@@ -120,7 +120,7 @@ class Catalogue:
         return np.array([self._row_of.get(item_id, 0) for item_id in item_ids], np.int64)
 
     def _cell(self, column: pa.Array, row: int) -> Any:
-        """What a column of the file has of the item in a row."""
+        """The value of a file's column for the item in a row."""
         return column[row - 1].as_py()
 
     def known_row(self, item_id: str) -> int:
@@ -131,9 +131,9 @@ class Catalogue:
         return row
 
     def stock_after(self, changes: Mapping[str, Mapping[str, Any]]) -> Stock:
-        """The stock with `changes` of an online store {item_id: {in_stock, price, time}} over it.
+        """The stock, updated with the `changes` of an online store {item_id: {in_stock, price, time}}.
 
-        What the tables learnt later than a change (`updated_at`) stands; unknown items are passed over.
+        A value in the tables that is newer than a change (`updated_at`) stays; unknown items are ignored.
         """
         rows: dict[int, Mapping[str, Any]] = {}
         for item_id, change in changes.items():
@@ -167,23 +167,23 @@ class Catalogue:
         return item
 
     def title(self, row: int) -> str:
-        """The name that a shopper knows an item by; its id where it has none."""
+        """An item's name for shoppers: its title, or its id if it has none."""
         return self.own_title(row) or self.ids[row]
 
     def own_title(self, row: int) -> str | None:
-        """The title as it is; None where the item has none."""
+        """The title as it is; None if the item has none."""
         column = self._columns.get("title")
         found: str | None = None if column is None else self._cell(column, row)
         return found
 
     def classified(self, row: int) -> tuple[str | None, str | None, float | None]:
-        """Id, path and confidence of the category that the classifier told; all None where it told none."""
+        """Id, path and confidence of the classified category; all None if the item is not classified."""
         columns = (self._columns.get(f"classified_{name}") for name in ("id", "path", "confidence"))
         leaf, path, confidence = (None if column is None else self._cell(column, row) for column in columns)
         return leaf, path, confidence
 
     def everything(self, row: int) -> dict[str, Any]:
-        """All columns of one item, those of HIDDEN left out."""
+        """All columns of one item except those in HIDDEN."""
         item = {n: self._cell(column, row) for n, column in self._columns.items() if n not in HIDDEN}
         return {**item, "photo": self._photo_path(row)}
 
@@ -191,7 +191,7 @@ class Catalogue:
         return photo_path(self.ids[row]) if self.has_photo[row] else None
 
     def photo(self, row: int) -> bytes:
-        """The image file of an item, unchanged. Raises NotFound when it has none."""
+        """The image file of an item, unchanged. Raises NotFound: it has none."""
         name = self._cell(self._columns["photo_sha256"], row)
         if name is None:
             raise NotFound(f"item_id {_short(self.ids[row])}: this item has no photo")
@@ -204,7 +204,7 @@ class Catalogue:
         return path
 
     def mask(self, filters: Filters, stock: Stock | None = None) -> np.ndarray:
-        """(N + 1,) bool: the items that pass every filter. The array is the caller's to change."""
+        """(N + 1,) bool: the items that pass every filter. The caller may change the array."""
         mask = self.every
         for _, part in self.parts(filters, stock):
             mask &= part
@@ -212,15 +212,15 @@ class Catalogue:
 
     @property
     def every(self) -> np.ndarray:
-        """(N + 1,) bool: all items, and not row 0. The array is the caller's to change."""
+        """(N + 1,) bool: all items, but not row 0. The caller may change the array."""
         mask = np.ones(len(self) + 1, dtype=bool)
         mask[0] = False
         return mask
 
     def allowed(self, filters: Filters, stock: Stock | None = None) -> np.ndarray | None:
-        """The same to be read only, `exclude` left to the caller; None when everything passes.
+        """As `mask`, but read-only and without `exclude`; None if everything passes.
 
-        What is asked most, "not sold out", costs nothing.
+        The most frequent filter, "not sold out", costs nothing.
         """
         stock = stock or self.stock
         mask = stock.mask if filters.not_sold_out else None
@@ -230,11 +230,11 @@ class Catalogue:
         return mask
 
     def kept(self, filters: Filters, among: np.ndarray, stock: Stock | None = None) -> list[Kept]:
-        """How many items of `among` (N + 1,) bool each filter alone leaves: why a slate is short."""
+        """How many items of `among` (N + 1,) bool each filter leaves by itself, to explain a short slate."""
         return [Kept(name, int((part & among).sum())) for name, part in self.parts(filters, stock)]
 
     def parts(self, filters: Filters, stock: Stock | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """Each filter that is asked for, as it is called, and the (N + 1,) bool of what passes it."""
+        """Each requested filter by name, and the (N + 1,) bool of the items that pass it."""
         stock = stock or self.stock
         if filters.category is not None:
             yield f"category {_short(filters.category)}", self._having("category", "", filters.category)
@@ -266,7 +266,7 @@ class Catalogue:
             yield f"exclude {len(filters.exclude)}", mask
 
     def _having(self, *asked: str) -> np.ndarray:
-        """`_make_having`, the MASKS_KEPT newest ones kept."""
+        """`_make_having` with a cache of the MASKS_KEPT newest masks."""
         what, key, value = asked
         mask = self._masks.get((what, key, value))
         if mask is None:
@@ -277,8 +277,8 @@ class Catalogue:
         return mask
 
     def _make_having(self, what: str, key: str, value: str) -> np.ndarray:
-        """(N + 1,) bool, read-only: in a category or beneath it (the merchant's, or as classified), of a
-        brand, with an attribute."""
+        """(N + 1,) bool, read-only: the items in a category or beneath it (the merchant's or the classified
+        one), of a brand, or with an attribute."""
         if what in ("category", "classified"):
             every, codes = self._trees["classified" if what == "classified" else "merchants"]
             beneath = value + SEPARATOR
@@ -294,7 +294,8 @@ class Catalogue:
 
     @cached_property
     def category_codes(self) -> np.ndarray:
-        """(N + 1,) int32 codes of the categories, the classified one where an item has none; -1 = none."""
+        """(N + 1,) int32 codes of the categories, the classified one if an item has none of its own; -1 =
+        none."""
         own, classified = self._columns["category_id"], self._columns.get("classified_path")
         if own.null_count == 0 or classified is None:
             return self._trees["merchants"][1]
@@ -308,7 +309,7 @@ class Catalogue:
 
     @cached_property
     def group_codes(self) -> np.ndarray | None:
-        """(N + 1,) int32 codes of item_group_id, -1 = none; None: no two items are of one product."""
+        """(N + 1,) int32 codes of item_group_id, -1 = none; None: no product has two items."""
         column = self._columns.get("item_group_id")
         if column is None or column.null_count == len(self):
             return None
@@ -316,7 +317,7 @@ class Catalogue:
         return codes if np.bincount(codes[codes >= 0]).max() > 1 else None
 
     def values(self, name: str, rows: np.ndarray, stock: Stock | None = None) -> np.ndarray:
-        """(K,) float64 of `price`, or of the number in `attributes.<key>`; NaN where there is none."""
+        """(K,) float64: `price`, or the number in `attributes.<key>`; NaN where there is none."""
         if name == "price":
             return (stock or self.stock).price[rows]
         column, key = self._columns.get("attributes"), name.removeprefix("attributes.")
@@ -334,7 +335,7 @@ class Catalogue:
     def browse(
         self, search: str, filters: Filters, offset: int, limit: int, stock: Stock | None = None
     ) -> Page:
-        """Items that pass the filters and hold every word of `search`; the most popular first."""
+        """Items that pass the filters and contain every word of `search`; the most popular first."""
         mask = self.mask(filters, stock)
         for word in set(_folded(search).split()):
             mask[1:] &= _bools(pc.match_substring(self._text, word))
@@ -366,7 +367,7 @@ class Catalogue:
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
-    """One column as one array. A file of one record batch stays mapped; more batches are copied."""
+    """One column as one array. A file with one record batch stays memory-mapped; more batches are copied."""
     if name not in table.column_names:
         raise BundleDamaged(f"a table of the bundle lacks the column {name!r}; publish again")
     column = table.column(name)
@@ -391,14 +392,14 @@ def _bools(column: pa.Array) -> np.ndarray:
 
 
 def _encoded(column: pa.Array) -> tuple[list[str], np.ndarray]:
-    """Category column → (P distinct paths, (N + 1,) codes into them, -1 for none and for row 0)."""
+    """Category column → (P distinct paths, (N + 1,) codes into them; -1 for no category and for row 0)."""
     encoded = column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
     return encoded.dictionary.to_pylist(), _with_unknown(codes, np.int32(-1))
 
 
 def _with_unknown(array: np.ndarray, unknown: Any) -> np.ndarray:
-    """(N,) of the items → (N + 1,), with what is said of row 0 before them."""
+    """(N,) values of the items → (N + 1,), with the value for row 0 in front."""
     return np.concatenate([np.array([unknown], array.dtype), array])
 
 

@@ -1,4 +1,4 @@
-"""Why a slate is as it is: for the shop, numbers of every stage; for the shopper, a sentence.
+"""Explains a slate: to the shop by numbers of every stage, to the shopper by a sentence per item.
 
 K candidates   H acts
 """
@@ -23,16 +23,16 @@ VERBS = {
     "rating": "you liked",
     "like": "you liked",
 }
-"""By meaning of the kind."""
+"""Phrases by the meaning of a kind."""
 CHOSE = {"play": "you listened to", "listen": "you listened to", "watch": "you watched"}
-"""By kind, of those that mean no more than interest; others: "you chose"."""
+"""Phrases by kind, for kinds that only mean interest; for others: "you chose"."""
 
 
 def trace(
     funnel: Funnel, shopper: Shopper, answered: Answered, filters: Filters, stock: Stock
 ) -> dict[str, Any]:
-    """{"stages", "retrievers", "dropped"} of one answer; what the filters kept out is looked up again
-    without them."""
+    """{"stages", "retrievers", "dropped"} of one answer. To find what the filters kept out, it retrieves
+    again without them."""
     plan, found = answered.ranking.plan, answered.ranking.found
     stages = [dict(stage) for stage in answered.stages.rows]
     dropped = _filtered(funnel, answered, filters, stock, shopper)
@@ -65,7 +65,7 @@ def trace(
 def _filtered(
     funnel: Funnel, answered: Answered, filters: Filters, stock: Stock, shopper: Shopper
 ) -> list[dict[str, str]]:
-    """What the retrievers would have brought, had they been asked without filters."""
+    """What the retrievers would have found without filters."""
     plan = answered.ranking.plan
     if answered.allow is None and answered.excluded.most == 0:
         return []
@@ -133,7 +133,7 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
 
 
 def _verb(shopper: Shopper, act: int) -> str:
-    """The most that they did with the item of this act: who bought it has looked at it too."""
+    """The strongest thing that the shopper did with the item of this act: who bought it has viewed it too."""
     kinds = [shopper.kinds[n] for n in np.flatnonzero(shopper.rows == shopper.rows[act])]
     meanings = {known_meaning(kind) for kind in kinds}
     told = [VERBS[meaning] for meaning in STRONGEST if meaning in meanings]
@@ -149,9 +149,9 @@ def _personal(answered: Answered, place: int) -> bool:
 
 
 def _votes(funnel: Funnel, shopper: Shopper, answered: Answered, rows: np.ndarray) -> np.ndarray:
-    """(k, H) how much each act speaks for each item, each retriever's votes brought to at most 1 an item.
+    """(k, H) how much each act recommends each item; each retriever's votes are scaled to at most 1 per item.
 
-    Only retrievers that found the item are heard.
+    Only retrievers that found the item count.
     """
     votes = np.zeros((len(rows), len(shopper.rows)))
     if votes.size == 0:

@@ -1,9 +1,11 @@
-"""The fallback policy: which tier of models answers a shopper, by how much is known of them.
+"""The fallback policy decides which tier of models answers a shopper, by how much is known about them.
 
-`deep` models from `funnel.enough` acts on; before, the `collaborative` ones (closed-form models that know the
-shopper or an item of theirs); where only items that nobody acted on are known, `photo`s like theirs; for a
-stranger, what is `popular`. A model that loses to popularity brings candidates where a ranker orders
-them, and nowhere else.
+- `deep`: the deep models answer a shopper with at least `funnel.enough` acts.
+- `collaborative`: with fewer acts, closed-form models answer that know the shopper or one of their items.
+- `photo`: if only items are known that nobody else acted on, similar photos answer.
+- `popular`: a stranger is shown what is popular.
+
+A model that loses to popularity only supplies candidates for a ranker; it never answers alone.
 """
 
 from collections.abc import Sequence
@@ -22,23 +24,23 @@ from etalage.runtime.retrieving import Retriever
 from etalage.runtime.scorer import ExportScorer
 
 QUOTA = 200
-"""Candidates of each retriever that the shop gives no quota."""
+"""Candidates of each retriever for which the shop sets no quota."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is asked, about what, and what the tier is called."""
+    """How to answer one shopper: the tier, its retrievers with their quotas and queries, and the ranker."""
 
     tier: str
     asked: tuple[Retriever, ...]
-    """The prior is the last one."""
+    """The retrievers to ask; the last one is the prior."""
     quotas: dict[str, int]
     queries: dict[str, Queries]
     ranker: PairScorer | None
 
 
 class FallbackPolicy:
-    """The models of a bundle by what they are good for."""
+    """The models of a bundle, sorted by tier."""
 
     def __init__(
         self,
@@ -47,8 +49,8 @@ class FallbackPolicy:
         rules: BehaviourRule,
         look_alike: LookAlikeRetriever | None,
     ) -> None:
-        """popularity: (N + 1,) how often items were acted on, which every bundle knows; what a stranger is
-        shown where no model counts."""
+        """popularity: (N + 1,) how often items were acted on, which every bundle stores; a stranger is shown
+        this if the bundle has no popularity model."""
         self.rules = rules
         self.look_alike = look_alike
         self.models: dict[str, ExportScorer] = {one.name: one.scorer for one in models}
@@ -65,7 +67,7 @@ class FallbackPolicy:
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)
 
     def plan(self, shopper: Shopper, k: int) -> Plan:
-        """The tier that answers the shopper, and how many candidates each of it may bring, k at least."""
+        """Choose the tier that answers the shopper, and each retriever's quota of candidates, at least k."""
         every: list[Retriever] = [*self.deep, *self.collaborative, self.prior]
         every += [self.look_alike] if self.look_alike is not None else []
         plain = shopper.plain_queries()
@@ -82,10 +84,10 @@ class FallbackPolicy:
     def asked(
         self, know: set[str], enough: bool, ranked: bool, k: int
     ) -> tuple[str, tuple[Retriever, ...], dict[str, int]]:
-        """The tier, who is asked there, the prior last, and how many candidates each may bring.
+        """The tier, its retrievers (the prior last), and the quota of candidates of each.
 
-        know: the models that know the shopper. enough: they acted often enough for the deep models. ranked: a
-        ranker will order what is brought.
+        know: the models that know the shopper. enough: whether the shopper acted often enough for the deep
+        models. ranked: whether a ranker will order the candidates.
         """
         tier, asked = self._tier(know, enough, ranked)
         quotas = {name: max(quota, k) for name, quota in self._quotas(asked).items()}
@@ -113,19 +115,19 @@ class FallbackPolicy:
         return ("photo", photo) if photo else ("popular", [])
 
     def _quotas(self, asked: Sequence[Retriever]) -> dict[str, int]:
-        """As the shop gives them. Where it names none of these (what it named was kept out by the gate, or
-        does not know the shopper), those that are there step in."""
+        """The quotas that the shop sets. If it sets none for these retrievers (the gate left out those that
+        it names, or they do not know the shopper), each gets QUOTA."""
         given = self.rules.funnel.retrievers
         named = {one.name: int(given[one.name]) for one in asked if one.name in given}
         return named or {one.name: QUOTA for one in asked}
 
     @property
     def speaking(self) -> list[Retriever]:
-        """The models that may answer alone, the first one that knows the shopper before the others."""
+        """The models that may answer alone, the preferred ones first."""
         return [one for one in (*self.deep, *self.collaborative) if one.name not in self.behind]
 
     def ranker_for(self, shopper: Shopper) -> PairScorer | None:
-        """The ranker, if it knows the shopper."""
+        """The ranker if it knows the shopper, else None."""
         if self.ranker is None or not self.ranker.knows(shopper.queries(self.ranker))[0]:
             return None
         return self.ranker

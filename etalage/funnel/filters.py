@@ -1,4 +1,4 @@
-"""What an item must be to be shown, and what can be bought now."""
+"""The filters of a request, and the stock: which items may be shown, and which can be bought now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,45 +10,45 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Filters:
-    """What an item must be, to be shown; None asks nothing."""
+    """What an item must be to be shown; None: no condition."""
 
     category: str | None = None
     """This category path and everything beneath it."""
     min_price: float | None = None
     max_price: float | None = None
-    """Inclusive, in the item's own currency; an item of unknown price passes neither."""
+    """Inclusive bounds in the item's own currency; an item of unknown price passes neither."""
     in_stock: bool | None = None
-    """Known to be in stock, or known not to be; an item whose stock is not known passes neither."""
+    """True: known to be in stock; False: known not to be. An item of unknown stock passes neither."""
     brand: str | None = None
     attributes: Mapping[str, str] | None = None
-    """Every one of these must be just so."""
+    """The item must have every one of these attributes with exactly this value."""
     exclude: tuple[str, ...] = ()
-    """item_ids that must not come."""
+    """item_ids that must not be shown."""
     classified: str | None = None
-    """This path of the taxonomy and everything beneath it, as the classifier told it; `category` is the
-    merchant's own."""
+    """The classified category: this path of the taxonomy and everything beneath it. (`category` is the
+    merchant's own.)"""
     min_confidence: float | None = None
-    """Classified with at least this confidence; an item that is not classified passes no such filter."""
+    """Least confidence of the classified category; an item that is not classified does not pass."""
     not_sold_out: bool = False
-    """Leaves out what is known not to be in stock; an item whose stock is not known passes."""
+    """Leave out items known to be sold out; an item of unknown stock passes."""
 
 
 @dataclass(frozen=True)
 class Stock:
-    """What can be bought now at which price: the bundle's columns, with later changes over them."""
+    """What can be bought now at which price: the bundle's columns, updated with later changes."""
 
     stocked: np.ndarray
-    """(N + 1,) bool, read-only: known to be in stock; row 0 is not."""
+    """(N + 1,) bool, read-only: known to be in stock; False for row 0."""
     sold_out: np.ndarray
-    """(N + 1,) bool, read-only: known not to be; of what is in neither, the stock is not known."""
+    """(N + 1,) bool, read-only: known not to be in stock. If both are False, the stock is unknown."""
     price: np.ndarray
     """(N + 1,) float64, NaN = not known; read-only."""
     changes: Mapping[int, Mapping[str, Any]]
-    """Of single rows: `in_stock`, `price`."""
+    """Row → its changed `in_stock` and `price`."""
 
     @cached_property
     def mask(self) -> np.ndarray | None:
-        """(N + 1,) bool: what is not sold out; None when nothing is."""
+        """(N + 1,) bool: items that are not sold out; None if no item is sold out."""
         if not self.sold_out.any():
             return None
         mask = ~self.sold_out

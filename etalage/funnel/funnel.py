@@ -1,6 +1,6 @@
-"""The funnel of one bundle: shopper → candidates → ranking → order → slate. No HTTP, no store in it.
+"""The funnel of one bundle: shopper → candidates → ranking → order → slate, without HTTP and without a store.
 
-Who is asked for candidates is decided in funnel/fallback.py.
+funnel/fallback.py decides which models supply the candidates.
 
     K candidates   k places   N items
 """
@@ -28,9 +28,10 @@ from etalage.runtime.prior import PriorRetriever
 from etalage.runtime.scorer import ExportScorer
 
 PRIOR_WEIGHT = 1e-6
-"""Of the prior's score when there is no ranker: it breaks ties, and fills up behind what is personal."""
+"""Weight of the prior's score if there is no ranker: it breaks ties, and fills the places after personal
+items."""
 POPULAR_DIVERSITY = 0.3
-"""At least this much of it for a stranger: one bestseller's ten variants say nothing to them."""
+"""Least diversity of a stranger's slate, so that ten variants of one bestseller do not fill it."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Ranking:
     rows: np.ndarray
     """(K,) int64 item rows."""
     scores: np.ndarray
-    """(K,) float32, what they are ordered by."""
+    """(K,) float32 scores that order them."""
 
 
 @dataclass
 class Stages:
-    """What each stage took in and let out, and how long it took."""
+    """How many items each stage took in and let out, and how long it took."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     _since: float = field(default_factory=time.perf_counter)
@@ -61,7 +62,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Answered:
-    """A slate in item rows, and all that is needed to say why."""
+    """A slate as item rows, with everything that explaining it needs."""
 
     rows: np.ndarray
     """(≤ k,) int64 item rows, best first."""
@@ -79,7 +80,7 @@ class Answered:
 
 
 class Funnel:
-    """The models of a bundle at work. Safe to share between threads; never changes."""
+    """The models of a bundle at work. It never changes, and threads may share it."""
 
     def __init__(
         self,
@@ -97,12 +98,12 @@ class Funnel:
 
     @cached_property
     def taught(self) -> frozenset[str]:
-        """The kinds of acts that the models learnt from."""
+        """The kinds of acts that the models learned from."""
         return frozenset(kind for model in self.models.values() for kind in model.kinds)
 
     @property
     def embedders(self) -> list[EmbeddingScorer]:
-        """The models whose space shoppers and items share: embedders first, then factorisations."""
+        """The models that embed shoppers and items in one space: embedders first, then factorisations."""
         every = [*self.fallback_policy.deep, *self.fallback_policy.collaborative]
         named = (
             self.models[one.name]
@@ -113,7 +114,7 @@ class Funnel:
     # -- the stages ----------------------------------------------------------------------------
 
     def retrieve(self, plan: Plan, k: int, allow: np.ndarray | None, excluded: Excluded) -> Candidates:
-        """Candidates that may be shown: at least k, wherever there are k."""
+        """Candidates that may be shown: at least k, if there are k."""
         found = candidates(plan.asked, plan.queries, plan.quotas, allow, excluded)
         if int(found.counts[0]) < k and plan.quotas[self.prior.name] < k:
             topped = {**plan.quotas, self.prior.name: k}
@@ -121,14 +122,14 @@ class Funnel:
         return found
 
     def rank(self, shopper: Shopper, plan: Plan, found: Candidates) -> Ranking:
-        """By the ranker where it knows the shopper, else by the retrievers' normalised scores."""
+        """Order by the ranker if it knows the shopper, else by the retrievers' normalised scores."""
         ranker = plan.ranker
         queries = shopper.plain_queries() if ranker is None else shopper.queries(ranker)
         scores = ranking_scores(plan.tier, ranker, queries, found, self.prior.name)[0]
         return Ranking(plan, found, found.rows[0], scores)
 
     def answer(self, shopper: Shopper, k: int, filters: Filters, stock: Stock) -> Answered:
-        """The k items for this shopper, best first; fewer only where fewer may be shown."""
+        """The k items for this shopper, best first; fewer only if fewer may be shown."""
         stages = Stages()
         plan = self.fallback_policy.plan(shopper, k)
         allow = self.catalogue.allowed(self.asked_filters(filters), stock)
@@ -152,7 +153,8 @@ class Funnel:
         return Answered(rows, scores.astype(np.float32), ranking, order, stages, allow, excluded)
 
     def asked_filters(self, filters: Filters) -> Filters:
-        """With what the shop wants of every slate: nothing sold out, unless the shopper says otherwise."""
+        """Add the shop's own filter to the request's: nothing sold out, unless the request filters by stock
+        itself."""
         if filters.in_stock is None and self.rules.funnel.in_stock:
             return replace(filters, not_sold_out=True)
         return filters
@@ -162,7 +164,7 @@ class Funnel:
         return np.concatenate([shopper.seen, named[named > 0]])
 
     def traits(self, rows: np.ndarray, stock: Stock, embedded: bool) -> Traits:
-        """What the order looks at, of item rows (K,)."""
+        """The features of item rows (K,) that ordering reads."""
         order = self.rules.funnel.order
         empty = np.full(len(rows), np.nan)
         return Traits(
@@ -179,7 +181,7 @@ class Funnel:
         return None if self.look_alike is None else np.asarray(self.look_alike.embeddings[rows], np.float32)
 
     def _more(self, k: int, rows: np.ndarray, allow: np.ndarray | None, excluded: Excluded) -> np.ndarray:
-        """Up to k - len(rows) popular items that the caps still allow behind `rows`."""
+        """Up to k - len(rows) popular items that the caps still allow after `rows`."""
         order = self.rules.funnel.order
         capped = [
             (
@@ -219,8 +221,8 @@ class Funnel:
     # -- single pairs --------------------------------------------------------------------------
 
     def score_pairs(self, shopper: Shopper, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """Scores (K,) of these item rows for one shopper, their probabilities where the ranker gives
-        such, and the model that spoke."""
+        """Scores (K,) of these item rows for one shopper, their probabilities if the ranker gives them, and
+        the model that answered."""
         asked = rows[None, :]
         if (ranker := self.fallback_policy.ranker_for(shopper)) is not None:
             scores = ranker.scores_of(
@@ -238,7 +240,8 @@ class Funnel:
     def _as_retrieved(
         self, shopper: Shopper, ranker: PairScorer, asked: np.ndarray
     ) -> Mapping[str, np.ndarray]:
-        """The retrievers' scores of these rows as the ranker learnt them: of what they bring, no others."""
+        """The retrievers' scores of these rows as the ranker learned them: only for items that they
+        retrieve."""
         if not ranker.asks_retrievers:
             return {}
         plan = self.fallback_policy.plan(shopper, 1)
@@ -252,7 +255,7 @@ class Funnel:
 def ranking_scores(
     tier: str, ranker: PairScorer | None, queries: Queries, found: Candidates, prior: str
 ) -> np.ndarray:
-    """(B, K) float32, what the candidates are ordered by. ranker: one that knows these shoppers, or None."""
+    """(B, K) float32 scores that order the candidates. ranker: one that knows these shoppers, or None."""
     if tier == "popular":
         return found.scores[prior]
     if ranker is not None:
@@ -263,6 +266,7 @@ def ranking_scores(
 def _asked_of(
     ranker: PairScorer, scores: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the ranker asks for; -inf from a retriever that was not asked or is not there."""
+    """The retrievers' scores that the ranker reads; -inf for a retriever that was not asked or does not
+    exist."""
     missing = np.full(rows.shape, -np.inf, np.float32)
     return {name: scores.get(name, missing) for name in ranker.asks_retrievers}

@@ -12,14 +12,14 @@ from etalage.config import OrderConfig
 
 @dataclass(frozen=True)
 class Traits:
-    """What the order looks at, of K candidates; codes -1 = not known, which no cap counts."""
+    """What ordering reads about K candidates; code -1 = not known, which no cap counts."""
 
     brands: np.ndarray
-    """(K,) int codes."""
+    """(K,) int codes of brands."""
     categories: np.ndarray
-    """(K,) int codes of leaves."""
+    """(K,) int codes of category leaves."""
     values: np.ndarray
-    """(K,) float64; NaN = not known, which is worth nothing."""
+    """(K,) float64 business values; NaN = not known, which counts as no value."""
     embeddings: np.ndarray | None = None
     """(K, D) float32, any length; zeros = not known."""
     groups: np.ndarray | None = None
@@ -28,18 +28,18 @@ class Traits:
 
 @dataclass(frozen=True)
 class Order:
-    """Which candidates stand where, and why not the others."""
+    """Which candidates are placed where, and why the others are not."""
 
     places: np.ndarray
     """(≤ k,) positions of the candidates, best first."""
     scores: np.ndarray
-    """(≤ k,) float32 what each was chosen by, its likeness to those above taken off."""
+    """(≤ k,) float32 score that each was chosen by, less its similarity to those above."""
     capped: dict[int, str] = field(default_factory=dict)
-    """Position of a candidate that a cap kept out → which cap."""
+    """Position of a candidate that a cap kept out → the cap."""
 
 
 def unit(scores: np.ndarray) -> np.ndarray:
-    """(K,) → 0 … 1; all equal: 1. What is not finite becomes 0."""
+    """Scale (K,) to 0 … 1; if all are equal, to 1. Values that are not finite become 0."""
     there = np.isfinite(scores)
     if not there.any():
         return np.zeros(len(scores), np.float64)
@@ -54,14 +54,14 @@ def arranged(
 ) -> Order:
     """The k candidates to show, best first. `diversity` overrides the config's.
 
-    Without value and diversity: the order of the scores, equal ones as they came. Else one place after the
-    other is given to the candidate with the largest
+    Without value and diversity, this is the order of the scores; equal scores keep their order. Otherwise
+    each place in turn goes to the candidate with the largest
 
-        (1 - diversity) · (score + value · business value) - diversity · max likeness to those above
+        (1 - diversity) · (score + value · business value) - diversity · max similarity to those above
 
-    (maximal marginal relevance: Carbonell & Goldstein, SIGIR 1998, eq. 1); scores and values are brought to
-    0 … 1 first. Likeness is the mean of the embeddings' cosine (0 … 1) and of "the same category", of which
-    only what is known counts.
+    (maximal marginal relevance: Carbonell & Goldstein, SIGIR 1998, eq. 1); scores and values are scaled to
+    0 … 1 first. The similarity is the mean of the embeddings' cosine (0 … 1) and of "the same category"; only
+    what is known counts.
     """
     mix = config.diversity if diversity is None else diversity
     worth = unit(scores)
@@ -85,7 +85,7 @@ class _Caps:
         ]
 
     def trouble(self, place: int) -> str | None:
-        """Why this candidate may not stand here now."""
+        """Which cap forbids this candidate here, if any."""
         for name, codes, most, counts in self.rules:
             if codes[place] >= 0 and counts.get(int(codes[place]), 0) >= most:
                 return f"{most} of its {name} stand above"
@@ -143,7 +143,7 @@ def _marginal(worth: np.ndarray, traits: Traits, k: int, config: OrderConfig, mi
 def _like(
     place: int, traits: Traits, unit_rows: np.ndarray | None, embedded: np.ndarray | None
 ) -> np.ndarray:
-    """(K,) likeness 0 … 1 of every candidate to the one at `place`."""
+    """(K,) similarity 0 … 1 of every candidate to the one at `place`."""
     total, known = np.zeros(len(traits.categories)), np.zeros(len(traits.categories))
     if traits.categories[place] >= 0:
         total += traits.categories == traits.categories[place]

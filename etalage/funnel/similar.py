@@ -1,4 +1,4 @@
-"""What is like an item or a photo: by photos, else by what shoppers did, else the most popular.
+"""Finds what is similar to an item or a photo: by photos, else by behaviour, else the most popular items.
 
 B queries   N items   D embedding dimension   k places
 """
@@ -17,7 +17,7 @@ from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import PhotoModel
 
 WIDER = 10
-"""By behaviour, so many times k items are looked at by inner product, and the k best by cosine are kept."""
+"""By behaviour: search this many times k items by inner product, then keep the k best by cosine."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many, of which items."""
+    """What a request wants: how many items, and which may be shown."""
 
     k: int
     filters: Filters
@@ -41,11 +41,11 @@ class Wanted:
 
 
 class SimilarItems:
-    """Safe to share between threads; never changes."""
+    """Answers by one photo embedder. It never changes, and threads may share it."""
 
     def __init__(self, funnel: Funnel, photos: PhotoModel | None, models: Sequence[OpenedModel]) -> None:
-        """photos: by whose embeddings photos are compared; None: the bundle has none. models: where the
-        funnel's embedders have their indexes."""
+        """photos: the photo embedder that compares; None: the bundle has none. models: the funnel's embedders
+        with their indexes."""
         self.catalogue: Catalogue = funnel.catalogue
         self._photos = photos
         self._indexed = np.zeros(len(self.catalogue) + 1, dtype=bool)
@@ -61,13 +61,14 @@ class SimilarItems:
             self._aligned[self._index.rows] = True
 
     def to_photos(self, queries_BD: np.ndarray, wanted: Wanted) -> list[Alike]:
-        """For each of (B, D) embeddings of photos. Raises Unprocessable: no model of photos."""
+        """The answers for (B, D) embeddings of photos. Raises Unprocessable: the bundle has no photo
+        model."""
         if self._photos is None:
             raise Unprocessable("this bundle has no model of photos: ask with an item_id")
         return self._nearest(self._photos, queries_BD, None, wanted)
 
     def to_item(self, item_id: str, wanted: Wanted) -> Alike:
-        """For one item, which is never in its own answer."""
+        """The answer for one item; the item itself is never in it."""
         row = self.catalogue.row(item_id)
         if row == 0:
             return self._popular("unknown_item", None, wanted)
@@ -136,7 +137,7 @@ class SimilarItems:
         return np.array(keep, np.int64), passed
 
     def _by_behaviour(self, model: EmbeddingScorer, index: Index, row: int, wanted: Wanted) -> Alike:
-        """Items whose embeddings point where this item's does: those that the same shoppers want."""
+        """Items whose embeddings point in the direction of this item's: the same shoppers want them."""
         if wanted.threshold is not None:
             return Alike([], "by_behaviour", _no_photo(wanted.threshold))
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
@@ -202,7 +203,7 @@ class SimilarItems:
 def too_few(
     catalogue: Catalogue, filters: Filters, stock: Stock, among: np.ndarray, count: int, kind: str
 ) -> str:
-    """Why only `count` of the items in `among` (N + 1,) bool could be shown, filter by filter."""
+    """Say, filter by filter, why only `count` of the items in `among` (N + 1,) bool could be shown."""
     total = int(among.sum())
     there = f"{total} {'item' if total == 1 else 'items'} {kind}"
     kept = catalogue.kept(filters, among, stock)

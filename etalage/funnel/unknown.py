@@ -1,4 +1,4 @@
-"""What a bundle answers is in etalage.api; here is what it can make nothing of."""
+"""Which acts a bundle does not understand: about unknown items, or of unknown kinds."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,14 +13,14 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Unknown:
-    """Of some acts, those that a bundle can make nothing of."""
+    """The acts among some that a bundle does not understand."""
 
     acts: int
-    """How many of them: on an unknown item, or of an unknown kind, or both."""
+    """How many acts are about an unknown item, of an unknown kind, or both."""
     items: int
     kinds: int
     notes: list[str]
-    """Which items and kinds, most frequent first, and what becomes of them."""
+    """Which items and kinds they are, most frequent first, and what happens to them."""
 
     @classmethod
     def among(
@@ -30,7 +30,7 @@ class Unknown:
         knows_kind: Callable[[Act], bool],
         kinds: Iterable[str],
     ) -> "Unknown":
-        """`kinds`: names that somebody may have meant by one that is not known."""
+        """`kinds`: known names, to suggest what an unknown kind may have meant."""
         items = [act.item_id for act in acts if not knows_item(act)]
         strange = [act.kind for act in acts if not knows_kind(act)]
         both = sum(not (knows_item(act) and knows_kind(act)) for act in acts)

@@ -1,4 +1,4 @@
-"""What every index keeps to: its answer, its checks, and the header of its folder."""
+"""The contract of every index: its methods, its answer, its checks, and the header of its folder."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -11,16 +11,16 @@ from etalage.errors import IndexMismatch
 
 HEADER_FILE = "index.json"
 NORM_TOLERANCE = 1e-3
-"""How far from 1 the length of a float32 `l2` embedding may be."""
+"""How far the length of a float32 embedding may be from 1 under norm `l2`."""
 
 Norm = Literal["l2", "none"]
 
 
 class Found(NamedTuple):
-    """The answer to B queries: best first, equal scores by the lower row.
+    """The answer to B queries: best first; of equal scores, the lower row first.
 
-    `scores` (B, k) float32 inner products; `rows` (B, k) int64 item_rows. Where fewer than k items
-    are allowed the rest is -inf and -1.
+    `scores` (B, k) float32 inner products; `rows` (B, k) int64 item_rows. If fewer than k items are allowed,
+    the remaining places are -inf and -1.
     """
 
     scores: np.ndarray
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
 
 class Index(Protocol):
-    """Item embeddings → the nearest item rows. The score is the inner product; higher is better."""
+    """Finds the nearest item rows for embeddings. The score is the inner product; higher is better."""
 
     dimension: int
     norm: Norm
@@ -50,21 +50,21 @@ class Index(Protocol):
     def add(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
         """Add (N,) unique non-negative int64 item_rows with their (N, D) float32 embeddings.
 
-        Raises IndexMismatch (and adds nothing): a row that is there already or twice, a wrong
-        dimension, a value that is not finite, a length that breaks the norm. It names the row.
+        Raises IndexMismatch, which names the row, and adds nothing: a row is in the index already or given
+        twice, a dimension is wrong, a value is not finite, or a length violates the norm.
         """
 
     def remove(self, rows: np.ndarray) -> int:
-        """Remove these item_rows; unknown ones are passed over. How many were removed."""
+        """Remove these item_rows and ignore unknown ones. Return how many were removed."""
 
     def reset(self) -> None:
-        """Remove every row; what was trained (centroids) stays."""
+        """Remove every row; keep what was trained (centroids)."""
 
     def search(self, queries: np.ndarray, k: int, allow: np.ndarray | None = None) -> Found:
-        """The k best of the allowed for each of (B, D) float32 queries.
+        """The k best allowed items for each of (B, D) float32 queries.
 
-        `allow` is a bool mask indexed by item_row; rows beyond its end are not allowed. Raises
-        IndexMismatch: a query of the wrong size or with a value that is not finite.
+        `allow` is a bool mask indexed by item_row; rows beyond its end are not allowed. Raises IndexMismatch:
+        a query has the wrong dimension, or a value that is not finite.
         """
 
     def save(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ class Index(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """`index.json`: what the array files beside it must be."""
+    """`index.json`: describes the array files beside it."""
 
     kind: str
     dimension: int
@@ -91,7 +91,8 @@ class Header:
 
     @classmethod
     def read(cls, folder: Path) -> "Header":
-        """Raises IndexMismatch: no header, not JSON, a field missing, unknown or impossible."""
+        """Read the header. Raises IndexMismatch: no header, not JSON, a field is missing, unknown or
+        impossible."""
         file = Path(folder) / HEADER_FILE
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
@@ -123,9 +124,9 @@ class Header:
 def checked_items(
     rows: np.ndarray, embeddings: np.ndarray, dimension: int, norm: Norm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and embeddings fit to be added, in ascending order of row.
+    """Check rows and embeddings, and return them in ascending order of row.
 
-    Raises IndexMismatch that names the first offending row.
+    Raises IndexMismatch, which names the first wrong row.
     """
     rows = np.asarray(rows)
     embeddings = np.asarray(embeddings)
@@ -153,7 +154,7 @@ def checked_items(
 
 
 def check_values(rows: np.ndarray, embeddings: np.ndarray, norm: Norm) -> None:
-    """Raises IndexMismatch: a value that is not finite, or a length other than 1 under `l2`."""
+    """Raises IndexMismatch: a value is not finite, or a length is not 1 under `l2`."""
     for start in range(0, len(rows), 65536):  # in blocks: an opened index is read through once
         block = np.asarray(embeddings[start : start + 65536])
         with np.errstate(over="ignore", invalid="ignore"):
@@ -171,7 +172,8 @@ def check_values(rows: np.ndarray, embeddings: np.ndarray, norm: Norm) -> None:
 
 
 def checked_queries(queries: np.ndarray, dimension: int, k: int, allow: np.ndarray | None) -> np.ndarray:
-    """Queries as contiguous float32. Raises IndexMismatch (queries), ValueError (k, allow)."""
+    """Check queries, and return them as contiguous float32. Raises IndexMismatch (queries), ValueError (k,
+    allow)."""
     queries = np.asarray(queries)
     if queries.ndim != 2 or queries.shape[1] != dimension:
         raise IndexMismatch(
@@ -191,7 +193,7 @@ def checked_queries(queries: np.ndarray, dimension: int, k: int, allow: np.ndarr
 
 
 def allowed_positions(rows: np.ndarray, allow: np.ndarray) -> np.ndarray:
-    """Where in the ascending `rows` the allowed ones stand, ascending."""
+    """The positions of the allowed rows in the ascending `rows`, ascending."""
     reach = int(np.searchsorted(rows, len(allow)))
     if reach and rows[reach - 1] - rows[0] == reach - 1:  # dense: position = row - the first one, no gather
         return np.flatnonzero(allow[rows[0] : rows[0] + reach])
@@ -199,7 +201,7 @@ def allowed_positions(rows: np.ndarray, allow: np.ndarray) -> np.ndarray:
 
 
 def refuse_known(rows: np.ndarray, known: np.ndarray) -> None:
-    """Raises IndexMismatch when one of `rows` stands in the ascending `known`."""
+    """Raises IndexMismatch if one of `rows` is in the ascending `known`."""
     if len(known) and len(rows):
         at = np.minimum(np.searchsorted(known, rows), len(known) - 1)
         there = np.flatnonzero(known[at] == rows)

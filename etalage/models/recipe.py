@@ -1,8 +1,8 @@
-"""What a model is before training (`Recipe`), and what the loop needs of it (`Task`).
+"""Defines what a model is before training (`Recipe`), and what the training loop needs from it (`Task`).
 
-A model is one file in this folder, or in a shop's own (own.py): its config, its network, its task and a
-constant `RECIPE`.
-"Not fitted yet" cannot happen: `training.loop.fit` turns a task into a `Trained`, another type.
+A model is one file in this folder, or in a shop's own (own.py). The file holds the config, the network, the
+task and a constant `RECIPE`. "Not fitted yet" cannot happen: `training.loop.fit` turns a task into a
+`Trained`, which is another type.
 """
 
 import ast
@@ -25,33 +25,35 @@ if TYPE_CHECKING:
 
 Role = Literal["embedder", "ranker", "classifier", "closed_form"]
 Data = Literal["photos", "behaviour", "examples", "categories"]
-"""What `bind` is given, of features/: photo_set.PhotoSet, behaviour.BehaviourSet, examples.Examples,
-category_set.CategorySet."""
+"""Which data `bind` gets, in this order: features/photo_set.PhotoSet, behaviour.BehaviourSet,
+examples.Examples, category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
 """How a closed-form model's arrays score (runtime/opening.py)."""
 Schedule = Literal["constant", "linear", "cosine"]
 Batch = Mapping[str, "torch.Tensor"]
 WEIGHTS = "weights.safetensors"
-"""Of an export: the network's own weights, for trainings that start from there; no score is made of them."""
+"""File of an export with the network's weights, for trainings that start from them; serving does not read
+it."""
 
 
 class ModelConfig(Settings):
-    """Base of every model's config; a closed-form model's extends it directly."""
+    """Base of every model's config. Closed-form models extend it directly, others TrainingConfig."""
 
     seed: int = Field(0, ge=0)
 
     def idle(self) -> dict[str, str]:
-        """Settings that do nothing as the others stand → what makes them act. Subclasses add theirs."""
+        """Setting that has no effect with the present other settings → what would give it one. Subclasses add
+        theirs."""
         return {}
 
     @property
     def filled(self) -> Mapping[str, Any]:
-        """What was filled in for settings that were not given: those of a preset."""
+        """The values that a preset filled in for settings that were not given."""
         return {}
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> "ModelConfig":
-        """Raises ValueError: a setting that differs from its default, where it does nothing."""
+        """Raises ValueError: a setting differs from its default but has no effect."""
         fields = type(self).model_fields
         for name, needs in self.idle().items():
             value, default = getattr(self, name), fields[name].get_default(call_default_factory=True)
@@ -63,51 +65,52 @@ class ModelConfig(Settings):
 
 
 class TrainingConfig(ModelConfig):
-    """What the loop reads; every trained model's config extends it."""
+    """The settings that the training loop reads; the config of every model with gradients extends it."""
 
     epochs: int = Field(10, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
-    """None: as many as cover the data."""
+    """None: as many as one pass over the data needs."""
     batch_size: int = Field(256, ge=1)
-    """Rows of a step, of all workers together."""
+    """Rows in one step, of all workers together."""
     optimiser: Literal["adamw", "adam", "adagrad", "sgd"] = "adamw"
-    """`adam`: weight_decay is an L2 penalty in the gradient, as it is for adagrad and sgd."""
+    """For `adam`, `adagrad` and `sgd`, weight_decay is an L2 penalty in the gradient."""
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of adamw and adam."""
+    """For adamw and adam."""
     weight_decay: float = Field(0.0, ge=0)
     schedule: Schedule = "constant"
-    """How the learning rate goes, after the warm-up, from itself to `final_rate` of it."""
+    """How the learning rate falls after the warm-up, down to its share `final_rate`."""
     warm_up: float = Field(0.0, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps during which the learning rate rises."""
     final_rate: float = Field(0.0, ge=0, le=1)
-    """Share of the learning rate with which a falling schedule ends."""
+    """Share of the learning rate at which a falling schedule ends."""
     table_optimiser: Literal["rowwise_adagrad", "sgd"] = "rowwise_adagrad"
-    """Of row-wise embedding tables, of which a step moves only the rows of its batch."""
+    """For row-wise embedding tables, of which a step changes only the rows in its batch."""
     table_rate: float | None = Field(None, gt=0)
-    """Their learning rate; None: `learning_rate`."""
+    """Learning rate of row-wise tables; None: `learning_rate`."""
     table_start: float = Field(0.0, ge=0)
-    """Where row-wise Adagrad's sum of squares starts: the larger, the less a rare value moves."""
+    """Start of row-wise Adagrad's sum of squares: the larger, the less a rare value moves."""
     table_decay: float = Field(0.0, ge=0)
-    """L2 penalty on the rows that a step touches."""
+    """L2 penalty on the rows of row-wise tables that a step changes."""
     patience: int | None = Field(None, ge=1)
-    """Epochs without a better validation metric before it stops; None: never."""
+    """Stop after this many epochs without a better validation metric; None: never."""
     clip_norm: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
-    """Decay of the moving average of the weights that is validated and kept; None: the last weights."""
+    """Decay of a moving average of the weights, which is then validated and kept. None: the plain weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast where the device multiplies bfloat16 (a processor by AVX-512 BF16, AMX)."""
+    """`auto`: bfloat16 autocast if the device multiplies bfloat16 (a processor with AVX-512 BF16 or AMX)."""
     device: str = Field("auto", pattern=r"^(auto|cpu|[a-z]+(:[0-9]+)?)$")
-    """Where it learns: `cpu`, `cuda`, `cuda:1`, `mps`; `auto`: the machine's accelerator, if it has one."""
+    """The device to train on: `cpu`, `cuda`, `cuda:1`, `mps`; `auto`: the machine's accelerator, if it has
+    one."""
     workers: int = Field(1, ge=1, le=64)
-    """Processes of this machine that train together, each from its rows of a batch."""
+    """How many processes of this machine train together, each on its rows of a batch."""
     checkpoint_steps: int = Field(200, ge=1)
-    """A checkpoint at least every so many steps, and at the end of every epoch."""
+    """Write a checkpoint after at most this many steps, and at the end of every epoch."""
 
     decides_shape: ClassVar[tuple[str, ...]] = ()
-    """Settings that have to be alike where weights are taken over from another training (`transfers`)."""
+    """Settings that must be equal to those of another training to start from its weights (`transfers`)."""
     decayed: ClassVar[Literal["matrices", "all"]] = "matrices"
-    """What weight_decay is about: norms and biases hold no scale that decay could keep in check."""
+    """Which weights weight_decay applies to: norms and biases have no scale that decay could limit."""
 
     @property
     def row_wise(self) -> bool:
@@ -129,11 +132,11 @@ class TrainingConfig(ModelConfig):
 
 
 class SourcedConfig(TrainingConfig):
-    """Of a model that looks at what other models embed of the items (features/sources.py)."""
+    """Config of a model that reads other models' embeddings of the items (features/sources.py)."""
 
     feature_sources: tuple[str, ...] | None = None
-    """Whose embeddings of the items are features: `photo`, or models by their names, such as `item2vec`: what
-    the newest export of each has. None: `photo`, where a model of photos was trained; (): none."""
+    """Whose item embeddings are features: `photo`, or names of models, such as `item2vec`; each one's newest
+    export is read. None: `photo`, if a photo model is trained; (): none."""
 
     @field_validator("feature_sources", mode="before")
     @classmethod
@@ -152,86 +155,86 @@ C = TypeVar("C", bound=ModelConfig)
 
 
 def batch_seed(seed: int, epoch: int, step: int, rank: int) -> tuple[int, ...]:
-    """The seed of what is drawn for a batch: another one in each rank, rank 0's that of one worker alone."""
+    """The seed for a batch's random draws: different in each rank; rank 0 has that of a single worker."""
     return (seed, epoch, step) if rank == 0 else (seed, epoch, step, rank, 2**32 - 1)
 
 
 class Task(Protocol):
-    """A recipe bound to its data. `batch` is a pure function of (seed, epoch, step, rank, world_size): that
-    alone makes resuming exact."""
+    """A recipe bound to its data. `batch` is a pure function of (seed, epoch, step, rank, world_size), which
+    makes resuming exact."""
 
     metric: str
     """The validation metric that decides which weights are kept; higher is better."""
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """How many batches an epoch has."""
         ...
 
     def network(self) -> "torch.nn.Module":
-        """A fresh network; the loop has seeded torch before it asks."""
+        """Make a new network; the loop seeds torch before."""
         ...
 
     @property
     def phases(self) -> tuple[float, ...]:
-        """Shares of the steps after which the schedule of the learning rate begins anew."""
+        """Shares of the steps after which the learning rate's schedule starts again."""
         ...
 
     def learning_rate_of(self, parameter: str) -> float:
-        """Of one parameter of the network, by its name."""
+        """The learning rate of one parameter of the network, by its name."""
         ...
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        """The rows of the batch that are this rank's; all that the loss reads of them is in it, since the
-        loop brings it to the device. `rows` (B,) says which they are: errors name them, and ranks weigh by
-        their number, which may be 0 in the last batch of an epoch."""
+        """Make this rank's rows of a batch. It holds everything that the loss reads, because the loop moves
+        it to the device. `rows` (B,) are the rows' numbers: errors name them, and ranks are weighted by how
+        many they have, which may be 0 in the last batch of an epoch."""
         ...
 
     def loss(self, network: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
-        """Scalar, the mean over the batch's rows. Where it is a mean over something else (the targets of
-        windows), that over several ranks is nearly that of the whole, and not quite."""
+        """The loss, a scalar: the mean over the batch's rows. If it is a mean over something else (the
+        targets of windows), several ranks give nearly, but not exactly, the gradient of the whole batch."""
         ...
 
     def validate(self, network: "torch.nn.Module") -> dict[str, float]:
-        """Metrics on the validation rows, `metric` among them; {} where there are none."""
+        """Metrics on the validation rows, including `metric`; {} if there are no such rows."""
         ...
 
 
 class BaseTask:
-    """What most tasks have in common: one learning rate, one phase, and work for all workers."""
+    """Defaults for most tasks: one learning rate, one phase, and work for all workers."""
 
     config: Any
     phases: tuple[float, ...] = ()
 
     @property
     def workers(self) -> int:
-        """How many can share the work."""
+        """How many workers can share the work."""
         found: int = self.config.workers
         return found
 
     def learning_rate_of(self, parameter: str) -> float:
-        """The config's."""
+        """The config's learning rate, for every parameter."""
         found: float = self.config.learning_rate
         return found
 
 
 class ClosedForm(Protocol):
-    """A recipe of role closed_form bound to its data: no gradient, one pass."""
+    """A recipe of role closed_form, bound to its data: solved or counted, without gradients."""
 
     def count(self) -> "ClosedFormArrays":
-        """Raises TooLittleData."""
+        """Fit the model. Raises TooLittleData."""
         ...
 
 
 @dataclass(frozen=True)
 class ClosedFormArrays:
-    """What a closed-form model found: arrays and settings, as runtime/opening.py reads them. N items, row 0
+    """A fitted closed-form model: arrays and settings, as runtime/opening.py reads them. N items; row 0 is
     unknown.
 
     prior: `scores` (N + 1,) float32.
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
-    history, column = item that it speaks for; settings `decay` (factor a step back in the history, 1: none),
-    `last` (acts that count; None: all), `every_act` (an item acted on twice speaks twice).
+    history, column = item that it recommends; settings `decay` (factor for each step back in the history, 1:
+    none), `last` (how many newest acts count; None: all), `every_act` (an item acted on twice counts twice).
     embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha` and
     `reg`: a query is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a user has a row.
     """
@@ -242,25 +245,27 @@ class ClosedFormArrays:
 
 
 class BehaviourNetwork(Protocol):
-    """What the export asks of an embedder's network over behaviour (training/behaviour_export.py).
+    """What the export needs from an embedder's network over behaviour (training/behaviour_export.py).
 
-    Inputs are named; the methods take them by position, in the order of the names.
+    Inputs have names; the methods take them by position, in the order of the names.
 
     query_inputs, of: `user` (B,) int64 rows · `history` (B, L) int64 item rows, newest last, padded in front
     with 0 · `history_kinds` (B, L) int64, 0 = padding or no kind · `history_ages` (B, L) float32 days before
-    now, 0 for padding · `history_embeddings` (B, L, E) float32, zeros for padding: what `history_item` makes
-    of each act's item, looked up · `history_mask` (B, L) bool, True = an act · `user.<feature>`.
-    item_inputs, of: `item` (B,) int64 rows · `item.<feature>`: sparse (B,) int64, bag (B, T) int64, dense
-    (B, D) float32. Item 0 is the unknown one: a network with features scores it by content alone.
+    now, 0 for padding · `history_embeddings` (B, L, E) float32, zeros for padding: the output of
+    `history_item` for each act's item, looked up · `history_mask` (B, L) bool, True = an act ·
+    `user.<feature>`. item_inputs, of: `item` (B,) int64 rows · `item.<feature>`: sparse (B,) int64, bag (B,
+    T) int64, dense (B, D) float32. Item 0 is the unknown item: a network with features scores it by content
+    only.
     """
 
     query_inputs: tuple[str, ...]
     item_inputs: tuple[str, ...]
     history_length: int
-    """L: acts of a history that are looked at; 0 without history."""
+    """L: how many acts of a history the network reads; 0 without history."""
 
     def embed_query(self, *inputs: "torch.Tensor") -> "torch.Tensor":
-        """(B, D) float32; inner product with embed_item's is the trained score, or in its order."""
+        """(B, D) float32. Its inner product with embed_item's output is the trained score, or has the same
+        order."""
         ...
 
     def embed_item(self, *inputs: "torch.Tensor") -> "torch.Tensor":
@@ -268,13 +273,13 @@ class BehaviourNetwork(Protocol):
         ...
 
     def history_item(self, *inputs: "torch.Tensor") -> "torch.Tensor":
-        """(B, E) float32 of item_inputs. Only asked where query_inputs have `history_embeddings`."""
+        """item_inputs → (B, E) float32. Only needed if query_inputs include `history_embeddings`."""
         ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One output of a ranker. `classes`: logits of so many classes, whose expected value is the score."""
+    """One output of a ranker. Kind `classes`: one logit per class; the score is the expected value."""
 
     name: str
     kind: Literal["binary", "regression", "classes"] = "binary"
@@ -288,7 +293,7 @@ class Objective:
 
 
 class RankerNetwork(Protocol):
-    """What the export asks of a ranker's network: forward(sparse (B, S) int64, dense (B, F) float32) →
+    """What the export needs from a ranker's network: forward(sparse (B, S) int64, dense (B, F) float32) →
     (B, W) float32 logits or values, the columns of each objective side by side."""
 
     sparse_inputs: tuple[str, ...]
@@ -296,7 +301,7 @@ class RankerNetwork(Protocol):
     dense_inputs: tuple[str, ...]
     """Names of features/pairs.py, `score.<retriever>`, or any name of Examples."""
     objectives: tuple[Objective, ...]
-    """The first one is what candidates are ordered by."""
+    """The first one orders the candidates."""
 
 
 @dataclass(frozen=True)
@@ -306,23 +311,23 @@ class Recipe(Generic[C]):
     paper: str
     config: type[C]
     columns: tuple[str, ...]
-    """What it needs to know of an item: columns of `items`, or "photo"."""
+    """What the model needs to know about an item: columns of `items`, or "photo"."""
     bind: Callable[[C, Any], Any]
-    """(config, data) → Task, or ClosedForm for the role closed_form; the data is what `data` says."""
+    """(config, data) → Task, or ClosedForm for the role closed_form. `data` says which data it gets."""
     data: Data = "photos"
     transfers: bool = False
-    """Its weights fit other shops' data: the export keeps them, and another training starts from there, as
-    `pretrained` of its config says."""
+    """Whether its weights fit other shops' data: the export then keeps them, and another training can start
+    from them (`pretrained` in its config)."""
     embeds_items: bool = False
-    """What it counts are embeddings of items, which other models may take as features; every embedder has
-    some."""
+    """Whether a closed-form model yields item embeddings, which other models may use as features; every
+    embedder does."""
     source: "Source | None" = None
-    """The file that it comes from, where that is a shop's own; `Models.find` sets it, no file does."""
+    """The shop's own file that it comes from, if any; `Models.find` sets it, not the file."""
 
 
 @dataclass(frozen=True)
 class Trained(Generic[C]):
-    """A model after training: the best weights are in the network; a closed-form model has arrays instead."""
+    """A model after training. The network has the best weights; a closed-form model has arrays instead."""
 
     recipe: str
     config: C
@@ -330,7 +335,7 @@ class Trained(Generic[C]):
     metrics: dict[str, float]
     history: list[dict[str, float]]
     seconds: float
-    """Wall clock of the steps and validations, of earlier tries of a resumed run too."""
+    """Elapsed time of the steps and validations, including earlier parts of a resumed run."""
     cpu_seconds: float
     run: Path
     facts: dict[str, Any] = field(default_factory=dict)
@@ -339,7 +344,7 @@ class Trained(Generic[C]):
 
 @dataclass(frozen=True)
 class Listed:
-    """What a model's file says of it, read without running it: torch is not loaded for that."""
+    """What a model's file says about the model. It is read without running the file or loading torch."""
 
     name: str
     role: Role
@@ -347,16 +352,16 @@ class Listed:
     transfers: bool = False
     embeds_items: bool = False
     own: bool = False
-    """Of the shop's own folder (models/own.py)."""
+    """Whether it is in the shop's own folder (models/own.py)."""
 
     @property
     def retrieves(self) -> bool:
-        """It brings candidates of its own: by behaviour, or by photos like those of what was acted on."""
+        """Whether it retrieves candidates: by behaviour, or by photos similar to those of the history."""
         return self.data in ("behaviour", "photos") and self.role in ("embedder", "closed_form")
 
 
 def listed() -> dict[str, Listed]:
-    """The models of this folder, by name: every module that has a RECIPE. Nothing registers itself."""
+    """The models of this folder by name: every module with a RECIPE. Nothing registers itself."""
     found = {}
     for file in sorted(Path(__file__).parent.glob("*.py")):
         _, begin, recipe = file.read_text(encoding="utf-8").partition("\nRECIPE = ")
@@ -377,14 +382,14 @@ def names() -> list[str]:
 
 
 def known(name: str, where: str) -> None:
-    """Raises ConfigError with the names that there are, unless `name` is one."""
+    """Raises ConfigError, which lists the known names, unless `name` is one of them."""
     there = names()
     if name not in there:
         raise ConfigError(f"{where}: no model {name!r}; {suggestion(name, there)}")
 
 
 def find(name: str) -> Recipe[Any]:
-    """The recipe called `name`. Raises ConfigError with the names that there are."""
+    """The recipe called `name`. Raises ConfigError, which lists the known names."""
     known(name, where="models")
     recipe: Recipe[Any] = importlib.import_module(f"etalage.models.{name}").RECIPE
     return recipe

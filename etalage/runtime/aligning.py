@@ -1,8 +1,8 @@
-"""An export aligned to the items of a catalogue: their rows are the same.
+"""Aligns an export to the items of a catalogue, so that their rows are the same.
 
-Everything by item is taken in the catalogue's order, so that nothing has to be translated while a shopper
-waits. Items that the model never saw have no score by counting; an embedder that looks at content, and a
-ranker, meet them as the unknown item with features of its own.
+It puts everything that the export stores per item into the catalogue's order, so that no request has to
+translate rows. For items that the model never saw, a closed-form model has no score; an embedder that reads
+content, and a ranker, treat them as the unknown item with the item's own features.
 
     N items of the catalogue
 """
@@ -53,9 +53,9 @@ def align(
 ) -> None:
     """Write the model of `export` into `target` (made; must not exist) for `items`, sorted by item_id.
 
-    sources: what embeds items of the catalogue that no training saw, such as their photos. Shoppers who are
-    among the `erased` keep their row, which others stand behind, and lose their id.
-    Raises ExportDamaged: the export cannot be opened, or asks for a feature that is not there.
+    sources: embeddings for items that no training saw, such as those of their photos. `erased` shoppers lose
+    their id but keep their row, so that the rows after it stay the same.
+    Raises ExportDamaged: the export cannot be opened, or needs a feature that does not exist.
     """
     opened = read_export(export)
     if opened.to_model is not None:
@@ -86,11 +86,11 @@ def align(
 def source_rows(
     export: ExportFiles, to_model: np.ndarray, items: Vocabulary, given: Mapping[str, FeatureSource]
 ) -> SourceRows:
-    """What the export's feature sources say of the catalogue's `items`.
+    """The rows of the export's feature sources for the catalogue's `items`.
 
-    Of a source that is `given`, under whatever name, by the very export that the model learned from, what
-    that says of them now: a new item has a photo. Of any other, what the export itself keeps: items that came
-    later are unknown.
+    If a source in `given`, under any name, is the very export that the model learned from, take its present
+    embeddings: they include new items, such as those with a photo. For any other source, take what the export
+    itself stores: items that came later are unknown.
     """
     made_by = export.facts.get("feature_sources")
     if made_by is None:  # an export that was written before they were kept, with its photos' by name alone

@@ -1,4 +1,4 @@
-"""What every retriever brings, and how a search in an index keeps to what is allowed.
+"""The contract of a retriever, and the search in an index among allowed items.
 
     B queries   N items   Q quota   D embedding dimension
 
@@ -15,14 +15,15 @@ from etalage.features.behaviour import Queries
 from etalage.index import Index
 
 MOSTLY = 0.1
-"""Where at least this share of the items is allowed, a plain search that asks for more and drops what is not
-allowed finds the same, without looking at every item's mask; where it does not, the mask is used."""
+"""If at least this share of the items is allowed, a search without the mask asks for more and drops what is
+not allowed: it finds the same without looking up every item in the mask. Queries that it leaves short are
+searched again with the mask."""
 SCORED_ALL = 32_768
-"""So few allowed items are all scored: sooner done than a search that looks for them in every list."""
+"""Up to this many allowed items are all scored, which is faster than searching every list for them."""
 
 
 class Hits(NamedTuple):
-    """What one retriever found, best first; 0 and -inf where there is nothing more."""
+    """What one retriever found, best first; then 0 and -inf."""
 
     rows: np.ndarray
     """(B, Q) int64."""
@@ -31,7 +32,7 @@ class Hits(NamedTuple):
 
 
 class Excluded:
-    """Items that single queries must not be given: seen ones, above all."""
+    """Items that must not be found for single queries: above all those already seen."""
 
     def __init__(self, rows: Sequence[np.ndarray], items: int) -> None:
         """`rows`: the excluded item rows of each query; `items`: N + 1."""
@@ -55,7 +56,7 @@ class Excluded:
         return np.asarray(self._keys[at] == keys)
 
     def of(self, queries: np.ndarray) -> "Excluded":
-        """Those of some of the queries, numbered anew."""
+        """The exclusions of some of the queries, renumbered from 0."""
         return Excluded([self.rows[query] for query in queries], self._items)
 
 
@@ -63,16 +64,16 @@ class Retriever(Protocol):
     name: str
 
     def knows(self, queries: Queries) -> np.ndarray:
-        """(B,) bool: it can say more of this shopper than of anybody."""
+        """(B,) bool: whether it can say more about this shopper than about a stranger."""
         ...
 
     def find(self, queries: Queries, quota: int, allow: np.ndarray | None, excluded: Excluded) -> Hits:
-        """The `quota` best allowed items for each query; fewer only where it has no more to say."""
+        """The `quota` best allowed items for each query; fewer only if it finds no more."""
         ...
 
     def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-        """(K, H) how much each act's item (H,), newest last, speaks for each item (K,); None: it looks at no
-        act."""
+        """(K, H) how much each act's item (H,), newest last, recommends each item (K,); None: it does not use
+        single acts."""
         ...
 
 
@@ -84,7 +85,8 @@ def searched(
     allow: np.ndarray | None,
     excluded: Excluded,
 ) -> Hits:
-    """(B, D) queries → the `quota` best allowed of each; `embeddings` (N + 1, D) are those in the index."""
+    """Search the `quota` best allowed items for (B, D) queries; `embeddings` (N + 1, D) are those in the
+    index."""
     wanted = min(quota + excluded.most, len(index))
     if wanted == 0 or len(queries) == 0:
         return nothing(len(queries), quota)
@@ -133,7 +135,8 @@ def _scored_all(
 
 
 def kept(brought: Hits, excluded: Excluded, quota: int, allow: np.ndarray | None = None) -> Hits:
-    """What is neither excluded nor, where a mask is given, not allowed, moved together; (B, quota)."""
+    """(B, quota): `brought` without items that are excluded or, if a mask is given, not allowed, without
+    gaps."""
     rows = brought.rows
     good = rows > 0
     if excluded.most:
@@ -154,8 +157,8 @@ def nothing(queries: int, quota: int) -> Hits:
 
 
 def cosines(embeddings: np.ndarray, rows: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    """(K, H) cosine of each item (K,) and each act's item (H,), rows of `embeddings`; 0 for acts on unknown
-    items."""
+    """(K, H) cosine of each item (K,) and each act's item (H,), both rows of `embeddings`; 0 for acts on
+    unknown items."""
     found = _unit(embeddings[rows]) @ _unit(embeddings[acts]).T
     return np.where(acts > 0, found, 0) if (acts == 0).any() else np.asarray(found)
 

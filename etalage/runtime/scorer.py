@@ -1,4 +1,4 @@
-"""Who → a score for every item: what every model of behaviour does, in evaluation and in serving.
+"""Scores every item for shoppers: what every model of behaviour does, in evaluation and in serving.
 
 B queries   N items (row 0: unknown)   K items a query   H acts of a history
 """
@@ -21,11 +21,11 @@ from etalage.runtime.export_files import ITEM_ENCODER, USER_ENCODER, ExportFiles
 from etalage.runtime.retrieving import Retriever
 
 SourceRows = Mapping[str, np.ndarray]
-"""Feature source → (N + 1, D) float32 in the order of a catalogue's items; zeros for the unknown."""
+"""Feature source → (N + 1, D) float32 in the order of a catalogue's items; zeros for unknown items."""
 
 
 class Scorer(Protocol):
-    """An opened model. Safe to share between threads; never changes."""
+    """An opened model. It never changes, and threads may share it."""
 
     name: str
     role: str
@@ -35,28 +35,28 @@ class Scorer(Protocol):
     kinds: tuple[str, ...]
 
     def knows(self, queries: Queries) -> np.ndarray:
-        """(B,) bool: it can say more of this shopper than of anybody."""
+        """(B,) bool: whether the model can say more about this shopper than about a stranger."""
         ...
 
     def scores(self, queries: Queries) -> np.ndarray:
-        """(B, N + 1) float32 of every item; column 0 is -inf."""
+        """(B, N + 1) float32 scores of every item; column 0 is -inf."""
         ...
 
     def scores_of(self, queries: Queries, items_BK: np.ndarray) -> np.ndarray:
-        """(B, K) float32 of these item rows; -inf for row 0."""
+        """(B, K) float32 scores of these item rows; -inf for row 0."""
         ...
 
 
 class ExportScorer(ABC):
-    """An export opened: name, vocabularies, and how a question is put to this model. Each kind says how it
-    scores, and where it can, how it is aligned to a catalogue, retrieves and explains."""
+    """An opened export: its name, its vocabularies, and how to make a query for it. Each kind of model scores
+    and, if it can, aligns itself to a catalogue, retrieves and explains."""
 
     kind: ClassVar[ModelKind]
-    """What export.json calls this kind."""
+    """The name of this kind in export.json."""
     ranks: ClassVar[bool] = False
-    """It orders candidates, and finds none in a catalogue."""
+    """Whether it only orders candidates, and finds none in a catalogue."""
     dimension: int | None = None
-    """Of its items' embeddings, which are searched in an index; None: it needs no index."""
+    """Dimension of its item embeddings, which an index searches; None: it needs no index."""
 
     def __init__(self, opened: ExportFiles) -> None:
         facts = opened.facts
@@ -76,10 +76,10 @@ class ExportScorer(ABC):
         now: np.ndarray,
         attributes: pa.Array | pa.ChunkedArray | None = None,
     ) -> Queries:
-        """The question about B shoppers as this model understands it.
+        """Make the queries about B shoppers, with this model's vocabularies and features.
 
         users: (B,) rows of `self.users`. histories: item rows of `self.items`. now: (B,) int64 microseconds.
-        attributes: (B,) the users table's JSON of each; None: nobody has any.
+        attributes: (B,) each user's JSON from the users table; None: nobody has attributes.
         """
         features = None
         if self.user_encoder is not None:
@@ -101,21 +101,21 @@ class ExportScorer(ABC):
     def align(
         cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
-        """Write into the folder `target` what the export has by item, in the order of `items`.
+        """Write into the folder `target` everything that the export stores per item, in the order of `items`.
 
-        to_model: (N + 1,) int64 row of a catalogue's item → row of the model's, 0 = the model never saw it.
+        to_model: (N + 1,) int64 row of the catalogue's item → the model's row; 0: the model never saw it.
         Raises ExportDamaged.
         """
 
     def retriever(self, index: Index | None = None) -> Retriever:
-        """How it finds candidates; an embedder without an index is searched exactly. Raises TypeError: it
-        finds none."""
+        """Its retriever; without an index, an embedder's items are searched exactly. Raises TypeError: this
+        kind retrieves nothing."""
         raise TypeError(f"{self.name}: a {self.role} retrieves nothing")
 
 
 def features_of(export: ExportFiles, items: pa.Table) -> Features:
-    """(N + 1) rows, the unknown one in front: features of the bundle's items as this model was taught them;
-    none without an encoder."""
+    """The features of the bundle's items, encoded as for this model's training: (N + 1) rows, the unknown
+    item first. Without an encoder there are no features."""
     file = export.folder / ITEM_ENCODER
     if not file.exists():
         return Features()

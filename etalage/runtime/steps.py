@@ -1,4 +1,4 @@
-"""Work that can stop between its steps: one long question must not keep everybody else waiting (F61)."""
+"""Work in steps, between which it can stop: one long request must not hold up everybody else (F61)."""
 
 from collections.abc import Generator
 from typing import TypeAlias, TypeVar
@@ -6,11 +6,11 @@ from typing import TypeAlias, TypeVar
 T = TypeVar("T")
 
 Steps: TypeAlias = Generator[None, None, T]
-"""Yields between steps; what it returns is the result."""
+"""A generator that yields between steps and returns the result."""
 
 
 def finish(steps: Steps[T]) -> T:
-    """All steps at once."""
+    """Run all steps, and return the result."""
     while True:
         try:
             next(steps)

@@ -1,4 +1,4 @@
-"""A shop: one folder with its config, tables, runs, exports and bundles. It wires the steps.
+"""A shop: one folder with its settings, tables, runs, exports and bundles. `Shop` has one method per step.
 
 shop = Shop("demo")
 shop.ingest("feed.csv", "items")
@@ -65,14 +65,14 @@ _EVALUATE: dict[str, Callable[..., Any]] = {
 
 
 class Shop(Workspace):
-    """The steps of one shop: each is wired here, and written in a file of its own.
+    """All steps of one shop. The methods only wire; each step is in a file of its own.
 
-    Raises ConfigError: no such folder, or one that is no shop (`Shop.create` makes one).
+    Raises ConfigError: the folder does not exist, or is not a shop (`Shop.create` makes one).
     """
 
     @classmethod
     def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
-        """A new shop with a shop.toml to edit; one that is there stays as it is."""
+        """Make a shop with a shop.toml to edit, and open it; an existing shop.toml stays as it is."""
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -90,18 +90,20 @@ class Shop(Workspace):
         part: str | None = None,
         **options: Any,
     ) -> "Ingested":
-        """Files → checked rows; columns are mapped by [ingest.<table>] of shop.toml.
+        """Load files into a table as checked rows; [ingest.<table>] of shop.toml maps the columns.
 
-        whole: the source is all there is, items that it does not have leave the catalogue; force: however
-        many. part: of a published split, that all of these interactions are. options: those of
-        lake.ingest.ingest. Raises DataError and its kind, CatalogueShrank.
+        whole: the source is complete, so items that it does not have leave the catalogue; force: however
+        many they are. part: the part of a published split that all these interactions belong to. options:
+        those of lake.ingest.ingest. Raises DataError and its subclasses, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
         if part is not None:
             if table != "interactions":
-                raise ConfigError(f"--part {part}: interactions have parts, {table} have none; leave it out")
+                raise ConfigError(
+                    f"--part {part}: only interactions have parts, {table} have none; leave --part out"
+                )
             columns = {name: source for name, source in mapping.columns.items() if name != "part"}
             constants = {**mapping.constants, "part": part}
             mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
@@ -110,10 +112,10 @@ class Shop(Workspace):
             return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
 
     def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
-        """Take items out of the catalogue: ids, or files with them. The next sync takes them out of the
+        """Delete items from the catalogue, by ids or files of ids. The next sync removes them from the
         bundle.
 
-        Raises CatalogueShrank: they are too many, without `force`. TableMissing, InputUnreadable.
+        Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable.
         """
         from etalage.lake.removal import ids_of, item_ids, remove_items
 
@@ -122,28 +124,29 @@ class Shop(Workspace):
         return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
 
     def kinds(self) -> "list[KindFacts]":
-        """What each kind of interaction in the tables is taken for."""
+        """What each kind of interaction in the tables counts as."""
         return behaviour_steps.kinds(self)
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
-        """Ask for a seeded sample of the links; nothing is stored. Raises ConfigError, DataError."""
+        """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
         return fetch_steps.probe(self, links, seed)
 
     def fetch_photos(self, refresh: float | None = None, again: bool = False) -> "Fetched":
-        """Get the photo of every link that is due (docs/links.md); run again, it goes on where it was.
+        """Download the photo of every link that is due (docs/links.md). After a kill, call it again to
+        continue.
 
-        refresh: also those that are so many days old, if they have changed. again: also links that failed,
-        before their time. Raises ConfigError, DataError.
+        refresh: also ask again for photos that are this many days old. again: also ask for failed links that
+        are not due yet. Raises ConfigError, DataError.
         """
         self.require_writable()
         return fetch_steps.fetch(self, refresh, again)
 
     def own_files(self) -> "list[OwnFile]":
-        """The files of the shop's own models, in its folder `models/`, and which are trusted; none is run."""
+        """The files in the shop's folder `models/`, and which of them are trusted; runs none of them."""
         return trust_steps.own_files(self)
 
     def trust(self, files: "list[OwnFile]") -> Path:
-        """From now on just these files of `own_files` may be run on this machine; → where that is noted."""
+        """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
         return trust_steps.trust_files(self, files)
 
     def train(
@@ -153,10 +156,11 @@ class Shop(Workspace):
         fresh: bool = False,
         start: str | Path | None = None,
     ) -> "tuple[Trained[Any], Path]":
-        """Train on the tables as they are now, track it, export it; → the model and its export.
+        """Train a model on the present tables, track the run, and export it. Return the model and its export.
 
-        start: another shop, whose newest export of this model has the weights to start from; or the folder of
-        an export or of a checkpoint. Raises ConfigError: they do not fit, or the model transfers none.
+        start: another shop, to start from the weights in its newest export of this model; or the folder of
+        an export or of a checkpoint. Raises ConfigError: the weights do not fit, or the model cannot start
+        from others.
         """
         from etalage.training.run import resolve
 
@@ -173,7 +177,7 @@ class Shop(Workspace):
         return behaviour_steps.train(self, recipe, config, fresh)
 
     def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation | CategoryEvaluation":
-        """Measure the newest export beside the simple ones.
+        """Compare the model's newest export with the simple models.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
@@ -193,8 +197,8 @@ class Shop(Workspace):
         return done
 
     def evaluate_all(self) -> "ModelComparison":
-        """Judge every trained model of behaviour on the same questions, each against the others, the funnel
-        as a whole among them. Nothing is trained; writes reports/behaviour.html, and the verdicts.
+        """Ask every trained model of behaviour, and the whole funnel, the same questions, and compare each
+        with the others. Trains nothing; writes reports/behaviour.html and the verdicts.
 
         Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
         """
@@ -214,14 +218,14 @@ class Shop(Workspace):
         return comparing_steps.trained(self)
 
     def unjudged(self) -> list[str]:
-        """The models of photos and of categories that were trained and have no verdict yet."""
+        """The trained models of photos and categories that have no verdict yet."""
         return comparing_steps.unjudged(self)
 
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
-        """Bring the table `classifications` up to date by the newest classifier; items stay as they are.
+        """Update the table `classifications` with the newest classifier; the table `items` stays as it is.
 
-        Asks about new and changed items (`every`: about all) and keeps what each item carried itself beside
-        the answer. threshold: below it an item stays unclassified; None: [classify] threshold.
+        Asks about new and changed items (`every`: about all), and stores each item's own category beside
+        the answer. threshold: items with a lower confidence stay unclassified; None: [classify] threshold.
         """
         self.require_writable()
         return classify_steps.classify(self, threshold, every)
@@ -229,29 +233,30 @@ class Shop(Workspace):
     def classify_one(
         self, photos: "Sequence[bytes]", title: str | None = None, threshold: float | None = None
     ) -> "Classified":
-        """What the newest classifier takes one thing for, by its photos and title; nothing is written.
+        """Ask the newest classifier about one product, by its photos and title; write nothing.
 
-        Raises PhotoRefused, NothingToPublish: no classifier was trained.
+        Raises PhotoRefused; NothingToPublish: no classifier was trained.
         """
         return classify_steps.classify_one(self, photos, title, threshold)
 
     def compare(self, model: str = "item_category") -> "Compared":
-        """Every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
+        """Compare every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
         from etalage.shop import grid_steps
 
         self.require_writable()
         return grid_steps.compare(self, model)
 
     def publish(self, force: bool = False) -> "Manifest":
-        """Embed and index the whole catalogue, lay the models of behaviour onto it, make the bundle current.
+        """Embed and index the whole catalogue, align the models to it, and make the new bundle current.
 
-        Raises PublishError and its kinds; the bundle that was current then still is.
+        Raises PublishError and its subclasses; the bundle that was current then stays current.
         """
         return bundling.publish(self, force)
 
     def sync(self, force: bool = False) -> "Synced":
-        """Publish what changed in the tables since the current bundle; embeds only unknown photos. The
-        bundle's [behaviour] and [funnel] stay: a warning says so, where those of shop.toml are other ones."""
+        """Publish a bundle with what changed in the tables since the current one; embed only photos that it
+        does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
+        others."""
         from etalage.bundle.sync import sync
 
         config = self.config  # refused before anything else
@@ -267,14 +272,14 @@ class Shop(Workspace):
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
-        """Make `bundle` current, by default the one that the current one replaced. Raises BundleError."""
+        """Make `bundle` current, by default the one before the current one. Raises BundleError."""
         manifest = self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
         live_steps.warn_of_erased(self, manifest.id)
         return manifest
 
     @contextmanager
     def live_store(self) -> Iterator["LiveStore"]:
-        """The online store: recent acts, stock and prices. Raises ConfigError, DataError."""
+        """Open the online store: recent interactions, stock and prices. Raises ConfigError, DataError."""
         store = live_steps.opened(self)
         try:
             yield store
@@ -282,21 +287,21 @@ class Shop(Workspace):
             store.close()
 
     def collect(self) -> "Collected":
-        """What shoppers did since the last time, out of the online store into the table interactions; what is
-        on items or of kinds that nobody knows is held back until it is known."""
+        """Load the new events of the online store into the table `interactions`; hold back events about
+        unknown items, or of unknown kinds, until they are known."""
         return live_steps.collect(self)
 
     def erase(self, user_id: str) -> "Erased":
-        """Forget a shopper, and say where traces of them still are."""
+        """Erase a shopper, and say where traces of them are left."""
         self.require_writable()
         return live_steps.erase(self, user_id)
 
     def recommender(self) -> "Recommender":
-        """The current bundle, opened; as a server does, it knows what the online store holds."""
+        """Open the current bundle, together with the online store, as a server does."""
         return asking.open_recommender(self)
 
     def register(self, name: str, task: str | None = None) -> str:
-        """Log the current bundle to the shop's MLflow as a model, register it; → its URI.
+        """Log the current bundle as a model to the shop's MLflow, and register it. Return its URI.
 
         task: `similar`, `recommend`, `rank` or `classify`; None: what the bundle is for.
         """
@@ -310,7 +315,7 @@ class Shop(Workspace):
             return log_bundle(folder, store(self.runs), "bundles", name, task)
 
     def serve(self, host: str | None = None, port: int | None = None, key_file: Path | None = None) -> None:
-        """Serve the current bundle over HTTP until SIGTERM; the key is ETALAGE_KEY or in `key_file`.
+        """Serve the current bundle over HTTP until SIGTERM. The key is in `key_file`, or in ETALAGE_KEY.
 
         Raises ServeError: a public address without a key, a port in use.
         """
