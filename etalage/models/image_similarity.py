@@ -1,4 +1,4 @@
-"""Photos of similar products lie close together: supervised metric learning from labels and pixels.
+"""Embeds photos so that similar products are close: supervised metric learning from labels and pixels.
 
 Papers: X. Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning,
 CVPR 2019 (the loss); F. Wang et al., NormFace, ACM MM 2017 (the cosine softmax beside it, which
@@ -26,7 +26,7 @@ from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingCon
 class ImageSimilarityConfig(TrainingConfig):
     network: Literal["small", "original"] = "small"
     size: int = Field(64, ge=8, le=512)
-    """Height and width in pixels that photos are brought to."""
+    """Height and width in pixels that photos are resized to."""
     channels: Literal[1, 3] = 3
     dimension: int = Field(128, ge=2)
     stem: int = Field(16, ge=4)
@@ -52,9 +52,9 @@ class ImageSimilarityConfig(TrainingConfig):
     warm_up: float = Field(0.15, ge=0, lt=1)
     flip: bool = True
     crop: int = Field(2, ge=0)
-    """Photos are moved by up to so many pixels, the border repeated."""
+    """Photos are shifted by up to this many pixels; the border is repeated."""
     augment_until: float = Field(1.0, ge=0, le=1)
-    """Share of the epochs with flips and crops; the last ones see the photos as they are."""
+    """Share of the epochs with flips and crops; in the last ones photos stay as they are."""
     validate_queries: int = Field(2000, ge=1)
     validate_index: int = Field(20_000, ge=1)
 
@@ -158,7 +158,7 @@ class ImageSimilarityTask(BaseTask):
         return {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
 
     def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:
-        """Flips and crops; the same generator state gives the same pixels."""
+        """Flip and crop photos; the same generator state gives the same pixels."""
         count, height, width, _ = pixels_BHWC.shape
         columns = torch.arange(width).expand(count, width)
         rows = torch.arange(height).expand(count, height)
@@ -193,7 +193,7 @@ class ImageSimilarityTask(BaseTask):
         return loss
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Nearest neighbour of held-out photos among training photos: hit@1."""
+        """hit@1: whether the nearest training photo of each held-out photo has its category."""
         rng = np.random.default_rng(self.config.seed)
         queries = _some(self.photos.rows("validation"), self.config.validate_queries, rng)
         index = _some(self.train_rows, self.config.validate_index, rng)

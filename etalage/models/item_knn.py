@@ -1,4 +1,4 @@
-"""Items that the same shoppers chose: neighbours by cosine, TF-IDF or BM25; or by what follows what.
+"""Finds items that the same shoppers chose: neighbours by cosine, TF-IDF or BM25, or by what follows what.
 
 Papers: M. Deshpande, G. Karypis, Item-based top-N recommendation algorithms, ACM TOIS 2004 (the model: a
 history's items vote with their k most similar items); M. Ferrari Dacrema et al., Are we really making much
@@ -28,24 +28,25 @@ BLOCK_ENTRIES = 2**23
 class ItemKnnConfig(ModelConfig):
     similarity: Literal["cosine", "tf_idf", "bm25", "sequence"] = "tf_idf"
     neighbours: int = Field(200, ge=1)
-    """Neighbours kept of each item of a history."""
+    """How many neighbours are kept for each item."""
     shrink: float = Field(10.0, ge=0)
-    """Added to the denominator: few shoppers in common are little evidence."""
+    """Added to the denominator, because few shoppers in common are little evidence."""
     k1: float = Field(1.2, gt=0)
-    """BM25: how soon one shopper's strength saturates."""
+    """For BM25: how soon one shopper's strength saturates."""
     b: float = Field(0.75, ge=0, le=1)
-    """BM25: how much popular items are held back."""
+    """For BM25: how much popular items are held back."""
     strength: Strength = "once"
     kind_weights: dict[str, float] = Field(default_factory=dict)
-    """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
+    """Kind of act → its weight; kinds not named do not count. Empty: every kind counts 1."""
     reach: int = Field(10, ge=1)
-    """`sequence`: an act speaks for the acts up to so many places behind it, each with 1 / distance."""
+    """For `sequence`: an act counts for the acts up to this many places after it, each with 1 / distance."""
     backward: float = Field(0.0, ge=0, le=1)
-    """`sequence`: weight of a pair in the other direction; 1: order does not matter, distance does."""
+    """For `sequence`: weight of a pair in the other direction; 1: only the distance matters, not the
+    order."""
     decay: float = Field(1.0, gt=0, le=1)
-    """In scoring: factor on an act's vote for each step back in the history."""
+    """When scoring: factor on an act's vote for each step back in the history."""
     last: int | None = Field(None, ge=1)
-    """In scoring: only so many of the newest acts vote; None: all."""
+    """When scoring: only this many newest acts vote; None: all."""
 
     def idle(self) -> dict[str, str]:
         found = super().idle()

@@ -1,7 +1,7 @@
-"""How often each item was acted on: the floor under every other model, and what a stranger is shown.
+"""Counts how often each item was acted on: the baseline of every other model, and what a stranger is shown.
 
-With a window or a half-life it is what is popular lately, a strong answer where fashions change: Ji et al.,
-A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020.
+With a window or a half-life it finds what is popular lately, which is strong where fashions change: Ji et
+al., A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020.
 
     M interactions   N items
 """
@@ -22,14 +22,14 @@ DAY = 86_400_000_000
 
 class PopularityConfig(ModelConfig):
     count: Literal["shoppers", "acts"] = "shoppers"
-    """`shoppers`: each shopper counts once an item, by the act that counts most, so that no crawler makes an
-    item popular; `acts`: each act counts."""
+    """`shoppers`: each shopper counts once per item, by the act that counts most, so that no crawler can make
+    an item popular; `acts`: each act counts."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
-    """Weight of each kind of act; empty: as [behaviour] weights says. Kinds not named do not count then."""
+    """Kind of act → its weight; kinds not named do not count. Empty: [behaviour] weights."""
     window_days: float | None = Field(None, gt=0)
-    """Only acts of so many days before the newest one count; None: all."""
+    """Only acts within this many days before the newest one count; None: all."""
     half_life_days: float | None = Field(None, gt=0)
-    """An act so many days before the newest one counts half; None: age does not matter."""
+    """An act this many days before the newest one counts half; None: age does not matter."""
 
 
 class PopularityCounts:
@@ -52,7 +52,7 @@ class PopularityCounts:
         return ClosedFormArrays("prior", {"scores": scores.astype(np.float32)})
 
     def _freshness(self, acts: Interactions) -> np.ndarray:
-        """(M,) factors from 0 to 1. An act whose time is not known is older than all others: 0."""
+        """(M,) factors from 0 to 1. An act of unknown time counts as older than all others: 0."""
         window, half_life = self.config.window_days, self.config.half_life_days
         if window is None and half_life is None:
             return np.ones(len(acts))

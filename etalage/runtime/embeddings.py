@@ -1,4 +1,5 @@
-"""Embedders of behaviour opened: inner product of the query's embedding, made now, and the item's.
+"""Opened embedders of behaviour: the score is the inner product of the query's embedding, computed now, and
+the item's.
 
 B queries   N items (row 0: unknown)   K items a query   D embedding dimension   L acts of a history
 """
@@ -94,7 +95,7 @@ class EmbeddingScorer(ExportScorer):
         return feed
 
     def _folded_in(self, queries: Queries) -> np.ndarray:
-        """Implicit ALS for users it has not seen: Hu, Koren, Volinsky (2008), eq. 4.
+        """Embed users that implicit ALS has not seen: Hu, Koren, Volinsky (2008), eq. 4.
 
         x = (gram + alpha Σ y yᵀ + reg I)⁻¹ Σ (1 + alpha) y, over the items y of the history.
         """
@@ -122,7 +123,8 @@ class EmbeddingScorer(ExportScorer):
     def align(
         cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
-        """By content where the model looks at it: prices change, items are new; else as it was exported."""
+        """Embed items by content if the model reads content, because prices change and items are new; else as
+        exported."""
         for name, array in cls._embeddings(export, to_model, items, sources).items():
             save_array(target / f"{name}.npy", array)
 
@@ -154,7 +156,7 @@ class EmbeddingScorer(ExportScorer):
         return found
 
     def retriever(self, index: Index | None = None) -> Retriever:
-        """The nearest items in `index`; without one they are searched exactly."""
+        """Retrieves the nearest items in `index`; without an index it searches exactly."""
         if index is None:
             every = np.asarray(self.item_embeddings, np.float32)
             rows = np.flatnonzero(np.einsum("nd,nd->n", every[1:], every[1:]) > 0) + 1
@@ -163,10 +165,10 @@ class EmbeddingScorer(ExportScorer):
 
 
 class EmbeddingRetriever:
-    """The query's embedding, made now, searched among the items' in an index."""
+    """Searches the query's embedding, computed now, among the items' in an index."""
 
     def __init__(self, scorer: EmbeddingScorer, index: Index) -> None:
-        """`index` is of the rows of `scorer.item_embeddings`."""
+        """`index` holds the rows of `scorer.item_embeddings`."""
         self.name = scorer.name
         self.scorer = scorer
         self.index = index

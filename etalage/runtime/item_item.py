@@ -1,4 +1,4 @@
-"""A sparse matrix from item to item opened: ItemKNN, EASE, co-occurrence.
+"""An opened sparse matrix from item to item: ItemKNN, EASE, co-occurrence.
 
 B queries   N items (row 0: unknown)   A acts   E entries of the matrix   H acts of a history
 """
@@ -17,7 +17,7 @@ from etalage.runtime.retrieving import Excluded, Hits, Retriever, nothing
 from etalage.runtime.scorer import ExportScorer, SourceRows
 
 QUERIES_AT_ONCE = 256
-"""Queries in memory at a time, for the neighbours of all their acts."""
+"""How many queries' neighbours are in memory at a time."""
 
 
 class ItemItemScorer(ExportScorer):
@@ -73,7 +73,7 @@ class ItemItemScorer(ExportScorer):
         return queries.items[at], np.power(self.decay, back[at]).astype(np.float32), owners[at]
 
     def spread(self, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Every neighbour of the acts `rows`: (E,) item rows, (E,) float32 products, (E,) which act."""
+        """Every neighbour of the acts `rows`: (E,) item rows, (E,) float32 products, (E,) the act of each."""
         starts, lengths = self.indptr[rows], self.indptr[rows + 1] - self.indptr[rows]
         act = np.repeat(np.arange(len(rows)), lengths)
         at = np.arange(len(act)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + starts[act]
@@ -99,7 +99,8 @@ class ItemItemScorer(ExportScorer):
     def align(
         cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
-        """Rows in the catalogue's order, columns renamed; those of items that it lacks fall away."""
+        """Put rows into the catalogue's order and renumber columns; drop the items that the catalogue
+        lacks."""
         indptr, indices, weights = (export.array(name, 1) for name in ("indptr", "indices", "weights"))
         to_bundle = np.zeros(len(export.items), np.int64)
         to_bundle[to_model] = np.arange(len(to_model))
@@ -127,7 +128,7 @@ class ItemItemScorer(ExportScorer):
 
 
 class ItemItemRetriever:
-    """Neighbours of the items in the history; only their entries are touched."""
+    """Scores from the neighbours of the items in the history; it reads only their entries."""
 
     def __init__(self, scorer: ItemItemScorer) -> None:
         self.name = scorer.name
@@ -188,7 +189,7 @@ class ItemItemRetriever:
         return brought
 
     def votes(self, acts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The weight from each act's item to each item, as the newest acts count."""
+        """The weight from each act's item to each item, times the weight of the act."""
         back = len(acts) - 1 - np.arange(len(acts))
         decay = np.power(self.scorer.decay, back)
         if self.scorer.last is not None:

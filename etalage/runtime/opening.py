@@ -1,7 +1,7 @@
-"""Any export of a model of behaviour, opened by its kind.
+"""Opens any export of a model of behaviour by its kind.
 
-Evaluation, publish, sync and the server all score through what `open_scorer` opens, so what is measured is
-what is served.
+Evaluation, publish, sync and the server all score with what `open_scorer` opens, so what is measured is what
+is served.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,14 @@ class OpenedModel:
     role: str
     scorer: ExportScorer
     index: Index | None = None
-    """Of its items' embeddings; None: it needs none, or searches exactly."""
+    """Index of its item embeddings; None: it needs none, or searches exactly."""
     behind: bool = False
-    """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
+    """Whether it loses to popularity: it then only supplies candidates to the ranker, and never answers
+    alone."""
 
 
 def open_scorer(folder: Path, threads: int = 1, verify: bool = True) -> ExportScorer:
-    """Any export of a model of behaviour, aligned or not. Raises ExportDamaged."""
+    """Open an export of a model of behaviour, aligned or not. Raises ExportDamaged."""
     opened = read_export(Path(folder), verify)
     kind = kind_of(opened)
     if kind is EmbeddingScorer or kind is PairScorer:
@@ -40,7 +41,7 @@ def open_scorer(folder: Path, threads: int = 1, verify: bool = True) -> ExportSc
 
 
 def kind_of(export: ExportFiles) -> type[ExportScorer]:
-    """Raises ExportDamaged: of a kind that came later."""
+    """The class for this export's kind. Raises ExportDamaged: the kind is unknown to this version."""
     said = export_kind(export.facts)
     for kind in (PriorScorer, ItemItemScorer, EmbeddingScorer, PairScorer):
         if kind.kind == said:

@@ -1,4 +1,4 @@
-"""A ranker opened: a score for pairs of a shopper and an item.
+"""An opened ranker: it scores pairs of a shopper and an item.
 
 B queries   K items a query   R = B · K pairs   S sparse   F dense inputs   W output columns
 """
@@ -22,7 +22,7 @@ PAIRS_AT_ONCE = 1 << 17
 
 
 class PairScorer(ExportScorer):
-    """The network of a ranker over what it asks for of user, item and pair."""
+    """A ranker's network, with the features of user, item and pair that it reads."""
 
     kind = "pairs"
     ranks = True
@@ -73,7 +73,8 @@ class PairScorer(ExportScorer):
         return np.concatenate(parts)
 
     def first_objective(self, outputs: np.ndarray) -> np.ndarray:
-        """(R, W) → (R,) what candidates are ordered by: logit, value, or expected value of the classes."""
+        """(R, W) → (R,) scores that order candidates: the logit, the value, or the expected value of the
+        classes."""
         objective = self.objectives[0]
         if objective["kind"] != "classes":
             return np.asarray(outputs[:, 0], np.float32)
@@ -83,7 +84,7 @@ class PairScorer(ExportScorer):
         return np.asarray(shares @ np.asarray(objective["classes"], np.float32), np.float32)
 
     def probability(self, scores: np.ndarray) -> np.ndarray | None:
-        """sigmoid of the logits; None where the first objective is no probability."""
+        """The sigmoid of the logits; None if the first objective is not a probability."""
         if self.objectives[0]["kind"] != "binary":
             return None
         return np.asarray(1 / (1 + np.exp(-np.asarray(scores, np.float64))))
@@ -94,7 +95,7 @@ class PairScorer(ExportScorer):
         items_BK: np.ndarray,
         scores: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """`scores`: (B, K) of each retriever asked for; -inf or NaN where it did not find the item."""
+        """`scores`: retriever → (B, K); -inf or NaN where it did not find the item."""
         count, k = items_BK.shape
         sparse = pair_sparse(self.sparse_inputs, queries, items_BK, self.item_features)
         if "item" in self.sparse_inputs:
@@ -128,7 +129,7 @@ class PairScorer(ExportScorer):
     def align(
         cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
-        """Features by content where the export has an encoder of items; else as it was exported."""
+        """Encode items' features if the export has an encoder of items; else keep them as exported."""
         source = export.folder / ITEM_FEATURES
         if source.is_dir():
             (target / ITEM_FEATURES).mkdir()

@@ -1,4 +1,4 @@
-"""A prior opened: the same score for everybody, such as popularity.
+"""An opened prior, such as popularity: it gives everybody the same scores.
 
 B queries   N items (row 0: unknown)   K items a query
 """
@@ -17,7 +17,8 @@ from etalage.runtime.retrieving import Excluded, Hits, Retriever, kept
 from etalage.runtime.scorer import ExportScorer, SourceRows
 
 FEW = 0.02
-"""Where fewer are allowed, they are sorted; else the prior's order is walked until enough are found."""
+"""If fewer items than this are allowed, they are sorted; otherwise the prior's order is walked until enough
+are found."""
 
 
 class SameForAll:
@@ -53,7 +54,7 @@ class PriorScorer(SameForAll, ExportScorer):
     def align(
         cls, export: ExportFiles, to_model: np.ndarray, items: pa.Table, target: Path, sources: SourceRows
     ) -> None:
-        """Items that the model never saw stand behind all that it did."""
+        """Items that the model never saw come after all items that it saw."""
         scores = np.array(export.array("scores", 1), np.float32)
         known = scores[1:][np.isfinite(scores[1:])]
         scores[0] = min(float(known.min(initial=0.0)), 0.0)
@@ -65,10 +66,10 @@ class PriorScorer(SameForAll, ExportScorer):
 
 
 class PriorRetriever:
-    """The same order for everybody, less what is not allowed: it always has k."""
+    """The same order for everybody, without what is not allowed: it always finds k."""
 
     def __init__(self, name: str, prior: np.ndarray) -> None:
-        """prior (N + 1,) float32; the score of row 0 is not looked at."""
+        """prior: (N + 1,) float32 scores; that of row 0 is ignored."""
         self.name = name
         self.prior = np.array(prior, np.float32)
         self.prior[0] = -np.inf
@@ -78,7 +79,7 @@ class PriorRetriever:
         return np.zeros(len(queries), bool)
 
     def walk(self, allow: np.ndarray | None) -> Iterator[np.ndarray]:
-        """The allowed rows, best first, some at a time."""
+        """Yield the allowed rows, best first, in blocks."""
         count = len(self.order)
         if allow is not None and np.count_nonzero(allow) < FEW * count:
             rows = np.flatnonzero(allow)
@@ -101,4 +102,4 @@ class PriorRetriever:
         return kept(Hits(rows, self.prior[rows]), excluded, quota)
 
     def votes(self, acts: np.ndarray, rows: np.ndarray) -> None:
-        """It asks nobody what they did."""
+        """None: it uses no acts."""

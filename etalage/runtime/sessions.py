@@ -1,4 +1,4 @@
-"""One exported network, run by ONNX Runtime."""
+"""Runs one exported network with ONNX Runtime."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from etalage.errors import ExportDamaged
 
 
 class Session:
-    """An ONNX network with named inputs. Safe to share between threads."""
+    """An ONNX network with named inputs. Threads may share it."""
 
     def __init__(self, network: bytes, threads: int = 1) -> None:
         import onnxruntime
@@ -32,7 +32,7 @@ class Session:
             raise ExportDamaged(f"{file}: cannot be opened: {error}; export the model again") from error
 
     def run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Every output, for inputs by name."""
+        """Run the network on inputs by name; return every output."""
         found: list[np.ndarray] = self._session.run(None, dict(feed))
         return found
 
@@ -44,9 +44,10 @@ class Session:
         what: str,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """(N, …) → (N, width) float32 of a network with one input and one output, `batch` rows at a time.
+        """(N, …) → (N, width) float32, for a network with one input and one output, `batch` rows at a time.
 
-        Raises ExportDamaged that says `what` has another shape. progress: called with the rows of each batch.
+        Raises ExportDamaged: `what` has another shape. progress: called with the number of rows of each
+        batch.
         """
         (name,) = self.inputs
         made = np.empty((len(given), width), dtype=np.float32)
