@@ -17,7 +17,10 @@ demo: environment
 	$(BIN)/etalage demo $(DEMO) $(ARGS)
 
 # What a file's tests need is built once for the file, so a process takes whole files, the longest first
-# (tests/conftest.py). One thread each: two that share two cores would only wait for each other.
+# (tests/conftest.py). One thread each: two that share two cores would only wait for each other. Byte code is
+# kept, whatever the environment says: the tests start hundreds of processes, and each would compile all that
+# it imports.
+test slow: export PYTHONDONTWRITEBYTECODE :=
 test: developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile \
 	  --no-loadscope-reorder $(ARGS)

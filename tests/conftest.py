@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import run_stores, warm
+from tests import run_stores, run_traces, warm
 
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -41,10 +41,19 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _shared(request: pytest.FixtureRequest, run_folder: Path) -> None:
+    """Before a file's own fixtures make anything."""
+    warm.COMMANDS.run_folder = run_folder
+    warm.share(run_folder)
+    if request.node.get_closest_marker("traces"):
+        run_traces.trace_every_network()
+
+
 @pytest.fixture(autouse=True)
 def _empty_store(run_folder: Path) -> None:
-    warm.COMMANDS.empty_store = run_folder / "empty-mlflow.db"
-    run_stores.share_empty_store(warm.COMMANDS.empty_store)
+    """Again: MLflow may have been imported meanwhile."""
+    run_stores.share_empty_store(run_folder / "empty-mlflow.db")
 
 
 @pytest.fixture(scope="session")

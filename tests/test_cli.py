@@ -492,7 +492,7 @@ def test_interrupting_is_no_traceback(shop: Path) -> None:
     assert server.stdout is not None
     assert server.stdout.readline().startswith(b"http://127.0.0.1:")
     server.send_signal(signal.SIGINT)
-    _, err = server.communicate(timeout=20)
+    _, err = server.communicate(timeout=240)
     assert b"Traceback" not in err
 
 
@@ -551,18 +551,18 @@ def test_the_demo_takes_server_and_page_with_it_when_it_is_ended(shop: Path) -> 
     )
     both = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment())
     urls = [f"http://127.0.0.1:{port}/healthz", f"http://127.0.0.1:{page_port}/_stcore/health"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not all(map(answers, urls)):
         assert both.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     both.terminate()
-    assert both.wait(timeout=30) == 0
+    assert both.wait(timeout=120) == 0
     assert not any(map(answers, urls))
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).is_success
+        return httpx.get(url, timeout=60).is_success
     except httpx.TransportError:
         return False
 

@@ -173,7 +173,7 @@ def test_f66_erased_while_publish_finishes_waits_and_says_that_the_bundle_knows_
 
     before(monkeypatch, publishing, "_release", begin)
     manifest = shop.publish(force=True)
-    erasing.join(30)
+    erasing.join(120)
     (erased,) = done
     assert any(manifest.id in line and "`etalage publish`" in line for line in erased.left)
     assert history(shop, "user-3") == [], "whatever was first: seeded, or erased"

@@ -165,10 +165,10 @@ def test_f62_servers_run_nothing_of_the_folder_that_they_are_started_in(shop: Pa
             return False
 
     try:
-        until(is_up, 60)
+        until(is_up, 240)
     finally:
         started.send_signal(signal.SIGTERM)
-        started.communicate(timeout=30)
+        started.communicate(timeout=240)
 
 
 @pytest.mark.usefixtures("untouched")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import run_stores, run_traces
+
 ROOT = Path(__file__).resolve().parents[1]
 SHAPING = ("COLUMNS", "FORCE_COLOR", "LC_ALL", "PYTHONIOENCODING", "ETALAGE_SHOP", "ETALAGE_KEY")
 """What would change what a command prints, or where it works."""
@@ -36,8 +38,8 @@ class WarmCommands:
     """Runs one command at a time; started by the first."""
 
     def __init__(self) -> None:
-        self.empty_store: Path | None = None
-        """Where the run's processes share MLflow's empty store."""
+        self.run_folder: Path | None = None
+        """Where the run's processes share what is made once a run: `share`."""
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, words: Sequence[str], folder: Path, **changed: str) -> Done:
@@ -58,9 +60,9 @@ class WarmCommands:
         return Done(int(status), *texts)
 
     def _start(self) -> "subprocess.Popen[str]":
-        kept = [] if self.empty_store is None else [str(self.empty_store)]
+        shared = [] if self.run_folder is None else [str(self.run_folder)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", *kept], cwd=ROOT, env=_environment(), text=True,
+            [sys.executable, "-m", "tests.warm", *shared], cwd=ROOT, env=_environment(), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         atexit.register(process.terminate)
@@ -68,6 +70,12 @@ class WarmCommands:
 
 
 COMMANDS = WarmCommands()
+
+
+def share(run_folder: Path) -> None:
+    """What other processes of the run have made is not made here again."""
+    run_stores.share_empty_store(run_folder / "empty-mlflow.db")
+    run_traces.share_traces(run_folder / "traces")
 
 
 def _environment() -> Mapping[str, str]:
@@ -137,11 +145,9 @@ def _run_and_end(command: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    from tests.run_stores import share_empty_store
-
     _import_what_commands_import()
     if sys.argv[1:]:
-        share_empty_store(Path(sys.argv[1]))
+        share(Path(sys.argv[1]))
     gc.collect()
     gc.freeze()  # or the forked ones' collections would touch, and so copy, all that is shared
     _become(_asked())

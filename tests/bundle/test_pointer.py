@@ -271,7 +271,7 @@ def test_another_thread_is_another_publisher(shop: tuple[Lake, Bundles, Manifest
     with bundles.publishing(), bundles.publishing():
         other = threading.Thread(target=publish)
         other.start()
-        other.join(20)
+        other.join(120)
     assert refused == [PublishBusy]
 
 

@@ -17,6 +17,8 @@ from etalage.training.loop import fit
 from tests.behaviours import ITEMS, USERS, behaviour
 from tests.contracts.folder import FOLDER, names
 
+pytestmark = pytest.mark.traces
+
 EMBEDDERS = names("embedder", "behaviour")
 QUICK: dict[str, dict[str, Any]] = {
     "two_tower": {

@@ -17,6 +17,8 @@ from tests import category_sets
 from tests.contracts.folder import FOLDER, names
 from tests.stripes import png
 
+pytestmark = pytest.mark.traces
+
 CLASSIFIERS = names("classifier")
 QUICK: dict[str, dict[str, Any]] = {"item_category": {**category_sets.QUICK, "text": "late"}}
 """Small settings for each model; a new classifier needs a line here."""

@@ -16,6 +16,8 @@ from etalage.training.loop import fit
 from tests import stripes
 from tests.contracts.folder import FOLDER, names
 
+pytestmark = pytest.mark.traces
+
 EMBEDDERS = names("embedder", "photos")
 QUICK: dict[str, dict[str, Any]] = {"image_similarity": stripes.SETTINGS}
 """Small settings for each model; a new embedder needs a line here."""

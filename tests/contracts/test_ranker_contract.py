@@ -18,6 +18,8 @@ from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 from tests.contracts.folder import FOLDER, names
 
+pytestmark = pytest.mark.traces
+
 RANKERS = names("ranker")
 QUICK: dict[str, dict[str, Any]] = {
     "dlrm": {

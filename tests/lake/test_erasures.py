@@ -115,7 +115,7 @@ def test_f66_two_who_are_erased_at_once_are_both_remembered(
 
     monkeypatch.setattr(Erasures, "known", between)
     Erasures(tmp_path).remember("ann")
-    second.join(20)
+    second.join(120)
     assert waited == [True] and set(Erasures(tmp_path).known()) == {digest("ann"), digest("bob")}
 
 

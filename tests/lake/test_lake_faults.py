@@ -109,7 +109,7 @@ def test_f2_a_killed_ingest_is_run_again_and_every_row_is_there_exactly_once(
         if lake.table("interactions").exists():  # whole and readable at any moment
             seen.append(lake.table("interactions").read().num_rows)
     go(process)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert any(0 < rows < count - count // 50 for rows in seen), "no kill came midway"
     rows = afresh(lake.table("interactions")).read().to_pylist()
@@ -126,7 +126,7 @@ def test_f18_two_processes_ingest_the_same_batch_and_rows_are_there_once(lake: L
         go(process)
     told = []
     for process in both:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
         told.append([int(n) for n in output.split()])
     rows = lake.table("interactions").read()

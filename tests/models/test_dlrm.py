@@ -18,6 +18,8 @@ from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
+pytestmark = pytest.mark.traces
+
 FEW = (3, 5, 8, 12, 20, 30, 10, 8, 10, 15, 10, 8, 50, 20, 12)
 QUICK: dict[str, Any] = {
     "bottom": (32,), "top": (32,), "dimension": 8, "batch_size": 500, "epochs": 5, "table_rate": 0.1,

@@ -22,6 +22,8 @@ from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
+pytestmark = pytest.mark.traces
+
 VIEW, BUY = 1, 2
 WIDTH = 8
 UNKNOWN_ITEM, LAST = 5, 40

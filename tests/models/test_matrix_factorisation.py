@@ -19,6 +19,8 @@ from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
+pytestmark = pytest.mark.traces
+
 USERS, ITEMS, TASTES = 160, 50, 4
 QUICK: dict[str, Any] = {
     "dimension": 16,

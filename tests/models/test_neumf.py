@@ -19,6 +19,8 @@ from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import Source, export_behaviour
 from etalage.training.loop import fit
 
+pytestmark = pytest.mark.traces
+
 SMALL: dict[str, Any] = {"factors": 5, "mlp_factors": 3, "layers": (4, 2), "spread": 0.7}
 ACTS: dict[str, Any] = {**SMALL, "user_by": "acts", "item_by": "both", "item_bias": True}
 KNOWN = np.array([[1, 2], [1, 4], [1, 5], [2, 2], [3, 1], [3, 2], [3, 3], [3, 4], [3, 5]])

@@ -52,7 +52,7 @@ class PageProcess:
         )
 
     def __enter__(self) -> "PageProcess":
-        until(self._is_up, 60)
+        until(self._is_up, 240)
         return self
 
     def _is_up(self) -> bool:
@@ -64,7 +64,7 @@ class PageProcess:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(120)
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,9 @@ def test_who_ends_the_command_ends_the_page_too() -> None:
             return False
 
     try:
-        until(is_up, 60)
+        until(is_up, 240)
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(120)
         until(lambda: not is_up())
     finally:
         process.kill()

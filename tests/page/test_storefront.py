@@ -30,7 +30,7 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
         } }"""
     )
     try:
-        page.wait_for_function(shown, arg=[cards, ids], timeout=15_000)
+        page.wait_for_function(shown, arg=[cards, ids], timeout=120_000)
     except Exception:
         assert page.evaluate("(cards) => window.shown(cards)", cards) == ids
         raise
@@ -39,7 +39,7 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
 def expect_text(page: Any, where: str, text: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_have_text(text, timeout=15_000)
+    expect(page.locator(where)).to_have_text(text, timeout=120_000)
 
 
 def ids_of(items: Any) -> list[str]:

@@ -54,7 +54,7 @@ def server(served_shop: Path) -> Iterator[ThreadServer]:
 
 @pytest.fixture(scope="session")
 def http(server: ThreadServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=20) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         yield client
 
 
@@ -118,5 +118,5 @@ def shoppers_server(shoppers_shop: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def shoppers(shoppers_server: ThreadServer) -> Iterator[httpx.Client]:
     """A client of that server. The shop's own six shoppers are only asked about, never changed."""
-    with httpx.Client(base_url=shoppers_server.url, timeout=20) as client:
+    with httpx.Client(base_url=shoppers_server.url, timeout=120) as client:
         yield client

@@ -87,7 +87,7 @@ def served() -> Iterator[httpx.Client]:
         with (
             patch("etalage.recommend.clock", lambda: NOW),
             ThreadServer(shop / "bundles") as server,
-            httpx.Client(base_url=server.url, timeout=20) as client,
+            httpx.Client(base_url=server.url, timeout=120) as client,
         ):
             yield client
 

@@ -20,7 +20,7 @@ from etalage.serve.app import create_app
 from etalage.serve.run import protocol_of
 
 T = TypeVar("T")
-WAIT = 60.0
+WAIT = 240.0
 _LAUNCH = """
 import os, sys
 from pathlib import Path
@@ -150,13 +150,13 @@ class MlflowServer:
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            return httpx.get(f"{self.url}/ping", timeout=5).is_success
+            return httpx.get(f"{self.url}/ping", timeout=60).is_success
         except httpx.TransportError:
             return False
 
     def __enter__(self) -> "MlflowServer":
         try:
-            until(self._answers, 90)
+            until(self._answers, 240)
         except BaseException:
             self.__exit__()
             raise
@@ -165,7 +165,7 @@ class MlflowServer:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait(20)
+        self._process.wait(120)
 
 
 def until(true: Callable[[], Any], seconds: float = WAIT) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, MATRIX, classified_shop, coloured
-from tests.serve.servers import ThreadServer
+from tests.serve.servers import ThreadServer, until
 from tests.shops import drawn_photo
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -35,7 +35,7 @@ def running(whole: Shop) -> Iterator[ThreadServer]:
 
 @pytest.fixture(scope="module")
 def http(running: ThreadServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=running.url, timeout=20) as client:
+    with httpx.Client(base_url=running.url, timeout=120) as client:
         yield client
 
 
@@ -196,10 +196,16 @@ def test_photos_with_too_many_pixels_together_are_refused(http: httpx.Client) ->
 
 
 def test_f33_a_question_whose_deadline_passed_is_not_begun(running: ThreadServer, http: httpx.Client) -> None:
-    held = running.within(lambda: running.app.state.scorer.do(lambda: time.sleep(0.5)))
+    scorer = running.app.state.scorer
+
+    def hold() -> None:
+        until(lambda: scorer.waiting > 0)
+        time.sleep(0.2)  # from now on it is too late for the one that waits
+
+    held = running.within(lambda: scorer.do(hold))
     late = http.post("/v1/classify", json={"item_id": "item-00001"}, headers={"x-deadline-ms": "50"})
     assert late.status_code == 503 and "was not begun" in late.json()["error"]["message"]
-    held.result(timeout=10)
+    held.result(timeout=120)
 
 
 def test_the_confusion_matrix_is_served_the_most_valuable_first(http: httpx.Client) -> None:

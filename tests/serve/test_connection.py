@@ -30,7 +30,7 @@ def seconds_until_closed(client: socket.socket, drip: bytes = b"", every: float 
     """How long the server keeps the connection, while the client sends `drip` again and again."""
     started = time.monotonic()
     client.settimeout(every)
-    while time.monotonic() - started < 20:
+    while time.monotonic() - started < 120:
         try:
             if drip:
                 client.sendall(drip)
@@ -40,7 +40,7 @@ def seconds_until_closed(client: socket.socket, drip: bytes = b"", every: float 
             continue
         except OSError:
             return time.monotonic() - started
-    raise AssertionError("still open after 20 s")
+    raise AssertionError("still open after 120 s")
 
 
 def connected(server: ThreadServer, sent: bytes = b"") -> socket.socket:
@@ -159,7 +159,7 @@ def test_f64_a_client_that_reads_byte_by_byte_has_an_end_too(server: ThreadServe
         with suppress(OSError):
             client.recv(at_once)
         time.sleep(0.05)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120
     client.close()
 
 
@@ -169,7 +169,7 @@ def test_f64_a_slow_client_that_reads_on_gets_all_of_its_answers(
     """Behind for longer than the server is patient with one that reads nothing."""
     monkeypatch.setattr(PatientProtocol, "request_seconds", 60.0)
     client = unread(server, 100)
-    client.settimeout(20)
+    client.settimeout(120)
     reader, started = Reader(client), time.monotonic()
     answers = []
     for _ in range(100):

@@ -37,10 +37,10 @@ class Blocked:
     def __enter__(self) -> "Blocked":
         def busy() -> None:
             self.begun.set()
-            self.go.wait(20)
+            self.go.wait(120)
 
         self.done = self.server.within(lambda: self.server.app.state.scorer.do(busy))
-        assert self.begun.wait(20)
+        assert self.begun.wait(120)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +49,8 @@ class Blocked:
 
 
 def post(server: ThreadServer, **headers: str) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/similar", json={"item_id": "item-00003"}, headers=headers, timeout=20)
+    body = {"item_id": "item-00003"}
+    return httpx.post(f"{server.url}/v1/similar", json=body, headers=headers, timeout=120)
 
 
 def test_f32_a_full_queue_answers_503_at_once_and_serves_those_that_it_took(narrow: ThreadServer) -> None:
@@ -100,7 +101,7 @@ def test_a_deadline_that_is_none_is_422(narrow: ThreadServer, deadline: str) -> 
 def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
     async def scenario() -> None:
         scorer, begun, go = Worker(2), threading.Event(), threading.Event()
-        first = asyncio.create_task(scorer.do(lambda: begun.set() or go.wait(20)))
+        first = asyncio.create_task(scorer.do(lambda: begun.set() or go.wait(120)))
         await asyncio.to_thread(begun.wait, 20)
         gone = [asyncio.create_task(scorer.do(lambda: None)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -121,7 +122,7 @@ def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
 
 @pytest.mark.parametrize("piece", [b"X-Header: " + b"a" * 500 + b"\r\n", b"a" * 4096])
 def test_a_head_without_end_is_cut_off(narrow: ThreadServer, piece: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", narrow.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", narrow.port), timeout=120) as raw:
         sent = raw.send(b"GET /v1/items HTTP/1.1\r\nHost: localhost\r\nX-First: ")
         try:
             while sent < 100 * MAX_HEAD_BYTES:

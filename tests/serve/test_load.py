@@ -37,10 +37,10 @@ class Held:
 
     def _busy(self) -> None:
         self.begun.set()
-        self.go.wait(20)
+        self.go.wait(120)
 
     def __enter__(self) -> None:
-        assert self.begun.wait(20)
+        assert self.begun.wait(120)
 
     def __exit__(self, *_: object) -> None:
         self.go.set()
@@ -156,7 +156,7 @@ def test_an_answered_event_survives_the_servers_sudden_death(shop_copy: Path, tm
             )
             server.process.send_signal(signal.SIGKILL)
             assert done.json()["accepted"] == 1
-            server.process.wait(20)
+            server.process.wait(120)
     with ProcessServer(shop_copy, tmp_path / "log") as server:
         acts = httpx.get(f"{server.url}/v1/users/survivor/history", timeout=60).json()["acts"]
         assert len(acts) == 3

@@ -77,7 +77,7 @@ def test_the_images_are_the_items_photos_in_both_encodings(endpoint: str) -> Non
 
 
 def invoke(endpoint: str, **body: Any) -> httpx.Response:
-    return httpx.post(f"{endpoint}/invocations", json=body, timeout=30)
+    return httpx.post(f"{endpoint}/invocations", json=body, timeout=120)
 
 
 def test_the_table_has_the_columns_of_the_contract(endpoint: str) -> None:

@@ -65,7 +65,7 @@ def test_it_equals_the_native_server(logged: Logged, endpoint: str, threshold: f
 
 
 def invoke(endpoint: str, **body: Any) -> httpx.Response:
-    return httpx.post(f"{endpoint}/invocations", json=body, timeout=30)
+    return httpx.post(f"{endpoint}/invocations", json=body, timeout=120)
 
 
 def test_the_table_has_the_columns_of_the_contract_and_either_column_may_be_missing(endpoint: str) -> None:

@@ -76,7 +76,7 @@ def test_the_served_funnel_equals_the_recommender_item_for_item(
 
 
 def send(server: MlflowServer, records: list[dict[str, Any]]) -> None:
-    response = httpx.post(f"{server.url}/invocations", json={"dataframe_records": records}, timeout=30)
+    response = httpx.post(f"{server.url}/invocations", json={"dataframe_records": records}, timeout=120)
     if response.status_code == 400:
         raise RequestError(str(response.json()["message"]).split("\nError: ")[-1])
 

@@ -50,7 +50,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 def sent(server: ThreadServer, name: str) -> httpx.Response:
     event = {"event_id": name, "user_id": "late", "item_id": "item-00009", "kind": "buy"}
-    return httpx.post(f"{server.url}/v1/events", json={"events": [event]}, timeout=20)
+    return httpx.post(f"{server.url}/v1/events", json={"events": [event]}, timeout=120)
 
 
 def ready(server: ThreadServer) -> dict[str, Any]:
@@ -63,11 +63,11 @@ def ready(server: ThreadServer) -> dict[str, Any]:
 def slates(server: ThreadServer) -> Iterator[dict[str, Any]]:
     """Everything that can be answered without the online store, answered."""
     for route, body in SLATES:
-        response = httpx.post(f"{server.url}/v1/{route}", json=body, timeout=20)
+        response = httpx.post(f"{server.url}/v1/{route}", json=body, timeout=120)
         assert response.status_code == 200, (route, body, response.text)
         yield response.json()
     for path in LISTS:
-        response = httpx.get(f"{server.url}/v1/{path}", timeout=20)
+        response = httpx.get(f"{server.url}/v1/{path}", timeout=120)
         assert response.status_code == 200, (path, response.text)
         yield response.json()
 
@@ -89,7 +89,7 @@ def lacks(server: ThreadServer, what: str) -> None:
 
 def refuses(server: ThreadServer, name: str) -> None:
     """Events and erasures are 503 with Retry-After, and /readyz and the metric say that they are."""
-    for response in (sent(server, name), httpx.delete(f"{server.url}/v1/users/user-2", timeout=20)):
+    for response in (sent(server, name), httpx.delete(f"{server.url}/v1/users/user-2", timeout=120)):
         assert (response.status_code, response.json()["error"]["class"]) == (503, "StoreUnavailable")
         assert response.headers["retry-after"] == "1" and response.json()["error"]["message"] == UNWRITABLE
     assert ready(server)["status"] == "degraded" and UNWRITABLE in ready(server)["degraded"]
@@ -97,7 +97,7 @@ def refuses(server: ThreadServer, name: str) -> None:
 
 
 def history(server: ThreadServer, user: str) -> list[str]:
-    found = httpx.get(f"{server.url}/v1/users/{user}/history", timeout=20).json()
+    found = httpx.get(f"{server.url}/v1/users/{user}/history", timeout=120).json()
     return [act["item_id"] for act in found["acts"]]
 
 
@@ -165,7 +165,7 @@ def test_f66_a_store_that_is_replaced_while_a_server_runs_is_told_who_was_erased
         live.with_name("copy").rename(live)
         until(lambda: history(server, "user-2") != [] and history(server, "user-1") == [])
         long_ago = {"event_id": "e1", "user_id": "user-1", "item_id": "item-00009", "time": 1_700_000_000}
-        done = httpx.post(f"{server.url}/v1/events", json={"events": [long_ago]}, timeout=20).json()
+        done = httpx.post(f"{server.url}/v1/events", json={"events": [long_ago]}, timeout=120).json()
         assert (done["accepted"], done["erased"]) == (0, 1)
 
 
@@ -259,7 +259,7 @@ def on_a_disk(bundles: Path, place: Path, mount: str) -> Iterator[tuple[Any, Cal
         yield Running(), lambda path: Path(f"/proc/{process.pid}/root{place}/{path}")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def test_f68_on_a_full_disk_slates_lack_nothing_and_events_are_refused_until_there_is_room(
@@ -334,7 +334,7 @@ def test_f68_while_the_store_is_away_stock_and_prices_are_as_they_were_known_las
         works(server)
 
         def shown() -> tuple[bool | None, float | None]:
-            item = httpx.get(f"{server.url}/v1/items/item-00003", timeout=20).json()["item"]
+            item = httpx.get(f"{server.url}/v1/items/item-00003", timeout=120).json()["item"]
             return item["in_stock"], item["price"]
 
         store = open_live(redis.uri)

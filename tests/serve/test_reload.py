@@ -44,7 +44,7 @@ class Shopper(threading.Thread):
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=20) as http:
+        with httpx.Client(base_url=self.url, timeout=120) as http:
             while not self.stop.is_set():
                 try:
                     self.check(http.post("/v1/similar", json={"item_id": "item-00003", "k": 5}))

@@ -104,7 +104,7 @@ def test_f27_the_answer_comes_before_the_body_does(server: ThreadServer) -> None
         (b"Content-Length: 9000000000\r\n\r\n", b'{"photo": "AAAA'),
         (b"Transfer-Encoding: chunked\r\n\r\n", b"40000\r\n" + b"A" * 0x40000 + b"\r\n"),
     ):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as raw:
             raw.sendall(head + framing + start)
             assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
 
@@ -115,7 +115,7 @@ def test_f27_what_is_too_large_is_not_held_in_memory(served_shop: Path, tmp_path
         port = int(server.url.rsplit(":", 1)[1])
         before = peak_megabytes(server.process.pid)
         chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as raw:
             raw.sendall(
                 b"POST /v1/similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
@@ -283,7 +283,7 @@ def test_f31_an_unknown_item_is_200_with_the_fallback(http: httpx.Client, item_i
 )
 def test_f36_a_path_out_of_the_shop_leads_nowhere(server: ThreadServer, path: str) -> None:
     for route in ("/v1/photos/", "/v1/items/", "/", "/v1/"):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:  # sent as it stands
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as raw:  # sent as it stands
             raw.sendall(
                 f"GET {route}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
             )

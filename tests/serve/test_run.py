@@ -33,17 +33,17 @@ def test_sigterm_lets_the_requests_in_flight_finish(served_shop: Path, tmp_path:
                 yield b'"item-00003"}'
 
             headers = {"content-type": "application/json"}
-            return httpx.post(f"{server.url}/v1/similar", content=parts(), headers=headers, timeout=20)
+            return httpx.post(f"{server.url}/v1/similar", content=parts(), headers=headers, timeout=120)
 
         answer = clients.submit(slow_body)
-        assert half.wait(20)
+        assert half.wait(120)
         until(lambda: server.process.poll() is None)
         # The head and half of the body must have arrived: the server then counts one request in flight.
         httpx.get(f"{server.url}/healthz")
         server.process.send_signal(signal.SIGTERM)
         assert answer.result().status_code == 200
         assert len(answer.result().json()["answers"][0]["slate"]) == 10
-        server.process.wait(20)
+        server.process.wait(120)
 
 
 def test_a_port_in_use_is_named(served_shop: Path, tmp_path: Path) -> None:

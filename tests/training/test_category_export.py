@@ -25,6 +25,8 @@ from etalage.training.category_export import encoder_of, export_classifier
 from tests.category_sets import QUICK, SIDE, category_set, ragged
 from tests.stripes import png
 
+pytestmark = pytest.mark.traces
+
 
 def untrained(items: CategorySet, **changes: Any) -> Trained[Any]:
     """A network as it was drawn, its normalisation used to photos: what export does with it is the same."""

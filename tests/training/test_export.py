@@ -1,6 +1,7 @@
 """An export is numbered, complete, and the network itself; anything else is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from etalage.models.recipe import Trained
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.photos import PhotoEmbedder
 from etalage.training.export import export
+
+pytestmark = pytest.mark.traces
 
 
 class Tiny(nn.Module):
@@ -71,9 +74,15 @@ def test_an_export_that_is_not_the_network_is_refused(tmp_path: Path) -> None:
         newest_export(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(trained(Tiny()), PhotoEncoder(6, 3), tmp_path_factory.mktemp("made"))
+
+
 @pytest.fixture
-def exported(tmp_path: Path) -> Path:
-    return export(trained(Tiny()), PhotoEncoder(6, 3), tmp_path)
+def exported(made: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return shutil.copytree(made, tmp_path / made.name)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "encoder.json", "export.json"])
@@ -85,9 +94,12 @@ def test_a_missing_file_is_named(exported: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "encoder.json"])
 def test_f54_a_file_of_another_export_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
-    torch.manual_seed(7)
-    other = export(trained(Tiny()), PhotoEncoder(6, 3), tmp_path / "other")
-    swapped = (other / name).read_bytes() if name == "model.onnx" else PhotoEncoder(6, 1).to_json().encode()
+    if name == "model.onnx":
+        torch.manual_seed(7)
+        other = export(trained(Tiny()), PhotoEncoder(6, 3), tmp_path / "other")
+        swapped = (other / name).read_bytes()
+    else:
+        swapped = PhotoEncoder(6, 1).to_json().encode()
     (exported / name).write_bytes(swapped)
     with pytest.raises(ExportDamaged, match="hash"):
         PhotoEmbedder.open(exported)

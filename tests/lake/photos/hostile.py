@@ -86,7 +86,7 @@ class Hostile:
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(120)
         return self
 
     def __exit__(
@@ -101,7 +101,7 @@ class Hostile:
 
         asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(120)
 
     def config(self, **changed: Any) -> PhotosConfig:
         """Settings for asking this server, at every name of *.test; quick, and impatient."""

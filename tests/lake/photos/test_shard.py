@@ -69,4 +69,4 @@ def test_a_shard_that_is_asked_to_stop_does_not_wait_for_a_host(tmp_path: Path, 
     config = hostile.config(per_host=1, tries=2, patience=120)
     began = time.monotonic()
     assert run_shard(Shard(0, 1, links_file(tmp_path, urls), tmp_path, config)) == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55, "not the minute that the host asks for"
