@@ -18,7 +18,7 @@ EtalageError                  1   500
 │   ├── TooLittleData         6   500   nothing to learn from
 │   ├── LeakageFound          6   500   what is to be predicted stands in what was learned from
 │   ├── LossNotFinite         6   500   NaN or infinity; names the batch
-│   ├── WorkerLost            6   500   one of several that train together
+│   ├── WorkerLost            6   500   one of several that work together
 │   └── CheckpointDamaged     6   500
 ├── ExportDamaged             7   500   a model folder that cannot be opened
 ├── IndexMismatch             7   500   size, type, norm or model differ from the index's
