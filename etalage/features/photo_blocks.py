@@ -109,11 +109,11 @@ class PhotoLoop:
         yield from self._by_workers(work, coming)
 
     def _pays(self, done: int, cost: "_Cost", left: int) -> bool:
-        """Whether workers, one thread each, would save enough of the time that the rest takes here, on
-        perhaps several threads: where those keep all cores busy, workers can save nothing."""
+        """Whether workers, one thread each, would save enough of the time that the rest takes here: nothing
+        where a network's own threads keep all cores busy anyway."""
         if self.spool is None or self._workers() == 1 or done < self.measured:
             return False
-        return not self.measured or left * (cost.wall - cost.processor / self._workers()) > self.worth
+        return not self.measured or left * (cost.thread - cost.process / self._workers()) > self.worth
 
     def _workers(self) -> int:
         return self.workers or os.cpu_count() or 1
@@ -137,17 +137,17 @@ class PhotoLoop:
 
 @dataclass(frozen=True)
 class _Cost:
-    """Seconds a photo, by the clock and of processor time."""
+    """Seconds of processor time a photo: what a busy neighbour slows down says nothing of what pays."""
 
-    wall: float
-    processor: float
+    thread: float
+    """Of the thread that asks, which has a part in all that others do: the time on an idle machine."""
+    process: float
 
 
 def _timed(work: Work, given: Given) -> tuple[Looked, _Cost]:
-    wall, processor = time.perf_counter(), time.process_time()
+    thread, process, photos = time.thread_time(), time.process_time(), max(len(given), 1)
     looked = work(given)
-    photos = max(len(given), 1)
-    return looked, _Cost((time.perf_counter() - wall) / photos, (time.process_time() - processor) / photos)
+    return looked, _Cost((time.thread_time() - thread) / photos, (time.process_time() - process) / photos)
 
 
 def pixel_blocks(pixels_NHWC: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
