@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -35,10 +36,10 @@ R = TypeVar("R")
 def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
     """`function` of every shard, in order, on `workers` fresh processes (default: one a core).
 
-    A worker has one thread for its numeric libraries, unless the user says how many. Function and shards must
-    pickle, and a script that calls this must guard its start with
-    `if __name__ == "__main__"`. Results that nobody has taken yet are at most a few a worker.
-    An exception in a shard is raised here; WorkerLost: a worker was killed.
+    Function and shards must pickle, and be of modules that can be imported: what the script that runs here
+    defines is unknown to workers. A worker has one thread for its numeric libraries, unless the user says how
+    many. Results that nobody has taken yet are at most a few a worker. An exception in a shard is raised
+    here; WorkerLost: a worker was killed.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
@@ -51,14 +52,33 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
             count, multiprocessing.get_context("spawn"), initializer=configure_threads, initargs=(1,)
         )
     with _killed_workers_told(), pool:
-        waiting: deque[Future[R]] = deque()
-        for shard in shards:
-            with safe_path():
-                waiting.append(pool.submit(function, shard))
-            if len(waiting) > 3 * count:
+        try:
+            waiting: deque[Future[R]] = deque()
+            for shard in shards:
+                with safe_path(), _without_script():
+                    waiting.append(pool.submit(function, shard))
+                if len(waiting) > 3 * count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BaseException:  # who leaves does not wait for shards that nobody has begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Workers that are started within this do not run the script that runs here: each would run all of it,
+    from its first line, unless it is guarded by `if __name__ == "__main__"`."""
+    script = sys.modules["__main__"]
+    names: tuple[str, ...] = ("__file__", "__spec__")
+    kept = {name: vars(script)[name] for name in names if name in vars(script)}
+    script.__spec__ = None
+    vars(script).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(script).update(kept)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
+from etalage.errors import DataError
 from etalage.features.photo import PhotoEncoder
 
 BLOCK_PHOTOS = 256
@@ -94,7 +95,7 @@ class PhotoLoop:
 
         work: must pickle. here: the same for this process, where it has opened already what `work` would
         open. count: photos of all blocks together, or somewhat more. Blocks are read as they are needed,
-        but some ahead where workers are busy. Raises what `work` raises, WorkerLost.
+        but some ahead where workers are busy. Raises what `work` raises; WorkerLost; DataError: no space.
         """
         coming, left, done = iter(blocks), count, 0
         cost = _Cost(0.0, 0.0)
@@ -125,7 +126,8 @@ class PhotoLoop:
 
             def shards() -> Iterator[Path]:
                 for number, (key, given) in enumerate(blocks):
-                    file = _written(folder / f"{number:08d}", given)
+                    with _disk(folder):
+                        file = _written(folder / f"{number:08d}", given)
                     out.append((key, file))
                     yield file
 
@@ -182,6 +184,17 @@ def wanted_blocks(
 # -- a block on its way to a worker ------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: photos on their way to workers cannot be written ({error.strerror or error}); what "
+            "was finished before is kept: make room, and run it again"
+        ) from error
+
+
 def _written(path: Path, given: Given) -> Path:
     if isinstance(given, np.ndarray):
         file = path.with_suffix(".npy")
@@ -206,10 +219,11 @@ def _look(work: Work, file: Path) -> Looked:
 @contextlib.contextmanager
 def own_folder(spool: Path) -> Iterator[Path]:
     """A new folder in `spool`, gone afterwards; those of processes that were killed go now."""
-    spool.mkdir(parents=True, exist_ok=True)
-    for left in spool.glob("blocks-*"):
-        _remove_unless_used(left)
-    new = Path(tempfile.mkdtemp(prefix="new-", dir=spool))
+    with _disk(spool):
+        spool.mkdir(parents=True, exist_ok=True)
+        for left in spool.glob("blocks-*"):
+            _remove_unless_used(left)
+        new = Path(tempfile.mkdtemp(prefix="new-", dir=spool))
     with (new / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Its name only now: one that others may take for left behind is locked from its first moment.

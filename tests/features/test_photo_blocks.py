@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from etalage.engine.local import LOCAL
-from etalage.errors import WorkerLost
+from etalage.errors import DataError, WorkerLost
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_blocks import BLOCK_PHOTOS, Decode, PhotoLoop, own_folder, pixel_blocks
 from tests.conftest import PROJECT
@@ -117,3 +117,13 @@ def test_a_block_of_large_photos_holds_fewer() -> None:
     assert Decode(PhotoEncoder(64)).block == BLOCK_PHOTOS
     assert Decode(PhotoEncoder(384)).block == 37
     assert Decode(PhotoEncoder(4096)).block == 1
+
+
+def test_no_space_for_a_block_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("etalage.features.photo_blocks._written", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left.*make room"):
+        list(on_workers(tmp_path).run(photo_work.lengths, blocks(4), len(PHOTOS)))
+    assert list(tmp_path.iterdir()) == []
