@@ -24,14 +24,14 @@ from table import Out, Row, Run, Small, run_main  # noqa: E402
 from etalage.engine.local import LOCAL  # noqa: E402
 from etalage.engine.threads import configure_threads  # noqa: E402
 
-PHOTOS = 2048
+PHOTOS = 512
 CASES: dict[str, tuple[str | None, int]] = {
     "decode to 64 px": (None, 64),
     "decode to 224 px": (None, 224),
     "embed, small network, 64 px": ("small", 64),
     "embed, EfficientNet-lite0, 224 px": ("tf_efficientnet_lite0", 224),
 }
-FEWER = {"embed, EfficientNet-lite0, 224 px": 512}
+FEWER = {"embed, EfficientNet-lite0, 224 px": 96}
 NOTE = (
     "JPEGs of about {pixels} pixels, {workers} cores, {workers} workers of one thread each; `one process`: "
     "the network may use {workers} threads there, decoding uses one. Seconds by the clock and of processor "
