@@ -18,7 +18,7 @@ EtalageError                  1   500
 │   ├── TooLittleData         6   500   too few rows to learn from
 │   ├── LeakageFound          6   500   the training data contains what is to be predicted
 │   ├── LossNotFinite         6   500   NaN or infinity; names the batch
-│   ├── WorkerLost            6   500   one of several workers of a training ended
+│   ├── WorkerLost            6   500   one of several workers that work together ended
 │   └── CheckpointDamaged     6   500
 ├── ExportDamaged             7   500   an export that cannot be opened
 ├── IndexMismatch             7   500   dimension, type, norm or model differs from the index's

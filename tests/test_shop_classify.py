@@ -193,7 +193,7 @@ import os, sys
 from etalage.shop import Shop, classify_steps
 classify_steps.KEPT_AT_ONCE = classify_steps.COMMITS = 4
 from etalage.bundle import pooling
-pooling.ITEMS_AT_ONCE = pooling.PHOTOS_AT_ONCE = 2
+pooling.ITEMS_AT_ONCE = pooling.BLOCK_PHOTOS = 2
 kept = classify_steps._Run.keep
 def keep(self, rows):
     kept(self, rows)

@@ -7,7 +7,7 @@ speak of. It has the lake's columns, `photo_sha256` (null: no photo that can be 
 the classifier says of it: `classified_id`, `classified_path`, `classified_confidence`, null where nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
 from etalage.features.history import BehaviourRule, standing
+from etalage.features.photo_blocks import BLOCK_PHOTOS, PhotoLoop
 from etalage.funnel.shoppers import UserHistories
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 MOST_SHOPPERS = 1_000_000
 """Whose embeddings a bundle keeps: those who acted last. The others are embedded when they come."""
 PHOTO_FACTS = ("item_id", "url", "status", "sha256")
-_EMBED_AT_ONCE = 256
 Progress = Callable[[int], None]
+Keep = Callable[[Mapping[str, np.ndarray]], None]
+"""Is handed {sha256: (D,) embedding}."""
 
 
 @dataclass(frozen=True)
@@ -254,10 +256,13 @@ def embed(
     embedder: "PhotoEmbedder",
     carried: Mapping[str, np.ndarray] | None = None,
     progress: Progress | None = None,
+    loop: PhotoLoop | None = None,
+    keep: Keep | None = None,
 ) -> Embedded:
     """Embed every photo of the payload whose sha256 is not in `carried` {sha256: (D,)}.
 
     A photo that the encoder refuses is dropped, with its reason: its items stay, without a photo.
+    loop: where it runs; None: in this process. keep: is handed the new embeddings block by block.
     """
     carried = carried or {}
     shas = payload.photos["sha256"].to_pylist()
@@ -271,13 +276,14 @@ def embed(
             table[at] = known
     embedded = 0
     refused: dict[str, str] = {}
-    for start in range(0, len(fresh), _EMBED_AT_ONCE):
-        part = fresh[start : start + _EMBED_AT_ONCE]
-        photos = payload.photos["bytes"].take(pa.array(part)).to_pylist()
-        pixels, good, reasons = embedder.encoder.decode_some(photos)
-        table[[part[n] for n in good]] = embedder.embed_pixels(pixels)
+    blocks = _blocks(payload.photos["bytes"], fresh)
+    for part, looked in (loop or PhotoLoop()).run(embedder.shared(), blocks, len(fresh), embedder.look):
+        good = [part[n] for n in looked.good]
+        table[good] = looked.values
         embedded += len(good)
-        refused |= {shas[part[n]]: reason for n, reason in reasons.items()}
+        refused |= {shas[part[n]]: reason for n, reason in looked.refused.items()}
+        if keep is not None:
+            keep({shas[at]: table[at] for at in good})
         if progress is not None:
             progress(len(part))
     payload = _without(payload, refused)
@@ -286,6 +292,12 @@ def embed(
     embeddings = np.zeros((payload.items.num_rows + 1, embedder.dimension), dtype=np.float32)
     embeddings[1:][place >= 0] = table[place[place >= 0]]
     return Embedded(payload, embeddings, embedded, refused)
+
+
+def _blocks(photos: pa.ChunkedArray, places: Sequence[int]) -> Iterator[tuple[Sequence[int], list[bytes]]]:
+    for start in range(0, len(places), BLOCK_PHOTOS):
+        part = places[start : start + BLOCK_PHOTOS]
+        yield part, photos.take(pa.array(part)).to_pylist()
 
 
 def _without(payload: Payload, refused: Mapping[str, str]) -> Payload:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.errors import TableDamaged
+from etalage.features.photo_blocks import BLOCK_PHOTOS, Looked, PhotoLoop, wanted_blocks
 from etalage.lake.item_photos import ItemPhotos
 from etalage.runtime.classifier import ItemClassifier
 
 log = logging.getLogger(__name__)
-PHOTOS_AT_ONCE = 64
 ITEMS_AT_ONCE = 256
 BEGUN_AT_ONCE = 50_000
 """Items of which some photos were seen and others are still to come; one more waits for the next pass."""
@@ -34,11 +34,16 @@ class Pooling:
     """One pass or more over the photos, until every item that was asked for is complete."""
 
     def __init__(
-        self, photos: ItemPhotos, rows: Sequence[int] | np.ndarray, classifier: ItemClassifier
+        self,
+        photos: ItemPhotos,
+        rows: Sequence[int] | np.ndarray,
+        classifier: ItemClassifier,
+        loop: PhotoLoop | None = None,
     ) -> None:
+        """loop: where photos are looked at; None: in this process."""
         self.refused: dict[str, str] = {}
         """sha256 of a photo that cannot be decoded → why: its item does without."""
-        self._classifier = classifier
+        self._classifier, self._loop = classifier, loop or PhotoLoop()
         self._owners: dict[str, list[int]] = {}
         self._left: dict[int, int] = {}
         self._without = []
@@ -62,8 +67,10 @@ class Pooling:
             yield Pooled(some, zeros, np.zeros(len(some), bool))
         while self._owners:
             before = sum(self._left.values())
-            for names, photos in self._wanted(read()):
-                self._look(names, photos)
+            blocks = wanted_blocks(read(), set(self._owners), BLOCK_PHOTOS)
+            look = self._loop.run(self._classifier.shared(), blocks, len(self._owners), self._classifier.look)
+            for names, looked in look:
+                self._take(names, looked)
                 while len(self._done) >= ITEMS_AT_ONCE:
                     yield self._complete()
             if self._owners and sum(self._left.values()) == before:
@@ -74,27 +81,10 @@ class Pooling:
         while self._done:
             yield self._complete()
 
-    def _wanted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[list[str], list[bytes]]]:
-        """Photos that somebody waits for, so many at once, each file once."""
-        some: dict[str, bytes] = {}
-        for batch in batches:
-            for place, sha in enumerate(batch["sha256"].to_pylist()):
-                if sha in self._owners and sha not in some and batch["bytes"][place].is_valid:
-                    some[sha] = batch["bytes"][place].as_py()
-                if len(some) == PHOTOS_AT_ONCE:
-                    yield list(some), list(some.values())
-                    some = {}
-            if not self._owners:
-                break
-        if some:
-            yield list(some), list(some.values())
-
-    def _look(self, names: list[str], photos: list[bytes]) -> None:
-        pixels, good, refused = self._classifier.encoder.decode_some(photos)
-        features_PF = self._classifier.features(pixels)
-        for place, feature_F in zip(good.tolist(), features_PF, strict=True):
+    def _take(self, names: list[str], looked: Looked) -> None:
+        for place, feature_F in zip(looked.good.tolist(), looked.values, strict=True):
             self._give(names[place], feature_F)
-        for place, why in refused.items():
+        for place, why in looked.refused.items():
             self.refused[names[place]] = why
             log.warning("photo %s is left out: %s", names[place][:12], why)
             self._give(names[place], None)

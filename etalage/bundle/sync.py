@@ -47,6 +47,7 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
+from etalage.features.photo_blocks import PhotoLoop
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 from etalage.runtime.export_files import read_facts
@@ -132,6 +133,7 @@ def sync(
     force: bool = False,
     progress: Progress | None = None,
     exports: Path | None = None,
+    loop: PhotoLoop | None = None,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
@@ -140,6 +142,7 @@ def sync(
     embedder knows by content alone it embeds. Raises what `publish` raises, and NoBundle, PointerDamaged,
     BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
     TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
+    loop: where they are embedded; None: in this process.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -159,7 +162,7 @@ def sync(
             payload,
             models,
             before.embedders(),
-            lambda some, embedder: embed(some, embedder, before.carried(embedder.name), progress),
+            lambda some, embedder: embed(some, embedder, before.carried(embedder.name), progress, loop),
             read_rules(before.folder),
             behaviour=bool(before.manifest.funnel),
             classify=_classify(before.manifest),

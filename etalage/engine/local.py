@@ -9,18 +9,22 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from etalage.engine import worker
 from etalage.engine.children import child, python, safe_path
+from etalage.engine.threads import configure_threads
 from etalage.engine.worker_spec import WorkerSpec
+from etalage.errors import WorkerLost
 
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 2.0
@@ -32,9 +36,10 @@ R = TypeVar("R")
 def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = None) -> Iterator[R]:
     """`function` of every shard, in order, on `workers` fresh processes (default: one a core).
 
-    Function and shards must pickle, and a script that calls this must guard its start with
-    `if __name__ == "__main__"`. Results that nobody has taken yet are at most a few a worker.
-    An exception in a shard is raised here.
+    Function and shards must pickle, and be of modules that can be imported: what the script that runs here
+    defines is unknown to workers. A worker has one thread for its numeric libraries, unless the user says how
+    many. Results that nobody has taken yet are at most a few a worker. An exception in a shard is raised
+    here; WorkerLost: a worker was killed.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
@@ -43,16 +48,48 @@ def map(function: Callable[[S], R], shards: Iterable[S], workers: int | None = N
         return
     # Fresh processes: a fork of a process with threads (pyarrow, torch) may hang.
     with safe_path():  # the tracker of shared resources is started here, the workers by the first `submit`
-        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-    with pool:
-        waiting: deque[Future[R]] = deque()
-        for shard in shards:
-            with safe_path():
-                waiting.append(pool.submit(function, shard))
-            if len(waiting) > 3 * count:
+        pool = ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), initializer=configure_threads, initargs=(1,)
+        )
+    with _killed_workers_told(), pool:
+        try:
+            waiting: deque[Future[R]] = deque()
+            for shard in shards:
+                with safe_path(), _without_script():
+                    waiting.append(pool.submit(function, shard))
+                if len(waiting) > 3 * count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BaseException:  # who leaves does not wait for shards that nobody has begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Workers that are started within this do not run the script that runs here: each would run all of it,
+    from its first line, unless it is guarded by `if __name__ == "__main__"`."""
+    script = sys.modules["__main__"]
+    names: tuple[str, ...] = ("__file__", "__spec__")
+    kept = {name: vars(script)[name] for name in names if name in vars(script)}
+    script.__spec__ = None
+    vars(script).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(script).update(kept)
+
+
+@contextmanager
+def _killed_workers_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise WorkerLost(
+            "a worker process was ended from outside, perhaps for want of memory; what was kept before it "
+            "stays: make room, or end what else runs here, and run it again"
+        ) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.features.photo import PhotoEncoder
+from etalage.features.photo_blocks import Decode, PhotoLoop, wanted_blocks
 from etalage.lake.item_photos import ItemPhotos
 
 log = logging.getLogger(__name__)
@@ -20,39 +21,34 @@ def decoded(
     batches: Iterable[pa.RecordBatch],
     encoder: PhotoEncoder,
     progress: Callable[[int], None] | None = None,
+    loop: PhotoLoop | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """→ (p, H, W, 3) uint8 of those that can be decoded, and (p,) int64 which of the P they are, rising.
 
     batches: (sha256, bytes), streamed; a file that several items have is decoded once. The others are left
-    out, with a warning.
+    out, with a warning. loop: where they are decoded; None: in this process.
     """
     places: dict[str, list[int]] = {}
     for place, sha256 in enumerate(photos.sha256.to_pylist()):
         places.setdefault(sha256, []).append(place)
     pixels = np.empty((len(photos.sha256), encoder.size, encoder.size, encoder.channels), np.uint8)
     good = np.zeros(len(pixels), dtype=bool)
-    broken = 0
-    for batch in batches if places else ():
-        wanted = _wanted(batch, places)
-        found, rows, refused = encoder.decode_some(list(wanted.values()), progress)
-        names = list(wanted)
-        for one, row in zip(found, rows, strict=True):
-            for place in places.pop(names[row]):
-                pixels[place], good[place] = one, True
-        for reason in refused.values():
+    found = 0
+    work = Decode(encoder)
+    blocks = wanted_blocks(batches, set(places), work.block)
+    for names, looked in (loop or PhotoLoop()).run(work, blocks, len(places)):
+        for row, one in zip(looked.good, looked.values, strict=True):
+            of_file = places[names[row]]
+            pixels[of_file], good[of_file] = one, True
+        for reason in looked.refused.values():
             log.warning("a photo is left out: %s", reason)
-        broken += len(refused)
-        if not places:
-            break
-    if without := len(places) - broken:
+        found += len(names)
+        if progress is not None:
+            progress(len(names))
+    if without := len(places) - found:
         log.warning("%d photos are left out: the table `photos` has no bytes of them", without)
     kept = np.flatnonzero(good)
     return (pixels if len(kept) == len(pixels) else pixels[kept]), kept
-
-
-def _wanted(batch: pa.RecordBatch, places: dict[str, list[int]]) -> dict[str, bytes]:
-    pairs = zip(batch["sha256"].to_pylist(), batch["bytes"].to_pylist(), strict=True)
-    return {sha256: photo for sha256, photo in pairs if photo is not None and sha256 in places}
 
 
 LAYOUT = 8

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from etalage.config import SplitConfig
 from etalage.errors import TooLittleData
 from etalage.features.photo import PhotoEncoder
+from etalage.features.photo_blocks import Decode, PhotoLoop
 from etalage.features.split_items import assign
 
 log = logging.getLogger(__name__)
@@ -51,18 +52,19 @@ def photo_set(
     encoder: PhotoEncoder,
     split: SplitConfig,
     progress: Callable[[int], None] | None = None,
+    loop: PhotoLoop | None = None,
 ) -> PhotoSet:
     """Decode every photo of a bundle's payload.
 
     items: the payload of bundle.contents, `photo_sha256` null where an item has no photo;
     photos: sha256, bytes. A photo that cannot be decoded is left out, with a warning.
-    Raises TooLittleData when no item has a photo.
+    loop: where they are decoded; None: in this process. Raises TooLittleData when no item has a photo.
     """
     items = items.filter(pc.is_valid(items["photo_sha256"]))
     files = dict(zip(photos["sha256"].to_pylist(), photos["bytes"].to_pylist(), strict=True))
     sources = [files[sha256] for sha256 in items["photo_sha256"].to_pylist()]
-    pixels, good, refused = encoder.decode_some(sources, progress)
-    for reason in refused.values():
+    pixels, good, refused = _decoded(sources, encoder, progress, loop or PhotoLoop())
+    for reason in refused:
         log.warning("a photo is left out of training: %s", reason)
     if len(good) == 0:
         raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
@@ -72,6 +74,27 @@ def photo_set(
     number = {name: place for place, name in enumerate(categories)}
     labels = np.array([number.get(name, -1) for name in found], dtype=np.int64)
     return PhotoSet(items["item_id"].to_pylist(), sources, pixels, labels, categories, assign(items, split))
+
+
+def _decoded(
+    photos: Sequence[bytes],
+    encoder: PhotoEncoder,
+    progress: Callable[[int], None] | None,
+    loop: PhotoLoop,
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """→ (n, H, W, C) of those that can be decoded, their (n,) places, why the others cannot."""
+    work = Decode(encoder)
+    pixels = np.empty((len(photos), encoder.size, encoder.size, encoder.channels), np.uint8)
+    good: list[int] = []
+    refused: list[str] = []
+    blocks = ((at, photos[at : at + work.block]) for at in range(0, len(photos), work.block))
+    for start, looked in loop.run(work, blocks, len(photos)):
+        pixels[len(good) : len(good) + len(looked.good)] = looked.values
+        good += (looked.good + start).tolist()
+        refused += looked.refused.values()
+        if progress is not None:
+            progress(len(looked.good) + len(looked.refused))
+    return pixels[: len(good)], np.array(good, np.int64), refused
 
 
 def fingerprint(photos: PhotoSet) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from etalage.config import ClassifyConfig, Settings, validated
 from etalage.errors import BundleDamaged, ConfigError, ExportDamaged, PhotoRefused
 from etalage.features.category_set import mean_by_owner
 from etalage.features.photo import PhotoEncoder
+from etalage.features.photo_blocks import Given, Looked
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
-from etalage.runtime.export_files import check_format, check_hash, hash_export
+from etalage.runtime.export_files import check_format, check_hash, hash_export, require_same
 from etalage.runtime.leaf_decision import LeafDecision
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
@@ -130,8 +131,9 @@ class ItemClassifier:
         trunk: Session,
         heads: Session,
         dimension: int,
+        folder: Path,
     ) -> None:
-        self.name, self.model_hash = name, model_hash
+        self.name, self.model_hash, self.folder = name, model_hash, folder
         self.taxonomy, self.encoder, self.words, self.deciding = taxonomy, encoder, words, deciding
         self.dimension = dimension
         self._trunk, self._heads = trunk, heads
@@ -166,6 +168,7 @@ class ItemClassifier:
             Session.open(folder / "trunk.onnx", threads),
             Session.open(folder / "heads.onnx", threads),
             dimension,
+            folder,
         )
 
     @property
@@ -175,6 +178,24 @@ class ItemClassifier:
     def features(self, pixels_NHWC: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """(N, H, W, 3) uint8 → (N, F) float32 of the photo network alone; works in batches of BATCH."""
         return self._trunk.rows(pixels_NHWC, self.dimension, BATCH, f"model {self.name}: features", progress)
+
+    def look(self, photos: Given) -> Looked:
+        """The features of some photos, files or pixels; BATCH at a time, so that few are held as pixels."""
+        if isinstance(photos, np.ndarray):
+            return Looked(self.features(photos), np.arange(len(photos)), {})
+        features_PF = np.empty((len(photos), self.dimension), np.float32)
+        good: list[int] = []
+        refused: dict[int, str] = {}
+        for start in range(0, len(photos), BATCH):
+            pixels, places, reasons = self.encoder.decode_some(photos[start : start + BATCH])
+            features_PF[len(good) : len(good) + len(places)] = self.features(pixels)
+            good += (places + start).tolist()
+            refused |= {place + start: why for place, why in reasons.items()}
+        return Looked(features_PF[: len(good)], np.array(good, np.int64), refused)
+
+    def shared(self) -> "FeaturesBy":
+        """`look`, as a worker does it."""
+        return FeaturesBy(self.folder.resolve(), self.model_hash)
 
     def leaf_probabilities(
         self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
@@ -286,3 +307,23 @@ class ItemClassifier:
             rows_K, places_L = self.taxonomy.at_level(level)
             found[level] = rows_K[places_L]
         return found
+
+
+@dataclass(frozen=True)
+class FeaturesBy:
+    """`ItemClassifier.look` of the export in `folder`, in whatever process; opened there once, on one
+    thread. Raises ExportDamaged."""
+
+    folder: Path
+    model_hash: str
+
+    def __call__(self, photos: Given) -> Looked:
+        return _opened(self).look(photos)
+
+
+@lru_cache(maxsize=2)
+def _opened(by: FeaturesBy) -> ItemClassifier:
+    """Raises ExportDamaged: also another model than the one that was meant."""
+    classifier = ItemClassifier.open(by.folder)
+    require_same(by.folder, classifier.model_hash, by.model_hash)
+    return classifier

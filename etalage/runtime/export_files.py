@@ -85,6 +85,15 @@ def check_hash(folder: Path, found: str, kept: str) -> None:
         raise ExportDamaged(f"{folder}: the model's hash is {found[:12]}, export.json says {kept[:12]}")
 
 
+def require_same(folder: Path, found: str, meant: str) -> None:
+    """Raises ExportDamaged: what a worker opens is another model than the one that it was asked to open."""
+    if found != meant:
+        raise ExportDamaged(
+            f"{folder}: model {found[:12]} is there, and not {meant[:12]}, which the work began with: "
+            "was it exported anew meanwhile? Run it again"
+        )
+
+
 def write_verdict(export: Path, verdict: dict[str, Any]) -> None:
     """Keep what the evaluation found beside the export; whole or not at all."""
     draft = export / f".{VERDICT}"

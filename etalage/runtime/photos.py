@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy as np
 from etalage.errors import ExportDamaged
 from etalage.features.behaviour import Queries
 from etalage.features.photo import PhotoEncoder
+from etalage.features.photo_blocks import Given, Looked
 from etalage.index import Index
-from etalage.runtime.export_files import check_format, check_hash, hash_export
+from etalage.runtime.export_files import check_format, check_hash, hash_export, require_same
 from etalage.runtime.retrieving import Excluded, Hits, cosines, searched
 from etalage.runtime.sessions import Session
 
@@ -39,12 +41,20 @@ class PhotoEmbedder:
     """An embedder role's export: image files or pixels → embeddings."""
 
     def __init__(
-        self, name: str, dimension: int, model_hash: str, encoder: PhotoEncoder, network: bytes, threads: int
+        self,
+        name: str,
+        dimension: int,
+        model_hash: str,
+        encoder: PhotoEncoder,
+        network: bytes,
+        threads: int,
+        folder: Path,
     ) -> None:
         self.name = name
         self.dimension = dimension
         self.model_hash = model_hash
         self.encoder = encoder
+        self.folder = folder
         self._session = Session(network, threads)
         (_,) = self._session.inputs  # a network of several is no embedder of photos
 
@@ -67,7 +77,7 @@ class PhotoEmbedder:
             (folder / "encoder.json").read_text(encoding="utf-8"), where=str(folder / "encoder.json")
         )
         try:
-            return cls(name, dimension, found, encoder, (folder / "model.onnx").read_bytes(), threads)
+            return cls(name, dimension, found, encoder, (folder / "model.onnx").read_bytes(), threads, folder)
         except Exception as error:  # onnxruntime's own classes share no root but Exception
             raise ExportDamaged(f"{folder / 'model.onnx'}: cannot be opened: {error}") from error
 
@@ -81,6 +91,37 @@ class PhotoEmbedder:
         """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches of BATCH."""
         what = f"model {self.name}: embeddings"
         return self._session.rows(pixels_BHWC, self.dimension, BATCH, what, progress)
+
+    def look(self, photos: Given) -> Looked:
+        """The embeddings of some photos, files or pixels."""
+        if isinstance(photos, np.ndarray):
+            return Looked(self.embed_pixels(photos), np.arange(len(photos)), {})
+        pixels, good, refused = self.encoder.decode_some(photos)
+        return Looked(self.embed_pixels(pixels), good, refused)
+
+    def shared(self) -> "EmbedBy":
+        """`look`, as a worker does it."""
+        return EmbedBy(self.folder.resolve(), self.model_hash)
+
+
+@dataclass(frozen=True)
+class EmbedBy:
+    """`PhotoEmbedder.look` of the export in `folder`, in whatever process; opened there once, on one
+    thread. Raises ExportDamaged."""
+
+    folder: Path
+    model_hash: str
+
+    def __call__(self, photos: Given) -> Looked:
+        return _opened(self).look(photos)
+
+
+@lru_cache(maxsize=2)
+def _opened(by: EmbedBy) -> PhotoEmbedder:
+    """Raises ExportDamaged: also another model than the one that was meant."""
+    embedder = PhotoEmbedder.open(by.folder)
+    require_same(by.folder, embedder.model_hash, by.model_hash)
+    return embedder
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def labelled(workspace: Workspace, encoder: "PhotoEncoder") -> Labelled:
     whole = Labelled(data, shas, phashes, keys, groups_N, at)
     _refuse_leaks(whole, golden, workspace.config.split.phash_distance)  # before minutes of decoding
     with workspace.bar("decode photos", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(workspace.lake, at), encoder, meter)
+        pixels, kept = decoded(found, photo_batches(workspace.lake, at), encoder, meter, workspace.photo_loop)
     return replace(
         whole,
         data=replace(data, owners_P=found.owners[kept], pixels_PHWC=pixels),
@@ -235,12 +235,18 @@ def looked_at(
     parts: tuple[str, ...],
 ) -> np.ndarray:
     """(P, F) float32 of the photos of the items of these parts that have a sure leaf; zeros elsewhere."""
+    from etalage.features.photo_blocks import pixel_blocks
+
     data = whole.data
     assert data.pixels_PHWC is not None
     photos = data.photos_of(data.rows(*parts, leaf=True))
     features = np.zeros((len(data.owners_P), classifier.dimension), np.float32)
     with workspace.bar(f"look with {exported.name}", len(photos)) as meter:
-        features[photos] = classifier.features(data.pixels_PHWC[photos], meter)
+        blocks = pixel_blocks(data.pixels_PHWC, photos)
+        loop = workspace.photo_loop.run(classifier.shared(), blocks, len(photos), classifier.look)
+        for some, looked in loop:
+            features[some] = looked.values
+            meter(len(some))
     return features
 
 
@@ -307,7 +313,7 @@ def _layouts(workspace: Workspace, found: "ItemPhotos", at: dict[str, int]) -> n
         return None
     seen_by = PhotoEncoder(LAYOUT_SIDE, 3, "crop", "bicubic")  # as benchmarks/near_duplicates.py measured it
     with workspace.bar("decode photos, to group them", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(workspace.lake, at), seen_by, meter)
+        pixels, kept = decoded(found, photo_batches(workspace.lake, at), seen_by, meter, workspace.photo_loop)
     layouts = layout(pixels)
     every = np.zeros((len(found.sha256), layouts.shape[1]), np.float32)
     every[kept] = layouts

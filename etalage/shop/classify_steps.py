@@ -165,7 +165,7 @@ class _Run:
         from etalage.bundle.contents import photo_batches
         from etalage.bundle.pooling import Pooling
 
-        pooling = Pooling(self.photos, self.plan.ask, self.classifier)
+        pooling = Pooling(self.photos, self.plan.ask, self.classifier, self.workspace.photo_loop)
         self.refused = pooling.refused
         together = max(KEPT_AT_ONCE, len(self.plan.ask) // COMMITS)
         rows: list[int] = []

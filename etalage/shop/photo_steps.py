@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from etalage.shop.workspace import Workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etalage.bundle.contents import Embedded, Payload
+    from etalage.bundle.contents import Embedded, Keep, Payload
     from etalage.evaluation.photos import Evaluation
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MODEL = "image_similarity"
 """The model of photos."""
+KEPT_AT_ONCE = 4096
+"""Embeddings that are written together: what a killed run has to make again, at most."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,9 @@ def photos(workspace: Workspace, whole: "Payload", encoder: "PhotoEncoder") -> "
     from etalage.features.photo_set import photo_set
 
     with workspace.bar("decode photos", whole.photos.num_rows) as meter:
-        return photo_set(whole.items, whole.photos, encoder, workspace.config.split, meter)
+        return photo_set(
+            whole.items, whole.photos, encoder, workspace.config.split, meter, workspace.photo_loop
+        )
 
 
 def train(
@@ -118,6 +122,8 @@ def _embedded_pixels(
     workspace: Workspace, whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
 ) -> np.ndarray:
     """(N, D) of photos that are decoded already; kept, so that publish embeds none of them again."""
+    from etalage.features.photo_blocks import pixel_blocks
+
     shas = dict(zip(whole.items["item_id"].to_pylist(), whole.items["photo_sha256"].to_pylist(), strict=True))
     names = [shas[item_id] for item_id in decoded.item_ids]
     known = _known(workspace, embedder)
@@ -128,8 +134,13 @@ def _embedded_pixels(
             found[row] = known[name]
     meter(len(names) - len(fresh))
     if fresh:
-        found[fresh] = embedder.embed_pixels(decoded.pixels_NHWC[fresh], meter)
-        _keep(workspace, embedder, {names[row]: found[row] for row in fresh})
+        blocks = pixel_blocks(decoded.pixels_NHWC, np.array(fresh))
+        loop = workspace.photo_loop.run(embedder.shared(), blocks, len(fresh), embedder.look)
+        with _kept(workspace, embedder) as keep:
+            for rows, looked in loop:
+                found[rows] = looked.values
+                keep({names[row]: found[row] for row in rows})
+                meter(len(rows))
     return found
 
 
@@ -138,14 +149,11 @@ def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") 
     from etalage.bundle.contents import embed
 
     known = _known(workspace, embedder)
-    with workspace.bar("embed the catalogue", whole.photos.num_rows) as meter:
-        done = embed(whole, embedder, known, progress=meter)
+    count = whole.photos.num_rows
+    with workspace.bar("embed the catalogue", count) as meter, _kept(workspace, embedder) as keep:
+        done = embed(whole, embedder, known, meter, workspace.photo_loop, keep)
     for sha256, reason in done.refused.items():
         log.warning("photo %s is left out: %s", sha256[:12], reason)
-    if done.embedded:
-        shas = done.payload.items["photo_sha256"].to_pylist()
-        fresh = {sha: row for row, sha in enumerate(shas, start=1) if sha is not None and sha not in known}
-        _keep(workspace, embedder, {sha: done.embeddings[row] for sha, row in fresh.items()})
     return done
 
 
@@ -164,6 +172,23 @@ def _known(workspace: Workspace, embedder: "PhotoEmbedder") -> dict[str, np.ndar
     if table_of.shape[1] != embedder.dimension:
         return {}
     return dict(zip(rows["id"].to_pylist(), table_of, strict=True))
+
+
+@contextmanager
+def _kept(workspace: Workspace, embedder: "PhotoEmbedder") -> "Iterator[Keep]":
+    """What takes new embeddings {sha256: (D,)} and writes them into the table `embeddings`, many at a time: a
+    run that is killed has only the last of them to make again."""
+    waiting: dict[str, np.ndarray] = {}
+
+    def keep(some: Mapping[str, np.ndarray]) -> None:
+        waiting.update(some)
+        if len(waiting) >= KEPT_AT_ONCE:
+            _keep(workspace, embedder, waiting)
+            waiting.clear()
+
+    yield keep
+    if waiting:
+        _keep(workspace, embedder, waiting)
 
 
 def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:

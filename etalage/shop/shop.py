@@ -269,6 +269,7 @@ class Shop(Workspace):
                 index_config=config.index,
                 force=force,
                 progress=meter,
+                loop=self.photo_loop,
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":

@@ -19,6 +19,7 @@ from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
+    from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
 
 LOOKED_AT = 200
@@ -102,6 +103,13 @@ class Workspace:
     def engine(self) -> Engine:
         """Where loops over shards and workers of a training run. Only this line picks one."""
         return LOCAL
+
+    @property
+    def photo_loop(self) -> "PhotoLoop":
+        """Where loops over photos run: here, or on workers of the engine where that pays."""
+        from etalage.features.photo_blocks import PhotoLoop
+
+        return PhotoLoop(self.engine, self.runs / ".photos")
 
     @property
     def runs(self) -> Path:

@@ -72,7 +72,7 @@ def test_every_item_gets_the_mean_of_its_own_photos(
     classifier: ItemClassifier, monkeypatch: pytest.MonkeyPatch, begun: int, at_once: int
 ) -> None:
     monkeypatch.setattr(pooling, "BEGUN_AT_ONCE", begun)
-    monkeypatch.setattr(pooling, "PHOTOS_AT_ONCE", at_once)
+    monkeypatch.setattr(pooling, "BLOCK_PHOTOS", at_once)
     monkeypatch.setattr(pooling, "ITEMS_AT_ONCE", 2)
     one, found = gathered(classifier, EVERY, [0, 1, 2, 3, 4, 5])
     assert sorted(found) == [0, 1, 2, 3, 4, 5]

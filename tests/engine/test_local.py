@@ -1,7 +1,9 @@
-"""`launch`: a function on several processes, of which the caller is the first."""
+"""`launch`: a function on several processes, of which the caller is the first. `map`: shards on others."""
 
 import logging
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -52,3 +54,38 @@ def test_who_leaves_by_an_exception_ends_the_others(tmp_path: Path) -> None:
 
 def test_a_worker_on_another_machine_says_nothing_of_who_is_gone() -> None:
     assert WorkerSpec(1, 2, "tcp://trainer:29500").lost() is None
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from etalage.engine import local
+from tests.engine import jobs
+with Path(sys.argv[1]).open("a") as file:
+    file.write("begun\\n")
+print(list(local.map(jobs.squared, range(9), 2)), __file__)
+"""
+
+
+def test_a_script_that_is_not_guarded_runs_once(tmp_path: Path) -> None:
+    """A spawned process runs the script of who started it, all of it, unless that is prevented."""
+    script, begun = tmp_path / "script.py", tmp_path / "begun"
+    script.write_text(_SCRIPT, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script), str(begun)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{[n * n for n in range(9)]} {script}\n"
+    assert begun.read_text() == "begun\n"
+
+
+def test_a_worker_has_one_thread_unless_the_user_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert set(local.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert set(local.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"3"}
+
+
+def test_who_leaves_does_not_wait_for_shards_that_nobody_began(tmp_path: Path) -> None:
+    results = local.map(partial(jobs.note, tmp_path), range(100), 2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert 1 <= len(list(tmp_path.iterdir())) < 7, "seven were handed over"
