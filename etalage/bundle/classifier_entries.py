@@ -12,7 +12,7 @@ from etalage.bundle.manifest import ClassifiedFacts, ClassifierFacts, ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, PhotoRefused
 from etalage.funnel.catalogue import Catalogue
-from etalage.runtime.classifier import CLASSIFIER_FILES, Classified, ClassifierModel, ItemClassifier
+from etalage.runtime.classifier import Classified, ClassifierModel, ItemClassifier
 from etalage.runtime.confusion import CONFUSION, read_confusion
 
 MEASURES = "measures"
@@ -30,7 +30,7 @@ def stage(model: DraftedModel, staging: Staging) -> ModelEntry:
     export = model.export
     classifier = ItemClassifier.open(export)
     folder = staging.model_folder(classifier.name)
-    names = [*CLASSIFIER_FILES, "export.json", *([CONFUSION] if (export / CONFUSION).exists() else [])]
+    names = [*classifier.files, "export.json", *([CONFUSION] if (export / CONFUSION).exists() else [])]
     staging.copy_export(export, names, folder)
     staging.seal(folder)
     return ModelEntry(
@@ -46,6 +46,7 @@ def stage(model: DraftedModel, staging: Staging) -> ModelEntry:
             taxonomy=classifier.taxonomy.version,
             leaves=len(classifier.taxonomy.leaves_L),
             text=classifier.uses_text,
+            photos=classifier.uses_photos,
             settings=staging.classify,
         ),
     )

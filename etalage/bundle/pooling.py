@@ -38,13 +38,13 @@ class Pooling:
     ) -> None:
         self.refused: dict[str, str] = {}
         """sha256 of a photo that cannot be decoded → why: its item does without."""
-        self._classifier = classifier
+        self._classifier, self._encoder = classifier, classifier.encoder
         self._owners: dict[str, list[int]] = {}
         self._left: dict[int, int] = {}
         self._without = []
         shas = photos.sha256.to_pylist()
         for row in map(int, rows):
-            theirs = shas[photos.starts[row] : photos.starts[row + 1]]
+            theirs = shas[photos.starts[row] : photos.starts[row + 1]] if self._encoder is not None else []
             if theirs:
                 self._left[row] = len(theirs)
             else:
@@ -90,7 +90,8 @@ class Pooling:
             yield list(some), list(some.values())
 
     def _look(self, names: list[str], photos: list[bytes]) -> None:
-        pixels, good, refused = self._classifier.encoder.decode_some(photos)
+        assert self._encoder is not None
+        pixels, good, refused = self._encoder.decode_some(photos)
         features_PF = self._classifier.features(pixels)
         for place, feature_F in zip(good.tolist(), features_PF, strict=True):
             self._give(names[place], feature_F)

@@ -236,8 +236,11 @@ class Shop(Workspace):
         """
         return classify_steps.classify_one(self, photos, title, threshold)
 
-    def compare(self, model: str = "item_category") -> "Compared":
-        """Every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
+    def compare(self, model: str | None = None) -> "Compared":
+        """Every export of the classifier `model`, or of all that were trained, on the golden set.
+
+        Raises NothingToPublish, ConfigError.
+        """
         from etalage.shop import grid_steps
 
         self.require_writable()
