@@ -111,7 +111,7 @@ def classifier_export(
         "name": name,
         "role": "classifier",
         "kind": "classifier",
-        "text": "late" if text else "none",
+        "reads": ["photo", "title"] if text else ["photo"],
         "dimension": 3,
         "model_hash": hash_export(folder, CLASSIFIER_FILES),
     }

@@ -26,10 +26,10 @@ RECIPE = Recipe(name="tiny", role="closed_form", paper="none", config=ModelConfi
 TINY = f"import numpy as np\n{TINY}"
 
 
-def shown() -> dict[str, str]:
-    """The models of the page: the file's name → what is in it."""
+def shown(*models: str) -> dict[str, str]:
+    """Models of the page: the file's name → what is in it."""
     files = {name: text for kind, name, text in blocks(PAGE) if kind == "python" and name is not None}
-    return {name.removeprefix("models/"): text for name, text in files.items() if name.startswith("models/")}
+    return {f"{model}.py": files[f"models/{model}.py"] for model in models}
 
 
 def put(shop: Path, files: dict[str, str]) -> None:

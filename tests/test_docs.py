@@ -45,11 +45,12 @@ def test_the_examples_commands_can_be_typed(typist: Typist, project: Path, share
 
 @pytest.mark.slow
 def test_a_model_of_ones_own_can_be_typed(typist: Typist, project: Path, tmp_path: Path) -> None:
-    """The files of the page are those that test_shop_own_models.py trains, too."""
+    """The files of the page are those that test_shop_own_models.py and test_shop_own_classifier.py train."""
     typist.extra["XDG_STATE_HOME"] = str(tmp_path / "state")
     assert sum(typist.run_block(*block) for block in blocks(project / "docs" / "own_model.md")) >= 15
-    published = Shop(typist.folder).recommender().manifest.models
-    assert {"also_bought", "fossil"} <= {one.name for one in published}
+    for shop, models in (("cups", {"also_bought", "fossil"}), ("crockery", {"title_words"})):
+        published = Shop(tmp_path / shop).recommender().manifest.models
+        assert models <= {one.name for one in published}, shop
 
 
 def test_no_other_page_holds_a_command(project: Path) -> None:

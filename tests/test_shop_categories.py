@@ -16,6 +16,8 @@ from etalage.features.photo import PhotoEncoder
 from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 from etalage.shop import Shop, category_steps
 from tests.category_exports import LEAVES, LINES, coloured, leaf_of
+from tests.own_models import put as put_models
+from tests.own_models import shown, trust
 from tests.shops import item_row, photo_row, rows_of
 
 MODEL = "item_category"
@@ -234,6 +236,24 @@ def test_compare_has_every_export_and_the_simple_ones_in_one_grid(shop: Shop) ->
     for name in (*exports, "majority", "raw pixels", "words of titles"):
         assert name in table, table
     assert done.picture.stat().st_size > 10_000
+
+
+def test_classifiers_of_several_names_stand_in_one_grid(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that looks at no photo has no milliseconds of one."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(shop.folder / "state"))
+    put_models(shop.folder, shown("title_words"))
+    trust(shop.folder)
+    shop.train("title_words", {"epochs": "2"})
+    done = shop.compare()
+    table = done.table.read_text(encoding="utf-8")
+    for name in (MODEL, "title_words"):
+        assert f"{name}/{newest_export(shop.exports(name)).name}" in table, table
+    assert "raw pixels" in table and "words of titles" in table
+    alone = shop.compare("title_words")
+    (row,) = [one for one in alone.grid.to_json() if one["model"].startswith("0001-")]
+    assert alone.picture.name == "title_words-grid.png" and (row["ms_1"], row["random"]) == (None, False)
+    with pytest.raises(ConfigError, match="popularity is no classifier"):
+        shop.compare("popularity")
 
 
 def test_exports_of_other_categories_are_passed_over(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

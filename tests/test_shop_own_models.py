@@ -83,7 +83,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Any:
         before = code_of_etalage(project)
         folder.mkdir()
         (folder / "shop.toml").write_text(CONFIG, encoding="utf-8")
-        put(folder, shown())
+        put(folder, shown("also_bought", "fossil"))
         fill(Shop(folder).lake)
         trust(folder)
         shop = Shop(folder)

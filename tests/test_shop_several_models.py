@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from etalage.runtime.export_files import write_verdict
+from etalage.runtime.photos import PhotoEmbedder
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, classifier_export, coloured
 from tests.exports import tiny_export
@@ -45,6 +46,24 @@ def test_both_are_published_and_who_answers_is_told(shop: Shop, caplog: pytest.L
     photo = recommender.photo("item-00001")
     assert recommender.embed([photo]).shape[1] != recommender.embed([photo], model=EYES).shape[1] == 7
     assert recommender.classify(photos=[[coloured("21")]], model=COLOURS, threshold=0)[0].category_id == "21"
+
+
+def test_a_publish_opens_each_photo_embedder_of_the_exports_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once what it wrote of each, which is the bundle's."""
+    opened: list[Path] = []
+    real = PhotoEmbedder.open.__func__  # type: ignore[attr-defined]
+
+    def seen(cls: type[PhotoEmbedder], folder: Path, threads: int = 1) -> PhotoEmbedder:
+        opened.append(folder)
+        return real(cls, folder, threads)
+
+    monkeypatch.setattr(PhotoEmbedder, "open", classmethod(seen))
+    manifest = shop.publish()
+    exports = [shop.exports(name) / "0001-tiny" for name in ("image_similarity", EYES)]
+    assert sorted(one for one in opened if shop.bundles.folder not in one.parents) == sorted(exports)
+    assert len([one for one in opened if shop.bundles.folder in one.parents]) == len(manifest.photo_models)
 
 
 def test_the_funnel_names_who_answers(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

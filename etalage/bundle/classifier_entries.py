@@ -13,7 +13,6 @@ from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, PhotoRefused
 from etalage.funnel.catalogue import Catalogue
 from etalage.runtime.classifier import (
-    CLASSIFIER_FILES,
     CONFUSION,
     Classified,
     ClassifierModel,
@@ -36,7 +35,7 @@ def stage(model: DraftedModel, staging: Staging) -> ModelEntry:
     export = model.export
     classifier = ItemClassifier.open(export)
     folder = staging.model_folder(classifier.name)
-    names = [*CLASSIFIER_FILES, "export.json", *([CONFUSION] if (export / CONFUSION).exists() else [])]
+    names = [*classifier.files, "export.json", *([CONFUSION] if (export / CONFUSION).exists() else [])]
     staging.copy_export(export, names, folder)
     staging.seal(folder)
     return ModelEntry(
@@ -52,6 +51,7 @@ def stage(model: DraftedModel, staging: Staging) -> ModelEntry:
             taxonomy=classifier.taxonomy.version,
             leaves=len(classifier.taxonomy.leaves_L),
             text=classifier.uses_text,
+            photos=classifier.uses_photos,
             settings=staging.classify,
         ),
     )

@@ -150,9 +150,7 @@ def interaction_batches(lake: "Lake", at: Mapping[str, int]) -> Iterable[pa.Reco
     """What popularity is counted from, of the interactions table, streamed."""
     if "interactions" not in at:
         return ()
-    return lake.table("interactions").batches(
-        at["interactions"], columns=["user_id", "item_id", "kind", "value", "time"], rows=1 << 16
-    )
+    return lake.table("interactions").batches(at["interactions"], columns=list(_ACTS), rows=1 << 16)
 
 
 def gather_user_histories(
@@ -233,7 +231,13 @@ def count_popularity(
         users = whole.group_by("user_id", use_threads=False).aggregate([("row", "count")])
         heavy = users.filter(pc.greater(users["row_count"], most))["user_id"]
         whole = whole.filter(pc.invert(pc.is_in(whole["user_id"], value_set=_flat(heavy))))
-    return np.bincount(whole["row"].to_numpy(), whole["weight"].to_numpy(), minlength=len(item_ids))
+    # Summed by weight, least first: floats that are added in the order of a table differ in their last bits,
+    # and items as popular as each other would change places as its files are merged.
+    rows, weights = whole["row"].to_numpy(), whole["weight"].to_numpy()
+    total = np.zeros(len(item_ids), np.float64)
+    for weight in sorted(pc.unique(whole["weight"]).to_pylist()):
+        total += weight * np.bincount(rows[weights == weight], minlength=len(item_ids))
+    return total
 
 
 def _largest(acts: pa.Table, rules: BehaviourRule) -> pa.Table:

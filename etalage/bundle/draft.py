@@ -76,6 +76,8 @@ class Draft:
     moments: Mapping[str, Moment] = field(default_factory=dict)
     synced_from: str | None = None
     """The bundle that a sync carries on from."""
+    embedders: Mapping[str, PhotoEmbedder] = field(default_factory=dict)
+    """Those that made `embeddings`, by name, open as they are: nobody opens them again."""
 
     def sources(self, made_by: Mapping[str, str]) -> dict[str, FeatureSource]:
         """What each photo embedder makes of the items, for models that learned from it: by its name, and as
@@ -148,6 +150,7 @@ def assemble(
         erasures=lake.erasures,
         moments=payload.moments,
         synced_from=synced_from,
+        embedders={embedder.name: embedder for embedder in embedders},
     )
     return Assembled(draft, count, refused)
 

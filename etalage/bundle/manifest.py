@@ -66,11 +66,12 @@ class SourceFacts(Settings):
 
 class ClassifierFacts(Settings):
     """What a classifier is asked about. `taxonomy` is the version of the taxonomy that it classifies into,
-    `leaves` how many leaves that has; `text`: it reads titles too."""
+    `leaves` how many leaves that has; `text`: it reads titles, `photos`: it looks at photos."""
 
     taxonomy: str
     leaves: int
     text: bool
+    photos: bool = True
     settings: ClassifyConfig
     """How it is asked, where a request does not say."""
 

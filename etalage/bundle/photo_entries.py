@@ -72,15 +72,28 @@ def check_norms(where: Path, embeddings: np.ndarray, rows: np.ndarray) -> None:
 # -- publish -----------------------------------------------------------------------------------
 
 
-def check_drafted(
-    model: DraftedModel, items: pa.Table, photos: pa.Table, embeddings: np.ndarray | None
-) -> None:
-    """Raises NothingToPublish, ExportDamaged, IndexMismatch: a photo embedder and embeddings (N + 1, D) that
-    cannot become part of a bundle of these items."""
+def opened_once(model: DraftedModel, model_hash: str, handed: PhotoEmbedder | None) -> PhotoEmbedder:
+    """The photo embedder of an export: the one that is open already, where it is of this export.
+
+    Raises NothingToPublish, ExportDamaged.
+    """
     missing = [name for name in FILES if not (model.export / name).is_file()]
     if missing:
         raise NothingToPublish(f"{model.export}: no model (no {missing[0]}): `etalage train` first")
-    embedder = PhotoEmbedder.open(model.export)
+    if handed is not None and handed.model_hash == model_hash:
+        return handed
+    return PhotoEmbedder.open(model.export)
+
+
+def check_drafted(
+    model: DraftedModel,
+    embedder: PhotoEmbedder,
+    items: pa.Table,
+    photos: pa.Table,
+    embeddings: np.ndarray | None,
+) -> None:
+    """Raises NothingToPublish, IndexMismatch: a photo embedder and embeddings (N + 1, D) that cannot become
+    part of a bundle of these items."""
     rows = photo_rows(items)
     if len(rows) == 0:
         raise NothingToPublish(f"none of the {items.num_rows} items has a photo that can be used")
@@ -98,19 +111,21 @@ def check_drafted(
     check_made_by(embedder, some, embeddings[sample], str(model.export))
 
 
-def stage(model: DraftedModel, embeddings: np.ndarray, staging: Staging) -> ModelEntry:
+def stage(
+    model: DraftedModel, embedder: PhotoEmbedder, embeddings: np.ndarray, staging: Staging
+) -> ModelEntry:
     """Write the export with its (N + 1, D) embeddings and their index.
 
     Raises RecallTooLow, OSError, PublishError.
     """
-    embedder = PhotoEmbedder.open(model.export)
     name, folder = embedder.name, staging.model_folder(embedder.name)
     staging.copy_export(model.export, FILES, folder)
     write_file(folder / EMBEDDINGS, write_npy(embeddings))
     staging.seal(folder)
     rows = indexed_rows(staging.items, staging.index_config.per_category)
     like = staging.index_before(f"{INDEXES}/{name}", embedder.dimension)
-    like = like or staging.index_before("index", embedder.dimension)  # as older bundles had it
+    if like is None:
+        like = staging.index_before("index", embedder.dimension)  # as older bundles had it
     index = build(rows, embeddings[rows], staging.index_config, like, model_hash=embedder.model_hash)
     return ModelEntry(
         name=name,

@@ -49,7 +49,9 @@ class Pooling:
         self._without = []
         shas = photos.sha256.to_pylist()
         for row in map(int, rows):
-            theirs = shas[photos.starts[row] : photos.starts[row + 1]]
+            theirs = (
+                shas[photos.starts[row] : photos.starts[row + 1]] if classifier.encoder is not None else []
+            )
             if theirs:
                 self._left[row] = len(theirs)
             else:

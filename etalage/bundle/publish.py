@@ -45,6 +45,7 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import CatalogueShrank, GateRefused, NothingToPublish, PublishBusy, PublishError
 from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
+from etalage.runtime.photos import PhotoEmbedder
 
 __all__ = ["Draft", "DraftedModel", "publish"]
 
@@ -75,10 +76,7 @@ def publish(
         if draft.items.num_rows == 0:
             raise NothingToPublish("the items table is empty: `etalage ingest` first")
         models, refused = admitted(draft.models, force)
-        for model, facts in models:
-            if export_kind(facts) == "photos":
-                made = draft.embeddings.get(str(facts["name"]))
-                photo_entries.check_drafted(model, draft.items, draft.photos, made)
+        embedders = _embedders(draft, models)
         if not models:
             raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
         forced = require_whole(draft, before, config, force)
@@ -90,18 +88,14 @@ def publish(
                 bundles.collect()
             folder = bundles.folder / f"{STAGING}{secrets.token_hex(4)}"
             where = None if draft.synced_from is None else bundles.path(draft.synced_from)
-            photo_hashes = {
-                str(facts["name"]): str(facts["model_hash"])
-                for _, facts in models
-                if export_kind(facts) == "photos"
-            }
+            photo_hashes = {name: embedder.model_hash for name, embedder in embedders.items()}
             staging = Staging(
                 folder, draft.items, draft.sources(photo_hashes), index_config, config, draft.classify, force,
                 where, forced=forced,
             )  # fmt: skip
             try:
                 _stage_payload(draft, staging)
-                entries = _stage_content(draft, models, staging)
+                entries = _stage_content(draft, models, embedders, staging)
                 step(1)
                 # From here on nobody is erased until the bundle is current: of who was erased before it knows
                 # nothing, and who is erased after it is told that it knows them (F66).
@@ -133,6 +127,23 @@ Admitted = Sequence[tuple[DraftedModel, Mapping[str, Any]]]
 """Models with what their exports say of them."""
 
 
+def _embedders(draft: Draft, models: Admitted) -> dict[str, PhotoEmbedder]:
+    """The photo embedders among the models, by name, each of which made the draft's embeddings.
+
+    Raises NothingToPublish, ExportDamaged, IndexMismatch.
+    """
+    found = {}
+    for model, facts in models:
+        if export_kind(facts) != "photos":
+            continue
+        name = str(facts["name"])
+        handed = draft.embedders.get(name)
+        found[name] = photo_entries.opened_once(model, str(facts["model_hash"]), handed)
+        made = draft.embeddings.get(name)
+        photo_entries.check_drafted(model, found[name], draft.items, draft.photos, made)
+    return found
+
+
 def _stage_payload(draft: Draft, staging: Staging) -> None:
     """Items, photos and the funnel's settings, written into the new folder. Raises OSError."""
     folder = staging.folder
@@ -144,13 +155,16 @@ def _stage_payload(draft: Draft, staging: Staging) -> None:
     }
 
 
-def _stage_content(draft: Draft, models: Admitted, staging: Staging) -> list[ModelEntry]:
+def _stage_content(
+    draft: Draft, models: Admitted, embedders: Mapping[str, PhotoEmbedder], staging: Staging
+) -> list[ModelEntry]:
     """What looks at photos and what classifies: no shopper is in them."""
     entries = []
     for model, facts in models:
         kind = export_kind(facts)
         if kind == "photos":
-            entries.append(photo_entries.stage(model, draft.embeddings[str(facts["name"])], staging))
+            name = str(facts["name"])
+            entries.append(photo_entries.stage(model, embedders[name], draft.embeddings[name], staging))
         elif kind == "classifier":
             entries.append(classifier_entries.stage(model, staging))
     return entries

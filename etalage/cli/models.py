@@ -107,12 +107,15 @@ def _tell_compared(done: Any) -> None:
 
 
 @app.command()
-def compare(shop: ShopFolder = HERE) -> None:
+def compare(
+    model: Annotated[str | None, typer.Argument(help="A classifier, by its name; none: all of them.")] = None,
+    shop: ShopFolder = HERE,
+) -> None:
     """Compare all exported classifiers on the golden set.
 
     One table shows how good, how fast and how large they are.
     """
-    done = opened(shop).compare()
+    done = opened(shop).compare(model)
     shown = ("accuracy", "macro_f1", "value_true", "severity", "calibration_error")
     table = table_of("model", *shown, "minutes", "ms a photo, 1", "ms a photo, 64", "MB")
     for one in done.grid.to_json():

@@ -183,7 +183,8 @@ def model_answers(looked: JudgedItems, classifier: ItemClassifier, rows: np.ndar
 
 
 def simple_answers(data: CategorySet, rows: np.ndarray, titles: bool) -> dict[str, Answers]:
-    """What the model has to beat: the commonest category, the nearest raw pixels, the words of titles."""
+    """What the model has to beat: the commonest category, and of what it looks at itself, the nearest raw
+    pixels (where `data` has pixels) and the words of titles."""
     train, leaves = data.rows("train", leaf=True), len(data.taxonomy.leaves_L)
     labels = data.leaf_N[train]
     common = majority(labels, len(rows), leaves)

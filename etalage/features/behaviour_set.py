@@ -223,8 +223,8 @@ def _counting(
         {n: interactions[n].cast(t) if n in there else pa.nulls(count, t) for n, t in wanted.items()}
     )
     acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid()))
-    # Equal times are ordered by interaction_id, also where one act takes another back: the order of rows in a
-    # table changes as its files are merged.
+    # Equal times are ordered by interaction_id, as in `standing`: the order of rows in a table changes as its
+    # files are merged.
     acts = acts.take(pc.sort_indices(acts["interaction_id"]))
     names, codes = coded(acts["kind"])
     _require_kinds(rule.behaviour, sorted(name for name in names if name))

@@ -544,7 +544,11 @@ def newest(owners: np.ndarray, shoppers: np.ndarray, length: int | None) -> tupl
 
 
 def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
-    """(M,) bool: False for acts of a table of interactions that a later one took back."""
+    """(M,) bool: False for acts of a table of interactions that a later one took back.
+
+    Of several of one time their `interaction_id` says which comes first, and without one what they say
+    themselves: the order of rows in a table changes as its files are merged.
+    """
     names, codes = coded(acts["kind"])
     values = _numbers(acts["value"])
     if not acts.num_rows or not rule.takes(names, codes, values):
@@ -553,7 +557,12 @@ def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
         acts[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         for name in ("user_id", "item_id")
     )
-    return rule.stands(names, codes, values, _times(acts["time"]), users << 32 | items)
+    keys = [(name, "ascending") for name in ("interaction_id", "kind", "value") if name in acts.column_names]
+    order = pc.sort_indices(acts, sort_keys=keys).to_numpy()
+    columns = (codes, values, _times(acts["time"]), users << 32 | items)
+    stands = np.empty(acts.num_rows, bool)
+    stands[order] = rule.stands(names, *(column[order] for column in columns))
+    return stands
 
 
 def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:

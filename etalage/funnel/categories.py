@@ -57,8 +57,9 @@ class Categories:
 
     def warm_up(self) -> None:
         """The first run of a network is the slowest."""
-        model = self.model.classifier
-        blank = np.zeros((1, model.encoder.size, model.encoder.size, model.encoder.channels), np.uint8)
+        model, encoder = self.model.classifier, self.model.classifier.encoder
+        side, channels = (1, 1) if encoder is None else (encoder.size, encoder.channels)
+        blank = np.zeros((1, side, side, channels), np.uint8)
         model.answers(model.features(blank), np.ones(1, bool), ["a title"])
 
 
@@ -90,6 +91,8 @@ def _asked(
 
 def _reason(model: ClassifierModel, found: Classified, threshold: float) -> str | None:
     if found.confidence is None:
+        if not model.classifier.uses_photos:
+            return "nothing to look at: no title (this classifier looks at no photos)"
         also = "and no title" if model.classifier.uses_text else "(this classifier reads no titles)"
         return f"nothing to look at: no photo {also}"
     if found.category_id is None:

@@ -117,7 +117,8 @@ class UserHistories:
     ) -> "UserHistories":
         """Of the lake's tables, the `most` shoppers who acted last: their newest acts, and of those that keep
         their items off the slate all, however old. Acts of one time follow by interaction_id, as they do
-        where models learn from them."""
+        where models learn from them, and of shoppers who acted last at one time the first by name are
+        taken."""
         newest = LOOKED_BACK * rules.funnel.history
         acts = (
             _EMPTY if interactions is None else interactions.select(_EMPTY.column_names).cast(_EMPTY.schema)
@@ -136,7 +137,9 @@ class UserHistories:
         back = ends[codes] - 1 - np.arange(len(codes))
         latest = times[ends - 1] if len(names) else times
         chosen = np.zeros(len(names), bool)
-        chosen[np.argsort(-latest.astype(np.float64), kind="stable")[:most]] = True
+        by_name = np.empty(len(names), np.int64)
+        by_name[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
+        chosen[np.lexsort((by_name, -latest.astype(np.float64)))[:most]] = True
         lasting = rules.lasts(acts["kind"], acts["value"])[order] if acts.num_rows else np.empty(0, bool)
         keep = order[((back < newest) | lasting) & chosen[codes]]
         known = names.filter(pa.array(chosen))

@@ -75,17 +75,25 @@ class FlatHead(nn.Module):
 
     def forward(self, states_BW: Tensor) -> Logits:
         log_BL = F.log_softmax(self.leaves(states_BW).float(), dim=1)
-        return [self._summed(log_BL, level) for level in range(len(self.sizes) - 1)] + [log_BL]
-
-    def _summed(self, log_BL: Tensor, level: int) -> Tensor:
-        """(B, K_d) log of the sums of the leaves' probabilities."""
-        places_L, size = self.get_buffer(f"places_{level}"), self.sizes[level]
-        sums_BK = log_BL.new_zeros(len(log_BL), size).index_add(1, places_L, log_BL.exp())
-        return sums_BK.clamp_min(torch.finfo(torch.float32).tiny).log()
+        above = range(len(self.sizes) - 1)
+        return [summed(log_BL, self.get_buffer(f"places_{n}"), self.sizes[n]) for n in above] + [log_BL]
 
     def leaf_scores(self, states_BW: Tensor) -> Tensor:
         """(B, L) float32."""
         return F.log_softmax(self.leaves(states_BW).float(), dim=1)
+
+
+def summed(log_BL: Tensor, places_L: Tensor, size: int) -> Tensor:
+    """(B, L) logarithms of the leaves' probabilities → (B, size) of the categories that they lie in."""
+    sums_BK = log_BL.new_zeros(len(log_BL), size).index_add(1, places_L, log_BL.exp())
+    return sums_BK.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def by_level(scores_BL: Tensor, levels: Levels) -> Logits:
+    """(B, L) scores of the leaves → what they say of every level."""
+    log_BL = F.log_softmax(scores_BL.float(), dim=1)
+    above = zip(levels.places[:-1], levels.sizes[:-1], strict=True)
+    return [summed(log_BL, torch.from_numpy(p).to(log_BL.device), n) for p, n in above] + [log_BL]
 
 
 class Title(nn.Module):

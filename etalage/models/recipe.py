@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from etalage.features.photo import PhotoEncoder
+    from etalage.features.words import WordEncoder
     from etalage.models.own import Source
 
 Role = Literal["embedder", "ranker", "classifier", "closed_form"]
@@ -30,6 +32,8 @@ examples.Examples, category_set.CategorySet."""
 Scoring = Literal["prior", "item_item", "embeddings"]
 """How a closed-form model's arrays score (runtime/opening.py)."""
 Schedule = Literal["constant", "linear", "cosine"]
+Seen = Literal["photo", "title"]
+"""What a classifier can look at of an item."""
 Batch = Mapping[str, "torch.Tensor"]
 WEIGHTS = "weights.safetensors"
 """File of an export with the network's weights, for trainings that start from them; serving does not read
@@ -149,6 +153,41 @@ class SourcedConfig(TrainingConfig):
         if given is not None and len(set(given)) < len(given):
             raise ValueError(f"{list(given)} names one source twice")
         return given
+
+
+class ClassifierConfig(TrainingConfig):
+    """Of a model that says what an item is: what it looks at follows from here, in training and in serving.
+
+    Models override `photo_encoder`, `word_encoder`, or both.
+    """
+
+    weak_weight: float = Field(0.3, ge=0, le=1)
+    """Of a label that was read from a merchant's text."""
+    decision: Literal["probable", "risk"] = "probable"
+    """The most probable leaf, or the one whose expected distance in the taxonomy is least."""
+    served: Literal["cheapest", "float32", "int8"] = "cheapest"
+    """How the photo network is exported; cheapest: in int8 if that costs at most a point of accuracy on the
+    validation items (training/category_served.py)."""
+
+    def photo_encoder(self) -> "PhotoEncoder | None":
+        """How photos become pixels; None: it looks at no photos."""
+        return None
+
+    def word_encoder(self) -> "WordEncoder | None":
+        """How titles become words; None: it reads no titles."""
+        return None
+
+    @property
+    def reads(self) -> tuple[Seen, ...]:
+        """What it looks at of an item."""
+        found: list[Seen] = ["photo"] if self.photo_encoder() is not None else []
+        return (*found, "title") if self.word_encoder() is not None else tuple(found)
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if "photo" not in self.reads:
+            found["served"] = "a model that looks at photos (photo_encoder)"
+        return found
 
 
 C = TypeVar("C", bound=ModelConfig)
@@ -302,6 +341,23 @@ class RankerNetwork(Protocol):
     """Names of features/pairs.py, `score.<retriever>`, or any name of Examples."""
     objectives: tuple[Objective, ...]
     """The first one orders the candidates."""
+
+
+class ClassifierNetwork(Protocol):
+    """What training and export ask of a classifier's network (models/classifier_task.py,
+    training/category_export.py): forward(*inputs) → a tuple, of each head (B, L) float32 scores of leaves.
+
+    inputs, of: `features` (B, F) float32, the mean of what `trunk` makes of an item's photos, zeros without
+    one · `has_photo` (B,) bool · `words` (B, T) int64 of features/words.py, 0 = padding. `forward` takes them
+    by position, in the order of the names.
+
+    A network that looks at photos has a module `trunk`: (P, H, W, C) uint8 → (P, F) float32.
+    """
+
+    inputs: tuple[str, ...]
+    sees: Mapping[str, tuple[Seen, ...]]
+    """Head → what it looks at, in the order of the scores. Of an item that shows it none of that, a head has
+    no say."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ Evaluation, `etalage classify`, the server and the MLflow endpoint all classify 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,9 +76,16 @@ CLASSIFIER_FILES = (
     "deciding.json",
 )
 """What decides an answer, and is hashed; export.json stands beside them."""
+OF_PHOTOS = ("trunk.onnx", "encoder.json")
+"""Those of them that a model has which looks at photos, and no other."""
 BATCH = 64
 PHOTOS_AT_ONCE = 4
 """Decoded and looked at in one step of `classifying`."""
+
+
+def classifier_files(reads: Sequence[str]) -> tuple[str, ...]:
+    """Those of CLASSIFIER_FILES that a model has which looks at this of an item: `photo`, `title`."""
+    return tuple(name for name in CLASSIFIER_FILES if "photo" in reads or name not in OF_PHOTOS)
 
 
 @dataclass(frozen=True)
@@ -117,18 +125,34 @@ def _hash_of_format_1(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _reads(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a model looks at of an item; exports of before say it by `text`, and all look at photos."""
+    if "reads" not in facts:
+        return ("photo",) if str(facts["text"]) == "none" else ("photo", "title")
+    reads = tuple(map(str, facts["reads"]))
+    if not reads or not set(reads) <= {"photo", "title"}:
+        raise ValueError(f"reads = {list(reads)}")
+    return reads
+
+
+def _require_file(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise ExportDamaged(f"{folder}: {name} is missing; export the model again")
+
+
 class ItemClassifier:
-    """A classifier role's export: image files, titles → categories."""
+    """A classifier role's export: image files, titles → categories. What it does not look at may be given to
+    it all the same."""
 
     def __init__(
         self,
         name: str,
         model_hash: str,
         taxonomy: Taxonomy,
-        encoder: PhotoEncoder,
+        encoder: PhotoEncoder | None,
         words: WordEncoder | None,
         deciding: LeafDecision,
-        trunk: Session,
+        trunk: Session | None,
         heads: Session,
         dimension: int,
         folder: Path,
@@ -142,18 +166,19 @@ class ItemClassifier:
     @classmethod
     def open(cls, folder: Path, threads: int = 1) -> "ItemClassifier":
         """Raises ExportDamaged: a file is missing, unreadable, or not the one that was exported."""
-        for name in (*CLASSIFIER_FILES, "export.json"):
-            if not (folder / name).is_file():
-                raise ExportDamaged(f"{folder}: {name} is missing; export the model again")
+        facts = cls._facts(folder)
         try:
-            facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
             name, dimension = str(facts["name"]), int(facts["dimension"])
-            kept, version, text = str(facts["model_hash"]), int(facts["format"]), str(facts["text"])
+            kept, version, reads = str(facts["model_hash"]), int(facts["format"]), _reads(facts)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
+        files = classifier_files(reads)
+        for file in files:
+            _require_file(folder, file)
         check_format(folder, version)
-        found = _hash_of_format_1(folder) if version == 1 else hash_export(folder, CLASSIFIER_FILES)
+        found = _hash_of_format_1(folder) if version == 1 else hash_export(folder, files)
         check_hash(folder, found, kept)
+        photos = "photo" in reads
 
         def read(file: str) -> tuple[str, str]:
             return (folder / file).read_text(encoding="utf-8"), str(folder / file)
@@ -162,21 +187,44 @@ class ItemClassifier:
             name,
             kept,
             Taxonomy.from_json(*read("taxonomy.json")),
-            PhotoEncoder.from_json(*read("encoder.json")),
-            None if text == "none" else WordEncoder.from_json(*read("words.json")),
+            PhotoEncoder.from_json(*read("encoder.json")) if photos else None,
+            WordEncoder.from_json(*read("words.json")) if "title" in reads else None,
             LeafDecision.from_json(*read("deciding.json")),
-            Session.open(folder / "trunk.onnx", threads),
+            Session.open(folder / "trunk.onnx", threads) if photos else None,
             Session.open(folder / "heads.onnx", threads),
             dimension,
             folder,
         )
 
+    @staticmethod
+    def _facts(folder: Path) -> dict[str, Any]:
+        _require_file(folder, "export.json")
+        try:
+            facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ExportDamaged(f"{folder / 'export.json'}: {error!r}; export the model again") from error
+        if not isinstance(facts, dict):
+            raise ExportDamaged(f"{folder / 'export.json'}: no table of facts; export the model again")
+        return facts
+
     @property
     def uses_text(self) -> bool:
         return self.words is not None
 
+    @property
+    def uses_photos(self) -> bool:
+        return self.encoder is not None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What its export is, beside export.json."""
+        return classifier_files(("photo",) if self.uses_photos else ())
+
     def features(self, pixels_NHWC: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """(N, H, W, 3) uint8 → (N, F) float32 of the photo network alone; works in batches of BATCH."""
+        """(N, H, W, 3) uint8 → (N, F) float32 of the photo network alone; works in batches of BATCH. Of a
+        model that looks at no photos (N, 0)."""
+        if self._trunk is None:
+            return np.zeros((len(pixels_NHWC), 0), np.float32)
         return self._trunk.rows(pixels_NHWC, self.dimension, BATCH, f"model {self.name}: features", progress)
 
     def look(self, photos: Given) -> Looked:
@@ -211,7 +259,7 @@ class ItemClassifier:
         self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """`leaf_probabilities`, and (N,) bool: is there anything of the item that this model looks at?"""
-        has_photo_N = np.asarray(has_photo_N, dtype=bool)
+        has_photo_N = np.asarray(has_photo_N, dtype=bool) & self.uses_photos
         words_NT = np.zeros((len(titles), 1), np.int64) if self.words is None else self.words.encode(titles)
         feed = {"features": features_NF.astype(np.float32), "has_photo": has_photo_N, "words": words_NT}
         scores = self._heads.run({name: feed[name] for name in self._heads.inputs})
@@ -239,11 +287,13 @@ class ItemClassifier:
         top: int = 3,
     ) -> Steps[list[Classified]]:
         """The same, step by step."""
+        photos = photos if self.encoder is not None else [()] * len(photos)
         flat = [photo for some in photos for photo in some]
         owners_P = np.repeat(np.arange(len(photos)), [len(some) for some in photos])
         refused: dict[int, str] = {}
-        parts = []
-        for start in range(0, max(len(flat), 1), PHOTOS_AT_ONCE):
+        parts = [np.zeros((0, self.dimension), np.float32)]
+        for start in range(0, len(flat), PHOTOS_AT_ONCE):
+            assert self.encoder is not None
             pixels, _, reasons = self.encoder.decode_some(flat[start : start + PHOTOS_AT_ONCE])
             refused |= {start + at: why for at, why in reasons.items()}
             if not refused:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from etalage.errors import TableMissing, TooLittleData
+from etalage.errors import ConfigError, TableMissing, TooLittleData
 from etalage.lake.labelling import WEAK
 from etalage.shop import taxonomy_steps
 from etalage.shop.progress import told
@@ -51,8 +51,8 @@ class Labelled:
     versions: dict[str, int]
 
 
-def labelled(workspace: Workspace, encoder: "PhotoEncoder") -> Labelled:
-    """Read it, decode its photos, split it.
+def labelled(workspace: Workspace, encoder: "PhotoEncoder | None") -> Labelled:
+    """Read it, decode its photos, split it. encoder: None for a model that looks at no photos.
 
     Once there is a golden set, its items are the part `test`, with the categories that stand in it, and what
     shows the same thing as one of them is learned from no more.
@@ -98,6 +98,8 @@ def labelled(workspace: Workspace, encoder: "PhotoEncoder") -> Labelled:
     keys = product_keys(items, workspace.config.split.product)
     whole = Labelled(data, shas, phashes, keys, groups_N, at)
     _refuse_leaks(whole, golden, workspace.config.split.phash_distance)  # before minutes of decoding
+    if encoder is None:
+        return whole
     with workspace.bar("decode photos", len(found.sha256)) as meter:
         pixels, kept = decoded(found, photo_batches(workspace.lake, at), encoder, meter, workspace.photo_loop)
     return replace(
@@ -179,12 +181,18 @@ def train(
 ) -> "tuple[Trained[Any], Path]":
     """Train and export. The first training of a shop makes its golden set, out of the part `test`.
 
-    Raises LeakageFound where what is to be learned from stands in the golden set.
+    Raises LeakageFound where what is to be learned from stands in the golden set, ConfigError: the model is
+    not written as a classifier.
     """
-    from etalage.training.category_export import encoder_of
+    from etalage.models.recipe import ClassifierConfig
     from etalage.training.run import train_categories
 
-    whole = labelled(workspace, encoder_of(config))
+    if not isinstance(config, ClassifierConfig):
+        raise ConfigError(
+            f"{recipe.name}: {type(config).__name__} is no config of a classifier: let it extend "
+            "ClassifierConfig of etalage.models.recipe, and say what the model looks at"
+        )
+    whole = labelled(workspace, config.photo_encoder())
     golden = ensure_golden_set(workspace, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_categories(
@@ -234,11 +242,13 @@ def looked_at(
     exported: Path,
     parts: tuple[str, ...],
 ) -> np.ndarray:
-    """(P, F) float32 of the photos of the items of these parts that have a sure leaf; zeros elsewhere."""
+    """(P, F) float32 of the photos of the items of these parts that have a sure leaf; zeros elsewhere. (P, 0)
+    for a model that looks at none."""
     from etalage.features.photo_blocks import pixel_blocks
 
     data = whole.data
-    assert data.pixels_PHWC is not None
+    if data.pixels_PHWC is None:
+        return np.zeros((len(data.owners_P), 0), np.float32)
     photos = data.photos_of(data.rows(*parts, leaf=True))
     features = np.zeros((len(data.owners_P), classifier.dimension), np.float32)
     with workspace.bar(f"look with {exported.name}", len(photos)) as meter:

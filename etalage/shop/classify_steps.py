@@ -125,9 +125,8 @@ class _Run:
             raise TableMissing("there are no items: `etalage ingest FILE items` first")
         with workspace.bar("read the tables", None):
             items = in_order(workspace.lake.table("items").read(self.at["items"]))
-            self.photos = photos_of(
-                items, photo_facts(workspace.lake, self.at), workspace.config.classify.photos
-            )
+            most = workspace.config.classify.photos if classifier.uses_photos else 0
+            self.photos = photos_of(items, photo_facts(workspace.lake, self.at), most)
             self.titles: list[str | None] = items["title"].to_pylist()
             given = given_of(workspace, items)
             self.stored = self.table.read() if self.table.exists() else SPEC.schema.empty_table()

@@ -239,8 +239,11 @@ class Shop(Workspace):
         """
         return classify_steps.classify_one(self, photos, title, threshold)
 
-    def compare(self, model: str = "item_category") -> "Compared":
-        """Compare every export of the classifier on the golden set. Raises NothingToPublish, ConfigError."""
+    def compare(self, model: str | None = None) -> "Compared":
+        """Compare every export of the classifier `model`, or of all classifiers, on the golden set.
+
+        Raises NothingToPublish, ConfigError.
+        """
         from etalage.shop import grid_steps
 
         self.require_writable()

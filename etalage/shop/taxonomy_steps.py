@@ -150,7 +150,7 @@ def values(workspace: Workspace, tree: Taxonomy) -> np.ndarray:
     rows = np.array([-1 if id is None else everything.row(id) for id in found], dtype=np.int64)
     ids, table = (
         items["item_id"].to_pylist(),
-        acts.read(columns=["user_id", "item_id", "kind", "value", "time"]),
+        acts.read(columns=["interaction_id", "user_id", "item_id", "kind", "value", "time"]),
     )
     sold = purchases(table, BehaviourRule(workspace.config.behaviour))
     bought = bought_values(everything, rows, ids, sold)

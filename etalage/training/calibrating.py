@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from etalage.models.item_category import ItemCategory, ItemCategoryTask
+from etalage.models.classifier_task import ClassifierTask
 from etalage.runtime.leaf_decision import SEEN, LeafDecision, seen_rows, softmax
 
 FEWEST = 30
@@ -19,13 +20,13 @@ MOST = 5000
 _SMALLEST, _LARGEST = 1e-3, 1e2
 
 
-def judged(task: ItemCategoryTask) -> np.ndarray:
+def judged(task: ClassifierTask) -> np.ndarray:
     """(n,) validation items, MOST at most, that an export is calibrated on."""
     return _some(task.validation, task.config.seed)
 
 
 def calibrated(
-    task: ItemCategoryTask, network: ItemCategory, features_NF: np.ndarray | None = None
+    task: ClassifierTask, network: nn.Module, features_NF: np.ndarray | None = None
 ) -> tuple[LeafDecision, dict[str, Any]]:
     """→ what the export decides by, and for each of what is seen: items, log loss before and after.
 
@@ -37,8 +38,8 @@ def calibrated(
     truth_N = task.items.leaf_N[rows]
     weights: dict[str, list[float]] = {}
     told: dict[str, Any] = {}
-    heads = len(network.heads)
-    for seen in SEEN if task.config.text != "none" else ("photo",):
+    heads = len(network.sees)  # type: ignore[arg-type]
+    for seen in SEEN if len(task.reads) > 1 else task.reads:
         weights[seen] = [1.0] * heads
         if not len(rows):
             continue
@@ -68,8 +69,8 @@ def _some(rows: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
 
 
-def _visible(task: ItemCategoryTask, rows: np.ndarray, hide: str | None) -> tuple[np.ndarray, np.ndarray]:
-    photo_N = task.items.has_photo_N[rows] & (hide != "photo")
+def _visible(task: ClassifierTask, rows: np.ndarray, hide: str | None) -> tuple[np.ndarray, np.ndarray]:
+    photo_N = task.has_photo_N[rows] & (hide != "photo")
     title_N = (task.words_NT[torch.from_numpy(rows)] > 0).any(dim=1).numpy() & (hide != "title")
     return photo_N, title_N
 

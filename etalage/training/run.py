@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from etalage.features.category_set import CategorySet
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
-    from etalage.models.item_category import ItemCategoryTask
     from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
@@ -102,7 +101,7 @@ def train_categories(
         "golden": golden,
     }
 
-    def write(trained: Trained[Any], task: "ItemCategoryTask") -> Path:
+    def write(trained: Trained[Any], task: Any) -> Path:
         return export_classifier(trained, items, exports, task)
 
     return _tracked(

@@ -1,6 +1,7 @@
 """gather and embed: which photo is an item's, what is popular, which rows come out."""
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,41 @@ def test_what_was_taken_back_makes_nothing_popular_in_whichever_batch_it_is() ->
     undone = [("u", "a", "refund", None), ("v", "b", "like", None), ("v", "b", "dislike", None)]
     found = count_popularity([_acts(bought), _acts([*undone[:1] * 4, *undone])], pa.array(["a", "b"]))
     assert found.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(("taken", "left"), [("order", 5.0), ("buy", 1.0)])
+def test_of_purchases_of_one_time_their_ids_say_which_was_taken_back_in_whatever_order_they_lie(
+    taken: str, left: float
+) -> None:
+    rules = BehaviourRule(BehaviourConfig(weights={"buy": 5.0, "order": 1.0}))
+    kinds = sorted(["buy", "order"], key=lambda kind: kind == taken)  # the newest is taken back
+    acts = pa.table(
+        {
+            "interaction_id": ["1", "2", "3"],
+            "user_id": ["u"] * 3,
+            "item_id": ["a"] * 3,
+            "kind": [*kinds, "refund"],
+            "value": [1.0] * 3,
+            "time": pa.array([7, 7, 8], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    for order in itertools.permutations(range(3)):
+        (batch,) = acts.take(list(order)).combine_chunks().to_batches()
+        assert count_popularity([batch], pa.array(["a"]), rules).tolist() == [left], order
+        for cut in (1, 2):
+            parts = [batch.slice(0, cut), batch.slice(cut)]
+            assert count_popularity(parts, pa.array(["a"]), rules).tolist() == [left], (order, cut)
+
+
+def test_popularity_is_the_same_number_in_whatever_order_the_table_is() -> None:
+    """0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1."""
+    rules = BehaviourRule(BehaviourConfig(weights={"view": 0.1, "cart": 0.2, "buy": 0.3}))
+    rows = [("u", "a", "view", None), ("v", "a", "cart", None), ("w", "a", "buy", None)]
+    found = {
+        float(count_popularity([_acts(list(order))], pa.array(["a"]), rules)[0])
+        for order in itertools.permutations(rows)
+    }
+    assert len(found) == 1 and found.pop() == pytest.approx(0.6)
 
 
 def test_photos_are_found_once_sorted_and_a_missing_one_is_named() -> None:

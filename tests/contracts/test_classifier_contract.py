@@ -62,6 +62,13 @@ def accuracy(recipe: Recipe[Any], config: Any, network: Any, items: CategorySet)
     return found
 
 
+def told_apart(config: Any, items: CategorySet, part: str) -> np.ndarray:
+    """The items of a part that show the model something: a photo, or a title where it looks at no photo."""
+    rows = items.rows(part)
+    photos = config.photo_encoder() is not None
+    return rows if photos else np.array([row for row in rows if items.titles[row] is not None])
+
+
 def short(config: Any, **changes: Any) -> Any:
     return config.model_copy(update={"epochs": 2, "steps_per_epoch": 2, **changes})
 
@@ -87,14 +94,18 @@ def test_what_is_served_is_what_was_trained(
     """From image files on, and of each kind of item."""
     rows = items.rows("validation")[:24]
     pixels, titles = items.pixels_PHWC[rows], [items.titles[row] for row in rows]
-    bare = np.arange(len(rows)) % 5 == 1
+    bare = (np.arange(len(rows)) % 5 == 1) | (not served.uses_photos)
     answers = served.classify(
         [[] if none else [png(one)] for none, one in zip(bare, pixels, strict=True)], titles, top=9
     )
+    task = recipe.bind(config, items)
     with torch.inference_mode():
-        features = trained.network.trunk(torch.from_numpy(pixels)) * ~torch.from_numpy(bare)[:, None]
-        words = recipe.bind(config, items).words_NT[torch.from_numpy(rows)]
-        scores = [one.numpy() for one in trained.network(features, torch.from_numpy(~bare), words)]
+        features = torch.zeros(len(rows), 0)
+        if served.uses_photos:
+            features = trained.network.trunk(torch.from_numpy(pixels))
+        words = task.words_NT[torch.from_numpy(rows)]
+        heads = task.heads(trained.network, features, torch.from_numpy(~bare), words)
+        scores = [one.numpy() for one, _ in heads]
     offline = served.deciding.probabilities(scores, ~bare, (words > 0).any(1).numpy())
     ids = [served.taxonomy.ids[row] for row in served.taxonomy.leaves_L]
     seen = 0
@@ -106,7 +117,7 @@ def test_what_is_served_is_what_was_trained(
         assert found == pytest.approx(dict(zip(ids, expected, strict=True)), abs=2e-3)
         assert answer.category_id == ids[int(expected.argmax())]
         seen += 1
-    assert seen > 16
+    assert seen > 12
 
 
 def test_an_export_opens_as_the_same_model_twice(exported: Path, items: CategorySet) -> None:
@@ -117,9 +128,11 @@ def test_an_export_opens_as_the_same_model_twice(exported: Path, items: Category
     assert one.classify(photos, items.titles[:4]) == other.classify(photos, items.titles[:4])
 
 
-def test_its_answers_are_mostly_right_and_of_every_leaf(served: ItemClassifier, items: CategorySet) -> None:
+def test_its_answers_are_mostly_right_and_of_every_leaf(
+    config: Any, served: ItemClassifier, items: CategorySet
+) -> None:
     """The first leaf and the last are ordinary; none is never answered."""
-    rows = items.rows("validation")
+    rows = told_apart(config, items, "validation")
     features = served.features(items.pixels_PHWC[rows])
     titles = [items.titles[row] for row in rows]
     found = served.leaf_probabilities(features, np.ones(len(rows), bool), titles)
@@ -144,8 +157,9 @@ def test_missing_inputs_are_answered_and_unknown_words_are_no_error(served: Item
     nothing, unknown = served.classify([[], []], [None, "zzyzx ☃ ключ"])
     assert (nothing.category_id, nothing.path, nothing.confidence, nothing.steps) == (None, None, None, ())
     assert (unknown.confidence is not None) == served.uses_text
-    with pytest.raises(PhotoRefused, match="row 1"):
-        served.classify([[], [b"no photo"]], [None, "title"])
+    if served.uses_photos:
+        with pytest.raises(PhotoRefused, match="row 1"):
+            served.classify([[], [b"no photo"]], [None, "title"])
 
 
 def test_the_same_seed_gives_the_same_weights(
@@ -197,4 +211,4 @@ def test_an_epoch_covers_the_training_items_and_no_other(
 ) -> None:
     task = recipe.bind(config, items)
     seen = np.concatenate([np.asarray(task.batch(0, step)["rows"]) for step in range(task.steps)])
-    assert set(seen.tolist()) == set(items.rows("train").tolist())
+    assert set(seen.tolist()) == set(told_apart(config, items, "train").tolist())

@@ -1,5 +1,7 @@
 """One rule for what an act means."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -126,6 +128,27 @@ def test_drop_all_drops_no_kind_that_a_slate_passes_over() -> None:
     some = rule({"weights": {"buy": 2}}, seen="drop_all")
     assert some.keeps_off("buy", None) and some.keeps_off("view", None) and some.keeps_off(None, None)
     assert not some.keeps_off("zork", None) and rule(seen="drop_all").keeps_off("zork", None)
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_which_of_two_purchases_of_one_time_was_returned_is_told_by_no_order_of_rows(with_ids: bool) -> None:
+    """By their ids; without them by what they say."""
+    acts = pa.table(
+        {
+            "interaction_id": ["1", "2", "3"],
+            "user_id": ["ann"] * 3,
+            "item_id": ["pear"] * 3,
+            "kind": ["buy", "buy", "refund"],
+            "value": [9.0, 4.0, 9.0],
+            "time": pa.array([1, 1, 2], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    acts = acts if with_ids else acts.drop_columns("interaction_id")
+    left = {
+        tuple(purchases(acts.take(list(order)), rule())["value"].to_pylist())
+        for order in itertools.permutations(range(3))
+    }
+    assert left == {(9.0,)} if with_ids else left == {(4.0,)}
 
 
 def test_purchases_are_what_was_bought_and_not_returned() -> None:

@@ -1,5 +1,6 @@
 """One history: of the same acts, whoever asks, a crowd and the data that models learn from know the same."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,3 +146,11 @@ def test_one_who_asks_a_crowd_and_the_data_have_the_same_histories_and_seen_item
             assert alone.now.tolist() == [of_data.now[at]]
         assert not shopper.plain_queries().kinds.any()
         assert shopper.plain_queries().items.tolist() == alone.items.tolist()
+
+
+def test_of_shoppers_who_acted_last_at_one_time_the_same_ones_are_known_in_whatever_order_they_lie() -> None:
+    acts = table_of([Done(user, "pear", "view", None, 3) for user in ("dan", "ann", "cat", "bob")])
+    rules = BehaviourRule(BehaviourConfig())
+    for order in itertools.permutations(range(4)):
+        known = UserHistories.of(None, acts.take(list(order)), rules, 2)
+        assert known.users["user_id"].to_pylist() == ["ann", "bob"], order

@@ -40,7 +40,7 @@ def test_without_the_folder_there_are_etalages_models(shop: Path) -> None:
 
 
 def test_the_models_of_the_page_are_listed_with_role_and_data(shop: Path) -> None:
-    put(shop, shown())
+    put(shop, shown("also_bought", "fossil"))
     own = {name: (one.role, one.data) for name, one in Models(shop).listed().items() if one.own}
     assert own == {"also_bought": ("closed_form", "behaviour"), "fossil": ("embedder", "behaviour")}
 

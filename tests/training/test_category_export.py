@@ -21,7 +21,7 @@ from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.export_files import hash_export
 from etalage.runtime.sessions import Session
 from etalage.training import category_export
-from etalage.training.category_export import encoder_of, export_classifier
+from etalage.training.category_export import export_classifier
 from tests.category_sets import QUICK, SIDE, category_set, ragged
 from tests.stripes import png
 
@@ -78,12 +78,8 @@ def test_the_heads_are_the_same_in_onnx(text: str, heads: str, tmp_path: Path) -
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)  # zeros would hide what is left out
     features, has_photo, words = looked_at(12)
-    given = (features[:2], has_photo[:2], words[:2])
-    outputs = [f"scores_{name}" for name in network.heads]
     file = tmp_path / "heads.onnx"
-    category_export._write(
-        category_export._Heads(network), given, ["features", "has_photo", "words"], outputs, file
-    )
+    category_export._write_heads(network, 12, config.word_encoder(), list(network.sees), file)
     session = Session.open(file)
     feed = {"features": features.numpy(), "has_photo": has_photo.numpy(), "words": words.numpy()}
     found = session.run({name: feed[name] for name in session.inputs})
@@ -141,9 +137,9 @@ def test_an_export_says_what_it_is(exported: Path, items: CategorySet, trained: 
     facts = json.loads((exported / "export.json").read_text())
     assert exported.name == f"0001-{facts['model_hash'][:8]}"
     assert {file.name for file in exported.iterdir()} == {*CLASSIFIER_FILES, "export.json"}
-    assert (facts["role"], facts["text"], facts["dimension"], facts["leaves"]) == (
+    assert (facts["role"], facts["reads"], facts["dimension"], facts["leaves"]) == (
         "classifier",
-        "late",
+        ["photo", "title"],
         128,
         4,
     )
@@ -212,9 +208,9 @@ def test_ready_features_have_nothing_to_export(items: CategorySet, tmp_path: Pat
 
 
 def test_photos_are_brought_to_what_the_backbone_was_made_for() -> None:
-    assert encoder_of(ItemCategoryConfig(backbone="small")) == PhotoEncoder(64, 3, "pad", "bilinear")
+    assert ItemCategoryConfig(backbone="small").photo_encoder() == PhotoEncoder(64, 3, "pad", "bilinear")
     lite = ItemCategoryConfig(fit="crop")
-    assert encoder_of(lite) == PhotoEncoder(224, 3, "crop", "bicubic")
-    assert encoder_of(lite.model_copy(update={"size": 96})).size == 96
+    assert lite.photo_encoder() == PhotoEncoder(224, 3, "crop", "bicubic")
+    assert lite.model_copy(update={"size": 96}).photo_encoder().size == 96
     with pytest.raises(ConfigError, match="no such network"):
-        encoder_of(ItemCategoryConfig(backbone="inception_v9"))
+        ItemCategoryConfig(backbone="inception_v9").photo_encoder()
