@@ -19,6 +19,8 @@ def models(shop: ShopFolder = HERE) -> None:
         where = "Etalage" if mine is None else f"{mine.file} ({mine.state})"
         add_row(table, name, one.role, one.data, where)
     out.print(table)
+    for orphan in here.orphan_exports():
+        out.print(orphan.sentence)
 
 
 @app.command()

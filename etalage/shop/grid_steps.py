@@ -65,7 +65,7 @@ def compare(workspace: Workspace, name: str) -> Compared:
         rows = whole.data.rows(part, leaf=True)
         features = category_steps.looked_at(workspace, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
-            values = category_steps.worth(workspace, whole.data.taxonomy)
+            values = category_steps.leaf_values(workspace, whole.data.taxonomy)
         looked = JudgedItems(whole.data, features, whole.groups_N, values, whole.versions, None)
         answers = next(iter(model_answers(looked, classifier, rows).values()))
         systems[export.name] = answers
