@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
-from etalage.features.history import BehaviourRule, standing
+from etalage.features.history import BehaviourRule, judged_table
 from etalage.funnel.shoppers import UserHistories
 from etalage.lake.classifications import JOINED, Joined, joined
 from etalage.lake.item_photos import photos_of
@@ -225,7 +225,7 @@ def count_popularity(
     if not pairs:
         return np.zeros(len(item_ids), np.float64)
     acts = pa.concat_tables(changing)
-    pairs.append(_largest(acts.filter(pa.array(standing(acts, rules), pa.bool_())), rules))
+    pairs.append(_largest(acts.filter(pa.array(judged_table(acts, rules).stands, pa.bool_())), rules))
     whole = _one_a_pair(pa.concat_tables(pairs))
     if (most := rules.behaviour.max_user) and whole.num_rows > most:
         users = whole.group_by("user_id", use_threads=False).aggregate([("row", "count")])

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.taken_back import followed, matched, overruled
+from etalage.features.taken_back import followed, matched, off_slate
 from etalage.kinds import QUANTITIES, Meaning, known_meaning, plain_kind, takes_back
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
@@ -461,6 +461,16 @@ class Judged:
         return ~self.positive if self.positive.all() else self.rule.negatives(*self._columns)
 
     @cached_property
+    def idle(self) -> np.ndarray:
+        """Says nothing for or against its item, by its value."""
+        return self.rule.idles(*self._columns)
+
+    @cached_property
+    def teaches(self) -> np.ndarray:
+        """Models learn from it, as from a positive or from an explicit negative."""
+        return np.asarray(self._said.counts[self.acts.kinds] & ~self.idle & self.stands)
+
+    @cached_property
     def stands(self) -> np.ndarray:
         """False: a later act took it back."""
         plain = not self._said.takes_back and self.positive.all()
@@ -471,12 +481,15 @@ class Judged:
     @cached_property
     def off_slate(self) -> np.ndarray:
         """Keeps its item off the slate: its shopper has the item, or does not want it."""
-        drops = self._said.drops[self.acts.kinds]
         if not self.negative.any():
-            return drops
+            return self.drops
         opinion = self.positive & self.stands & self._said.opinion[self.acts.kinds]
-        negative = self.negative & ~overruled(self._pairs, self._moments, self.negative, opinion)
-        return np.asarray(drops | negative)
+        return off_slate(self._pairs, self._moments, self.drops, self.negative, opinion)
+
+    @property
+    def drops(self) -> np.ndarray:
+        """Is of a kind that keeps its item off the slate, whatever its value."""
+        return np.asarray(self._said.drops[self.acts.kinds])
 
     def histories(self, shoppers: int) -> "Histories":
         """Of each shopper the newest acts on known items that speak for them and stand, as many as a question
@@ -543,25 +556,19 @@ def newest(owners: np.ndarray, shoppers: np.ndarray, length: int | None) -> tupl
 # -- tables of interactions --------------------------------------------------------------------
 
 
-def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
-    """(M,) bool: False for acts of a table of interactions that a later one took back."""
-    names, codes = coded(acts["kind"])
-    values = _numbers(acts["value"])
-    if not acts.num_rows or not rule.takes(names, codes, values):
-        return np.ones(acts.num_rows, bool)
-    users, items = (
-        acts[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        for name in ("user_id", "item_id")
-    )
-    return rule.stands(names, codes, values, _times(acts["time"]), users << 32 | items)
+def judged_table(acts: pa.Table, rule: BehaviourRule) -> Judged:
+    """What each act of a table of interactions says of its item, in whatever order they stand there; not for
+    histories, which are of acts by shopper."""
+    users, items = (_codes(_dictionary(acts[name])) for name in ("user_id", "item_id"))
+    return Judged(Acts.of_table(acts, users, items + 1), rule)
 
 
 def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
     """Those of a table of interactions that are purchases, less what was returned."""
-    names, codes = coded(acts["kind"])
-    buys = np.array([rule.buys(name) for name in names], bool)[codes]
-    returned = _numbers(acts["value"]) < 0
-    return acts.filter(pa.array(buys & ~returned & standing(acts, rule), pa.bool_()))
+    judged = judged_table(acts, rule)
+    buys = np.array([rule.buys(name) for name in judged.acts.names], bool)[judged.acts.kinds]
+    returned = judged.acts.values < 0
+    return acts.filter(pa.array(buys & ~returned & judged.stands, pa.bool_()))
 
 
 def given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
@@ -590,9 +597,17 @@ def _times(times: Column) -> np.ndarray:
 
 def coded(kinds: Column) -> tuple[list[str | None], np.ndarray]:
     """The different kinds of a column, and (M,) int64 which of them each act is of; null is a kind too."""
-    flat = kinds.combine_chunks() if isinstance(kinds, pa.ChunkedArray) else kinds
+    found = _dictionary(kinds)
+    return found.dictionary.to_pylist() or [None], _codes(found)
+
+
+def _dictionary(column: Column) -> pa.DictionaryArray:
+    """The different texts of a column, null among them."""
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     found = flat.cast(pa.string()).dictionary_encode(null_encoding="encode")
-    if isinstance(found, pa.ChunkedArray):
-        found = found.combine_chunks()
-    names = found.dictionary.to_pylist()
-    return names or [None], found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def _codes(found: pa.DictionaryArray) -> np.ndarray:
+    """(M,) int64: which of them stands in each row."""
+    return np.asarray(found.indices.to_numpy(zero_copy_only=False).astype(np.int64))
