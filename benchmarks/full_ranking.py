@@ -22,7 +22,8 @@ sys.path[:0] = [str(Path(__file__).parent)]
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.config import EvaluateConfig  # noqa: E402
-from etalage.evaluation.behaviour import evaluate_behaviour  # noqa: E402
+from etalage.evaluation.behaviour import BehaviourEvaluator  # noqa: E402
+from etalage.evaluation.evaluation import evaluate  # noqa: E402
 from etalage.evaluation.ranking import PRODUCT_BYTES, rank_all  # noqa: E402
 from etalage.evaluation.slices import Questions, ask  # noqa: E402
 from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
@@ -105,7 +106,7 @@ def _measured(case: str, users: int, items: int, acts: int) -> dict[str, float]:
             neighbours = _neighbours(Path(folder), data)
             config = EvaluateConfig(ks=(K,))
             systems = {"embeddings": embedder, "item_item": neighbours}
-            seconds = _cpu(lambda: evaluate_behaviour(data, systems, config=config))
+            seconds = _cpu(lambda: evaluate(BehaviourEvaluator(data, systems, config)))
             return figures | {"etalage|seconds": seconds, "etalage|peak memory": _peak()}
         asked, asking = _timed(lambda: ask(data, "test", users))
         scorer = embedder if case == "embeddings" else _neighbours(Path(folder), data)

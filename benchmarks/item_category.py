@@ -169,8 +169,9 @@ def _pictures(
 ) -> None:
     """The grid of all models, and what the best is wrong about, for docs/categories.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    from etalage.evaluation.category_confusion import draw_confusion, most_valuable
+    from etalage.evaluation.category_confusion import most_valuable
     from etalage.evaluation.category_grid import Measured, grid
+    from etalage.evaluation.drawing import draw_confusion
 
     speeds = _speeds()
     models = []

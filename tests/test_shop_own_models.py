@@ -197,6 +197,27 @@ def test_what_was_edited_since_it_was_judged_is_published_as_it_was_judged(
     assert "also_bought is published as it was judged" in caplog.text and "changed since" in caplog.text
 
 
+def test_one_whose_file_is_gone_is_named_by_evaluate_publish_and_the_list(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = shop.folder / "models" / "also_bought.py"
+    file.unlink()
+    config = CONFIG.replace("also_bought = 40, ", "").replace("[models.also_bought]\nshrink = 2.0\n", "")
+    (shop.folder / "shop.toml").write_text(config, encoding="utf-8")
+    done = Shop(shop.folder).evaluate_all()
+    assert "also_bought" not in {row.system for row in done.rows}
+    exports = shop.exports("also_bought")
+    (note,) = [note for note in done.notes if "also_bought" in note]
+    assert f"its file {file} is gone" in note and f"put it back, or remove its exports, {exports}" in note
+    assert note in (done.report or file).read_text("utf-8").replace("&#39;", "'")
+    Shop(shop.folder).publish(force=True)
+    assert note in caplog.text
+    listed = CliRunner().invoke(app, ["models", "--shop", str(shop.folder)])
+    assert listed.exit_code == 0 and note in " ".join(listed.output.split())
+    shutil.rmtree(exports)
+    assert Shop(shop.folder).orphan_exports() == []
+
+
 def test_one_that_funnel_names_and_whose_file_is_gone_stops_publish(shop: Shop) -> None:
     (shop.folder / "models" / "fossil.py").unlink()
     with pytest.raises(ConfigError, match=r"\[funnel\]: no model 'fossil'"):

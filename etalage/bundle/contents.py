@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig
 from etalage.errors import TableDamaged
-from etalage.features.history import BehaviourRule, standing
+from etalage.features.history import BehaviourRule
+from etalage.features.interaction_tables import standing
 from etalage.features.photo_blocks import BLOCK_PHOTOS, PhotoLoop
 from etalage.funnel.shoppers import UserHistories
 from etalage.lake.classifications import JOINED, Joined, joined

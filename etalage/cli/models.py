@@ -75,6 +75,8 @@ def evaluate(
     if model is None and here.trained_on_behaviour():
         _tell_compared(here.evaluate_all())
     elif not wanted:
+        for orphan in here.orphan_exports():
+            out.print(orphan.sentence)
         if here.lake.table("interactions").exists() and not here.lake.table("photos").exists():
             here.evaluate_all()  # which says what to train first
         wanted = [MODEL]
@@ -251,6 +253,8 @@ def models(shop: ShopFolder = HERE) -> None:
         where = "Etalage" if mine is None else f"{mine.file} ({mine.state})"
         add_row(table, name, one.role, one.data, where)
     out.print(table)
+    for orphan in here.orphan_exports():
+        out.print(orphan.sentence)
 
 
 @app.command()

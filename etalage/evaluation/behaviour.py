@@ -6,14 +6,14 @@ by the order it gives to what the retrievers found. Both beside every other syst
     B queries   N items   T right answers   C candidates a query
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from etalage import metrics
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError
-from etalage.evaluation.behaviour_result import BehaviourEvaluation
+from etalage.evaluation.blocks import Workers
+from etalage.evaluation.evaluation import Evaluator, Progress
 from etalage.evaluation.gate import Verdict, judge
 from etalage.evaluation.measured import (
     CHANCE,
@@ -29,130 +29,133 @@ from etalage.evaluation.measured import (
 )  # fmt: skip
 from etalage.evaluation.names import ALL, WITHOUT_K, cut_of
 from etalage.evaluation.rankers import QUOTA
+from etalage.evaluation.sections import Metrics, PublishedProtocol, Scores, Section, Slices, metrics_at
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_set import told
 from etalage.features.leakage import check_leakage
-from etalage.runtime.export_files import read_facts, write_verdict
+from etalage.metrics import Interval
+from etalage.runtime.export_files import read_facts
 from etalage.runtime.scorer import Scorer
 
 DEFAULT_METRIC = {RANKER: "ndcg_at_10"}
 """By role; of a retriever recall_at_20."""
+SPREAD_NOTE = (
+    "Coverage: the share of the catalogue that stands in somebody's slate. Novelty: how rare what is shown "
+    "was in train, in bits. Neither is better the higher it is."
+)
 
 
-def evaluate_behaviour(
-    data: BehaviourSet,
-    systems: Mapping[str, Scorer],
-    *,
-    config: EvaluateConfig,
-    export: Path | None = None,
-    model_hash: str = "",
-    metric: str | None = None,
-    slice: str = ALL,
-    simple: Sequence[str] | None = None,
-    quota: int | Mapping[str, int] = QUOTA,
-    versions: Mapping[str, int] | None = None,
-    reports: Path | None = None,
-    history: Sequence[Mapping[str, float]] = (),
-    titles: Mapping[str, str] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> BehaviourEvaluation:
-    """Measure `systems`, the model first; its role says how.
+class BehaviourEvaluator(Evaluator[Measured]):
+    """A retriever or a ranker beside the simple ones, every other system and chance; its role says how."""
 
-    metric: such as recall_at_20, ndcg_at_10, mrr, auroc; None: what is usual for the role. slice: of
-    slices.slices. simple: those that the model must beat, by name; None: all others; chance in any case.
-    quota: candidates that each other system brings to a ranker; by name, those not named bring none.
-    history: metrics by epoch (Trained.history). titles: item_id → what the report calls it.
-    With `export`, the verdict is written beside it; with `reports`, the report into that folder.
-    progress: told of queries as they are done.
-    Raises LeakageFound, TooLittleData, ConfigError (metric, slice), ExportDamaged (made from other data).
-    """
-    leakage = check_leakage(data)
-    model, scorer = next(iter(systems.items()))
-    role = scorer.role
-    metric = metric or DEFAULT_METRIC.get(role, "recall_at_20")
-    config = config.model_copy(update={"ks": ks_with(config.ks, metric)})
-    every: dict[str, Scorer] = {**systems, CHANCE: Chance(data.items, data.users)}
-    require_same_items(data, every)
+    resampled = "shoppers"
 
-    def measured(part: str) -> Measured:
-        return measure(data, every, part, role, config, quota, progress)
+    def __init__(
+        self,
+        data: BehaviourSet,
+        systems: Mapping[str, Scorer],
+        config: EvaluateConfig,
+        *,
+        metric: str | None = None,
+        slice: str = ALL,
+        simple: Sequence[str] | None = None,
+        quota: int | Mapping[str, int] = QUOTA,
+        titles: Mapping[str, str] | None = None,
+        export: Path | None = None,
+        versions: Mapping[str, int] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        """systems: the model first. metric: such as recall_at_20, ndcg_at_10, mrr, auroc; None: what is usual
+        for the role. slice: of slices.slices. simple: those that the model must beat, by name; None: all
+        others; chance in any case. quota: candidates that each other system brings to a ranker; by name,
+        those not named bring none. titles: item_id → what the report calls it. workers:
+        where blocks of shoppers are ranked; None: in this process.
 
-    gate = measured("validation")
-    verdict = verdict_on(gate, model, role, metric, slice, simple, config)
-    shown = measured("test") if len(data.truth("test")) else gate
-    part = shown.asked.part
-    whole = shown.values(ALL)
-    done = BehaviourEvaluation(
-        model,
-        role,
-        metric,
-        slice,
-        part,
-        verdict,
-        {name: metrics.bootstrap_all(values, config.bootstrap) for name, values in whole.items()},
-        spread(data, shown, metric) if role != RANKER else {},
-        slice_figures(shown, model, metric, simple, config),
-        leakage.to_json(),
-        published(data, every, part, leakage.cleaned, config),
-        shown.ordered.figures if shown.ordered else {},
-    )
-    if export is not None:
-        write_verdict(export, {"model_hash": model_hash, **verdict.to_json()})
-    if reports is None:
-        return done
-    from etalage.evaluation.behaviour_report import write_behaviour_report  # draws: matplotlib
+        Raises LeakageFound, ConfigError (metric), ExportDamaged (made from other data).
+        """
+        self.leakage = check_leakage(data)
+        self.model, scorer = next(iter(systems.items()))
+        self.role = scorer.role
+        self.metric = metric or DEFAULT_METRIC.get(self.role, "recall_at_20")
+        self.config = config.model_copy(update={"ks": ks_with(config.ks, self.metric)})
+        self.data, self.slice, self.simple, self.quota = data, slice, simple, quota
+        self.titles, self.workers = titles or {}, workers
+        self.export, self.model_hash, self.versions = export, scorer.model_hash, versions or {}
+        self.systems: dict[str, Scorer] = {**systems, CHANCE: Chance(data.items, data.users)}
+        require_same_items(data, self.systems)
 
-    report = write_behaviour_report(
-        reports / f"{model}-{export.name if export else 'evaluation'}.html",
-        done,
-        shown,
-        data,
-        facts=_facts(done, gate, shown, config, export, model_hash, versions or {}) | _not_counted(data),
-        history=history,
-        titles=titles or {},
-    )
-    return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+    def has_test(self) -> bool:
+        return len(self.data.truth("test")) > 0
+
+    def measure(self, part: str, progress: Progress | None = None) -> Measured:
+        return measure(
+            self.data, self.systems, part, self.role, self.config, self.quota, progress, self.workers
+        )
+
+    def judge(self, gate: Measured) -> Verdict:
+        return verdict_on(gate, self.model, self.role, self.metric, self.slice, self.simple, self.config)
+
+    def scores(self, shown: Measured) -> dict[str, dict[str, Interval]]:
+        values = shown.values(ALL)
+        found = {name: metrics.bootstrap_all(one, self.config.bootstrap) for name, one in values.items()}
+        return in_order(found, self.metric)
+
+    def headline(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def describe(self, measured: Measured) -> str:
+        return f"{len(measured.asked.truth):,} shoppers, {len(measured.asked.items):,} items to find"
+
+    def facts(self) -> dict[str, str]:
+        return {} if self.export is None else _made_from(self.export)
+
+    def sections(self, gate: Measured, shown: Measured, scores: Scores, part: str) -> list[Section]:
+        from etalage.evaluation import behaviour_sections as of_behaviour
+
+        ordered, ranks = shown.ordered, self.role == RANKER
+        who = "; every item of the catalogue is ranked"
+        if ranks:
+            who = " whose candidates hold something to find; every system orders the same candidates"
+        sections: list[Section] = [
+            Metrics(
+                scores,
+                f"Means over {len(shown.asked.truth)} shoppers of {part}{who}. In small print the 95% "
+                "bootstrap interval; the best of each row in bold. The marked row decides.",
+                self.metric,
+                spread={} if ranks else spread(self.data, shown, self.metric),
+                spread_note="" if ranks else SPREAD_NOTE,
+                bars=metrics_at(scores[self.model], self.metric, recall=True),
+            ),
+            Slices(
+                slice_figures(shown, self.model, self.metric, self.simple, self.config),
+                list(scores),
+                self.metric,
+                ". The gain is the model's over the best simple system of the slice, shopper by shopper; "
+                "coloured where its interval leaves out zero.",
+                self.slice,
+            ),
+            PublishedProtocol(published(self.data, self.systems, part, self.leakage.cleaned, self.config)),
+        ]
+        if ordered is not None:
+            sections += [of_behaviour.Candidates(ordered), of_behaviour.Probabilities(ordered)]
+        return [
+            *sections,
+            of_behaviour.Shoppers(self.model, shown, self.data, self.titles),
+            of_behaviour.LeakageFacts(self.leakage.to_json()),
+            of_behaviour.LeftOut(shown.asked.dropped, told(self.data.facts)),
+        ]
 
 
-def _not_counted(data: BehaviourSet) -> dict[str, str]:
-    """The acts that the figures know nothing of, in words."""
-    lines = told(data.facts)
-    return {"not counted": "; ".join(lines)} if lines else {}
+def in_order(scores: Mapping[str, dict[str, Interval]], metric: str) -> dict[str, dict[str, Interval]]:
+    """The metrics of each system: the deciding one first, then those with its k, then by k."""
 
+    def place(name: str) -> tuple[int, int, str]:
+        k = name.rpartition("_at_")[2]
+        if name == metric:
+            return (0, 0, "")
+        return (1 if k == metric.rpartition("_at_")[2] else 2, int(k) if k.isdigit() else 1000, name)
 
-def _facts(
-    done: BehaviourEvaluation,
-    gate: Measured,
-    shown: Measured,
-    config: EvaluateConfig,
-    export: Path | None,
-    model_hash: str,
-    versions: Mapping[str, int],
-) -> dict[str, str]:
-    """What stands above the report's verdict."""
-
-    def asked(one: Measured) -> str:
-        count, right = len(one.asked.truth), len(one.asked.items)
-        return f"{one.asked.part}: {count:,} shoppers, {right:,} items to find"
-
-    facts = {"figures on": asked(shown), "verdict on": asked(gate)}
-    if export is not None:
-        facts = {"model": f"{export.name} ({model_hash[:12]})", **_made_from(export), **facts}
-    if versions:
-        facts["tables"] = ", ".join(f"{name} version {version}" for name, version in versions.items())
-    if shown.ordered is not None:
-        most = int(shown.ordered.found.counts.max())
-        recall = f"{shown.ordered.recall:.1%}"
-        facts["candidates"] = f"up to {most} a shopper; {recall} of what is to be found is among them"
-    if shown.asked.dropped:
-        facts["not asked for"] = f"{shown.asked.dropped:,} that their shoppers had already"
-    faults = {
-        name: sum(by_part.values()) for name, by_part in done.leakage.items() if isinstance(by_part, dict)
-    }
-    found = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in faults.items() if count)
-    facts["leakage"] = found or "none found"
-    facts["interval"] = f"95%, {config.bootstrap} bootstrap resamples of the shoppers"
-    return facts
+    return {system: {name: one[name] for name in sorted(one, key=place)} for system, one in scores.items()}
 
 
 def _made_from(export: Path) -> dict[str, str]:

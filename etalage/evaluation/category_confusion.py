@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-
-from etalage.evaluation.report import INK, drawing, plain, tidy
 
 if TYPE_CHECKING:
     from etalage.lake.taxonomy import Taxonomy
@@ -146,43 +143,10 @@ def worst_mistakes(
     return found
 
 
-def draw_confusion(confusion: Confusion) -> str:
-    """The matrix as a data URI: the share of each true category (a column) by where it is put (a row)."""
-    count = len(confusion.ids)
-    elsewhere = confusion.elsewhere_C / np.maximum(confusion.counts_CC.sum(axis=0) + confusion.elsewhere_C, 1)
-    shares = np.concatenate([confusion.shares_CC, elsewhere[None]])
-    side = min(15.0, max(4.6, 2.6 + 0.52 * count if count <= 16 else 3.6 + 0.22 * count))
-    figure = Figure(figsize=(side, side))
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.axhline(count - 0.5, color="white", linewidth=3)
-    size = 9 if count <= 16 else 7
-    names = short_names(confusion.paths)
-    axes.set_xticks(range(count), names, rotation=60, ha="left", rotation_mode="anchor", fontsize=size)
-    axes.set_yticks(range(count + 1), [*names, ELSEWHERE], fontsize=size)
-    axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("true category, most valuable first")
-    axes.set_ylabel("predicted category")
-    if count <= MOST:
-        for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
-            share = shares[row, column]
-            cell = axes.text(
-                column,
-                row,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                fontsize=size - (1 if count <= 25 else 2),
-            )
-            cell.set_color("white" if share > 0.55 else INK)
-    return drawing(tidy(figure, grid=False))
-
-
 def short_names(paths: Sequence[str], longest: int = 34) -> list[str]:
     """The leaves' names, or paths where two leaves have one name; of long ones the beginning and the end."""
     leaves = [path.rpartition(" > ")[2] for path in paths]
     chosen = [leaf if leaves.count(leaf) == 1 else path for leaf, path in zip(leaves, paths, strict=True)]
     half = longest // 2
     cut = [name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}" for name in chosen]
-    return [plain(name) for name in cut]
+    return cut

@@ -6,7 +6,6 @@ there is one.
     N items   n items of a part   P photos   F features   L leaves
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,41 +17,20 @@ from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.categories import CategoryMeasures, measure_categories
 from etalage.evaluation.category_answers import Answers
-from etalage.evaluation.category_report import write_category_report
+from etalage.evaluation.category_sections import category_sections
+from etalage.evaluation.evaluation import Evaluator, Progress
+from etalage.evaluation.gate import Verdict
+from etalage.evaluation.sections import Scores, Section
 from etalage.evaluation.simple_categories import majority, raw_pixel_knn, title_naive_bayes
 from etalage.features.category_set import CategorySet
 from etalage.lake.photo_facts import pixels_as_png
+from etalage.metrics import Interval
 from etalage.runtime.classifier import ItemClassifier
-from etalage.runtime.export_files import read_facts, write_verdict
+from etalage.runtime.export_files import read_facts
 from etalage.runtime.leaf_decision import LeafDecision
 
 MAJORITY, PIXELS, TITLES = "majority", "raw pixels", "words of titles"
 SHOWN = ("accuracy", "top_3", "macro_f1", "value_true", "severity", "calibration_error")
-
-
-@dataclass(frozen=True)
-class CategoryEvaluation:
-    """What `etalage evaluate` found."""
-
-    measures: CategoryMeasures
-    """On the part `part`; the model first."""
-    part: str
-    verdict: str
-    report: Path
-    files: list[Path]
-
-    def figures(self, system: str) -> dict[str, float]:
-        """Metric → value of one system, as MLflow takes them."""
-        intervals = self.measures.scores[system].intervals
-        return {f"{self.part}_{name}": one.value for name, one in intervals.items()}
-
-    def summary(self) -> str:
-        lines = []
-        for system, scores in self.measures.scores.items():
-            known = [(name, scores.intervals[name]) for name in SHOWN if name in scores.intervals]
-            found = (f"{name} {one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for name, one in known)
-            lines.append(f"{system} ({self.part}): {', '.join(found)}")
-        return "\n".join([*lines, f"gate, on validation: {self.verdict}"])
 
 
 @dataclass(frozen=True)
@@ -69,74 +47,78 @@ class JudgedItems:
     """Hash of the golden set."""
 
 
-def evaluate_categories(
-    looked: JudgedItems, classifier: ItemClassifier, *, config: EvaluateConfig, export: Path, reports: Path
-) -> CategoryEvaluation:
-    """Measure, judge, draw the report; writes the verdict and the confusion matrix beside the export.
+class CategoryEvaluator(Evaluator[CategoryMeasures]):
+    """A classifier beside the commonest category, raw pixels and the words of titles."""
 
-    Raises TooLittleData: no item of validation has a leaf; ConfigError: the categories are others now.
-    """
-    data = looked.data
-    if data.taxonomy.version != classifier.taxonomy.version:
-        raise ConfigError(
-            f"{export.name} learned {len(classifier.taxonomy)} categories, the shop's items have "
-            f"{len(data.taxonomy)} or others now: `etalage train {classifier.name}` again"
+    resampled = "groups"
+
+    def __init__(
+        self, looked: JudgedItems, classifier: ItemClassifier, config: EvaluateConfig, export: Path
+    ) -> None:
+        """Raises ConfigError: the shop's categories are others than it learned."""
+        data = looked.data
+        if data.taxonomy.version != classifier.taxonomy.version:
+            raise ConfigError(
+                f"{export.name} learned {len(classifier.taxonomy)} categories, the shop's items have "
+                f"{len(data.taxonomy)} or others now: `etalage train {classifier.name}` again"
+            )
+        self.model, self.looked, self.classifier = classifier.name, looked, classifier
+        self.config, self.export, self._about = config, export, read_facts(export)
+        self.model_hash, self.versions = classifier.model_hash, looked.versions
+
+    def has_test(self) -> bool:
+        return len(self.looked.data.rows("test", leaf=True)) > 0
+
+    def measure(self, part: str, progress: Progress | None = None) -> CategoryMeasures:
+        return _measured(self.looked, self.classifier, part, self.config)
+
+    def judge(self, gate: CategoryMeasures) -> Verdict:
+        if gate.verdict is None:
+            raise TooLittleData("there is nothing to compare the model with")
+        return gate.verdict
+
+    def scores(self, shown: CategoryMeasures) -> dict[str, dict[str, Interval]]:
+        return {name: one.intervals for name, one in shown.scores.items()}
+
+    def headline(self) -> tuple[str, ...]:
+        return SHOWN
+
+    def describe(self, measured: CategoryMeasures) -> str:
+        return f"{len(measured.truth_N):,} items in {measured.groups:,} groups"
+
+    def facts(self) -> dict[str, str]:
+        about, taxonomy = self._about, self.classifier.taxonomy
+        numbers = about.get("numbers", {"served": about.get("config", {}).get("served")})
+        return {
+            "served in": describe_numbers(numbers),
+            "taxonomy": f"{taxonomy.version}: {len(taxonomy.leaves_L):,} leaves",
+            "golden set": self.looked.golden or "none: the part `test` is empty",
+        }
+
+    def sections(
+        self, gate: CategoryMeasures, shown: CategoryMeasures, scores: Scores, part: str
+    ) -> list[Section]:
+        data = self.looked.data
+        rows = data.rows(part, leaf=True)
+        return category_sections(
+            shown,
+            self.classifier.taxonomy,
+            part=part,
+            photos=lambda row: _png(data, int(rows[row])),
+            titles=[data.titles[row] for row in rows],
         )
-    gate = _measured(looked, classifier, "validation", config)
-    verdict = gate.verdict
-    if verdict is None:
-        raise TooLittleData("there is nothing to compare the model with")
-    part, shown = "validation", gate
-    if len(data.rows("test", leaf=True)):
-        part, shown = "test", _measured(looked, classifier, "test", config)
-    about = read_facts(export)
-    told = {
-        "model": f"{export.name} ({classifier.model_hash[:12]})",
-        "served in": _numbers(about.get("numbers", {"served": about.get("config", {}).get("served")})),
-        "taxonomy": f"{classifier.taxonomy.version}: {len(classifier.taxonomy.leaves_L):,} leaves",
-        "figures on": f"{part}: {len(shown.truth_N):,} items in {shown.groups:,} groups",
-        "golden set": looked.golden or "none: the part `test` is empty",
-        "verdict on": f"validation: {len(gate.truth_N):,} items in {gate.groups:,} groups",
-        "tables": ", ".join(f"{name} version {version}" for name, version in looked.versions.items()),
-        "interval": f"95%, {config.bootstrap} bootstrap resamples of the groups",
-    }
-    rows = data.rows(part, leaf=True)
-    files = write_category_report(
-        reports / f"{classifier.name}-{export.name}.html",
-        shown,
-        classifier.taxonomy,
-        title=f"What is it? {export.name}",
-        facts=told,
-        gate=verdict,
-        history=about.get("history", ()),
-        photos=lambda row: _png(data, int(rows[row])),
-        titles=[data.titles[row] for row in rows],
-    )
-    _keep(export, files[-1])
-    measures = {"measures": shown.to_json(), "part": part}
-    write_verdict(export, {"model_hash": classifier.model_hash, **verdict.to_json(), **measures})
-    return CategoryEvaluation(shown, part, verdict.sentence, files[0], files)
 
 
-def _numbers(told: Mapping[str, Any]) -> str:
+def describe_numbers(numbers: Mapping[str, Any]) -> str:
     """What the export says of its photo network: int8 or float32, and why."""
-    served = str(told.get("served") or "float32")
-    if "accuracy" not in told:
+    served = str(numbers.get("served") or "float32")
+    if "accuracy" not in numbers:
         return served
-    one, other = (f"{told['accuracy'][name]:.3f}" for name in ("float32", "int8"))
+    one, other = (f"{numbers['accuracy'][name]:.3f}" for name in ("float32", "int8"))
     return (
-        f"{served}: of {told['items']:,} validation items float32 gets {one} right, int8 {other}; "
-        f"{told['alike']:.1%} of their answers are alike"
+        f"{served}: of {numbers['items']:,} validation items float32 gets {one} right, int8 {other}; "
+        f"{numbers['alike']:.1%} of their answers are alike"
     )
-
-
-def _keep(export: Path, confusion: Path) -> None:
-    """The report's confusion matrix beside the export, for the bundle and its page."""
-    found = json.loads(confusion.read_text(encoding="utf-8"))
-    kept = {name: found[name] for name in ("categories", "counts", "elsewhere")}
-    draft = export / ".confusion.json"
-    draft.write_text(json.dumps(kept), encoding="utf-8")
-    draft.replace(export / "confusion.json")
 
 
 def _png(data: CategorySet, row: int) -> bytes | None:

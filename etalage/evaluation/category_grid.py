@@ -14,7 +14,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from etalage.evaluation.categories import CategoryMeasures
-from etalage.evaluation.report import INK, MUTED, RULE, plain, so_many_categories
+from etalage.evaluation.category_sections import counted_categories
+from etalage.evaluation.drawing import INK, MUTED, RULE, plain
 from etalage.metrics import Interval
 
 GOOD = "#2f5d8c"
@@ -192,7 +193,7 @@ def grid(measures: CategoryMeasures, models: Sequence[Measured], k: int | None =
         filled.append(replace(model, intervals=found))
     columns: list[Column] = []
     for level in measures.levels:
-        group = f"level {level.depth}: {so_many_categories(level.categories)}"
+        group = f"level {level.depth}: {counted_categories(level.categories)}"
         columns.append(Column(f"accuracy{level.suffix}", "accuracy", group))
         if k < level.categories:
             columns.append(Column(f"top_{k}{level.suffix}", f"top {k}", group))

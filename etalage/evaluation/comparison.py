@@ -18,13 +18,15 @@ from etalage import metrics
 from etalage.bundle.admission import FLOOR, standing, tells_nothing
 from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
-from etalage.evaluation.behaviour import ks_with, verdict_on
+from etalage.evaluation.behaviour import in_order, ks_with, verdict_on
+from etalage.evaluation.blocks import Workers
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.measured import (
     CHANCE,
     RANKER,
     Chance,
     Measured,
+    SliceFigures,
     measure,
     published,
     require_same_items,
@@ -59,15 +61,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class SliceRow:
-    name: str
-    words: str
-    queries: int
-    values: dict[str, Interval]
-    """System → the deciding metric; without those that are not measured in this slice."""
-
-
-@dataclass(frozen=True)
 class ModelComparison:
     """What all models of behaviour of a shop are worth, beside each other."""
 
@@ -84,7 +77,7 @@ class ModelComparison:
     """System → another → its gain over it in `metric`, shopper by shopper, on `part`."""
     ordered: dict[str, dict[str, Interval]]
     """The same of what orders candidates; empty without a ranker."""
-    slices: list[SliceRow]
+    slices: list[SliceFigures]
     verdicts: dict[str, Verdict]
     members: tuple[str, ...]
     """The models of the funnel, as `etalage publish` would take them."""
@@ -115,14 +108,15 @@ class Comparison:
         *,
         config: EvaluateConfig,
         progress: Callable[[int], None] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """systems: all that retrieves, popularity among them. rankers: with the candidates that `quota` lets
-        each of `systems` bring.
+        each of `systems` bring. workers: where blocks of shoppers are ranked; None: in this process.
 
         Raises LeakageFound, TooLittleData, ConfigError (metric), ExportDamaged (made from other data).
         """
         self.leakage = check_leakage(data)
-        self.data, self.quota, self.progress = data, quota, progress
+        self.data, self.quota, self.progress, self.workers = data, quota, progress, workers
         self.metric, self.ranking_metric = config.retrieval_metric, config.ranking_metric
         ks = ks_with(ks_with(config.ks, self.metric), self.ranking_metric)
         self.config = config.model_copy(update={"ks": ks})
@@ -135,7 +129,7 @@ class Comparison:
 
     def _measured(self, part: str, role: str) -> Measured:
         systems = self.rankers if role == RANKER else self.systems
-        return measure(self.data, systems, part, role, self.config, self.quota, self.progress)
+        return measure(self.data, systems, part, role, self.config, self.quota, self.progress, self.workers)
 
     @cached_property
     def ordering(self) -> Measured | None:
@@ -181,7 +175,7 @@ class Comparison:
             whole = {n: one.rank(shown.asked, self.config.ks, self.progress) for n, one in funnels.items()}
         ranked = {**shown.ranked, **whole}
         values = {name: self._comparable(one.per_query) for name, one in ranked.items()}
-        scores = self._intervals(values)
+        scores = in_order(self._intervals(values), self.metric)
         order = sorted(scores, key=lambda name: -scores[name][self.metric].value)
         gains = self._gains({name: values[name][self.metric] for name in order})
         rows = [self._row(name, scores, gains, verdicts, funnels) for name in order]
@@ -280,7 +274,7 @@ class Comparison:
         said += f"; it beats {', '.join(beaten)}" if beaten else ""
         return said + (f"; it cannot be told apart from {', '.join(level)}" if level else "")
 
-    def _slices(self, shown: Measured, ranked: Mapping[str, Ranked]) -> list[SliceRow]:
+    def _slices(self, shown: Measured, ranked: Mapping[str, Ranked]) -> list[SliceFigures]:
         found = []
         for name, kind in shown.slices.items():
             if name in shown.within:
@@ -291,7 +285,7 @@ class Comparison:
             values = {n: {self.metric: one[self.metric]} for n, one in mine.items()}
             intervals = {n: one[self.metric] for n, one in self._intervals(values).items()}
             queries = len(next(iter(values.values()))[self.metric])
-            found.append(SliceRow(name, kind.words, queries, intervals))
+            found.append(SliceFigures(name, kind.words, queries, intervals))
         return found
 
 

@@ -1,92 +1,121 @@
 """The page of all models of behaviour: which one, each against each, slices, the order of the candidates."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.evaluation.behaviour_report import published_rows
-from etalage.evaluation.report import bars, keep_pictures, render
-from etalage.evaluation.report import table as metric_table
-from etalage.metrics import Interval
+from etalage.evaluation.report import write_report
+from etalage.evaluation.sections import (
+    Metrics,
+    PublishedProtocol,
+    Section,
+    Slices,
+    gain_of,
+    metrics_at,
+    spelled,
+    written,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from etalage.evaluation.comparison import ModelComparison
+    from etalage.evaluation.comparison import ModelComparison, Row
 
 TITLE = "models of behaviour"
 
 
-def write_comparison_report(path: Path, done: "ModelComparison", facts: Mapping[str, str]) -> Path:
-    """Write the report of `done`, its plot as a PNG file into a folder beside it; returns `path`."""
-    first = {name: dict(sorted(one.items(), key=lambda pair: _order(pair[0], done.metric))) for name, one in
-             done.scores.items()}  # fmt: skip
-    plots = {"bars": bars(first, None, recall=True)}
-    keep_pictures(path.with_suffix(""), plots)
-    return render(
-        "together.html.j2",
-        path,
-        title=TITLE,
-        facts=dict(facts),
-        verdict=None,
-        answer=done.answer,
-        members=done.members,
-        left_out=done.left_out,
-        notes=done.notes,
-        queries=f"{done.queries:,}",
-        part=done.part,
-        metric=done.metric.replace("_at_", " @ ").replace("_", " "),
-        rows=[_row(one) for one in done.rows],
-        systems=list(first),
-        matrix=[
-            {"system": name, "cells": [_gain(done.gains[name].get(other)) for other in first]}
-            for name in first
-        ],
-        table=metric_table(first),
-        slices=_slices(done),
-        published=published_rows(done.published),
-        ordering=list(done.ordered),
-        ordered=metric_table(done.ordered) if done.ordered else [],
-        **plots,
-    )
+def write_comparison_report(path: Path, done: "ModelComparison", facts: Mapping[str, str]) -> list[Path]:
+    """Write the report of `done`, its plots as PNG files into a folder beside it; returns them, the page
+    first."""
+    return write_report(path, TITLE, comparison_sections(done), facts=facts)
 
 
-def _order(name: str, metric: str) -> tuple[bool, str, int]:
-    """The deciding metric first, then by name and k."""
-    kind, _, k = name.rpartition("_at_")
-    return name != metric, kind or name, int(k) if k.isdigit() else 0
+def comparison_sections(done: "ModelComparison") -> list[Section]:
+    """All that was found, in the order of the page."""
+    names = list(next(iter(done.scores.values()), {}))
+    return [
+        WhichOne(done),
+        AllSystems(done),
+        EachAgainstEach(done),
+        Metrics(
+            done.scores,
+            "Every item of the catalogue is ranked; the funnel ranks its candidates. The best of each row in "
+            "bold.",
+            bars=metrics_at(names, None, recall=True),
+        ),
+        Slices(
+            done.slices, list(done.scores), done.metric, "; a system without a figure is not measured there."
+        ),
+        PublishedProtocol(done.published),
+        Ordering(
+            done.ordered,
+            "Every system orders what the retrievers found, for the shoppers whose candidates hold something "
+            "that they took.",
+        ),
+    ]
 
 
-def _row(one: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WhichOne(Section):
+    """Which model finds most, and what the funnel would be."""
+
+    done: "ModelComparison"
+
+    page = ("comparison_sections", "which")
+
+    def content(self) -> dict[str, Any]:
+        done = self.done
+        return {
+            "answer": done.answer,
+            "members": done.members,
+            "left_out": done.left_out,
+            "notes": done.notes,
+        }
+
+
+@dataclass(frozen=True)
+class AllSystems(Section):
+    """A row a system: its figure, its gain, its verdict."""
+
+    done: "ModelComparison"
+
+    page = ("comparison_sections", "all_systems")
+
+    def content(self) -> dict[str, Any]:
+        done = self.done
+        return {"queries": f"{done.queries:,}", "part": done.part, "rows": [_row(one) for one in done.rows]}
+
+
+@dataclass(frozen=True)
+class EachAgainstEach(Section):
+    """The gain of every system over every other."""
+
+    done: "ModelComparison"
+
+    page = ("comparison_sections", "each_against_each")
+
+    def content(self) -> dict[str, Any]:
+        gains, systems = self.done.gains, list(self.done.scores)
+        matrix = [
+            {"system": name, "cells": [gain_of(gains[name].get(other)) for other in systems]}
+            for name in systems
+        ]
+        return {"metric": spelled(self.done.metric), "systems": systems, "matrix": matrix}
+
+
+class Ordering(Metrics):
+    """The metrics of what orders candidates."""
+
+    page = ("comparison_sections", "ordering")
+
+
+def _row(one: "Row") -> dict[str, Any]:
     return {
         "system": one.system,
         "role": one.role,
         "funnel": one.role == "funnel",
-        "metric": one.metric.replace("_at_", " @ ").replace("_", " "),
-        "value": _figure(one.value),
+        "metric": spelled(one.metric),
+        "value": written(one.value, 4),
         "over": one.over,
-        "gain": _gain(one.gain),
+        "gain": gain_of(one.gain),
         "verdict": one.verdict,
     }
-
-
-def _figure(one: Interval) -> dict[str, str]:
-    return {"value": f"{one.value:.4f}", "low": f"{one.low:.4f}", "high": f"{one.high:.4f}"}
-
-
-def _gain(one: Interval | None) -> dict[str, str] | None:
-    if one is None:
-        return None
-    sure = "better" if one.low > 0 else "worse" if one.high < 0 else ""
-    return {"value": f"{one.value:+.4f}", "low": f"{one.low:+.4f}", "high": f"{one.high:+.4f}", "sure": sure}
-
-
-def _slices(done: "ModelComparison") -> list[dict[str, Any]]:
-    rows = []
-    for one in done.slices:
-        top = f"{max(interval.value for interval in one.values.values()):.4f}"
-        figures = [_figure(one.values[name]) if name in one.values else None for name in done.scores]
-        cells = [
-            None if cell is None else {**cell, "best": cell["value"] == top and float(top) > 0}
-            for cell in figures
-        ]
-        rows.append({"name": one.name, "words": one.words, "queries": f"{one.queries:,}", "cells": cells})
-    return rows

@@ -14,8 +14,10 @@ from etalage import metrics
 from etalage.bundle import admission
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged
+from etalage.evaluation.blocks import Job, Workers, rank_jobs
+from etalage.evaluation.names import ALL
 from etalage.evaluation.rankers import RETRIEVED, Ordered, order
-from etalage.evaluation.ranking import Published, Ranked, rank_all, rank_published
+from etalage.evaluation.ranking import Published, Ranked, rank_published
 from etalage.evaluation.slices import Questions, Slice, ask, slices
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.features.vocabulary import Vocabulary
@@ -94,14 +96,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class SliceFigures:
-    """The headline metric in one slice; `gain`: the model's over the best simple system there."""
+    """The headline metric in one slice. gain: the model's over `best`, the best simple system there; None:
+    no one model is looked at."""
 
     name: str
     words: str
     queries: int
     values: dict[str, Interval]
-    best: str
-    gain: Interval
+    """By system, without those that are not measured in this slice."""
+    best: str | None = None
+    gain: Interval | None = None
 
 
 def measure(
@@ -112,31 +116,28 @@ def measure(
     config: EvaluateConfig,
     quota: int | Mapping[str, int],
     progress: Callable[[int], None] | None,
+    workers: Workers | None = None,
 ) -> Measured:
+    """All systems on the questions of `part`, by `workers` where it pays.
+
+    quota: candidates that each system but the rankers brings to a ranker. Raises TooLittleData.
+    """
     asked = ask(data, part, config.max_queries)
     if role == RANKER:
         ordered = order(asked, systems, quota, config.ks)
         kinds = {name: one for name, one in slices(data, ordered.asked).items() if one.candidates is None}
         return Measured(ordered.asked, ordered.ranked, kinds, {}, ordered)
     kinds = slices(data, asked)
-
-    def ranked(one: Questions, scorer: Scorer, candidates: np.ndarray | None = None) -> Ranked:
-        return rank_all(
-            scorer,
-            one.queries,
-            one.truth,
-            ks=config.ks,
-            exclude=one.seen,
-            candidates=candidates,
-            progress=progress,
-        )
-
-    within = {}
-    for name, kind in kinds.items():
+    jobs = {(ALL, name): Job(scorer, asked) for name, scorer in systems.items()}
+    for slice, kind in kinds.items():
         if kind.candidates is not None:
             some = asked.only(kind.right)[0]
-            within[name] = {n: ranked(some, scorer, kind.candidates) for n, scorer in systems.items()}
-    return Measured(asked, {name: ranked(asked, one) for name, one in systems.items()}, kinds, within)
+            jobs |= {(slice, name): Job(one, some, kind.candidates) for name, one in systems.items()}
+    found = dict(zip(jobs, rank_jobs(list(jobs.values()), config.ks, workers, progress), strict=True))
+    within: dict[str, dict[str, Ranked]] = {}
+    for (slice, name), ranked in found.items():
+        within.setdefault(slice, {})[name] = ranked
+    return Measured(asked, within.pop(ALL), kinds, within)
 
 
 def simple_ones(values: Mapping[str, Any], model: str, simple: Sequence[str] | None) -> list[str]:

@@ -15,14 +15,17 @@ import numpy as np
 
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
+from etalage.evaluation import sections
 from etalage.evaluation.calibrate import calibrate
+from etalage.evaluation.evaluation import Evaluator, Progress
 from etalage.evaluation.gate import Verdict, judge
 from etalage.evaluation.names import cut_of
+from etalage.evaluation.photo_sections import EmbeddingMap, MatchThreshold, Neighbours, Strip, VotedConfusion
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
-from etalage.evaluation.report import Strip, write_report
+from etalage.evaluation.sections import Metrics, Section, metrics_at
 from etalage.features.photo_set import PhotoSet
+from etalage.metrics import Interval
 from etalage.models.recipe import Recipe
-from etalage.runtime.export_files import write_verdict
 
 RAW = "raw pixels"
 RAW_SIDE = 32
@@ -31,90 +34,99 @@ STRIPS, STRIP_LENGTH = 12, 8
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `etalage evaluate` found."""
+class SearchedPhotos:
+    """All systems on the queries of one part. queries, index: rows of the PhotoSet."""
 
     scores: dict[str, Scores]
-    """By system, on the part `part`; the model first."""
-    part: str
-    verdict: Verdict
-    report: Path
-    files: list[Path]
-    shown: tuple[str, ...]
-    match: str
-    """The calibrated threshold of a match, in words."""
-
-    def figures(self, system: str) -> dict[str, float]:
-        """Metric → value of one system, as MLflow takes them."""
-        return {f"{self.part}_{name}": i.value for name, i in self.scores[system].intervals.items()}
-
-    def summary(self) -> str:
-        lines = []
-        for system, scores in self.scores.items():
-            found = (f"{name} {_with_interval(scores, name)}" for name in self.shown)
-            lines.append(f"{system} ({self.part}): {', '.join(found)}")
-        return "\n".join([*lines, f"match: {self.match}", f"gate, on validation: {self.verdict.sentence}"])
+    queries: np.ndarray
+    index: np.ndarray
 
 
-def evaluate(
-    photos: PhotoSet,
-    systems: Mapping[str, np.ndarray],
-    *,
-    config: EvaluateConfig,
-    export: Path,
-    model_hash: str,
-    versions: Mapping[str, int],
-    reports: Path,
-) -> Evaluation:
-    """Measure `systems`, name → (N, D) embeddings of all photos, the model first, beside raw pixels.
+class PhotoEvaluator(Evaluator[SearchedPhotos]):
+    """An embedder beside raw pixels and whatever else is given: who is nearest bears the query's category."""
 
-    Writes the report, and the verdict beside the export.
-    Raises TooLittleData: no photo was held out; ConfigError: no such metric.
-    """
-    model = next(iter(systems))
-    if (k := cut_of(config.metric)[1]) and k not in config.ks:
-        config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
-    every = {**systems, RAW: raw_pixels(_shrunk(photos.pixels_NHWC))}
-    gate, rows = _measure(photos, every, "validation", config)
-    if config.metric not in gate[model].per_query:
-        said = suggestion(config.metric, gate[model].per_query)
-        raise ConfigError(f"[evaluate] metric = {config.metric!r}: no such metric; {said}")
-    part, scores = "validation", gate
-    if len(photos.rows("test")):
-        part = "test"
-        scores, rows = _measure(photos, every, part, config)
-    per_query = {name: found.per_query[config.metric] for name, found in gate.items()}
-    ours = per_query.pop(model)
-    verdict = judge(model, "embedder", config.metric, ours, per_query, config.bootstrap)
-    threshold, match = _match(photos, gate[model], config)
-    kept = {"model_hash": model_hash, **verdict.to_json(), "match": threshold}
-    write_verdict(export, kept)
-    facts = {
-        "model": f"{export.name} ({model_hash[:12]})",
-        "figures on": f"{part}: {len(rows[0]):,} photos searched in {len(rows[1]):,}",
-        "verdict on": f"validation: {len(ours):,} photos",
-        "tables": ", ".join(f"{name} version {version}" for name, version in versions.items()),
-        "match": match,
-        "interval": f"95%, {config.bootstrap} bootstrap resamples of the queries",
-    }
-    reports.mkdir(parents=True, exist_ok=True)
-    labels = np.array(photos.categories)[photos.labels_N]
-    votes = min(5, scores[model].neighbours.shape[1])
-    report = write_report(
-        reports / f"{model}-{export.name}.html",
-        title=f"{model} {export.name}",
-        scores=scores,
-        verdict=verdict,
-        strips=_strips(photos, scores[model], *rows),
-        confusion=confusion(scores[model], labels[rows[0]], labels[rows[1]], votes),
-        facts=facts,
-        embeddings=(systems[model][rows[0]], labels[rows[0]]),
-        pictures=reports / f"{model}-{export.name}",
-    )
-    named = ["hit_at_1", config.metric, f"map_at_{max(config.ks)}"]
-    shown = tuple(name for name in dict.fromkeys(named) if name in scores[model].intervals)
-    files = [report, *sorted(report.with_suffix("").glob("*.png"))]
-    return Evaluation(scores, part, verdict, report, files, shown, match)
+    resampled = "queries"
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        systems: Mapping[str, np.ndarray],
+        config: EvaluateConfig,
+        *,
+        export: Path | None = None,
+        model_hash: str = "",
+        versions: Mapping[str, int] | None = None,
+    ) -> None:
+        """systems: name → (N, D) embeddings of all photos, the model first."""
+        self.export, self.model_hash, self.versions = export, model_hash, versions or {}
+        if (k := cut_of(config.metric)[1]) and k not in config.ks:
+            config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
+        self.photos, self.config, self.model = photos, config, next(iter(systems))
+        self.systems = {**systems, RAW: raw_pixels(_shrunk(photos.pixels_NHWC))}
+
+    def has_test(self) -> bool:
+        return len(self.photos.rows("test")) > 0
+
+    def measure(self, part: str, progress: Progress | None = None) -> SearchedPhotos:
+        queries, index = _rows(self.photos, part, self.config)
+        pairs = {name: (found[queries], found[index]) for name, found in self.systems.items()}
+        labels = self.photos.labels_N
+        ks = [k for k in self.config.ks if k <= len(index)] or [1]
+        scores = evaluate_photos(pairs, labels[queries], labels[index], ks, self.config.bootstrap)
+        return SearchedPhotos(scores, queries, index)
+
+    def judge(self, gate: SearchedPhotos) -> Verdict:
+        metric = self.config.metric
+        if metric not in gate.scores[self.model].per_query:
+            said = suggestion(metric, gate.scores[self.model].per_query)
+            raise ConfigError(f"[evaluate] metric = {metric!r}: no such metric; {said}")
+        per_query = {name: found.per_query[metric] for name, found in gate.scores.items()}
+        ours = per_query.pop(self.model)
+        return judge(self.model, "embedder", metric, ours, per_query, self.config.bootstrap)
+
+    def scores(self, shown: SearchedPhotos) -> dict[str, dict[str, Interval]]:
+        return {name: one.intervals for name, one in shown.scores.items()}
+
+    def headline(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(["hit_at_1", self.config.metric, f"map_at_{max(self.config.ks)}"]))
+
+    def describe(self, measured: SearchedPhotos) -> str:
+        return f"{len(measured.queries):,} photos searched in {len(measured.index):,}"
+
+    def sections(
+        self, gate: SearchedPhotos, shown: SearchedPhotos, scores: sections.Scores, part: str
+    ) -> list[Section]:
+        ours, photos = shown.scores[self.model], self.photos
+        labels = np.array(photos.categories)[photos.labels_N]
+        votes = min(5, ours.neighbours.shape[1])
+        counts, names = confusion(ours, labels[shown.queries], labels[shown.index], votes)
+        return [
+            photo_metrics(scores, self.config.metric, len(shown.queries)),
+            Neighbours(_strips(photos, ours, shown.queries, shown.index)),
+            VotedConfusion(counts, names),
+            EmbeddingMap(self.systems[self.model][shown.queries], labels[shown.queries]),
+            self._match(gate),
+        ]
+
+    def _match(self, gate: SearchedPhotos) -> MatchThreshold:
+        """Calibrated on validation photos, none of which is in the index."""
+        labels, ours = self.photos.labels_N, gate.scores[self.model]
+        same = labels[gate.index[ours.neighbours[:, 0]]] == labels[gate.queries]
+        precision = self.config.match_precision
+        try:
+            found = calibrate(ours.similarities[:, 0], same, "precision", precision)
+        except (ConfigError, TooLittleData) as error:
+            return MatchThreshold(None, f"no threshold has a precision of {precision:g}: {error}")
+        words = f"from {found.score:.4f} on, the nearest is right in {found.precision:.1%} of cases"
+        return MatchThreshold(found.to_json(), f"{words}; {found.recall:.1%} of the right ones reach it")
+
+
+def photo_metrics(scores: sections.Scores, metric: str | None, queries: int) -> Metrics:
+    """The table and the bars of systems that search photos."""
+    note = f"Means over {queries} queries with 95% bootstrap intervals; the best of each row in bold."
+    note += " The marked row decides." if metric else ""
+    names = next(iter(scores.values()), {})
+    return Metrics(scores, note, metric, bars=metrics_at(names, metric), top=1)
 
 
 def untrained(
@@ -156,29 +168,6 @@ def _rows(photos: PhotoSet, part: str, config: EvaluateConfig) -> tuple[np.ndarr
     return queries, index
 
 
-def _measure(
-    photos: PhotoSet, systems: Mapping[str, np.ndarray], part: str, config: EvaluateConfig
-) -> tuple[dict[str, Scores], tuple[np.ndarray, np.ndarray]]:
-    queries, index = _rows(photos, part, config)
-    pairs = {name: (found[queries], found[index]) for name, found in systems.items()}
-    labels = photos.labels_N
-    ks = [k for k in config.ks if k <= len(index)] or [1]
-    return evaluate_photos(pairs, labels[queries], labels[index], ks, config.bootstrap), (queries, index)
-
-
-def _match(photos: PhotoSet, scores: Scores, config: EvaluateConfig) -> tuple[dict[str, float] | None, str]:
-    """The threshold of a match, calibrated on validation photos, none of which is in the index."""
-    queries, index = _rows(photos, "validation", config)
-    same = photos.labels_N[index[scores.neighbours[:, 0]]] == photos.labels_N[queries]
-    asked = config.match_precision
-    try:
-        found = calibrate(scores.similarities[:, 0], same, "precision", asked)
-    except (ConfigError, TooLittleData) as error:
-        return None, f"no threshold has a precision of {asked:g}: {error}"
-    words = f"from {found.score:.4f} on, the nearest is right in {found.precision:.1%} of cases"
-    return found.to_json(), f"{words}; {found.recall:.1%} of the right ones reach it"
-
-
 def _shrunk(pixels_NHWC: np.ndarray) -> np.ndarray:
     side = pixels_NHWC.shape[1]
     block = side // RAW_SIDE
@@ -207,8 +196,3 @@ def _strips(photos: PhotoSet, scores: Scores, queries: np.ndarray, index: np.nda
             found.append((photos.photos[row], name, bool(photos.labels_N[row] == own), float(score)))
         strips.append((photos.photos[queries[query]], photos.categories[own], found))
     return strips
-
-
-def _with_interval(scores: Scores, name: str) -> str:
-    found = scores.intervals[name]
-    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"

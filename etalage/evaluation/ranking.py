@@ -72,6 +72,25 @@ class Ranked:
         kept = (self.candidates[stay], self.slates[stay], self.slate_scores[stay])
         return Ranked(starts, self.truth[right], self.ranks[right], *kept, self.ks), stay
 
+    @classmethod
+    def joined(cls, parts: Sequence["Ranked"]) -> "Ranked":
+        """The queries of several, at least one, one after the other."""
+        width = max(one.slates.shape[1] for one in parts)
+
+        def wide(array: np.ndarray, nothing: float) -> np.ndarray:
+            return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=nothing)
+
+        counts = np.concatenate([np.diff(one.starts) for one in parts])
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([one.truth for one in parts]),
+            np.concatenate([one.ranks for one in parts]),
+            np.concatenate([one.candidates for one in parts]),
+            np.concatenate([wide(one.slates, 0) for one in parts]),
+            np.concatenate([wide(one.slate_scores, -np.inf) for one in parts]),
+            parts[0].ks,
+        )
+
 
 def rank_all(
     scorer: Scorer,
@@ -83,13 +102,16 @@ def rank_all(
     candidates: np.ndarray | None = None,
     block: int | None = None,
     seed: int = 0,
+    first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Ranked:
     """Rank the whole catalogue for each query.
 
     truth: the right item rows of each query, each once. exclude: what is not ranked for its user
     (BehaviourSet.seen); a right answer among it is never shown, so leave it out of `truth` (slices.ask).
-    candidates: (N + 1,) bool, what may be shown at all. block: queries at once.
+    candidates: (N + 1,) bool, what may be shown at all. block: queries at once. first: the number of the
+    first of these queries among all that are asked; where it is a multiple of `queries_at_once`, they are
+    ranked as they are with all the others.
     Raises ExportDamaged: a score is NaN.
     """
     count = len(scorer.items)
@@ -97,7 +119,7 @@ def rank_all(
     shown = np.arange(1, count) if candidates is None else np.flatnonzero(candidates[1:]) + 1
     column = np.full(count, -1)
     column[shown] = np.arange(len(shown))
-    places = _Places(scorer.name, truth, ks, len(shown), seed)
+    places = _Places(scorer.name, truth, ks, len(shown), seed, first)
     for start, scores in _blocks(scorer, queries, block):
         if exclude is not None:
             scores[_had(queries.block(start, start + len(scores)), exclude)] = -np.inf
@@ -215,9 +237,15 @@ class _Places:
     """What becomes a Ranked, query by query."""
 
     def __init__(
-        self, name: str, truth: Sequence[np.ndarray], ks: Sequence[int], most: int, seed: int
+        self,
+        name: str,
+        truth: Sequence[np.ndarray],
+        ks: Sequence[int],
+        most: int,
+        seed: int,
+        first: int = 0,
     ) -> None:
-        self.name, self.seed, self.ks = name, seed, tuple(sorted(set(ks)))
+        self.name, self.seed, self.first, self.ks = name, seed, first, tuple(sorted(set(ks)))
         self.starts = np.concatenate([[0], np.cumsum([len(one) for one in truth])]).astype(np.int64)
         self.truth = np.concatenate([*truth, np.empty(0, np.int64)]).astype(np.int64)
         self.ranks = np.full(len(self.truth), NEVER_SHOWN, np.int64)
@@ -230,10 +258,11 @@ class _Places:
 
     def put(self, query: int, row: np.ndarray, wanted: np.ndarray, items: np.ndarray) -> None:
         """The scores `row` of `items`; `wanted`: positions of the right answers, -1 = not there."""
+        number = self.first + query
         try:
-            ranks, top, count = _place(row, wanted, self.slates.shape[1], (self.seed, query))
+            ranks, top, count = _place(row, wanted, self.slates.shape[1], (self.seed, number))
         except FloatingPointError as error:
-            raise ExportDamaged(f"{self.name}: {error} (query {query}); train it again") from error
+            raise ExportDamaged(f"{self.name}: {error} (query {number}); train it again") from error
         self.ranks[self.starts[query] : self.starts[query + 1]] = ranks
         self.candidates[query] = count
         self.slates[query, : len(top)] = items[top]
@@ -244,11 +273,22 @@ class _Places:
         return Ranked(*answers, self.candidates, self.slates, self.slate_scores, self.ks)
 
 
+def queries_at_once(scorer: Scorer) -> int:
+    """How many queries are put to this system at once: embedded, or scored."""
+    if _embeds(scorer):
+        return EMBED_AT_ONCE
+    return min(ASK_AT_ONCE, max(1, BLOCK_BYTES // (4 * len(scorer.items))))
+
+
+def _embeds(scorer: Scorer) -> bool:
+    return hasattr(scorer, "embed_queries") and hasattr(scorer, "item_embeddings")
+
+
 def _blocks(scorer: Scorer, queries: Queries, block: int | None) -> Iterator[tuple[int, np.ndarray]]:
     """(first query, writable (b, N + 1) float32 scores) of each block; the array is used again."""
     spot: Any = scorer
-    if not (hasattr(spot, "embed_queries") and hasattr(spot, "item_embeddings")):
-        step = block or min(ASK_AT_ONCE, max(1, BLOCK_BYTES // (4 * len(scorer.items))))
+    if not _embeds(scorer):
+        step = block or queries_at_once(scorer)
         for start in range(0, len(queries), step):
             # A copy: what a scorer gives away may be its own, or the same for everybody.
             yield start, np.array(scorer.scores(queries.block(start, min(start + step, len(queries)))))

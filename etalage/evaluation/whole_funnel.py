@@ -54,7 +54,7 @@ class WholeFunnel:
             parts.append(rank_lists(scores, rows, asked.truth[start:end], ks=ks, seed=start, name=FUNNEL))
             if progress is not None:
                 progress(end - start)
-        return _joined(parts, max(ks))
+        return Ranked.joined(parts)
 
     def _slates(self, queries: Queries, had: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, C) item rows, 0 = no more, and (B, C) float32: what they are ordered by."""
@@ -117,23 +117,3 @@ def _had(asked: Questions, queries: Queries) -> list[np.ndarray]:
     """What is not shown again to the shoppers of these queries."""
     begin, end = (np.searchsorted(asked.seen.users, queries.users + n) for n in (0, 1))
     return [asked.seen.items[a:b] for a, b in zip(begin, end, strict=True)]
-
-
-def _joined(parts: Sequence[Ranked], k: int) -> Ranked:
-    """The queries of several, one after the other."""
-    widths = max(one.slates.shape[1] for one in parts)
-    assert widths <= k
-
-    def wide(array: np.ndarray, nothing: float) -> np.ndarray:
-        return np.pad(array, ((0, 0), (0, widths - array.shape[1])), constant_values=nothing)
-
-    counts = np.concatenate([np.diff(one.starts) for one in parts])
-    return Ranked(
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.concatenate([one.truth for one in parts]),
-        np.concatenate([one.ranks for one in parts]),
-        np.concatenate([one.candidates for one in parts]),
-        np.concatenate([wide(one.slates, 0) for one in parts]),
-        np.concatenate([wide(one.slate_scores, -np.inf) for one in parts]),
-        parts[0].ks,
-    )

@@ -18,7 +18,7 @@ import numpy as np
 from etalage.features.encoder import Encoder, Features
 from etalage.features.history import Histories, newest
 from etalage.features.sources import FeatureSource, with_sources
-from etalage.features.taken_back import overruled
+from etalage.features.taken_back import off_slate
 from etalage.features.vocabulary import Vocabulary
 
 NEVER = np.iinfo(np.int64).min
@@ -294,8 +294,8 @@ class BehaviourSet:
         acts = self.before(part)
         negative = acts.labels <= 0
         opinion = ~negative & np.isin(acts.kinds, self.opinions)
-        negative &= ~overruled(acts.keys, acts.times, negative, opinion)
-        return acts.take(np.isin(acts.kinds, self.off_slate or ()) | negative)
+        drops = np.isin(acts.kinds, self.off_slate or ())
+        return acts.take(off_slate(acts.keys, acts.times, drops, negative, opinion))
 
     def _held_before(self, part: str) -> Interactions:
         """The acts `held` that came before the part: before its first act, where the split is by time; before

@@ -19,12 +19,15 @@ from etalage.config import BehaviourConfig, FunnelConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
 from etalage.features.encoder import Encoder, Features
-from etalage.features.history import BehaviourRule, coded, standing
+from etalage.features.history import BehaviourRule
+from etalage.features.interaction_tables import judged_table
 from etalage.features.split_interactions import as_published, parted
 from etalage.features.vocabulary import Vocabulary
 from etalage.kinds import known_meaning, plain_kind
 from etalage.lake.schema import INSTANT
 
+POSITIVE = "positive"
+"""The column, while a set is made, of what each act was judged to be among all acts of the table."""
 _NOT_COUNTED = {
     "undone": "it takes something back",
     "shown": "being shown, or a search, is no interest; [behaviour] weights counts it all the same",
@@ -88,12 +91,12 @@ def behaviour_set(
     targets = tuple(
         n for n, kind in enumerate(kinds, 1) if kind in config.targets or plain_kind(kind) in plain_targets
     )
-    columns = _columns(acts, shoppers, catalogue, kinds, rule)
+    columns = _columns(acts, shoppers, catalogue, kinds)
     if whole:
         parts = {"train": columns, **{name: Interactions.none() for name in PARTS[1:]}}
     elif config.split == "published":
         said = {name: acts.filter(pc.equal(acts["part"], name)) for name in PARTS}
-        each = {name: _columns(some, shoppers, catalogue, kinds, rule) for name, some in said.items()}
+        each = {name: _columns(some, shoppers, catalogue, kinds) for name, some in said.items()}
         parts = as_published(each, config.rank, config.seed)
     else:
         parts = parted(columns, config, targets)
@@ -116,7 +119,7 @@ def behaviour_set(
         facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
         own_split=config.split != "published", off_slate=None if funnel is None else off,
         opinions=tuple(n for n, kind in enumerate(("", *kinds)) if rule.of(kind).opinion),
-        held=_columns(held, shoppers, catalogue, kinds, rule, only_known=True),
+        held=_columns(held, shoppers, catalogue, kinds, only_known=True),
         history=None if funnel is None else funnel.history,
     )  # fmt: skip
 
@@ -226,7 +229,8 @@ def _counting(
     # Equal times are ordered by interaction_id, as in `standing`: the order of rows in a table changes as its
     # files are merged.
     acts = acts.take(pc.sort_indices(acts["interaction_id"]))
-    names, codes = coded(acts["kind"])
+    judged = judged_table(acts, rule)
+    names, codes, values = judged.acts.names, judged.acts.kinds, judged.acts.values
     _require_kinds(rule.behaviour, sorted(name for name in names if name))
     counting = np.array([rule.counts(name) for name in names], bool)
     each = np.bincount(codes, minlength=len(names))
@@ -236,14 +240,11 @@ def _counting(
         for name, n, counts in zip(names, each, counting, strict=True)
         if n and not counts and not rule.weighs_nothing(name)
     }
-    values = acts["value"].to_numpy(zero_copy_only=False)
-    idle = rule.idles(names, codes, values)
-    stands = standing(acts, rule)
-    facts |= {"idle": int(idle.sum()), "taken_back": int((~stands).sum())}
+    facts |= {"idle": int(judged.idle.sum()), "taken_back": int((~judged.stands).sum())}
     _look_at_values(rule, names, codes, values, facts)
-    teach = counting[codes] & ~idle & stands
-    held = acts.filter(pa.array(np.array([rule.drops(name) for name in names], bool)[codes] & ~teach))
-    acts = acts.filter(pa.array(teach))
+    acts = acts.append_column(POSITIVE, pa.array(judged.positive))
+    held = acts.filter(pa.array(judged.drops & ~judged.teaches))
+    acts = acts.filter(pa.array(judged.teaches))
     nobody = rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
     facts["nobody_has"] = (
         {name or "": int(n) for name, n in zip(names, each, strict=True) if n} if nobody else {}
@@ -375,14 +376,12 @@ def _columns(
     users: Vocabulary,
     items: Vocabulary,
     kinds: tuple[str, ...],
-    rule: BehaviourRule,
     only_known: bool = False,
 ) -> Interactions:
     codes = Vocabulary(list(kinds)).rows(acts["kind"])
     values = acts["value"].to_numpy(zero_copy_only=False)
     times = pc.fill_null(acts["time"].cast(pa.int64()), NEVER).to_numpy(zero_copy_only=False)
-    # By the values as they are told: in float32 a value of 3.3 is below a threshold of 3.3.
-    labels = rule.positives(("", *kinds), codes, values)
+    labels = acts[POSITIVE].to_numpy()  # judged by the values in float64, as they are written
     rows = users.rows(acts["user_id"]), items.rows(acts["item_id"])
     found = Interactions.sorted(*rows, codes, values, times, labels)
     return found.take((found.users > 0) & (found.items > 0)) if only_known else found

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.taken_back import followed, matched, overruled
+from etalage.features.taken_back import followed, matched, off_slate
 from etalage.kinds import QUANTITIES, Meaning, known_meaning, plain_kind, takes_back
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
@@ -244,7 +244,9 @@ class BehaviourRule:
         """(M,) bool: which acts a later one may take back, or take something back themselves; what shoppers
         looked at is none of them. Arguments as of `weighed`."""
         names, codes = coded(kinds)
-        return np.asarray(self.about(names).changing[codes] | self.negatives(names, codes, _numbers(values)))
+        return np.asarray(
+            self.about(names).changing[codes] | self.negatives(names, codes, numbers_of(values))
+        )
 
     def stands(
         self,
@@ -283,7 +285,9 @@ class BehaviourRule:
     def weighed(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) float64 from columns of the table of interactions: the weight of each positive, else 0."""
         names, codes = coded(kinds)
-        return np.where(self.positives(names, codes, _numbers(values)), self.about(names).weights[codes], 0.0)
+        return np.where(
+            self.positives(names, codes, numbers_of(values)), self.about(names).weights[codes], 0.0
+        )
 
     def lasts(self, kinds: Column, values: Column) -> np.ndarray:
         """(M,) bool: which acts keep their items off the slate, or take back what does, however old they
@@ -405,7 +409,7 @@ class Acts:
     def of_table(cls, acts: pa.Table, owners: np.ndarray, items: np.ndarray) -> "Acts":
         """Those of a table of interactions, by shopper already and oldest first of each."""
         names, codes = coded(acts["kind"])
-        return cls(owners, items, tuple(names), codes, _numbers(acts["value"]), _times(acts["time"]))
+        return cls(owners, items, tuple(names), codes, numbers_of(acts["value"]), _times(acts["time"]))
 
     def take(self, rows: np.ndarray) -> "Acts":
         """These acts: a mask, or positions."""
@@ -461,6 +465,16 @@ class Judged:
         return ~self.positive if self.positive.all() else self.rule.negatives(*self._columns)
 
     @cached_property
+    def idle(self) -> np.ndarray:
+        """Says nothing for or against its item, by its value."""
+        return self.rule.idles(*self._columns)
+
+    @cached_property
+    def teaches(self) -> np.ndarray:
+        """Models learn from it, as from a positive or from an explicit negative."""
+        return np.asarray(self._said.counts[self.acts.kinds] & ~self.idle & self.stands)
+
+    @cached_property
     def stands(self) -> np.ndarray:
         """False: a later act took it back."""
         plain = not self._said.takes_back and self.positive.all()
@@ -471,12 +485,15 @@ class Judged:
     @cached_property
     def off_slate(self) -> np.ndarray:
         """Keeps its item off the slate: its shopper has the item, or does not want it."""
-        drops = self._said.drops[self.acts.kinds]
         if not self.negative.any():
-            return drops
+            return self.drops
         opinion = self.positive & self.stands & self._said.opinion[self.acts.kinds]
-        negative = self.negative & ~overruled(self._pairs, self._moments, self.negative, opinion)
-        return np.asarray(drops | negative)
+        return off_slate(self._pairs, self._moments, self.drops, self.negative, opinion)
+
+    @property
+    def drops(self) -> np.ndarray:
+        """Is of a kind that keeps its item off the slate, whatever its value."""
+        return np.asarray(self._said.drops[self.acts.kinds])
 
     def histories(self, shoppers: int) -> "Histories":
         """Of each shopper the newest acts on known items that speak for them and stand, as many as a question
@@ -540,39 +557,6 @@ def newest(owners: np.ndarray, shoppers: np.ndarray, length: int | None) -> tupl
     return starts, np.arange(starts[-1]) + (begin - starts[:-1]).repeat(lengths)
 
 
-# -- tables of interactions --------------------------------------------------------------------
-
-
-def standing(acts: pa.Table, rule: BehaviourRule) -> np.ndarray:
-    """(M,) bool: False for acts of a table of interactions that a later one took back.
-
-    Of several of one time their `interaction_id` says which comes first, and without one what they say
-    themselves: the order of rows in a table changes as its files are merged.
-    """
-    names, codes = coded(acts["kind"])
-    values = _numbers(acts["value"])
-    if not acts.num_rows or not rule.takes(names, codes, values):
-        return np.ones(acts.num_rows, bool)
-    users, items = (
-        acts[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        for name in ("user_id", "item_id")
-    )
-    keys = [(name, "ascending") for name in ("interaction_id", "kind", "value") if name in acts.column_names]
-    order = pc.sort_indices(acts, sort_keys=keys).to_numpy()
-    columns = (codes, values, _times(acts["time"]), users << 32 | items)
-    stands = np.empty(acts.num_rows, bool)
-    stands[order] = rule.stands(names, *(column[order] for column in columns))
-    return stands
-
-
-def purchases(acts: pa.Table, rule: BehaviourRule) -> pa.Table:
-    """Those of a table of interactions that are purchases, less what was returned."""
-    names, codes = coded(acts["kind"])
-    buys = np.array([rule.buys(name) for name in names], bool)[codes]
-    returned = _numbers(acts["value"]) < 0
-    return acts.filter(pa.array(buys & ~returned & standing(acts, rule), pa.bool_()))
-
-
 def given(named: Mapping[str, Any], kind: str | None, otherwise: Any) -> Any:
     """What a setting says of a kind, by its name or by one that is written otherwise."""
     name = kind or ""
@@ -587,7 +571,7 @@ def _is_given(named: Collection[str], kind: str | None) -> bool:
     return name in named or plain_kind(name) in {plain_kind(one) for one in named}
 
 
-def _numbers(values: Column) -> np.ndarray:
+def numbers_of(values: Column) -> np.ndarray:
     """(M,) float64, NaN = none."""
     return np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
 
@@ -599,9 +583,17 @@ def _times(times: Column) -> np.ndarray:
 
 def coded(kinds: Column) -> tuple[list[str | None], np.ndarray]:
     """The different kinds of a column, and (M,) int64 which of them each act is of; null is a kind too."""
-    flat = kinds.combine_chunks() if isinstance(kinds, pa.ChunkedArray) else kinds
+    found = dictionary_of(kinds)
+    return found.dictionary.to_pylist() or [None], codes_of(found)
+
+
+def dictionary_of(column: Column) -> pa.DictionaryArray:
+    """The different texts of a column, null among them."""
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     found = flat.cast(pa.string()).dictionary_encode(null_encoding="encode")
-    if isinstance(found, pa.ChunkedArray):
-        found = found.combine_chunks()
-    names = found.dictionary.to_pylist()
-    return names or [None], found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def codes_of(found: pa.DictionaryArray) -> np.ndarray:
+    """(M,) int64: which of them stands in each row."""
+    return np.asarray(found.indices.to_numpy(zero_copy_only=False).astype(np.int64))

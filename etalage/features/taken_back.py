@@ -17,6 +17,17 @@ def overruled(pairs: np.ndarray, times: np.ndarray, negative: np.ndarray, opinio
     return followed(pairs, times, negative, opinion, ties=False)
 
 
+def off_slate(
+    pairs: np.ndarray, times: np.ndarray, drops: np.ndarray, negative: np.ndarray, opinion: np.ndarray
+) -> np.ndarray:
+    """(M,) bool: the acts that keep their items off the slate: those of a kind that does, and explicit
+    negatives that no later like overrules.
+
+    drops: (M,) bool, is of such a kind; else as of `overruled`.
+    """
+    return np.asarray(drops | (negative & ~overruled(pairs, times, negative, opinion)))
+
+
 def followed(
     pairs: np.ndarray, times: np.ndarray, what: np.ndarray, by: np.ndarray, ties: bool = True
 ) -> np.ndarray:

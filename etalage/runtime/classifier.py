@@ -231,6 +231,7 @@ class ItemClassifier:
         """The features of some photos, files or pixels; BATCH at a time, so that few are held as pixels."""
         if isinstance(photos, np.ndarray):
             return Looked(self.features(photos), np.arange(len(photos)), {})
+        assert self.encoder is not None  # a model that looks at no photos is given none
         features_PF = np.empty((len(photos), self.dimension), np.float32)
         good: list[int] = []
         refused: dict[int, str] = {}

@@ -96,9 +96,14 @@ def require_same(folder: Path, found: str, meant: str) -> None:
 
 def write_verdict(export: Path, verdict: dict[str, Any]) -> None:
     """Keep what the evaluation found beside the export; whole or not at all."""
-    draft = export / f".{VERDICT}"
-    draft.write_text(json.dumps(verdict, indent=1), encoding="utf-8")
-    draft.replace(export / VERDICT)
+    write_beside(export, VERDICT, json.dumps(verdict, indent=1))
+
+
+def write_beside(export: Path, name: str, text: str) -> None:
+    """A file in the folder of an export, written whole or not at all."""
+    draft = export / f".{name}"
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(export / name)
 
 
 def read_verdict(export: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps
 from etalage.shop.known_names import require_values
+from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
         workspace, judging_steps.judged(workspace, drafted_behaviour(workspace)), force
     )
     if not content and not models:
+        gone = "".join(f"; {one.sentence}" for one in orphan_exports(workspace))
         raise NothingToPublish(
             f"{workspace.folder / 'exports'}: no trained model; run `etalage train image_similarity`, or "
-            "train a model of behaviour, first"
+            f"train a model of behaviour, first{gone}"
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
     with workspace.bundles.publishing():
@@ -52,6 +54,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
                 progress=meter,
             )
     refit_steps.forget_unpublished(workspace)
+    for orphan in orphan_exports(workspace):
+        log.warning("%s", orphan.sentence)
     for one in manifest.refused:
         log.warning("%s is not in the bundle: %s", one.name, one.reason)
     for line in _who_answers(workspace, manifest):

@@ -16,7 +16,7 @@ from etalage.shop.progress import told
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.evaluation.category_evaluation import CategoryEvaluation
+    from etalage.evaluation.category_evaluation import CategoryEvaluator
     from etalage.features.category_set import CategorySet
     from etalage.features.golden import Golden
     from etalage.features.photo import PhotoEncoder
@@ -209,30 +209,23 @@ def train(
         )
 
 
-def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluation":
+def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluator":
     """Beside the commonest category, raw pixels and the words of titles; figures are of the golden set.
 
     Raises TooLittleData, ConfigError (other categories than it learned), LeakageFound, GoldenChanged.
     """
-    from etalage.evaluation.category_evaluation import JudgedItems, evaluate_categories
+    from etalage.evaluation.category_evaluation import CategoryEvaluator, JudgedItems
     from etalage.runtime.classifier import ItemClassifier
 
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
     whole = labelled(workspace, classifier.encoder)
     golden = ensure_golden_set(workspace, whole)
     features = looked_at(workspace, whole, classifier, exported, ("validation", "test"))
-    values = worth(workspace, whole.data.taxonomy)
+    values = leaf_values(workspace, whole.data.taxonomy)
     looked = JudgedItems(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
     )
-    with workspace.disk(), workspace.bar("measure, draw the report", None):
-        return evaluate_categories(
-            looked,
-            classifier,
-            config=workspace.config.evaluate,
-            export=exported,
-            reports=workspace.folder / "reports",
-        )
+    return CategoryEvaluator(looked, classifier, workspace.config.evaluate, exported)
 
 
 def looked_at(
@@ -260,7 +253,7 @@ def looked_at(
     return features
 
 
-def worth(workspace: Workspace, taxonomy: "Taxonomy") -> np.ndarray:
+def leaf_values(workspace: Workspace, taxonomy: "Taxonomy") -> np.ndarray:
     """(L,) float64 value of each leaf; all alike where nothing is known of it."""
     values = taxonomy_steps.values(workspace, taxonomy)
     if not values.any():

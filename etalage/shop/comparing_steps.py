@@ -12,6 +12,7 @@ from etalage.errors import NothingToPublish
 from etalage.shop import behaviour_steps, judging_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.judging_steps import FLOOR
+from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def evaluate_all(workspace: Workspace) -> "ModelComparison":
     """
     from etalage.evaluation.comparison import Comparison
     from etalage.evaluation.comparison_report import write_comparison_report
-    from etalage.runtime.export_files import write_verdict
+    from etalage.evaluation.evaluation import keep_verdict
 
     there = _opened(workspace)
     every: dict[str, Scorer] = {FLOOR: judging_steps.floor(workspace, there.whole), **there.retrievers}
@@ -85,18 +86,24 @@ def evaluate_all(workspace: Workspace) -> "ModelComparison":
     title = f"measure {', '.join([*there.retrievers, *there.rankers])} beside each other"
     with workspace.disk(), workspace.bar(title, None) as meter:
         asked = Comparison(
-            there.whole.data, every, there.rankers, quota, config=workspace.config.evaluate, progress=meter
+            there.whole.data,
+            every,
+            there.rankers,
+            quota,
+            config=workspace.config.evaluate,
+            progress=meter,
+            workers=judging_steps.workers_of(workspace),
         )
         verdicts = asked.verdicts(against)
         for name, verdict in verdicts.items():
             scorer = (there.retrievers | there.rankers)[name]
-            write_verdict(there.exports[name], {"model_hash": scorer.model_hash, **verdict.to_json()})
+            keep_verdict(there.exports[name], scorer.model_hash, verdict)
         funnels, left_out, more = _funnels(workspace, there, every[FLOOR])
         done = asked.compared(verdicts, funnels, left_out, [*there.notes, *notes, *more])
-        report = write_comparison_report(
+        files = write_comparison_report(
             workspace.folder / "reports" / REPORT, done, _facts(there, done, verdicts)
         )
-    return replace(done, report=report, files=[report, *sorted(report.with_suffix("").glob("*.png"))])
+    return replace(done, report=files[0], files=files)
 
 
 def _opened(workspace: Workspace) -> _Trained:
@@ -105,16 +112,17 @@ def _opened(workspace: Workspace) -> _Trained:
 
     names = trained(workspace)
     if not names:
+        gone = "".join(f"; {one.sentence}" for one in orphan_exports(workspace))
         raise NothingToPublish(
             f"{workspace.folder / 'exports'}: no model of behaviour was trained: `etalage train {FLOOR}` and "
-            "`etalage train item_knn` first"
+            f"`etalage train item_knn` first{gone}"
         )
     whole = behaviour_steps.behaviour(workspace)
     listed = workspace.models.listed()
     retrievers: dict[str, ExportScorer] = {}
     rankers: dict[str, ExportScorer] = {}
     exports: dict[str, Path] = {}
-    notes = []
+    notes = [one.sentence for one in orphan_exports(workspace)]
     for name in names:
         export = newest_export(workspace.exports(name))
         if not judging_steps.learned_from(read_facts(export), whole):
@@ -195,10 +203,12 @@ def _prior(floor: "Scorer") -> np.ndarray:
 
 def _facts(there: _Trained, done: "ModelComparison", verdicts: "Mapping[str, Verdict]") -> dict[str, str]:
     """What stands above the report's answer."""
+    from etalage.evaluation.evaluation import describe_versions
+
     data = there.whole.data
     return {
         "figures on": f"{done.part}: {done.queries:,} shoppers",
         "verdicts on": f"validation, of {', '.join(verdicts) or 'none'}",
         "items": f"{len(data.items) - 1:,}",
-        "tables": ", ".join(f"{name} version {version}" for name, version in there.whole.versions.items()),
+        "tables": describe_versions(there.whole.versions),
     }

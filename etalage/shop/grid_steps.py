@@ -64,7 +64,7 @@ def compare(workspace: Workspace, name: str | None) -> Compared:
         rows = whole.data.rows(part, leaf=True)
         features = category_steps.looked_at(workspace, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
-            values = category_steps.worth(workspace, whole.data.taxonomy)
+            values = category_steps.leaf_values(workspace, whole.data.taxonomy)
         asked = JudgedItems(whole.data, features, whole.groups_N, values, whole.versions, None)
         answers = next(iter(model_answers(asked, classifier, rows).values()))
         systems[called[export]] = answers

@@ -1,5 +1,5 @@
-"""Judging the models of behaviour: one beside the simple ones, and the closed-form ones before they are
-published."""
+"""`etalage evaluate NAME`: a model beside the simple ones of its kind; and the closed-form ones before they
+are published."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
-from etalage.shop import behaviour_steps
+from etalage.shop import behaviour_steps, category_steps, photo_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
-    from etalage.evaluation.behaviour_result import BehaviourEvaluation
+    from etalage.evaluation.behaviour import BehaviourEvaluator
+    from etalage.evaluation.blocks import Workers
+    from etalage.evaluation.evaluation import Evaluation, Evaluator
     from etalage.models.recipe import Recipe
     from etalage.runtime.scorer import Scorer
 
@@ -23,13 +25,38 @@ log = logging.getLogger(__name__)
 FLOOR = "popularity"
 
 
-def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluation":
+def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Evaluation":
+    """Measure a model of whatever kind beside the simple ones; keep the verdict beside its export, write the
+    report.
+
+    Raises ConfigError (other data than it learned from), TooLittleData.
+    """
+    from etalage.evaluation.evaluation import evaluate
+    from etalage.runtime.export_files import read_facts
+
+    history = read_facts(exported).get("history", ())
+    evaluator = evaluator_of(workspace, recipe, exported)
+    title = f"measure {recipe.name} beside the simple ones, draw the report"
+    with workspace.disk(), workspace.bar(title, None) as meter:
+        return evaluate(evaluator, reports=workspace.folder / "reports", history=history, progress=meter)
+
+
+def evaluator_of(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Evaluator[Any]":
+    """How this model is measured, by what it learns from: a new kind of data has a line here."""
+    if recipe.data == "photos":
+        return photo_steps.evaluator(workspace, recipe, exported)
+    if recipe.data == "categories":
+        return category_steps.evaluator(workspace, recipe, exported)
+    return behaviour_evaluator(workspace, recipe, exported)
+
+
+def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "BehaviourEvaluator":
     """A trained network beside popularity, item_knn, EASE (iALS where the catalogue is large) and the other
     retrievers; a closed-form model beside popularity, and nothing is trained for that.
 
     Raises ConfigError: it learned from other data than it would be judged on.
     """
-    from etalage.evaluation.behaviour import evaluate_behaviour
+    from etalage.evaluation.behaviour import BehaviourEvaluator
     from etalage.evaluation.names import ALL
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
@@ -52,24 +79,26 @@ def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Be
     for name, one in simple.items():
         systems.setdefault(name, one)
     metric = config.ranking_metric if recipe.role == "ranker" else config.retrieval_metric
-    beside = ", ".join(simple) or "chance"
-    with workspace.disk(), workspace.bar(f"measure {recipe.name} beside {beside}", None) as meter:
-        return evaluate_behaviour(
-            whole.data,
-            systems,
-            config=config,
-            export=exported,
-            model_hash=ours.model_hash,
-            metric=metric,
-            slice=config.slices.get(recipe.name, ALL),
-            quota={name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
-            simple=None if recipe.role == "ranker" else list(simple),
-            versions=whole.versions,
-            reports=workspace.folder / "reports",
-            history=facts.get("history", ()),
-            titles=whole.titles,
-            progress=meter,
-        )
+    return BehaviourEvaluator(
+        whole.data,
+        systems,
+        config,
+        metric=metric,
+        slice=config.slices.get(recipe.name, ALL),
+        quota={name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in others} or QUOTA,
+        simple=None if recipe.role == "ranker" else list(simple),
+        export=exported,
+        versions=whole.versions,
+        titles=whole.titles,
+        workers=workers_of(workspace),
+    )
+
+
+def workers_of(workspace: Workspace) -> "Workers":
+    """Where blocks of shoppers are ranked, when there are enough: on the shop's engine."""
+    from etalage.evaluation.blocks import Workers
+
+    return Workers(workspace.engine, workspace.runs)
 
 
 def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
@@ -170,7 +199,8 @@ def _verdicts(
     Raises EtalageError: nothing can be asked of this shop's behaviour.
     """
     from etalage.evaluation.comparison import Comparison
-    from etalage.runtime.export_files import read_facts, write_verdict
+    from etalage.evaluation.evaluation import keep_verdict
+    from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
 
     whole = behaviour_steps.behaviour(workspace)
@@ -185,12 +215,18 @@ def _verdicts(
     systems = {name: open_scorer(export) for name, export in good.items()}
     every: dict[str, Scorer] = {FLOOR: floor(workspace, whole), **systems}
     with workspace.disk(), workspace.bar(f"measure {', '.join(good)} beside {FLOOR}", None) as meter:
-        asked = Comparison(whole.data, every, {}, {}, config=workspace.config.evaluate, progress=meter)
+        asked = Comparison(
+            whole.data,
+            every,
+            {},
+            {},
+            config=workspace.config.evaluate,
+            progress=meter,
+            workers=workers_of(workspace),
+        )
         found = asked.verdicts(dict.fromkeys(good, (FLOOR,)))
         kept = {
-            name: {"model_hash": systems[name].model_hash, **verdict.to_json()}
+            name: keep_verdict(good[name], systems[name].model_hash, verdict)
             for name, verdict in found.items()
         }
-        for name, verdict in kept.items():
-            write_verdict(good[name], verdict)
     return kept, older

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etalage.bundle.contents import Embedded, Keep, Payload
-    from etalage.evaluation.photos import Evaluation
+    from etalage.evaluation.photos import PhotoEvaluator
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
     from etalage.features.sources import FeatureSource
@@ -92,9 +92,9 @@ def train(
         )
 
 
-def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> "Evaluation":
+def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> "PhotoEvaluator":
     """Beside raw pixels and an untrained network."""
-    from etalage.evaluation.photos import evaluate, untrained
+    from etalage.evaluation.photos import PhotoEvaluator, untrained
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.photos import PhotoEmbedder
 
@@ -106,16 +106,14 @@ def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> "
         ours = _embedded_pixels(workspace, whole, decoded, embedder, meter)
     with workspace.bar("embed with an untrained network", count) as meter:
         floor = untrained(recipe, recipe.config(**read_facts(exported)["config"]), decoded, meter)
-    with workspace.disk(), workspace.bar("measure, draw the report", None):
-        return evaluate(
-            decoded,
-            {recipe.name: ours, "untrained network": floor},
-            config=workspace.config.evaluate,
-            export=exported,
-            model_hash=embedder.model_hash,
-            versions=whole.versions,
-            reports=workspace.folder / "reports",
-        )
+    return PhotoEvaluator(
+        decoded,
+        {recipe.name: ours, "untrained network": floor},
+        workspace.config.evaluate,
+        export=exported,
+        model_hash=embedder.model_hash,
+        versions=whole.versions,
+    )
 
 
 def _embedded_pixels(

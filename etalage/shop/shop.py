@@ -9,7 +9,7 @@ shop.recommender().similar(item_id="i000042", k=5)
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,8 @@ from etalage.shop.workspace import Workspace
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.sync import Synced
-    from etalage.evaluation.behaviour_result import BehaviourEvaluation
-    from etalage.evaluation.category_evaluation import CategoryEvaluation
     from etalage.evaluation.comparison import ModelComparison
-    from etalage.evaluation.photos import Evaluation
+    from etalage.evaluation.evaluation import Evaluation
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
@@ -54,14 +52,10 @@ if TYPE_CHECKING:
     from etalage.shop.grid_steps import Compared
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
-    from etalage.shop.trust_steps import OwnFile
+    from etalage.shop.trust_steps import OrphanExport, OwnFile
 
 
 MODEL = photo_steps.MODEL
-_EVALUATE: dict[str, Callable[..., Any]] = {
-    "photos": photo_steps.evaluate,
-    "categories": category_steps.evaluate,
-}
 
 
 class Shop(Workspace):
@@ -145,6 +139,10 @@ class Shop(Workspace):
         """The files in the shop's folder `models/`, and which of them are trusted; runs none of them."""
         return trust_steps.own_files(self)
 
+    def orphan_exports(self) -> "list[OrphanExport]":
+        """Trained models whose file is gone: nothing takes them for models any more."""
+        return trust_steps.orphan_exports(self)
+
     def trust(self, files: "list[OwnFile]") -> Path:
         """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
         return trust_steps.trust_files(self, files)
@@ -176,7 +174,7 @@ class Shop(Workspace):
             return category_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
-    def evaluate(self, model: str = MODEL) -> "Evaluation | BehaviourEvaluation | CategoryEvaluation":
+    def evaluate(self, model: str = MODEL) -> "Evaluation":
         """Compare the model's newest export with the simple models.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
@@ -189,7 +187,7 @@ class Shop(Workspace):
             photo_steps.require_photos(self)
         exported = newest_export(self.exports(model))
         self.require_writable()
-        done: Any = (_EVALUATE.get(recipe.data) or judging_steps.evaluate)(self, recipe, exported)
+        done = judging_steps.evaluate(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
                 self.runs, run, metrics=done.figures(model), files=dict.fromkeys(done.files, "evaluation")

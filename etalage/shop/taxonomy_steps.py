@@ -136,7 +136,8 @@ def values(workspace: Workspace, tree: Taxonomy) -> np.ndarray:
     tree: the shop's taxonomy, or what is left of it after a cut. All 0 where nothing was bought. Raises
     ConfigError, InputUnreadable, TableMissing.
     """
-    from etalage.features.history import BehaviourRule, purchases
+    from etalage.features.history import BehaviourRule
+    from etalage.features.interaction_tables import purchases
     from etalage.lake.category_values import bought_values, leaf_values, read_values
 
     config, everything = workspace.config.taxonomy, whole(workspace)

@@ -10,8 +10,12 @@ import pytest
 
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, ExportDamaged, LeakageFound, TooLittleData
-from etalage.evaluation.behaviour import BehaviourEvaluation, evaluate_behaviour
+from etalage.evaluation.behaviour import BehaviourEvaluator
+from etalage.evaluation.behaviour_sections import LeakageFacts, Probabilities
+from etalage.evaluation.evaluation import Evaluation, evaluate
 from etalage.evaluation.gate import Verdict
+from etalage.evaluation.measured import SliceFigures
+from etalage.evaluation.sections import PublishedProtocol, Slices
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.runtime.export_files import read_verdict
 from tests.evaluation.fakes import Probable, Table, counts, named, noise, shop
@@ -28,9 +32,7 @@ def blurred(likes: np.ndarray, noise: float, seed: int = 3) -> np.ndarray:
     return likes + np.random.default_rng(seed).normal(size=likes.shape).astype(np.float32) * noise
 
 
-def judged(
-    known: tuple[BehaviourSet, np.ndarray], ours: np.ndarray | Table, **options: object
-) -> BehaviourEvaluation:
+def judged(known: tuple[BehaviourSet, np.ndarray], ours: np.ndarray | Table, **options: object) -> Evaluation:
     data, likes = known
     model = ours if isinstance(ours, Table) else Table(ours, "model")
     systems = {
@@ -38,17 +40,26 @@ def judged(
         "popularity": Table(counts(data), "popularity"),
         "item_knn": Table(blurred(likes, 8.0), "item_knn"),
     }
-    return evaluate_behaviour(data, systems, config=CONFIG, **options)  # type: ignore[arg-type]
+    return evaluated(data, systems, **options)
+
+
+def evaluated(data: BehaviourSet, systems: dict[str, Table], **options: object) -> Evaluation:
+    written = {name: options.pop(name) for name in ("reports", "history") if name in options}
+    return evaluate(BehaviourEvaluator(data, systems, CONFIG, **options), **written)  # type: ignore[arg-type]
+
+
+def by_slice(done: Evaluation) -> dict[str, SliceFigures]:
+    return {one.name: one for one in done.section(Slices).rows}
 
 
 def test_a_model_that_knows_the_tastes_passes_and_its_verdict_lies_beside_the_export(
     known, tmp_path: Path
 ) -> None:
-    done = judged(known, blurred(known[1], 1.0), export=tmp_path, model_hash="f" * 64)
+    done = judged(known, blurred(known[1], 1.0), export=tmp_path)
     assert done.verdict.passed and done.verdict.best == "model"
-    assert done.metric == "recall_at_20" and done.part == "test"
+    assert done.verdict.metric == "recall_at_20" and done.part == "test"
     kept = read_verdict(tmp_path)
-    assert kept is not None and kept.pop("model_hash") == "f" * 64
+    assert kept is not None and kept.pop("model_hash") == Table.model_hash
     assert Verdict.from_json(kept) == done.verdict
     assert done.figures("model")["test_recall_at_20"] == done.scores["model"]["recall_at_20"].value
     assert {"popularity", "item_knn", "chance"} < set(done.scores)
@@ -87,12 +98,12 @@ def test_a_retriever_of_new_items_is_judged_on_new_items(known) -> None:
     ours[:, -8:] = blurred(likes, 0.5)[:, -8:]
     others = {"popularity": Table(counts(data)), "chance of another": Table(noise(data, 5))}
     systems = {"content": Table(ours), **others}
-    cold = evaluate_behaviour(data, systems, config=CONFIG, slice="cold items", metric="ndcg_at_5")
+    cold = evaluated(data, systems, slice="cold items", metric="ndcg_at_5")
     assert cold.verdict.passed and cold.verdict.slice == "cold items"
     assert "at ndcg_at_5 of cold items" in cold.verdict.sentence
-    whole = evaluate_behaviour(data, systems, config=CONFIG, metric="ndcg_at_5")
+    whole = evaluated(data, systems, metric="ndcg_at_5")
     assert not whole.verdict.passed
-    by_name = {one.name: one for one in whole.slices}
+    by_name = by_slice(whole)
     assert by_name["cold items"].gain.low > 0 > by_name["all"].gain.high
     assert by_name["cold items"].queries < by_name["all"].queries
     assert {"cold users", "cold items among all"} < set(by_name)
@@ -116,11 +127,11 @@ def test_only_the_systems_that_are_named_as_simple_must_be_beaten(known) -> None
         "popularity": Table(counts(data)),
         "deeper": Table(likes.copy()),
     }
-    assert not evaluate_behaviour(data, systems, config=CONFIG).verdict.passed
-    done = evaluate_behaviour(data, systems, config=CONFIG, simple=["popularity"])
+    assert not evaluated(data, systems).verdict.passed
+    done = evaluated(data, systems, simple=["popularity"])
     assert done.verdict.passed and "deeper" in done.scores
     with pytest.raises(ConfigError, match="no system 'ease'"):
-        evaluate_behaviour(data, systems, config=CONFIG, simple=["ease"])
+        evaluated(data, systems, simple=["ease"])
 
 
 def test_what_leaks_is_refused(known) -> None:
@@ -131,7 +142,7 @@ def test_what_leaks_is_refused(known) -> None:
         judged((leaking, likes), blurred(likes, 1.0))
     published = dataclasses.replace(leaking, own_split=False)
     done = judged((published, likes), blurred(likes, 1.0))
-    assert sum(done.leakage["known"].values()) >= 5
+    assert sum(done.section(LeakageFacts).leakage["known"].values()) >= 5
 
 
 def test_what_a_shopper_has_is_not_ranked_unless_they_take_it_again() -> None:
@@ -140,31 +151,31 @@ def test_what_a_shopper_has_is_not_ranked_unless_they_take_it_again() -> None:
     ours = blurred(known[1], 1.0)
     once = judged((data, known[1]), ours)
     again = judged((dataclasses.replace(data, facts={"repeat": True}), known[1]), ours)
-    names = [{one.name for one in done.slices} for done in (once, again)]
+    names = [set(by_slice(done)) for done in (once, again)]
     assert {"taken again", "taken anew"} <= names[1] - names[0]
-    queries = [{one.name: one.queries for one in done.slices}["all"] for done in (once, again)]
+    queries = [by_slice(done)["all"].queries for done in (once, again)]
     assert queries[0] <= queries[1]
 
 
 def test_a_ranker_is_judged_by_the_order_of_the_candidates(known, tmp_path: Path) -> None:
     data, likes = known
     good = judged(known, Probable(blurred(likes, 1.0) - 8), quota=15, reports=tmp_path)
-    assert good.verdict.passed and good.role == "ranker" and good.metric == "ndcg_at_10"
+    assert good.verdict.passed and good.verdict.role == "ranker" and good.verdict.metric == "ndcg_at_10"
     systems = [row["system"] for row in good.verdict.rows]
     assert systems == ["model", "popularity", "item_knn", "chance", "retrieved order"]
-    assert good.labelled["model"]["auroc_of_all"] > 0.75
-    assert 0 < good.labelled["model"]["log_loss"] < 0.7
+    assert good.section(Probabilities).systems["model"]["auroc_of_all"] > 0.75
+    assert 0 < good.section(Probabilities).systems["model"]["log_loss"] < 0.7
     assert "test_calibration_error" in good.figures("model")
     bad = judged(known, Probable(noise(data)), quota=15)
     assert not bad.verdict.passed and bad.verdict.best != "model"
-    assert bad.labelled["model"]["auroc_of_all"] == pytest.approx(0.5, abs=0.06)
+    assert bad.section(Probabilities).systems["model"]["auroc_of_all"] == pytest.approx(0.5, abs=0.06)
 
 
 def test_candidates_come_from_the_retrievers_that_have_a_quota(known) -> None:
     _, likes = known
     done = judged(known, Probable(blurred(likes, 1.0)), quota={"popularity": 12})
     wide = judged(known, Probable(blurred(likes, 1.0)), quota={"popularity": 60, "item_knn": 60})
-    questions = [{one.name: one.queries for one in found.slices}["all"] for found in (done, wide)]
+    questions = [by_slice(found)["all"].queries for found in (done, wide)]
     assert questions[0] < questions[1]
     with pytest.raises(TooLittleData, match="no retriever brings candidates"):
         judged(known, Probable(blurred(likes, 1.0)), quota={"ease": 10})
@@ -179,10 +190,10 @@ def test_published_negatives_are_measured_as_published_and_cleaned(known) -> Non
         lists[number, 0] = queries.items[queries.starts[number]]
     data = dataclasses.replace(data, own_split=False, negatives={"test": lists})
     done = judged((data, likes), blurred(likes, 0.5))
-    one = done.published["model"]
+    one = done.section(PublishedProtocol).systems["model"]
     assert 0 < one.faulty < 0.5
     assert one.cleaned.per_query["hit_at_5"].mean() > one.as_published.per_query["hit_at_5"].mean()
-    assert set(done.published) == set(done.scores)
+    assert set(done.section(PublishedProtocol).systems) == set(done.scores)
 
 
 @pytest.mark.parametrize("metric", ["precision", "recall_at_", "recall_at_x", "recall_at_0", "f1_at_5"])
@@ -232,7 +243,7 @@ def test_the_report_shows_figures_slices_probabilities_epochs_and_shoppers(known
         assert heading in page.text
     for name, one in done.scores.items():
         assert name in page.text and f"{one['ndcg_at_10'].value:.3f}" in page.text
-    for one in done.slices:
+    for one in by_slice(done).values():
         assert one.name in page.text and f"{one.gain.value:+.4f}" in page.text
     assert page.text.count("act before") + page.text.count("acts before") == 10
     assert f"{bad} tile" in page.text

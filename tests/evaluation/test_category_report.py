@@ -16,12 +16,15 @@ from sklearn.metrics import confusion_matrix
 from etalage.evaluation.categories import Answers, CategoryMeasures, measure_categories
 from etalage.evaluation.category_confusion import (
     ELSEWHERE,
-    draw_confusion,
     most_valuable,
     short_names,
     worst_mistakes,
 )
-from etalage.evaluation.category_report import table, words_of, write_category_report
+from etalage.evaluation.category_sections import category_metrics, category_sections, words_of
+from etalage.evaluation.drawing import draw_confusion
+from etalage.evaluation.gate import Verdict
+from etalage.evaluation.report import write_report
+from etalage.evaluation.sections import Training
 from etalage.lake.taxonomy import Taxonomy
 from tests.evaluation.test_report import Page, photo
 from tests.evaluation.trees import answers, ragged, wide
@@ -40,12 +43,26 @@ def measured() -> CategoryMeasures:
     return measure_categories(TRUTH, SYSTEMS, TREE, VALUES, bootstrap=100)
 
 
-def written(tmp_path: Path, measured: CategoryMeasures, **changes: object) -> Page:
-    content: dict[str, object] = {
-        "facts": {"Seed": "17"},
-        "photos": lambda row: photo("RGB", (40, 30 + row % 7)),
-    }
-    files = write_category_report(tmp_path / "new" / "r.html", measured, TREE, **(content | changes))  # type: ignore[arg-type]
+def written(
+    tmp_path: Path,
+    measured: CategoryMeasures,
+    *,
+    title: str = "model",
+    gate: Verdict | None = None,
+    history: list[dict[str, float]] | None = None,
+    taxonomy: Taxonomy = TREE,
+    facts: dict[str, str] | None = None,
+    **changes: object,
+) -> Page:
+    content: dict[str, object] = {"photos": lambda row: photo("RGB", (40, 30 + row % 7))}
+    sections = category_sections(measured, taxonomy, **(content | changes))  # type: ignore[arg-type]
+    files = write_report(
+        tmp_path / "new" / "r.html",
+        title,
+        [*sections, Training(history or [])],
+        facts=facts or {"Seed": "17"},
+        verdict=gate or measured.verdict,
+    )
     assert all(file.is_file() for file in files)
     return Page(files[0])
 
@@ -130,7 +147,7 @@ def test_a_loss_is_red_and_a_gain_green_also_where_less_is_better(tmp_path: Path
     turned = {"m": SYSTEMS["simple"], "s": SYSTEMS["model"]}
     for systems, ahead, behind in ((SYSTEMS, "better", "worse"), (turned, "worse", "better")):
         found = measure_categories(TRUTH, systems, TREE, VALUES, bootstrap=100)
-        sure = {row["name"]: row["sure"] for row in table(found)}
+        sure = {row.name: row.sure for row in category_metrics(found).rows}
         for name in ("accuracy", "top_3", "macro_f1", "value_true", "severity", "risk_area"):
             assert sure[name] == ahead, name
         assert sum(attributes.get("class") == ahead for _, attributes in written(tmp_path, found).tags) >= 6
@@ -156,11 +173,9 @@ def test_f38_script_in_any_text_stays_text(tmp_path: Path) -> None:
     names = [f"{name} {bad}" for name in TREE.names]
     tree = Taxonomy(TREE.ids, names, TREE.parents_N)
     found = measure_categories(TRUTH, {bad: SYSTEMS["simple"]}, tree, VALUES, bootstrap=100)
-    page = Page(
-        write_category_report(
-            tmp_path / "r.html", found, tree, facts={bad: bad}, title=bad, titles=[bad] * 300,
-            value_words=bad, photos=lambda row: photo(),
-        )[0]
+    page = written(
+        tmp_path, found, taxonomy=tree, facts={bad: bad}, title=bad, titles=[bad] * 300, value_words=bad,
+        photos=lambda row: photo(),
     )  # fmt: skip
     assert "script" not in {tag for tag, _ in page.tags}
     assert all((a["src"] or "").startswith("data:") for tag, a in page.tags if tag == "img")
@@ -185,7 +200,7 @@ def test_names_that_are_alike_are_told_apart() -> None:
     assert short_names(names) == ["A > Food > Milk", "B > Drinks > Milk", "Cream"]
     long = ["Arla ecological medium fat milk of the north", "Garant ecological medium fat milk of the north"]
     assert len(set(short_names(long))) == 2 and max(map(len, short_names(long))) <= 34
-    assert short_names(["$\\frac{"]) == ["\\$\\frac{"]
+    assert short_names(["$\\frac{"]) == ["$\\frac{"], "draw_confusion makes it plain"
 
 
 def test_the_drawing_follows_the_counts(tmp_path: Path) -> None:
@@ -214,7 +229,8 @@ def test_3_000_leaves_and_50_000_items_make_a_page_in_little_memory(tmp_path: Pa
     found = measure_categories(truth, systems, tree, values, bootstrap=50, groups_N=np.arange(50_000) // 2)
     between, peak = time.perf_counter(), tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    file = write_category_report(tmp_path / "r.html", found, tree, facts={}, photos=lambda row: photo())[0]
+    sections = category_sections(found, tree, photos=lambda row: photo())
+    file = write_report(tmp_path / "r.html", "wide", sections, verdict=found.verdict)[0]
     drawn = time.perf_counter() - between
     sys.stderr.write(
         f"\n50,000 items, {leaves:,} leaves, 2 systems, 50 resamples: measured in {between - start:.1f} s, "

@@ -107,7 +107,7 @@ def test_a_verdict_of_several_is_that_of_one_alone(compared: Comparison) -> None
 
 def test_the_report_has_every_system_and_what_is_left_out(compared: Comparison, tmp_path: Path) -> None:
     done = compared.compared(compared.verdicts(AGAINST), {}, ["bad loses <b>"], ["fair is not judged"])
-    report = write_comparison_report(tmp_path / "behaviour.html", done, {"figures on": "test"})
+    report, *_ = write_comparison_report(tmp_path / "behaviour.html", done, {"figures on": "test"})
     text = report.read_text("utf-8")
     assert "bad loses &lt;b&gt;" in text and "fair is not judged" in text
     for name in ("good", "fair", "bad", "popularity", "chance", "ranker", "retrieved order", "cold items"):

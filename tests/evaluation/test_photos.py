@@ -8,7 +8,9 @@ import pytest
 
 from etalage.config import EvaluateConfig
 from etalage.errors import ConfigError, TooLittleData
-from etalage.evaluation.photos import Evaluation, _shrunk, evaluate, untrained
+from etalage.evaluation.evaluation import Evaluation, evaluate
+from etalage.evaluation.photo_sections import MatchThreshold
+from etalage.evaluation.photos import PhotoEvaluator, _shrunk, untrained
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
 from etalage.runtime.export_files import read_verdict
@@ -33,15 +35,15 @@ def pointing_at(labels: np.ndarray, noise: float, seed: int = 0) -> np.ndarray:
 
 def judged(folder: Path, photos: PhotoSet, ours: np.ndarray, **changes: object) -> Evaluation:
     (folder / "export").mkdir(exist_ok=True)
-    return evaluate(
+    evaluator = PhotoEvaluator(
         photos,
         {"image_similarity": ours, "untrained network": pointing_at(photos.labels_N, 5.0)},
-        config=CONFIG.model_copy(update=changes),
+        CONFIG.model_copy(update=changes),
         export=folder / "export",
         model_hash="f" * 64,
         versions={"items": 3},
-        reports=folder / "reports",
     )
+    return evaluate(evaluator, reports=folder / "reports")
 
 
 def test_a_good_model_passes_and_its_verdict_lies_beside_the_export(tmp_path: Path) -> None:
@@ -49,11 +51,12 @@ def test_a_good_model_passes_and_its_verdict_lies_beside_the_export(tmp_path: Pa
     done = judged(tmp_path, some, pointing_at(some.labels_N, 0.1))
     assert done.verdict.passed
     assert done.part == "test"
-    assert len(done.scores["image_similarity"].neighbours) == 70
     kept = read_verdict(tmp_path / "export")
     assert kept is not None
     assert (kept["passed"], kept["model_hash"]) == (True, "f" * 64)
-    assert "raw pixels" in done.report.read_text(encoding="utf-8")
+    assert done.report is not None
+    page = done.report.read_text(encoding="utf-8")
+    assert "raw pixels" in page and "test: 70 photos searched in 210" in page and "items version 3" in page
     assert done.figures("image_similarity")["test_hit_at_1"] == pytest.approx(1.0)
 
 
@@ -71,7 +74,7 @@ def test_the_verdict_is_of_validation_photos_and_the_figures_of_test_photos(tmp_
     known = some.parts_N != "validation"
     ours[known] = pointing_at(some.labels_N, 0.05)[known]
     done = judged(tmp_path, some, ours)
-    assert done.scores["image_similarity"].intervals["hit_at_1"].value > 0.95
+    assert done.scores["image_similarity"]["hit_at_1"].value > 0.95
     assert not done.verdict.passed
 
 
@@ -123,7 +126,7 @@ def test_a_precision_out_of_reach_is_said_so(tmp_path: Path) -> None:
     ours = pointing_at(some.labels_N, 0.1)
     queries = some.parts_N == "validation"
     ours[queries] = pointing_at((some.labels_N[queries] + 1) % 7, 0.1)  # always beside the mark
-    assert "no threshold has a precision of 0.9" in judged(tmp_path, some, ours).match
+    assert "no threshold has a precision of 0.9" in judged(tmp_path, some, ours).section(MatchThreshold).words
     kept = read_verdict(tmp_path / "export")
     assert kept is not None
     assert kept["match"] is None

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.evaluation.gate import judge
+from etalage.evaluation.gate import Verdict, judge
+from etalage.evaluation.photo_sections import EmbeddingMap, Neighbours, Strip, VotedConfusion
+from etalage.evaluation.photos import photo_metrics
 from etalage.evaluation.protocols import Scores, confusion, evaluate_embeddings, evaluate_photos
 from etalage.evaluation.report import write_report
+from etalage.evaluation.sections import Metrics
 
 RNG = np.random.default_rng(0)
 NAMES = np.array(["Clothing > Coat", "Clothing > Dress", "Shoes > Boot"])
@@ -54,18 +57,35 @@ class Page(HTMLParser):
         return [Image.open(io.BytesIO(base64.b64decode((s or "").partition("base64,")[2]))) for s in sources]
 
 
-def whole(tmp_path: Path, scores: dict[str, Scores], **changes: object) -> Page:
+def whole(
+    tmp_path: Path,
+    scores: dict[str, Scores],
+    *,
+    title: str = "cnn 0001",
+    facts: dict[str, str] | None = None,
+    strips: list[Strip] | None = None,
+    matrix: tuple[np.ndarray, list[str]] | None = None,
+    embeddings: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Page:
     ours = next(iter(scores.values())).per_query["precision_at_5"]
-    content: dict[str, object] = {
-        "title": "cnn 0001",
-        "scores": scores,
-        "verdict": judge("cnn", "embedder", "precision_at_5", ours, {"raw pixels": ours * 0.5}),
-        "strips": [(photo(), "Shoes > Boot", [(photo("L", (28, 28)), "Clothing > Coat", False, 0.5)])],
-        "confusion": confusion(next(iter(scores.values())), OWN, LABELS, 5),
-        "facts": {"Seed": "17"},
-        "embeddings": (GOOD, NAMES[CODES]),
-    }
-    return Page(write_report(tmp_path / "new" / "report.html", **(content | changes)))  # type: ignore[arg-type]
+    verdict = judge("cnn", "embedder", "precision_at_5", ours, {"raw pixels": ours * 0.5})
+    neighbour = (photo("L", (28, 28)), "Clothing > Coat", False, 0.5)
+    sections = [
+        metrics(scores, verdict),
+        Neighbours([(photo(), "Shoes > Boot", [neighbour])] if strips is None else strips),
+        VotedConfusion(*(matrix or confusion(next(iter(scores.values())), OWN, LABELS, 5))),
+        EmbeddingMap(*(embeddings or (GOOD, NAMES[CODES]))),
+    ]
+    file = tmp_path / "new" / "report.html"
+    files = write_report(file, title, sections, facts=facts or {"Seed": "17"}, verdict=verdict)
+    assert files[0] == file and all(one.is_file() for one in files)
+    return Page(file)
+
+
+def metrics(scores: dict[str, Scores], verdict: Verdict | None = None) -> Metrics:
+    intervals = {name: one.intervals for name, one in scores.items()}
+    queries = len(next(iter(scores.values())).neighbours) if scores else 0
+    return photo_metrics(intervals, verdict.metric if verdict else None, queries)
 
 
 def test_the_report_shows_every_figure_beside_the_simple_system(tmp_path: Path, scores) -> None:
@@ -100,7 +120,7 @@ def test_the_plots_show_the_data(tmp_path: Path, scores) -> None:
     """Other figures, other drawings; the same figures, the same drawings."""
     matrix, names = confusion(scores["cnn"], OWN, LABELS, 5)
     first, second = whole(tmp_path, scores), whole(tmp_path, scores)
-    third = whole(tmp_path, scores, confusion=(matrix[:, ::-1], names), embeddings=(NOISE, NAMES[CODES]))
+    third = whole(tmp_path, scores, matrix=(matrix[:, ::-1], names), embeddings=(NOISE, NAMES[CODES]))
     sources = [[a["src"] for t, a in page.tags if t == "img"] for page in (first, second, third)]
     assert sources[0] == sources[1]
     assert [a == b for a, b in zip(sources[0], sources[2], strict=True)] == [True, True, True, False, False]
@@ -124,7 +144,7 @@ def test_f38_script_in_any_text_stays_text(tmp_path: Path, scores) -> None:
 def test_names_that_matplotlib_would_interpret_are_shown_as_they_are(tmp_path: Path, scores) -> None:
     odd = ["$\\frac{", "_hidden", "%s {x} \\alpha $5–$7"]
     embeddings = (GOOD, np.array(odd)[CODES])
-    page = whole(tmp_path, {odd[0]: scores["cnn"]}, confusion=(np.eye(3), odd), embeddings=embeddings)
+    page = whole(tmp_path, {odd[0]: scores["cnn"]}, matrix=(np.eye(3), odd), embeddings=embeddings)
     assert len(page.images()) == 5
 
 
@@ -149,10 +169,10 @@ def test_f45_a_photo_of_65000_pixels_a_side_is_not_decoded(tmp_path: Path, score
 
 def test_a_report_of_almost_nothing_is_a_page_too(tmp_path: Path) -> None:
     one = evaluate_embeddings(GOOD[:1], OWN[:1], GOOD[60:61], LABELS[:1], (1,), 100)
-    page = Page(write_report(tmp_path / "a.html", title="Small", scores={"cnn": one}, verdict=None))
+    page = Page(write_report(tmp_path / "a.html", "Small", [metrics({"cnn": one})])[0])
     assert "Small" in page.text and "precision @ 1" in page.text
     two = GOOD[:2], OWN[:2]
-    page = Page(write_report(tmp_path / "b.html", title="Empty", scores={}, verdict=None, embeddings=two))
+    page = Page(write_report(tmp_path / "b.html", "Empty", [metrics({}), EmbeddingMap(*two)])[0])
     assert "Empty" in page.text and not page.images()
 
 
@@ -160,7 +180,7 @@ def test_fifty_categories_and_a_large_map_stay_one_readable_page(tmp_path: Path,
     names = [f"Home > Room {i % 6} > Leaf {i}" for i in range(50)]
     many = RNG.normal(size=(9_000, 6)).astype(np.float32)
     labels = np.array(names)[RNG.integers(0, 50, 9_000)]
-    page = whole(tmp_path, scores, confusion=(np.eye(50), names), embeddings=(many, labels))
+    page = whole(tmp_path, scores, matrix=(np.eye(50), names), embeddings=(many, labels))
     *_, matrix, _ = page.images()
     assert matrix.width > 1200
     assert "4000 embeddings" in page.text and "smaller categories in grey" in page.text
@@ -168,11 +188,13 @@ def test_fifty_categories_and_a_large_map_stay_one_readable_page(tmp_path: Path,
 
 
 def test_eight_systems_stand_side_by_side_each_in_its_own_colour(tmp_path: Path, scores) -> None:
-    from etalage.evaluation.report import SERIES, bars
+    from etalage.evaluation.drawing import SERIES, draw_bars
+    from etalage.evaluation.sections import metrics_at
 
     assert len(set(SERIES)) == len(SERIES) >= 8
     every = {f"system {n}": one.intervals for n, one in enumerate([*scores.values()] * 4)}
-    wide = bars(every, None, recall=True)
+    names = list(every["system 0"])
+    wide = draw_bars(every, metrics_at(names, None, recall=True))
     image = Image.open(io.BytesIO(base64.b64decode(wide.partition("base64,")[2])))
     assert image.width < 1.3 * whole(tmp_path, scores).images()[0].width
-    assert wide != bars(every, None), "with recall it is another drawing"
+    assert wide != draw_bars(every, metrics_at(names, None)), "with recall it is another drawing"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.config import BehaviourConfig, FunnelConfig
-from etalage.features.history import BehaviourRule, purchases
+from etalage.features.history import BehaviourRule
+from etalage.features.interaction_tables import purchases
 from etalage.features.taken_back import overruled
 from etalage.kinds import KNOWN_KINDS, known_meaning, plain_kind
 
