@@ -18,7 +18,7 @@ from tests.contracts.folder import FOLDER, names
 from tests.stripes import png
 
 CLASSIFIERS = names("classifier")
-QUICK: dict[str, dict[str, Any]] = {"item_category": {**category_sets.QUICK, "text": "late"}}
+QUICK: dict[str, dict[str, Any]] = {"item_category": category_sets.quick(text="late")}
 """Small settings for each model; a new classifier needs a line here."""
 
 
