@@ -340,7 +340,5 @@ def test_one_that_is_behind_is_told_when_another_learns_from_it(
     with caplog.at_level(logging.WARNING):
         with_sources(shop, behaviour(shop).data, "two_tower", DSSMConfig(feature_sources=("dssm",)))
     (line,) = [line for line in caplog.messages if "trained again since" in line]
-    assert (
-        line.startswith("two_tower learns from what dssm embeds") and "dssm learned from what i" in line
-    )
+    assert line.startswith("two_tower learns from what dssm embeds") and "dssm learned from what i" in line
     assert line.endswith("`etalage train dssm`, then `etalage train two_tower`")
