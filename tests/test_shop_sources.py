@@ -1,5 +1,6 @@
 """`train item2vec`, then `train dssm` or `two_tower`: what one embeds of the items, another learns from."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from etalage import Shop
+from etalage.bundle.draft import DraftedModel
 from etalage.bundle.manifest import Manifest, read_manifest
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.features.vocabulary import Vocabulary
@@ -17,7 +19,7 @@ from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
 from etalage.shop.behaviour_steps import behaviour
-from etalage.shop.source_steps import with_sources
+from etalage.shop.source_steps import stale_sources, with_sources
 from etalage.training.run import resolve
 from tests.test_shop_behaviour import fill, rows_of
 from tests.test_shop_judging import typed
@@ -301,3 +303,42 @@ def test_rows_that_do_not_fit_are_refused(shop: Shop) -> None:
         shop.train("dssm", {"rows": "rows.csv"})
     with pytest.raises(ConfigError, match="set rows, too"):
         shop.train("dssm", {"validation_rows": "rows.csv"})
+
+
+def export_of(shop: Shop, model: str, number: int, model_hash: str, **sources: str) -> DraftedModel:
+    """What an export says of itself, and no more."""
+    folder = shop.exports(model) / f"{number:04d}-{model_hash}"
+    folder.mkdir(parents=True)
+    facts = {"name": model, "model_hash": model_hash * 8, "feature_sources": sources}
+    (folder / "export.json").write_text(json.dumps(facts), encoding="utf-8")
+    return DraftedModel(folder)
+
+
+def test_a_source_that_was_trained_again_is_told_through_a_chain(tmp_path: Path) -> None:
+    """item2vec → dssm → two_tower."""
+    (tmp_path / "shop.toml").write_text('name = "Cups"', encoding="utf-8")
+    shop = Shop(tmp_path)
+    export_of(shop, "item2vec", 1, "aaaaaaa1")
+    dssm = export_of(shop, "dssm", 1, "bbbbbbb1", item2vec="aaaaaaa1" * 8)
+    two_tower = export_of(shop, "two_tower", 1, "ccccccc1", dssm="bbbbbbb1" * 8)
+    assert stale_sources(shop, [dssm, two_tower]) == []
+    export_of(shop, "item2vec", 2, "aaaaaaa2")
+    direct, through = stale_sources(shop, [dssm, two_tower])
+    assert direct.startswith("dssm learned from what item2vec") and "`etalage train dssm` takes" in direct
+    assert through.startswith("two_tower learned from what dssm embeds and dssm learned from what item2vec")
+    assert "`etalage train dssm`, then `etalage train two_tower` take the new one" in through
+    export_of(shop, "dssm", 2, "bbbbbbb2", item2vec="aaaaaaa2" * 8)
+    (again,) = stale_sources(shop, [two_tower])
+    assert again.startswith("two_tower learned from what dssm bbbbbbb1 embeds") and "item2vec" not in again
+
+
+def test_one_that_is_behind_is_told_when_another_learns_from_it(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.train("dssm", {"feature_sources": "item2vec"})
+    shop.train("item2vec", {"seed": "3"})
+    with caplog.at_level(logging.WARNING):
+        with_sources(shop, behaviour(shop).data, "two_tower", DSSMConfig(feature_sources=("dssm",)))
+    (line,) = [line for line in caplog.messages if "trained again since" in line]
+    assert line.startswith("two_tower learns from what dssm embeds") and "dssm learned from what i" in line
+    assert line.endswith("`etalage train dssm`, then `etalage train two_tower`")

@@ -91,6 +91,12 @@ class DlrmConfig(TrainingConfig):
     def filled(self) -> Mapping[str, Any]:
         return {} if self.preset is None else PRESETS[self.preset]
 
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if not self.top:
+            found["dropout"] = "a layer in top"
+        return found
+
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, given: Any) -> Any:

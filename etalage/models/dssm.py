@@ -126,6 +126,8 @@ class DSSMConfig(SourcedConfig):
             found["shared_negatives"] = 'loss = "softmax"'
         if self.loss != "bce":
             found |= dict.fromkeys(("negatives", "power"), 'loss = "bce"')
+        if not self.layers:
+            found["dropout"] = "a layer in layers"
         if self.rows is not None:
             ours = ("negatives", "power", "targets", "validate_queries", "validate_pairs")
             found |= dict.fromkeys(ours, "the shop's own acts, which `rows` takes the place of")

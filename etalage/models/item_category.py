@@ -128,6 +128,22 @@ class ItemCategoryConfig(ClassifierConfig):
             found["level_weights"] = 'heads = "levels"'
         if not self.frozen_epochs:
             found["frozen_batch_size"] = "frozen_epochs above 0"
+        if self.text == "none":
+            found |= dict.fromkeys(("buckets", "words", "text_width"), 'text = "late" or "joint"')
+        if self.text != "joint":
+            found |= dict.fromkeys(("hidden", "drop_photo", "drop_title"), 'text = "joint"')
+        if self.frozen_epochs >= self.epochs:
+            of_backbone = (
+                "trunk_rate",
+                "keep_stages",
+                "norms",
+                "drop_path",
+                "crop",
+                "flip",
+                "light",
+                "warm_up",
+            )
+            found |= dict.fromkeys(of_backbone, "frozen_epochs below epochs, so that the backbone learns")
         return found
 
     @model_validator(mode="after")

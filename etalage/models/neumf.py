@@ -132,6 +132,10 @@ class NeumfConfig(TrainingConfig):
         found = super().idle()
         if self.user_by == self.item_by == "id":
             found |= dict.fromkeys(("hidden", "power"), 'user_by or item_by = "acts" or "both"')
+        if self.part == "gmf":
+            found |= dict.fromkeys(("mlp_factors", "layers", "dropout"), 'part = "neumf" or "mlp"')
+        if self.part == "mlp":
+            found |= dict.fromkeys(("factors", "factor_dropout"), 'part = "neumf" or "gmf"')
         return found
 
     @model_validator(mode="after")

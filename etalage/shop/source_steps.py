@@ -1,7 +1,9 @@
 """What a model learns from beside the tables: what other models embed of the items, or rows of a file."""
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,12 @@ def _source(
             f"what {model} is to be judged by: `etalage train {name}` again, then `etalage train {model}`"
         )
     log.info("%s learns from what %s embeds of the items", model, export)
+    for one in _behind(workspace, read_facts(export)):
+        log.warning(
+            "%s learns from what %s embeds of the items as it is; %s; to take the new one: %s, then "
+            "`etalage train %s`",
+            model, name, one.told(), one.remedy(), model,
+        )  # fmt: skip
     return embedded_items(export)
 
 
@@ -94,29 +102,65 @@ def embedded_items(export: Path) -> "FeatureSource":
     return FeatureSource(opened.items.ids, embeddings, str(opened.facts["model_hash"]))
 
 
-def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> list[str]:
-    """A line for each model that learned from an export of another one that has a newer export since."""
+@dataclass(frozen=True)
+class _Behind:
+    """A model learned from an export of another one that has a newer export since."""
+
+    chain: tuple[str, ...]
+    """Who learned from whom: the last one is the model that is behind."""
+    maker: str
+    learned: str
+    newest: str
+    """Hashes of the export that it learned from, and of the newest one."""
+
+    def told(self) -> str:
+        """In words, from the first of the chain on."""
+        steps = [f"{a} learned from what {b} embeds" for a, b in itertools.pairwise(self.chain)]
+        return " and ".join([
+            *steps,
+            f"{self.chain[-1]} learned from what {self.maker} {self.learned[:8]} embeds of the items, and "
+            f"{self.maker} was trained again since ({self.newest[:8]})",
+        ])  # fmt: skip
+
+    def remedy(self) -> str:
+        """What to train, the last of the chain first."""
+        return ", then ".join(f"`etalage train {name}`" for name in reversed(self.chain))
+
+
+def _behind(workspace: Workspace, facts: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[_Behind]:
+    """What is behind in the model that an export's `facts` are of, and in the newest exports of those that it
+    learned from, and so on. above: the models whose sources this is about already."""
     from etalage.runtime.export_files import newest_export, read_facts
 
+    chain = (*above, str(facts["name"]))
+    elsewhere = facts.get("start", {}).get("items_known", {})
+    for name, made_by in facts.get("feature_sources", {}).items():
+        if name in elsewhere:
+            continue
+        maker = (photo_steps.speaking_photos(workspace) or photo_steps.MODEL) if name == PHOTO else name
+        try:
+            newest = read_facts(newest_export(workspace.exports(maker)))
+        except NothingToPublish:
+            continue
+        if newest["model_hash"] != made_by:
+            yield _Behind(chain, maker, made_by, str(newest["model_hash"]))
+        if maker not in chain:
+            yield from _behind(workspace, newest, chain)
+
+
+def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> list[str]:
+    """A line for each model that learned from an export of another one that has a newer export since, or from
+    one that did so itself."""
+    from etalage.runtime.export_files import read_facts
+
     lines = []
-    for one in models:
-        facts = read_facts(one.export)
-        elsewhere = facts.get("start", {}).get("items_known", {})
-        for name, made_by in facts.get("feature_sources", {}).items():
-            if name in elsewhere:
-                continue
-            maker = (photo_steps.speaking_photos(workspace) or photo_steps.MODEL) if name == PHOTO else name
-            try:
-                newest = read_facts(newest_export(workspace.exports(maker)))["model_hash"]
-            except NothingToPublish:
-                continue
-            if newest != made_by:
-                model = facts["name"]
-                lines.append(
-                    f"{model} learned from what {maker} {made_by[:8]} embeds of the items, and {maker} was "
-                    f"trained again since ({newest[:8]}): {model} is published with what it learned from, "
-                    f"which knows no later items; `etalage train {model}` takes the new one"
-                )
+    for drafted in models:
+        for one in _behind(workspace, read_facts(drafted.export)):
+            model = one.chain[0]
+            kept = f"{model} is published with what it learned from"
+            kept += ", which knows no later items" if len(one.chain) == 1 else ""
+            takes = "takes" if len(one.chain) == 1 else "take"
+            lines.append(f"{one.told()}: {kept}; {one.remedy()} {takes} the new one")
     return lines
 
 

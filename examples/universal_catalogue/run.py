@@ -38,7 +38,14 @@ EXAMPLE = Path(__file__).resolve().parent
 MODEL = "item_category"
 SOME, PER_CLASS = 10, 12
 """Of --small: so many classes, and photos of each."""
-LOOK = {"frozen_epochs": "20", "epochs": "20", "average": "null", "learning_rate": "0.003", "buckets": "4096"}
+LOOK = {
+    "frozen_epochs": "20",
+    "light": "0.3",
+    "epochs": "20",
+    "average": "null",
+    "learning_rate": "0.003",
+    "buckets": "4096",
+}
 """Of --small: the backbone stays as it came, and the heads learn in seconds."""
 
 

@@ -20,7 +20,7 @@ from tests.stripes import png
 pytestmark = pytest.mark.traces
 
 CLASSIFIERS = names("classifier")
-QUICK: dict[str, dict[str, Any]] = {"item_category": {**category_sets.QUICK, "text": "late"}}
+QUICK: dict[str, dict[str, Any]] = {"item_category": category_sets.quick(text="late")}
 """Small settings for each model; a new classifier needs a line here."""
 
 

@@ -23,6 +23,14 @@ pytestmark = pytest.mark.traces
 
 SMALL: dict[str, Any] = {"factors": 5, "mlp_factors": 3, "layers": (4, 2), "spread": 0.7}
 ACTS: dict[str, Any] = {**SMALL, "user_by": "acts", "item_by": "both", "item_bias": True}
+
+
+def of_part(part: str, settings: dict[str, Any] = SMALL) -> dict[str, Any]:
+    """These settings for one part alone, without those of the other."""
+    idle = NeumfConfig.model_construct(part=part).idle()
+    return {**{name: value for name, value in settings.items() if name not in idle}, "part": part}
+
+
 KNOWN = np.array([[1, 2], [1, 4], [1, 5], [2, 2], [3, 1], [3, 2], [3, 3], [3, 4], [3, 5]])
 
 
@@ -113,7 +121,7 @@ def test_the_logit_is_that_of_the_papers_equations() -> None:
 
 
 def test_gmf_alone_is_an_inner_product_of_vectors() -> None:
-    of = network({**SMALL, "part": "gmf", "item_bias": True})
+    of = network({**of_part("gmf"), "item_bias": True})
     weights = {name: value.numpy() for name, value in of.state_dict().items()}
     users = weights["user.gmf.id.weight"] * weights["head.weight"]
     found = users @ weights["item.gmf.id.weight"].T + weights["item_bias"] + weights["head.bias"]
@@ -121,7 +129,7 @@ def test_gmf_alone_is_an_inner_product_of_vectors() -> None:
     assert "layers.0.weight" not in weights
 
 
-@pytest.mark.parametrize("config", [SMALL, {**SMALL, "part": "mlp"}, {**SMALL, "part": "gmf"}])
+@pytest.mark.parametrize("config", [SMALL, of_part("mlp"), of_part("gmf")])
 def test_one_by_one_crossed_and_of_everything_are_the_same_logits(config: dict[str, Any]) -> None:
     of = network({**config, "item_bias": True})
     pairs = logits(of, every_pair()).reshape(5, 7)
@@ -159,7 +167,7 @@ def test_every_act_is_found_and_nothing_else(pairs: set[tuple[int, int]], power:
 
 
 def test_a_user_is_the_sum_of_what_they_took() -> None:
-    of = network({**SMALL, "part": "gmf", "user_by": "acts"})
+    of = network({**of_part("gmf"), "user_by": "acts"})
     weights = {name: value.numpy() for name, value in of.state_dict().items()}
     user = weights["user.gmf.of_others.weight"][[2, 4, 5]].sum(0) / np.sqrt(3)
     item = weights["item.gmf.id.weight"][6]
@@ -187,7 +195,7 @@ def test_training_scores_as_serving_does_when_nothing_is_hidden() -> None:
 
 
 def test_hidden_interactions_keep_the_mean() -> None:
-    of = network({**SMALL, "part": "gmf", "user_by": "acts", "hidden": 0.4}).train()
+    of = network({**of_part("gmf"), "user_by": "acts", "hidden": 0.4}).train()
     with torch.no_grad():
         draws = [of.users(torch.tensor([3, 3]), torch.tensor([1, 1]))["gmf"] for _ in range(4000)]
     assert all(torch.equal(one, other) for one, other in draws)
@@ -211,7 +219,7 @@ def test_sums_are_made_anew_whenever_the_weights_change() -> None:
     assert np.array_equal(logits(other.eval(), every_pair()), logits(halved, every_pair()))
 
 
-@pytest.mark.parametrize("config", [SMALL, ACTS, {**ACTS, "part": "mlp"}])
+@pytest.mark.parametrize("config", [SMALL, ACTS, of_part("mlp", ACTS)])
 def test_the_export_gives_the_same_logits_for_pairs_that_happened_and_others(
     config: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from etalage.runtime.leaf_decision import LeafDecision
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
 from tests.category_exports import SIDE, classifier_export, coloured
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 from tests.stripes import png
 
 
@@ -28,7 +28,7 @@ def items() -> CategorySet:
 @pytest.fixture(scope="module")
 def export(items: CategorySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = recipes.find("item_category")
-    config = recipe.config(**{**QUICK, "text": "late", "backbone": "small"})
+    config = recipe.config(**quick(text="late"))
     trained = fit(recipe, recipe.bind(config, items), config, tmp_path_factory.mktemp("run"))
     return export_classifier(trained, items, tmp_path_factory.mktemp("exports"))
 

@@ -10,7 +10,7 @@ from etalage.models.item_category import ItemCategory
 from etalage.runtime.leaf_decision import softmax
 from etalage.training.calibrating import FEWEST, calibrated, fitted, log_loss
 from etalage.training.loop import fit
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 
 
 def told(sureness: float, rows: int = 4000, leaves: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def test_a_head_that_knows_nothing_is_given_nothing_to_say() -> None:
 
 def network_of(text: str, folder: Path, count: int) -> tuple[object, ItemCategory]:
     recipe, items = recipes.find("item_category"), category_set(count)
-    config = recipe.config(**{**QUICK, "epochs": 1, "text": text, "backbone": "small"})
+    config = recipe.config(**quick(epochs=1, text=text))
     task = recipe.bind(config, items)
     network = fit(recipe, task, config, folder).network
     assert isinstance(network, ItemCategory)

@@ -22,7 +22,7 @@ from etalage.runtime.export_files import hash_export
 from etalage.runtime.sessions import Session
 from etalage.training import category_export
 from etalage.training.category_export import export_classifier
-from tests.category_sets import QUICK, SIDE, category_set, ragged
+from tests.category_sets import SIDE, category_set, quick, ragged
 from tests.stripes import png
 
 pytestmark = pytest.mark.traces
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.traces
 
 def untrained(items: CategorySet, **changes: Any) -> Trained[Any]:
     """A network as it was drawn, its normalisation used to photos: what export does with it is the same."""
-    config = ItemCategoryConfig(**{**QUICK, "average": None, **changes})
+    config = ItemCategoryConfig(**quick(**{"average": None, **changes}))
     torch.manual_seed(4)
     network = RECIPE.bind(config, items).network()
     if network.trunk is not None:
@@ -71,7 +71,7 @@ def looked_at(width: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(("text", "heads"), [("none", "flat"), ("late", "levels"), ("joint", "levels")])
 def test_the_heads_are_the_same_in_onnx(text: str, heads: str, tmp_path: Path) -> None:
     """Without a trunk: 12 numbers stand for a photo."""
-    config = ItemCategoryConfig(**{**QUICK, "text": text, "heads": heads})
+    config = ItemCategoryConfig(**quick(text=text, heads=heads))
     torch.manual_seed(5)
     network = ItemCategory(config, Levels.of(ragged()), None, 12).eval()
     with torch.no_grad():

@@ -18,7 +18,7 @@ from etalage.runtime.classifier import CLASSIFIER_FILES, ItemClassifier
 from etalage.runtime.export_files import hash_export
 from etalage.training.category_export import export_classifier
 from etalage.training.loop import fit
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 
 Model = Trained[Any]
 
@@ -26,7 +26,7 @@ Model = Trained[Any]
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Model:
     items = category_set()
-    config = ItemCategoryConfig(**QUICK)
+    config = ItemCategoryConfig(**quick())
     return fit(RECIPE, RECIPE.bind(config, items), config, tmp_path_factory.mktemp("run"))
 
 

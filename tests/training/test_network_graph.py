@@ -17,12 +17,12 @@ from etalage.training.graph_layout import Box, Graph, _Layered
 from etalage.training.network_graph import Calls, _boxes, _traced, draw, readable_weights, summary
 from tests import stripes
 from tests.behaviours import behaviour
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 
 GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "closed_form"]
 SETTINGS: dict[str, dict[str, Any]] = {
     "image_similarity": stripes.SETTINGS,
-    "item_category": {**QUICK, "text": "joint"},
+    "item_category": quick(text="joint"),
     "dssm": {"feature_sources": "photo"},
     "dlrm": {"bottom": (8,), "top": (16,), "dimension": 4},
     "two_tower": {"width": 8, "history": 5},

@@ -19,7 +19,7 @@ from etalage.models.item_category import RECIPE, ItemCategoryConfig, ItemCategor
 from etalage.models.recipe import Trained
 from etalage.training.loop import fit
 from etalage.training.workers import together
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 
 CERTAIN: dict[str, Any] = {
     "norms": "keep", "crop": 1, "flip": False, "light": 0, "dropout": 0, "batch_size": 48,
@@ -48,7 +48,7 @@ def one_thread() -> Any:
 def train(
     items: CategorySet, run: Path, progress: Callable[[int, int, str], None] | None = None, **changes: Any
 ) -> Trained[Any]:
-    config = ItemCategoryConfig(**{**QUICK, **CERTAIN, **changes})
+    config = ItemCategoryConfig(**quick(**{**CERTAIN, **changes}))
     run.mkdir(parents=True, exist_ok=True)
     task = RECIPE.bind(config, items)
     with together(RECIPE, config, items, task, run) as context:
@@ -83,7 +83,6 @@ def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
     items: CategorySet, tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {
-        **QUICK,
         "frozen_epochs": 1,
         "epochs": 6,
         "frozen_batch_size": 32,
@@ -118,7 +117,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(items: CategorySet, tmp
 
 
 def test_each_part_is_cropped_and_relit_in_its_own_way(items: CategorySet) -> None:
-    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "batch_size": 8, "dropout": 0, "norms": "keep"})
+    config = ItemCategoryConfig(**quick(workers=2, batch_size=8, dropout=0, norms="keep"))
     task = ItemCategoryTask(config, items)
     batch = task.batch(1, 2)
     one, other = task.batch(1, 2, 0, 2), task.batch(1, 2, 1, 2)
@@ -157,7 +156,7 @@ def test_a_worker_that_is_killed_is_told_and_the_run_goes_on_later(
 
 def test_one_that_cannot_begin_is_told_at_once(items: CategorySet, tmp_path: Path) -> None:
     """The folder with what is handed over is gone before the other opens it."""
-    config = ItemCategoryConfig(**{**QUICK, **CERTAIN, "workers": 2})
+    config = ItemCategoryConfig(**quick(**CERTAIN, workers=2))
     task = RECIPE.bind(config, items)
 
     class Forgetful(local.LocalEngine):
@@ -178,7 +177,7 @@ def test_a_loss_that_is_no_number_ends_all_of_them(items: CategorySet, tmp_path:
 
 
 def test_heads_alone_are_learned_by_one(items: CategorySet, tmp_path: Path) -> None:
-    config = ItemCategoryConfig(**{**QUICK, "workers": 2, "frozen_epochs": 5})
+    config = ItemCategoryConfig(**quick(workers=2, frozen_epochs=5))
     task = RECIPE.bind(config, items)
     with together(RECIPE, config, items, task, tmp_path) as context:
         assert context.world_size == 1
