@@ -9,7 +9,7 @@ import pytest
 from etalage import Shop
 from etalage.bundle.files import ITEMS, read_arrow
 from etalage.evaluation.behaviour import check_leakage
-from etalage.features.behaviour_set import told
+from etalage.features.behaviour_set import describe_facts
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Trained
 from etalage.online import Act, Event
@@ -178,7 +178,7 @@ def test_a_sync_says_which_settings_of_the_shop_it_does_not_bring(
 
 def test_plain_kinds_and_liked_ratings_are_told_nothing(tmp_path: Path) -> None:
     rows = [*LOOKED, ("v1", "p1", "cart", 3), ("v1", "p1", "buy", 4)]
-    assert told(behaviour(opened(tmp_path, rows)).data.facts) == []
+    assert describe_facts(behaviour(opened(tmp_path, rows)).data.facts) == []
 
 
 def test_what_is_not_counted_is_told_by_reason_with_its_counts(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_what_is_not_counted_is_told_by_reason_with_its_counts(tmp_path: Path) -
         ("v1", "p1", "vote", 3), ("v0", "p9", "view", 3),
     ]  # fmt: skip
     toml = "[behaviour]\nmin_item = 2\npositive_from = 4\n"
-    lines = told(behaviour(opened(tmp_path, rows, toml)).data.facts)
+    lines = describe_facts(behaviour(opened(tmp_path, rows, toml)).data.facts)
     assert any("kinds: view (37), search (2), view_item_list (1), vote (1)" in line for line in lines)
     assert any("not counted: search (2), view_item_list (1): being shown, or a" in line for line in lines)
     assert any("vote (1)" in line and "not known by name" in line for line in lines)
@@ -196,6 +196,6 @@ def test_what_is_not_counted_is_told_by_reason_with_its_counts(tmp_path: Path) -
 def test_a_threshold_that_measures_nothing_is_told(tmp_path: Path) -> None:
     shop = opened(tmp_path, LOOKED, "[behaviour]\npositive_from = 4\nmin_user = 2\n")
     act(shop, [("solo", "p1", "view", 1)])
-    lines = told(behaviour(shop).data.facts)
+    lines = describe_facts(behaviour(shop).data.facts)
     assert any("no interaction is of a kind that is one (kinds: view)" in line for line in lines)
     assert any("1 interactions of users or items with fewer than" in line for line in lines)

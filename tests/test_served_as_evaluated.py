@@ -99,7 +99,7 @@ def evaluated(shop: Shop, scorer: Scorer, data: BehaviourSet) -> tuple[Ranked, n
     """Every item ranked for every user of the shop as `etalage evaluate` ranks it, all acts being past."""
     users = np.arange(1, len(data.users))
     train = data.part("train")
-    queries = data.asked(users, train.positive, np.full(len(users), NOW))
+    queries = data.queries_of(users, train.positive, np.full(len(users), NOW))
     nothing = [np.empty(0, np.int64)] * len(users)
     past = data.with_parts(test=train.take(np.zeros(len(train), bool)))
     ranked = rank_all(scorer, queries, nothing, ks=(60,), exclude=past.seen("test"))

@@ -9,7 +9,7 @@ import pytest
 from etalage import Shop
 from etalage.datasets.published import ncf
 from etalage.errors import ConfigError, InputUnreadable
-from etalage.features.behaviour_set import told
+from etalage.features.behaviour_set import describe_facts
 from etalage.shop.behaviour_steps import behaviour
 from tests.test_shop_judging import typed
 
@@ -158,7 +158,7 @@ def test_negatives_of_items_that_the_catalogue_lacks_and_of_users_who_are_not_as
     small.ingest(tmp_path / "items.csv", "items")  # i8, which u3 took, and i99 are not in it
     data = behaviour(small).data
     assert data.negatives["test"].shape == (3, 2)
-    lines = "\n".join(told(data.facts))
+    lines = "\n".join(describe_facts(data.facts))
     assert "3 of the published negatives are of items that the catalogue lacks" in lines
     assert "1 lines of the published negatives are of users who are not asked" in lines
 
@@ -167,14 +167,18 @@ def test_acts_without_a_part_are_left_out_and_told(small: Shop, tmp_path: Path) 
     (tmp_path / "late.csv").write_text("user_id,item_id\nu1,i1\nu2,i2\n", "utf-8")
     small.ingest(tmp_path / "late.csv", "interactions")
     facts = behaviour(small).data.facts
-    assert facts["without_part"] == 2 and any("2 interactions are of no part" in one for one in told(facts))
+    assert facts["without_part"] == 2 and any(
+        "2 interactions are of no part" in one for one in describe_facts(facts)
+    )
 
 
 def test_parts_that_the_split_does_not_look_at_are_told(small: Shop) -> None:
     toml = small.folder / "shop.toml"
     toml.write_text('name = "T"\n[behaviour]\nsplit = "random"\n', "utf-8")
     facts = behaviour(Shop(small.folder)).data.facts
-    assert any("20 interactions say their part" in one and 'set "published"' in one for one in told(facts))
+    assert any(
+        "20 interactions say their part" in one and 'set "published"' in one for one in describe_facts(facts)
+    )
 
 
 @pytest.mark.parametrize(

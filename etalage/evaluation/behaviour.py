@@ -31,7 +31,7 @@ from etalage.evaluation.names import ALL, WITHOUT_K, cut_of
 from etalage.evaluation.rankers import QUOTA
 from etalage.evaluation.sections import Metrics, PublishedProtocol, Scores, Section, Slices, metrics_at
 from etalage.features.behaviour import BehaviourSet
-from etalage.features.behaviour_set import told
+from etalage.features.behaviour_set import describe_facts
 from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
 from etalage.runtime.export_files import read_facts
@@ -142,7 +142,7 @@ class BehaviourEvaluator(Evaluator[Measured]):
             *sections,
             of_behaviour.Shoppers(self.model, shown, self.data, self.titles),
             of_behaviour.LeakageFacts(self.leakage.to_json()),
-            of_behaviour.LeftOut(shown.asked.dropped, told(self.data.facts)),
+            of_behaviour.LeftOut(shown.asked.dropped, describe_facts(self.data.facts)),
         ]
 
 

@@ -238,7 +238,7 @@ class Comparison:
     ) -> Row:
         over: str | None = FLOOR if name not in (FLOOR, CHANCE) else None
         role = self.systems[name].role if name in self.systems else "funnel"
-        said = told(verdicts[name]) if name in verdicts else ""
+        said = describe_verdict(verdicts[name]) if name in verdicts else ""
         if name in funnels:
             parts = set(funnels[name].names) & set(self.systems)
             over = next((one for one in gains if one in parts), FLOOR)
@@ -257,7 +257,7 @@ class Comparison:
             simple = [one for one in means if one in told_of and one not in self.ranks]
             best = max(simple, key=lambda one: means[one])
             value = metrics.bootstrap_all({metric: ordered[name][metric]}, self.config.bootstrap)[metric]
-            said = told(verdicts[name]) if name in verdicts else ""
+            said = describe_verdict(verdicts[name]) if name in verdicts else ""
             rows.append(Row(name, RANKER, metric, value, best, gains[name][best], said))
         return rows
 
@@ -289,7 +289,7 @@ class Comparison:
         return found
 
 
-def told(verdict: Verdict) -> str:
+def describe_verdict(verdict: Verdict) -> str:
     """A verdict in few words."""
     if verdict.role == "closed_form" and verdict.model != FLOOR:
         words: dict[Literal["beats", "loses", "level", "unknown"], str] = {

@@ -270,9 +270,9 @@ class BehaviourSet:
         wanted = [np.unique(truth.items[a:b]) for a, b in pairwise(bounds)]
         known = (self.before(part) if history is None else history).positive
         now = truth.times[first] if len(first) else np.empty(0, np.int64)
-        return self.asked(users, known, now), wanted
+        return self.queries_of(users, known, now), wanted
 
-    def asked(self, users: np.ndarray, known: Interactions, now: np.ndarray) -> Queries:
+    def queries_of(self, users: np.ndarray, known: Interactions, now: np.ndarray) -> Queries:
         """Queries of these user rows with the newest of their acts in `known` (sorted) as history."""
         starts, at = newest(known.users, users, self.history)
         histories = Histories(starts, known.items[at], known.kinds[at], known.times[at])

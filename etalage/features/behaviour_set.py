@@ -145,7 +145,7 @@ _TOLD = {
 """One of `BehaviourSet.facts` that is not 0 → what a shop should know then."""
 
 
-def told(facts: Mapping[str, Any]) -> list[str]:
+def describe_facts(facts: Mapping[str, Any]) -> list[str]:
     """What a shop should know of `BehaviourSet.facts`: acts that were left out, or mean less than thought."""
     lines = []
     if facts.get("nobody_has"):
@@ -164,7 +164,7 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     lines += [
         f"interactions that are not counted: {', '.join(kinds)}: {why}" for why, kinds in reasons.items()
     ]
-    lines += _told_of_values(facts)
+    lines += _describe_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
 
@@ -173,7 +173,7 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda one: (-one[1], one[0] or ""))
 
 
-def _told_of_values(facts: Mapping[str, Any]) -> list[str]:
+def _describe_values(facts: Mapping[str, Any]) -> list[str]:
     """What kinds that nobody knows, and values of kinds, were taken for."""
     lines = []
     if facts.get("no_threshold"):

@@ -185,7 +185,7 @@ class MatrixFactorisationTask(BaseTask):
                 "load more interactions, or use the model popularity"
             )
         acts, _ = counted_acts(data, config.kind_weights, RECIPE.name)
-        self.known = data.asked(np.arange(len(data.users)), acts, np.zeros(len(data.users), np.int64))
+        self.known = data.queries_of(np.arange(len(data.users)), acts, np.zeros(len(data.users), np.int64))
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     @property

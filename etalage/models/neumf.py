@@ -407,7 +407,7 @@ class NeumfTask(BaseTask):
             part = slice(start, start + 64)
             scores = network.of_everything(on_device_of(network, users[part])).cpu().numpy()
             own = scores[np.arange(len(scores)), wanted[part]]
-            queries = self.data.asked(users[part], had, np.zeros(len(scores), np.int64))
+            queries = self.data.queries_of(users[part], had, np.zeros(len(scores), np.int64))
             scores[queries.owners, queries.items] = -np.inf
             scores[:, 0] = -np.inf
             scores[np.arange(len(scores)), wanted[part]] = -np.inf

@@ -518,7 +518,7 @@ class TwoTowerTask(BaseTask):
         if not (both or valued):
             return {}
         known = self.data.before("validation").positive
-        queries = self.data.asked(users, known, np.full(len(users), NEVER))
+        queries = self.data.queries_of(users, known, np.full(len(users), NEVER))
         asked_TD = self._embed_all(network, queries, held_NE)[np.searchsorted(users, acts.users)]
         scores = (asked_TD * items_ND[on_device_of(network, acts.items)]).sum(1).float().cpu().numpy()
         figures = {"auroc": auroc(scores, acts.labels > 0)} if both else {}

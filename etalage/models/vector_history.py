@@ -44,7 +44,9 @@ class ValidationRanking:
         known = self.data.before("validation").positive
         queries, wanted = self.data.queries("validation", known)
         some = np.sort(np.random.default_rng(self.seed).permutation(len(queries))[: self.most])
-        return self.data.asked(queries.users[some], known, queries.now[some]), [wanted[one] for one in some]
+        return self.data.queries_of(queries.users[some], known, queries.now[some]), [
+            wanted[one] for one in some
+        ]
 
     @cached_property
     def ranked(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
-from etalage.shop.progress import told
+from etalage.shop.progress import meter_steps
 from etalage.shop.source_steps import rows_of_vectors, with_sources
 from etalage.shop.transfer_steps import Taken, find_start, tell_shared_users
 from etalage.shop.workspace import Workspace
@@ -50,8 +50,7 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
     """
     from etalage.bundle.contents import classifications, with_classified
     from etalage.datasets.published import negative_items, with_negatives
-    from etalage.features.behaviour_set import behaviour_set
-    from etalage.features.behaviour_set import told as told_of
+    from etalage.features.behaviour_set import behaviour_set, describe_facts
     from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in workspace.lake.versions().items() if name in TABLES}
@@ -76,7 +75,7 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
             data = with_negatives(data, negatives)
     unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
-    for line in told_of(data.facts):
+    for line in describe_facts(data.facts):
         log.warning("%s", line)
     titles = {}
     if items is not None:
@@ -167,7 +166,7 @@ def train(
             learned=(whole.data.fingerprint(), inputs) if inputs else None,
             start=None if taken is None else taken.facts,
             fresh=fresh,
-            progress=told(meter, f"train {recipe.name}"),
+            progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
         )
 

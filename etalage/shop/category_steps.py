@@ -12,7 +12,7 @@ import pyarrow as pa
 from etalage.errors import ConfigError, TableMissing, TooLittleData
 from etalage.lake.labelling import WEAK
 from etalage.shop import taxonomy_steps
-from etalage.shop.progress import told
+from etalage.shop.progress import meter_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def train(
             versions=whole.versions,
             golden=None if golden is None else golden.hash,
             fresh=fresh,
-            progress=told(meter, f"train {recipe.name}"),
+            progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
         )
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from etalage.errors import TooLittleData
 from etalage.lake.schema import PHOTO_OK
-from etalage.shop.progress import Meter, told
+from etalage.shop.progress import Meter, meter_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def train(
             runs=workspace.runs,
             exports=workspace.exports(recipe.name),
             fresh=fresh,
-            progress=told(meter, f"train {recipe.name}"),
+            progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
         )
 

@@ -32,7 +32,7 @@ def silent(title: str, total: int | None) -> Iterator[Meter]:
     yield _Silence()
 
 
-def told(meter: Meter, title: str) -> Callable[[int, int, str], None]:
+def meter_steps(meter: Meter, title: str) -> Callable[[int, int, str], None]:
     """A training's progress, (steps done, steps in all, a short line), as this meter takes it."""
     done = 0
 

@@ -127,7 +127,7 @@ def _is_of_its_file(workspace: Workspace, facts: "dict[str, Any]") -> bool:
 def _everything(workspace: Workspace, wide: bool) -> "tuple[BehaviourSet, dict[str, int]]":
     """All acts as `train`; wide: with what is known of items and shoppers, for models that have `columns`.
     Closed-form models of ours read nothing but ids."""
-    from etalage.features.behaviour_set import behaviour_set, told
+    from etalage.features.behaviour_set import behaviour_set, describe_facts
 
     if wide:
         whole = behaviour_steps.behaviour(workspace, whole=True)
@@ -141,7 +141,7 @@ def _everything(workspace: Workspace, wide: bool) -> "tuple[BehaviourSet, dict[s
             workspace.lake.table("items").read(at["items"], columns=["item_id"]) if "items" in at else None
         )
         data = behaviour_set(acts, items, None, workspace.config.behaviour, whole=True)
-    for line in told(data.facts):
+    for line in describe_facts(data.facts):
         log.warning("%s", line)
     return data, at
 

@@ -8,7 +8,7 @@ import pytest
 
 from etalage import Shop
 from etalage.config import EvaluateConfig
-from etalage.evaluation.comparison import Comparison, told
+from etalage.evaluation.comparison import Comparison, describe_verdict
 from etalage.evaluation.comparison_report import write_comparison_report
 from etalage.evaluation.slices import Questions
 from etalage.evaluation.whole_funnel import WholeFunnel
@@ -126,8 +126,8 @@ def test_where_a_ranker_has_nothing_to_order_that_is_said() -> None:
 
 def test_words_of_a_verdict(compared: Comparison) -> None:
     verdicts = compared.verdicts({**AGAINST, "fair": ("good",)})
-    assert told(verdicts["popularity"]) == "beats chance"
-    assert told(verdicts["fair"]) == "does not beat good: not published"
+    assert describe_verdict(verdicts["popularity"]) == "beats chance"
+    assert describe_verdict(verdicts["fair"]) == "does not beat good: not published"
 
 
 # -- the funnel as it is served ----------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_the_funnel_that_is_measured_is_the_one_that_is_served(
     users = np.arange(1, len(data.users))
     train = data.part("train")
     past = data.with_parts(test=train.take(np.zeros(len(train), bool)))
-    queries = data.asked(users, train.positive, np.full(len(users), NOW))
+    queries = data.queries_of(users, train.positive, np.full(len(users), NOW))
     nothing = [np.empty(0, np.int64)] * len(users)
     ranked = funnel.rank(Questions("test", queries, nothing, past.seen("test"), 0), (6,))
     recommender = served.recommender()

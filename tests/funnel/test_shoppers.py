@@ -128,7 +128,7 @@ def test_one_who_asks_a_crowd_and_the_data_have_the_same_histories_and_seen_item
     owners, seen = judged.seen()
 
     rows = data.users.rows(names)
-    of_data = data.asked(rows, data.part("train").positive, np.full(len(names), NOW))
+    of_data = data.queries_of(rows, data.part("train").positive, np.full(len(names), NOW))
     off = data.with_parts(test=data.part("train").take(np.zeros(len(data.part("train")), bool))).seen("test")
 
     for at, name in enumerate(names):
