@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
+from etalage.models.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -316,6 +317,8 @@ class Recipe(Generic[C]):
     embeds_items: bool = False
     """What it counts are embeddings of items, which other models may take as features; every embedder has
     some."""
+    space: SearchSpace = field(default_factory=dict)
+    """What `etalage tune` may choose of the config; {}: it has nothing to tune."""
     source: "Source | None" = None
     """The file that it comes from, where that is a shop's own; `Models.find` sets it, no file does."""
 
