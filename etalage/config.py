@@ -1,6 +1,7 @@
 """Reads shop.toml into frozen typed models. An unknown key is an error that suggests the right one."""
 
 import codecs
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -442,6 +443,17 @@ def read_config(file: Path) -> ShopConfig:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     return validated(ShopConfig, raw, where=str(file))
+
+
+def as_values(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that were typed, `--set key=value`: JSON where the text parses as JSON, else the text."""
+    given: dict[str, Any] = {}
+    for key, text in settings.items():
+        try:
+            given[key] = json.loads(text)
+        except ValueError:
+            given[key] = text
+    return given
 
 
 def validated(kind: type[S], raw: dict[str, Any], where: str) -> S:

@@ -54,6 +54,63 @@ def train(
 
 
 @app.command(cls=NamesModels)
+def tune(
+    model: Annotated[str, typer.Argument(help="A model, by its name; the shop's own too.")],
+    shop: ShopFolder = HERE,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; a study that has some goes on.")] = 32,
+    parallel: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value that no trial changes (again for more).")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Of a closed-form model, such as ndcg_at_10; default: what it is judged by."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is tried.")] = 0,
+    fresh: Annotated[bool, typer.Option(help="Begin a new study instead of going on.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the best settings into shop.toml.")] = False,
+) -> None:
+    """Try settings of a model on validation, and train the best ones.
+
+    The search space stands in the model's own file. Every trial is an MLflow run; a killed study goes on.
+    """
+    here = opened(shop)
+    done = here.tune(
+        model,
+        trials,
+        parallel,
+        parse_pairs("--set", set),
+        metric=metric,
+        seed=seed,
+        fresh=fresh,
+        write=write,
+    )
+    failed = [one for one in done.trials if one.state == "failed"]
+    table = table_of("trial", done.metric, "settings", "")
+    best = sorted(done.trials, key=lambda one: -(one.value or 0))[:5]
+    for one in [*best, *([done.current] if done.current and done.current not in best else [])]:
+        words = ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in one.settings.items()
+        )
+        note = "the settings as they stand" if one == done.current else ""
+        add_row(table, one.number, "" if one.value is None else f"{one.value:.4f}", words, note)
+    out.print(table)
+    if failed:
+        why = (failed[0].error or "").strip().splitlines()[-1]
+        out.print(f"{len(failed)} of {len(done.trials)} trials failed; trial {failed[0].number}: {why}")
+    out.print(f"the best, on validation; `etalage evaluate {model}` tells what it is worth on test:")
+    out.print(done.toml)
+    if done.trained is not None:
+        out.print(f"trained with them: {done.trained[1].name}")
+    if write:
+        out.print(f"written into {here.folder / 'shop.toml'}")
+    else:
+        out.print("shop.toml stays as it is: `--write` writes them there, and the next training takes them")
+    out.print(f"report: {done.report}")
+
+
+@app.command(cls=NamesModels)
 def evaluate(
     model: Annotated[
         str | None,

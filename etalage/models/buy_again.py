@@ -13,6 +13,7 @@ from pydantic import Field
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import counted_acts
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.search_space import FloatRange, SearchSpace
 
 
 class BuyAgainConfig(ModelConfig):
@@ -51,6 +52,9 @@ class BuyAgainCounts:
         return ClosedFormArrays("item_item", arrays, {"decay": self.config.decay, "every_act": True})
 
 
+SPACE: SearchSpace = {"prior": FloatRange(0.1, 100.0, log=True), "decay": FloatRange(0.8, 1.0)}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="buy_again",
     role="closed_form",
@@ -59,4 +63,5 @@ RECIPE = Recipe(
     columns=(),
     bind=BuyAgainCounts,
     data="behaviour",
+    space=SPACE,
 )

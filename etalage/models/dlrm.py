@@ -21,6 +21,7 @@ from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
 from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -342,6 +343,20 @@ class DlrmTask(BaseTask):
         return on_device_of(network, sparse), on_device_of(network, self.examples.dense[rows])
 
 
+SPACE: SearchSpace = {
+    "dimension": Choice((8, 16, 32)),
+    "learning_rate": FloatRange(1e-4, 1e-2, log=True),
+    "table_rate": FloatRange(3e-3, 0.1, log=True),
+    "table_decay": FloatRange(1e-8, 1e-4, log=True),
+    "dropout": FloatRange(0.0, 0.5),
+    "bottom": Choice(((64,), (128, 64), (512, 256, 64))),
+    "top": Choice(((64,), (256, 64), (512, 256))),
+    "unknown": FloatRange(0.0, 0.1),
+    "min_count": Choice((1, 2, 5, 10)),
+    "linear": Choice((True, False)),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="dlrm",
     role="ranker",
@@ -350,4 +365,5 @@ RECIPE = Recipe(
     columns=(),
     bind=DlrmTask,
     data="examples",
+    space=SPACE,
 )

@@ -37,6 +37,7 @@ from etalage.metrics import auroc
 from etalage.models.layers import device_of, mlp
 from etalage.models.losses import sampled_softmax
 from etalage.models.recipe import WEIGHTS, BaseTask, Batch, Recipe, SourcedConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.vector_history import ValidationRanking, catalogue, known_mean
 
 ORIGINAL: dict[str, Any] = {
@@ -531,6 +532,17 @@ def _bound(config: DSSMConfig, data: BehaviourSet | VectorRows) -> DSSMTask | Ve
     return VectorRowsTask(config, data) if isinstance(data, VectorRows) else DSSMTask(config, data)
 
 
+SPACE: SearchSpace = {
+    "layers": Choice(((), (64,), (128,), (256,), (128, 128)), when={"pretrained": (None,)}),
+    "dimension": Choice((32, 64, 128), when={"pretrained": (None,)}),
+    "learning_rate": FloatRange(1e-4, 1e-2, log=True),
+    "weight_decay": FloatRange(1e-7, 1e-2, log=True),
+    "dropout": FloatRange(0.0, 0.5),
+    "shared_negatives": Choice((256, 1024, 4096), when={"loss": ("softmax",)}),
+    "negatives": IntRange(2, 16, log=True, when={"loss": ("bce",)}),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="dssm",
     role="embedder",
@@ -540,4 +552,5 @@ RECIPE = Recipe(
     bind=_bound,
     data="behaviour",
     transfers=True,
+    space=SPACE,
 )

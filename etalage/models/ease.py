@@ -16,6 +16,7 @@ from etalage.errors import TooLittleData, TrainingError
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, item_item_arrays, strongest, user_items
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
 """Entries of one dense block of the item × item weights: 64 MB."""
@@ -163,6 +164,14 @@ def _largest(block_RN: np.ndarray, most: int) -> sparse.csr_matrix:
     return signed.multiply(found.sign()).tocsr()
 
 
+SPACE: SearchSpace = {
+    "regularisation": FloatRange(1.0, 10_000.0, log=True),
+    "dropout": FloatRange(0.0, 0.9),
+    "activity": FloatRange(0.0, 1.0),
+    "strength": Choice(("once", "log_count")),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="ease",
     role="closed_form",
@@ -171,4 +180,5 @@ RECIPE = Recipe(
     columns=(),
     bind=EaseSolver,
     data="behaviour",
+    space=SPACE,
 )

@@ -17,6 +17,7 @@ from scipy import sparse
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, user_items
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 BLOCK_ENTRIES = 2**22
 """Numbers of one block's gathered embeddings, and of its D × D systems: 32 MB each."""
@@ -132,6 +133,16 @@ def blocks(lengths: np.ndarray, dimension: int) -> Iterator[np.ndarray]:
         rows = rows[size:]
 
 
+SPACE: SearchSpace = {
+    "dimension": Choice((16, 32, 64, 128)),
+    "alpha": FloatRange(0.5, 100.0, log=True),
+    "regularisation": FloatRange(1.0, 300.0, log=True),
+    "frequency": FloatRange(0.0, 1.0),
+    "iterations": IntRange(5, 20),
+    "strength": Choice(("once", "log_count")),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="ials",
     role="closed_form",
@@ -141,4 +152,5 @@ RECIPE = Recipe(
     bind=IalsSolver,
     data="behaviour",
     embeds_items=True,
+    space=SPACE,
 )

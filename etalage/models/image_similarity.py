@@ -21,6 +21,7 @@ from etalage.features.photo_set import PhotoSet
 from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 
 class ImageSimilarityConfig(TrainingConfig):
@@ -213,6 +214,21 @@ def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
+SPACE: SearchSpace = {
+    "learning_rate": FloatRange(3e-4, 3e-2, log=True),
+    "weight_decay": FloatRange(1e-3, 0.3, log=True),
+    "dimension": Choice((64, 128, 256)),
+    "examples_per_class": Choice((4, 8, 16)),
+    "multi_similarity_weight": Choice((0.0, 0.5, 1.0)),
+    "softmax_weight": FloatRange(0.25, 4.0, log=True),
+    "softmax_scale": FloatRange(8.0, 64.0, log=True),
+    "crop": IntRange(0, 6),
+    "flip": Choice((True, False)),
+    "stem": Choice((16, 32), when={"network": ("small",)}),
+    "widths": Choice(((32, 64), (48, 96), (32, 64, 128)), when={"network": ("small",)}),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="image_similarity",
     role="embedder",
@@ -220,4 +236,5 @@ RECIPE = Recipe(
     config=ImageSimilarityConfig,
     columns=("photo", "category_id"),
     bind=ImageSimilarityTask,
+    space=SPACE,
 )

@@ -25,6 +25,7 @@ from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.vector_history import AT_ONCE, ValidationRanking, known_mean
 
 HOUR = 3_600_000_000
@@ -228,6 +229,18 @@ def sequences(acts: Interactions, session_hours: float | None) -> np.ndarray:
     return np.cumsum(starts) - 1
 
 
+SPACE: SearchSpace = {
+    "dimension": Choice((32, 64, 128, 256)),
+    "window": IntRange(1, 20, log=True),
+    "min_count": Choice((1, 2, 5, 10)),
+    "negatives": IntRange(2, 50, log=True),
+    "power": FloatRange(0.0, 1.0),
+    "subsample": FloatRange(1e-5, 1.0, log=True),
+    "prior": FloatRange(0.0, 1.0),
+    "learning_rate": FloatRange(1e-3, 0.1, log=True),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="item2vec",
     role="embedder",
@@ -236,4 +249,5 @@ RECIPE = Recipe(
     columns=(),
     bind=Item2VecTask,
     data="behaviour",
+    space=SPACE,
 )

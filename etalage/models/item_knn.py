@@ -20,6 +20,7 @@ from etalage.errors import TooLittleData
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, counted_acts, item_item_arrays, strongest, user_items
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
 """Entries of one block of the item × item product, were it full: 100 MB."""
@@ -151,6 +152,21 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, count)
 
 
+COUNTED = ("cosine", "tf_idf", "bm25")
+SPACE: SearchSpace = {
+    "similarity": Choice((*COUNTED, "sequence")),
+    "neighbours": IntRange(20, 2000, log=True),
+    "shrink": FloatRange(0.1, 1000.0, log=True),
+    "decay": FloatRange(0.3, 1.0),
+    "last": Choice((None, 1, 2, 5, 20)),
+    "k1": FloatRange(0.2, 20.0, log=True, when={"similarity": ("bm25",)}),
+    "b": FloatRange(0.0, 1.0, when={"similarity": ("bm25",)}),
+    "strength": Choice(("once", "log_count"), when={"similarity": COUNTED}),
+    "reach": IntRange(1, 30, log=True, when={"similarity": ("sequence",)}),
+    "backward": FloatRange(0.0, 1.0, when={"similarity": ("sequence",)}),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="item_knn",
     role="closed_form",
@@ -159,4 +175,5 @@ RECIPE = Recipe(
     columns=(),
     bind=ItemKnnCounts,
     data="behaviour",
+    space=SPACE,
 )

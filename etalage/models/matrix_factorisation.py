@@ -27,6 +27,7 @@ from etalage.models.counting import counted_acts, user_items
 from etalage.models.layers import mlp, on_device_of, table
 from etalage.models.losses import weighted_mean
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 K = 10
 VALIDATE_AT_ONCE = 1024
@@ -304,6 +305,18 @@ def contrast(right_B: Tensor, drawn_BS: Tensor, own_BS: Tensor, loss: str, balan
     return mean_B if loss == "bpr" else F.softplus(-right_B) + balance * mean_B
 
 
+SPACE: SearchSpace = {
+    "dimension": Choice((32, 64, 128)),
+    "loss": Choice(("softmax", "bpr", "bce")),
+    "learning_rate": FloatRange(3e-4, 3e-2, log=True),
+    "balance": FloatRange(0.5, 16.0, log=True, when={"loss": ("bce",)}),
+    "l2": FloatRange(1e-4, 0.3, log=True, when={"network": ("plain",)}),
+    "weight_decay": FloatRange(1e-6, 1e-2, log=True, when={"network": ("deep",)}),
+    "scale": FloatRange(2.0, 20.0, log=True, when={"network": ("deep",)}),
+    "strangers": FloatRange(0.0, 0.2),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="matrix_factorisation",
     role="embedder",
@@ -312,4 +325,5 @@ RECIPE = Recipe(
     columns=(),
     bind=MatrixFactorisationTask,
     data="behaviour",
+    space=SPACE,
 )

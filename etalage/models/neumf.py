@@ -26,6 +26,7 @@ from etalage.metrics import auroc
 from etalage.models.interaction_vectors import Bag, Neighbours, Vectors
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, TrainingConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 PAPER: dict[str, Any] = {}
 """The defaults: 8 factors (8 to 64 in the paper), an MLP of 64-32-16-8 whose 64 is its input, 4 negatives."""
@@ -431,6 +432,19 @@ def _scores(network: Neumf, users_B: np.ndarray, items_BK: np.ndarray) -> np.nda
     return (torch.cat(found).numpy() if found else np.empty(0, np.float32)).reshape(items_BK.shape)
 
 
+SPACE: SearchSpace = {
+    "factors": Choice((8, 16, 32, 64)),
+    "mlp_factors": Choice((16, 32, 64)),
+    "layers": Choice(((32, 16, 8), (64, 32, 16), (128, 64))),
+    "dropout": FloatRange(0.0, 0.5),
+    "factor_dropout": FloatRange(0.0, 0.5),
+    "loss": Choice(("bce", "softmax", "bpr")),
+    "negatives": IntRange(2, 16, log=True),
+    "learning_rate": FloatRange(1e-4, 1e-2, log=True),
+    "weight_decay": FloatRange(1e-7, 1e-3, log=True),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="neumf",
     role="ranker",
@@ -439,4 +453,5 @@ RECIPE = Recipe(
     columns=(),
     bind=NeumfTask,
     data="behaviour",
+    space=SPACE,
 )

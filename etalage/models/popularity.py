@@ -15,6 +15,7 @@ from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, pair_keys
 from etalage.models.counting import counted_acts
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.search_space import Choice, SearchSpace
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -71,6 +72,12 @@ class PopularityCounts:
         return fresh
 
 
+SPACE: SearchSpace = {
+    "count": Choice(("shoppers", "acts")),
+    "half_life_days": Choice((None, 1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 180.0, 365.0)),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="popularity",
     role="closed_form",
@@ -79,4 +86,5 @@ RECIPE = Recipe(
     columns=(),
     bind=PopularityCounts,
     data="behaviour",
+    space=SPACE,
 )

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
+from etalage.models.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -377,6 +378,8 @@ class Recipe(Generic[C]):
     embeds_items: bool = False
     """Whether a closed-form model yields item embeddings, which other models may use as features; every
     embedder does."""
+    space: SearchSpace = field(default_factory=dict)
+    """What `etalage tune` may choose of the config; {}: there is nothing to tune."""
     source: "Source | None" = None
     """The shop's own file that it comes from, if any; `Models.find` sets it, not the file."""
 

@@ -35,6 +35,7 @@ from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig, batch_seed
+from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.targets import Targets
 from etalage.models.vector_history import ValidationRanking
 
@@ -565,6 +566,18 @@ def _tensors(columns: Any) -> list[Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(column)) for column in columns]
 
 
+SPACE: SearchSpace = {
+    "learning_rate": FloatRange(3e-4, 1e-2, log=True),
+    "dropout": FloatRange(0.0, 0.6),
+    "width": Choice((32, 64, 128)),
+    "temperature": FloatRange(0.03, 0.3, log=True, when={"objective": ("softmax",), "cosine": (True,)}),
+    "smoothing": FloatRange(0.0, 0.2, when={"objective": ("softmax",)}),
+    "weight_decay": FloatRange(1e-6, 0.1, log=True),
+    "forget_item": FloatRange(0.0, 0.4),
+    "layers": IntRange(1, 3, when={"preset": ("sequence",)}),
+}
+"""What `etalage tune` tries."""
+
 RECIPE = Recipe(
     name="two_tower",
     role="embedder",
@@ -573,4 +586,5 @@ RECIPE = Recipe(
     columns=("title", "brand", "price", "category_id", "attributes"),
     bind=TwoTowerTask,
     data="behaviour",
+    space=SPACE,
 )

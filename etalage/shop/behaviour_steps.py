@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.scorer import ExportScorer
+    from etalage.training.behaviour_export import Source
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,54 @@ def kinds(workspace: Workspace) -> list[KindFacts]:
     ]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a model of behaviour learns from, and what its export keeps beside it."""
+
+    config: Any
+    """With where its weights start, if it starts from another training."""
+    data: "BehaviourSet | Examples | VectorRows"
+    source: "Source"
+    inputs: dict[str, str]
+    """What `data` holds beside the tables: the hashes of other models and files, by name."""
+    taken: Taken | None
+
+
+def learned(workspace: Workspace, recipe: "Recipe[Any]", config: Any, whole: Behaviour) -> Learned:
+    """The shop's behaviour as `recipe` learns from it: with the embeddings of its feature sources, or the
+    rows of a file, or, for a ranker, what the shop's retrievers find.
+
+    Raises ConfigError, TooLittleData.
+    """
+    from etalage.training.behaviour_export import Source
+
+    if recipe.role != "closed_form" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
+        log.warning(
+            "%s takes each positive alike: [behaviour] weights weigh in closed-form models", recipe.name
+        )
+    data: BehaviourSet | Examples | VectorRows = whole.data
+    source, inputs = Source.of(whole.data), {}
+    taken = None
+    if (start := find_start(workspace, recipe, config)) is not None:
+        config, taken = config.model_copy(update={"pretrained": str(start.weights)}), Taken(start)
+        tell_shared_users(taken, whole.data)
+    if hasattr(config, "feature_sources"):
+        data = with_features = with_sources(workspace, whole.data, recipe.name, config, taken)
+        source, inputs = Source.of(with_features), dict(with_features.feature_sources)
+        if getattr(config, "rows", None) is not None:
+            dense = with_features.item_features.dense
+            widths = tuple(dense[name].shape[1] for name in config.feature_sources)
+            data, files = rows_of_vectors(workspace, config, widths)
+            inputs |= files
+    if start is not None:
+        inputs["pretrained"] = start.model_hash
+    if recipe.data == "examples":
+        data, pairs = made = examples(workspace, whole)
+        sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
+        source = Source.of(whole.data, pairs, sizes)
+    return Learned(config, data, source, inputs, taken)
+
+
 def train(
     workspace: Workspace,
     recipe: "Recipe[Any]",
@@ -126,45 +175,21 @@ def train(
 ) -> "tuple[Trained[Any], Path]":
     """Train and export, into the shop's exports or `exports`; a ranker of examples learns from what the
     shop's retrievers find."""
-    from etalage.training.behaviour_export import Source
     from etalage.training.run import train_behaviour
 
     whole = known or behaviour(workspace)
-    if recipe.role != "closed_form" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
-        log.warning(
-            "%s takes each positive alike: [behaviour] weights weigh in closed-form models", recipe.name
-        )
-    learned: BehaviourSet | Examples | VectorRows = whole.data
-    source, inputs = Source.of(whole.data), {}
-    taken = None
-    if (start := find_start(workspace, recipe, config)) is not None:
-        config, taken = config.model_copy(update={"pretrained": str(start.weights)}), Taken(start)
-        tell_shared_users(taken, whole.data)
-    if hasattr(config, "feature_sources"):
-        learned = told_items = with_sources(workspace, whole.data, recipe.name, config, taken)
-        source, inputs = Source.of(told_items), dict(told_items.feature_sources)
-        if getattr(config, "rows", None) is not None:
-            dense = told_items.item_features.dense
-            widths = tuple(dense[name].shape[1] for name in config.feature_sources)
-            learned, files = rows_of_vectors(workspace, config, widths)
-            inputs |= files
-    if start is not None:
-        inputs["pretrained"] = start.model_hash
-    if recipe.data == "examples":
-        learned, pairs = made = examples(workspace, whole)
-        sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
-        source = Source.of(whole.data, pairs, sizes)
+    given = learned(workspace, recipe, config, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
-            config,
-            learned,
+            given.config,
+            given.data,
             runs=workspace.runs,
             exports=exports or workspace.exports(recipe.name),
-            source=source,
+            source=given.source,
             versions=whole.versions,
-            learned=(whole.data.fingerprint(), inputs) if inputs else None,
-            start=None if taken is None else taken.facts,
+            learned=(whole.data.fingerprint(), given.inputs) if given.inputs else None,
+            start=None if given.taken is None else given.taken.facts,
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,

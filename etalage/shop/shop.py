@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import MappingConfig
+from etalage.config import MappingConfig, as_values
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
 from etalage.shop import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
     from etalage.shop.trust_steps import OrphanExport, OwnFile
+    from etalage.shop.tuning_steps import Tuned
 
 
 MODEL = photo_steps.MODEL
@@ -173,6 +174,28 @@ class Shop(Workspace):
         if recipe.data == "categories":
             return category_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
+
+    def tune(
+        self,
+        model: str,
+        trials: int = 32,
+        parallel: int = 1,
+        settings: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> "Tuned":
+        """Try settings of the model on validation, `parallel` trials at a time, and train the best ones.
+
+        Run again, the study goes on where it was. settings: what no trial changes. options: metric, seed,
+        fresh, write (into shop.toml), as in tuning_steps.tune. Writes reports/<model>-tune.html.
+        Raises ConfigError: the model's file names no search space; TrainingError: every trial failed.
+        """
+        from etalage.shop import tuning_steps
+
+        recipe = self.models.find(model)
+        self.require_writable()
+        return tuning_steps.tune(
+            self, recipe, trials=trials, parallel=parallel, fixed=as_values(settings or {}), **options
+        )
 
     def evaluate(self, model: str = MODEL) -> "Evaluation":
         """Compare the model's newest export with the simple models.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import validated
+from etalage.config import as_values, validated
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.features.photo import PhotoEncoder
@@ -38,13 +38,7 @@ def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str])
 
     Values of `settings` are JSON where they parse as JSON, else text. Raises ConfigError.
     """
-    given: dict[str, Any] = dict(shop)
-    for key, text in settings.items():
-        try:
-            given[key] = json.loads(text)
-        except ValueError:
-            given[key] = text
-    return validated(recipe.config, given, where=f"[models.{recipe.name}]")
+    return validated(recipe.config, {**shop, **as_values(settings)}, where=f"[models.{recipe.name}]")
 
 
 def run(

@@ -9,11 +9,15 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etalage.training.artifact_places import artifacts, bring_home, require_own
 
+if TYPE_CHECKING:
+    from etalage.training.tune import Trial
+
 log = logging.getLogger(__name__)
+PARENT = "mlflow.parentRunId"
 
 
 def store(runs: Path) -> str:
@@ -75,6 +79,69 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._events.close()
+        self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
+
+
+class StudyRun:
+    """A study of settings: one run, whose trials are runs nested under it. The same study, resumed, goes
+    on."""
+
+    def __init__(self, runs: Path, model: str, name: str) -> None:
+        self._client = _client(runs)
+        experiment = self._client.get_experiment_by_name(model)
+        self._experiment = (
+            experiment.experiment_id
+            if experiment is not None
+            else self._client.create_experiment(model, artifact_location=artifacts(runs).as_uri())
+        )
+        if experiment is not None:
+            require_own(runs, experiment.artifact_location, f"the experiment {model}")
+        found = self._search(f"tags.study = '{name}'")
+        made = found or [
+            self._client.create_run(self._experiment, run_name=f"tune {name}", tags={"study": name})
+        ]
+        self.id: str = str(made[0].info.run_id)
+        self._logged = {one.data.tags.get("trial") for one in self._search(f"tags.`{PARENT}` = '{self.id}'")}
+
+    def _search(self, filter: str) -> list[Any]:
+        return list(self._client.search_runs([self._experiment], filter, max_results=5000))
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """What the study was asked for; tags, since a resumed one may be asked for more trials."""
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(
+            self.id, tags=[RunTag(key, json.dumps(value)) for key, value in values.items()]
+        )
+
+    def trial(self, trial: "Trial", metric: str) -> None:
+        """One that ended: its settings, its figures epoch by epoch, its error. Known ones are passed over."""
+        from mlflow.entities import Metric, Param
+
+        if str(trial.number) in self._logged:
+            return
+        self._logged.add(str(trial.number))
+        tags = {PARENT: self.id, "trial": str(trial.number), "state": trial.state, "error": trial.error or ""}
+        run = self._client.create_run(
+            self._experiment, run_name=f"trial {trial.number}", tags=tags
+        ).info.run_id
+        now = int(time.time() * 1000)
+        figures = [Metric(metric, value, now, epoch) for epoch, value in enumerate(trial.history, start=1)]
+        if trial.value is not None:
+            figures.append(Metric(f"best_{metric}", trial.value, now, 0))
+        figures += [
+            Metric("seconds", trial.seconds, now, 0),
+            Metric("cpu_seconds", trial.cpu_seconds, now, 0),
+        ]
+        settings = [Param(name, json.dumps(value)) for name, value in trial.settings.items()]
+        self._client.log_batch(run, metrics=figures, params=settings)
+        states = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+        self._client.set_terminated(run, states[trial.state])
+
+    def __enter__(self) -> "StudyRun":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
 
 

@@ -76,7 +76,7 @@ def together(
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".handed-", dir=run))
     try:
-        hand_over((recipe.name, config, _shared(data, folder / "data")), folder)
+        hand_over((recipe.name, config, shared(data, folder / "data")), folder)
         with (
             engine.launch(partial(_follow, folder, run, recipe.source), workers) as spec,
             compute_init(config, spec) as context,
@@ -86,9 +86,9 @@ def together(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shared(data: Any, folder: Path) -> Any:
-    """How another worker comes by `data`: it opens the folder that it is saved to, all mapping one copy; what
-    cannot be saved so is handed over itself."""
+def shared(data: Any, folder: Path) -> Any:
+    """How another process comes by `data`: it opens the folder that it is saved to, all mapping one copy;
+    what cannot be saved so is handed over itself."""
     from etalage.features import behaviour_files
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.examples import Examples

@@ -1,0 +1,375 @@
+"""`etalage tune`: trials of a model's settings on validation; the best one is trained, and can be kept."""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etalage.config import EvaluateConfig, validated
+from etalage.errors import ConfigError, TooLittleData
+from etalage.lake.durable_files import replace_durably
+from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.models.search_space import Choice, Dimension, SearchSpace
+from etalage.shop import behaviour_steps, category_steps, photo_steps
+from etalage.shop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from etalage.models.own import Source
+    from etalage.training.behaviour_export import Source as Kept
+    from etalage.training.tune import Report, Study, Trial
+
+log = logging.getLogger(__name__)
+STUDIES = "studies"
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a study found."""
+
+    model: str
+    metric: str
+    study: "Study"
+    trials: "list[Trial]"
+    best: "Trial"
+    current: "Trial | None"
+    """The trial of the settings as they stood; None: they are outside of the space, or it failed."""
+    settings: Settings
+    """[models.NAME] with the best settings in it."""
+    report: Path
+    trained: "tuple[Trained[Any], Path] | None" = None
+    """Of the best settings, trained as `etalage train` does; and the export."""
+
+    @property
+    def toml(self) -> str:
+        """The settings as they stand in shop.toml."""
+        import tomlkit
+
+        return tomlkit.dumps({"models": {self.model: _toml_values(self.settings)}}).strip()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every trial needs, handed to workers by a file: the data as the model takes it, and how it is
+    judged."""
+
+    model: str
+    given: Settings
+    """Settings that no trial changes."""
+    data: Any
+    kept: "Kept | None"
+    metric: str
+    slice: str
+    evaluate: EvaluateConfig
+    threads: int | None = None
+
+
+def tune(
+    workspace: Workspace,
+    recipe: Recipe[Any],
+    *,
+    trials: int = 32,
+    parallel: int = 1,
+    fixed: Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    write: bool = False,
+) -> Tuned:
+    """Try `trials` settings of the model, `parallel` at a time; run again, the same study goes on.
+
+    fixed: settings that no trial changes. metric: of closed-form models, which are ranked on validation;
+    those that are trained by steps are judged by what their own training validates. write: the best settings
+    go into shop.toml. Raises ConfigError, TooLittleData, TrainingError: every trial failed.
+    """
+    from etalage.training.tune import best_of
+
+    fixed = dict(fixed or {})
+    space: SearchSpace = {name: dimension for name, dimension in recipe.space.items() if name not in fixed}
+    if not space:
+        raise ConfigError(
+            f"{recipe.name} has nothing to tune: its file names no search space (RECIPE's `space`)"
+            + (", or all of it is set by --set" if recipe.space else "")
+        )
+    shop = dict(workspace.config.models.get(recipe.name, {}))
+    config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
+    config, task, fingerprint = _task(workspace, recipe, config, {**shop, **fixed}, space, metric)
+    space = _reaching(space, config.model_dump())
+    study = _study(workspace, recipe, space, config, task, fingerprint, seed, fresh)
+    done = _run(workspace, recipe, study, replace(task, threads=_threads(parallel)), trials, parallel)
+    best = best_of(done)
+    current = next((one for one in done if one.number == 0 and one.state == "done"), None)
+    settings = {**task.given, **_without_defaults(recipe, best.settings)}
+    report = workspace.folder / "reports" / f"{recipe.name}-tune.html"
+    tuned = Tuned(recipe.name, task.metric, study, done, best, current, settings, report)
+    _write_report(workspace, tuned)
+    if write:
+        write_settings(workspace.folder / "shop.toml", recipe, settings)
+    return replace(tuned, trained=_train_best(workspace, recipe, tuned))
+
+
+def _train_best(workspace: Workspace, recipe: Recipe[Any], tuned: Tuned) -> "tuple[Trained[Any], Path]":
+    """Train with the best settings, as `etalage train` does; → the model and its export."""
+    config = validated(recipe.config, tuned.settings, where=f"the best trial of {recipe.name}")
+    steps: dict[str, Any] = {"photos": photo_steps.train, "categories": category_steps.train}
+    found: tuple[Trained[Any], Path] = steps.get(recipe.data, behaviour_steps.train)(
+        workspace, recipe, config, False
+    )
+    return found
+
+
+def _task(
+    workspace: Workspace,
+    recipe: Recipe[Any],
+    config: Any,
+    given: Settings,
+    space: SearchSpace,
+    metric: str | None,
+) -> tuple[Any, _Task, str]:
+    """The config (with what a transfer fills in), the task of every trial, and the fingerprint of its
+    data."""
+    kept = None
+    if recipe.data == "photos":
+        from etalage.features.photo import PhotoEncoder
+        from etalage.features.photo_set import fingerprint
+
+        photo_steps.require_photos(workspace)
+        encoder = PhotoEncoder(config.size, config.channels)
+        data: Any = photo_steps.photos(workspace, photo_steps.payload(workspace), encoder)
+        mark = fingerprint(data)
+    elif recipe.data == "categories":
+        labelled = category_steps.labelled(workspace, config.photo_encoder())
+        category_steps.ensure_golden_set(workspace, labelled)
+        data, mark = labelled.data, labelled.data.fingerprint()
+    else:
+        whole = behaviour_steps.behaviour(workspace)
+        learned = behaviour_steps.learned(workspace, recipe, config, whole)
+        config, data, kept = learned.config, learned.data, learned.source
+        mark = json.dumps([whole.data.fingerprint(), learned.inputs], sort_keys=True)
+    fixed = {name: value for name, value in given.items() if name not in space}
+    if getattr(config, "pretrained", None) is not None:
+        fixed["pretrained"] = config.pretrained
+    slice = "all"
+    if recipe.role == "closed_form":
+        metric = metric or workspace.config.evaluate.retrieval_metric
+        slice = workspace.config.evaluate.slices.get(recipe.name, slice)
+    else:
+        own = recipe.bind(config, data).metric
+        if metric not in (None, own):
+            raise ConfigError(
+                f"--metric {metric}: {recipe.name} is validated by {own} while it trains; leave it out"
+            )
+        metric = own
+    return config, _Task(recipe.name, fixed, data, kept, metric, slice, workspace.config.evaluate), mark
+
+
+def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:
+    """The space with the current settings in it, so that the first trial can start from them."""
+    found: dict[str, Dimension] = {}
+    for name, dimension in space.items():
+        value = given[name]
+        if isinstance(dimension, Choice):
+            options = dimension.options if value in dimension.options else (*dimension.options, value)
+            found[name] = replace(dimension, options=options)
+        elif isinstance(value, int | float) and (value > 0 or not dimension.log):
+            bounds: dict[str, Any] = {"low": min(dimension.low, value), "high": max(dimension.high, value)}
+            found[name] = replace(dimension, **bounds)
+        else:
+            found[name] = dimension
+    return found
+
+
+def _study(
+    workspace: Workspace,
+    recipe: Recipe[Any],
+    space: SearchSpace,
+    config: Any,
+    task: _Task,
+    fingerprint: str,
+    seed: int,
+    fresh: bool,
+) -> "Study":
+    """The study of this model, space, data and metric: the same command finds the same folder."""
+    from etalage.training.tune import Study
+
+    given = config.model_dump()
+    decides = [
+        recipe.name,
+        repr(space),
+        repr(sorted(given.items())),
+        fingerprint,
+        task.metric,
+        task.slice,
+        seed,
+    ]
+    if recipe.source is not None:
+        decides.append(recipe.source.sha256)
+    name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
+    folder = workspace.runs / recipe.name / STUDIES / name
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    prunes = isinstance(config, TrainingConfig) and config.epochs > 1
+    return Study(folder, space, given, seed, prunes)
+
+
+def _threads(parallel: int) -> int | None:
+    import os
+
+    return None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
+
+
+def _run(
+    workspace: Workspace, recipe: Recipe[Any], study: "Study", task: _Task, count: int, parallel: int
+) -> "list[Trial]":
+    from etalage.training.tracking import StudyRun
+    from etalage.training.tune import run_trials
+    from etalage.training.workers import hand_over, shared
+
+    study.folder.mkdir(parents=True, exist_ok=True)
+    for left in study.folder.glob(".handed-*"):  # by a study that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    handed = Path(tempfile.mkdtemp(prefix=".handed-", dir=study.folder))
+    try:
+        with (
+            workspace.disk(),
+            workspace.bar(f"tune {recipe.name}", count) as meter,
+            StudyRun(workspace.runs, recipe.name, study.folder.name) as tracked,
+        ):
+            hand_over(replace(task, data=shared(task.data, handed / "data")), handed)
+            meter(min(count, len(study.trials()) if (study.folder / "journal.log").exists() else 0))
+            tracked.parameters({"trials": count, "parallel": parallel, "metric": task.metric, **task.given})
+
+            def tell(trial: "Trial") -> None:
+                meter(1)
+                tracked.trial(trial, task.metric)
+
+            objective = partial(run_trial, handed, recipe.source)
+            done = run_trials(
+                study, objective, count, parallel=parallel, engine=workspace.engine, on_trial=tell
+            )
+            for trial in done:
+                tracked.trial(trial, task.metric)
+            return done
+    finally:
+        shutil.rmtree(handed, ignore_errors=True)
+
+
+def run_trial(handed: Path, own: "Source | None", settings: Settings, report: "Report") -> float:
+    """One trial, in a worker: train or count with these settings; → the metric on validation.
+
+    own: the file of a model of the shop's own, which runs before anything is unpacked: what is handed over
+    may hold objects of its classes. Raises what training raises; TooLittleData: nothing to validate on.
+    """
+    from etalage.models import recipe as recipes
+
+    mine = None if own is None else own.recipe()
+    task = _opened(handed)
+    recipe = mine or recipes.find(task.model)
+    given = {**task.given, **settings}
+    if "workers" in recipe.config.model_fields:
+        given["workers"] = 1  # trials run beside each other instead
+    config = validated(recipe.config, given, where=f"[models.{task.model}]")
+    with tempfile.TemporaryDirectory(dir=handed) as folder:
+        if recipe.role == "closed_form":
+            return _counted(recipe, config, task, Path(folder))
+        return _trained(recipe, config, task, Path(folder), report)
+
+
+@lru_cache(maxsize=1)
+def _opened(handed: Path) -> _Task:
+    """What was handed over; a worker keeps it from one trial to the next."""
+    from etalage.training.workers import handed as taken
+
+    task: _Task = taken(handed)
+    return replace(task, data=task.data() if isinstance(task.data, partial) else task.data)
+
+
+def _trained(recipe: Recipe[Any], config: Any, task: _Task, folder: Path, report: "Report") -> float:
+    import torch
+
+    from etalage.training.loop import fit
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    trained = fit(
+        recipe, recipe.bind(config, task.data), config, folder, tracker=_Epochs(task.metric, report)
+    )
+    if task.metric not in trained.metrics:
+        raise TooLittleData(
+            f"{recipe.name}: the data has no validation part, by which settings could be compared"
+        )
+    return trained.metrics[task.metric]
+
+
+class _Epochs:
+    """The loop's tracker: it reports the metric of every epoch to the study, which may stop the trial."""
+
+    def __init__(self, metric: str, report: "Report") -> None:
+        self.metric, self.report = metric, report
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        if self.metric in values:
+            self.report(step, values[self.metric])
+
+
+def _counted(recipe: Recipe[Any], config: Any, task: _Task, folder: Path) -> float:
+    """Counted, exported, opened and ranked: what is judged is what would be served."""
+    from etalage.evaluation.behaviour import ks_with
+    from etalage.evaluation.measured import measure
+    from etalage.runtime.opening import open_scorer
+    from etalage.training.behaviour_export import export_behaviour
+    from etalage.training.loop import fit
+
+    assert task.kept is not None
+    trained = fit(recipe, recipe.bind(config, task.data), config, folder)
+    scorer = open_scorer(export_behaviour(recipe, trained, task.kept, folder))
+    evaluate = task.evaluate.model_copy(update={"ks": ks_with((), task.metric)})
+    found = measure(task.data, {recipe.name: scorer}, "validation", scorer.role, evaluate, 0, None)
+    if task.slice not in found.slices:
+        raise TooLittleData(
+            f"validation has no question of the slice {task.slice!r}, on which {recipe.name} is judged"
+        )
+    return float(found.values(task.slice)[recipe.name][task.metric].mean())
+
+
+def _without_defaults(recipe: Recipe[Any], settings: Settings) -> Settings:
+    """What TOML cannot hold is left out: None, where it is the default."""
+    fields = recipe.config.model_fields
+    found = {}
+    for name, value in settings.items():
+        if value is not None:
+            found[name] = round(value, 6 if abs(value) >= 1 else 8) if isinstance(value, float) else value
+        elif fields[name].get_default(call_default_factory=True) is not None:
+            raise ConfigError(f"{recipe.name}: {name} = None was best, which shop.toml cannot say")
+    return found
+
+
+def _toml_values(settings: Settings) -> Settings:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def write_settings(file: Path, recipe: Recipe[Any], settings: Settings) -> None:
+    """Write [models.NAME] into shop.toml; comments and all other lines stay as they are."""
+    import tomlkit
+
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    models = document.setdefault("models", tomlkit.table(is_super_table=True))
+    table = models.setdefault(recipe.name, tomlkit.table())
+    for name in [name for name in table if name in recipe.space and name not in settings]:
+        del table[name]  # it does nothing beside the best ones
+    for name, value in _toml_values(settings).items():
+        table[name] = value
+    replace_durably(file, tomlkit.dumps(document).encode())
+
+
+def _write_report(workspace: Workspace, tuned: Tuned) -> None:
+    from etalage.evaluation.tuning_report import write_tuning_report
+
+    with workspace.disk(), workspace.bar("draw the report", None):
+        write_tuning_report(tuned.report, tuned)
