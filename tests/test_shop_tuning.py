@@ -126,7 +126,7 @@ def test_a_network_is_tuned_by_its_epochs_two_at_a_time(shop: Shop) -> None:
 
 
 def test_a_model_of_the_shops_own_is_tuned_by_nothing_but_its_file(shop: Shop) -> None:
-    text = shown()["also_bought.py"]
+    text = shown("also_bought")["also_bought.py"]
     text = text.replace("RECIPE = Recipe(", "RECIPE = Recipe(space=SPACE, ")
     space = "SPACE = {'shrink': FloatRange(0.5, 50.0, log=True)}\n"
     space = f"from etalage.models.search_space import FloatRange\n\n{space}"
@@ -138,7 +138,7 @@ def test_a_model_of_the_shops_own_is_tuned_by_nothing_but_its_file(shop: Shop) -
 
 
 def test_a_model_without_a_space_says_where_it_would_stand(shop: Shop) -> None:
-    put(shop.folder, {"also_bought.py": shown()["also_bought.py"]})
+    put(shop.folder, {"also_bought.py": shown("also_bought")["also_bought.py"]})
     trust(shop.folder)
     with pytest.raises(ConfigError, match="names no search space"):
         Shop(shop.folder).tune("also_bought", trials=2)

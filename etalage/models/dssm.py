@@ -532,12 +532,13 @@ def _bound(config: DSSMConfig, data: BehaviourSet | VectorRows) -> DSSMTask | Ve
     return VectorRowsTask(config, data) if isinstance(data, VectorRows) else DSSMTask(config, data)
 
 
+LAYERS = ((64,), (128,), (256,), (128, 128))
 SPACE: SearchSpace = {
-    "layers": Choice(((), (64,), (128,), (256,), (128, 128)), when={"pretrained": (None,)}),
+    "layers": Choice(((), *LAYERS), when={"pretrained": (None,)}),
     "dimension": Choice((32, 64, 128), when={"pretrained": (None,)}),
     "learning_rate": FloatRange(1e-4, 1e-2, log=True),
     "weight_decay": FloatRange(1e-7, 1e-2, log=True),
-    "dropout": FloatRange(0.0, 0.5),
+    "dropout": FloatRange(0.0, 0.5, when={"layers": LAYERS}),
     "shared_negatives": Choice((256, 1024, 4096), when={"loss": ("softmax",)}),
     "negatives": IntRange(2, 16, log=True, when={"loss": ("bce",)}),
 }
