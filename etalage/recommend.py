@@ -499,7 +499,7 @@ class Recommender:
         """Why a slate has fewer items than requested."""
         among = self.catalogue.every
         among[answered.excluded.rows[0]] = False
-        asked = Filters(**{**self.funnel.asked_filters(filters).__dict__, "exclude": ()})
+        asked = Filters(**{**self.funnel.with_stock_rule(filters).__dict__, "exclude": ()})
         count = int((self.catalogue.mask(asked, stock) & among).sum())
         if len(answered.rows) < count:
             there = f"only {len(answered.rows)} of {count} items"

@@ -189,7 +189,7 @@ def test_two_sources_stand_side_by_side_and_each_has_a_mean_of_its_own(shop: Sho
         ),
         with_sources(shop, sets, "dssm", DSSMConfig(feature_sources=("item2vec", "ials"))),
     )
-    asked = task.ranking.asked[0]
+    asked = task.ranking.questions[0]
     mask = queries.last(100)[0] > 0
     given = history[queries.last(100)[0]] * mask[:, :, None]
     for columns in (slice(0, 8), slice(8, 14)):

@@ -67,7 +67,7 @@ def order(
         for name, one in systems.items()
         if one.role != "ranker" and one.model_hash  # chance orders candidates, but brings none
     }
-    brought = {name: _brought(systems[name], asked, count) for name, count in quotas.items() if count > 0}
+    brought = {name: _hits_of(systems[name], asked, count) for name, count in quotas.items() if count > 0}
     if not brought:
         raise TooLittleData("no retriever brings candidates: train one first, `etalage train popularity`")
     found = merged(brought, len(asked.queries))
@@ -89,7 +89,7 @@ def order(
     return Ordered(some, found, ranked, float(there.mean()), probabilities, right)
 
 
-def _brought(scorer: Scorer, asked: Questions, quota: int) -> Hits:
+def _hits_of(scorer: Scorer, asked: Questions, quota: int) -> Hits:
     """As in serving, where it is a model out of an export."""
     if isinstance(scorer, ExportScorer):
         begin, end = (np.searchsorted(asked.seen.users, asked.queries.users + n) for n in (0, 1))

@@ -91,7 +91,7 @@ class WholeFunnel:
         k: int,
     ) -> list[tuple[np.ndarray, Candidates, np.ndarray]]:
         """Candidates and scores of the queries `some`, for whom the same models speak."""
-        tier, asked, quotas = self.fallback_policy.asked(know, enough, ranked, k)
+        tier, asked, quotas = self.fallback_policy.choose(know, enough, ranked, k)
         found = []
         for quota in (quotas, {**quotas, self.fallback_policy.prior.name: k}):
             if not len(some):

@@ -96,14 +96,14 @@ class BehaviourRule:
         if (found := self._kinds.get(name)) is None:  # another thread may empty it at any moment
             if len(self._kinds) >= _KINDS_KEPT:
                 self._kinds.clear()
-            found = self._kinds[name] = self._said_of(name)
+            found = self._kinds[name] = self._rule_of(name)
         return found
 
     @cached_property
     def _kinds(self) -> dict[str, KindRule]:
         return {}
 
-    def _said_of(self, kind: str) -> KindRule:
+    def _rule_of(self, kind: str) -> KindRule:
         config, meaning = self.behaviour, known_meaning(kind)
         if meaning == "other" and _is_given(config.has, kind):
             meaning = "has"

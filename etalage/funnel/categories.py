@@ -37,7 +37,7 @@ class Categories:
         top: int | None,
     ) -> Steps[list[Categorised]]:
         """See Recommender.classify_photos."""
-        return _asked(self.model, photos, titles or [None] * len(photos), threshold, top)
+        return _classify_with(self.model, photos, titles or [None] * len(photos), threshold, top)
 
     def answer(
         self,
@@ -51,7 +51,7 @@ class Categories:
             raise Unprocessable("give exactly one of item_id and photos")
         row, catalogue = self._catalogue.known_row(item_id), self._catalogue
         own = [catalogue.photo(row)] if catalogue.has_photo[row] else []
-        (now,) = finish(_asked(self.model, [own], [catalogue.own_title(row)], threshold, top))
+        (now,) = finish(_classify_with(self.model, [own], [catalogue.own_title(row)], threshold, top))
         stored = StoredCategory(*catalogue.classified(row), catalogue.category(row))
         return [replace(now, stored=stored)]
 
@@ -63,7 +63,7 @@ class Categories:
         model.answers(model.features(blank), np.ones(1, bool), ["a title"])
 
 
-def _asked(
+def _classify_with(
     model: ClassifierModel,
     photos: Sequence[Sequence[bytes]],
     titles: Sequence[str | None],

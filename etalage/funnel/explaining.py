@@ -50,7 +50,7 @@ def trace(
             "quota": plan.quotas.get(one.name, 0),
             "found": int(found.found_by(one.name).sum()) if one.name in found.scores else 0,
         }
-        for one in plan.asked
+        for one in plan.retrievers
     }
     return {
         "tier": plan.tier,
@@ -69,11 +69,11 @@ def _filtered(
     plan = answered.ranking.plan
     if answered.allow is None and answered.excluded.most == 0:
         return []
-    every = candidates(plan.asked, plan.queries, plan.quotas, None, Excluded.none(1))
+    every = candidates(plan.retrievers, plan.queries, plan.quotas, None, Excluded.none(1))
     rows = every.rows[0]
     out = np.zeros(len(rows), bool) if answered.allow is None else ~answered.allow[rows]
     excluded = answered.excluded.holds(np.zeros(len(rows), np.int64), rows)
-    parts = list(funnel.catalogue.parts(_without_exclude(funnel.asked_filters(filters)), stock))
+    parts = list(funnel.catalogue.parts(_without_exclude(funnel.with_stock_rule(filters)), stock))
     seen = set(shopper.seen.tolist())
     dropped = []
     for row in rows[out | excluded].tolist():
@@ -145,7 +145,7 @@ def _personal(answered: Answered, place: int) -> bool:
         return False
     at = int(answered.order.places[place])
     names = [n for n, s in answered.ranking.found.scores.items() if np.isfinite(s[0, at])]
-    return any(name != answered.ranking.plan.asked[-1].name for name in names)
+    return any(name != answered.ranking.plan.retrievers[-1].name for name in names)
 
 
 def _votes(funnel: Funnel, shopper: Shopper, answered: Answered, rows: np.ndarray) -> np.ndarray:
@@ -157,7 +157,7 @@ def _votes(funnel: Funnel, shopper: Shopper, answered: Answered, rows: np.ndarra
     if votes.size == 0:
         return votes
     found, places = answered.ranking.found, answered.order.places
-    for one in answered.ranking.plan.asked:
+    for one in answered.ranking.plan.retrievers:
         if one.name not in found.scores:
             continue
         heard = np.zeros(len(rows), bool)

@@ -28,11 +28,11 @@ QUOTA = 200
 
 
 @dataclass(frozen=True)
-class Plan:
+class TierPlan:
     """How to answer one shopper: the tier, its retrievers with their quotas and queries, and the ranker."""
 
     tier: str
-    asked: tuple[Retriever, ...]
+    retrievers: tuple[Retriever, ...]
     """The retrievers to ask; the last one is the prior."""
     quotas: dict[str, int]
     queries: dict[str, Queries]
@@ -66,7 +66,7 @@ class FallbackPolicy:
         rankers = [one.scorer for one in models if isinstance(one.scorer, PairScorer)]
         self.ranker = next((one for one in rankers if wanted in (None, one.name)), None)
 
-    def plan(self, shopper: Shopper, k: int) -> Plan:
+    def plan(self, shopper: Shopper, k: int) -> TierPlan:
         """Choose the tier that answers the shopper, and each retriever's quota of candidates, at least k."""
         every: list[Retriever] = [*self.deep, *self.collaborative, self.prior]
         every += [self.look_alike] if self.look_alike is not None else []
@@ -78,10 +78,10 @@ class FallbackPolicy:
         know = {one.name for one in every if one.knows(queries[one.name])[0]}
         enough = shopper.known_acts >= self.rules.funnel.enough
         ranker = self.ranker_for(shopper) if enough else None
-        tier, asked, quotas = self.asked(know, enough, ranker is not None, k)
-        return Plan(tier, asked, quotas, queries, ranker)
+        tier, retrievers, quotas = self.choose(know, enough, ranker is not None, k)
+        return TierPlan(tier, retrievers, quotas, queries, ranker)
 
-    def asked(
+    def choose(
         self, know: set[str], enough: bool, ranked: bool, k: int
     ) -> tuple[str, tuple[Retriever, ...], dict[str, int]]:
         """The tier, its retrievers (the prior last), and the quota of candidates of each.
@@ -89,12 +89,12 @@ class FallbackPolicy:
         know: the models that know the shopper. enough: whether the shopper acted often enough for the deep
         models. ranked: whether a ranker will order the candidates.
         """
-        tier, asked = self._tier(know, enough, ranked)
-        quotas = {name: max(quota, k) for name, quota in self._quotas(asked).items()}
+        tier, retrievers = self._tier(know, enough, ranked)
+        quotas = {name: max(quota, k) for name, quota in self._quotas(retrievers).items()}
         given = self.rules.funnel.retrievers
         prior = QUOTA if not given else given.get(self.prior.name, 0)
-        quotas[self.prior.name] = prior if asked else max(prior, k)
-        return tier, (*asked, self.prior), quotas
+        quotas[self.prior.name] = prior if retrievers else max(prior, k)
+        return tier, (*retrievers, self.prior), quotas
 
     def _tier(self, know: set[str], enough: bool, ranked: bool) -> tuple[str, list[Retriever]]:
         deep = [one for one in self.deep if one.name in know]
@@ -114,12 +114,12 @@ class FallbackPolicy:
             return "deep", [*deep, *beside]
         return ("photo", photo) if photo else ("popular", [])
 
-    def _quotas(self, asked: Sequence[Retriever]) -> dict[str, int]:
+    def _quotas(self, retrievers: Sequence[Retriever]) -> dict[str, int]:
         """The quotas that the shop sets. If it sets none for these retrievers (the gate left out those that
         it names, or they do not know the shopper), each gets QUOTA."""
         given = self.rules.funnel.retrievers
-        named = {one.name: int(given[one.name]) for one in asked if one.name in given}
-        return named or {one.name: QUOTA for one in asked}
+        named = {one.name: int(given[one.name]) for one in retrievers if one.name in given}
+        return named or {one.name: QUOTA for one in retrievers}
 
     @property
     def speaking(self) -> list[Retriever]:

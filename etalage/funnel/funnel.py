@@ -17,7 +17,7 @@ from etalage.features.behaviour import Queries
 from etalage.features.history import BehaviourRule
 from etalage.funnel.candidates import Candidates, Excluded, candidates, fused
 from etalage.funnel.catalogue import Catalogue, Filters, Stock
-from etalage.funnel.fallback import FallbackPolicy, Plan
+from etalage.funnel.fallback import FallbackPolicy, TierPlan
 from etalage.funnel.ordering import Order, Traits, arranged
 from etalage.funnel.shoppers import Shopper
 from etalage.runtime.embeddings import EmbeddingScorer
@@ -38,7 +38,7 @@ POPULAR_DIVERSITY = 0.3
 class Ranking:
     """A shopper's candidates, all of which may be shown, with their scores."""
 
-    plan: Plan
+    plan: TierPlan
     found: Candidates
     rows: np.ndarray
     """(K,) int64 item rows."""
@@ -113,15 +113,15 @@ class Funnel:
 
     # -- the stages ----------------------------------------------------------------------------
 
-    def retrieve(self, plan: Plan, k: int, allow: np.ndarray | None, excluded: Excluded) -> Candidates:
+    def retrieve(self, plan: TierPlan, k: int, allow: np.ndarray | None, excluded: Excluded) -> Candidates:
         """Candidates that may be shown: at least k, if there are k."""
-        found = candidates(plan.asked, plan.queries, plan.quotas, allow, excluded)
+        found = candidates(plan.retrievers, plan.queries, plan.quotas, allow, excluded)
         if int(found.counts[0]) < k and plan.quotas[self.prior.name] < k:
             topped = {**plan.quotas, self.prior.name: k}
-            found = candidates(plan.asked, plan.queries, topped, allow, excluded)
+            found = candidates(plan.retrievers, plan.queries, topped, allow, excluded)
         return found
 
-    def rank(self, shopper: Shopper, plan: Plan, found: Candidates) -> Ranking:
+    def rank(self, shopper: Shopper, plan: TierPlan, found: Candidates) -> Ranking:
         """Order by the ranker if it knows the shopper, else by the retrievers' normalised scores."""
         ranker = plan.ranker
         queries = shopper.plain_queries() if ranker is None else shopper.queries(ranker)
@@ -132,7 +132,7 @@ class Funnel:
         """The k items for this shopper, best first; fewer only if fewer may be shown."""
         stages = Stages()
         plan = self.fallback_policy.plan(shopper, k)
-        allow = self.catalogue.allowed(self.asked_filters(filters), stock)
+        allow = self.catalogue.allowed(self.with_stock_rule(filters), stock)
         excluded = Excluded([self._kept_out(shopper, filters)], len(self.catalogue) + 1)
         found = self.retrieve(plan, k, allow, excluded)
         stages.done("retrieve", len(self.catalogue), int(found.counts[0]))
@@ -152,7 +152,7 @@ class Funnel:
         stages.done("order", len(ranking.rows), len(rows))
         return Answered(rows, scores.astype(np.float32), ranking, order, stages, allow, excluded)
 
-    def asked_filters(self, filters: Filters) -> Filters:
+    def with_stock_rule(self, filters: Filters) -> Filters:
         """Add the shop's own filter to the request's: nothing sold out, unless the request filters by stock
         itself."""
         if filters.in_stock is None and self.rules.funnel.in_stock:
@@ -245,11 +245,11 @@ class Funnel:
         if not ranker.asks_retrievers:
             return {}
         plan = self.fallback_policy.plan(shopper, 1)
-        found = candidates(plan.asked, plan.queries, plan.quotas)
+        found = candidates(plan.retrievers, plan.queries, plan.quotas)
         by_row = {name: np.full(len(self.catalogue) + 1, -np.inf, np.float32) for name in found.scores}
         for name, scores in found.scores.items():
             by_row[name][found.rows[0]] = scores[0]
-        return _asked_of(ranker, {name: scores[asked] for name, scores in by_row.items()}, asked)
+        return _retriever_scores(ranker, {name: scores[asked] for name, scores in by_row.items()}, asked)
 
 
 def ranking_scores(
@@ -259,11 +259,11 @@ def ranking_scores(
     if tier == "popular":
         return found.scores[prior]
     if ranker is not None:
-        return ranker.scores_of(queries, found.rows, _asked_of(ranker, found.scores, found.rows))
+        return ranker.scores_of(queries, found.rows, _retriever_scores(ranker, found.scores, found.rows))
     return fused(found, {prior: PRIOR_WEIGHT})
 
 
-def _asked_of(
+def _retriever_scores(
     ranker: PairScorer, scores: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The retrievers' scores that the ranker reads; -inf for a retriever that was not asked or does not

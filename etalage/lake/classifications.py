@@ -36,7 +36,7 @@ def hash_inputs(photos: ItemPhotos, titles: Sequence[str | None]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClassificationPlan:
     """What a run has to do."""
 
     ask: np.ndarray
@@ -58,7 +58,7 @@ def plan(
     stored: pa.Table,
     model_hash: str,
     every: bool = False,
-) -> Plan:
+) -> ClassificationPlan:
     """Which items to ask about: new ones, those whose photos or title changed, all under another model.
 
     `stored`: the table `classifications`, or none of its rows. `every`: ask about all again.
@@ -74,7 +74,7 @@ def plan(
     )
     stands = _bools(pc.fill_null(same, False)) & ~outside_N
     here = pc.is_in(stored["item_id"], value_set=item_ids)
-    return Plan(
+    return ClassificationPlan(
         np.flatnonzero(~stands & ~outside_N),
         np.flatnonzero(stands),
         place[stands],

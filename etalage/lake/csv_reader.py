@@ -252,7 +252,7 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
         sample = sample[above:]
         records = _Records(feed, delimiter)
         if title:
-            records.notes.add(*_told(title, feed.number))
+            records.notes.add(*_note_of_title(title, feed.number))
         if comments:
             what = "lines that begin with # before the column names are comments: passed over"
             records.notes.add(what, comments)
@@ -268,7 +268,7 @@ def csv_chunks(file: Path, rows: int, style: FileStyle = AS_FOUND) -> Iterator[R
             yield part.chunk(records.notes)
 
 
-def _told(title: list[str], last: int) -> tuple[str, int, str]:
+def _note_of_title(title: list[str], last: int) -> tuple[str, int, str]:
     """What is said of the lines above the column names, the last of which is in line `last`."""
     first = last - len(title) + 1
     where = f"line {last} is" if first == last else f"lines {first}–{last} are"

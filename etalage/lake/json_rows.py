@@ -144,7 +144,7 @@ class Walk:
         size = self._read
         while more := self._text.read(size):
             self._buffer += more
-            yield from self._looked()
+            yield from self._values_in_buffer()
             self._forget_long()
             size = min(2 * size, LONGEST_VALUE // 4) if self._begin is not None else self._read
         rest = self._buffer.strip(_BETWEEN)
@@ -155,7 +155,7 @@ class Walk:
         elif self._depth >= self._inside > 0:
             yield self._line, rest, _NOT_CLOSED
 
-    def _looked(self) -> Iterator[tuple[int, str, str | None]]:
+    def _values_in_buffer(self) -> Iterator[tuple[int, str, str | None]]:
         done = 0
         for token in _TOKEN.finditer(self._buffer, self._at):
             mark = token[0]

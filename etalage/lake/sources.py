@@ -5,7 +5,7 @@ from pathlib import Path
 
 from etalage.config import MappingConfig, validated
 from etalage.errors import ConfigError, InputUnreadable
-from etalage.lake.feeds.recognising import FEEDS, Recognised, as_feed, container_of, looked_at, recognised
+from etalage.lake.feeds.recognising import FEEDS, Recognised, as_feed, container_of, read_head, recognised
 from etalage.lake.image_sources import is_idx
 from etalage.lake.raw import RawTable
 from etalage.lake.readers import open_table
@@ -96,7 +96,7 @@ def _feed(
     source: Path, container: str, said: str | None, table: str, own: MappingConfig, style: FileStyle
 ) -> Recognised | None:
     """Which feed the file is. None: a plain table."""
-    head = looked_at(source, container, style)
+    head = read_head(source, container, style)
     found = recognised(head) if said is None else as_feed(FEEDS[said], head)
     if found.feed is None or found.feed.table == table:
         return found

@@ -363,9 +363,9 @@ class DSSMTask(BaseTask):
         return [(part, (part != 0).any(dim=1).numpy()) for part in parts]
 
     @cached_property
-    def _asked(self) -> Tensor:
+    def _query_means(self) -> Tensor:
         """(B, E): the mean of the newest acts of each shopper of the validation part."""
-        queries, _ = self.ranking.asked
+        queries, _ = self.ranking.questions
         begin, end = queries.starts[:-1], queries.starts[1:]
         owners, at = _spans(np.maximum(begin, end - self.config.history), end)
         return self._means(owners, queries.items[at], len(queries))
@@ -413,21 +413,21 @@ class DSSMTask(BaseTask):
     def validate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, DSSM)
         device = device_of(network)
-        asked_BD = network.user_vectors(self._asked.to(device))
+        asked_BD = network.user_vectors(self._query_means.to(device))
         figures = self.ranking.figures(asked_BD, network.embed_item(self.given_NE.to(device)))
         return {**figures, **self._validate_pairs(network)}
 
     def _validate_pairs(self, network: DSSM) -> dict[str, float]:
         """The same loss on the hits of the validation part, whose draws never change."""
         device = device_of(network)
-        queries, wanted = self.ranking.asked
+        queries, wanted = self.ranking.questions
         pairs = [(query, item) for query, items in enumerate(wanted) for item in items if self.known_N[item]]
         if not pairs:
             return {}
         seeds = (self.config.seed, self.config.epochs)  # of no batch: those have three
         order = np.random.default_rng(seeds).permutation(len(pairs))
         of, items = np.array(pairs)[np.sort(order[: self.config.validate_pairs])].T
-        means_BE = self._asked[torch.from_numpy(of)]
+        means_BE = self._query_means[torch.from_numpy(of)]
         if self.config.loss == "softmax":
             batch = {"means": means_BE, **self._candidates(items, seeds)}
             loss = loss_of(network, {name: tensor.to(device) for name, tensor in batch.items()}).detach()

@@ -212,7 +212,7 @@ class Item2VecTask(BaseTask):
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Full ranking of all items for the shoppers of the validation part."""
         assert isinstance(network, Item2Vec)
-        acts_BL = on_device_of(network, self.ranking.asked[0].last(self.config.history)[0])
+        acts_BL = on_device_of(network, self.ranking.questions[0].last(self.config.history)[0])
         means = [known_mean(network.history_item(some), some > 0) for some in torch.split(acts_BL, AT_ONCE)]
         items_ND = network.embed_item(torch.arange(len(self.place_N), device=acts_BL.device))
         return self.ranking.figures(network.with_prior(torch.cat(means)), items_ND)

@@ -112,12 +112,12 @@ def on_device_of(network: nn.Module, array: np.ndarray) -> Tensor:
 
 def table(rows: int, width: int, spread: float = 0.02) -> nn.Embedding:
     """An embedding of `rows` rows, drawn from N(0, spread²)."""
-    made = Table(rows, width)
+    made = EmbeddingTable(rows, width)
     nn.init.normal_(made.weight, std=spread)
     return made
 
 
-class Table(nn.Embedding):
+class EmbeddingTable(nn.Embedding):
     """The exporter calls a lookup "embedding", which is what outputs are called: as an index it has a name of
     its own."""
 

@@ -257,7 +257,7 @@ class TwoTower(nn.Module):
         the weighted sum of their scores."""
         given = dict(zip(self.query_inputs, inputs, strict=True))
         states_BSE = self.states(given)
-        queries_ABD = torch.stack(self.asked(states_BSE[:, -1]))
+        queries_ABD = torch.stack(self.queries_by_action(states_BSE[:, -1]))
         weights_A = queries_ABD.new_tensor(self.action_weights)
         return (weights_A[:, None, None] * queries_ABD).sum(0)
 
@@ -282,7 +282,7 @@ class TwoTower(nn.Module):
         )
         return states_BSE if who_BE is None else states_BSE + who_BE.unsqueeze(1)
 
-    def asked(self, states_TE: Tensor) -> list[Tensor]:
+    def queries_by_action(self, states_TE: Tensor) -> list[Tensor]:
         """Query embeddings of each action, (T, D)."""
         top_TD = self.query_top(states_TE)
         found = [head(top_TD).float() for head in self.action_heads] or [top_TD.float()]
@@ -307,7 +307,7 @@ class Ids(RowwiseTables):
         super().__init__([rows], width)
 
     def forward(self, rows: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():  # see layers.Table
+        if torch.compiler.is_exporting():  # see layers.EmbeddingTable
             return self.weight[rows]
         return super().forward(rows.unsqueeze(-1)).squeeze(-2)
 
@@ -456,7 +456,7 @@ class TwoTowerTask(BaseTask):
         given["history_mask"] = history != 0
         given["history_kinds"] = batch["kinds"]
         states_TE = network.states(given).flatten(0, 1)[batch["at"]]
-        queries_ATD = network.asked(states_TE)
+        queries_ATD = network.queries_by_action(states_TE)
         items_KD = network.finished(held_KE)
         if len(queries_ATD) == 1:
             return [self._loss(network, queries_ATD[0], items_KD, batch, None)]
@@ -502,7 +502,7 @@ class TwoTowerTask(BaseTask):
         every = self._about_items(torch.arange(len(self.data.items)))
         held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
         items_ND = network.finished(held_NE)
-        asked = self.ranking.asked[0]
+        asked = self.ranking.questions[0]
         figures = (
             self.ranking.figures(self._embed_all(network, asked, held_NE), items_ND) if len(asked) else {}
         )

@@ -39,7 +39,7 @@ class ValidationRanking:
         self.data, self.most, self.seed = data, most, seed
 
     @cached_property
-    def asked(self) -> tuple[Queries, list[np.ndarray]]:
+    def questions(self) -> tuple[Queries, list[np.ndarray]]:
         """The queries, and their right items."""
         known = self.data.before("validation").positive
         queries, wanted = self.data.queries("validation", known)
@@ -56,7 +56,7 @@ class ValidationRanking:
     @cached_property
     def hidden(self) -> tuple[Tensor, Tensor]:
         """Query and place in `ranked` of what shoppers have and are not to be shown again."""
-        queries, seen = self.asked[0], self.data.seen("validation")
+        queries, seen = self.questions[0], self.data.seen("validation")
         owner = np.searchsorted(queries.users, seen.users)
         place = np.searchsorted(self.ranked, seen.items)
         owner, place = np.minimum(owner, len(queries) - 1), np.minimum(place, len(self.ranked) - 1)
@@ -64,8 +64,8 @@ class ValidationRanking:
         return torch.from_numpy(owner[right]), torch.from_numpy(place[right])
 
     def figures(self, queries_BD: Tensor, items_ND: Tensor) -> dict[str, float]:
-        """nDCG@10 and recall@20 of embeddings of `asked` and of all items; {} where nobody asks."""
-        wanted = self.asked[1]
+        """nDCG@10 and recall@20 of embeddings of `questions` and of all items; {} where nobody asks."""
+        wanted = self.questions[1]
         if not wanted:
             return {}
         device = items_ND.device

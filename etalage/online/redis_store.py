@@ -147,7 +147,7 @@ class RedisStore:
         return [*sorted(older.values(), key=_moment), *newest]
 
     def _newest(self, user_id: str, limit: int) -> list[Act]:
-        user_id = _asked(user_id)
+        user_id = _valid_utf8(user_id)
         if limit < 1:
             return []
         with self._errors():
@@ -181,7 +181,7 @@ class RedisStore:
 
     def erase(self, user_id: str) -> int:
         """See LiveStore.erase."""
-        user_id = _asked(user_id)
+        user_id = _valid_utf8(user_id)
         with self._errors():
             # First: what comes in from here on is theirs again, and the rest is read below, and goes.
             self._client.hset(self._key("erased"), digest(user_id), clock())
@@ -459,5 +459,5 @@ def _literal(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
 
 
-def _asked(user_id: str) -> str:
+def _valid_utf8(user_id: str) -> str:
     return user_id.encode("utf-8", "replace").decode("utf-8") if not user_id.isascii() else user_id

@@ -107,7 +107,7 @@ class SqliteStore:
 
     def history(self, user_id: str, limit: int, lasting: Callable[[str], bool] | None = None) -> list[Act]:
         """See LiveStore.history."""
-        user_id = _asked(user_id)
+        user_id = _valid_utf8(user_id)
         rows = self._read(
             "SELECT item_id, kind, value, time FROM acts WHERE user_id = ? "
             "ORDER BY time DESC, number DESC LIMIT ?",  # NULL sorts before every time: oldest
@@ -157,7 +157,7 @@ class SqliteStore:
 
     def erase(self, user_id: str) -> int:
         """See LiveStore.erase."""
-        asked, now = _asked(user_id), clock()
+        asked, now = _valid_utf8(user_id), clock()
         with self._transaction() as run:
             run("INSERT OR REPLACE INTO erased VALUES (?, ?)", (digest(asked), now))
             gone = sum(_forget(run, table, asked) for table in _OF_SHOPPERS)
@@ -425,6 +425,6 @@ def _columns(act: Act) -> tuple[str, str, float | None, int | None]:
     return act.item_id, act.kind, act.value, act.time
 
 
-def _asked(user_id: str) -> str:
+def _valid_utf8(user_id: str) -> str:
     """No stored id has half a surrogate pair; asked for one, SQLite could not even look."""
     return user_id.encode("utf-8", "replace").decode("utf-8") if not user_id.isascii() else user_id

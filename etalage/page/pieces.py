@@ -30,7 +30,7 @@ def style() -> None:
 def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
     """One piece; `chosen` by the name of what a click sends. Each click is heard once."""
 
-    def told(name: str) -> Callable[[], None]:
+    def heard(name: str) -> Callable[[], None]:
         def tell() -> None:
             sent = getattr(st.session_state[key], name)
             if sent is None or sent["click"] == st.session_state.get(f"{key}-{name}-heard"):
@@ -40,7 +40,7 @@ def _mount(key: str, data: Mapping[str, Any], **chosen: Chosen) -> None:
 
         return tell
 
-    _component()(key=key, data=dict(data), **{f"on_{name}_change": told(name) for name in chosen})
+    _component()(key=key, data=dict(data), **{f"on_{name}_change": heard(name) for name in chosen})
 
 
 def brand(name: str, home: Callable[[], None]) -> None:
@@ -187,7 +187,7 @@ def _classified(item: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"crumbs": wording.crumbs(path), "share": confidence, "percent": wording.percent(confidence)}
 
 
-def told(found: Categorised) -> None:
+def show_category(found: Categorised) -> None:
     """What a photo shows: each step of the path with its confidence, and what else it may be."""
     path = wording.SEPARATOR.join(step.name for step in found.steps)
     data = {

@@ -61,7 +61,7 @@ def _slate(user_id: str, found: ForShopper, shop: Source) -> None:
     answer = found.answer
     with st.container(key="shopper-slate"):
         pieces.heading("What they see now")
-        pieces.note(_said(answer))
+        pieces.note(_tier_in_words(answer))
         pieces.slate(
             "slate",
             answer.slate,
@@ -82,7 +82,7 @@ def _side_by_side(user_id: str, found: ForShopper, shop: Source, other: Source) 
     ):
         with column, st.container(key=f"shopper-slate-{name}"):
             pieces.heading(answer.bundle, source.client.url)
-            pieces.note(_said(answer))
+            pieces.note(_tier_in_words(answer))
             pieces.slate(
                 f"slate-{name}",
                 answer.slate,
@@ -106,7 +106,7 @@ def _marks(slate: Sequence[ReasonedSlot], against: Sequence[ReasonedSlot]) -> di
     return marks
 
 
-def _said(answer: Recommended) -> str:
+def _tier_in_words(answer: Recommended) -> str:
     said = wording.tier(answer.tier, answer.known)
     return f"{said} {answer.reason}." if answer.reason else said
 

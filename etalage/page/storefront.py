@@ -119,7 +119,7 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
                 place.category,
                 lambda path: go(category=path or None, item=None, page=1),
             )
-            told(place, shop, bundle)
+            show_classified_tree(place, shop, bundle)
         pieces.heading("Price")
         low, high = st.columns(2)
         for column, name, value, word in (
@@ -143,7 +143,7 @@ def filters(place: Place, shop: Source, bundle: str | None) -> None:
         )
 
 
-def told(place: Place, shop: Source, bundle: str) -> None:
+def show_classified_tree(place: Place, shop: Source, bundle: str) -> None:
     """The tree of what the classifier told, where it told anything; and the way to how often it errs."""
     branches = shop.tree(bundle, place.classified, "classified")
     if not branches:
@@ -208,7 +208,7 @@ def like_photo(place: Place, shop: Source) -> Shown:
                 pieces.note(shown.reason)
         if answer is not None and answer.steps:
             with what:
-                pieces.told(answer)
+                pieces.show_category(answer)
         right.button("Back to the shop", key="back", icon=":material/close:", on_click=without_photo)
     shelf("like-photo", shown, shop, columns=5, scored=True, top=f"photo {hash(photo)} {place}")
     return shown

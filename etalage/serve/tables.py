@@ -30,7 +30,7 @@ T = TypeVar("T")
 ENCODINGS = ("png", "float32_hex", "none")
 
 
-class Table(Protocol):
+class TableTask(Protocol):
     """One task of a bundle."""
 
     @property
@@ -59,7 +59,7 @@ class SimilarTable:
         self._recommender, self._encoder = recommender, recommender.embedder.encoder
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
-        """See Table.answer."""
+        """See TableTask.answer."""
         k, encoding = _k(asked), str(asked["image"])
         if encoding not in ENCODINGS:
             raise Unprocessable(f"image = {encoding!r}: one of {', '.join(ENCODINGS)}")
@@ -82,7 +82,7 @@ class SimilarTable:
         return encoded(self._encoder.decode(self._recommender.photo(item_id)), encoding)
 
     def example(self) -> "pd.DataFrame":
-        """See Table.example: the photo of the first item that has one; a white one where none has."""
+        """See TableTask.example: the photo of the first item that has one; a white one where none has."""
         import pandas as pd
 
         return pd.DataFrame({"input": [_some_photo(self._recommender.catalogue)]})
@@ -98,7 +98,7 @@ class RecommendTable:
         self._recommender, self._live = recommender, live
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
-        """See Table.answer."""
+        """See TableTask.answer."""
         k = _k(asked)
         users, histories = _texts(data, "user_id"), _texts(data, "history")
         questions, refused = [], []
@@ -124,7 +124,7 @@ class RecommendTable:
                 yield api.RecommendedRow(row, slot.rank, slot.item_id, slot.score, slot.why or "")
 
     def example(self) -> "pd.DataFrame":
-        """See Table.example: either column may be missing."""
+        """See TableTask.example: either column may be missing."""
         import pandas as pd
 
         history = json.dumps([{"item_id": self._recommender.catalogue.ids[1], "kind": "buy"}])
@@ -141,7 +141,7 @@ class RankTable:
         self._recommender, self._live = recommender, live
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
-        """See Table.answer."""
+        """See TableTask.answer."""
         pairs = list(zip(_texts(data, "user_id"), _texts(data, "item_id"), strict=True))
         refused = [
             f"row {row}: user_id and item_id are needed" for row, pair in enumerate(pairs) if None in pair
@@ -154,7 +154,7 @@ class RankTable:
         )
 
     def example(self) -> "pd.DataFrame":
-        """See Table.example."""
+        """See TableTask.example."""
         import pandas as pd
 
         item_id = self._recommender.catalogue.ids[1]
@@ -171,7 +171,7 @@ class ClassifyTable:
         self.defaults: Mapping[str, Any] = {"threshold": recommender.classifier().settings.threshold}
 
     def answer(self, data: "pd.DataFrame", asked: Mapping[str, Any]) -> "pd.DataFrame":
-        """See Table.answer."""
+        """See TableTask.answer."""
         threshold = float(asked["threshold"])
         if not 0 <= threshold <= 1:
             raise Unprocessable(f"threshold = {threshold:g}: 0 to 1")
@@ -189,7 +189,7 @@ class ClassifyTable:
         )
 
     def example(self) -> "pd.DataFrame":
-        """See Table.example: either column may be missing."""
+        """See TableTask.example: either column may be missing."""
         import pandas as pd
 
         photo = _some_photo(self._recommender.catalogue)
@@ -204,7 +204,7 @@ TASKS: dict[str, type[SimilarTable] | type[RecommendTable] | type[RankTable] | t
 }
 
 
-def table_of(recommender: Recommender, task: str | None, live: LiveStore | None = None) -> Table:
+def table_of(recommender: Recommender, task: str | None, live: LiveStore | None = None) -> TableTask:
     """The table of a task; None: `similar` of a bundle with photos, else `recommend`, or `classify` of one
     that has a classifier and nothing else.
 

@@ -79,7 +79,7 @@ def labelled(workspace: Workspace, encoder: "PhotoEncoder | None") -> Labelled:
         raise TooLittleData("no item has a category of the taxonomy: see `etalage taxonomy check`")
     phashes = np.asarray(facts["phash"].take(pa.array(found.places)).fill_null(0).to_numpy(), np.int64)
     urls: list[str] = facts["url"].take(pa.array(found.places)).to_pylist()
-    taxonomy, labels_N = _asked(taxonomy_steps.taxonomy(workspace), rows_N)
+    taxonomy, labels_N = _pruned_to_shop(taxonomy_steps.taxonomy(workspace), rows_N)
     leaves = set(taxonomy.leaves_L.tolist())  # a label above them is of many products
     classes = [row if row in leaves else None for row in labels_N.tolist()]
     shas: list[str] = found.sha256.to_pylist()
@@ -161,7 +161,7 @@ def _pinned(
     return pinned_N
 
 
-def _asked(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarray]":
+def _pruned_to_shop(whole: "Taxonomy", labels_N: np.ndarray) -> "tuple[Taxonomy, np.ndarray]":
     """The part of the taxonomy that this shop has items of, in whichever part; and the labels there."""
     taxonomy = whole.pruned(np.unique(labels_N[labels_N >= 0]))
     rows = np.array([taxonomy.row(id) for id in whole.ids] + [-1], dtype=np.int64)
@@ -220,7 +220,7 @@ def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "C
     classifier = ItemClassifier.open(exported, threads=os.cpu_count() or 1)
     whole = labelled(workspace, classifier.encoder)
     golden = ensure_golden_set(workspace, whole)
-    features = looked_at(workspace, whole, classifier, exported, ("validation", "test"))
+    features = photo_features(workspace, whole, classifier, exported, ("validation", "test"))
     values = leaf_values(workspace, whole.data.taxonomy)
     looked = JudgedItems(
         whole.data, features, whole.groups_N, values, whole.versions, None if golden is None else golden.hash
@@ -228,7 +228,7 @@ def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "C
     return CategoryEvaluator(looked, classifier, workspace.config.evaluate, exported)
 
 
-def looked_at(
+def photo_features(
     workspace: Workspace,
     whole: Labelled,
     classifier: "ItemClassifier",

@@ -81,7 +81,10 @@ def evaluate_all(workspace: Workspace) -> "ModelComparison":
 
     there = _opened(workspace)
     every: dict[str, Scorer] = {FLOOR: judging_steps.floor(workspace, there.whole), **there.retrievers}
-    quota = {name: workspace.config.funnel.retrievers.get(name, QUOTA) for name in _asked(workspace, there)}
+    quota = {
+        name: workspace.config.funnel.retrievers.get(name, QUOTA)
+        for name in _candidate_retrievers(workspace, there)
+    }
     against, notes = _against(there, list(quota))
     title = f"measure {', '.join([*there.retrievers, *there.rankers])} beside each other"
     with workspace.disk(), workspace.bar(title, None) as meter:
@@ -135,7 +138,7 @@ def _opened(workspace: Workspace) -> _Trained:
     return _Trained(whole, retrievers, rankers, exports, notes)
 
 
-def _asked(workspace: Workspace, there: _Trained) -> list[str]:
+def _candidate_retrievers(workspace: Workspace, there: _Trained) -> list[str]:
     """The retrievers that bring candidates to a ranker: those that [funnel] names, else all."""
     named = workspace.config.funnel.retrievers
     return [name for name in there.retrievers if not named or name in named]

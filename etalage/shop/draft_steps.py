@@ -10,7 +10,7 @@ from pathlib import Path
 from etalage.config import MappingConfig, ShopConfig, validated
 from etalage.errors import ConfigError, EtalageError
 from etalage.lake.drafting.drafts import Draft
-from etalage.lake.drafting.looking import Tried, looked_through, tried
+from etalage.lake.drafting.looking import Tried, draft_files, tried
 from etalage.lake.drafting.writing import quoted, shop_toml
 
 _USUAL = """
@@ -65,7 +65,7 @@ class DraftedShop:
 
 def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
     """A shop.toml for `files`; nothing is written. Raises InputUnreadable: one of them makes no sense."""
-    drafts = looked_through(files)
+    drafts = draft_files(files)
     text = shop_toml(name, drafts)
     config = validated(ShopConfig, tomllib.loads(text), "the draft")
     trials: list[Tried | str] = []

@@ -62,7 +62,7 @@ def compare(workspace: Workspace, name: str | None) -> Compared:
             continue
         part = "test" if len(whole.data.rows("test", leaf=True)) else "validation"
         rows = whole.data.rows(part, leaf=True)
-        features = category_steps.looked_at(workspace, whole, classifier, export, (part,))
+        features = category_steps.photo_features(workspace, whole, classifier, export, (part,))
         if values is None:  # every export that comes so far is of the same leaves
             values = category_steps.leaf_values(workspace, whole.data.taxonomy)
         asked = JudgedItems(whole.data, features, whole.groups_N, values, whole.versions, None)

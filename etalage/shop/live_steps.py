@@ -40,7 +40,7 @@ def uri(workspace: Workspace) -> str | Path:
 
 def opened(workspace: Workspace) -> "LiveStore":
     """The store, which knows who was erased. Raises ConfigError, DataError."""
-    return _told(workspace, _at(uri(workspace)))
+    return _with_erasures(workspace, _at(uri(workspace)))
 
 
 def _at(where: str | Path) -> "LiveStore":
@@ -51,7 +51,7 @@ def _at(where: str | Path) -> "LiveStore":
     return open_live(where)
 
 
-def _told(workspace: Workspace, store: "LiveStore") -> "LiveStore":
+def _with_erasures(workspace: Workspace, store: "LiveStore") -> "LiveStore":
     """The same, told who was erased (F66): one that was made anew, put back from a copy or away meanwhile
     does not know it by itself."""
     try:
@@ -114,7 +114,7 @@ def _collected_everywhere(workspace: Workspace, sorting: "HeldBack") -> int:
     before = _file_before(workspace)
     if before is not None:
         try:
-            left = _told(workspace, _at(before))
+            left = _with_erasures(workspace, _at(before))
         except StoreUnavailable as error:
             log.warning(
                 "%s was the online store before, and its events cannot be collected: %s", before, error

@@ -85,7 +85,7 @@ def _source(
         log.warning(
             "%s learns from what %s embeds of the items as it is; %s; to take the new one: %s, then "
             "`etalage train %s`",
-            model, name, one.told(), one.remedy(), model,
+            model, name, one.describe(), one.remedy(), model,
         )  # fmt: skip
     return embedded_items(export)
 
@@ -113,7 +113,7 @@ class _Behind:
     newest: str
     """Hashes of the export that it learned from, and of the newest one."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words, from the first of the chain on."""
         steps = [f"{a} learned from what {b} embeds" for a, b in itertools.pairwise(self.chain)]
         return " and ".join([
@@ -160,7 +160,7 @@ def stale_sources(workspace: Workspace, models: "Sequence[DraftedModel]") -> lis
             kept = f"{model} is published with what it learned from"
             kept += ", which knows no later items" if len(one.chain) == 1 else ""
             takes = "takes" if len(one.chain) == 1 else "take"
-            lines.append(f"{one.told()}: {kept}; {one.remedy()} {takes} the new one")
+            lines.append(f"{one.describe()}: {kept}; {one.remedy()} {takes} the new one")
     return lines
 
 

@@ -110,7 +110,7 @@ def reader(workspace: Workspace) -> CategoryReader:
 
 def labels(workspace: Workspace, items: pa.Table) -> Labels:
     """items: rows of the table with `category_id` and `attributes`. Raises ConfigError, InputUnreadable."""
-    known, said = reader(workspace), _said(workspace.config.taxonomy, items)
+    known, said = reader(workspace), _given_categories(workspace.config.taxonomy, items)
     tree, told = known.tree, known.tell(said, workspace.config.taxonomy.similar_from)
     level = workspace.config.taxonomy.level
     cut = tree if level is None else tree.cut(level)
@@ -207,7 +207,7 @@ class Checked:
 def check(workspace: Workspace) -> Checked:
     """Raises ConfigError, InputUnreadable, TableMissing."""
     known = reader(workspace)
-    said = Counter(_said(workspace.config.taxonomy, _items(workspace)))
+    said = Counter(_given_categories(workspace.config.taxonomy, _items(workspace)))
     told = known.tell(said, workspace.config.taxonomy.similar_from)
     ways: Counter[str] = Counter()
     findings: dict[str, Counter[str]] = {reason: Counter() for reason in REASONS}
@@ -230,7 +230,7 @@ def proposals(workspace: Workspace) -> list[Proposal]:
     """
     known = reader(workspace)
     counts: Counter[tuple[str | None, str]] = Counter()
-    for one, count in Counter(_said(workspace.config.taxonomy, _items(workspace))).items():
+    for one, count in Counter(_given_categories(workspace.config.taxonomy, _items(workspace))).items():
         bare = GivenCategory(None, one.merchant, one.category)
         if one.category and known.surely(bare).row < 0 and not known.surely(bare).outside:
             counts[one.merchant, one.category] += count
@@ -251,7 +251,7 @@ def proposals(workspace: Workspace) -> list[Proposal]:
     ]
 
 
-def _said(config: "TaxonomyConfig", items: pa.Table) -> list[GivenCategory]:
+def _given_categories(config: "TaxonomyConfig", items: pa.Table) -> list[GivenCategory]:
     """(N,)."""
     found = []
     for category, text in zip(items["category_id"].to_pylist(), items["attributes"].to_pylist(), strict=True):

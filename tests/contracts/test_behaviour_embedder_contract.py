@@ -52,7 +52,7 @@ def two_tower_score(network: Any, data: BehaviourSet, queries: Queries) -> torch
             "history_kinds": torch.from_numpy(kinds),
         }
     )
-    return network.asked(states[:, -1])[0] @ network.finished(held).T
+    return network.queries_by_action(states[:, -1])[0] @ network.finished(held).T
 
 
 def item2vec_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:

@@ -224,7 +224,8 @@ def test_several_actions_have_a_query_each_and_are_served_as_their_weighted_sum(
             "history_kinds": torch.from_numpy(kinds),
         }
         view, buy = (
-            query @ network.finished(held).T for query in network.asked(network.states(given)[:, -1])
+            query @ network.finished(held).T
+            for query in network.queries_by_action(network.states(given)[:, -1])
         )
     assert not torch.allclose(view, buy)
     assert np.allclose(scored(task, network, queries), (0.25 * view + 0.75 * buy).numpy(), atol=1e-4)

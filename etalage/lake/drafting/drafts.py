@@ -68,7 +68,7 @@ class Ids:
     matches: Mapping[str, float] = field(default_factory=dict)
     of_acts: bool = False
 
-    def told(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         """What is said of a column."""
         share = self.matches.get(name, 0)
         if self.of_acts:

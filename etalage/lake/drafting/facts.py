@@ -99,7 +99,7 @@ class Facts:
         return shown(self.values[0]) if self.values else "nothing"
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """How often it is filled, in how many different ways, and an example."""
         if not self.values:
             return f"empty in all {self.rows:,} rows"

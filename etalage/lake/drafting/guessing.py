@@ -306,13 +306,13 @@ class _Guessing:
         if guess.exact and guess.word in WEAK_NAMES and ours not in ("item_id", "value") and not buyer:
             called += ", which may mean other things"
             sure = False
-        reason = f"{called}; {guess.facts.told}; such as {guess.facts.example}"
+        reason = f"{called}; {guess.facts.described}; such as {guess.facts.example}"
         return Line(ours, name, reason, sure and guess.exact)
 
     def _item_line(self, item: Guess, sure: bool = True) -> Line:
         line = self.line("item_id", item, sure)
         match = self.ids.matches.get(item.facts.name)
-        said = self.ids.told(item.facts.name)
+        said = self.ids.describe(item.facts.name)
         if match is not None and match > 0:
             return Line(line.ours, line.source, f"{said}; {line.reason}", match >= 0.5)
         if self.ids.matches and not match:
@@ -411,7 +411,7 @@ class _Guessing:
             names = [one.name for _, one, _ in found]
             first = found[0][1]
             many = "links" if len(names) == 1 else "links, the first the main photo's"
-            reason = f"{many}; {first.told}; such as {first.example}"
+            reason = f"{many}; {first.described}; such as {first.example}"
             return [Line("photo_url", names[0] if len(names) == 1 else tuple(names), reason, found[0][2])]
         files = [one for name, one in self.facts.items() if name not in self.taken and one.pictures >= _MOST]
         if files and self._reachable(files[0].name):

@@ -17,7 +17,7 @@ from etalage.lake.drafting.drafts import Draft, Ids
 from etalage.lake.drafting.facts import facts_of
 from etalage.lake.drafting.guessing import columns_of, drafted, may_be_id
 from etalage.lake.feeds.contract import Head
-from etalage.lake.feeds.recognising import Recognised, looked_at, recognised
+from etalage.lake.feeds.recognising import Recognised, read_head, recognised
 from etalage.lake.raw import RawChunk, RawTable
 from etalage.lake.readers import open_table
 from etalage.lake.sources import file_style, open_file
@@ -41,7 +41,7 @@ class Tried:
     refused: Mapping[str, int]
 
 
-def looked_through(files: Sequence[Path]) -> list[Draft]:
+def draft_files(files: Sequence[Path]) -> list[Draft]:
     """A draft of each file; the id of items is the one that files of acts have. Raises InputUnreadable."""
     found = [_look(file) for file in files]
     drafts = [drafted(one, Ids()) for one in found]
@@ -104,7 +104,7 @@ def _look(file: Path) -> Recognised:
     container, style = file_style(file, None, MappingConfig(), style.delimiter, style.encoding)
     if container not in ("csv", "jsonl", "parquet", "xml"):
         raise InputUnreadable(f"{file}: is {container}, and needs no mapping: `etalage ingest {file}`")
-    head = looked_at(file, container, style, _LOOKED_AT)
+    head = read_head(file, container, style, _LOOKED_AT)
     if container == "csv" and len(head.names) == 1 and style.delimiter is None:
         head = _by_a_rare_delimiter(head)
     return recognised(head)
@@ -142,7 +142,7 @@ def _by_a_rare_delimiter(head: Head) -> Head:
     best = max(scores, key=lambda one: scores[one])
     if scores[best][0] < 0.9 or scores[best][1] < 2:
         return head
-    return looked_at(head.file, "csv", FileStyle(best, head.style.encoding), _LOOKED_AT)
+    return read_head(head.file, "csv", FileStyle(best, head.style.encoding), _LOOKED_AT)
 
 
 def _own(acts: Draft) -> tuple[str, ...]:

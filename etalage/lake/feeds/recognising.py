@@ -83,7 +83,7 @@ def _container_of(file: Path, style: FileStyle) -> str | None:
     return "csv" if plain and len(_DELIMITED.findall(line)) >= 1 and "\n" in begin else None
 
 
-def looked_at(file: Path, container: str, style: FileStyle = AS_FOUND, rows: int = LOOKED_AT) -> Head:
+def read_head(file: Path, container: str, style: FileStyle = AS_FOUND, rows: int = LOOKED_AT) -> Head:
     """The first `rows` rows of `file`. Raises InputUnreadable: it cannot be read as `container`."""
     table = open_table(file, container, rows, style)
     with closing(table.chunks()) as chunks:  # type: ignore[type-var]

@@ -21,7 +21,7 @@ from etalage.config import PhotosConfig
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.lake.delta import Lake
-from etalage.lake.photos.plan import Plan, plan_of, require_contact
+from etalage.lake.photos.plan import FetchPlan, plan_of, require_contact
 from etalage.lake.photos.shard import STOP, Shard, run_shard, shard_of
 from etalage.lake.photos.spool import Committed, alone, by_owner, commit, new_run, take_up
 from etalage.lake.photos.states import State
@@ -162,13 +162,13 @@ def _hosts(due: pa.Table) -> list[str]:
 _ROWS = 256
 
 
-def share(lake: Lake, plan: Plan) -> int:
+def share(lake: Lake, plan: FetchPlan) -> int:
     """Give photos that some item has to the other items with that link, and failures to items that do not say
     so yet; → how many rows of `photos`."""
     return _share_photos(lake, plan) + _share_failures(lake, plan)
 
 
-def _share_photos(lake: Lake, plan: Plan) -> int:
+def _share_photos(lake: Lake, plan: FetchPlan) -> int:
     links = plan.links.filter(pc.and_(plan.links["held"], plan.links["lacking"]))
     if not links.num_rows:
         return 0
@@ -194,7 +194,7 @@ def _share_photos(lake: Lake, plan: Plan) -> int:
     return written
 
 
-def _share_failures(lake: Lake, plan: Plan) -> int:
+def _share_failures(lake: Lake, plan: FetchPlan) -> int:
     links = plan.links
     failed = pc.and_(pc.not_equal(links["status"], State.ok.value), pc.invert(links["held"]))
     failed = links.filter(pc.fill_null(failed, False))

@@ -27,7 +27,7 @@ _OF_LINKS = ("url", "host", "status", "final_url", "etag", "last_modified", "sou
 
 
 @dataclass(frozen=True)
-class Plan:
+class FetchPlan:
     """`pairs` (P rows): item_id, url, `held` (the item has this photo's bytes), `status` of the photo's row
     (null: it has none). `links` (L rows): those columns of table `links` that matter here, null where a
     link was never asked for; and `owners`, `held` (by any of them), `lacking` (not by all of them)."""
@@ -69,7 +69,7 @@ class Plan:
         return int((late & ~_bools(self.links["held"])).sum())
 
 
-def plan_of(lake: Lake) -> Plan:
+def plan_of(lake: Lake) -> FetchPlan:
     """Every link of the tables: items.photo_url, and photos whose url is one. Raises TableDamaged."""
     pairs = _pairs(lake)
     grouped = pairs.group_by("url", use_threads=False).aggregate(
@@ -92,7 +92,7 @@ def plan_of(lake: Lake) -> Plan:
     }
     for name, column in added.items():
         links = links.append_column(name, column)
-    return Plan(pairs, links.combine_chunks())
+    return FetchPlan(pairs, links.combine_chunks())
 
 
 def _pairs(lake: Lake) -> pa.Table:

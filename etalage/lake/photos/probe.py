@@ -25,7 +25,7 @@ from etalage.lake.delta import Lake
 from etalage.lake.photos.estimate import Cost, Share, estimate, wilson
 from etalage.lake.photos.fetch import run_shards
 from etalage.lake.photos.links import ASKED, RESULT
-from etalage.lake.photos.plan import Plan, plan_of, require_contact
+from etalage.lake.photos.plan import FetchPlan, plan_of, require_contact
 from etalage.lake.photos.spool import read_results
 from etalage.lake.photos.states import State
 
@@ -84,7 +84,7 @@ def probe(
     if started is not None:
         started(len(chosen))
     results = _results(asked, config, progress, engine)
-    return _told(plan, names, results, config, seed)
+    return _summary(plan, names, results, config, seed)
 
 
 def sample(urls: list[str], count: int, seed: int) -> list[int]:
@@ -120,7 +120,7 @@ def _empty(kind: pa.DataType, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(0, kind), count) if pa.types.is_integer(kind) else pa.nulls(count, kind)
 
 
-def merchants_of(lake: Lake, plan: Plan, attribute: str | None) -> list[str]:
+def merchants_of(lake: Lake, plan: FetchPlan, attribute: str | None) -> list[str]:
     """Whose each link of the plan is: the attribute of its first item, or its host.
 
     Raises ConfigError: no item has the attribute.
@@ -137,7 +137,7 @@ def merchants_of(lake: Lake, plan: Plan, attribute: str | None) -> list[str]:
     return names
 
 
-def _told(plan: Plan, names: list[str], results: pa.Table, config: PhotosConfig, seed: int) -> Probe:
+def _summary(plan: FetchPlan, names: list[str], results: pa.Table, config: PhotosConfig, seed: int) -> Probe:
     of_url = dict(zip(plan.links["url"].to_pylist(), names, strict=True))
     whose = np.array([of_url[url] for url in results["url"].to_pylist()], dtype=object)
     states = np.array(results["status"].to_pylist(), dtype=object)

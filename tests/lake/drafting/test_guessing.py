@@ -19,7 +19,7 @@ from etalage.errors import InputUnreadable
 from etalage.lake.column_names import ACT_NAMES, ITEM_NAMES, plain, spellings
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.guessing import columns_of
-from etalage.lake.drafting.looking import looked_through, tried
+from etalage.lake.drafting.looking import draft_files, tried
 from etalage.lake.drafting.writing import shop_toml
 
 Rows = Iterable[Iterable[Any]]
@@ -41,7 +41,7 @@ class Drafted:
     """Files, what they were taken for, and what becomes of them by the shop.toml that is written."""
 
     def __init__(self, files: list[Path]) -> None:
-        self.drafts = looked_through(files)
+        self.drafts = draft_files(files)
         self.text = shop_toml("T", self.drafts)
         self.config = validated(ShopConfig, tomllib.loads(self.text), "test")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etalage.config import MappingConfig
 from etalage.lake.feeds.contract import Head
-from etalage.lake.feeds.recognising import looked_at
+from etalage.lake.feeds.recognising import read_head
 from etalage.lake.feeds.shopify import FEED
 from tests.lake.feeds.conftest import Load
 
@@ -311,7 +311,7 @@ def test_a_large_export_comes_in_chunks_and_is_unchanged_the_second_time(load: L
 def _head(content: str, tmp_path: Any) -> Head:
     file = tmp_path / "f.csv"
     file.write_text(content, encoding="utf-8")
-    return looked_at(file, "csv")
+    return read_head(file, "csv")
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
