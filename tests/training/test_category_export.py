@@ -58,7 +58,7 @@ def exported(trained: Trained[Any], items: CategorySet, tmp_path_factory: pytest
 # -- ONNX is torch -------------------------------------------------------------------------------
 
 
-def read_head(width: int) -> tuple[Tensor, Tensor, Tensor]:
+def looked_at(width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Seven items: with both, one or none of photo and title, in another number than was exported with."""
     features = torch.randn(7, width, generator=torch.Generator().manual_seed(1))
     has_photo = torch.tensor([True, True, False, False, True, False, True])
@@ -77,7 +77,7 @@ def test_the_heads_are_the_same_in_onnx(text: str, heads: str, tmp_path: Path) -
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)  # zeros would hide what is left out
-    features, has_photo, words = read_head(12)
+    features, has_photo, words = looked_at(12)
     file = tmp_path / "heads.onnx"
     category_export._write_heads(network, 12, config.word_encoder(), list(network.sees), file)
     session = Session.open(file)
