@@ -14,7 +14,7 @@ from etalage.evaluation.categories import LOWER, CategoryMeasures
 from etalage.evaluation.category_confusion import Confusion, Mistake, most_valuable, worst_mistakes
 from etalage.evaluation.report import photo_uri
 from etalage.evaluation.sections import Metrics, Section, metric_rows
-from etalage.runtime.confusion import CONFUSION
+from etalage.runtime.classifier import CONFUSION
 
 if TYPE_CHECKING:
     from etalage.lake.taxonomy import Taxonomy
