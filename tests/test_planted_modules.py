@@ -174,10 +174,10 @@ def test_f62_servers_run_nothing_of_the_folder_that_they_are_started_in(shop: Pa
 @pytest.mark.usefixtures("untouched")
 def test_f62_several_workers_run_nothing_of_the_folder_that_they_are_started_in(shop: Path) -> None:
     script = (
-        "from etalage.engine import local\n"
+        "from etalage.engine.local import LOCAL, launch\n"
         "if __name__ == '__main__':\n"
-        "    print(list(local.map(abs, [-1, -2, -3], workers=2)))\n"
-        "    with local.launch(repr, 2) as worker:\n"
+        "    print(list(LOCAL.map(abs, [-1, -2, -3], workers=2)))\n"
+        "    with launch(repr, 2) as worker:\n"
         "        print(worker.rank)\n"
     )
     (shop.parent / "script.py").write_text(script)

@@ -59,3 +59,11 @@ def child(
             os._exit(1)
 
     return subprocess.Popen(list(command), env=env, cwd=cwd, preexec_fn=bind)
+
+
+def leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that was asked ends the others.
+
+    Not by SIG_IGN, which programs that a worker starts would inherit.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
