@@ -333,7 +333,7 @@ class PhotosConfig(Settings):
     ca_file: str | None = None
     """Certificates (PEM) that are trusted besides the system's."""
     workers: PositiveInt | None = None
-    """Processes; None: one a core. A host belongs to one of them."""
+    """Shards at once, each on a worker of its own; None: as many as [engine] has. A host belongs to one."""
     connections: int = Field(64, ge=1, le=1024)
     """Of one worker, at once."""
     per_host: int = Field(2, ge=1, le=64)

@@ -14,14 +14,15 @@ def require_enforceable() -> None:
         )
 
 
-def limit_memory(size: int) -> None:
-    """From now on this process gets a MemoryError where it would hold more than `size` bytes of its own.
+def limit_memory(size: int | None) -> None:
+    """From now on this process gets a MemoryError where it would hold more than `size` bytes; None:
+    as many as its system lets it.
 
     RLIMIT_DATA counts what is private and written; files that are mapped, and libraries, are not.
     """
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        size = min(size, hard)
+    if size is None or hard != resource.RLIM_INFINITY:
+        size = hard if size is None else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (size, hard))

@@ -7,6 +7,7 @@ here that gives it shards and takes what came of them.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 Progress = Callable[[int, int | None], None]
 """Is told how many shards are done, and of how many; None: nobody knows yet."""
+_STOP_SECONDS = 30.0
 _AHEAD = 3
 """Shards a slot that are begun or done, and whose results nobody has taken."""
 
@@ -32,7 +34,7 @@ class Slot(Protocol[S_contra, R]):
         ...
 
     def stop(self) -> None:
-        """End what runs: `run` returns soon. Called in another thread, once."""
+        """End what runs: `run` returns soon. Called in another thread, until it has."""
         ...
 
     def leave(self) -> None:
@@ -179,10 +181,14 @@ class _Running(Generic[S, R]):
                 break
         for _ in self._threads:
             self._waiting.put(None)
+        until = time.monotonic() + _STOP_SECONDS
         for slot in self._slots:
             slot.stop()
-        for thread in self._threads:
-            thread.join(30)
+        for slot, thread in zip(self._slots, self._threads, strict=True):
+            thread.join(1)
+            while thread.is_alive() and time.monotonic() < until:
+                slot.stop()  # it was just beginning
+                thread.join(1)
 
 
 def _count(shards: Iterable[Any]) -> int | None:

@@ -161,7 +161,7 @@ class _TaskSlot(Generic[S, R]):
         try:
             outcome, records = self._context.parallelize([0], 1).mapPartitions(task).collect()[0]
         except Exception as error:
-            if self._context._jsc.sc().isStopped():
+            if not _runs(self._context):
                 return Failed.of(EngineError(f"the Spark application has ended: {_lost_task(str(error))}"))
             return Failed(_lost_task(str(error)))
         for record in records:
@@ -170,7 +170,7 @@ class _TaskSlot(Generic[S, R]):
 
     def stop(self) -> None:
         self._stopped = True
-        if not self._context._jsc.sc().isStopped():
+        if _runs(self._context):
             self._context.cancelJobsWithTag(self._tag)
 
     def leave(self) -> None:
@@ -179,8 +179,7 @@ class _TaskSlot(Generic[S, R]):
 
 def _task(function: Any, shard: Parcel, level: int, memory: int | None, rows: Iterable[int]) -> list[Any]:
     """On a worker: the outcome of the shard, and what was logged on the way."""
-    if memory is not None:
-        limit_memory(memory)
+    limit_memory(memory)  # Spark may have run another shard, with another limit, in this process
     with _collected(level) as records:
         parcel = function if isinstance(function, Parcel) else function.value
         outcome = run_parcels(parcel, shard, CloudPickler)
@@ -256,7 +255,8 @@ class _Ranks:
     def cancel(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             self._cancelled = True
-            self._context.cancelJobsWithTag(self._tag)
+            if _runs(self._context):
+                self._context.cancelJobsWithTag(self._tag)
             self._thread.join(_GRACE_SECONDS)
 
 
@@ -273,8 +273,7 @@ def _rank(
     rows: Iterable[int],
 ) -> list[int]:
     """On a worker: what one of the others does."""
-    if memory is not None:
-        limit_memory(memory)
+    limit_memory(memory)
     context = BarrierTaskContext.get()
     place = context.partitionId()
     hosts = [driver, *(info.address.rsplit(":", 1)[0] for info in context.getTaskInfos())]
@@ -326,7 +325,7 @@ def _session(master: str, workers: int, settings: Mapping[str, Any]) -> SparkSes
     global _started
     wanted = (master, workers, tuple(sorted(settings.items())))
     with _starting:
-        if _started is not None and not _started[1].sparkContext._jsc.sc().isStopped():
+        if _started is not None and _runs(_started[1].sparkContext):
             if _started[0] != wanted:
                 raise EngineError(
                     f"Spark runs in this process already, with master = {_started[0][0]!r}; a process can "
@@ -338,6 +337,10 @@ def _session(master: str, workers: int, settings: Mapping[str, Any]) -> SparkSes
         session = _start(master, workers, settings)
         _started = wanted, session
         return session
+
+
+def _runs(context: SparkContext) -> bool:
+    return context._jsc is not None and not context._jsc.sc().isStopped()
 
 
 def _stop() -> None:
@@ -357,18 +360,17 @@ def _start(master: str, workers: int, settings: Mapping[str, Any]) -> SparkSessi
     builder = SparkSession.builder.master(master).appName("Etalage")
     for key, value in (_defaults(master, workers) | {k: _text(v) for k, v in settings.items()}).items():
         builder = builder.config(key, value)
-    interrupted = _in_main_thread() and signal.getsignal(signal.SIGINT)
+    at_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with safe_path(), _environment(master, settings):
             session = builder.getOrCreate()
     except Exception as error:
         raise EngineError(f"Spark at {master} did not start: {str(error).strip().splitlines()[0]}") from error
     finally:
-        if interrupted:  # Spark's own handler ends all jobs; ours end those that were left
-            signal.signal(signal.SIGINT, interrupted)
+        if at_interrupt is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, at_interrupt)  # pyspark put one of its own there
     if not master.startswith("local"):
-        with tempfile.TemporaryDirectory(prefix="etalage-") as folder:
-            session.sparkContext.addArchive(f"{_own_code(Path(folder))}#etalage")
+        session.sparkContext.addArchive(f"{_own_code()}#etalage")
     return session
 
 
@@ -377,6 +379,9 @@ def _defaults(master: str, workers: int) -> dict[str, str]:
         "spark.task.maxFailures": "1",
         "spark.stage.maxConsecutiveAttempts": "1",
         "spark.cores.max": str(workers),
+        # A launch whose workers have not all registered is tried again soon, for some minutes.
+        "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",
+        "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "300",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         f"spark.executorEnv.{SAFE_PATH}": "1",
@@ -416,14 +421,16 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+_packed: tempfile.TemporaryDirectory[str] | None = None
 
 
-def _own_code(folder: Path) -> Path:
-    """Etalage itself, packed, so that workers run what this process runs."""
-    root = Path(__file__).resolve().parents[1]
-    target = folder / "etalage.zip"
+def _own_code() -> Path:
+    """Etalage itself, packed, so that workers run what this process runs: an executor fetches it when it
+    starts, which may be at any time while this process lives."""
+    global _packed
+    if _packed is None:
+        _packed = tempfile.TemporaryDirectory(prefix="etalage-")
+    root, target = Path(__file__).resolve().parents[1], Path(_packed.name, "etalage.zip")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:

@@ -26,6 +26,7 @@ from tests.engine.test_children import alive
 from tests.serve.servers import until
 from tests.spark_cluster import QUICK, require_spark, running_cluster
 
+pytestmark = pytest.mark.timeout(900)  # several JVMs start
 SETTINGS = {
     "spark.executorEnv.PYTHONPATH": str(PROJECT),
     "spark.executor.memory": "512m",

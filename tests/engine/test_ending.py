@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 from tests.engine.test_children import alive
 from tests.spark_cluster import require_spark, running_cluster
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 SPARKS = [pytest.param(one, marks=pytest.mark.slow) for one in ("spark", "cluster")]
 
 
@@ -52,7 +52,7 @@ def test_workers_end_with_the_command(master: str, verb: str, how: signal.Signal
         assert all(map(alive, workers)) and started.pid not in workers
         # As a terminal does at Ctrl-C: to every process of the group.
         os.killpg(started.pid, how) if how == signal.SIGINT else os.kill(started.pid, how)
-        _, said = started.communicate(timeout=120)
+        _, said = started.communicate(timeout=300)
         until = time.monotonic() + 120
         while any(map(alive, workers)) and time.monotonic() < until:
             time.sleep(0.05)
@@ -67,7 +67,7 @@ def test_workers_end_with_the_command(master: str, verb: str, how: signal.Signal
 def test_results_that_are_never_taken_keep_no_worker(master: str, tmp_path: Path) -> None:
     command = python("-m", "tests.engine.keeps_on", master, str(tmp_path), "leave")
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=200
+        command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 7, done.stderr
     workers = [int((tmp_path / name).read_text()) for name in ("pid-0", "pid-1")]
