@@ -19,6 +19,7 @@ from etalage.lake.delta import Lake
 from tests.lake.photos.hostile import Hostile
 from tests.serve.servers import until
 from tests.shops import act_rows, rows_of, small_shop
+from tests.spark_cluster import require_spark
 from tests.test_cli import environment, free_port
 
 OURS = [
@@ -184,6 +185,22 @@ def test_f62_several_workers_run_nothing_of_the_folder_that_they_are_started_in(
     command = [sys.executable, "-P", str(shop.parent / "script.py")]
     done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.stdout.split("\n")[:2] == ["[1, 2, 3]", "0"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("untouched")
+def test_f62_spark_runs_nothing_of_the_folder_that_it_is_started_in(shop: Path) -> None:
+    require_spark()
+    script = (
+        "from etalage.engine.spark import SparkEngine\n"
+        "engine = SparkEngine('local[2]')\n"
+        "print(list(engine.map(abs, [-1, -2, -3])))\n"
+    )
+    (shop.parent / "on_spark.py").write_text(script)
+    command = [sys.executable, "-P", str(shop.parent / "on_spark.py")]
+    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=800)
+    assert done.stdout == "[1, 2, 3]\n", done.stderr
 
 
 @pytest.mark.parametrize("guarded", [True, False])

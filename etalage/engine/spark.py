@@ -42,7 +42,9 @@ S = TypeVar("S")
 R = TypeVar("R")
 _LARGE = 2**18
 """Bytes of a function from which on workers fetch it once, instead of with every shard."""
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 3.0
+"""For a worker whose end is why the caller leaves, and which has not been told yet."""
+_CANCEL_SECONDS = 30.0
 _RECORDS = 1000
 """Log records of one shard that are brought back; the rest is counted."""
 
@@ -257,7 +259,7 @@ class _Ranks:
             self._cancelled = True
             if _runs(self._context):
                 self._context.cancelJobsWithTag(self._tag)
-            self._thread.join(_GRACE_SECONDS)
+            self._thread.join(_CANCEL_SECONDS)
 
 
 class _RankEnded(Exception):
