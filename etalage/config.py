@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from etalage.errors import ConfigError
 from etalage.nearest import nearest
@@ -340,7 +348,8 @@ class PhotosConfig(Settings):
     ca_file: str | None = None
     """A file of certificates (PEM) to trust besides the system's."""
     workers: PositiveInt | None = None
-    """How many processes. None: one per core. Each host belongs to one of them."""
+    """How many shards run at once, each on a worker of its own. None: as many as [engine] has. Each host
+    belongs to one of them."""
     connections: int = Field(64, ge=1, le=1024)
     """Simultaneous connections of one worker."""
     per_host: int = Field(2, ge=1, le=64)
@@ -402,6 +411,83 @@ class ServeConfig(Settings):
     """The online store: a file, or redis://host:port/db. None: live/events.sqlite in the shop's folder."""
 
 
+class EngineConfig(Settings):
+    """[engine]: where loops over shards and the workers of a training run (docs/engine.md).
+
+        [engine]
+        kind = "spark"
+        master = "spark://cluster:7077"
+        workers = 16
+        memory = "4g"
+        settings = {"spark.executor.cores" = 4}
+
+    `engine = "spark"` alone is `[engine] kind = "spark"`.
+    """
+
+    kind: Literal["local", "spark"] = "local"
+    """`local`: processes of this machine. `spark`: tasks of Spark, from the extra spark; needs Java."""
+    master: str | None = None
+    """Spark's URL, such as `spark://host:7077`; None: a Spark within this process, `local[workers]`."""
+    workers: PositiveInt | None = None
+    """Shards that run at once; None: one a core of this machine. A cluster's size has to be said here."""
+    memory: str | None = None
+    """What a worker's Python may hold, such as `2g`, on Linux; a shard that needs more fails. None: what
+    there is."""
+    settings: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    """More settings of Spark: `spark.executor.memory`, `spark.executorEnv.PYTHONPATH`, …"""
+
+    @field_validator("memory")
+    @classmethod
+    def _a_size(cls, said: str | None) -> str | None:
+        if said is not None:
+            memory_size(said)
+        return said
+
+    @field_validator("settings")
+    @classmethod
+    def _of_spark(cls, said: dict[str, Any]) -> dict[str, Any]:
+        for key in said:
+            if not key.startswith("spark."):
+                raise ValueError(f"{key} is no setting of Spark: those begin with `spark.`")
+            if key in SPARK_RESERVED:
+                raise ValueError(f"{key} cannot be set: {SPARK_RESERVED[key]}")
+        return said
+
+    @model_validator(mode="after")
+    def _that_act(self) -> "EngineConfig":
+        if self.kind == "local":
+            for name in ("master", "settings"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is set, and kind is 'local': it would do nothing; set kind = 'spark'"
+                    )
+        elif self.master is not None and not self.master.startswith("local") and self.workers is None:
+            raise ValueError(
+                f"master is {self.master!r}: say in `workers` how many tasks may run there at once"
+            )
+        return self
+
+
+SPARK_RESERVED = {
+    "spark.master": "it is `master`",
+    "spark.task.maxFailures": "the engine itself runs a shard that failed again, and counts how often",
+}
+"""Settings of Spark that the engine needs as they are."""
+LEAST_MEMORY = 128 * 2**20
+"""Bytes of a worker; Python and Arrow alone take about half of it."""
+
+
+def memory_size(text: str) -> int:
+    """`512m`, `2g` → bytes. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mg])", text.strip().lower())
+    if found is None:
+        raise ValueError("expected a size such as `512m` or `2g`")
+    size = int(float(found[1]) * {"m": 2**20, "g": 2**30}[found[2]])
+    if size < LEAST_MEMORY:
+        raise ValueError(f"a worker needs `{LEAST_MEMORY >> 20}m` at least")
+    return size
+
+
 class ShopConfig(Settings):
     """A whole shop.toml."""
 
@@ -420,6 +506,12 @@ class ShopConfig(Settings):
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _by_kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
 
     @field_validator("currency")
     @classmethod

@@ -20,6 +20,8 @@ EtalageError                  1   500
 │   ├── LossNotFinite         6   500   NaN or infinity; names the batch
 │   ├── WorkerLost            6   500   one of several workers that work together ended
 │   └── CheckpointDamaged     6   500
+├── EngineError              13   500   where shards and workers run: no Java, no cluster, …
+│   └── ShardFailed          13   500   a shard failed as often as it was tried
 ├── ExportDamaged             7   500   an export that cannot be opened
 ├── IndexMismatch             7   500   dimension, type, norm or model differs from the index's
 ├── PublishError              8   500
@@ -122,6 +124,21 @@ class WorkerLost(TrainingError):
 
 class CheckpointDamaged(TrainingError):
     pass
+
+
+class EngineError(EtalageError):
+    exit_code = 13
+
+
+class ShardFailed(EngineError):
+    """Shard `number` failed with `error`, one line; `traceback` is the worker's."""
+
+    def __init__(self, message: str, number: int = 0, error: str = "", traceback: str = "") -> None:
+        super().__init__(message, number, error, traceback)
+        self.number, self.error, self.traceback = number, error, traceback
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ExportDamaged(EtalageError):

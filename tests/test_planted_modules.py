@@ -19,6 +19,7 @@ from etalage.lake.delta import Lake
 from tests.lake.photos.hostile import Hostile
 from tests.serve.servers import until
 from tests.shops import act_rows, rows_of, small_shop
+from tests.spark_cluster import require_spark
 from tests.test_cli import environment, free_port
 
 OURS = [
@@ -174,16 +175,32 @@ def test_f62_servers_run_nothing_of_the_folder_that_they_are_started_in(shop: Pa
 @pytest.mark.usefixtures("untouched")
 def test_f62_several_workers_run_nothing_of_the_folder_that_they_are_started_in(shop: Path) -> None:
     script = (
-        "from etalage.engine import local\n"
+        "from etalage.engine.local import LOCAL, launch\n"
         "if __name__ == '__main__':\n"
-        "    print(list(local.map(abs, [-1, -2, -3], workers=2)))\n"
-        "    with local.launch(repr, 2) as worker:\n"
+        "    print(list(LOCAL.map(abs, [-1, -2, -3], workers=2)))\n"
+        "    with launch(repr, 2) as worker:\n"
         "        print(worker.rank)\n"
     )
     (shop.parent / "script.py").write_text(script)
     command = [sys.executable, "-P", str(shop.parent / "script.py")]
     done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.stdout.split("\n")[:2] == ["[1, 2, 3]", "0"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("untouched")
+def test_f62_spark_runs_nothing_of_the_folder_that_it_is_started_in(shop: Path) -> None:
+    require_spark()
+    script = (
+        "from etalage.engine.spark import SparkEngine\n"
+        "engine = SparkEngine('local[2]')\n"
+        "print(list(engine.map(abs, [-1, -2, -3])))\n"
+    )
+    (shop.parent / "on_spark.py").write_text(script)
+    command = [sys.executable, "-P", str(shop.parent / "on_spark.py")]
+    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=800)
+    assert done.stdout == "[1, 2, 3]\n", done.stderr
 
 
 @pytest.mark.parametrize("guarded", [True, False])

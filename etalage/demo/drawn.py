@@ -14,7 +14,7 @@ from etalage.demo.drawing import Look, encoded, render
 from etalage.demo.facts import Facts, facts
 from etalage.demo.patterns import COLOURS, PATTERNS, marks, mixed, texture
 from etalage.demo.sketch import Colour
-from etalage.engine import local
+from etalage.engine.local import LOCAL
 from etalage.lake.photo_facts import difference_hash
 
 CHUNK = 100
@@ -89,7 +89,7 @@ def drawn(seed: int, span: tuple[int, int]) -> list[DrawnPhoto]:
 
 
 def stream(seed: int, count: int, workers: int) -> Iterator[list[DrawnPhoto]]:
-    """The photos of the items [0, count), in order, in chunks; see engine.local.map for `workers`."""
+    """The photos of the items [0, count), in order, in chunks; see engine.local for `workers`."""
     spans = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     alone = count < _WORTH_A_PROCESS
-    return local.map(partial(drawn, seed), spans, 1 if alone else max(workers, 1))
+    return LOCAL.map(partial(drawn, seed), spans, 1 if alone else max(workers, 1))

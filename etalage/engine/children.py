@@ -41,6 +41,21 @@ def safe_path() -> Iterator[None]:
             os.environ[SAFE_PATH] = before
 
 
+@contextmanager
+def without_script() -> Iterator[None]:
+    """A process that multiprocessing starts within this does not run the script that runs here: it would run
+    all of it, from its first line, unless that is guarded by `if __name__ == "__main__"`."""
+    script = sys.modules["__main__"]
+    names: tuple[str, ...] = ("__file__", "__spec__")
+    kept = {name: vars(script)[name] for name in names if name in vars(script)}
+    script.__spec__ = None
+    vars(script).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(script).update(kept)
+
+
 def child(
     command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> "subprocess.Popen[bytes]":
@@ -59,3 +74,11 @@ def child(
             os._exit(1)
 
     return subprocess.Popen(list(command), env=env, cwd=cwd, preexec_fn=bind)
+
+
+def leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that was asked ends the others.
+
+    Not by SIG_IGN, which programs that a worker starts would inherit.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)

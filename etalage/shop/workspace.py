@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etalage.config import ShopConfig, read_config
+from etalage.config import ShopConfig, memory_size, read_config
 from etalage.engine.contract import Engine
-from etalage.engine.local import LOCAL
+from etalage.engine.local import LocalEngine
 from etalage.engine.threads import configure_threads
-from etalage.errors import BundleError, ConfigError, DataError
+from etalage.errors import BundleError, ConfigError, DataError, installing
 from etalage.models.own import Models
 from etalage.nearest import nearest
 from etalage.shop.known_names import require_known_names
@@ -99,10 +99,25 @@ class Workspace:
         """The models that can be named here: Etalage's, and those of the shop's own folder."""
         return Models(self.folder)
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """Where loops over shards and workers of a training run. Only this line picks one."""
-        return LOCAL
+        """Where loops over shards and workers of a training run; only this picks one.
+
+        Raises ConfigError: [engine] cannot be had here.
+        """
+        chosen = self.config.engine
+        memory = None if chosen.memory is None else memory_size(chosen.memory)
+        if chosen.kind == "local":
+            return LocalEngine(chosen.workers, memory)
+        try:
+            from etalage.engine.spark import SparkEngine
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("pyspark", "py4j"):
+                raise
+            raise ConfigError(
+                f"[engine] kind = 'spark': pyspark is missing; {installing('spark')}"
+            ) from error
+        return SparkEngine(chosen.master, chosen.workers, memory, chosen.settings)
 
     @property
     def photo_loop(self) -> "PhotoLoop":

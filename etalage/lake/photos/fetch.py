@@ -4,7 +4,6 @@ What a worker has written is committed while the others go on. What was committe
 downloaded twice: `share` gives what is known of a link to the items that came to it since.
 """
 
-import os
 import shutil
 import threading
 import time
@@ -102,7 +101,7 @@ def fetch(
 
 def run_shards(due: pa.Table, config: PhotosConfig, run: Path, engine: Engine, photos: bool = True) -> None:
     """Ask for every link of `due` (ASKED rows); the results lie in `run` as they come."""
-    count = min(config.workers or os.cpu_count() or 1, due.num_rows)
+    count = min(config.workers or engine.workers, due.num_rows)
     shards = list(_shards(due, config, run, count, photos))
     for _ in engine.map(run_shard, shards, workers=min(count, len(shards))):
         pass

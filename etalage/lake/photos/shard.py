@@ -1,11 +1,13 @@
 """A shard: the links of some hosts, asked for by one worker; what comes of them goes into files of its own.
 
 It is told by files and answers by files, so that the worker may be any process on any machine that sees them.
+Where that is killed, another one goes on with the links of which nothing was written.
 """
 
 import asyncio
 import multiprocessing
 import time
+import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from etalage.config import PhotosConfig
@@ -26,6 +29,8 @@ _HOSTS = 4
 """Hosts a connection: one that waits for its turn takes none."""
 _FILE_ROWS, _FILE_BYTES, _FILE_SECONDS = 500, 32 * 2**20, 2.0
 _TICK = 0.25
+_FINISHED = "finished"
+"""Ending of the file beside the results that says of which rows they are."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ def run_shard(shard: Shard) -> int:
 
 async def _run(shard: Shard) -> int:
     with pa.memory_map(str(shard.links)) as file:
-        links = pa.ipc.open_file(file).read_all()
+        asked = pa.ipc.open_file(file).read_all()
+        rows = np.setdiff1d(np.arange(asked.num_rows), finished_rows(shard))
+        links = asked.take(pa.array(rows)).append_column("row", pa.array(rows))
         results = Results(shard)
         async with Visitor(shard.config, workers=shard.count, owns=shard.owns) as visitor:
             await _visit_all(links, visitor, results)
@@ -97,8 +104,10 @@ async def _visit_hosts(
 
 async def _visit_rows(rows: Iterator[int], links: pa.Table, visitor: Visitor, results: "Results") -> None:
     for row in rows:
-        link = Link.of(links.slice(row, 1).to_pylist()[0])
-        results.add(result_of(link, await visitor.visit(link), visitor.config, datetime.now(UTC)))
+        asked = links.slice(row, 1).to_pylist()[0]
+        number = asked.pop("row")
+        link = Link.of(asked)
+        results.add(number, result_of(link, await visitor.visit(link), visitor.config, datetime.now(UTC)))
 
 
 def by_host(hosts: pa.ChunkedArray) -> list[tuple[int, int]]:
@@ -110,22 +119,35 @@ def by_host(hosts: pa.ChunkedArray) -> list[tuple[int, int]]:
     return sorted(spans, key=lambda span: span[0] - span[1])
 
 
+def finished_rows(shard: Shard) -> npt.NDArray[np.int64]:
+    """The rows of the shard's links that a worker before this one has written results of."""
+    found = [np.fromfile(file, np.int64) for file in shard.results.glob(f"{shard.number:05d}-*.{_FINISHED}")]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
 class Results:
-    """Rows as they come, in files that are whole from the moment they have their name."""
+    """Rows as they come, in files that are whole from the moment they have their name.
+
+    The names are this worker's own: a file of one before may be being committed, and is not replaced.
+    """
 
     def __init__(self, shard: Shard) -> None:
         self.written = 0
         self.stopped = False
         self._shard = shard
+        self._name = f"{shard.number:05d}-{uuid.uuid4().hex[:12]}"
         self._rows: list[dict[str, Any]] = []
+        self._numbers: list[int] = []
         self._bytes = 0
         self._files = 0
         self._since = time.monotonic()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, number: int, row: dict[str, Any]) -> None:
+        """What came of the link that is row `number` of the shard's."""
         if not self._shard.photos:
             row = row | {"bytes": None}
         self._rows.append(row)
+        self._numbers.append(number)
         self._bytes += len(row["bytes"] or b"")
         if len(self._rows) >= _FILE_ROWS or self._bytes >= _FILE_BYTES:
             self.write()
@@ -135,14 +157,16 @@ class Results:
         if not self._rows:
             return
         columns = {field.name: [row[field.name] for row in self._rows] for field in RESULT}
-        name = f"{self._shard.number:05d}-{self._files:08d}.arrow"
+        name = f"{self._name}-{self._files:08d}.arrow"
         begun = self._shard.results / f".{name}"
         with pa.OSFile(str(begun), "wb") as sink, pa.ipc.new_file(sink, RESULT) as file:
             file.write_table(pa.table(columns, schema=RESULT))
         begun.replace(self._shard.results / name)
+        with (self._shard.results / f"{self._name}.{_FINISHED}").open("ab") as finished:
+            np.array(self._numbers, np.int64).tofile(finished)
         self.written += len(self._rows)
         self._files += 1
-        self._rows, self._bytes = [], 0
+        self._rows, self._numbers, self._bytes = [], [], 0
 
     async def tick(self, working: "asyncio.Task[None]") -> None:
         """Write what is waiting, and end the work where that is asked for, or whoever wanted it is gone."""

@@ -1,5 +1,6 @@
 """A fetch: every link once, what was stored stays, and the next run asks only for what is due."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -353,6 +354,26 @@ def test_f2_a_fetch_that_is_killed_goes_on_with_what_is_missing(
         assert 1 <= hostile.times[path] <= 2, n
     assert sum(hostile.times.values()) - 240 <= asked + 8, "what was written is not asked for again"
     assert not list((tmp_path / "spool").glob("run-*"))
+
+
+def test_a_fetch_of_which_a_worker_is_killed_goes_on(lake: Lake, hostile: Hostile, tmp_path: Path) -> None:
+    links = [f"http://h{n % 4}.test/photo/{n}.jpg" for n in range(160)]
+    items(lake, {f"i{n}": link for n, link in enumerate(links)})
+    killed: list[int] = []
+
+    def kill_one(path: str) -> None:
+        written = list((tmp_path / "spool").glob("run-*/0*.finished"))
+        if written and not killed:
+            killed.append(int(multiprocessing.active_children()[0].pid or 0))
+            os.kill(killed[0], signal.SIGKILL)
+
+    hostile.gate = kill_one
+    done = fetched(lake, hostile, tmp_path, workers=2, spacing=0.1, per_host=1)
+    assert killed and done.states == {"ok": 160}
+    photos = rows(lake, "photos")
+    assert len(photos) == 160 and {row["status"] for row in photos.values()} == {"ok"}
+    again = sum(hostile.times[f"/photo/{n}.jpg"] for n in range(160)) - 160
+    assert again < 80, "what the killed worker had written is not asked for again"
 
 
 def test_a_link_that_is_due_is_due_by_the_clock(lake: Lake, hostile: Hostile, tmp_path: Path) -> None:

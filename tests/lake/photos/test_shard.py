@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from etalage.config import PhotosConfig
 from etalage.lake.photos.links import ASKED
 from etalage.lake.photos.shard import STOP, Shard, by_host, run_shard, shard_of
+from etalage.lake.photos.spool import read_results
 from tests.lake.photos.hostile import Hostile
 
 
@@ -49,10 +50,8 @@ def test_a_shard_answers_by_files_and_knows_no_shop(tmp_path: Path, hostile: Hos
     urls = [f"http://h{n % 3}.test/photo/{n}.jpg" for n in range(9)]
     shard = Shard(0, 1, links_file(tmp_path, urls), tmp_path, hostile.config())
     assert run_shard(shard) == 9
-    (file,) = tmp_path.glob("0*.arrow")
-    with pa.OSFile(str(file)) as source:
-        rows = pa.ipc.open_file(source).read_all().to_pylist()
-    assert {row["url"] for row in rows} == set(urls)
+    rows = [row for file in tmp_path.glob("0*.arrow") for row in read_results(file).to_pylist()]
+    assert sorted(row["url"] for row in rows) == sorted(urls)
     assert all(row["status"] == "ok" and row["owners"] == ["i"] and row["bytes"] for row in rows)
 
 
@@ -70,3 +69,25 @@ def test_a_shard_that_is_asked_to_stop_does_not_wait_for_a_host(tmp_path: Path, 
     began = time.monotonic()
     assert run_shard(Shard(0, 1, links_file(tmp_path, urls), tmp_path, config)) == 1
     assert time.monotonic() - began < 55, "not the minute that the host asks for"
+
+
+def test_a_shard_that_is_run_again_asks_only_for_what_was_not_written(
+    tmp_path: Path, hostile: Hostile
+) -> None:
+    """As when its worker was killed: in another process, and beside files that are being committed."""
+    urls = [f"http://h0.test/photo/{n}.jpg" for n in range(200)]
+    hostile.gate = lambda path: (tmp_path / STOP).touch() if path == "/photo/3.jpg" else None
+    shard = Shard(0, 1, links_file(tmp_path, urls), tmp_path, hostile.config(spacing=0.02, per_host=1))
+    first = run_shard(shard)
+    assert 0 < first < 200
+    before = {file: file.read_bytes() for file in tmp_path.glob("0*.arrow")}
+    (tmp_path / STOP).unlink()
+    hostile.gate = None
+    hostile.times.clear()
+    again = Shard(0, 1, shard.links, tmp_path, hostile.config(spacing=0, per_host=8))
+    assert run_shard(again) == 200 - first
+    assert sum(hostile.times.values()) - hostile.times["/robots.txt"] == 200 - first
+    assert {file: file.read_bytes() for file in before} == before, "no file of the first try is replaced"
+    results = [read_results(file) for file in tmp_path.glob("0*.arrow")]
+    assert sorted(url for one in results for url in one["url"].to_pylist()) == sorted(urls)
+    assert run_shard(again) == 0
