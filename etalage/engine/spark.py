@@ -34,7 +34,7 @@ from etalage.engine.parcel import Parcel, pack
 from etalage.engine.scheduling import Progress, map_ordered, map_unordered
 from etalage.engine.shard_worker import outcome_of, relay, run_parcels
 from etalage.engine.worker_spec import WorkerSpec
-from etalage.errors import ConfigError, EngineError
+from etalage.errors import ConfigError, EngineError, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ S = TypeVar("S")
 R = TypeVar("R")
 _LARGE = 2**18
 """Bytes of a function from which on workers fetch it once, instead of with every shard."""
-_GRACE_SECONDS = 3.0
-"""For a worker whose end is why the caller leaves, and which has not been told yet."""
+_GRACE_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
 _RECORDS = 1000
 """Log records of one shard that are brought back; the rest is counted."""
@@ -131,8 +130,8 @@ class SparkEngine:
             try:
                 yield WorkerSpec(0, workers, init_method, lost=ranks.lost)
                 ranks.join()
-            except BaseException:
-                ranks.join(_GRACE_SECONDS if ranks.lost() is None else 0)
+            except WorkerLost:
+                ranks.join(_GRACE_SECONDS)  # until Spark has told how it ended
                 raise
             finally:
                 ranks.cancel()

@@ -1,6 +1,7 @@
 """A training whose workers are tasks of Spark: what they learn is what processes of this machine learn."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_a_training_on_a_cluster_ends_with_the_weights_of_one_on_this_machine(
 
 
 def test_a_task_that_is_killed_ends_the_training_which_goes_on_later(
-    engine: Engine, folder: Path, tmp_path: Path
+    engine: Engine, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     killed: list[int] = []
 
@@ -73,9 +74,10 @@ def test_a_task_that_is_killed_ends_the_training_which_goes_on_later(
             killed.extend(python_workers(folder)[:1])
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(WorkerLost, match=r"worker \d of 3 ended"):
+    with pytest.raises(WorkerLost, match="another worker of this training is gone"):
         train(tmp_path / "killed", engine, kill_one, checkpoint_steps=1)
     assert killed
+    assert re.search(r"worker \d of 3 ended: Python worker exited unexpectedly", caplog.text)
     resumed = train(tmp_path / "killed", engine, checkpoint_steps=1)
     whole = train(tmp_path / "whole", LOCAL, checkpoint_steps=1)
     assert difference(weights(resumed), weights(whole)) < 1e-6
