@@ -63,7 +63,7 @@ from etalage.engine import local
 from tests.engine import jobs
 with Path(sys.argv[1]).open("a") as file:
     file.write("begun\\n")
-print(list(local.map(jobs.squared, range(9), 2)), __file__)
+print(list(local.LOCAL.map(jobs.squared, range(9), 2)), __file__)
 """
 
 
@@ -79,13 +79,13 @@ def test_a_script_that_is_not_guarded_runs_once(tmp_path: Path) -> None:
 
 def test_a_worker_has_one_thread_unless_the_user_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert set(local.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"1"}
+    assert set(local.LOCAL.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert set(local.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"3"}
+    assert set(local.LOCAL.map(jobs.variable, ["OMP_NUM_THREADS"] * 2, 2)) == {"3"}
 
 
 def test_who_leaves_does_not_wait_for_shards_that_nobody_began(tmp_path: Path) -> None:
-    results = local.map(partial(jobs.note, tmp_path), range(100), 2)
+    results = local.LOCAL.map(partial(jobs.note, tmp_path), range(100), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert 1 <= len(list(tmp_path.iterdir())) < 7, "seven were handed over"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from etalage.engine.local import LOCAL
-from etalage.errors import DataError, WorkerLost
+from etalage.errors import DataError, ShardFailed
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_blocks import BLOCK_PHOTOS, Decode, PhotoLoop, own_folder, pixel_blocks
 from tests.conftest import PROJECT
@@ -82,7 +82,7 @@ def test_this_process_uses_what_it_has_opened_already() -> None:
 
 
 def test_a_killed_worker_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(WorkerLost, match="ended from outside"):
+    with pytest.raises(ShardFailed, match="SIGKILL"):
         list(on_workers(tmp_path).run(photo_work.die, blocks(4), len(PHOTOS)))
     assert list(tmp_path.iterdir()) == []
 
