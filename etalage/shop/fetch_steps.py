@@ -1,5 +1,6 @@
 """Links → photos, for this shop: by its [photos], into its tables."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,18 @@ def probe(workspace: Workspace, count: int, seed: int) -> "Probe":
             started=lambda links: meter.say("ask for a sample of the links", links),
             progress=meter,
             engine=workspace.engine,
+            scratch=_scratch(workspace),
         )
+
+
+def _scratch(workspace: Workspace) -> Path | None:
+    """A folder of the shop, which workers on other machines see too; None where the shop may not be written
+    to: a probe stores nothing, and works there as well, on this machine."""
+    try:
+        workspace.runs.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return workspace.runs if os.access(workspace.runs, os.W_OK) else None
 
 
 def fetch(workspace: Workspace, refresh: float | None, again: bool) -> "Fetched":

@@ -248,9 +248,9 @@ def test_ten_thousand_texts_against_googles_whole_taxonomy_take_seconds(shared_d
     folder = shared_data / "google-product-taxonomy"
     tree = read_google(folder / "taxonomy-with-ids.en-US.txt")
     texts = [f"shop {n} / {tree.names[n % len(tree)].lower()}" for n in range(10_000)]
-    started = time.perf_counter()
+    started = time.process_time()
     rows, _ = CategoryText(tree).nearest(texts)
-    assert time.perf_counter() - started < 30, "about 3 s on an idle core"
+    assert time.process_time() - started < 60, "about 3 s of processor time on an idle machine"
     assert (rows[:, 0] == np.arange(10_000) % len(tree)).mean() > 0.9
 
 

@@ -71,9 +71,12 @@ def probe(
     started: Callable[[int], None] | None = None,
     progress: Callable[[int], None] | None = None,
     engine: Engine = LOCAL,
+    scratch: Path | None = None,
 ) -> Probe:
     """Ask for `count` links (all, where there are fewer), the same ones for the same seed.
 
+    scratch: an existing folder that every worker sees, for files that are gone when it ends; None: this
+    machine's own.
     Raises ConfigError as `fetch`; DataError, TableDamaged: the tables cannot be read.
     """
     plan = plan_of(lake)
@@ -83,7 +86,7 @@ def probe(
     asked = plan.links.take(pa.array(chosen, pa.int64()))
     if started is not None:
         started(len(chosen))
-    results = _results(asked, config, progress, engine)
+    results = _results(asked, config, progress, engine, scratch)
     return _summary(plan, names, results, config, seed)
 
 
@@ -95,7 +98,11 @@ def sample(urls: list[str], count: int, seed: int) -> list[int]:
 
 
 def _results(
-    asked: pa.Table, config: PhotosConfig, progress: Callable[[int], None] | None, engine: Engine
+    asked: pa.Table,
+    config: PhotosConfig,
+    progress: Callable[[int], None] | None,
+    engine: Engine,
+    scratch: Path | None,
 ) -> pa.Table:
     """RESULT rows without photos."""
     given = {name: asked[name] for name in ("url", "host", "owners")}
@@ -106,7 +113,7 @@ def _results(
     ).sort_by("host")
     if not links.num_rows:
         return RESULT.empty_table()
-    with tempfile.TemporaryDirectory(prefix="etalage-probe-") as made:
+    with tempfile.TemporaryDirectory(prefix="etalage-probe-", dir=scratch) as made:
         run_shards(links, config, Path(made), engine, photos=False)
         if progress is not None:
             progress(links.num_rows)
