@@ -94,8 +94,9 @@ class PhotoLoop:
         """`work` on every block → what each block is called, and what came of it, in the blocks' order.
 
         work: must pickle. here: the same for this process, where it has opened already what `work` would
-        open. count: photos of all blocks together, or somewhat more. Blocks are read as they are needed,
-        but some ahead where workers are busy. Raises what `work` raises; ShardFailed: a worker was lost again and again; DataError: no space.
+        open. count: photos of all blocks together, or somewhat more. Blocks are read as they are needed, but
+        some ahead where workers are busy. Raises what `work` raises; ShardFailed: a worker was lost again and
+        again; DataError: no space.
         """
         coming, left, done = iter(blocks), count, 0
         cost = _Cost(0.0, 0.0)
