@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "models": ("", (0,)),
     "trust": ("", (0,)),
     "train": ("popularity", (0,)),
+    "tune": ("popularity --trials 2", (0, 6)),
     "evaluate": ("popularity", (0,)),
     "compare": ("", (8,)),
     "classify": ("", (8,)),

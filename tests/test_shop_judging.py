@@ -258,7 +258,7 @@ def test_without_a_name_all_that_is_trained_is_judged_in_one_table_and_nothing_i
     for name in ("item_knn", "buy_again", "popularity"):
         assert read_verdict(newest_export(bestsellers.exports(name))) is not None
     manifest = bestsellers.publish()
-    assert f"would make the funnel of {', '.join(one.name for one in manifest.models)}" in printed
+    assert f"would build the funnel from {', '.join(one.name for one in manifest.models)}" in printed
 
 
 def test_the_verdict_of_all_is_the_verdict_of_one(bestsellers: Shop) -> None:

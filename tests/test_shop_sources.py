@@ -195,7 +195,7 @@ def test_two_sources_stand_side_by_side_and_each_has_a_mean_of_its_own(shop: Sho
     for columns in (slice(0, 8), slice(8, 14)):
         known = given[:, :, columns].any(axis=2)
         mean = given[:, :, columns].sum(axis=1) / np.maximum(known.sum(axis=1), 1)[:, None]
-        np.testing.assert_allclose(task._asked.numpy()[:, columns], mean, atol=1e-5)
+        np.testing.assert_allclose(task._query_means.numpy()[:, columns], mean, atol=1e-5)
     assert len(asked) == len(queries) > 50
 
 

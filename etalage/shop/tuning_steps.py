@@ -55,7 +55,7 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class _Task:
+class TrialTask:
     """What every trial needs, handed to workers by a file: the data as the model takes it, and how it is
     judged."""
 
@@ -99,7 +99,7 @@ def tune(
         )
     shop = dict(workspace.config.models.get(recipe.name, {}))
     config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
-    config, task, fingerprint = _task(workspace, recipe, config, {**shop, **fixed}, space, metric)
+    config, task, fingerprint = task_of(workspace, recipe, config, {**shop, **fixed}, space, metric)
     space = _reaching(space, config.model_dump())
     study = _study(workspace, recipe, space, config, task, fingerprint, seed, fresh)
     done = _run(workspace, recipe, study, replace(task, threads=_threads(parallel)), trials, parallel)
@@ -124,14 +124,14 @@ def _train_best(workspace: Workspace, recipe: Recipe[Any], tuned: Tuned) -> "tup
     return found
 
 
-def _task(
+def task_of(
     workspace: Workspace,
     recipe: Recipe[Any],
     config: Any,
     given: Settings,
     space: SearchSpace,
     metric: str | None,
-) -> tuple[Any, _Task, str]:
+) -> tuple[Any, TrialTask, str]:
     """The config (with what a transfer fills in), the task of every trial, and the fingerprint of its
     data."""
     kept = None
@@ -166,7 +166,7 @@ def _task(
                 f"--metric {metric}: {recipe.name} is validated by {own} while it trains; leave it out"
             )
         metric = own
-    return config, _Task(recipe.name, fixed, data, kept, metric, slice, workspace.config.evaluate), mark
+    return config, TrialTask(recipe.name, fixed, data, kept, metric, slice, workspace.config.evaluate), mark
 
 
 def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:
@@ -190,7 +190,7 @@ def _study(
     recipe: Recipe[Any],
     space: SearchSpace,
     config: Any,
-    task: _Task,
+    task: TrialTask,
     fingerprint: str,
     seed: int,
     fresh: bool,
@@ -225,7 +225,7 @@ def _threads(parallel: int) -> int | None:
 
 
 def _run(
-    workspace: Workspace, recipe: Recipe[Any], study: "Study", task: _Task, count: int, parallel: int
+    workspace: Workspace, recipe: Recipe[Any], study: "Study", task: TrialTask, count: int, parallel: int
 ) -> "list[Trial]":
     from etalage.training.tracking import StudyRun
     from etalage.training.tune import run_trials
@@ -241,7 +241,7 @@ def _run(
             workspace.bar(f"tune {recipe.name}", count) as meter,
             StudyRun(workspace.runs, recipe.name, study.folder.name) as tracked,
         ):
-            hand_over(replace(task, data=shared(task.data, handed / "data")), handed)
+            hand_over(with_data(task, shared(task.data, handed / "data")), handed)
             meter(min(count, len(study.trials()) if (study.folder / "journal.log").exists() else 0))
             tracked.parameters({"trials": count, "parallel": parallel, "metric": task.metric, **task.given})
 
@@ -258,6 +258,15 @@ def _run(
             return done
     finally:
         shutil.rmtree(handed, ignore_errors=True)
+
+
+def with_data(task: TrialTask, data: Any) -> TrialTask:
+    """The same task with its data in another form, such as how another process comes by it."""
+    return replace(task, data=data)
+
+
+def unheard(epoch: int, value: float) -> None:
+    """A report to nobody."""
 
 
 def run_trial(handed: Path, own: "Source | None", settings: Settings, report: "Report") -> float:
@@ -282,15 +291,15 @@ def run_trial(handed: Path, own: "Source | None", settings: Settings, report: "R
 
 
 @lru_cache(maxsize=1)
-def _opened(handed: Path) -> _Task:
+def _opened(handed: Path) -> TrialTask:
     """What was handed over; a worker keeps it from one trial to the next."""
     from etalage.training.workers import handed as taken
 
-    task: _Task = taken(handed)
+    task: TrialTask = taken(handed)
     return replace(task, data=task.data() if isinstance(task.data, partial) else task.data)
 
 
-def _trained(recipe: Recipe[Any], config: Any, task: _Task, folder: Path, report: "Report") -> float:
+def _trained(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path, report: "Report") -> float:
     import torch
 
     from etalage.training.loop import fit
@@ -318,7 +327,7 @@ class _Epochs:
             self.report(step, values[self.metric])
 
 
-def _counted(recipe: Recipe[Any], config: Any, task: _Task, folder: Path) -> float:
+def _counted(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path) -> float:
     """Counted, exported, opened and ranked: what is judged is what would be served."""
     from etalage.evaluation.behaviour import ks_with
     from etalage.evaluation.measured import measure

@@ -128,5 +128,5 @@ view_item = "view"
     assert {a["time"] for a in acts if a["kind"] == "buy"} == {
         datetime(2025, 3, 10, 9, 48, 40, 123456, tzinfo=UTC)
     }
-    assert "passed over 1" in played.commands[0].text
+    assert "skipped 1" in played.commands[0].text
     assert played.commands[1].text.strip() == "nothing was refused"

@@ -1,0 +1,145 @@
+"""What `etalage tune` gains: trials on validation, then the test part, once.
+
+    python benchmarks/tuning.py [--data FOLDER] [--only "Beauty: item_knn"] [--trials 32]
+
+A whole shop for each case: its data are ingested, the model is trained with its defaults, tuned by `etalage
+tune`, and both exports are measured on the test part, shopper by shopper. Then the same settings are tried
+again, two at a time, for the wall time of that over one at a time.
+"""
+
+import json
+import shutil
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path[:0] = [str(Path(__file__).parent)]
+import miniature  # noqa: E402
+from table import Out, Row, Run, Small, run_main  # noqa: E402
+
+from etalage.evaluation.behaviour import ks_with  # noqa: E402
+from etalage.evaluation.measured import measure  # noqa: E402
+from etalage.metrics import bootstrap, paired_bootstrap  # noqa: E402
+from etalage.runtime.opening import open_scorer  # noqa: E402
+from etalage.shop import Shop, behaviour_steps, tuning_steps  # noqa: E402
+from etalage.training.tune import JOURNAL  # noqa: E402
+from etalage.training.workers import hand_over, shared  # noqa: E402
+
+SEQUENCES, NCF = "s3rec-amazon-beauty", "deepcf-amusic-lastfm"
+METRIC = "recall_at_10"
+CASES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "Beauty: item_knn": ("item_knn", "Beauty", {}),
+    "Beauty: ease": ("ease", "Beauty", {}),
+    "lastfm: item_knn": ("item_knn", "lastfm", {}),
+    "lastfm: two_tower": ("two_tower", "lastfm", {"epochs": "6"}),
+}
+"""Case → model, set, and settings that no trial changes."""
+TOML = """name = "{name}"
+[behaviour]
+split = "leave_one_out"
+has = ["view", "rating"]
+[evaluate]
+retrieval_metric = "{metric}"
+"""
+NOTE = (
+    "Each shopper's last item is the test, the one before it validation; every item that the shopper does "
+    "not have is ranked. `tuned`: the best of {trials} trials on validation, the first of which has the "
+    "defaults; the test part was measured once, for both. Intervals: 95% bootstrap over the shoppers, of the "
+    "gain paired by shopper. `2 in parallel / 1`: wall time of the same {trials} settings again, two at a "
+    "time over one at a time, on a machine of two cores; workers start and import what they need within it."
+)
+
+
+def main(
+    data: Annotated[Path | None, typer.Option(help=f"Folder of {SEQUENCES}/ and {NCF}/.")] = None,
+    only: Annotated[str, typer.Option(help="Cases, by comma.")] = "Beauty: item_knn,lastfm: item_knn",
+    trials: Annotated[int, typer.Option(min=2)] = 32,
+    work: Annotated[Path | None, typer.Option(help="Where shops are kept.")] = None,
+    small: Small = False,
+    out: Out = None,
+) -> None:
+    bench = Run.of("tuning", small, out)
+    trials = 3 if small else trials
+    folders = {
+        "Beauty": bench.data(data and data / SEQUENCES, SEQUENCES, miniature.beauty),
+        "lastfm": bench.data(data and data / NCF, NCF, miniature.deepcf),
+    }
+    rows: list[Row] = []
+    for case in ["Beauty: item_knn"] if small else only.split(","):
+        model, name, fixed = CASES[case]
+        shop = opened(bench.work(work) / case.replace(": ", "-"), name, folders[name])
+        rows += measured(shop, case, model, fixed, trials)
+    bench.write(
+        rows,
+        command=f'OMP_NUM_THREADS=1 python benchmarks/tuning.py --only "{only}" --trials {trials}',
+        seeds=[0],
+        packages=["numpy", "scipy", "torch", "optuna"],
+        note=NOTE.format(trials=trials),
+    )
+
+
+def opened(folder: Path, name: str, data: Path) -> Shop:
+    """The shop of a set; one that an earlier run left begins anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "shop.toml").write_text(TOML.format(name=name, metric=METRIC), encoding="utf-8")
+    shop = Shop(folder)
+    if name == "Beauty":
+        shop.ingest(data / "Beauty.txt", "interactions", format="sequences")
+    else:
+        for file in sorted(data.glob(f"{name}.t*.rating")):
+            shop.ingest(file, "interactions", format="ncf")
+    return shop
+
+
+def measured(shop: Shop, case: str, model: str, fixed: dict[str, str], trials: int) -> list[Row]:
+    _, default = shop.train(model, fixed)
+    done = shop.tune(model, trials=trials, settings=fixed)
+    assert done.trained is not None and done.best.value is not None
+    whole = behaviour_steps.behaviour(shop).data
+    config = shop.config.evaluate.model_copy(update={"ks": ks_with((), METRIC)})
+    systems = {"defaults": open_scorer(default), "tuned": open_scorer(done.trained[1])}
+    found = measure(whole, systems, "test", "embedder", config, 0, None).values("all")
+    values = {name: found[name][METRIC] for name in systems}
+    rows = [Row(case, name, "recall@10", *bootstrap(one)) for name, one in values.items()]
+    rows.append(
+        Row(case, "tuned less defaults", "recall@10", *paired_bootstrap(values["tuned"], values["defaults"]))
+    )
+    relative = values["tuned"].mean() / max(values["defaults"].mean(), 1e-12) - 1
+    rows.append(Row(case, "tuned over defaults", "gain", *[100 * float(relative)] * 3, "%"))
+    if done.current is not None and done.current.value is not None:
+        found_by = done.best.value - done.current.value
+        rows.append(Row(case, "tuned less defaults", "recall@10 on validation", *[found_by] * 3))
+    seconds = sum(one.cpu_seconds for one in done.trials)
+    rows.append(Row(case, f"{len(done.trials)} trials", "processor time", *[seconds] * 3, "s"))
+    one, two = (_again(shop, done, model, parallel) for parallel in (1, 2))
+    rows.append(Row(case, "2 in parallel / 1", "wall", *[two / one] * 3))
+    print(case, json.dumps(done.best.settings), done.toml, flush=True)
+    return rows
+
+
+def _again(shop: Shop, done: Any, model: str, parallel: int) -> float:
+    """Seconds of wall clock for the settings of all trials, tried again so many at a time."""
+    recipe = shop.models.find(model)
+    config = recipe.config(**done.settings)
+    _, task, _ = tuning_steps.task_of(shop, recipe, config, done.settings, recipe.space, None)
+    folder = done.study.folder / f"again-{parallel}"
+    folder.mkdir()
+    hand_over(tuning_steps.with_data(task, shared(task.data, folder / "data")), folder)
+    settings = [one.settings for one in done.trials if one.state == "done"]
+    trial = partial(tuning_steps.run_trial, folder, recipe.source, report=tuning_steps.unheard)
+    started = time.perf_counter()
+    for _ in shop.engine.map(trial, settings, workers=parallel):
+        pass
+    seconds = time.perf_counter() - started
+    assert (done.study.folder / JOURNAL).exists()
+    shutil.rmtree(folder)
+    return seconds
+
+
+if __name__ == "__main__":
+    run_main(main)
