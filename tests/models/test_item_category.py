@@ -429,7 +429,7 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="keep_stages = 7"):
         bound(keep_stages=7).network()
     with pytest.raises(ConfigError, match="weights"):
-        bound(weights="/nowhere.pth").network()
+        bound(weights="/nowhere.pth", frozen_epochs=0).network()
 
 
 def test_by_default_the_backbone_has_seen_photos_before_and_heads_alone_learn() -> None:

@@ -30,22 +30,22 @@ class State(StrEnum):
 
 MEANING: dict[State, str] = {
     State.ok: "the photo is stored, or has not changed since",
-    State.invalid: "no http or https URL",
+    State.invalid: "not an http or https URL",
     State.dead: "404, 410, no such name in DNS, or nothing listens there",
-    State.http_error: "another status that is not a photo's, or an answer that is no HTTP",
-    State.throttled: "the host asks for a longer pause than `patience`, or asked for one too often",
+    State.http_error: "another status that does not belong to a photo, or an answer that is not HTTP",
+    State.throttled: "the host asks for a longer pause than `patience`, or asked for a pause too often",
     State.timeout: "not complete within `deadline`, or no connection within `connect_seconds`",
-    State.host_down: "the host failed `give_up` times in a row and was left alone, or it hung up",
-    State.bad_certificate: "the certificate is expired, of another name, or of an unknown authority",
-    State.refused_by_policy: "an address, port or scheme that is not asked (private networks, https → http)",
-    State.refused_by_robots: "robots.txt or X-Robots-Tag does not want it",
+    State.host_down: "the host failed `give_up` times in a row and was left alone, or it closed the connection",
+    State.bad_certificate: "the certificate is expired, belongs to another name, or comes from an unknown authority",
+    State.refused_by_policy: "Etalage does not ask this address, port or scheme (private networks, https → http)",
+    State.refused_by_robots: "robots.txt or X-Robots-Tag forbids it",
     State.too_many_redirects: "more than `redirects`, or in a circle",
     State.redirected_home: "the link leads to the home page: the product is gone",
     State.not_an_image: "HTML, SVG or anything else, whatever its Content-Type says",
-    State.too_small: "a side shorter than `min_side` pixels",
+    State.too_small: "a side is shorter than `min_side` pixels",
     State.too_large: "more than `max_bytes`, also after inflating, or more than `max_pixels`",
     State.broken: "cut short, or not decodable",
-    State.decoder_failed: "its decoding crashed or took too long",
+    State.decoder_failed: "decoding it crashed or took too long",
 }
 """As docs/links.md has them."""
 
