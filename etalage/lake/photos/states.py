@@ -35,9 +35,9 @@ MEANING: dict[State, str] = {
     State.http_error: "another status that does not belong to a photo, or an answer that is not HTTP",
     State.throttled: "the host asks for a longer pause than `patience`, or asked for a pause too often",
     State.timeout: "not complete within `deadline`, or no connection within `connect_seconds`",
-    State.host_down: "the host failed `give_up` times in a row and was left alone, or it closed the connection",
-    State.bad_certificate: "the certificate is expired, belongs to another name, or comes from an unknown authority",
-    State.refused_by_policy: "Etalage does not ask this address, port or scheme (private networks, https → http)",
+    State.host_down: "the host failed `give_up` times in a row and was left alone, or it closed the connection",  # noqa: E501
+    State.bad_certificate: "the certificate is expired, belongs to another name, or comes from an unknown authority",  # noqa: E501
+    State.refused_by_policy: "Etalage does not ask this address, port or scheme (private networks, https → http)",  # noqa: E501
     State.refused_by_robots: "robots.txt or X-Robots-Tag forbids it",
     State.too_many_redirects: "more than `redirects`, or in a circle",
     State.redirected_home: "the link leads to the home page: the product is gone",
