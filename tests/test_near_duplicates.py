@@ -14,7 +14,7 @@ def test_every_figure_of_the_page_is_one_of_the_benchmark(project: Path) -> None
     page = (project / "docs" / "near_duplicates.md").read_text(encoding="utf-8")
     figures = re.findall(r"\d\.\d{3}", page)
     assert len(figures) > 25 and not [figure for figure in figures if figure not in known]
-    counts = re.findall(r"(?:^\| 0\.8\d \| (\d+) )|(?:1 bit (\d+))|(?:4 bits (\d+))", page, re.MULTILINE)
+    counts = re.findall(r"(?:^\| 0\.8\d \| (\d+) )|(?:1 bit\s+(\d+))|(?:4 bits\s+(\d+))", page, re.MULTILINE)
     assert len(counts) == 5 and all(count in known for found in counts for count in found if count)
 
 

@@ -326,7 +326,7 @@ def test_trust_shows_the_files_asks_and_can_be_taken_back(shop: Shop) -> None:
         assert [one.state for one in shop.own_files()] == ["trusted", "changed"]
     assert said(answer="y\n")[0] == 0
     assert [one.state for one in shop.own_files()] == ["trusted", "trusted"]
-    assert "all of them are trusted already" in said()[1]
+    assert "all files are trusted already" in said()[1]
     assert said("--forget")[0] == 0
     assert [one.state for one in shop.own_files()] == ["new", "new"]
     assert said("--yes")[0] == 0 and {one.state for one in shop.own_files()} == {"trusted"}

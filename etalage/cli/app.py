@@ -15,7 +15,7 @@ from etalage.shop import Shop
 
 IN_ORDER = (
     "new", "demo", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust", "train",
-    "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar", "recommend",
+    "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar", "recommend",
     "serve", "page", "register", "collect", "erase",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""

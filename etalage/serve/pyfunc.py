@@ -29,8 +29,11 @@ A logged model does one task, which is chosen when it is logged, for each has a 
 """
 
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +130,14 @@ def log_bundle(
             warnings.filterwarnings("ignore", message="Hint: Inferred schema")
             signature = infer_signature(example, answer, params=defaults or None)
         _choose(experiment, tracking_uri)
-        with mlflow.start_run(run_name=recommender.bundle):
+        with mlflow.start_run(run_name=recommender.bundle), _own_code() as code:
             hashes = {f"model_hash.{name}": digest for name, digest in recommender.models.items()}
             mlflow.set_tags({"bundle": recommender.bundle, **hashes})
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 loader_module="etalage.serve.pyfunc",
                 data_path=str(bundle),
-                code_paths=[str(Path(__file__).resolve().parents[1])],
+                code_paths=[str(code)],
                 pip_requirements=pinned(),
                 signature=signature,
                 input_example=(example, defaults) if defaults else example,
@@ -145,6 +148,16 @@ def log_bundle(
     finally:
         mlflow.set_tracking_uri(before)
     return f"models:/{registered_name}/{logged.registered_model_version}"
+
+
+@contextmanager
+def _own_code() -> Iterator[Path]:
+    """Etalage's own package as it travels with the model: its sources, nothing that Python compiled of them."""
+    with tempfile.TemporaryDirectory(prefix="etalage-code-") as folder:
+        package = Path(__file__).resolve().parents[1]
+        copy = Path(folder) / package.name
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        yield copy
 
 
 def pinned() -> list[str]:

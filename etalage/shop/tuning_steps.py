@@ -41,7 +41,7 @@ class Tuned:
     current: "Trial | None"
     """The trial of the settings as they stood; None: they are outside of the space, or it failed."""
     settings: Settings
-    """[models.NAME] with the best settings in it."""
+    """What stands beneath [models.NAME], with the best settings in it."""
     report: Path
     trained: "tuple[Trained[Any], Path] | None" = None
     """Of the best settings, trained as `etalage train` does; and the export."""
@@ -364,7 +364,7 @@ def _toml_values(settings: Settings) -> Settings:
 
 
 def write_settings(file: Path, recipe: Recipe[Any], settings: Settings) -> None:
-    """Write [models.NAME] into shop.toml; comments and all other lines stay as they are."""
+    """Write the settings beneath [models.NAME]; comments and all other lines stay as they are."""
     import tomlkit
 
     document = tomlkit.parse(file.read_text(encoding="utf-8"))

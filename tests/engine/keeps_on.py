@@ -3,6 +3,7 @@
 It says `ready` when both shards, or the launched worker, are at work.
 """
 
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ def say_when_there(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def main(master: str, folder: Path, verb: str) -> None:
+    # What a shell starts in the background ignores SIGINT, and so does all that comes of it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     engine = engine_of(master)
     names = ("1",) if verb == "launch" else ("pid-0", "pid-1")
     threading.Thread(target=say_when_there, args=(folder, names), daemon=True).start()
