@@ -152,7 +152,7 @@ def log_bundle(
 
 @contextmanager
 def _own_code() -> Iterator[Path]:
-    """Etalage's own package as it travels with the model: its sources, nothing that Python compiled of them."""
+    """Etalage's own package as it travels with the model: its sources, and nothing that Python compiled."""
     with tempfile.TemporaryDirectory(prefix="etalage-code-") as folder:
         package = Path(__file__).resolve().parents[1]
         copy = Path(folder) / package.name
