@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from etalage.evaluation.category_confusion import ELSEWHERE, MOST, Confusion, short_names
-from etalage.evaluation.sections import name_of_leaf
+from etalage.evaluation.names import name_of_leaf
 from etalage.metrics import Calibration, Interval
 
 INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"

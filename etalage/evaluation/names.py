@@ -1,4 +1,5 @@
-"""What `[evaluate]` may name: metrics and slices. Nothing is imported: every command checks them."""
+"""What `[evaluate]` may name, metrics and slices, and how names are shown. Nothing is imported: every command
+checks them."""
 
 ALL, COLD_ITEMS, COLD_AMONG_ALL, RARE_ITEMS, COLD_USERS = (
     "all",
@@ -35,3 +36,8 @@ def cut_of(metric: str) -> tuple[str, int | None]:
     if not at:
         return metric, None
     return name, int(k) if k.isascii() and k.isdigit() else 0
+
+
+def name_of_leaf(category: str) -> str:
+    """The last step of a category's path."""
+    return category.rpartition(" > ")[2]

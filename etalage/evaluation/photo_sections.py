@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from etalage.evaluation.names import name_of_leaf
 from etalage.evaluation.report import photo_uri
-from etalage.evaluation.sections import Section, name_of_leaf
+from etalage.evaluation.sections import Section
 
 Strip = tuple[bytes, str, Sequence[tuple[bytes, str, bool, float]]]
 """A query photo with its category, and its neighbours: photo, category, hit, score."""

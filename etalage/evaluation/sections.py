@@ -265,11 +265,6 @@ def gain_of(gain: Interval | None) -> dict[str, str] | None:
     return {**written(gain, 4, "+"), "sure": "better" if gain.low > 0 else "worse" if gain.high < 0 else ""}
 
 
-def name_of_leaf(category: str) -> str:
-    """The last step of a category's path."""
-    return category.rpartition(" > ")[2]
-
-
 def metrics_at(names: Iterable[str], metric: str | None, recall: bool = False) -> list[str]:
     """Of the metrics `names` those at the k of `metric`, else at the largest, and mrr; with `recall` that
     too."""
