@@ -13,7 +13,7 @@ import pytest
 from etalage.client import Client, mlflow_similar
 from etalage.errors import RequestError
 from etalage.features.photo import PhotoEncoder
-from etalage.serve.pyfunc import PINNED, log_bundle
+from etalage.serve.pyfunc import PINNED, _own_code, log_bundle
 from tests.serve.servers import MlflowServer, ThreadServer
 from tests.shops import drawn_photo, small_shop
 
@@ -132,7 +132,7 @@ def test_the_logged_model_is_registered_pinned_and_holds_no_pickle(logged: Logge
     assert pins == [f"{name}=={version(name)}" for name in PINNED]
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert any(file.name == "items.arrow" for file in files), "the bundle is in the artifact"
-    assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".joblib", ".pt", ".pyc")]
+    assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
     starts = {file: file.read_bytes()[:2] for file in files}
     assert not [file for file, start in starts.items() if start[:1] == b"\x80" and start[1:] <= b"\x05"]
     assert "cloudpickle" not in (folder / "MLmodel").read_text()
@@ -141,3 +141,9 @@ def test_the_logged_model_is_registered_pinned_and_holds_no_pickle(logged: Logge
 def test_logging_again_makes_the_next_version(logged: Logged) -> None:
     again = log_bundle(logged.bundles / logged.bundle, logged.tracking, "serving", "window")
     assert again == "models:/window/2"
+
+
+def test_the_code_that_travels_with_a_model_is_sources_alone() -> None:
+    with _own_code() as code:
+        assert (code / "serve" / "pyfunc.py").exists()
+        assert not [file for file in code.rglob("*") if file.suffix in (".pyc", ".pyo")]

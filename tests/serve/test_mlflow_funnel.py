@@ -121,7 +121,7 @@ def test_a_logged_funnel_holds_no_pickle_and_knows_its_task(logged: Logged, tmp_
     finally:
         mlflow.set_tracking_uri(before)
     files = [file for file in folder.rglob("*") if file.is_file()]
-    assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".joblib", ".pt", ".pyc")]
+    assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
     assert "task: recommend" in (folder / "MLmodel").read_text()
 
 

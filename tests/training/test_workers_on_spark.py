@@ -16,7 +16,7 @@ from etalage.models.item_category import RECIPE, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.training.loop import fit
 from etalage.training.workers import together
-from tests.category_sets import QUICK, category_set
+from tests.category_sets import category_set, quick
 from tests.conftest import PROJECT
 from tests.lake.photos.test_fetch_on_spark import python_workers
 from tests.spark_cluster import QUICK as QUICK_JVM
@@ -48,7 +48,7 @@ def engine(folder: Path) -> Iterator[Engine]:
 
 
 def train(run: Path, engine: Engine, progress: Any = None, **changes: Any) -> Trained[Any]:
-    config = ItemCategoryConfig(**{**QUICK, **CERTAIN, "workers": 3, **changes})
+    config = ItemCategoryConfig(**quick(**{**CERTAIN, "workers": 3, **changes}))
     items = category_set()
     run.mkdir(parents=True, exist_ok=True)
     task = RECIPE.bind(config, items)
