@@ -82,14 +82,10 @@ def test_gradients_are_averaged_so_that_all_take_the_step_of_one(
 def test_heads_first_then_the_backbone_with_crops_and_dropout_is_learned(
     items: CategorySet, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {
-        "frozen_epochs": 1,
-        "epochs": 6,
-        "frozen_batch_size": 32,
-        "norms": "train",
-        "dropout": 0.1,
-    }
-    shared = train(items, tmp_path, **{**changes, "workers": 2, "text": "late"})
+    changes: dict[str, Any] = quick(
+        frozen_epochs=1, epochs=6, frozen_batch_size=32, norms="train", dropout=0.1, text="late", workers=2
+    )
+    shared = train(items, tmp_path, **changes)
     assert shared.metrics["leaf_accuracy"] > 0.9
     assert len(shared.history) == 6 and shared.cpu_seconds > 0
 
