@@ -11,7 +11,7 @@ from etalage import Shop
 from etalage.cli import app
 from tests.typist import Typist, blocks
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 SMALL_DEMO = "--no-serve --items 1500 --shoppers 100"
 
 
