@@ -156,7 +156,7 @@ def _drawn(draw: Callable[["optuna.Study", str], Any], study: "optuna.Study", me
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for the whole process
         warnings.simplefilter("ignore")  # its plots are marked as experimental
         try:
             return data_uri(draw(study, metric))
