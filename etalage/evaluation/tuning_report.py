@@ -199,6 +199,7 @@ def _sized(axes: Any, width: float, height: float) -> Any:
 def _slices(tuned: TunedModel, metric: str) -> str:
     """The metric against each setting, a panel each: a point a trial, the best one ringed."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     space: Mapping[str, Dimension] = tuned.study.space
     done = [one for one in tuned.trials if one.value is not None]
@@ -219,6 +220,8 @@ def _slices(tuned: TunedModel, metric: str) -> str:
             axes.set_xlim(-0.5, len(options) - 0.5)
         elif dimension.log:
             axes.set_xscale("log")
+            axes.set_xlim(dimension.low / 1.2, dimension.high * 1.2)
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.scatter(values, [one.value for one in trials], s=18, color=SERIES[0], alpha=0.65)
         if name in tuned.best.settings:
             at = next(i for i, one in enumerate(trials) if one.number == tuned.best.number)
