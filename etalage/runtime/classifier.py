@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_blocks import Given, Looked
 from etalage.features.words import WordEncoder
 from etalage.lake.taxonomy import Taxonomy
-from etalage.runtime.export_files import check_format, check_hash, hash_export, require_same
+from etalage.runtime.export_files import LookBy, check_format, check_hash, hash_export
 from etalage.runtime.leaf_decision import LeafDecision
 from etalage.runtime.sessions import Session
 from etalage.runtime.steps import Steps, finish
@@ -242,9 +242,9 @@ class ItemClassifier:
             refused |= {place + start: why for place, why in reasons.items()}
         return Looked(features_PF[: len(good)], np.array(good, np.int64), refused)
 
-    def shared(self) -> "FeaturesBy":
+    def shared(self) -> "LookBy":
         """`look`, as a worker does it."""
-        return FeaturesBy(self.folder.resolve(), self.model_hash)
+        return LookBy(ItemClassifier.open, self.folder.resolve(), self.model_hash)
 
     def leaf_probabilities(
         self, features_NF: np.ndarray, has_photo_N: np.ndarray, titles: Sequence[str | None]
@@ -358,23 +358,3 @@ class ItemClassifier:
             rows_K, places_L = self.taxonomy.at_level(level)
             found[level] = rows_K[places_L]
         return found
-
-
-@dataclass(frozen=True)
-class FeaturesBy:
-    """`ItemClassifier.look` of the export in `folder`, in whatever process; opened there once, on one
-    thread. Raises ExportDamaged."""
-
-    folder: Path
-    model_hash: str
-
-    def __call__(self, photos: Given) -> Looked:
-        return _opened(self).look(photos)
-
-
-@lru_cache(maxsize=2)
-def _opened(by: FeaturesBy) -> ItemClassifier:
-    """Raises ExportDamaged: also another model than the one that was meant."""
-    classifier = ItemClassifier.open(by.folder)
-    require_same(by.folder, classifier.model_hash, by.model_hash)
-    return classifier

@@ -11,15 +11,19 @@ model in a bundle (runtime/aligning.py):
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from etalage.errors import ExportDamaged, NothingToPublish
 from etalage.features.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from etalage.features.photo_blocks import Given, Looked
 
 FORMAT = 2
 """1: the kind of an export of behaviour was called `scoring`, the others had none, and each had a hash of its
@@ -184,3 +188,31 @@ def save_array(file: Path, array: np.ndarray) -> None:
     """Write an array that cannot run code when it is read."""
     with file.open("wb") as sink:
         np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
+
+
+class LooksAtPhotos(Protocol):
+    """An opened export that embeds photos or makes features of them."""
+
+    model_hash: str
+
+    def look(self, photos: "Given") -> "Looked": ...
+
+
+@dataclass(frozen=True)
+class LookBy:
+    """`look` of the export in `folder`, in whatever process; opened there once, on one thread. Raises
+    ExportDamaged: also another model than the one that was meant."""
+
+    opener: Callable[[Path], LooksAtPhotos]
+    folder: Path
+    model_hash: str
+
+    def __call__(self, photos: "Given") -> "Looked":
+        return _opened(self).look(photos)
+
+
+@lru_cache(maxsize=2)
+def _opened(by: LookBy) -> LooksAtPhotos:
+    found = by.opener(by.folder)
+    require_same(by.folder, found.model_hash, by.model_hash)
+    return found

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from etalage.features.behaviour import Queries
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_blocks import Given, Looked
 from etalage.index import Index
-from etalage.runtime.export_files import check_format, check_hash, hash_export, require_same
+from etalage.runtime.export_files import LookBy, check_format, check_hash, hash_export
 from etalage.runtime.retrieving import Excluded, Hits, cosines, searched
 from etalage.runtime.sessions import Session
 
@@ -99,29 +98,9 @@ class PhotoEmbedder:
         pixels, good, refused = self.encoder.decode_some(photos)
         return Looked(self.embed_pixels(pixels), good, refused)
 
-    def shared(self) -> "EmbedBy":
+    def shared(self) -> "LookBy":
         """`look`, as a worker does it."""
-        return EmbedBy(self.folder.resolve(), self.model_hash)
-
-
-@dataclass(frozen=True)
-class EmbedBy:
-    """`PhotoEmbedder.look` of the export in `folder`, in whatever process; opened there once, on one
-    thread. Raises ExportDamaged."""
-
-    folder: Path
-    model_hash: str
-
-    def __call__(self, photos: Given) -> Looked:
-        return _opened(self).look(photos)
-
-
-@lru_cache(maxsize=2)
-def _opened(by: EmbedBy) -> PhotoEmbedder:
-    """Raises ExportDamaged: also another model than the one that was meant."""
-    embedder = PhotoEmbedder.open(by.folder)
-    require_same(by.folder, embedder.model_hash, by.model_hash)
-    return embedder
+        return LookBy(PhotoEmbedder.open, self.folder.resolve(), self.model_hash)
 
 
 @dataclass(frozen=True)
