@@ -30,14 +30,7 @@ class Run:
 
     def __init__(self, runs: Path, model: str, name: str, resume: str | None = None) -> None:
         client = _client(runs)
-        experiment = client.get_experiment_by_name(model)
-        number = (
-            experiment.experiment_id
-            if experiment is not None
-            else client.create_experiment(model, artifact_location=artifacts(runs).as_uri())
-        )
-        if experiment is not None:
-            require_own(runs, experiment.artifact_location, f"the experiment {model}")
+        number = _experiment(client, runs, model)
         self._client = client
         kept = None if resume is None else _kept(client, runs, resume)
         if resume is None or kept is None:
@@ -88,14 +81,7 @@ class StudyRun:
 
     def __init__(self, runs: Path, model: str, name: str) -> None:
         self._client = _client(runs)
-        experiment = self._client.get_experiment_by_name(model)
-        self._experiment = (
-            experiment.experiment_id
-            if experiment is not None
-            else self._client.create_experiment(model, artifact_location=artifacts(runs).as_uri())
-        )
-        if experiment is not None:
-            require_own(runs, experiment.artifact_location, f"the experiment {model}")
+        self._experiment = _experiment(self._client, runs, model)
         found = self._search(f"tags.study = '{name}'")
         made = found or [
             self._client.create_run(self._experiment, run_name=f"tune {name}", tags={"study": name})
@@ -193,6 +179,16 @@ def _keep(kept: Path | None, path: Path, under: str) -> None:
     assert kept is not None
     keeper: Any = LocalArtifactRepository(kept.as_uri())
     (keeper.log_artifacts if path.is_dir() else keeper.log_artifact)(str(path), under)
+
+
+def _experiment(client: Any, runs: Path, model: str) -> str:
+    """The id of the model's experiment, made where there is none. Raises DataError: its files are
+    elsewhere."""
+    found = client.get_experiment_by_name(model)
+    if found is None:
+        return str(client.create_experiment(model, artifact_location=artifacts(runs).as_uri()))
+    require_own(runs, found.artifact_location, f"the experiment {model}")
+    return str(found.experiment_id)
 
 
 def _client(runs: Path) -> Any:
