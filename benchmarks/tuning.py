@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,7 +130,7 @@ def _again(shop: Shop, done: Any, model: str, parallel: int) -> float:
     _, task, _ = tuning_steps.task_of(shop, recipe, config, done.settings, recipe.space, None)
     folder = done.study.folder / f"again-{parallel}"
     folder.mkdir()
-    hand_over(tuning_steps.with_data(task, shared(task.data, folder / "data")), folder)
+    hand_over(replace(task, data=shared(task.data, folder / "data")), folder)
     settings = [one.settings for one in done.trials if one.state == "done"]
     trial = partial(tuning_steps.run_trial, folder, recipe.source, report=tuning_steps.unheard)
     started = time.perf_counter()

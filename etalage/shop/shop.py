@@ -11,10 +11,11 @@ shop.recommender().similar(item_id="i000042", k=5)
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import MappingConfig, as_values
+from etalage.config import MappingConfig, as_values, validated
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
 from etalage.shop import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
     from etalage.lake.removal import Removed
-    from etalage.models.recipe import Trained
+    from etalage.models.recipe import Recipe, Trained
     from etalage.online import LiveStore
     from etalage.recommend import Recommender
     from etalage.runtime.classifier import Classified
@@ -169,6 +170,9 @@ class Shop(Workspace):
             given = transfer_steps.starting_from(self, recipe, start, given)
         config = resolve(recipe, self.config.models.get(model, {}), given)
         self.require_writable()
+        return self._train(recipe, config, fresh)
+
+    def _train(self, recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
@@ -193,9 +197,11 @@ class Shop(Workspace):
 
         recipe = self.models.find(model)
         self.require_writable()
-        return tuning_steps.tune(
+        done = tuning_steps.tune(
             self, recipe, trials=trials, parallel=parallel, fixed=as_values(settings or {}), **options
         )
+        config = validated(recipe.config, done.settings, where=f"the best trial of {model}")
+        return replace(done, trained=self._train(recipe, config, fresh=False))
 
     def evaluate(self, model: str = MODEL) -> "Evaluation":
         """Compare the model's newest export with the simple models.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -111,17 +112,7 @@ def tune(
     _write_report(workspace, tuned)
     if write:
         write_settings(workspace.folder / "shop.toml", recipe, settings)
-    return replace(tuned, trained=_train_best(workspace, recipe, tuned))
-
-
-def _train_best(workspace: Workspace, recipe: Recipe[Any], tuned: Tuned) -> "tuple[Trained[Any], Path]":
-    """Train with the best settings, as `etalage train` does; → the model and its export."""
-    config = validated(recipe.config, tuned.settings, where=f"the best trial of {recipe.name}")
-    steps: dict[str, Any] = {"photos": photo_steps.train, "categories": category_steps.train}
-    found: tuple[Trained[Any], Path] = steps.get(recipe.data, behaviour_steps.train)(
-        workspace, recipe, config, False
-    )
-    return found
+    return tuned
 
 
 def task_of(
@@ -219,8 +210,6 @@ def _study(
 
 
 def _threads(parallel: int) -> int | None:
-    import os
-
     return None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
 
 
@@ -228,7 +217,7 @@ def _run(
     workspace: Workspace, recipe: Recipe[Any], study: "Study", task: TrialTask, count: int, parallel: int
 ) -> "list[Trial]":
     from etalage.training.tracking import StudyRun
-    from etalage.training.tune import run_trials
+    from etalage.training.tune import JOURNAL, run_trials
     from etalage.training.workers import hand_over, shared
 
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -241,8 +230,8 @@ def _run(
             workspace.bar(f"tune {recipe.name}", count) as meter,
             StudyRun(workspace.runs, recipe.name, study.folder.name) as tracked,
         ):
-            hand_over(with_data(task, shared(task.data, handed / "data")), handed)
-            meter(min(count, len(study.trials()) if (study.folder / "journal.log").exists() else 0))
+            hand_over(replace(task, data=shared(task.data, handed / "data")), handed)
+            meter(min(count, len(study.trials()) if (study.folder / JOURNAL).exists() else 0))
             tracked.parameters({"trials": count, "parallel": parallel, "metric": task.metric, **task.given})
 
             def tell(trial: "Trial") -> None:
@@ -258,11 +247,6 @@ def _run(
             return done
     finally:
         shutil.rmtree(handed, ignore_errors=True)
-
-
-def with_data(task: TrialTask, data: Any) -> TrialTask:
-    """The same task with its data in another form, such as how another process comes by it."""
-    return replace(task, data=data)
 
 
 def unheard(epoch: int, value: float) -> None:
