@@ -103,8 +103,7 @@ class LocalEngine:
         retries: int = RETRIES,
         progress: Progress | None = None,
     ) -> Iterator[R]:
-        """One worker and no limit of memory: in this process. Else a script that calls this must guard its
-        start with `if __name__ == "__main__"`, since each worker's process imports it."""
+        """One worker and no limit of memory: in this process."""
         count = workers or self.workers
         if count == 1 and self.memory is None:
             return map_here(function, shards, retries, progress)

@@ -8,7 +8,6 @@ code and paths, so that any worker can do it. Results come in the blocks' order,
 
 import contextlib
 import fcntl
-import os
 import shutil
 import tempfile
 import time
@@ -83,7 +82,7 @@ class PhotoLoop:
     """A folder that every worker sees; blocks on their way to one lie in a folder of their own in there.
     None: nothing leaves this process."""
     workers: int | None = None
-    """None: one a core."""
+    """None: as many as the engine has."""
     worth: float = WORTH_SECONDS
     measured: int = MEASURED_BLOCKS
     """0: workers from the first block on."""
@@ -118,7 +117,7 @@ class PhotoLoop:
         return not self.measured or left * (cost.thread - cost.process / self._workers()) > self.worth
 
     def _workers(self) -> int:
-        return self.workers or os.cpu_count() or 1
+        return self.workers or self.engine.workers
 
     def _by_workers(self, work: Work, blocks: Iterator[tuple[K, Given]]) -> Iterator[tuple[K, Looked]]:
         assert self.spool is not None

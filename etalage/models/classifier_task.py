@@ -79,6 +79,8 @@ class ClassifierTask(BaseTask):
         return -(-len(self.looks_M2) // int(self.config.batch_size))
 
     def network(self) -> nn.Module:
+        """A fresh one: each model's own task makes it. The export takes this class as it is, with a network
+        that is trained, and asks for none."""
         raise NotImplementedError
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
