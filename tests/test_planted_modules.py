@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import typer
 
 from etalage import cli
-from etalage.engine.children import SAFE_PATH, python, safe_path
+from etalage.engine.children import SAFE_PATH, python, safe_path, without_script
 from etalage.lake.delta import Lake
 from tests.lake.photos.hostile import Hostile
 from tests.serve.servers import until
@@ -247,3 +248,30 @@ def test_f62_no_python_is_started_but_by_the_guarded_command(project: Path) -> N
         text = file.read_text(encoding="utf-8")
         assert text.count("sys.executable") == (str(file.relative_to(project / "etalage")) in found), file
     assert found == {"engine/children.py": "'-P'", "page/run.py": "'-P'"}
+
+
+def test_two_threads_that_start_processes_at_once_leave_all_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(SAFE_PATH, raising=False)
+    script = sys.modules["__main__"]
+    file = getattr(script, "__file__", None)
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with safe_path(), without_script():
+            inside.set()
+            leave.wait()
+
+    def second() -> None:
+        with safe_path(), without_script():
+            assert os.environ[SAFE_PATH] == "1"
+
+    threads = [threading.Thread(target=one) for one in (first, second)]
+    threads[0].start()
+    inside.wait()
+    threads[1].start()
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert SAFE_PATH not in os.environ and getattr(script, "__file__", None) == file

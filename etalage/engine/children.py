@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,34 +27,42 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *arguments]
 
 
+_STARTING = threading.RLock()
+"""Held by the thread that changes, for the process that it starts, what all threads here share. Two at once
+would each put back what the other had set."""
+
+
 @contextmanager
 def safe_path() -> Iterator[None]:
     """Whatever Python is started within this, by a library that makes its own command line, does not look
-    into the current folder for modules (F62)."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(SAFE_PATH, None)
-        else:
-            os.environ[SAFE_PATH] = before
+    into the current folder for modules (F62). One thread at a time."""
+    with _STARTING:
+        before = os.environ.get(SAFE_PATH)
+        os.environ[SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(SAFE_PATH, None)
+            else:
+                os.environ[SAFE_PATH] = before
 
 
 @contextmanager
 def without_script() -> Iterator[None]:
     """A process that multiprocessing starts within this does not run the script that runs here: it would run
-    all of it, from its first line, unless that is guarded by `if __name__ == "__main__"`."""
+    all of it, from its first line, unless that is guarded by `if __name__ == "__main__"`. One thread at a
+    time."""
     script = sys.modules["__main__"]
     names: tuple[str, ...] = ("__file__", "__spec__")
-    kept = {name: vars(script)[name] for name in names if name in vars(script)}
-    script.__spec__ = None
-    vars(script).pop("__file__", None)
-    try:
-        yield
-    finally:
-        vars(script).update(kept)
+    with _STARTING:
+        kept = {name: vars(script)[name] for name in names if name in vars(script)}
+        script.__spec__ = None
+        vars(script).pop("__file__", None)
+        try:
+            yield
+        finally:
+            vars(script).update(kept)
 
 
 def child(
