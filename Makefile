@@ -66,7 +66,7 @@ developer: .venv/.developer
 # Installed from Debian where there is one: the page's tests need a browser, the kill sweeps strace, the online
 # store's a Redis server, Spark's a Java (the package openjdk-17-jre-headless, and any other will do).
 .venv/.developer: .venv/.installed requirements/lock-dev.txt
-	$(BIN)/pip install --disable-pip-version-check --requirement requirements/lock-dev.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps --requirement requirements/lock-dev.txt
 	@for tool in chromium strace redis-server; do \
 	  command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	command -v java > /dev/null || [ -n "$$JAVA_HOME" ] || missing="$$missing openjdk-17-jre-headless"; \
