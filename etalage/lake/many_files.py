@@ -23,9 +23,8 @@ from etalage.lake.spool_folder import full_disk, own_folder
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".xml", ".rss", ".atom")
 """Of files that a folder of tables may hold, each also with `.gz` behind it."""
-WORTH_BYTES = 2**24
-"""Of files, from which on workers read them: a text of so many bytes takes ten seconds to check, and a worker
-one to start (docs/decisions/threads.md)."""
+SECONDS_PER_BYTE = 0.6e-6
+"""That reading and checking a text takes, of processor time (docs/decisions/threads.md)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ class FileLoop:
     spool: Path | None = None
     """A folder that every worker sees, where checked parts lie on their way to the tables. None: nothing
     leaves this process."""
-    worth: int = WORTH_BYTES
+    saving: float = 10.0
+    """Workers are started where they would save so many seconds."""
 
     def checked(self, reading: Reading, files: Sequence[Path]) -> Iterator[CheckedFile]:
         """Each file in order, checked. Raises ConfigError; DataError: no space; ShardFailed: a worker was
@@ -121,8 +121,9 @@ class FileLoop:
                 left.parts.unlink(missing_ok=True)
 
     def _pays(self, files: Sequence[Path]) -> bool:
-        large = sum(one.stat().st_size for one in files) >= self.worth
-        return large and len(files) > 1 and self.engine.workers > 1
+        here = SECONDS_PER_BYTE * sum(one.stat().st_size for one in files)
+        at_once = min(len(files), self.engine.workers)
+        return at_once > 1 and here * (1 - 1 / at_once) >= self.saving
 
 
 def check_file(reading: Reading, folder: Path, shard: tuple[int, Path]) -> LeftParts:

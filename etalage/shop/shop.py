@@ -96,7 +96,6 @@ class Shop(Workspace):
         and its subclasses, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
-        from etalage.lake.many_files import FileLoop
 
         mapping: MappingConfig = getattr(self.config.ingest, table)
         if part is not None:
@@ -109,10 +108,9 @@ class Shop(Workspace):
             mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
         named = Path(source).name if isinstance(source, str | Path) else f"{len(source)} files"
-        loop = FileLoop(self.engine, self.runs / ".ingest")
         with self.bar(f"ingest {named}", None) as meter:
             return ingest(
-                self.lake, source, table, mapping, whole=every, progress=meter, loop=loop, **options
+                self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
             )
 
     def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":

@@ -66,7 +66,7 @@ def test_several_files_are_loaded_as_one_after_the_other(lake: Lake, tmp_path: P
     files = days(tmp_path, 4)
     one_by_one = Lake(tmp_path / "other")
     alone = [ingest(one_by_one, file, "interactions") for file in files]
-    loop = FileLoop(LocalEngine(workers), tmp_path / "spool", worth=0)
+    loop = FileLoop(LocalEngine(workers), tmp_path / "spool", saving=0)
     done = ingest(lake, files, "interactions", loop=loop)
     assert acts(lake) == acts(one_by_one)
     assert refused(lake) == refused(one_by_one) and len(refused(lake)) == 4 * 5
@@ -89,7 +89,7 @@ def test_a_later_file_says_more_of_an_item_than_an_earlier_one(lake: Lake, tmp_p
 def test_what_cannot_be_read_is_named_and_keeps_no_other_file_from_it(lake: Lake, tmp_path: Path) -> None:
     files = [day(tmp_path, 0), tmp_path / "day-01.csv", day(tmp_path, 2)]
     files[1].write_text("who,what\n1,2\n")
-    for loop in (FileLoop(), FileLoop(LocalEngine(2), tmp_path / "spool", worth=0)):
+    for loop in (FileLoop(), FileLoop(LocalEngine(2), tmp_path / "spool", saving=0)):
         done = ingest(lake, files, "interactions", loop=loop)
         (reason,) = done.unreadable
         assert "day-01.csv" in reason and done.read == 82
@@ -127,7 +127,9 @@ def test_a_lost_worker_costs_nothing(
     (tmp_path / "kill").touch()
     monkeypatch.setattr("etalage.lake.many_files.check_file", _dies_once)
     with caplog.at_level(logging.WARNING):
-        done = ingest(lake, files, "interactions", loop=FileLoop(LocalEngine(2), tmp_path / "spool", worth=0))
+        done = ingest(
+            lake, files, "interactions", loop=FileLoop(LocalEngine(2), tmp_path / "spool", saving=0)
+        )
     assert "is run again" in caplog.text
     assert done.read == 3 * 41 and lake.table("interactions").count() == done.inserted
 
