@@ -61,6 +61,11 @@ class Interactions:
         columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
         return Interactions(*(column[rows] for column in columns))
 
+    def slice(self, start: int, stop: int) -> "Interactions":
+        """Interactions start … stop; their arrays are views."""
+        columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
+        return Interactions(*(column[start:stop] for column in columns))
+
     @property
     def positive(self) -> "Interactions":
         return self.take(self.labels > 0)

@@ -190,8 +190,8 @@ def _disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{folder}: photos on their way to workers cannot be written ({error.strerror or error}); what "
-            "was finished before is kept: make room, and run it again"
+            f"{folder}: what goes to workers cannot be written ({error.strerror or error}); what was "
+            "finished before is kept: make room, and run it again"
         ) from error
 
 

@@ -19,6 +19,7 @@ from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
 
@@ -125,6 +126,13 @@ class Workspace:
         from etalage.features.photo_blocks import PhotoLoop
 
         return PhotoLoop(self.engine, self.runs / ".photos")
+
+    @property
+    def array_loop(self) -> "ArrayLoop":
+        """Where loops over blocks of arrays run: here, or on workers of the engine where that pays."""
+        from etalage.features.array_blocks import ArrayLoop
+
+        return ArrayLoop(self.engine, self.runs / ".blocks")
 
     @property
     def runs(self) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import as_values, validated
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
@@ -191,7 +192,10 @@ def _tracked(
         if progress is not None and hasattr(task, "say"):
             progress, task.say = _with_lines(progress)
         with together(recipe, config, data, task, folder, engine) as context:
-            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
+            trained = fit(
+                recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
+                blocks=ArrayLoop(engine, runs / ".blocks"),
+            )  # fmt: skip
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")
