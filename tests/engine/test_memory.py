@@ -1,4 +1,4 @@
-"""How much memory there is: the least of what the machine, its control groups and the process's limits leave."""
+"""How much memory there is: the least of what the machine, its groups and the process's limits leave."""
 
 import subprocess
 import sys
