@@ -23,7 +23,7 @@ from etalage.index.contract import (
     refuse_known,
 )
 from etalage.index.exact import ExactIndex
-from etalage.index.recall_at_k import probing_queries, recall
+from etalage.index.recall_at_k import probing_queries, share_found
 
 
 class _Selector:
@@ -366,12 +366,11 @@ def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray,
     if len(rows) == 0:
         return index.lists
     queries = probing_queries(embeddings, 256, seed)
-    exact = ExactIndex(index.dimension, norm=index.norm)
-    exact.add(rows, embeddings)
+    truth = ExactIndex.over(rows, embeddings, norm=index.norm).search(queries, 10)
     probes = 1
     while probes < index.lists:
         index.probes = probes
-        if recall(index, exact, queries, 10, shares=(None,), seed=seed)[0].recall >= TARGET_RECALL:
+        if share_found(truth, index.search(queries, 10)) >= TARGET_RECALL:
             return probes
         probes = ceil(probes * 1.25) if probes > 3 else probes + 1
     return index.lists
