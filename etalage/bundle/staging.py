@@ -11,6 +11,7 @@ from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts, RecallFacts
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch, PublishError, RecallTooLow
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.sources import FeatureSource
 from etalage.index import Index, RecallRow, open_index, probing_queries, recall
 from etalage.index.contract import Header
@@ -36,6 +37,8 @@ class Staging:
     """Shoppers whose ids no model is to have."""
     forced: list[str] = field(default_factory=list)
     """The refusals that were overridden."""
+    blocks: ArrayLoop | None = None
+    """Where blocks of an index are built; None: in this process."""
     written: dict[str, Written] = field(default_factory=dict)
     """Every file by its name in the bundle."""
 
