@@ -21,8 +21,7 @@ import numpy as np
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.engine.scheduling import LATER
-from etalage.errors import DataError
-from etalage.features.photo_blocks import own_folder
+from etalage.lake.spool_folder import full_disk, own_folder
 
 log = logging.getLogger(__name__)
 
@@ -182,15 +181,10 @@ def _timed(work: Work[B, R], arrays: Arrays, block: B) -> tuple[R, _Cost]:
 
 
 def _save(arrays: Arrays, folder: Path) -> None:
-    try:
+    with full_disk(folder):
         folder.mkdir()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: arrays for workers cannot be written ({error.strerror or error}); make room, and run "
-            "it again"
-        ) from error
 
 
 def _work_on(folder: Path, shard: "tuple[Work[B, R], Path | None, B]") -> R:

@@ -118,13 +118,14 @@ def train_behaviour(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
-    training that this one starts from.
+    training that this one starts from. blocks: where a closed-form model is counted, if it can be by blocks.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -149,7 +150,16 @@ def train_behaviour(
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(
-        recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+        recipe,
+        config,
+        data,
+        facts,
+        write,
+        runs=runs,
+        fresh=fresh,
+        progress=progress,
+        engine=engine,
+        blocks=blocks,
     )
 
 
@@ -170,6 +180,7 @@ def _tracked(
     fresh: bool,
     progress: Progress | None,
     engine: Engine,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
@@ -194,7 +205,7 @@ def _tracked(
         with together(recipe, config, data, task, folder, engine) as context:
             trained = fit(
                 recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
-                blocks=ArrayLoop(engine, runs / ".blocks"),
+                blocks=blocks,
             )  # fmt: skip
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
