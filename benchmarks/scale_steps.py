@@ -30,7 +30,7 @@ from table import Out, Row, Run, Small, run_main  # noqa: E402
 SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
 FITTED_FROM = 100_000
 """Below, what a step takes for any number of rows hides how it grows."""
-ROUNDS, ONCE_FROM = 3, 1_000_000
+ROUNDS, ONCE_FROM = 3, 300_000
 USERS, ITEMS = 10, 100
 """Rows a user, and rows an item: both grow with the rows."""
 DIMENSION = 64
@@ -38,7 +38,7 @@ NOTE = (
     "Rows of behaviour are drawn: a user for 10 rows, whose acts are lognormal (sigma 1), an item for 100 "
     "rows, chosen with a chance that falls as rank^-0.7. Rows of an index are items: 64 numbers, in 1,000 "
     "clusters. `processor seconds`: of the step alone, without reading its input; the median of three rounds "
-    "below a million rows, with the least and the most. `peak MiB`: the largest resident size (getrusage), "
+    "below 300,000 rows, with the least and the most. `peak MiB`: the largest resident size (getrusage), "
     "mapped files included, less what it was before the step. Exponents: least squares of the logarithms "
     "from 100,000 rows on, plus and minus two standard errors; a step fails where all of that is above its "
     "bound. One process, one thread, while other work ran on the machine."
