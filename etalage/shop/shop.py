@@ -306,6 +306,7 @@ class Shop(Workspace):
                 force=force,
                 progress=meter,
                 loop=self.photo_loop,
+                blocks=self.array_loop,
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
