@@ -30,6 +30,7 @@ class ExactIndex:
     """
 
     kind = "exact"
+    filters_itself = False
 
     def __init__(self, dimension: int, *, norm: Norm = "l2", model_hash: str = "") -> None:
         self.dimension = dimension
@@ -38,6 +39,15 @@ class ExactIndex:
         self._rows = np.empty(0, np.int64)
         self._embeddings = np.empty((0, dimension), np.float32)
         self._longest = 0.0
+
+    @classmethod
+    def of(cls, rows: np.ndarray, embeddings: np.ndarray, *, norm: Norm = "l2") -> "ExactIndex":
+        """Over (N,) ascending rows and their (N, D) float32 embeddings as they are: neither copied nor
+        checked."""
+        index = cls(embeddings.shape[1], norm=norm)
+        index._rows, index._embeddings = rows, embeddings
+        index._measure()
+        return index
 
     @property
     def is_exact(self) -> bool:

@@ -31,6 +31,7 @@ from etalage.shop import (
     photo_steps,
     transfer_steps,
     trust_steps,
+    vector_steps,
 )
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
@@ -300,6 +301,7 @@ class Shop(Workspace):
                 force=force,
                 progress=meter,
                 loop=self.photo_loop,
+                spread=vector_steps.spread(self),
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
