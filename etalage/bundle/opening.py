@@ -83,6 +83,12 @@ class OpenedBundle:
         said = [one.problem for one in self.indexes if isinstance(one, MilvusIndex)]
         return list(dict.fromkeys(problem for problem in said if problem is not None))
 
+    def ask_again(self) -> None:
+        """Look whether the servers of indexes that did not answer do now; at most every few seconds."""
+        for one in self.indexes:
+            if isinstance(one, MilvusIndex):
+                one.ask_again()
+
     @property
     def photos(self) -> PhotoModel | None:
         """The photo embedder that speaks where none is named."""

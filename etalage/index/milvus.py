@@ -333,15 +333,34 @@ class MilvusIndex:
             self._require_expected()
             self._fill(found, queries, min(k, len(rows)), rows, allow)
         except IndexUnavailable as error:
-            self._again_at = time.monotonic() + PAUSE
-            if self.problem is None:
-                log.warning("%s", error)
-            self.problem = str(error)
-            return self._searched_here(queries, k, allow, self.problem)
+            return self._searched_here(queries, k, allow, self._missed(error))
+        self._reached()
+        return found
+
+    def ask_again(self) -> None:
+        """If the server did not answer, look whether it does now, at most every PAUSE seconds. Raises
+        IndexMismatch: it does, and has another collection than was saved."""
+        if self.problem is None or time.monotonic() < self._again_at:
+            return
+        try:
+            self._expected = self._expected or (len(self), self.dimension)
+            self._require_expected()
+        except IndexUnavailable as error:
+            self._missed(error)
+        else:
+            self._reached()
+
+    def _missed(self, error: IndexUnavailable) -> str:
+        self._again_at = time.monotonic() + PAUSE
+        if self.problem is None:
+            log.warning("%s", error)
+        self.problem = str(error)
+        return self.problem
+
+    def _reached(self) -> None:
         if self.problem is not None:
             log.warning("Milvus at %s answers again", self.collection.server.uri)
             self.problem = None
-        return found
 
     def _require_expected(self) -> None:
         """Raises IndexMismatch: the collection is not the one that was saved."""
@@ -487,8 +506,7 @@ class MilvusIndex:
         except IndexUnavailable as error:
             if embeddings is None or len(index) > settings.scan_up_to:
                 raise
-            index.problem, index._again_at = str(error), time.monotonic() + PAUSE
-            log.warning("%s", error)
+            index._missed(error)
         return index
 
 

@@ -146,8 +146,10 @@ class Collection:
                 schema.add_field(field, DataType.DOUBLE, nullable=True)
             schema.add_field("in_stock", DataType.BOOL, nullable=True)
             schema.add_field("attributes", DataType.JSON, nullable=True)
+            # Milvus Lite reads them where older clients wrote them, and else takes its defaults in silence.
+            numbers = {**build, "params": build} if _is_lite(milvus) else build
             indexes = milvus.prepare_index_params()
-            indexes.add_index(EMBEDDING, index_type=index, metric_type="IP", params=build)
+            indexes.add_index(EMBEDDING, index_type=index, metric_type="IP", params=numbers)
             milvus.create_collection(
                 self.name, schema=schema, index_params=indexes, timeout=self.server.write_seconds
             )
@@ -165,7 +167,7 @@ class Collection:
         deadline = time.monotonic() + self.server.build_seconds
         with self._asking() as milvus:
             milvus.flush(self.name, timeout=self.server.write_seconds)
-            if "lite" in str(milvus.get_server_version()):
+            if _is_lite(milvus):
                 self._finish_lite(milvus)
             while int(milvus.describe_index(self.name, EMBEDDING).get("pending_index_rows", 0)) > 0:
                 if time.monotonic() > deadline:
@@ -381,6 +383,11 @@ def _quoted(text: str) -> str | None:
 def among(rows: np.ndarray, *, but: bool = False) -> str:
     """These item_rows; or, `but`, all others."""
     return f"{ROW} {'not in' if but else 'in'} {rows.tolist()}"
+
+
+def _is_lite(milvus: Any) -> bool:
+    """As a file, or as a server of its own."""
+    return "lite" in str(milvus.get_server_version())
 
 
 # -- rows --------------------------------------------------------------------------------------
