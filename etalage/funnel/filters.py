@@ -84,6 +84,7 @@ class Stock:
 
 
 FIELD_OF = {
+    "id": "item_id",
     "category": "category_id",
     "classified": "classified_path",
     "brand": "brand",
@@ -103,3 +104,8 @@ def fields_of(items: pa.Table) -> pa.Table:
             for name in FIELDS
         }
     )
+
+
+def nothing_known(ids: pa.Array) -> pa.Table:
+    """(N,) rows of conditions.FIELDS, of which nothing is known but the `ids`."""
+    return pa.table({name: ids if name == "id" else pa.nulls(len(ids)) for name in FIELDS})

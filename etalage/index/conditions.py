@@ -12,10 +12,11 @@ import numpy as np
 
 How = Literal["is", "is_not", "beneath", "at_least", "at_most"]
 
-TEXTS = ("category", "classified", "brand")
+TEXTS = ("id", "category", "classified", "brand")
 NUMBERS = ("price", "confidence")
 FIELDS = (*TEXTS, *NUMBERS, "in_stock", "attributes")
-"""What an index may store of each item, besides its row: the columns of the `fields` that `build` takes."""
+"""What an index may store of each item, besides its row: the columns of the `fields` that `build` takes. By
+`id`, the item's own, others can read a collection."""
 LIVE = frozenset({"price", "in_stock"})
 """Fields that change while a bundle is served."""
 

@@ -398,7 +398,8 @@ class MilvusIndex:
             again = []
             answers = self._asked(queries[asked], wide, expression, allow)
             for place, (answer, scores, full) in zip(asked.tolist(), answers, strict=True):
-                tie_goes_on = full and len(scores) >= k and scores[-1] >= scores[k - 1]
+                more = len(answer) < len(rows) and (full or not self.is_exact)
+                tie_goes_on = more and len(scores) >= k and scores[-1] >= scores[k - 1]
                 if len(answer) >= k and not tie_goes_on:
                     found.rows[place, :k], found.scores[place, :k] = answer[:k], scores[:k]
                 elif full and not most:

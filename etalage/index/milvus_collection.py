@@ -209,6 +209,13 @@ class Collection:
             milvus.drop_collection(self.name, timeout=self.server.write_seconds)
         return True
 
+    @staticmethod
+    def like(server: Server, prefix: str) -> list[str]:
+        """The names of collections that begin so. Raises IndexUnavailable."""
+        milvus = client(server)
+        with answering(server):
+            return [name for name in milvus.list_collections() if name.startswith(prefix)]
+
     # -- asking --------------------------------------------------------------------------------
 
     def facts(self) -> tuple[int, int]:
@@ -227,6 +234,10 @@ class Collection:
                 timeout=self.server.write_seconds,
             )  # fmt: skip
             return int(counted[0]["count(*)"]), int(vector["params"]["dim"])
+
+    def rows(self) -> int:
+        """How many it holds. Raises IndexMismatch, IndexUnavailable."""
+        return self.facts()[0]
 
     def _load(self, milvus: Any) -> None:
         if "Loaded" not in str(milvus.get_load_state(self.name)["state"]):
