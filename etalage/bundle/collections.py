@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def switch_aliases(before: Path | None, after: Path) -> Callable[[], None]:
     """Make the alias `<prefix>_<model>` name the collection of the bundle in `after`, for each of its models,
     and drop those of models that only the bundle in `before` has; → what takes it back.
 
-    Raises IndexUnavailable: nothing has changed, or it has been taken back.
+    Raises IndexUnavailable: an alias cannot be made or moved; nothing has changed, or it has been taken back.
+    An alias that cannot be dropped is said.
     """
     undone: list[Callable[[], object]] = []
 
@@ -129,18 +131,18 @@ def switch_aliases(before: Path | None, after: Path) -> Callable[[], None]:
             alias = f"{settings.prefix}_{model}"
             named = point_alias(settings.server, alias, name)
             if named is None:
-                undone.append(lambda server=settings.server, alias=alias: drop_alias(server, alias))  # type: ignore[misc]
+                undone.append(partial(drop_alias, settings.server, alias))
             elif named != name:
-                undone.append(
-                    lambda server=settings.server, alias=alias, named=named: point_alias(server, alias, named)  # type: ignore[misc]
-                )
-        for model, (name, settings) in gone.items():
-            alias = f"{settings.prefix}_{model}"
-            drop_alias(settings.server, alias)
-            undone.append(
-                lambda server=settings.server, alias=alias, name=name: point_alias(server, alias, name)  # type: ignore[misc]
-            )
+                undone.append(partial(point_alias, settings.server, alias, named))
     except IndexUnavailable:
         take_back()
         raise
+    for model, (name, settings) in gone.items():
+        alias = f"{settings.prefix}_{model}"
+        try:
+            drop_alias(settings.server, alias)
+        except IndexUnavailable as error:  # a Milvus that is given up may be gone for good
+            log.warning("alias %s still names a collection of the bundle before: %s", alias, error)
+            continue
+        undone.append(partial(point_alias, settings.server, alias, name))
     return take_back

@@ -24,7 +24,7 @@ from etalage.index import (
     recall,
 )
 from etalage.index.contract import Header, Norm
-from etalage.index.milvus import MilvusIndex, Spread
+from etalage.index.milvus import MilvusIndex, Spread, where
 from etalage.lake.durable_files import Written, seal_file, sync_folder
 from etalage.lake.erasures import Known
 
@@ -65,8 +65,11 @@ class Staging:
             (to / name).write_bytes((export / name).read_bytes())
 
     def index_before(self, folder: str, dimension: int) -> Index | None:
-        """The index that the bundle before had in `folder`, if it is of embeddings of this dimension."""
+        """The index that the bundle before had in `folder`, if it is of embeddings of this dimension. Not one
+        on a server: it has no centroids to keep, and the server may be gone for good."""
         if self.before is None or not (self.before / folder).is_dir():
+            return None
+        if where(self.before / folder) is not None:
             return None
         like = open_index(self.before / folder)
         return like if like.dimension == dimension else None

@@ -98,7 +98,8 @@ def _asked(workspace: Workspace, job: _Job, blocks: list[Path]) -> BestItems:
     table = workspace.lake.table("recommendations")
     entry = next(one for one in _opened(job.bundle).manifest.models if one.name == job.model)
     run = partial(best_of_block, job)
-    found = map(run, blocks) if len(blocks) == 1 else workspace.engine.map(run, blocks)
+    here = len(blocks) == 1 and workspace.config.engine.saving > 0
+    found = map(run, blocks) if here else workspace.engine.map(run, blocks)
     users = unknown = short = written = unchanged = 0
     with workspace.bar(f"the best items by {job.model}", len(blocks)) as meter:
         for one in found:
@@ -148,7 +149,8 @@ def _spilled(workspace: Workspace, at: dict[str, int], to: Path) -> list[Path]:
     table."""
     lake = workspace.lake
     count = lake.table("interactions").count(at["interactions"])
-    blocks = max(1, ceil(count / ROWS_A_BLOCK))
+    least = 1 if workspace.config.engine.saving else workspace.engine.workers
+    blocks = max(least, ceil(count / ROWS_A_BLOCK))
     folders = [to / f"{number:05d}" for number in range(blocks)]
     for folder in folders:
         folder.mkdir(parents=True)

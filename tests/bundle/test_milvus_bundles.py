@@ -4,10 +4,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 
 from etalage.bundle.collections import COLLECTIONS, Collections, indexes_of
 from etalage.bundle.pointer import Bundles
+from etalage.bundle.sync import sync
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import BundleDamaged, ConfigError, IndexUnavailable, RecallTooLow
 from etalage.funnel.catalogue import Filters
@@ -20,7 +23,7 @@ from etalage.online import Act
 from etalage.recommend import Recommender
 from etalage.shop.workspace import Workspace
 from tests.milvus_server import Milvus, running_milvus
-from tests.serve.servers import until
+from tests.serve.servers import ThreadServer, until
 from tests.shops import behaviour_shop, fill, published, small_shop
 
 ITEMS = 60
@@ -253,12 +256,41 @@ def test_without_the_server_publish_is_refused_and_rollback_is_not(
     assert milvus.aliases() != aliases
 
 
+def test_a_milvus_that_is_gone_for_good_can_be_given_up(
+    milvus: Milvus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake, bundles, first = small_shop(tmp_path, 20, index_config=milvus.config())
+    milvus.stop()
+    fill(lake, [20])
+    second = published(lake, bundles, export_of(tmp_path))
+    assert bundles.current_id() == second.id
+    assert "alias etalage_image_similarity still names a collection" in caplog.text
+    assert sync(lake, bundles, config=PublishConfig(), index_config=IndexConfig()).manifest is None
+    fill(lake, [21])
+    assert sync(lake, bundles, config=PublishConfig(), index_config=IndexConfig()).manifest is not None
+    bundles.switch(first.id)
+    recommender = Recommender.open(bundles.path(first.id))
+    assert recommender.parts.problems and recommender.similar(item_id="item-00003")[0].slate
+
+
+def test_readiness_says_that_embeddings_are_searched_here(milvus: Milvus, tmp_path: Path) -> None:
+    _, bundles, _ = small_shop(tmp_path, 20, index_config=milvus.config())
+    with ThreadServer(bundles.folder) as server, httpx.Client(base_url=server.url, timeout=60) as served:
+        until(lambda: served.get("/readyz").json()["status"] == "ready")
+        milvus.stop()
+        said = served.post("/v1/similar", json={"item_id": "item-00003", "k": 3}).json()
+        assert len(said["answers"][0]["slate"]) == 3
+        ready = served.get("/readyz")
+        assert ready.status_code == 200 and ready.json()["status"] == "degraded"
+        assert "the vector database does not answer" in ready.json()["degraded"]
+        milvus.start()
+        until(lambda: served.get("/readyz").json()["status"] == "ready")
+
+
 def test_a_collection_that_somebody_dropped_or_emptied_is_said(milvus: Milvus, tmp_path: Path) -> None:
     _, bundles, manifest = small_shop(tmp_path, 20, index_config=milvus.config())
     name, settings = indexes_of(bundles.path(manifest.id))["image_similarity"]
     collection = Collection(settings.server, name)
-    import numpy as np
-
     collection.delete(np.array([3, 4]))
     with pytest.raises(BundleDamaged, match="holds 18 items, not 20"):
         Recommender.open(bundles.path(manifest.id))
@@ -310,8 +342,6 @@ def test_a_file_of_milvus_lite_lies_in_the_shops_folder(tmp_path: Path) -> None:
 
 
 def test_an_expression_names_no_more_items_than_it_may(caplog: pytest.LogCaptureFixture) -> None:
-    import numpy as np
-
     from etalage.index.conditions import Condition
     from etalage.index.milvus_collection import told
 

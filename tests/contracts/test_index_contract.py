@@ -78,6 +78,7 @@ def lite(rows: np.ndarray, embeddings: np.ndarray, norm: str = "l2", **settings)
 
 NOT_MILVUS = {
     "the same files": "a collection has a name of its own, and its embeddings are in no file",
+    "equal scores by row": "a graph (HNSW) does not reach every one of 200 equal items",
     "breaks its norm": "its embeddings are in no file; the bundle checks those that it has",
 }
 LOCAL_EXACT = [exact, ivf_all_probed]
@@ -216,6 +217,8 @@ def test_no_queries_get_no_answers(make: Build) -> None:
 @every_index
 @pytest.mark.parametrize("filtered", [False, True])
 def test_equal_scores_are_ordered_by_row_also_where_k_cuts(make: Build, filtered: bool) -> None:
+    if make is milvus_hnsw:
+        pytest.skip(NOT_MILVUS["equal scores by row"])
     rng = np.random.default_rng(5)
     embeddings = np.repeat(unit(rng, 3), [200, 90, 40], axis=0)
     rows = rng.permutation(330).astype(np.int64)
