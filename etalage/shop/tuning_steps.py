@@ -17,7 +17,7 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.lake.durable_files import replace_durably
 from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
-from etalage.shop import behaviour_steps, category_steps, photo_steps
+from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -138,6 +138,9 @@ def task_of(
         labelled = category_steps.labelled(workspace, config.photo_encoder())
         category_steps.ensure_golden_set(workspace, labelled)
         data, mark = labelled.data, labelled.data.fingerprint()
+    elif table_steps.named_table(config) is not None:
+        data, kept, _ = table_steps.examples_of(workspace, config)
+        mark = data.fingerprint()
     else:
         whole = behaviour_steps.behaviour(workspace)
         learned = behaviour_steps.learned(workspace, recipe, config, whole)
