@@ -127,12 +127,9 @@ def task_of(
     data."""
     kept = None
     if recipe.data == "photos":
-        from etalage.features.photo import PhotoEncoder
         from etalage.features.photo_set import fingerprint
 
-        photo_steps.require_photos(workspace)
-        encoder = PhotoEncoder(config.size, config.channels)
-        data: Any = photo_steps.photos(workspace, photo_steps.payload(workspace), encoder)
+        data: Any = photo_steps.learned(workspace, config)[0]
         mark = fingerprint(data)
     elif recipe.data == "categories":
         labelled = category_steps.labelled(workspace, config.photo_encoder())
