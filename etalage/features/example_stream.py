@@ -8,11 +8,12 @@ What `Examples` is for data in memory. Vocabularies, parts and moments come from
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from etalage.features.examples import PARTS, Examples
 from etalage.features.shard_buffer import ShardBuffer
@@ -135,13 +136,14 @@ class ExampleStream:
         """Blocks of a shard's rows of a part (None: of all), and their numbers in the table."""
         encoder = self.fitted.encoder
         first = self.shards.shards[shard].first
-        for batch in self.shards.batches(shard, encoder.columns):
-            block = encoder.encode(batch, first)
-            rows = np.arange(len(block)) if part is None else block.rows(part)
-            taken = block if part is None else block.take(rows)
+        for batch in self.shards.batches(shard, encoder.columns, codes=list(encoder.vocabularies)):
+            parts = encoder.parts(batch, first)
+            rows = np.arange(len(parts)) if part is None else np.flatnonzero(parts == PARTS.index(part))
+            if len(rows) < len(parts):
+                batch = batch.take(pa.array(rows))
             if len(rows):
-                yield replace(taken, groups=None), rows + first
-            first += batch.num_rows
+                yield encoder.encode(batch, parts[rows]), rows + first
+            first += len(parts)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("shards", "fitted", "buffer", "seed")

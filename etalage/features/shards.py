@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 from etalage.errors import InputUnreadable, TableDamaged
 from etalage.lake.storage import shortly
 
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 32_768
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,11 @@ class Shards:
         return np.array(found, np.int64)
 
     def batches(
-        self, number: int, columns: Sequence[str], rows: int = ROWS_AT_ONCE
+        self, number: int, columns: Sequence[str], rows: int = ROWS_AT_ONCE, codes: Sequence[str] = ()
     ) -> Iterator[pa.RecordBatch]:
         """Shard `number` as a stream of at most `rows` rows a batch, with `columns` in this order; one that
-        its file does not have is null, or what the table is partitioned by.
+        its file does not have is null, or what the table is partitioned by. codes: columns of text that come
+        as dictionaries, where their file has them so.
 
         Raises TableDamaged: names the file and the row group. KeyError: no such column.
         """
@@ -127,7 +128,9 @@ class Shards:
         there = set(fragment.physical_schema.names)
         read = 0
         try:
-            with fragment.open() as source, pq.ParquetFile(source, metadata=fragment.metadata) as file:
+            kept = [name for name in codes if name in there and _is_text(self.schema.field(name).type)]
+            given = {"metadata": fragment.metadata, "read_dictionary": kept}
+            with fragment.open() as source, pq.ParquetFile(source, **given) as file:
                 names = [name for name in columns if name in there]
                 # Without a column of its own the file still says how many rows there are.
                 asked = names or file.schema_arrow.names[:1]
@@ -176,9 +179,14 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, keys: dict[str, Any]) -> p
     for field in schema:
         if field.name in batch.schema.names:
             column = batch.column(field.name)
-            columns.append(column if column.type == field.type else column.cast(field.type))
+            same = column.type == field.type or isinstance(column, pa.DictionaryArray)
+            columns.append(column if same else column.cast(field.type))
         elif field.name in keys:
             columns.append(pa.repeat(pa.scalar(keys[field.name], field.type), batch.num_rows))
         else:
             columns.append(pa.nulls(batch.num_rows, field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -55,27 +55,34 @@ class TableEncoder:
         """What a row takes when it is encoded, its number included."""
         return 4 * (len(self.vocabularies) + len(self.dense_names) + len(self.labels)) + 8
 
-    def encode(self, batch: pa.RecordBatch, first: int) -> Examples:
-        """first: the number of the batch's first row in the table, by which parts are drawn."""
+    def encode(self, batch: pa.RecordBatch, parts: np.ndarray) -> Examples:
+        """parts: (M,) of the batch's rows, as `parts` says."""
         rows = batch.num_rows
         sparse = np.empty((rows, len(self.vocabularies)), np.int32)
         for place, (name, vocabulary) in enumerate(self.vocabularies.items()):
-            sparse[:, place] = vocabulary.rows(batch.column(name))
-        dense = np.empty((rows, len(self.dense_names)), np.float32)
+            sparse[:, place] = _rows_of(batch.column(name), vocabulary)
+        # Columns one by one as they lie in the batch, then turned once: several times faster than by row.
+        dense_FM = np.empty((len(self.dense_names), rows), np.float32)
         for place, name in enumerate(self.dense):
             values = numbers(batch.column(name))
             there = np.isfinite(values)
-            dense[:, place] = np.where(there, values, 0)
+            dense_FM[place] = values
+            if not there.all():
+                dense_FM[place][~there] = 0
             if name in self.missing:
-                dense[:, len(self.dense) + self.missing.index(name)] = ~there
+                dense_FM[len(self.dense) + self.missing.index(name)] = ~there
+        dense = np.ascontiguousarray(dense_FM.T)
         labels = np.stack([numbers(batch.column(name)) for name in self.labels], axis=1)
         return Examples(
             sparse, tuple(self.vocabularies), tuple(map(len, self.vocabularies.values())), dense,
-            self.dense_names, labels.astype(np.float32), self.labels, self.parts(batch, first),
+            self.dense_names, labels.astype(np.float32), self.labels, parts,
         )  # fmt: skip
 
     def parts(self, batch: pa.RecordBatch, first: int) -> np.ndarray:
-        """(rows,) uint8 codes of PARTS. Raises InputUnreadable: a row is of none."""
+        """(M,) uint8 codes of PARTS. first: the number of the batch's first row in the table.
+
+        Raises InputUnreadable: a row is of no part.
+        """
         if not self.has_part:
             return drawn_parts(first, batch.num_rows)
         found = pc.index_in(batch.column(PART).cast(pa.string()), value_set=pa.array(PARTS))
@@ -160,7 +167,12 @@ class _Counts:
     rows: int = 0
 
     def add(self, column: pa.Array) -> None:
-        counted = pc.value_counts(column.cast(pa.string()).drop_null())
+        if isinstance(column, pa.DictionaryArray):
+            codes = pc.value_counts(column.indices.drop_null())
+            names = column.dictionary.cast(pa.string()).take(codes.field(0))
+            counted = pa.StructArray.from_arrays([names, codes.field(1)], ["values", "counts"])
+        else:
+            counted = pc.value_counts(column.cast(pa.string()).drop_null())
         self.parts.append(pa.table({"value": counted.field(0), "count": counted.field(1)}))
         self.rows += len(counted)
         if self.rows > _MERGE_AT:
@@ -204,7 +216,7 @@ def fit_table(
     counts = np.zeros((len(shards), len(PARTS)), np.int64)
     for shard in shards.shards:
         first = shard.first
-        for batch in shards.batches(shard.number, plain.columns):
+        for batch in shards.batches(shard.number, plain.columns, codes=sparse):
             parts = plain.parts(batch, first)
             counts[shard.number] += np.bincount(parts, minlength=len(PARTS))
             train = batch.filter(pa.array(parts == 0))
@@ -277,6 +289,15 @@ def drawn_parts(first: int, rows: int) -> np.ndarray:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     share = (z ^ (z >> np.uint64(31))).astype(np.float64) / 2.0**64
     return np.searchsorted(SHARES, share, side="right").astype(np.uint8)
+
+
+def _rows_of(column: pa.Array, vocabulary: Vocabulary) -> np.ndarray:
+    """(M,) int64 rows of the vocabulary; each different value is looked up once."""
+    if not isinstance(column, pa.DictionaryArray):
+        return vocabulary.rows(column)
+    found = np.append(vocabulary.rows(column.dictionary), 0)  # the last one is of nulls
+    at = pc.fill_null(column.indices.cast(pa.int32()), len(found) - 1)
+    return found[at.to_numpy()]
 
 
 def numbers(column: pa.Array) -> np.ndarray:

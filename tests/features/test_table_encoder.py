@@ -62,7 +62,7 @@ def test_a_missing_number_is_zero_and_says_so_and_an_unknown_word_is_row_0(tmp_p
     row = {"colour": ["new"], "shop": [None], "price": [float("inf")], "weight": [None], "id": [1.0]}
     row |= {"label": [None], "part": ["test"]}
     batch = pa.record_batch(row, pa.schema([(name, drawn(1).schema.field(name).type) for name in row]))
-    found = encoder.encode(batch, 0)
+    found = encoder.encode(batch, encoder.parts(batch, 0))
     assert found.sparse.tolist() == [[0, 0]]
     assert found.dense_names == ("price", "weight", "id", "weight.missing")
     assert found.dense.tolist() == [[0, 0, 1, 1]]
@@ -98,7 +98,7 @@ def test_an_encoder_is_kept_beside_the_export_and_opened_again(tmp_path: Path) -
     again = TableEncoder.from_folder(tmp_path / "kept")
     batch = drawn(50).select(encoder.columns).to_batches()[0]
     for name in ("sparse", "dense", "labels", "parts"):
-        ours, theirs = (getattr(one.encode(batch, 0), name) for one in (encoder, again))
+        ours, theirs = (getattr(one.encode(batch, one.parts(batch, 0)), name) for one in (encoder, again))
         assert np.array_equal(ours, theirs, equal_nan=name != "parts")
     (tmp_path / "kept" / "0.arrow").unlink()
     with pytest.raises(ExportDamaged, match="again"):
