@@ -5,7 +5,7 @@
 Shards are put in an order of their own for each epoch, and cut into pools that half of the buffer holds; the
 rows of a pool are shuffled as one. The other half is for the pool that is read ahead. The order is a pure
 function of (shards, seed, epoch), of no reader's state: any step of it can be resumed, by any number of
-workers. A. Hunt's and others' analyses of such shuffles: docs/decisions/stream.md.
+workers. Why pools: docs/decisions/stream.md.
 """
 
 import threading

@@ -1,9 +1,12 @@
 """Training a ranker on a table of dense and sparse columns that is not one of the shop's own."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etalage.errors import ConfigError
 from etalage.shop.progress import meter_steps
 from etalage.shop.workspace import Workspace
 
@@ -20,6 +23,16 @@ def named_table(config: Any) -> str | None:
     """The table that the config names, if it does."""
     found: str | None = getattr(config, "table", None)
     return found
+
+
+def require_own_data(facts: Mapping[str, Any], exported: Path) -> None:
+    """Raises ConfigError: the export learned from a table that is not the shop's behaviour."""
+    if (table := facts["config"].get("table")) is not None:
+        raise ConfigError(
+            f"{exported}: it learned from the table {table}, and not from the shop's behaviour, so no "
+            "shopper's slate can judge it; its training measured it on that table's part `test` (MLflow has "
+            "the figures)"
+        )
 
 
 def examples_of(
@@ -59,12 +72,14 @@ def examples_of(
 def train(
     workspace: Workspace, recipe: "Recipe[Any]", config: Any, fresh: bool
 ) -> "tuple[Trained[Any], Path]":
-    """Train on the table, and export; of the part `test` the export's metrics have figures too."""
+    """Train on the table, export, and measure the part `test`: nothing else judges such a model, since the
+    shop's funnel asks about none of its rows."""
+    from etalage.training import tracking
     from etalage.training.run import train_behaviour
 
     data, source, versions = examples_of(workspace, config)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
-        return train_behaviour(
+        trained, exported = train_behaviour(
             recipe,
             config,
             data,
@@ -76,3 +91,10 @@ def train(
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
         )
+    task = recipe.bind(config, data)
+    if task.count("test"):
+        with workspace.bar("measure the part test", None):
+            found = {f"test.{name}": value for name, value in task.measure(trained.network, "test").items()}
+        tracking.add(workspace.runs, trained.facts["mlflow_run"], metrics=found, files={})
+        trained = replace(trained, metrics={**trained.metrics, **found})
+    return trained, exported
