@@ -11,6 +11,7 @@ from etalage.models import recipe as recipes
 from etalage.models.dlrm import DlrmConfig
 from etalage.models.dlrm_stream import DlrmStreamTask
 from etalage.training.loop import fit
+from etalage.training.workers import together
 from tests.features.example_tables import drawn, stored, stream_of
 
 SETTINGS: dict[str, Any] = {
@@ -80,3 +81,28 @@ def test_how_long_steps_waited_for_data_is_a_figure_of_the_run(tmp_path: Path, s
     fit(RECIPE, RECIPE.bind(config, stream), config, tmp_path, tracker=Tracker())
     assert len(told) == 2
     assert all(0 < one["waited_for_data"] < 1 for one in told)
+
+
+@pytest.mark.parametrize("later", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_of_one_worker_that_was_killed_goes_on_with_more_and_ends_the_same(
+    tmp_path: Path, stream: ExampleStream, later: int
+) -> None:
+    whole = trained(tmp_path / "whole", stream)
+    cut = tmp_path / "cut"
+
+    def stop(done: int, total: int, line: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    config = DlrmConfig(**SETTINGS, checkpoint_steps=5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(RECIPE, RECIPE.bind(config, stream), config, cut, progress=stop)
+    config = DlrmConfig(**SETTINGS, workers=later)
+    task = RECIPE.bind(config, stream)
+    steps: list[int] = []
+    with together(RECIPE, config, stream, task, cut) as context:
+        ended = fit(RECIPE, task, config, cut, progress=lambda *done: steps.append(done[0]), context=context)
+    assert steps == list(range(6, 2 * task.steps + 1))
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.allclose(tensor, ended.network.state_dict()[name], atol=2e-4), name
+    assert ended.metrics["auroc"] == pytest.approx(whole.metrics["auroc"], abs=1e-3)
