@@ -97,9 +97,10 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
 
 def workers_of(workspace: Workspace) -> "Workers":
     """Where blocks of shoppers are ranked, when there are enough: on the shop's engine."""
-    from etalage.evaluation.blocks import Workers
+    from etalage.evaluation.blocks import PAYS, SAVES, Workers
 
-    return Workers(workspace.engine, workspace.runs)
+    saving = workspace.config.engine.saving
+    return Workers(workspace.engine, workspace.runs, pays=round(PAYS * saving / SAVES))
 
 
 def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
