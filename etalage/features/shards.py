@@ -8,6 +8,7 @@ each is read in batches, so that what it takes in memory is what its reader keep
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etalage.errors import InputUnreadable, TableDamaged
 from etalage.lake.storage import shortly
@@ -147,20 +148,20 @@ class Shards:
         return path if self.version is None else f"{self.uri.rstrip('/')}/{path.lstrip('/')}"
 
     def _opened(self, version: int | None) -> Any:
-        local = "://" not in self.uri
+        place = None if "://" in self.uri else Path(self.uri)
+        if place is not None and not place.exists():
+            raise InputUnreadable(f"{self.uri}: does not exist")
         try:
-            one_file = local and Path(self.uri).is_file()  # which delta-rs does not take for a no
-            if not one_file and DeltaTable.is_deltatable(self.uri, self._options):
-                table = DeltaTable(self.uri, version=version, storage_options=self._options)
-                self.version = table.version()
-                return table.to_pyarrow_dataset()
+            # Asked by opening it: `is_deltatable` lets no other thread run while it waits for a store.
+            if place is None or place.is_dir():
+                with suppress(TableNotFoundError):
+                    table = DeltaTable(self.uri, version=version, storage_options=self._options)
+                    self.version = table.version()
+                    return table.to_pyarrow_dataset()
             if version is not None:
                 raise InputUnreadable(f"{self.uri}: no Delta table, so it has no version {version}")
-            if not local:
-                return ds.dataset(self.uri, format="parquet")
-            if not Path(self.uri).exists():
-                raise InputUnreadable(f"{self.uri}: does not exist")
-            return ds.dataset(str(Path(self.uri).absolute()), format="parquet", exclude_invalid_files=False)
+            plain = self.uri if place is None else str(place.absolute())
+            return ds.dataset(plain, format="parquet", exclude_invalid_files=False)
         except (DeltaError, pa.ArrowException, OSError, ValueError) as error:
             raise InputUnreadable(
                 f"{self.uri}: neither a Delta table nor Parquet that can be read: {shortly(error)}"
