@@ -69,6 +69,10 @@ class ExampleStream:
         parts = np.zeros(len(taken["rows"]), np.uint8)
         return Examples(*columns, taken["labels"], self.label_names, parts), taken["rows"]
 
+    def close(self) -> None:
+        """Let go of what the buffer holds, and of its threads; it can be asked again."""
+        self._buffer.close()
+
     def blocks(self, part: str) -> Iterator[Examples]:
         """The rows of a part, some at a time, in the order of the table. Raises TableDamaged."""
         for shard in np.flatnonzero(self.fitted.counts_K3[:, PARTS.index(part)]):
