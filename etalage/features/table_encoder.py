@@ -139,6 +139,9 @@ class FittedTable:
     counts_K3: np.ndarray
     """(K, 3) int64 rows of each shard by part."""
     moments: Moments
+    occurrences: dict[str, np.ndarray]
+    """By sparse column, (rows of its vocabulary,) int64: how many training rows have each value; row 0:
+    unknown or missing."""
 
 
 @dataclass
@@ -188,12 +191,14 @@ class _Counts:
         self.parts, self.rows = [merged], merged.num_rows // 2
         return merged
 
-    def vocabulary(self, min_count: int) -> Vocabulary:
+    def vocabulary(self, min_count: int, rows: int) -> tuple[Vocabulary, np.ndarray]:
+        """The values that occur so often, and how often each row of the vocabulary does, of so many rows."""
         if not self.parts:
-            return Vocabulary([])
+            return Vocabulary([]), np.array([rows])
         merged = self._merge()
-        kept = merged["value"].filter(pc.greater_equal(merged["count"], min_count)).combine_chunks()
-        return Vocabulary(kept.take(pc.sort_indices(kept)))
+        kept = merged.filter(pc.greater_equal(merged["count"], min_count)).sort_by("value")
+        counts = kept["count"].to_numpy()
+        return Vocabulary(kept["value"]), np.concatenate([[rows - counts.sum()], counts])
 
 
 def fit_table(
@@ -244,8 +249,10 @@ def fit_table(
         np.array([spread for _, spread in of_labels]),
         np.array([sums[name].count for name in labels]),
     )
-    vocabularies = {name: counted.vocabulary(min_count) for name, counted in values.items()}
-    return FittedTable(TableEncoder(vocabularies, dense, missing, tuple(labels), has_part), counts, moments)
+    found_values = {name: counted.vocabulary(min_count, rows) for name, counted in values.items()}
+    vocabularies = {name: vocabulary for name, (vocabulary, _) in found_values.items()}
+    encoder = TableEncoder(vocabularies, dense, missing, tuple(labels), has_part)
+    return FittedTable(encoder, counts, moments, {name: often for name, (_, often) in found_values.items()})
 
 
 def columns_of(

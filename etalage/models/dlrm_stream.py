@@ -56,9 +56,10 @@ class DlrmStreamTask(DlrmTask):
         """Rows by their numbers: nobody asks for that of a stream."""
         raise NotImplementedError(f"a stream is asked by part, one of {', '.join(PARTS)}: `answers`")
 
-    def _count(self) -> Tensor | None:
-        """All of them: the vocabularies were fitted so that rarer values are unknown already."""
-        return None
+    def _count(self) -> Tensor:
+        """As the pass that fitted the table counted them."""
+        counts = list(self.stream.fitted.occurrences.values())
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *counts]) >= self.config.min_count)
 
     def _measure_scales(self) -> dict[str, np.ndarray]:
         """From the pass that fitted the table."""

@@ -136,7 +136,9 @@ def task_of(
         category_steps.ensure_golden_set(workspace, labelled)
         data, mark = labelled.data, labelled.data.fingerprint()
     elif table_steps.named_table(config) is not None:
-        data, kept, _ = table_steps.examples_of(workspace, config)
+        # With every value: what a trial's min_count leaves out it says itself.
+        whole_config = config.model_copy(update={"min_count": 1})
+        data, kept, _ = table_steps.examples_of(workspace, whole_config)
         mark = data.fingerprint()
     else:
         whole = behaviour_steps.behaviour(workspace)

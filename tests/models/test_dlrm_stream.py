@@ -50,6 +50,14 @@ def test_it_learns_as_well_as_from_memory_and_starts_from_the_same_weights(
     assert streamed.measure(network, "test") == pytest.approx(held.measure(network, "test"), rel=1e-5)
 
 
+@pytest.mark.parametrize("least", [2, 60, 90])
+def test_rare_values_are_unknown_as_they_are_in_memory(stream: ExampleStream, least: int) -> None:
+    config = DlrmConfig(**SETTINGS, min_count=least)
+    ours, theirs = (RECIPE.bind(config, one)._kept for one in (stream, stream.whole()))
+    assert torch.equal(ours, theirs)
+    assert least == 2 or not bool(ours.all())
+
+
 def test_a_run_that_was_killed_in_an_epoch_ends_with_the_same_weights(
     tmp_path: Path, stream: ExampleStream
 ) -> None:
