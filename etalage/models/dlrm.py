@@ -20,7 +20,8 @@ from etalage.features.examples import Examples, blocks, shuffled
 from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.ranks import COUNT
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 FAR = 10.0
@@ -256,27 +257,35 @@ class DlrmTask(BaseTask):
             seed = (self.config.seed, epoch)
             self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
         at = step % self.steps * self.config.batch_size
-        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
+        every = self._plan[1][at : at + self.config.batch_size]
+        rows = every[rank::world_size]
         sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
         if self.config.unknown:
-            rng = np.random.default_rng((*batch_seed(self.config.seed, epoch, step, rank), 1))
-            drawn = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn), 0)
+            rng = np.random.default_rng((self.config.seed, epoch, step, 1))
+            drawn = rng.random((len(every), sparse_BS.shape[1]), np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn[rank::world_size]), 0)
+        labels_BO = self.examples.labels[rows]
+        known_O = np.isfinite(labels_BO[:, self.label_of]).sum(axis=0)
+        counts = {f"{COUNT}{one.name}": float(n) for one, n in zip(self.objectives, known_O, strict=True)}
         return {
             "sparse": sparse_BS,
             "dense": torch.from_numpy(self.examples.dense[rows]),
-            "labels": torch.from_numpy(self.examples.labels[rows]),
+            "labels": torch.from_numpy(labels_BO),
             "rows": torch.from_numpy(rows),
+            **{name: torch.tensor(count) for name, count in counts.items()},
         }
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         out_BW = network(batch["sparse"], batch["dense"])
-        losses = self.losses(out_BW, batch["labels"])
+        losses = self.losses(out_BW, batch["labels"], batch)
         weights = self.config.weights
         return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
-    def losses(self, out_BW: Tensor, labels_BO: Tensor) -> dict[str, Tensor]:
-        """By objective, the mean over rows whose label is known; regression's in spreads of the target."""
+    def losses(
+        self, out_BW: Tensor, labels_BO: Tensor, counts: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """By objective, the mean over rows whose label is known; regression's in spreads of the target.
+        counts: how many those are, `count.<objective>`; None: they are counted here."""
         found = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
             out, wanted = out_BW[:, column].float(), labels_BO[:, label]
@@ -286,7 +295,8 @@ class DlrmTask(BaseTask):
                 spread = float(self._scales["spread_W"][column][0])
                 out, wanted = out / spread, wanted / spread
             each = loss_of(objective, out, wanted)
-            found[objective.name] = each.sum() / max(len(each), 1)
+            of = torch.tensor(float(len(each))) if counts is None else counts[f"{COUNT}{objective.name}"]
+            found[objective.name] = each.sum() / of.clamp(min=1)
         return found
 
     def validate(self, network: nn.Module) -> dict[str, float]:

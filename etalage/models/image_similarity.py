@@ -15,13 +15,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from etalage.errors import ConfigError
 from etalage.features.balanced import BalancedBatches
 from etalage.features.photo_set import PhotoSet
 from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.ranks import COUNT, Gathers
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
+
+EVERY = slice(None)
 
 
 class ImageSimilarityConfig(TrainingConfig):
@@ -131,11 +133,6 @@ class ImageSimilarityTask(BaseTask):
         self.proxy_of[categories] = torch.arange(self.categories)
         self.pixels_NHWC = torch.from_numpy(photos.pixels_NHWC)
         self.labels_N = torch.from_numpy(photos.labels_N)
-        if self.batches.classes_per_batch < 2 * config.workers:
-            raise ConfigError(
-                f"workers = {config.workers}: a batch has {self.batches.classes_per_batch} categories, and "
-                "each worker needs two to compare; take fewer workers, or more classes_per_batch"
-            )
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     @property
@@ -148,49 +145,64 @@ class ImageSimilarityTask(BaseTask):
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         if self._plan[0] != epoch:
             self._plan = (epoch, self.batches.epoch(epoch))
-        places = self.batches.share(self._plan[1][step % self.steps], rank, world_size)
-        rows = torch.from_numpy(self.train_rows[places])
-        seed = hash(batch_seed(self.config.seed, epoch, step, rank))
-        generator = torch.Generator().manual_seed(seed % 2**63)
+        every, mine = self._plan[1][step % self.steps], slice(rank, None, world_size)
+        rows = torch.from_numpy(self.train_rows[every[mine]])
+        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
         pixels = self.pixels_NHWC[rows]
         if epoch < self.config.augment_until * self.config.epochs:
-            pixels = self.augment(pixels, generator)
+            pixels = self.augment(pixels, generator, len(every), mine)
         labels = self.labels_N[rows]
-        return {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
+        batch = {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
+        return batch | {f"{COUNT}rows": torch.tensor(float(len(rows)))}
 
-    def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip and crop photos; the same generator state gives the same pixels."""
+    def augment(
+        self, pixels_BHWC: Tensor, generator: torch.Generator, drawn: int | None = None, mine: slice = EVERY
+    ) -> Tensor:
+        """Flip and crop photos; the same generator state gives the same pixels. drawn: for how many photos
+        the generator draws, `mine` of which these are; None: for these."""
         count, height, width, _ = pixels_BHWC.shape
+        drawn = count if drawn is None else drawn
         columns = torch.arange(width).expand(count, width)
         rows = torch.arange(height).expand(count, height)
         if self.config.flip:
-            flipped = torch.rand(count, 1, generator=generator) < 0.5
+            flipped = (torch.rand(drawn, 1, generator=generator) < 0.5)[mine]
             columns = torch.where(flipped, columns.flip(1), columns)
         if self.config.crop:
             reach = self.config.crop
-            shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
+            shift = torch.randint(-reach, reach + 1, (2, drawn, 1), generator=generator)[:, mine]
             columns = (columns + shift[0]).clamp(0, width - 1)
             rows = (rows + shift[1]).clamp(0, height - 1)
         photo = torch.arange(count)[:, None, None]
         return pixels_BHWC[photo, rows[:, :, None], columns[:, None, :]]
 
+    @property
+    def gathers(self) -> Gathers:
+        """Multi-Similarity compares all photos of a batch."""
+        return "rows" if self.config.multi_similarity_weight else "nothing"
+
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         config = self.config
-        unit_BD, labels_B = network(batch["pixels"]), batch["labels"]
+        unit_BD = network(batch["pixels"])
         loss = unit_BD.new_zeros(())
         if config.multi_similarity_weight:
-            loss = config.multi_similarity_weight * multi_similarity(
-                unit_BD,
-                labels_B,
-                alpha=config.alpha,
-                beta=config.beta,
-                epsilon=config.epsilon,
-                base=config.base,
+            # Each rank mines the whole batch and adds its share of that one loss.
+            loss = (
+                config.multi_similarity_weight
+                / self.ranks.world_size
+                * multi_similarity(
+                    self.ranks.gather(unit_BD),
+                    self.ranks.gather(batch["labels"]),
+                    alpha=config.alpha,
+                    beta=config.beta,
+                    epsilon=config.epsilon,
+                    base=config.base,
+                )
             )
         if config.softmax_weight:
             proxies_KD: Tensor = network.get_parameter("proxies_KD")
             beside = cosine_softmax(unit_BD, proxies_KD, batch["proxies"], config.softmax_scale)
-            loss = loss + config.softmax_weight * beside
+            share = len(unit_BD) / batch[f"{COUNT}rows"]
+            loss = loss + config.softmax_weight * share * beside
         return loss
 
     def validate(self, network: nn.Module) -> dict[str, float]:

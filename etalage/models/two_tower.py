@@ -34,7 +34,8 @@ from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on_device_of, table
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig, batch_seed
+from etalage.models.ranks import COUNT, Gathers, share_of
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.targets import Targets
 from etalage.models.vector_history import ValidationRanking
@@ -365,9 +366,11 @@ class TwoTowerTask(BaseTask):
         """`item` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
         if self._plan[0] != epoch:
             self._plan = (epoch, self.windows.plan(epoch))
-        chosen = self._plan[1][step % self.steps][rank::world_size]
+        every = self._plan[1][step % self.steps]
+        chosen = every[rank::world_size]
         found = self.windows.batch(chosen)
-        rows = found.targets
+        owners, every_row = self.windows.targets(every)
+        mine, rows = owners % world_size == rank, found.targets
         arrays = {
             "at": found.at,
             "target": self.train.items[rows],
@@ -375,19 +378,25 @@ class TwoTowerTask(BaseTask):
             "value": self.targets.scaled(self.train.values[rows]),
             "action": self.targets.action_of[self.train.kinds[rows]],
         }
-        seeds = batch_seed(self.config.seed, epoch, step, rank)
+        seeds = (self.config.seed, epoch, step)
         if self.negatives is not None:
-            arrays = self._with_negatives(arrays, self.train.users[rows], seeds)
-        candidates = self._candidates(arrays["target"], seeds)
-        parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], candidates)
+            arrays = self._with_negatives(arrays, every_row, mine, seeds)
+        candidates = self._candidates(self.train.items[every_row], seeds)
+        own = candidates if self.full else share_of(candidates, self.ranks)
+        parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], own)
         items = np.arange(len(self.data.items)) if self.full else np.unique(np.concatenate(parts))
+        if self.config.objective == "softmax":
+            arrays["right"] = np.searchsorted(candidates, arrays["target"])
+        if self.config.objective == "softmax" and not self.full:
+            arrays["log_probability"] = self._log_probability(candidates, len(every_row))
         arrays["history"] = np.searchsorted(items, found.items)
         arrays["target"] = np.searchsorted(items, arrays["target"])
-        arrays["candidates"] = np.searchsorted(items, candidates)
+        arrays["candidates"] = np.searchsorted(items, own)
         arrays |= {"rows": chosen, "user": found.users, "kinds": found.kinds}
-        if self.config.objective == "softmax" and not self.full:
-            arrays["log_probability"] = self._log_probability(candidates, len(rows))
-        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        for action in range(max(1, len(self.config.actions))):
+            of_it = arrays["action"] == action if len(self.config.actions) > 1 else arrays["at"] >= 0
+            arrays[f"{COUNT}{action}"] = np.float32(of_it.sum())
+        given = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in arrays.items()}
         return given | self._about_items(torch.from_numpy(items)) | self._about_users(given["user"])
 
     def _log_probability(self, candidates: np.ndarray, targets: int) -> np.ndarray:
@@ -407,13 +416,17 @@ class TwoTowerTask(BaseTask):
         return {"user": users_B} | {f"user.{name}": column[users_B] for name, column in columns}
 
     def _with_negatives(
-        self, arrays: dict[str, np.ndarray], users: np.ndarray, seeds: tuple[int, ...]
+        self, arrays: dict[str, np.ndarray], rows: np.ndarray, mine: np.ndarray, seeds: tuple[int, ...]
     ) -> dict[str, np.ndarray]:
+        """arrays: of this part's targets; rows: of all targets of the batch, `mine` of which are this part's:
+        negatives are drawn for all."""
         assert self.negatives is not None
-        positive = np.flatnonzero((arrays["label"] > 0) & self.negatives.drawable[users])
-        again = np.repeat(positive, self.config.negatives)
+        users = self.train.users[rows]
+        asking = (self.train.labels[rows] > 0) & self.negatives.drawable[users]
+        again = np.repeat(np.flatnonzero(asking[mine]), self.config.negatives)
         more = {name: array[again] for name, array in arrays.items()}
-        more["target"] = self.negatives.draw(users[positive], self.config.negatives, seeds).ravel()
+        drawn = self.negatives.draw(users[asking], self.config.negatives, seeds)
+        more["target"] = drawn[mine[asking]].ravel()
         more["label"] = np.zeros(len(again), np.float32)
         return {name: np.concatenate([array, more[name]]) for name, array in arrays.items()}
 
@@ -428,6 +441,11 @@ class TwoTowerTask(BaseTask):
         return np.union1d(targets, rng.choice(self.catalogue, count, replace=False))
 
     # -- loss ----------------------------------------------------------------------------------
+
+    @property
+    def gathers(self) -> Gathers:
+        """The candidates of a softmax over some of the items, of which each rank embeds its share."""
+        return "candidates" if self.config.objective == "softmax" and not self.full else "nothing"
 
     def network(self) -> nn.Module:
         data, train = self.data, self.train
@@ -458,23 +476,35 @@ class TwoTowerTask(BaseTask):
         states_TE = network.states(given).flatten(0, 1)[batch["at"]]
         queries_ATD = network.queries_by_action(states_TE)
         items_KD = network.finished(held_KE)
-        if len(queries_ATD) == 1:
-            return [self._loss(network, queries_ATD[0], items_KD, batch, None)]
-        return [
-            self._loss(network, queries_TD, items_KD, batch, batch["action"] == action)
-            for action, queries_TD in enumerate(queries_ATD)
-        ]
+        candidates_CD = items_KD[batch["candidates"]]
+        if self.gathers == "candidates":
+            candidates_CD = self.ranks.gather(candidates_CD)
+        found = []
+        for action, queries_TD in enumerate(queries_ATD):
+            mine_T = (
+                batch["action"] == action if len(queries_ATD) > 1 else torch.ones_like(batch["at"]).bool()
+            )
+            count = mine_T.sum()
+            loss = self._loss(network, queries_TD[mine_T], items_KD, candidates_CD, batch, mine_T)
+            found.append(loss * (count / batch[f"{COUNT}{action}"].clamp(min=1)))
+        return found
 
     def _loss(
-        self, network: TwoTower, queries_TD: Tensor, items_KD: Tensor, batch: Batch, mine_T: Tensor | None
+        self,
+        network: TwoTower,
+        queries_TD: Tensor,
+        items_KD: Tensor,
+        candidates_CD: Tensor,
+        batch: Batch,
+        mine_T: Tensor,
     ) -> Tensor:
-        target_T, label_T, value_T = batch["target"], batch["label"], batch["value"]
-        if mine_T is not None:
-            queries_TD, target_T, label_T, value_T = (
-                tensor[mine_T] for tensor in (queries_TD, target_T, label_T, value_T)
-            )
+        """The mean over the targets `mine_T` of this part."""
+        target_T, label_T, value_T = (batch[name][mine_T] for name in ("target", "label", "value"))
         if self.config.objective == "softmax":
-            return self._softmax(queries_TD, items_KD, target_T, batch)
+            right_T = batch["right"][mine_T]
+            if self.full:
+                return full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
+            return sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
         scores_T = (queries_TD * items_KD[target_T]).sum(1)
         if self.config.objective == "binary":
             losses_T = F.binary_cross_entropy_with_logits(scores_T, label_T, reduction="none")
@@ -483,14 +513,6 @@ class TwoTowerTask(BaseTask):
         else:
             losses_T = ordinal(scores_T, network.rising_bounds(), value_T)
         return weighted_mean(losses_T, None)
-
-    def _softmax(self, queries_TD: Tensor, items_KD: Tensor, target_T: Tensor, batch: Batch) -> Tensor:
-        candidates_C = batch["candidates"]
-        right_T = torch.searchsorted(candidates_C, target_T)
-        candidates_CD = items_KD[candidates_C]
-        if self.full:
-            return full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
-        return sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
 
     # -- training --------------------------------------------------------------------------------
 

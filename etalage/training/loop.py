@@ -7,7 +7,7 @@ the optimiser, the averaged and the best weights and torch's random state.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
+from etalage.models.ranks import ALONE
 from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
+from etalage.training.optim import clip_norm
 
 log = logging.getLogger(__name__)
 
@@ -143,21 +145,19 @@ class _Fitting:
             group["lr"] = base * factor
         self.network.train()
         context = self.context
-        batch = context.on_device(task.batch(epoch, step, context.rank, context.world_size))
-        context.seed_rank(config.seed, self.progress.step)
         self.optimiser.zero_grad(set_to_none=True)
-        rows, value = len(batch["rows"]), 0.0
-        if rows:  # the last batch may have fewer rows than there are ranks
-            with context.autocast():
-                loss = task.loss(self.network, batch)
-            value = float(loss.detach())
-            if loss.requires_grad:  # none where the model can see nothing of these rows
-                loss.backward()  # type: ignore[no-untyped-call]
-        value = context.average_gradients(self.network, value, rows)
-        # An infinite limit clips nothing and still yields the norm, which the guard needs.
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
+        task.ranks = context
+        try:
+            parts = self._parts(epoch, step)
+            whole = context.count(parts)
+            context.seed_rank(config.seed, self.progress.step)
+            value = sum((self._learn(part, whole) for part in parts), 0.0)
+        finally:
+            task.ranks = ALONE
+        value = context.sum_gradients(self.network, value)
+        norm = clip_norm(self.network, config.clip_norm)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
-            raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
+            raise LossNotFinite(self._describe(epoch, step, value, float(norm), parts))
         self.optimiser.step()
         if self.average is not None and context.first:
             self._average()
@@ -166,8 +166,30 @@ class _Fitting:
         self.progress.loss_steps += 1
         return value
 
-    def _describe(self, epoch: int, step: int, value: float, norm: float, batch: Batch) -> str:
-        rows = batch["rows"].tolist()
+    def _parts(self, epoch: int, step: int) -> list[Batch]:
+        """This rank's rows of a batch, in as many parts as its step is accumulated from."""
+        rank, count = self.context.rank, self.config.accumulate
+        parts = self.context.world_size * count
+        return [self.task.batch(epoch, step, rank * count + part, parts) for part in range(count)]
+
+    def _learn(self, part: Batch, whole: Mapping[str, Tensor]) -> float:
+        """The gradient of a part's share of the loss → that share. whole: what `Context.count` says."""
+        context, rows = self.context, len(part["rows"])
+        # The last batch of an epoch may have fewer rows than there are parts.
+        if not rows and getattr(self.task, "gathers", "nothing") == "nothing":
+            return 0.0
+        counts = {name: total for name, total in whole.items() if name in part and name != "rows"}
+        batch = {**context.on_device(part), **counts}
+        with context.autocast():
+            loss = self.task.loss(self.network, batch)
+        if not counts:  # the mean over these rows
+            loss = loss * (rows / whole["rows"].clamp(min=1))
+        if loss.requires_grad:  # not where the model can see nothing of these rows
+            loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _describe(self, epoch: int, step: int, value: float, norm: float, parts: Sequence[Batch]) -> str:
+        rows = torch.cat([part["rows"] for part in parts]).tolist()
         named = f", rows {rows[:8]}{'…' if len(rows) > 8 else ''}" if rows else ""
         return (
             f"epoch {epoch + 1}, step {step}{named}: loss {value}, gradient norm {norm}; "

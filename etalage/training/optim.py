@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from etalage.models.embedding_tables import RowwiseAdagrad, RowwiseTables
+from etalage.models.embedding_tables import OwnGradients, RowwiseAdagrad, RowwiseTables
 from etalage.models.recipe import Task, TrainingConfig
 
 FIRST_RATE = 0.01
@@ -51,6 +51,25 @@ def _dense(config: TrainingConfig, groups: Iterable[dict[str, Any]]) -> torch.op
         return torch.optim.SGD(groups, lr=config.learning_rate)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def clip_norm(network: nn.Module, limit: float | None) -> Tensor:
+    """The norm of the gradients of all weights of all workers, tables that keep their own included; where it
+    is over `limit`, they are scaled down to it."""
+    apart = [module for module in network.modules() if isinstance(module, OwnGradients)]
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    squares = [
+        torch.nn.utils.get_total_norm(gradients).square(),
+        *(module.squared_norm() for module in apart),
+    ]
+    norm = torch.stack([one.to(squares[0].device) for one in squares]).sum().sqrt()
+    if limit is not None:
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        for gradient in gradients:
+            gradient *= factor
+        for module in apart:
+            module.scale_gradients(factor)
+    return norm
 
 
 def rate(config: TrainingConfig, done: float, phases: Sequence[float] = ()) -> float:
