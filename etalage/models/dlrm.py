@@ -7,6 +7,7 @@ Systems, 2019, arXiv 1906.00091.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.examples import Examples, blocks, shuffled
-from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.ranks import COUNT
+from etalage.models.ranks import ALONE, COUNT, Ranks
 from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.sharded_tables import tables_of
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -49,6 +50,8 @@ class DlrmConfig(TrainingConfig):
     preset: Literal["criteo_kaggle"] | None = None
     """Published settings, for what is not set here."""
     dimension: int = Field(16, ge=1)
+    embeddings: Literal["row_wise", "torchrec"] = "row_wise"
+    """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
     bottom: tuple[int, ...] = (512, 256, 64)
     """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
     top: tuple[int, ...] = (512, 256)
@@ -90,6 +93,11 @@ class DlrmConfig(TrainingConfig):
         return True
 
     @property
+    def sharded(self) -> bool:
+        """As `embeddings` says."""
+        return self.embeddings == "torchrec"
+
+    @property
     def filled(self) -> Mapping[str, Any]:
         return {} if self.preset is None else PRESETS[self.preset]
 
@@ -119,12 +127,14 @@ class Dlrm(nn.Module):
         examples: Examples,
         objectives: tuple[Objective, ...],
         kept: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.sparse_inputs, self.dense_inputs = examples.sparse_names, examples.dense_names
         self.objectives = objectives
         sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
-        self.tables = RowwiseTables(examples.sizes, config.dimension, kept) if sparse else None
+        made = partial(tables_of, config, ranks, examples.sizes, kept=kept)
+        self.tables = made(config.dimension) if sparse else None
         self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
         count = sparse + bool(dense)
         low_PP = torch.tril_indices(count, count, -1)
@@ -134,13 +144,12 @@ class Dlrm(nn.Module):
             raise TooLittleData("one sparse feature and no dense one: nothing interacts")
         columns = sum(objective.width for objective in objectives)
         self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
-        self.linear_tables = (
-            RowwiseTables(examples.sizes, columns, kept) if config.linear and sparse else None
-        )
+        self.linear_tables = made(columns, title="linear_tables") if config.linear and sparse else None
         self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
-        for module in (self.linear_tables, self.linear_dense):
-            if module is not None:
-                nn.init.zeros_(module.weight)
+        if self.linear_tables is not None:
+            self.linear_tables.zero()
+        if self.linear_dense is not None:
+            nn.init.zeros_(self.linear_dense.weight)
         self.register_buffer("dense_mean_F", torch.zeros(dense))
         self.register_buffer("dense_spread_F", torch.ones(dense))
         self.register_buffer("mean_W", torch.zeros(columns))
@@ -211,7 +220,7 @@ class DlrmTask(BaseTask):
         return -(-len(self.train_rows) // self.config.batch_size)
 
     def network(self) -> nn.Module:
-        network = Dlrm(self.config, self.examples, self.objectives, self._kept)
+        network = Dlrm(self.config, self.examples, self.objectives, self._kept, self.ranks)
         for name, values in self._scales.items():
             network.get_buffer(name).copy_(torch.from_numpy(values))
         return network
@@ -303,14 +312,14 @@ class DlrmTask(BaseTask):
         """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
         if len(self.examples.rows("validation")) == 0:
             return {}
-        if self._before is None:
+        if self._before is None and not self.config.sharded:  # there is no room for all tables once more
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
                 fresh = self.network().eval().to(device_of(network))
             self._before = self.measure(fresh, "validation")
         values = self.measure(network, "validation")
         agreement = self.agreement(network) if len(self.objectives) > 1 else {}
-        before = {f"before.{self.metric}": self._before[self.metric]}
+        before = {} if self._before is None else {f"before.{self.metric}": self._before[self.metric]}
         return {**values, **before, **agreement}
 
     def predict(self, network: nn.Module, rows: np.ndarray) -> np.ndarray:

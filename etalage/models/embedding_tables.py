@@ -41,6 +41,21 @@ class OwnGradients(Protocol):
         ...
 
 
+class FusedTables(Protocol):
+    """Tables that move their rows themselves, such as those that lie in shards."""
+
+    rate: Callable[[], float]
+    """The learning rate of the step at hand; the optimiser sets it."""
+
+    def forget(self) -> None:
+        """Drop the lookups since the last step."""
+        ...
+
+    def step(self) -> None:
+        """Move the rows that were looked up since the last step, by their gradients."""
+        ...
+
+
 class Tables(nn.Module):
     """S tables of one width, and which of their rows a batch means.
 
@@ -91,13 +106,17 @@ class RowwiseTables(Tables):
         """weight: (rows that are kept, D), where somebody has them already."""
         super().__init__(sizes, dimension, kept)
         drawn = weight is None
-        self.weight = nn.Parameter(torch.empty(sum(self.counts), dimension) if drawn else weight)
+        self.weight = nn.Parameter(torch.empty(sum(self.counts), dimension) if weight is None else weight)
         self.touched: list[tuple[Tensor, Tensor]] = []
         """(T,) rows and (T, D) copies of them that got the gradient; the optimiser takes them."""
         with torch.no_grad():
             for part in torch.split(self.weight, self.counts) if drawn else ():
                 part.uniform_(-(len(part) ** -0.5), len(part) ** -0.5)
                 part[0] = 0
+
+    def zero(self) -> None:
+        """All rows start from nothing."""
+        nn.init.zeros_(self.weight)
 
     def forward(self, rows_BS: Tensor) -> Tensor:
         """(B, S) int64 rows, each of its table → (B, S, D) float32; a row outside its table is unknown."""
@@ -148,6 +167,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         self,
         tables: Iterable[RowwiseTables],
         dense: torch.optim.Optimizer,
+        sharded: Iterable[FusedTables] = (),
         *,
         lr: float,
         eps: float = 1e-8,
@@ -156,6 +176,9 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         adaptive: bool = True,
     ) -> None:
         self.tables, self.dense, self.adaptive = list(tables), dense, adaptive
+        self.sharded = list(sharded)
+        for module in self.sharded:
+            module.rate = lambda: float(self.param_groups[-1]["lr"])
         weights = [table.weight for table in self.tables]
         group = {"params": weights, "lr": lr, "eps": eps, "decay": decay}
         super().__init__([*dense.param_groups, group], {})
@@ -167,6 +190,8 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         super().zero_grad(set_to_none)
         for table in self.tables:
             table.touched = [(rows, copies) for rows, copies in table.touched if copies.grad is None]
+        for module in self.sharded:
+            module.forget()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -188,6 +213,8 @@ class RowwiseAdagrad(torch.optim.Optimizer):
                 if copies_TD.grad is not None:
                     self._move(table.weight, rows_T, copies_TD)
             table.touched.clear()
+        for module in self.sharded:
+            module.step()
 
     def _move(self, weight: nn.Parameter, rows_T: Tensor, copies_TD: Tensor) -> None:
         group = self.param_groups[-1]

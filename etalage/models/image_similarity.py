@@ -70,6 +70,8 @@ class ImageSimilarityConfig(TrainingConfig):
             found |= dict.fromkeys(of_loss, "multi_similarity_weight above 0")
         if not self.softmax_weight:
             found["softmax_scale"] = "softmax_weight above 0"
+        if self.multi_similarity_weight:
+            found["accumulate"] = "multi_similarity_weight = 0, as it compares all photos of a batch at once"
         if not (self.flip or self.crop):
             found["augment_until"] = "flip or crop"
         return found

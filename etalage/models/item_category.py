@@ -150,11 +150,12 @@ class ItemCategoryConfig(ClassifierConfig):
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
         for name in ("batch_size", "frozen_batch_size") if self.frozen_epochs else ("batch_size",):
-            rows = getattr(self, name)
-            if self.workers > 1 and (rows % self.workers or rows < 2 * self.workers):
+            rows, parts = getattr(self, name), self.workers * self.accumulate
+            what = f"{self.workers} workers" + (f" in {self.accumulate} parts" if self.accumulate > 1 else "")
+            if parts > 1 and (rows % parts or rows < 2 * parts):
                 raise ValueError(
-                    f"{name} = {rows} cannot be shared by {self.workers} workers: take a multiple of "
-                    f"{self.workers}, two rows each at least"
+                    f"{name} = {rows} cannot be shared by {what}: take a multiple of {parts}, two rows each "
+                    "at least"
                 )
         return self
 

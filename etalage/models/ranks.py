@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 COUNT = "count."
@@ -36,6 +37,11 @@ class Ranks(Protocol):
     @property
     def world_size(self) -> int: ...
 
+    @property
+    def device(self) -> "torch.device":
+        """That this rank computes on."""
+        ...
+
     def gather(self, rows_TD: "Tensor") -> "Tensor":
         """(T, …) of this rank, T another one in each → those of all ranks, in the order of ranks. A gradient
         goes back to the rank that each row came from. All ranks have to call it, as often as each other."""
@@ -47,6 +53,13 @@ class Alone:
 
     rank = 0
     world_size = 1
+
+    @property
+    def device(self) -> "torch.device":
+        """The processor; nothing is laid out by it."""
+        import torch
+
+        return torch.device("cpu")
 
     def gather(self, rows_TD: "Tensor") -> "Tensor":
         """As given."""

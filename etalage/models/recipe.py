@@ -101,6 +101,8 @@ class TrainingConfig(ModelConfig):
     """Start of row-wise Adagrad's sum of squares: the larger, the less a rare value moves."""
     table_decay: float = Field(0.0, ge=0)
     """L2 penalty on the rows of row-wise tables that a step changes."""
+    table_sharding: Literal["auto", "table_wise", "column_wise", "row_wise", "data_parallel"] = "auto"
+    """How `embeddings = "torchrec"` divides tables among workers; `auto`: as TorchRec's planner reckons."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without a better validation metric; None: never."""
     clip_norm: float | None = Field(None, gt=0)
@@ -127,6 +129,11 @@ class TrainingConfig(ModelConfig):
         """Whether the network has row-wise embedding tables (models/embedding_tables.py)."""
         return False
 
+    @property
+    def sharded(self) -> bool:
+        """Whether several workers hold these tables in shards (models/sharded_tables.py)."""
+        return False
+
     def idle(self) -> dict[str, str]:
         found = super().idle()
         if self.schedule == "constant":
@@ -138,7 +145,21 @@ class TrainingConfig(ModelConfig):
             found |= dict.fromkeys(tables, "row-wise embedding tables")
         elif self.table_optimiser == "sgd":
             found["table_start"] = 'table_optimiser = "rowwise_adagrad"'
+        if self.sharded:
+            found["average"] = 'embeddings = "row_wise": no average of shards is kept'
+        else:
+            found["table_sharding"] = 'embeddings = "torchrec"'
         return found
+
+    @model_validator(mode="after")
+    def _parts_have_rows(self) -> "TrainingConfig":
+        parts = self.accumulate * self.workers
+        if self.accumulate > 1 and parts > self.batch_size:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: {self.workers} workers cannot cut a batch of "
+                f"{self.batch_size} rows into {parts} parts; take a larger batch_size"
+            )
+        return self
 
 
 class SourcedConfig(TrainingConfig):

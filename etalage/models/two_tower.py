@@ -14,7 +14,7 @@ ended its towers: an inner product that cannot be negative is never a probabilit
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,9 +34,10 @@ from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on_device_of, table
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
-from etalage.models.ranks import COUNT, Gathers, share_of
+from etalage.models.ranks import ALONE, COUNT, Gathers, Ranks, share_of
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
+from etalage.models.sharded_tables import ShardedTables, Sharding
 from etalage.models.targets import Targets
 from etalage.models.vector_history import ValidationRanking
 
@@ -49,7 +50,7 @@ ORIGINAL: dict[str, Any] = {
     "objective": "binary",
     "negatives": 0,
     "cosine": False,
-    "tables": "row_wise",
+    "embeddings": "row_wise",
     "learning_rate": 0.01,
     "weight_decay": 0.0,
     "batch_size": 1024,
@@ -106,9 +107,9 @@ class TwoTowerConfig(SourcedConfig):
     smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(2048, ge=1)
     """Targets of a batch, about."""
-    tables: Literal["dense", "row_wise"] = "dense"
-    """Of ids. `row_wise`: a step moves only the rows of its batch, by row-wise Adagrad; for catalogues and
-    crowds where a step over whole tables is too slow."""
+    embeddings: Literal["dense", "row_wise", "torchrec"] = "dense"
+    """Tables of ids. `row_wise`: a step moves only the rows of its batch, by row-wise Adagrad; for catalogues
+    and crowds where a step over whole tables is too slow. `torchrec`: the same, in shards on the workers."""
     learning_rate: float = Field(2e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: Schedule = "cosine"
@@ -117,12 +118,18 @@ class TwoTowerConfig(SourcedConfig):
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "sampled": "shared_negatives",
+        "tables": "embeddings",
     }
 
     @property
     def row_wise(self) -> bool:
-        """As `tables` says."""
-        return self.tables == "row_wise"
+        """As `embeddings` says."""
+        return self.embeddings != "dense"
+
+    @property
+    def sharded(self) -> bool:
+        """As `embeddings` says."""
+        return self.embeddings == "torchrec"
 
     @property
     def filled(self) -> Mapping[str, Any]:
@@ -145,7 +152,7 @@ class TwoTowerConfig(SourcedConfig):
             found["temperature"] = 'objective = "softmax" and cosine = true'
         if not self.row_wise:
             rows = ("table_optimiser", "table_rate", "table_start", "table_decay")
-            found |= dict.fromkeys(rows, 'tables = "row_wise"')
+            found |= dict.fromkeys(rows, 'embeddings = "row_wise" or "torchrec"')
         return found
 
     @model_validator(mode="before")
@@ -179,6 +186,7 @@ class TwoTower(nn.Module):
         user_features: Features,
         kinds: int,
         bounds: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         """known_items (N + 1,), known_users (U + 1,): bool, who stands in the training part; any other has
         the unknown id. kinds: their number, "none given" included. bounds: between the classes, for
@@ -190,10 +198,9 @@ class TwoTower(nn.Module):
         self.register_buffer("known_users", torch.from_numpy(known_users.copy()))
         if not (config.user_id or config.history or len(user_features)):
             raise ConfigError("[models.two_tower] history = 0 needs user_id = true, or users with attributes")
-        ids: Callable[[int, int], nn.Module] = Ids if config.tables == "row_wise" else table
-        self.item_id = ids(len(known_items), width)
+        self.item_id = _ids(config, len(known_items), ranks, "item_id")
         self.item_content = _content(item_features, width)
-        self.user_id = ids(len(known_users), width) if config.user_id else None
+        self.user_id = _ids(config, len(known_users), ranks, "user_id") if config.user_id else None
         self.user_content = _content(user_features, width)
         with_kinds = config.kinds and kinds > 2 and config.history > 0
         self.encoder = (
@@ -304,13 +311,30 @@ class TwoTower(nn.Module):
 class Ids(RowwiseTables):
     """One table of ids whose gradient is of the rows looked up alone: rows of any shape → (…, width)."""
 
-    def __init__(self, rows: int, width: int) -> None:
-        super().__init__([rows], width)
+    def __init__(self, rows: int, width: int, weight: Tensor | None = None) -> None:
+        super().__init__([rows], width, weight=weight)
 
     def forward(self, rows: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # see layers.EmbeddingTable
             return self.weight[rows]
         return super().forward(rows.unsqueeze(-1)).squeeze(-2)
+
+
+class ShardedIds(ShardedTables):
+    """The same in shards."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(rows.reshape(-1, 1)).reshape(*rows.shape, -1)
+
+    def around(self, weight: Tensor) -> RowwiseTables:
+        return Ids(self.counts[0], self.dimension, weight)
+
+
+def _ids(config: TwoTowerConfig, rows: int, ranks: Ranks, title: str) -> nn.Module:
+    if config.sharded and ranks.world_size > 1:
+        sharding = Sharding.of(config)
+        return ShardedIds([rows], config.width, sharding=sharding, ranks=ranks, title=title)
+    return Ids(rows, config.width) if config.row_wise else table(rows, config.width)
 
 
 def _content(features: Features, width: int) -> FeatureSum | None:
@@ -457,6 +481,7 @@ class TwoTowerTask(BaseTask):
             data.user_features,
             kinds=len(data.kinds) + 1,
             bounds=self.targets.bounds,
+            ranks=self.ranks,
         )
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -154,6 +154,13 @@ class Context:
             dist.broadcast(given, src=0)
         return bool(given[0])
 
+    def broadcast_number(self, number: int) -> int:
+        """What rank 0 says. Raises WorkerLost."""
+        given = torch.tensor([number], dtype=torch.int64, device=self.device)
+        with _lost():
+            dist.broadcast(given, src=0)
+        return int(given[0])
+
     def sum(self, value: float) -> float:
         """The sum over the ranks. Raises WorkerLost."""
         if self.world_size == 1:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from etalage.models.embedding_tables import OwnGradients, RowwiseAdagrad, RowwiseTables
 from etalage.models.recipe import Task, TrainingConfig
+from etalage.models.sharded_tables import sharded_of
 
 FIRST_RATE = 0.01
 """The share of the learning rate with which a warm-up begins."""
@@ -32,11 +33,13 @@ def build(task: Task, network: nn.Module, config: TrainingConfig) -> torch.optim
     dense = _dense(
         config, [{"params": some, "lr": lr, "weight_decay": w} for (lr, w), some in groups.items()]
     )
-    if not tables:
+    sharded = list(sharded_of(network).values())
+    if not tables and not sharded:
         return dense
     return RowwiseAdagrad(
         tables,
         dense,
+        sharded,
         lr=config.learning_rate if config.table_rate is None else config.table_rate,
         decay=config.table_decay,
         start=config.table_start,

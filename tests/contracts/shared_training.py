@@ -26,7 +26,7 @@ from tests.contracts.folder import FOLDER
 SMALL: dict[str, dict[str, Any]] = {
     "image_similarity": {"epochs": 2},
     "item_category": {"epochs": 2, "batch_size": 32},
-    "two_tower": {"epochs": 2, "tables": "row_wise"},
+    "two_tower": {"epochs": 2, "embeddings": "row_wise"},
     "dlrm": {"epochs": 2, "unknown": 0.1},
 }
 """Beside the settings of the model's own contract; any other model runs two epochs of those."""

@@ -35,7 +35,7 @@ EXACT: dict[str, Case] = {
     "item_category": Case("item_category", {"text": "joint", "batch_size": 36}),
     "two_tower": Case("two_tower", {"full_up_to": 0, "shared_negatives": 20}),
     "two_tower, all items": Case("two_tower", {}),
-    "two_tower, dense tables": Case("two_tower", {"full_up_to": 0, "tables": "dense"}),
+    "two_tower, dense tables": Case("two_tower", {"full_up_to": 0, "embeddings": "dense"}),
     "two_tower, drawn negatives": Case("two_tower", {"objective": "binary"}),
     "two_tower, several actions": Case("two_tower", {"full_up_to": 0, "actions": {"view": 1, "buy": 2}}),
     "dlrm": Case("dlrm", {"table_start": 1e-4}),
@@ -62,7 +62,7 @@ def counts_for(title: str) -> tuple[int, ...]:
 
 def exactly(case: Case, workers: int) -> Case:
     settings = {**SURE.get(case.name, {}), **case.changes, **SHORT}
-    if case.changes.get("tables") == "dense":
+    if case.changes.get("embeddings") == "dense":
         settings.pop("table_start")
     if case.changes.get("network") == "deep":
         settings["learning_rate"] = 0.1

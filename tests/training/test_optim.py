@@ -49,7 +49,7 @@ def test_tables_have_their_own_rate_and_what_is_frozen_is_left_out() -> None:
 
 
 def test_tables_without_a_rate_of_their_own_have_that_of_all() -> None:
-    config = recipes.find("two_tower").config(tables="row_wise", learning_rate=0.5)
+    config = recipes.find("two_tower").config(embeddings="row_wise", learning_rate=0.5)
     assert groups(config, Small())["tables.weight"]["lr"] == 0.5
 
 
