@@ -227,6 +227,7 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         "id": list(fresh),
         "model": [embedder.model_hash] * len(fresh),
         "embedding": list(fresh.values()),
+        "name": [None] * len(fresh),
     }
     with workspace.disk():
         workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
