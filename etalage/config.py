@@ -459,7 +459,7 @@ class EngineConfig(Settings):
     """What a worker's Python may hold, such as `2g`, on Linux; a shard that needs more fails. None: what
     there is."""
     saving: NonNegativeFloat = 10.0
-    """Loops over files, photos and shoppers start workers where these would save so many seconds; 0: at
+    """Loops over files, photos, shoppers and arrays start workers where these save so many seconds; 0: at
     once."""
     settings: dict[str, str | bool | int | float] = Field(default_factory=dict)
     """More settings of Spark: `spark.executor.memory`, `spark.executorEnv.PYTHONPATH`, …"""

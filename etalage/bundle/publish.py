@@ -52,6 +52,7 @@ from etalage.errors import (
     PublishBusy,
     PublishError,
 )
+from etalage.features.array_blocks import ArrayLoop
 from etalage.index.milvus import Spread
 from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
@@ -68,6 +69,7 @@ def publish(
     index_config: IndexConfig,
     force: bool = False,
     progress: Progress | None = None,
+    blocks: ArrayLoop | None = None,
     spread: Spread = map,
 ) -> Manifest:
     """Write `draft` as a new bundle and make it current.
@@ -78,7 +80,7 @@ def publish(
     raises PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's),
     ExportDamaged, IndexUnavailable (the vector database), and PublishError (the disk): the bundle that was
     current still is. `progress` is called with 1 for each of the steps. spread: who writes into a vector
-    database, such as an engine's `map`.
+    database, such as an engine's `map`. blocks: where blocks of an index are built; None: in this process.
     """
     step = progress or (lambda count: None)
     with bundles.publishing():
@@ -105,7 +107,7 @@ def publish(
             photo_hashes = {name: embedder.model_hash for name, embedder in embedders.items()}
             staging = Staging(
                 folder, draft.items, draft.sources(photo_hashes), index_config, config, draft.classify, force,
-                where, forced=forced, spread=spread,
+                where, forced=forced, blocks=blocks, spread=spread,
             )  # fmt: skip
             try:
                 _stage_payload(draft, staging)

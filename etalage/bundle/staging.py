@@ -12,6 +12,7 @@ from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts, RecallFacts
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch, IndexUnavailable, PublishError, RecallTooLow
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.sources import FeatureSource
 from etalage.funnel.filters import fields_of
 from etalage.index import (
@@ -47,6 +48,8 @@ class Staging:
     """Shoppers whose ids no model is to have."""
     forced: list[str] = field(default_factory=list)
     """The refusals that were overridden."""
+    blocks: ArrayLoop | None = None
+    """Where blocks of an index are built; None: in this process."""
     written: dict[str, Written] = field(default_factory=dict)
     """Every file by its name in the bundle."""
     spread: Spread = map
@@ -94,11 +97,11 @@ class Staging:
             fields = fields_of(self.items).take(pa.array(rows - 1))
         index = build(
             rows, embeddings, config, like, norm=norm, model_hash=model_hash,
-            collection=collection, fields=fields, spread=self.spread,
+            collection=collection, fields=fields, spread=self.spread, blocks=self.blocks,
         )  # fmt: skip
         if isinstance(index, MilvusIndex):
             index.lay(every)
-        recall = measured(index, embeddings, self.config, config, self.force, self.forced, name)
+        recall = measured(index, embeddings, self.config, self.force, self.forced, name)
         require_answer(index)
         folder = self.folder / INDEXES / name
         folder.parent.mkdir(exist_ok=True)
@@ -141,7 +144,6 @@ def measured(
     index: Index,
     embeddings: np.ndarray,
     config: PublishConfig,
-    index_config: IndexConfig,
     force: bool,
     forced: list[str],
     name: str = "photos",
@@ -152,13 +154,15 @@ def measured(
     """
     if index.is_exact:
         return [RecallRow(None, config.recall_k, 1.0, 0)]
-    exact = build(index.rows, embeddings, IndexConfig(kind="exact"), norm=index.norm)
+    from etalage.index.exact import ExactIndex
+
+    exact = ExactIndex.over(index.rows, np.ascontiguousarray(embeddings, np.float32), norm=index.norm)
     queries = probing_queries(embeddings, RECALL_QUERIES)
     rows = recall(index, exact, queries, config.recall_k)
     worst = min(rows, key=lambda row: row.recall)
     if worst.recall < config.min_recall:
         if not force:
-            knob = "[index.milvus] search" if index_config.kind == "milvus" else "index.probes"
+            knob = "[index.milvus] search" if isinstance(index, MilvusIndex) else "index.probes"
             share = "" if worst.share is None else f" with {worst.share:.0%} of the items allowed"
             raise RecallTooLow(
                 f"the index of {name} finds {worst.recall:.3f} of what the exact one finds{share}; "

@@ -16,6 +16,7 @@ from etalage.index.contract import Found, Header, Index, Norm
 from etalage.index.recall_at_k import RecallRow, probing_queries, recall
 
 if TYPE_CHECKING:
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.index.milvus import MilvusSettings, Spread
 
 __all__ = [
@@ -45,11 +46,14 @@ def build(
     seed: int = 0,
     norm: Norm = "l2",
     model_hash: str = "",
+    blocks: "ArrayLoop | None" = None,
     collection: str | None = None,
     fields: pa.Table | None = None,
     spread: "Spread" = map,
 ) -> Index:
     """An index of (N,) unique item_rows and their (N, D) float32 embeddings.
+
+    blocks: where the work on blocks of rows is done, with the same result; None: in this process.
 
     `like`: reuse this index's centroids where they still fit. `model_hash`: of the model that made
     the embeddings; kept, and checked by open_index. In a vector database: the name of the `collection`
@@ -81,7 +85,15 @@ def build(
         if 1 / RETRAIN_AT < grown < RETRAIN_AT and config.lists in (None, like.lists):
             keep = like
     return IvfFlatIndex.build(
-        rows, embeddings, config.lists, config.probes, seed, norm=norm, model_hash=model_hash, like=keep
+        rows,
+        embeddings,
+        config.lists,
+        config.probes,
+        seed,
+        norm=norm,
+        model_hash=model_hash,
+        like=keep,
+        blocks=blocks,
     )
 
 

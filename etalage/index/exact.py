@@ -41,10 +41,10 @@ class ExactIndex:
         self._longest = 0.0
 
     @classmethod
-    def of(cls, rows: np.ndarray, embeddings: np.ndarray, *, norm: Norm = "l2") -> "ExactIndex":
-        """Over (N,) ascending rows and their (N, D) float32 embeddings as they are: neither copied nor
-        checked."""
-        index = cls(embeddings.shape[1], norm=norm)
+    def over(cls, rows: np.ndarray, embeddings: np.ndarray, *, norm: Norm = "l2") -> "ExactIndex":
+        """Of checked (N,) ascending rows and (N, D) float32 embeddings, which it shares: to measure an index
+        of the same rows against. Nothing is to be added to it, or written to them."""
+        index = cls(np.shape(embeddings)[1], norm=norm)
         index._rows, index._embeddings = rows, embeddings
         index._measure()
         return index

@@ -391,7 +391,7 @@ class MilvusIndex:
             raise IndexUnavailable(f"{why}{more}")
         if self._here is None:
             log.warning("the embeddings of %d items are searched here instead", len(self))
-            self._here = ExactIndex.of(self._rows, _taken(self._laid, self._rows), norm=self.norm)
+            self._here = ExactIndex.over(self._rows, _taken(self._laid, self._rows), norm=self.norm)
         return self._here.search(queries, k, allow)
 
     def _fill(
@@ -475,7 +475,7 @@ class MilvusIndex:
                 theirs = np.asarray(self._laid[some], np.float32)
             else:
                 theirs = self.collection.embeddings(some, self.dimension)
-            block = ExactIndex.of(some, theirs, norm=self.norm).search(queries[places], min(k, len(some)))
+            block = ExactIndex.over(some, theirs, norm=self.norm).search(queries[places], min(k, len(some)))
             scores = np.concatenate([best.scores, block.scores], axis=1)
             both = np.concatenate([best.rows, block.rows], axis=1)
             order = np.lexsort((both, -scores))[:, :k]

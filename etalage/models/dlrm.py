@@ -6,7 +6,7 @@ Systems, 2019, arXiv 1906.00091.
     B batch   S sparse features   F dense features   D embedding width   W output columns
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -16,12 +16,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
+from etalage.features.example_stream import ExampleStream
 from etalage.features.examples import Examples, blocks, shuffled
 from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, batch_seed
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.streaming import StreamedConfig
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -44,9 +46,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 """As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1."""
 
 
-class DlrmConfig(TrainingConfig):
+class DlrmConfig(StreamedConfig):
     preset: Literal["criteo_kaggle"] | None = None
     """Published settings, for what is not set here."""
+    table: str | None = None
+    """Learn from this table instead of what the shop's retrievers find: a Delta table (a folder or a URI), a
+    Parquet file, or a folder of them. Relative to the shop's folder. A column `part` says which rows are for
+    `train`, `validation` and `test`; without it a tenth each is drawn for the last two."""
+    labels: tuple[str, ...] = ("label",)
+    """Columns of the table that are predicted, numbers; null: not known."""
+    sparse: tuple[str, ...] | None = None
+    """Columns of the table that are codes; None: those of text and of truth values."""
+    dense: tuple[str, ...] | None = None
+    """Columns of the table that are quantities; None: those of fractions. Both named: no other is read."""
     dimension: int = Field(16, ge=1)
     bottom: tuple[int, ...] = (512, 256, 64)
     """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
@@ -96,6 +108,10 @@ class DlrmConfig(TrainingConfig):
         found = super().idle()
         if not self.top:
             found["dropout"] = "a layer in top"
+        if self.table is None:
+            found |= dict.fromkeys(("labels", "sparse", "dense", "stream", "buffer"), "table")
+        elif self.window is not None:
+            found["window"] = "no table: a stream shuffles within its buffer"
         return found
 
     @model_validator(mode="before")
@@ -115,7 +131,7 @@ class Dlrm(nn.Module):
     def __init__(
         self,
         config: DlrmConfig,
-        examples: Examples,
+        examples: Examples | ExampleStream,
         objectives: tuple[Objective, ...],
         kept: Tensor | None = None,
     ) -> None:
@@ -179,11 +195,18 @@ def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> n
     return nn.Sequential(*layers)
 
 
-class DlrmTask(BaseTask):
-    """The recipe bound to examples."""
+KnownLabels = tuple[int, Callable[[], Any], Callable[[], Any]]
+"""How many training rows have a label; its mean, and its spread, when asked."""
 
-    def __init__(self, config: DlrmConfig, examples: Examples) -> None:
-        self.config, self.examples = config, examples
+
+class DlrmTask(BaseTask):
+    """The recipe bound to examples in memory; models/dlrm_stream.py binds it to a stream."""
+
+    examples: Examples
+
+    def __init__(self, config: DlrmConfig, examples: Examples | ExampleStream) -> None:
+        self.config = config
+        self._take(examples)
         self.objectives = config.objectives or tuple(Objective(name) for name in examples.label_names)
         for objective in self.objectives:
             if objective.name not in examples.label_names:
@@ -197,8 +220,7 @@ class DlrmTask(BaseTask):
         first = self.objectives[0]
         auto = "r2" if first.kind == "regression" else "auroc"
         self.metric = auto if config.metric == "auto" else config.metric
-        self.train_rows = examples.rows("train")
-        if len(self.train_rows) == 0:
+        if self.count("train") == 0:
             raise TooLittleData("dlrm: no example of the part `train`")
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
         self._before: dict[str, float] | None = None
@@ -207,7 +229,36 @@ class DlrmTask(BaseTask):
 
     @property
     def steps(self) -> int:
-        return -(-len(self.train_rows) // self.config.batch_size)
+        return -(-self.count("train") // self.config.batch_size)
+
+    # -- the data, which a stream has otherwise -----------------------------------------------------------
+
+    def _take(self, examples: Any) -> None:
+        self.examples = examples
+        self.train_rows = examples.rows("train")
+
+    def count(self, part: str) -> int:
+        """Rows of a part."""
+        return len(self.train_rows if part == "train" else self.examples.rows(part))
+
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Examples, np.ndarray]:
+        """This rank's examples of a batch, and their numbers."""
+        if self._plan[0] != epoch:
+            seed = (self.config.seed, epoch)
+            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
+        at = step % self.steps * self.config.batch_size
+        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
+        return self.examples.take(rows), rows
+
+    def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(R, W) what the network says of a part's rows, their (R, O) labels and (R,) groups."""
+        rows = self.examples.rows(part)
+        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        return self.predict(network, rows), self.examples.labels[rows], groups
+
+    def first(self, part: str, count: int) -> Examples:
+        """The first rows of a part."""
+        return self.examples.take(self.examples.rows(part)[:count])
 
     def network(self) -> nn.Module:
         network = Dlrm(self.config, self.examples, self.objectives, self._kept)
@@ -215,7 +266,7 @@ class DlrmTask(BaseTask):
             network.get_buffer(name).copy_(torch.from_numpy(values))
         return network
 
-    def _count(self) -> Tensor:
+    def _count(self) -> Tensor | None:
         """(rows of all tables,) bool: which values at least `min_count` training rows have."""
         counts = [np.zeros(size, np.int64) for size in self.examples.sizes]
         for rows in blocks(self.train_rows, 2**16):
@@ -233,17 +284,28 @@ class DlrmTask(BaseTask):
             total, squares = total + part.sum(axis=0), squares + np.square(part).sum(axis=0)
         mean = total / len(self.train_rows)
         spread = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        known = (labels[self.train_rows, label] for label in self.label_of)
+        there = [some[np.isfinite(some)] for some in known]
+        return self._scales_of(mean, spread, [(len(one), one.mean, one.std) for one in there])
+
+    def _scales_of(
+        self,
+        mean: np.ndarray,
+        spread: np.ndarray,
+        labels: Sequence[KnownLabels],
+    ) -> dict[str, np.ndarray]:
+        """labels: one of each objective."""
         mean_W, spread_W = (np.full(self.columns[-1].stop, value, np.float32) for value in (0, 1))
-        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            known = labels[self.train_rows, label]
-            known = known[np.isfinite(known)]
-            if len(known) == 0:
+        for objective, (count, average, deviation), column in zip(
+            self.objectives, labels, self.columns, strict=True
+        ):
+            if count == 0:
                 raise TooLittleData(f"dlrm: no training example has the label {objective.name!r}")
             if objective.kind == "binary":
-                share = np.clip(known.mean(), 1e-4, 1 - 1e-4)
+                share = np.clip(average(), 1e-4, 1 - 1e-4)
                 mean_W[column] = np.log(share / (1 - share))
             elif objective.kind == "regression":
-                mean_W[column], spread_W[column] = known.mean(), max(float(known.std()), 1e-6)
+                mean_W[column], spread_W[column] = average(), max(float(deviation()), 1e-6)
         return {
             "dense_mean_F": mean.astype(np.float32),
             "dense_spread_F": np.where(spread > 1e-6, spread, 1).astype(np.float32),
@@ -252,20 +314,16 @@ class DlrmTask(BaseTask):
         }
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        if self._plan[0] != epoch:
-            seed = (self.config.seed, epoch)
-            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
-        at = step % self.steps * self.config.batch_size
-        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
-        sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
+        drawn, rows = self.drawn(epoch, step, rank, world_size)
+        sparse_BS = torch.from_numpy(drawn.sparse.astype(np.int64, copy=False))
         if self.config.unknown:
             rng = np.random.default_rng((*batch_seed(self.config.seed, epoch, step, rank), 1))
-            drawn = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn), 0)
+            hidden = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden), 0)
         return {
             "sparse": sparse_BS,
-            "dense": torch.from_numpy(self.examples.dense[rows]),
-            "labels": torch.from_numpy(self.examples.labels[rows]),
+            "dense": torch.from_numpy(drawn.dense),
+            "labels": torch.from_numpy(drawn.labels),
             "rows": torch.from_numpy(rows),
         }
 
@@ -291,7 +349,7 @@ class DlrmTask(BaseTask):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
-        if len(self.examples.rows("validation")) == 0:
+        if self.count("validation") == 0:
             return {}
         if self._before is None:
             with torch.random.fork_rng(devices=[]):
@@ -308,17 +366,16 @@ class DlrmTask(BaseTask):
         parts = [np.empty((0, self.columns[-1].stop), np.float32)]
         with torch.no_grad():
             for part in blocks(rows):
-                parts.append(network(*self._inputs(network, part)).float().cpu().numpy())
+                inputs = inputs_of(network, self.examples.take(part))
+                parts.append(network(*inputs).float().cpu().numpy())
         return np.concatenate(parts)
 
     def measure(self, network: nn.Module, part: str) -> dict[str, float]:
         """Metrics of the first objective under their plain names, of the others as `<objective>.<metric>`."""
-        rows = self.examples.rows(part)
-        out_RW = self.predict(network, rows)
-        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        out_RW, labels_RO, groups = self.answers(network, part)
         values: dict[str, float] = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            wanted = self.examples.labels[rows, label]
+            wanted = labels_RO[:, label]
             known = np.isfinite(wanted)
             own_groups = None if groups is None else groups[known]
             found = metrics_of(objective, out_RW[known, column].astype(np.float64), wanted[known], own_groups)
@@ -328,19 +385,29 @@ class DlrmTask(BaseTask):
 
     def agreement(self, network: nn.Module, rows: int = 4096) -> dict[str, float]:
         """`conflicts` of the objectives on the weights that all of them share, on validation rows."""
-        some = self.examples.rows("validation")[:rows]
+        some = self.first("validation", rows)
         shared = [p for name, p in network.named_parameters() if name.startswith(("bottom", "top"))][:-2]
         if not shared:
             return {}
         with torch.inference_mode(False), torch.enable_grad():
-            out = network(*self._inputs(network, some))
-            losses = self.losses(out, on_device_of(network, self.examples.labels[some]))
+            out = network(*inputs_of(network, some))
+            losses = self.losses(out, on_device_of(network, some.labels))
             return conflicts(losses, shared)
 
-    def _inputs(self, network: nn.Module, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(R, S) int64 and (R, F) float32."""
-        sparse = self.examples.sparse[rows].astype(np.int64, copy=False)
-        return on_device_of(network, sparse), on_device_of(network, self.examples.dense[rows])
+
+def inputs_of(network: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
+    """(R, S) int64 and (R, F) float32, on the network's device."""
+    sparse = examples.sparse.astype(np.int64, copy=False)
+    return on_device_of(network, sparse), on_device_of(network, examples.dense)
+
+
+def bind(config: DlrmConfig, examples: Examples | ExampleStream) -> DlrmTask:
+    """The task of the examples, in memory or not."""
+    if isinstance(examples, ExampleStream):
+        from etalage.models.dlrm_stream import DlrmStreamTask
+
+        return DlrmStreamTask(config, examples)
+    return DlrmTask(config, examples)
 
 
 SPACE: SearchSpace = {
@@ -363,7 +430,7 @@ RECIPE = Recipe(
     paper="Naumov et al., Deep Learning Recommendation Model, 2019",
     config=DlrmConfig,
     columns=(),
-    bind=DlrmTask,
+    bind=bind,
     data="examples",
     space=SPACE,
 )

@@ -52,6 +52,7 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
                 index_config=workspace.config.index,
                 force=force,
                 progress=meter,
+                blocks=workspace.array_loop,
                 spread=vector_steps.spread(workspace),
             )
     refit_steps.forget_unpublished(workspace)

@@ -30,6 +30,7 @@ from etalage.shop import (
     judging_steps,
     live_steps,
     photo_steps,
+    table_steps,
     transfer_steps,
     trust_steps,
     vector_steps,
@@ -188,6 +189,8 @@ class Shop(Workspace):
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
             return category_steps.train(self, recipe, config, fresh)
+        if table_steps.named_table(config) is not None:
+            return table_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
     def tune(
@@ -311,6 +314,7 @@ class Shop(Workspace):
                 force=force,
                 progress=meter,
                 loop=self.photo_loop,
+                blocks=self.array_loop,
                 spread=vector_steps.spread(self),
             )
 

@@ -20,6 +20,7 @@ from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
     from etalage.lake.many_files import FileLoop
@@ -150,6 +151,15 @@ class Workspace:
         from etalage.lake.many_files import FileLoop
 
         return FileLoop(self.engine, self.runs / ".ingest", self.config.engine.saving)
+
+    @property
+    def array_loop(self) -> "ArrayLoop":
+        """Where loops over blocks of arrays run: here, or on workers of the engine where that pays."""
+        from etalage.features.array_blocks import ArrayLoop
+
+        saving = self.config.engine.saving
+        loop = ArrayLoop(self.engine, self.runs / ".blocks", worth=saving)
+        return loop if saving else replace(loop, measured=0)
 
     @property
     def runs(self) -> Path:

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
+from etalage.features.array_blocks import ArrayLoop
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig, count
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
+from etalage.training.prefetch import Prefetched
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,9 @@ class _Progress:
     loss_steps: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    step_seconds: float = 0.0
+    waited: float = 0.0
+    """Seconds of the steps, and those of them that they waited for their batches."""
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -53,26 +59,29 @@ def fit(
     tracker: Tracker | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     context: Context | None = None,
+    blocks: ArrayLoop | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
     A closed-form model is solved or counted, and is done.
 
     progress: called after each step with (steps done, steps in all, a short line). context: which of the
     workers this is that train it together (training/context.py), and on which device; those after rank 0
-    learn, and write nothing. None: this one alone, where the config says.
+    learn, and write nothing. None: this one alone, where the config says. blocks: where a closed-form model
+    that can be split is counted; None: in this process.
     Raises ConfigError: no such device; WorkerLost; LossNotFinite at the first loss or gradient that is NaN or
     infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "closed_form":
-        return _solve(recipe, cast(ClosedForm, task), config, run)
+        return _solve(recipe, cast(ClosedForm, task), config, run, blocks or ArrayLoop())
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
     context = context or Context.of(config)
     fitting = _Fitting(task, config, run / "checkpoints", context)
     fitting.resume()
-    while not context.broadcast_flag(fitting.finished):
-        fitting.epoch(tracker, progress)
+    with closing(fitting.batches):
+        while not context.broadcast_flag(fitting.finished):
+            fitting.epoch(tracker, progress)
     fitting.restore_best()
     done = fitting.progress
     metrics = done.history[done.best_epoch] if done.best_epoch >= 0 else (done.history or [{}])[-1]
@@ -88,9 +97,9 @@ def fit(
     )
 
 
-def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path) -> Trained[C]:
+def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path, blocks: ArrayLoop) -> Trained[C]:
     started = time.perf_counter(), time.process_time()
-    counted = task.count()
+    counted = count(task, blocks)
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 
@@ -103,6 +112,7 @@ class _Fitting:
         # Channels-last suits convolutions; it changes no value.
         self.network: nn.Module = task.network().to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optim.build(task, self.network, config)
+        self.batches = Prefetched(task, self.steps, context.rank, context.world_size)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = _copy(self.network) if config.average else None
         self.best = _copy(self.network)
@@ -121,10 +131,13 @@ class _Fitting:
         epoch, first = divmod(self.progress.step, self.steps)
         self.context.broadcast_weights(self.network)
         before = self.progress.cpu_seconds
+        self.batches.waited = self.progress.waited
         for step in range(first, self.steps):
             started = time.perf_counter(), time.process_time()
             loss = self._step(epoch, step)
             self._clock(started)
+            self.progress.step_seconds += time.perf_counter() - started[0]
+            self.progress.waited = self.batches.waited
             if progress is not None:
                 progress(self.progress.step, self.total, f"epoch {epoch + 1}, loss {loss:.4f}")
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
@@ -143,7 +156,7 @@ class _Fitting:
             group["lr"] = base * factor
         self.network.train()
         context = self.context
-        batch = context.on_device(task.batch(epoch, step, context.rank, context.world_size))
+        batch = context.on_device(self.batches.batch(epoch, step))
         context.seed_rank(config.seed, self.progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         rows, value = len(batch["rows"]), 0.0
@@ -211,7 +224,9 @@ class _Fitting:
         done.history.append(values)
         log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
         if tracker is not None:
-            tracker.metrics(epoch + 1, {**values, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds})
+            seconds = {"seconds": done.seconds, "cpu_seconds": done.cpu_seconds}
+            waited = done.waited / done.step_seconds if done.step_seconds else 0.0
+            tracker.metrics(epoch + 1, {**values, **seconds, "waited_for_data": waited})
 
     def restore_best(self) -> None:
         """Rank 0's best weights, in every rank."""
