@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -231,12 +232,36 @@ class FunnelConfig(Settings):
 class IndexConfig(Settings):
     """[index]: how a bundle searches its embeddings."""
 
-    kind: Literal["auto", "exact", "ivf_flat"] = "auto"
-    """`auto`: exact up to 20,000 items, IVF-Flat above."""
+    kind: Literal["auto", "exact", "ivf_flat", "milvus"] = "auto"
+    """`auto`: exact up to 20,000 items, IVF-Flat above. `milvus`: in a vector database (docs/vectors.md)."""
     per_category: int | None = Field(None, ge=1)
     """Index only this many items of each category, always the same ones. None: every item with a photo."""
     lists: int | None = Field(None, ge=1)
     probes: int | None = Field(None, ge=1)
+    milvus: dict[str, Any] = Field(default_factory=dict)
+    """[index.milvus]: the settings in index/milvus.py; only with kind `milvus`."""
+
+    @model_validator(mode="after")
+    def _that_act(self) -> "IndexConfig":
+        if self.kind != "milvus":
+            if self.milvus:
+                raise ValueError(
+                    f"[index.milvus] is set, and kind is {self.kind!r}: it would do nothing; set kind = "
+                    "'milvus'"
+                )
+            return self
+        for name in ("lists", "probes"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is set, and kind is 'milvus': it would do nothing; its numbers are in "
+                    "[index.milvus] build and search"
+                )
+        if "uri" not in self.milvus:
+            raise ValueError(
+                "kind is 'milvus': [index.milvus] uri = \"http://host:19530\" says where, or a file such as "
+                '"milvus.db"'
+            )
+        return self
 
 
 class PublishConfig(Settings):
@@ -433,6 +458,9 @@ class EngineConfig(Settings):
     memory: str | None = None
     """What a worker's Python may hold, such as `2g`, on Linux; a shard that needs more fails. None: what
     there is."""
+    saving: NonNegativeFloat = 10.0
+    """Loops over files, photos, shoppers and arrays start workers where these save so many seconds; 0: at
+    once."""
     settings: dict[str, str | bool | int | float] = Field(default_factory=dict)
     """More settings of Spark: `spark.executor.memory`, `spark.executorEnv.PYTHONPATH`, …"""
 

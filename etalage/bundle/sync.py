@@ -47,7 +47,9 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo_blocks import PhotoLoop
+from etalage.index.milvus import Spread
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 from etalage.runtime.export_files import read_facts
@@ -134,6 +136,8 @@ def sync(
     progress: Progress | None = None,
     exports: Path | None = None,
     loop: PhotoLoop | None = None,
+    blocks: ArrayLoop | None = None,
+    spread: Spread = map,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
@@ -142,7 +146,8 @@ def sync(
     embedder knows by content alone it embeds. Raises what `publish` raises, and NoBundle, PointerDamaged,
     BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
     TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
-    loop: where they are embedded; None: in this process.
+    loop: where they are embedded, blocks: where blocks of an index are built; None: in this process.
+    spread: as for `publish`.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -171,7 +176,15 @@ def sync(
             synced_from=before.manifest.id,
         )
         draft = assembled.draft
-        manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
+        manifest = publish(
+            bundles,
+            draft,
+            config=config,
+            index_config=index_config,
+            force=force,
+            blocks=blocks,
+            spread=spread,
+        )
     looked_at = draft.photos.num_rows * len(before.manifest.photo_models)
     return Synced(
         manifest,

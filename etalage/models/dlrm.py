@@ -6,7 +6,7 @@ Systems, 2019, arXiv 1906.00091.
     B batch   S sparse features   F dense features   D embedding width   W output columns
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -17,13 +17,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
+from etalage.features.example_stream import ExampleStream
 from etalage.features.examples import Examples, blocks, shuffled
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
 from etalage.models.ranks import ALONE, COUNT, Ranks
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 from etalage.models.sharded_tables import tables_of
+from etalage.models.streaming import StreamedConfig
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -46,9 +48,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 """As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1."""
 
 
-class DlrmConfig(TrainingConfig):
+class DlrmConfig(StreamedConfig):
     preset: Literal["criteo_kaggle"] | None = None
     """Published settings, for what is not set here."""
+    table: str | None = None
+    """Learn from this table instead of what the shop's retrievers find: a Delta table (a folder or a URI), a
+    Parquet file, or a folder of them. Relative to the shop's folder. A column `part` says which rows are for
+    `train`, `validation` and `test`; without it a tenth each is drawn for the last two."""
+    labels: tuple[str, ...] = ("label",)
+    """Columns of the table that are predicted, numbers; null: not known."""
+    sparse: tuple[str, ...] | None = None
+    """Columns of the table that are codes; None: those of text and of truth values."""
+    dense: tuple[str, ...] | None = None
+    """Columns of the table that are quantities; None: those of fractions. Both named: no other is read."""
     dimension: int = Field(16, ge=1)
     embeddings: Literal["row_wise", "torchrec"] = "row_wise"
     """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
@@ -105,6 +117,10 @@ class DlrmConfig(TrainingConfig):
         found = super().idle()
         if not self.top:
             found["dropout"] = "a layer in top"
+        if self.table is None:
+            found |= dict.fromkeys(("labels", "sparse", "dense", "stream", "buffer"), "table")
+        elif self.window is not None:
+            found["window"] = "no table: a stream shuffles within its buffer"
         return found
 
     @model_validator(mode="before")
@@ -124,7 +140,7 @@ class Dlrm(nn.Module):
     def __init__(
         self,
         config: DlrmConfig,
-        examples: Examples,
+        examples: Examples | ExampleStream,
         objectives: tuple[Objective, ...],
         kept: Tensor | None = None,
         ranks: Ranks = ALONE,
@@ -189,11 +205,18 @@ def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> n
     return nn.Sequential(*layers)
 
 
-class DlrmTask(BaseTask):
-    """The recipe bound to examples."""
+KnownLabels = tuple[int, Callable[[], Any], Callable[[], Any]]
+"""How many training rows have a label; its mean, and its spread, when asked."""
 
-    def __init__(self, config: DlrmConfig, examples: Examples) -> None:
-        self.config, self.examples = config, examples
+
+class DlrmTask(BaseTask):
+    """The recipe bound to examples in memory; models/dlrm_stream.py binds it to a stream."""
+
+    examples: Examples
+
+    def __init__(self, config: DlrmConfig, examples: Examples | ExampleStream) -> None:
+        self.config = config
+        self._take(examples)
         self.objectives = config.objectives or tuple(Objective(name) for name in examples.label_names)
         for objective in self.objectives:
             if objective.name not in examples.label_names:
@@ -207,8 +230,7 @@ class DlrmTask(BaseTask):
         first = self.objectives[0]
         auto = "r2" if first.kind == "regression" else "auroc"
         self.metric = auto if config.metric == "auto" else config.metric
-        self.train_rows = examples.rows("train")
-        if len(self.train_rows) == 0:
+        if self.count("train") == 0:
             raise TooLittleData("dlrm: no example of the part `train`")
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
         self._before: dict[str, float] | None = None
@@ -217,7 +239,36 @@ class DlrmTask(BaseTask):
 
     @property
     def steps(self) -> int:
-        return -(-len(self.train_rows) // self.config.batch_size)
+        return -(-self.count("train") // self.config.batch_size)
+
+    # -- the data, which a stream has otherwise -----------------------------------------------------------
+
+    def _take(self, examples: Any) -> None:
+        self.examples = examples
+        self.train_rows = examples.rows("train")
+
+    def count(self, part: str) -> int:
+        """Rows of a part."""
+        return len(self.train_rows if part == "train" else self.examples.rows(part))
+
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Examples, np.ndarray]:
+        """This rank's examples of a batch, and their numbers."""
+        if self._plan[0] != epoch:
+            seed = (self.config.seed, epoch)
+            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
+        at = step % self.steps * self.config.batch_size
+        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
+        return self.examples.take(rows), rows
+
+    def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(R, W) what the network says of a part's rows, their (R, O) labels and (R,) groups."""
+        rows = self.examples.rows(part)
+        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        return self.predict(network, rows), self.examples.labels[rows], groups
+
+    def first(self, part: str, count: int) -> Examples:
+        """The first rows of a part."""
+        return self.examples.take(self.examples.rows(part)[:count])
 
     def network(self) -> nn.Module:
         network = Dlrm(self.config, self.examples, self.objectives, self._kept, self.ranks)
@@ -225,7 +276,7 @@ class DlrmTask(BaseTask):
             network.get_buffer(name).copy_(torch.from_numpy(values))
         return network
 
-    def _count(self) -> Tensor:
+    def _count(self) -> Tensor | None:
         """(rows of all tables,) bool: which values at least `min_count` training rows have."""
         counts = [np.zeros(size, np.int64) for size in self.examples.sizes]
         for rows in blocks(self.train_rows, 2**16):
@@ -243,17 +294,28 @@ class DlrmTask(BaseTask):
             total, squares = total + part.sum(axis=0), squares + np.square(part).sum(axis=0)
         mean = total / len(self.train_rows)
         spread = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        known = (labels[self.train_rows, label] for label in self.label_of)
+        there = [some[np.isfinite(some)] for some in known]
+        return self._scales_of(mean, spread, [(len(one), one.mean, one.std) for one in there])
+
+    def _scales_of(
+        self,
+        mean: np.ndarray,
+        spread: np.ndarray,
+        labels: Sequence[KnownLabels],
+    ) -> dict[str, np.ndarray]:
+        """labels: one of each objective."""
         mean_W, spread_W = (np.full(self.columns[-1].stop, value, np.float32) for value in (0, 1))
-        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            known = labels[self.train_rows, label]
-            known = known[np.isfinite(known)]
-            if len(known) == 0:
+        for objective, (count, average, deviation), column in zip(
+            self.objectives, labels, self.columns, strict=True
+        ):
+            if count == 0:
                 raise TooLittleData(f"dlrm: no training example has the label {objective.name!r}")
             if objective.kind == "binary":
-                share = np.clip(known.mean(), 1e-4, 1 - 1e-4)
+                share = np.clip(average(), 1e-4, 1 - 1e-4)
                 mean_W[column] = np.log(share / (1 - share))
             elif objective.kind == "regression":
-                mean_W[column], spread_W[column] = known.mean(), max(float(known.std()), 1e-6)
+                mean_W[column], spread_W[column] = average(), max(float(deviation()), 1e-6)
         return {
             "dense_mean_F": mean.astype(np.float32),
             "dense_spread_F": np.where(spread > 1e-6, spread, 1).astype(np.float32),
@@ -262,24 +324,21 @@ class DlrmTask(BaseTask):
         }
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        if self._plan[0] != epoch:
-            seed = (self.config.seed, epoch)
-            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
-        at = step % self.steps * self.config.batch_size
-        every = self._plan[1][at : at + self.config.batch_size]
-        rows = every[rank::world_size]
-        sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
+        drawn, rows = self.drawn(epoch, step, rank, world_size)
+        sparse_BS = torch.from_numpy(drawn.sparse.astype(np.int64, copy=False))
         if self.config.unknown:
+            # Drawn for the whole batch, whichever of its rows are here.
+            at = step % self.steps * self.config.batch_size
+            every = min(self.config.batch_size, self.count("train") - at)
             rng = np.random.default_rng((self.config.seed, epoch, step, 1))
-            drawn = rng.random((len(every), sparse_BS.shape[1]), np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn[rank::world_size]), 0)
-        labels_BO = self.examples.labels[rows]
-        known_O = np.isfinite(labels_BO[:, self.label_of]).sum(axis=0)
+            hidden = rng.random((every, sparse_BS.shape[1]), np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden[rank::world_size]), 0)
+        known_O = np.isfinite(drawn.labels[:, self.label_of]).sum(axis=0)
         counts = {f"{COUNT}{one.name}": float(n) for one, n in zip(self.objectives, known_O, strict=True)}
         return {
             "sparse": sparse_BS,
-            "dense": torch.from_numpy(self.examples.dense[rows]),
-            "labels": torch.from_numpy(labels_BO),
+            "dense": torch.from_numpy(drawn.dense),
+            "labels": torch.from_numpy(drawn.labels),
             "rows": torch.from_numpy(rows),
             **{name: torch.tensor(count) for name, count in counts.items()},
         }
@@ -310,7 +369,7 @@ class DlrmTask(BaseTask):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
-        if len(self.examples.rows("validation")) == 0:
+        if self.count("validation") == 0:
             return {}
         if self._before is None and not self.config.sharded:  # there is no room for all tables once more
             with torch.random.fork_rng(devices=[]):
@@ -327,17 +386,16 @@ class DlrmTask(BaseTask):
         parts = [np.empty((0, self.columns[-1].stop), np.float32)]
         with torch.no_grad():
             for part in blocks(rows):
-                parts.append(network(*self._inputs(network, part)).float().cpu().numpy())
+                inputs = inputs_of(network, self.examples.take(part))
+                parts.append(network(*inputs).float().cpu().numpy())
         return np.concatenate(parts)
 
     def measure(self, network: nn.Module, part: str) -> dict[str, float]:
         """Metrics of the first objective under their plain names, of the others as `<objective>.<metric>`."""
-        rows = self.examples.rows(part)
-        out_RW = self.predict(network, rows)
-        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        out_RW, labels_RO, groups = self.answers(network, part)
         values: dict[str, float] = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            wanted = self.examples.labels[rows, label]
+            wanted = labels_RO[:, label]
             known = np.isfinite(wanted)
             own_groups = None if groups is None else groups[known]
             found = metrics_of(objective, out_RW[known, column].astype(np.float64), wanted[known], own_groups)
@@ -347,19 +405,29 @@ class DlrmTask(BaseTask):
 
     def agreement(self, network: nn.Module, rows: int = 4096) -> dict[str, float]:
         """`conflicts` of the objectives on the weights that all of them share, on validation rows."""
-        some = self.examples.rows("validation")[:rows]
+        some = self.first("validation", rows)
         shared = [p for name, p in network.named_parameters() if name.startswith(("bottom", "top"))][:-2]
         if not shared:
             return {}
         with torch.inference_mode(False), torch.enable_grad():
-            out = network(*self._inputs(network, some))
-            losses = self.losses(out, on_device_of(network, self.examples.labels[some]))
+            out = network(*inputs_of(network, some))
+            losses = self.losses(out, on_device_of(network, some.labels))
             return conflicts(losses, shared)
 
-    def _inputs(self, network: nn.Module, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(R, S) int64 and (R, F) float32."""
-        sparse = self.examples.sparse[rows].astype(np.int64, copy=False)
-        return on_device_of(network, sparse), on_device_of(network, self.examples.dense[rows])
+
+def inputs_of(network: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
+    """(R, S) int64 and (R, F) float32, on the network's device."""
+    sparse = examples.sparse.astype(np.int64, copy=False)
+    return on_device_of(network, sparse), on_device_of(network, examples.dense)
+
+
+def bind(config: DlrmConfig, examples: Examples | ExampleStream) -> DlrmTask:
+    """The task of the examples, in memory or not."""
+    if isinstance(examples, ExampleStream):
+        from etalage.models.dlrm_stream import DlrmStreamTask
+
+        return DlrmStreamTask(config, examples)
+    return DlrmTask(config, examples)
 
 
 SPACE: SearchSpace = {
@@ -382,7 +450,7 @@ RECIPE = Recipe(
     paper="Naumov et al., Deep Learning Recommendation Model, 2019",
     config=DlrmConfig,
     columns=(),
-    bind=DlrmTask,
+    bind=bind,
     data="examples",
     space=SPACE,
 )

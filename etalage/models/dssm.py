@@ -498,6 +498,8 @@ class VectorRowsTask(BaseTask):
     """The recipe bound to files of rows. Its weights are a place for `pretrained` to start from."""
 
     metric = "loss_gain"
+    ahead = 2
+    """Batches that are read while a step is computed."""
 
     def __init__(self, config: DSSMConfig, rows: VectorRows) -> None:
         first, second = rows.train.sizes

@@ -17,16 +17,17 @@ from torch import Tensor, nn
 
 from etalage.features.balanced import BalancedBatches
 from etalage.features.photo_set import PhotoSet
-from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, device_of
+from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, on_device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
 from etalage.models.ranks import COUNT, Gathers
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
+from etalage.models.streaming import StreamedConfig
 
 EVERY = slice(None)
 
 
-class ImageSimilarityConfig(TrainingConfig):
+class ImageSimilarityConfig(StreamedConfig):
     network: Literal["small", "original"] = "small"
     size: int = Field(64, ge=8, le=512)
     """Height and width in pixels that photos are resized to."""
@@ -74,6 +75,10 @@ class ImageSimilarityConfig(TrainingConfig):
             found["accumulate"] = "multi_similarity_weight = 0, as it compares all photos of a batch at once"
         if not (self.flip or self.crop):
             found["augment_until"] = "flip or crop"
+        if (
+            self.stream != "auto"
+        ):  # pixels come from a file, or are in memory: nothing is shuffled in a buffer
+            found["buffer"] = 'stream = "auto"'
         return found
 
 
@@ -117,6 +122,10 @@ def _small(config: ImageSimilarityConfig) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
 
 
+AHEAD = 2
+"""Batches that are made while a step is computed, where the pixels are in a file."""
+
+
 class ImageSimilarityTask(BaseTask):
     """The recipe bound to a set of photos."""
 
@@ -133,7 +142,8 @@ class ImageSimilarityTask(BaseTask):
         # Categories held out of training have no proxy, so that nothing is learned of them.
         self.proxy_of = torch.full((len(photos.categories),), -1)
         self.proxy_of[categories] = torch.arange(self.categories)
-        self.pixels_NHWC = torch.from_numpy(photos.pixels_NHWC)
+        self.pixels_NHWC = photos.pixels_NHWC
+        self.ahead = AHEAD if isinstance(photos.pixels_NHWC, np.memmap) else 0
         self.labels_N = torch.from_numpy(photos.labels_N)
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -148,9 +158,10 @@ class ImageSimilarityTask(BaseTask):
         if self._plan[0] != epoch:
             self._plan = (epoch, self.batches.epoch(epoch))
         every, mine = self._plan[1][step % self.steps], slice(rank, None, world_size)
-        rows = torch.from_numpy(self.train_rows[every[mine]])
+        taken = self.train_rows[every[mine]]
+        rows = torch.from_numpy(taken)
         generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
-        pixels = self.pixels_NHWC[rows]
+        pixels = torch.from_numpy(np.asarray(self.pixels_NHWC[taken]))
         if epoch < self.config.augment_until * self.config.epochs:
             pixels = self.augment(pixels, generator, len(every), mine)
         labels = self.labels_N[rows]
@@ -219,9 +230,8 @@ class ImageSimilarityTask(BaseTask):
         return {"hit_at_1": float((self.photos.labels_N[nearest] == self.photos.labels_N[queries]).mean())}
 
     def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
-        parts = torch.split(torch.from_numpy(rows), 512)
-        device = device_of(network)
-        return torch.cat([network(self.pixels_NHWC[part].to(device)).float() for part in parts])
+        parts = (self.pixels_NHWC[rows[at : at + 512]] for at in range(0, len(rows), 512))
+        return torch.cat([network(on_device_of(network, np.asarray(part))).float() for part in parts])
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
-from etalage.shop import behaviour_steps, category_steps, photo_steps
+from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.workspace import Workspace
 
@@ -61,9 +61,10 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
 
+    config, facts = workspace.config.evaluate, read_facts(exported)
+    table_steps.require_own_data(facts, exported)
     whole = behaviour_steps.behaviour(workspace)
     ours = open_scorer(exported)
-    config, facts = workspace.config.evaluate, read_facts(exported)
     if not learned_from(facts, whole):
         raise ConfigError(
             f"{exported}: {recipe.name} was trained on other data than the tables hold now, or by other "
@@ -96,9 +97,10 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
 
 def workers_of(workspace: Workspace) -> "Workers":
     """Where blocks of shoppers are ranked, when there are enough: on the shop's engine."""
-    from etalage.evaluation.blocks import Workers
+    from etalage.evaluation.blocks import PAYS, SAVES, Workers
 
-    return Workers(workspace.engine, workspace.runs)
+    saving = workspace.config.engine.saving
+    return Workers(workspace.engine, workspace.runs, pays=round(PAYS * saving / SAVES))
 
 
 def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
@@ -119,9 +121,13 @@ def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
 
 def yardsticks(whole: Behaviour) -> tuple[str, ...]:
     """The closed-form models that a network has to beat on this data; popularity first."""
-    from etalage.models import recipe as recipes
+    from etalage.models.ease import EaseConfig, refusal
 
-    large = len(whole.data.items) > recipes.find("ease").config().max_items
+    users, items, config = len(whole.data.users), len(whole.data.items), EaseConfig()
+    large = items > config.max_items
+    if not large and (why := refusal(users, items, config)) is not None:
+        log.warning("ials is compared with instead of ease: %s", why)
+        large = True
     return (FLOOR, "item_knn", "ials" if large else "ease")
 
 

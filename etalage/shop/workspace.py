@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
+    from etalage.lake.many_files import FileLoop
 
 LOOKED_AT = 200
 """Entries of a folder that are looked at for shops."""
@@ -80,9 +83,22 @@ class Workspace:
     def config(self) -> ShopConfig:
         """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
         file = self.folder / "shop.toml"
-        config = read_config(file)
+        config = self._with_places(read_config(file), str(file))
         require_known_names(config, str(file), self.models, self._published)
         return config
+
+    def _with_places(self, config: ShopConfig, file: str) -> ShopConfig:
+        """A file of Milvus Lite that [index.milvus] names is one of the shop's folder. Raises ConfigError."""
+        if config.index.kind != "milvus":
+            return config
+        from etalage.index import milvus_settings
+
+        uri = milvus_settings(config.index, file).uri
+        if "://" in uri:
+            return config
+        placed = {**config.index.milvus, "uri": str((self.folder / uri).resolve())}
+        index = config.index.model_copy(update={"milvus": placed})
+        return config.model_copy(update={"index": index})
 
     def _published(self) -> list[str]:
         """The models of the current bundle, as far as one can be read."""
@@ -124,7 +140,26 @@ class Workspace:
         """Where loops over photos run: here, or on workers of the engine where that pays."""
         from etalage.features.photo_blocks import PhotoLoop
 
-        return PhotoLoop(self.engine, self.runs / ".photos")
+        saving = self.config.engine.saving
+        loop = PhotoLoop(self.engine, self.runs / ".photos", worth=saving)
+        return loop if saving else replace(loop, measured=0)
+
+    @property
+    def file_loop(self) -> "FileLoop":
+        """Where several files are read that are ingested: here, or on workers of the engine where that
+        pays."""
+        from etalage.lake.many_files import FileLoop
+
+        return FileLoop(self.engine, self.runs / ".ingest", self.config.engine.saving)
+
+    @property
+    def array_loop(self) -> "ArrayLoop":
+        """Where loops over blocks of arrays run: here, or on workers of the engine where that pays."""
+        from etalage.features.array_blocks import ArrayLoop
+
+        saving = self.config.engine.saving
+        loop = ArrayLoop(self.engine, self.runs / ".blocks", worth=saving)
+        return loop if saving else replace(loop, measured=0)
 
     @property
     def runs(self) -> Path:

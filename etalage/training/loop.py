@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, ConfigError, LossNotFinite
+from etalage.features.array_blocks import ArrayLoop
 from etalage.models.ranks import ALONE, Gathers
-from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig, count
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
 from etalage.training.optim import clip_norm
+from etalage.training.prefetch import Prefetched
 from etalage.training.shards import Shards
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ class _Progress:
     loss_steps: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    step_seconds: float = 0.0
+    waited: float = 0.0
+    """Seconds of the steps, and those of them that they waited for their batches."""
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -57,26 +62,29 @@ def fit(
     tracker: Tracker | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     context: Context | None = None,
+    blocks: ArrayLoop | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
     A closed-form model is solved or counted, and is done.
 
     progress: called after each step with (steps done, steps in all, a short line). context: which of the
     workers this is that train it together (training/context.py), and on which device; those after rank 0
-    learn, and write nothing. None: this one alone, where the config says.
+    learn, and write nothing. None: this one alone, where the config says. blocks: where a closed-form model
+    that can be split is counted; None: in this process.
     Raises ConfigError: no such device; WorkerLost; LossNotFinite at the first loss or gradient that is NaN or
     infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "closed_form":
-        return _solve(recipe, cast(ClosedForm, task), config, run)
+        return _solve(recipe, cast(ClosedForm, task), config, run, blocks or ArrayLoop())
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
     context = context or Context.of(config)
     fitting = _Fitting(task, config, run, context)
     fitting.resume()
-    while not context.broadcast_flag(fitting.finished):
-        fitting.epoch(tracker, progress)
+    with closing(fitting.batches):
+        while not context.broadcast_flag(fitting.finished):
+            fitting.epoch(tracker, progress)
     fitting.restore_best()
     done = fitting.progress
     metrics = done.history[done.best_epoch] if done.best_epoch >= 0 else (done.history or [{}])[-1]
@@ -92,9 +100,9 @@ def fit(
     )
 
 
-def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path) -> Trained[C]:
+def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path, blocks: ArrayLoop) -> Trained[C]:
     started = time.perf_counter(), time.process_time()
-    counted = task.count()
+    counted = count(task, blocks)
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 
@@ -111,6 +119,7 @@ class _Fitting:
             made = task.network()
         self.network: nn.Module = made.to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optim.build(task, self.network, config)
+        self.batches = Prefetched(task, self.steps, context.rank, context.world_size, parts=config.accumulate)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = _copy(self.network) if config.average else None
         self.best = _copy(self.network)
@@ -130,10 +139,13 @@ class _Fitting:
         epoch, first = divmod(self.progress.step, self.steps)
         self.context.broadcast_weights(self.network)
         before = self.progress.cpu_seconds
+        self.batches.waited = self.progress.waited
         for step in range(first, self.steps):
             started = time.perf_counter(), time.process_time()
             loss = self._step(epoch, step)
             self._clock(started)
+            self.progress.step_seconds += time.perf_counter() - started[0]
+            self.progress.waited = self.batches.waited
             if progress is not None:
                 progress(self.progress.step, self.total, f"epoch {epoch + 1}, loss {loss:.4f}")
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
@@ -154,7 +166,7 @@ class _Fitting:
         context = self.context
         self.optimiser.zero_grad(set_to_none=True)
         with _training_together(task, context):
-            parts = self._parts(epoch, step)
+            parts = self.batches.parts(epoch, step)
             whole = context.count(parts)
             context.seed_rank(config.seed, self.progress.step)
             value = sum((self._learn(part, whole) for part in parts), 0.0)
@@ -169,12 +181,6 @@ class _Fitting:
         self.progress.loss_sum += value
         self.progress.loss_steps += 1
         return value
-
-    def _parts(self, epoch: int, step: int) -> list[Batch]:
-        """This rank's rows of a batch, in as many parts as its step is accumulated from."""
-        rank, count = self.context.rank, self.config.accumulate
-        parts = self.context.world_size * count
-        return [self.task.batch(epoch, step, rank * count + part, parts) for part in range(count)]
 
     def _learn(self, part: Batch, whole: Mapping[str, Tensor]) -> float:
         """The gradient of a part's share of the loss → that share. whole: what `Context.count` says."""
@@ -253,7 +259,9 @@ class _Fitting:
         done.history.append(values)
         log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
         if tracker is not None:
-            tracker.metrics(epoch + 1, {**values, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds})
+            seconds = {"seconds": done.seconds, "cpu_seconds": done.cpu_seconds}
+            waited = done.waited / done.step_seconds if done.step_seconds else 0.0
+            tracker.metrics(epoch + 1, {**values, **seconds, "waited_for_data": waited})
 
     def restore_best(self) -> None:
         """Rank 0's best weights, in every rank; tables that were sharded are whole then, in rank 0."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import as_values, validated
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
@@ -26,6 +27,7 @@ from etalage.training.workers import follow_torchrun, together
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.category_set import CategorySet
+    from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
     from etalage.training.behaviour_export import Source
@@ -106,7 +108,7 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples | VectorRows",
+    data: "BehaviourSet | Examples | ExampleStream | VectorRows",
     *,
     runs: Path,
     exports: Path,
@@ -117,28 +119,30 @@ def train_behaviour(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
-    training that this one starts from.
+    training that this one starts from. blocks: where a closed-form model is counted, if it can be by blocks.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
-        assert isinstance(data, BehaviourSet | Examples)
+        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
     facts: dict[str, Any] = {"tables": versions or {}}
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
     else:
-        assert isinstance(data, BehaviourSet | Examples)
+        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
         facts["data"] = data.fingerprint()
 
     if start is not None:
@@ -148,11 +152,20 @@ def train_behaviour(
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(
-        recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+        recipe,
+        config,
+        data,
+        facts,
+        write,
+        runs=runs,
+        fresh=fresh,
+        progress=progress,
+        engine=engine,
+        blocks=blocks,
     )
 
 
-def _source_of(examples: "Examples") -> "Source":
+def _source_of(examples: "Examples | ExampleStream") -> "Source":
     from etalage.training.behaviour_export import Source
 
     return Source(sizes=dict(zip(examples.sparse_names, examples.sizes, strict=True)))
@@ -169,6 +182,7 @@ def _tracked(
     fresh: bool,
     progress: Progress | None,
     engine: Engine,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
@@ -191,7 +205,10 @@ def _tracked(
         if progress is not None and hasattr(task, "say"):
             progress, task.say = _with_lines(progress)
         with together(recipe, config, data, task, folder, engine) as context:
-            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
+            trained = fit(
+                recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
+                blocks=blocks,
+            )  # fmt: skip
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")
