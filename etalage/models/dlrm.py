@@ -7,6 +7,7 @@ Systems, 2019, arXiv 1906.00091.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -209,6 +210,18 @@ KnownLabels = tuple[int, Callable[[], Any], Callable[[], Any]]
 """How many training rows have a label; its mean, and its spread, when asked."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One rank's examples of a batch of `of`."""
+
+    examples: Examples
+    rows: np.ndarray
+    """(n,) int64 their numbers among all examples."""
+    places: np.ndarray
+    """(n,) int64 their places in the batch: what is drawn for it, is drawn for all ranks alike."""
+    of: int
+
+
 class DlrmTask(BaseTask):
     """The recipe bound to examples in memory; models/dlrm_stream.py binds it to a stream."""
 
@@ -251,14 +264,15 @@ class DlrmTask(BaseTask):
         """Rows of a part."""
         return len(self.train_rows if part == "train" else self.examples.rows(part))
 
-    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Examples, np.ndarray]:
-        """This rank's examples of a batch, and their numbers."""
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> Drawn:
+        """This rank's examples of a batch."""
         if self._plan[0] != epoch:
             seed = (self.config.seed, epoch)
             self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
         at = step % self.steps * self.config.batch_size
-        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
-        return self.examples.take(rows), rows
+        every = self._plan[1][at : at + self.config.batch_size]
+        places = np.arange(rank, len(every), world_size)
+        return Drawn(self.examples.take(every[places]), every[places], places, len(every))
 
     def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(R, W) what the network says of a part's rows, their (R, O) labels and (R,) groups."""
@@ -324,22 +338,20 @@ class DlrmTask(BaseTask):
         }
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        drawn, rows = self.drawn(epoch, step, rank, world_size)
-        sparse_BS = torch.from_numpy(drawn.sparse.astype(np.int64, copy=False))
+        drawn = self.drawn(epoch, step, rank, world_size)
+        sparse_BS = torch.from_numpy(drawn.examples.sparse.astype(np.int64, copy=False))
         if self.config.unknown:
-            # Drawn for the whole batch, whichever of its rows are here.
-            at = step % self.steps * self.config.batch_size
-            every = min(self.config.batch_size, self.count("train") - at)
             rng = np.random.default_rng((self.config.seed, epoch, step, 1))
-            hidden = rng.random((every, sparse_BS.shape[1]), np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden[rank::world_size]), 0)
-        known_O = np.isfinite(drawn.labels[:, self.label_of]).sum(axis=0)
+            hidden = rng.random((drawn.of, sparse_BS.shape[1]), np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden[drawn.places]), 0)
+        labels_BO = drawn.examples.labels
+        known_O = np.isfinite(labels_BO[:, self.label_of]).sum(axis=0)
         counts = {f"{COUNT}{one.name}": float(n) for one, n in zip(self.objectives, known_O, strict=True)}
         return {
             "sparse": sparse_BS,
-            "dense": torch.from_numpy(drawn.dense),
-            "labels": torch.from_numpy(drawn.labels),
-            "rows": torch.from_numpy(rows),
+            "dense": torch.from_numpy(drawn.examples.dense),
+            "labels": torch.from_numpy(labels_BO),
+            "rows": torch.from_numpy(drawn.rows),
             **{name: torch.tensor(count) for name, count in counts.items()},
         }
 

@@ -119,7 +119,7 @@ class _Fitting:
             made = task.network()
         self.network: nn.Module = made.to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optim.build(task, self.network, config)
-        self.batches = Prefetched(task, self.steps, context.rank, context.world_size, parts=config.accumulate)
+        self.batches = Prefetched(task, self.steps, context.rank, context.world_size, config.accumulate)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = _copy(self.network) if config.average else None
         self.best = _copy(self.network)

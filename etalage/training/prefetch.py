@@ -12,15 +12,14 @@ from etalage.models.recipe import Batch, Task
 
 
 class Prefetched:
-    """The parts of `task.batch` of one rank. A task says by `ahead` how many batches are made ahead, in one
-    thread, where it is not told who trains it; none where it says nothing, and where the whole of its data is
+    """`task.batch`, of one rank, in as many parts as its step is accumulated from. A task says by `ahead` how
+    many batches are made ahead, in one thread; none where it says nothing, and where the whole of its data is
     in memory there is little to wait for."""
 
     def __init__(self, task: Task, steps: int, rank: int, world_size: int, parts: int = 1) -> None:
-        """steps: of an epoch. parts: that this rank's rows of a batch are cut into, as if there were so many
-        more ranks."""
-        self._task, self._steps = task, steps
-        self._who = [(rank * parts + part, world_size * parts) for part in range(parts)]
+        """steps: of an epoch."""
+        self._task, self._steps, self._rank, self._world_size = task, steps, rank, world_size
+        self._parts = parts
         self._ahead: int = getattr(task, "ahead", 0)
         self._waiting: deque[tuple[tuple[int, int], Future[list[Batch]]]] = deque()
         self._thread: ThreadPoolExecutor | None = None
@@ -28,7 +27,7 @@ class Prefetched:
         """Seconds that steps waited for their batches."""
 
     def parts(self, epoch: int, step: int) -> list[Batch]:
-        """Raises what the task raises."""
+        """This rank's rows of a batch. Raises what the task raises."""
         started = time.perf_counter()
         try:
             if not self._ahead:
@@ -42,15 +41,16 @@ class Prefetched:
         finally:
             self.waited += time.perf_counter() - started
 
-    def _made(self, epoch: int, step: int) -> list[Batch]:
-        return [self._task.batch(epoch, step, *who) for who in self._who]
-
     def close(self) -> None:
         """End the thread."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
         self._thread = None
         self._waiting.clear()
+
+    def _made(self, epoch: int, step: int) -> list[Batch]:
+        first, of = self._rank * self._parts, self._world_size * self._parts
+        return [self._task.batch(epoch, step, first + part, of) for part in range(self._parts)]
 
     def _ask(self, epoch: int, step: int) -> None:
         """Have the batches from this one on made, up to the end of the epoch: validation comes between."""

@@ -75,8 +75,6 @@ def test_what_goes_wrong_is_raised_by_the_step_that_needs_the_batch() -> None:
     batches.close()
 
 
-def test_the_parts_of_a_step_are_those_of_so_many_more_ranks() -> None:
-    task = Task(ahead=1)
-    batches = Prefetched(task, 5, 1, 2, parts=3)  # type: ignore[arg-type]
-    assert batches.parts(0, 1) == [(0, 1, 3, 6), (0, 1, 4, 6), (0, 1, 5, 6)]
-    batches.close()
+def test_a_step_that_is_accumulated_has_its_batch_in_parts() -> None:
+    batches = Prefetched(Task(ahead=0), 3, 1, 2, parts=3)  # type: ignore[arg-type]
+    assert batches.parts(0, 2) == [(0, 2, 3, 6), (0, 2, 4, 6), (0, 2, 5, 6)]
