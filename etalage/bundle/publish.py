@@ -42,7 +42,14 @@ from etalage.bundle.pointer import STAGING, Bundles
 from etalage.bundle.selfcheck import histories, record
 from etalage.bundle.staging import Staging
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import CatalogueShrank, GateRefused, NothingToPublish, PublishBusy, PublishError
+from etalage.errors import (
+    CatalogueShrank,
+    GateRefused,
+    NothingToPublish,
+    ObjectStoreError,
+    PublishBusy,
+    PublishError,
+)
 from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
 from etalage.runtime.photos import PhotoEmbedder
@@ -96,6 +103,7 @@ def publish(
             try:
                 _stage_payload(draft, staging)
                 entries = _stage_content(draft, models, embedders, staging)
+                bundles.prepare(folder, staging.written)
                 step(1)
                 # From here on nobody is erased until the bundle is current: of who was erased before it knows
                 # nothing, and who is erased after it is told that it knows them (F66).
@@ -105,6 +113,7 @@ def publish(
                     staging.sync_folders()
                     content = _content(draft, entries, refused, forced)
                     content |= _stage_answers(without_erased(draft), content, staging)
+                    bundles.prepare(folder, staging.written)
                     step(1)
                     manifest = _release(bundles, folder, content, draft.synced_from)
                 step(1)
@@ -231,23 +240,22 @@ def _release(bundles: Bundles, staging: Path, content: dict[str, Any], synced_fr
         manifest = seal({**content, **facts})
         write_file(staging / MANIFEST, to_bytes(manifest))
         sync_folder(staging)
-        final = bundles.folder / manifest.id
-        staging.rename(final)
-        try:
-            sync_folder(bundles.folder)
-            bundles.point(manifest.id, "publish" if synced_from is None else "sync")
-        except OSError:
-            if bundles.pointed() != manifest.id:
-                final.rename(staging)  # collected with the rest of the failed publish
-            raise
+        bundles.release(staging, manifest, "publish" if synced_from is None else "sync")
     return manifest
 
 
 @contextmanager
 def _unharmed(bundles: Bundles) -> Iterator[None]:
-    """An OSError inside becomes a PublishError that says what is still current."""
+    """An OSError, or an ObjectStoreError, inside becomes a PublishError that says what is still current."""
     try:
         yield
+    except ObjectStoreError as error:
+        try:
+            current = bundles.pointed()
+            still = f"bundle {current} is current" if current else "no bundle is current"
+        except ObjectStoreError:
+            still = "`etalage bundles` tells what is current when the store is back"
+        raise PublishError(f"publish failed: {error}; {still}; publish again") from error
     except OSError as error:
         current = bundles.pointed()
         still = f"bundle {current} is still current" if current else "no bundle is current, as before"
@@ -260,7 +268,7 @@ def _unharmed(bundles: Bundles) -> Iterator[None]:
 
 def _retire(bundles: Bundles, keep: int, manifest: Manifest) -> None:
     # The new bundle is current already: what cannot be removed now is removed by the next publish.
-    with suppress(OSError, PublishBusy, PublishError), bundles.moving():
+    with suppress(OSError, ObjectStoreError, PublishBusy, PublishError), bundles.moving():
         bundles.retain(keep, manifest.id, manifest.previous)
 
 
