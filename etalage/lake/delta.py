@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from etalage.errors import ChangesGone, DataError, TableMissing
 from etalage.lake.coalescing import laid_over, older_than_stored
@@ -34,6 +35,7 @@ from etalage.lake.difference import (
 from etalage.lake.erasures import Erasures, StoredErasures, without_erased
 from etalage.lake.ledger import Moment
 from etalage.lake.object_storage import ObjectStorage
+from etalage.lake.parts import Added, Part, read_part
 from etalage.lake.places import Place
 from etalage.lake.schema import CLEARED, TABLES, TableSpec
 from etalage.lake.storage import LocalStorage, Storage, shortly
@@ -222,6 +224,67 @@ class Table:
             return Merged(inserted, updated, unchanged, version, left, lasting.left)
 
         return self._storage.committed(attempt)
+
+    def add_parts(self, parts: Sequence[Part], transaction: str) -> Added:
+        """Add the rows of files that workers wrote (parts.py), all in one commit, once for a `transaction`.
+
+        Rows whose keys are stored already, or come twice, and those of shoppers who were erased, are merged
+        instead, file by file, before the others are committed. Raises as `merge`.
+        """
+        app = f"{_WRITER}/{transaction}"
+        merged: dict[Part, int] = {}
+
+        def attempt() -> Added | list[Part]:
+            opened = self._evolved(self._open_or_create())
+            if opened.transaction_version(app) is not None:
+                return Added(0, 0, opened.version())
+            fresh = [part for part in dict.fromkeys(parts) if part not in merged]
+            mixed = self._mixed(opened, fresh)
+            if mixed:
+                return mixed
+            once = CommitProperties(
+                app_transactions=[Transaction(_WRITER, opened.version() + 1), Transaction(app, 1)],
+                max_commit_retries=0,
+            )
+            actions: list[AddAction | RemoveAction] = [part.action() for part in fresh]
+            schema = Schema.from_arrow(self.spec.schema)
+            opened.create_write_transaction(actions, "append", schema, commit_properties=once)
+            opened.update_incremental()
+            version = self._storage.record(opened)
+            return Added(sum(part.rows for part in fresh), sum(merged.values()), version)
+
+        while True:
+            done = self._storage.committed(attempt)
+            if isinstance(done, Added):
+                return done
+            for part in done:
+                self.merge(self._part(part, self.spec.names))
+                merged[part] = part.rows
+
+    def _part(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        if part.table != self.name:
+            raise DataError(f"table {self.name}: {part.name} is a part of the table {part.table}")
+        return read_part(self._storage.place, self._storage.objects, part, columns)
+
+    def _mixed(self, opened: DeltaTable, parts: Sequence[Part]) -> list[Part]:
+        """Those of `parts` that have a key which is stored, or which comes again, or a shopper who was
+        erased."""
+        erased = self._erasures.known() if self.spec.shopper is not None else {}
+        columns = list(dict.fromkeys([*self.spec.key, *([self.spec.shopper] if self.spec.shopper else [])]))
+        if self.spec.acted is not None:
+            columns.append(self.spec.acted)
+        rows = [self._part(part, columns) for part in parts]
+        owner = np.repeat(np.arange(len(parts)), [one.num_rows for one in rows])
+        together = pa.concat_tables([self._schema(columns).empty_table(), *rows])
+        keys = key_of(together, self.spec.key)
+        place = pc.index_in(keys, value_set=keys.unique()).to_numpy()
+        # All that share a key are merged, in their order: of a repeated key the last row counts.
+        repeated = np.bincount(place)[place] > 1
+        _, at = self._stored(opened, together.select(list(self.spec.key)))
+        doubtful = repeated | np.asarray(pc.is_valid(at))
+        found = {int(n) for n in owner[doubtful]}
+        found |= {n for n, one in enumerate(rows) if without_erased(one, self.spec, erased).rows is not one}
+        return [parts[n] for n in sorted(found)]
 
     def delete(self, keys: pa.Table) -> int:
         """Delete the rows with these `keys` (the table's key columns); the number deleted."""

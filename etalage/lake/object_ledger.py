@@ -142,7 +142,8 @@ class ObjectLedger:
         for version in (until, until - 1):
             record = self._record(version) if version >= 0 else None
             if record is not None:
-                return {int(n): str(etag) for n, etag in record["commits"].items()}
+                # None in a record that was copied from a folder.
+                return {int(n): str(etag) for n, etag in record.get("commits", {}).items()}
         return {}
 
     def _why_broken(self, number: int, commit: Stored, known: dict[int, str]) -> str | None:

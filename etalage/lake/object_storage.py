@@ -31,8 +31,8 @@ class ObjectStorage(Storage):
     properties = MappingProxyType({"delta.checkpointInterval": "10"})
 
     def __init__(self, name: str, store: ObjectStore) -> None:
-        super().__init__(name, store.place.uri)
-        self.store = store
+        super().__init__(name, store.place)
+        self.store = self.objects = store
         self.ledger = ObjectLedger(name, store)
 
     def require(self) -> None:

@@ -85,6 +85,15 @@ class ObjectStore:
         except Taken:
             return before
 
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        """The bytes [start, end) of an object; None: there is none."""
+
+        def ask() -> bytes:
+            found = self._client.get_object(**self._key(name), Range=f"bytes={start}-{end - 1}")
+            return bytes(found["Body"].read())
+
+        return self._asked(ask, name, absent=(404,))
+
     def head(self, name: str) -> Stored | None:
         """What is known of an object; None: there is none."""
 

@@ -24,6 +24,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etalage.errors import DataError, TableDamaged, TableMissing
 from etalage.lake.ledger import FOLDER, Ledger
+from etalage.lake.object_store import ObjectStore
+from etalage.lake.places import Place
 
 _ATTEMPTS = 12
 T = TypeVar("T")
@@ -40,9 +42,13 @@ class Storage(ABC):
     properties: Mapping[str, str] = MappingProxyType({})
     """Of tables that are made there, besides what every table has."""
 
-    def __init__(self, name: str, uri: str) -> None:
+    objects: ObjectStore | None = None
+    """The store that it lies in; None: in a folder."""
+
+    def __init__(self, name: str, place: Place) -> None:
         self.name = name
-        self.uri = uri
+        self.place = place
+        self.uri = place.uri
 
     @abstractmethod
     def exists(self) -> bool:
@@ -133,7 +139,7 @@ class LocalStorage(Storage):
     """A table in a folder of this machine."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        super().__init__(name, str(folder))
+        super().__init__(name, Place(str(folder)))
         self.folder = folder
         self.ledger = Ledger(name, folder)
 

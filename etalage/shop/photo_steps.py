@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,7 @@ def _kept(workspace: Workspace, embedder: "PhotoEmbedder") -> "Iterator[Keep]":
 
 def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
     """Into the table `embeddings`: {sha256: (D,)}."""
+    from etalage.lake.parts import write_part
     from etalage.lake.schema import TABLES
 
     columns = {
@@ -199,8 +201,11 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         "model": [embedder.model_hash] * len(fresh),
         "embedding": list(fresh.values()),
     }
+    # As files that are committed: a merge would read every embedding that is stored, to compare.
+    lake, rows = workspace.lake, pa.table(columns, schema=TABLES["embeddings"].schema)
     with workspace.disk():
-        workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
+        part = write_part(lake.place, "embeddings", rows)
+        lake.table("embeddings").add_parts([part], transaction=f"embed-{secrets.token_hex(8)}")
 
 
 def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":

@@ -1,7 +1,10 @@
 """What tables keep to wherever they lie: in a folder, or in an object store."""
 
+import json
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,16 @@ import pytest
 from deltalake import DeltaTable
 
 from etalage.engine.children import child
-from etalage.errors import ChangesGone, TableDamaged, TableMissing
+from etalage.engine.local import LocalEngine
+from etalage.errors import ChangesGone, DataError, TableDamaged, TableMissing
 from etalage.lake.delta import Lake, Merged
+from etalage.lake.parts import Added, write_part
 from etalage.lake.places import Place
 from tests.conftest import PROJECT
-from tests.object_store import ObjectServer
+from tests.lake.part_jobs import write_items
+from tests.object_store import KEYS, ObjectServer
 from tests.serve.servers import until
+from tests.spark_cluster import QUICK, require_spark, running_cluster
 
 
 class InFolder:
@@ -199,6 +206,21 @@ def test_a_commit_that_was_not_recorded_is_recorded_when_it_is_opened(
     assert record in where.names("items/_etalage/rows/")
 
 
+def test_tables_of_a_folder_that_are_copied_into_a_store_go_on_there(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    folder, copied = InFolder(tmp_path / "tables"), InStore(object_server, f"{tmp_path.name}/copied")
+    local = Lake(folder.place).table("items")
+    local.merge(items(item_id=["a"], price=[1.0]))
+    local.merge(items(item_id=["b"], price=[2.0]))
+    for name in folder.names(""):
+        copied.write(name, folder.read(name))
+    table = Lake(copied.place).table("items")
+    assert table.has_been(local.moment())
+    assert table.merge(items(item_id=["b", "c"], price=[2.5, 3.0])) == Merged(1, 1, 0, 3)
+    assert prices(table.read()) == {"a": 1.0, "b": 2.5, "c": 3.0} and table.changes(0).until == 3
+
+
 # -- several writers ---------------------------------------------------------------------------
 
 INGESTER = """
@@ -220,8 +242,6 @@ for number in range(int(sys.argv[4])):
 
 
 def ingester(where: Where, name: str, folder: Path, count: int) -> Any:
-    import json
-
     place = json.dumps([where.place.uri, where.place.endpoint, where.place.region])
     return child([sys.executable, "-c", INGESTER, place, name, str(folder), str(count)], cwd=PROJECT)
 
@@ -252,3 +272,107 @@ def test_f2_a_writer_killed_in_the_middle_leaves_nothing_half(where: Where, tmp_
     assert ingester(where, "one", tmp_path, 6).wait() == 0
     ids = Lake(where.place).table("items").read()["item_id"].to_pylist()
     assert sorted(ids) == sorted(f"{name}-{n}" for name in ("both", "one") for n in range(6))
+
+
+# -- files that workers write ------------------------------------------------------------------
+
+
+def test_parts_are_no_rows_before_they_are_committed_in_one_version(where: Where, lake: Lake) -> None:
+    table = lake.table("items")
+    table.merge(items(item_id=["old"], price=[9.0]))
+    parts = [write_items(where.place, range(start, start + 5)) for start in (0, 5, 10)]
+    assert table.count() == 1 and table.version() == 1
+    assert table.add_parts(parts, "load-1") == Added(15, 0, 2)
+    assert Lake(where.place).table("items").read().num_rows == table.count() == 16
+    opened = DeltaTable(table.uri, storage_options=where.options)
+    feed = pa.RecordBatchReader.from_stream(opened.load_cdf(starting_version=2)).read_all()
+    assert opened.version() == 2 and feed["_change_type"].to_pylist() == ["insert"] * 15
+    assert prices(table.changes(1).upserted) == {f"i{n}": float(n) for n in range(15)}
+
+
+def test_f2_a_commit_of_parts_that_is_repeated_adds_nothing(where: Where, lake: Lake) -> None:
+    table = lake.table("items")
+    parts = [write_items(where.place, range(5))]
+    assert table.add_parts(parts, "load-1") == Added(5, 0, 1)
+    table.merge(items(item_id=["i3"], price=[99.0]))
+    assert table.add_parts(parts, "load-1") == Added(0, 0, 2)
+    # Written again by whoever starts the whole run again, under another name.
+    assert write_items(where.place, range(5)) == parts[0]
+    done = table.add_parts([write_items(where.place, range(7))], "load-2")
+    assert (done.inserted, done.merged) == (0, 7)
+    assert prices(table.read()) == {f"i{n}": float(n) for n in range(7)}
+
+
+def test_parts_with_rows_that_are_stored_or_come_twice_are_merged(where: Where, lake: Lake) -> None:
+    table = lake.table("items")
+    table.merge(items(item_id=["i1"], title=["kept"], price=[0.0]))
+    place = where.place
+    twice = [items(item_id=["x", "x"], price=[1.0, 2.0]), items(item_id=["x", "y"], price=[3.0, 4.0])]
+    parts = [*(write_part(place, "items", rows) for rows in twice), write_items(place, range(20, 25))]
+    done = table.add_parts([*parts, write_items(place, range(3))], "load-1")
+    assert (done.inserted, done.merged) == (5, 6)
+    found = prices(table.read())
+    assert len(found) == 10 and found["x"] == 3.0 and found["i1"] == 1.0
+
+
+def test_f66_parts_do_not_bring_back_a_shopper_who_was_erased(where: Where, lake: Lake) -> None:
+    acts = pa.table(
+        {
+            "interaction_id": ["1", "2"],
+            "user_id": ["gone", "here"],
+            "item_id": ["a", "a"],
+            "kind": ["buy", "buy"],
+            "time": pa.array([10**15, 10**15], pa.timestamp("us", "UTC")),
+        }
+    )
+    part = write_part(where.place, "interactions", acts)
+    lake.erasures.remember("gone")
+    Lake(where.place).table("interactions").add_parts([part], "load-1")
+    assert lake.table("interactions").read()["user_id"].to_pylist() == ["here"]
+
+
+def test_a_part_that_fits_no_table_is_refused_where_it_is_written(where: Where, lake: Lake) -> None:
+    with pytest.raises(DataError, match=r"unknown columns \['colour'\]"):
+        write_part(where.place, "items", items(item_id=["a"], colour=["red"]))
+    with pytest.raises(DataError, match="1 rows have no item_id"):
+        write_part(where.place, "items", items(item_id=["a", None]))
+    part = write_items(where.place, range(3))
+    where.remove(f"items/{part.name}")
+    with pytest.raises(DataError, match="have its shard write it again"):
+        lake.table("items").add_parts([part], "load-1")
+
+
+def test_f18_workers_write_parts_and_two_drivers_commit_each_row_once(where: Where, lake: Lake) -> None:
+    shards = [range(start, start + 4) for start in range(0, 16, 4)]
+    parts = list(LocalEngine(2).map(partial(write_items, where.place), shards))
+    lake.table("items").merge(items(item_id=["first"], price=[0.0]))
+    tables = [Lake(where.place).table("items") for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda table: table.add_parts(parts, "load-1"), tables))
+    assert sorted(one.inserted for one in done) == [0, 16]
+    assert lake.table("items").count() == 17
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_of_a_spark_write_parts_into_a_store(
+    object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task has its credentials from its own environment; the driver commits the list once."""
+    require_spark()
+    from etalage.engine.spark import SparkEngine
+
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    place = object_server.place(f"{tmp_path.name}/tables")
+    settings = {"spark.executorEnv.PYTHONPATH": str(PROJECT), "spark.driver.extraJavaOptions": QUICK}
+    settings |= {f"spark.executorEnv.{name}": value for name, value in KEYS.items()}
+    with running_cluster(tmp_path) as cluster:
+        engine = SparkEngine(cluster.master, 2, None, {**settings, "spark.executor.memory": "512m"})
+        shards = [range(start, start + 50) for start in range(0, 400, 50)]
+        parts = list(engine.map(partial(write_items, place), shards))
+    table = Lake(place).table("items")
+    assert table.add_parts(parts, "load-1") == Added(400, 0, 1)
+    assert table.add_parts(parts, "load-1") == Added(0, 0, 1)
+    options = place.store().options()
+    feed = DeltaTable(table.uri, storage_options=options).load_cdf(starting_version=1)
+    assert pa.RecordBatchReader.from_stream(feed).read_all().num_rows == table.count() == 400
