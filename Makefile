@@ -11,7 +11,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test slow check bench bench-small environment developer clean
+.PHONY: demo test slow spark check bench bench-small environment developer clean
 
 demo: environment
 	$(BIN)/etalage demo $(DEMO) $(ARGS)
@@ -28,6 +28,10 @@ test: developer
 # What takes minutes for one answer: see docs/tests.md.
 slow: developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+# A shop on a Spark cluster that is started on loopback (examples/on_spark). ARGS=--small: the least of it.
+spark: developer
+	OMP_NUM_THREADS=1 $(BIN)/python examples/on_spark/run.py $(ARGS)
 
 check: developer
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -433,6 +434,9 @@ class EngineConfig(Settings):
     memory: str | None = None
     """What a worker's Python may hold, such as `2g`, on Linux; a shard that needs more fails. None: what
     there is."""
+    saving: NonNegativeFloat = 10.0
+    """Loops over files, photos, shoppers and arrays start workers where these save so many seconds; 0: at
+    once."""
     settings: dict[str, str | bool | int | float] = Field(default_factory=dict)
     """More settings of Spark: `spark.executor.memory`, `spark.executorEnv.PYTHONPATH`, …"""
 

@@ -73,7 +73,9 @@ def _indexed(scorer: EmbeddingScorer, staging: Staging) -> IndexFacts:
     config = staging.index_config.model_copy(update={"per_category": None})
     like = staging.index_before(f"{INDEXES}/{scorer.name}", scorer.dimension)
     model_hash = str(scorer.opened.facts["model_hash"])
-    index = build(rows, embeddings, config, like, norm=norm_of(embeddings), model_hash=model_hash)
+    index = build(
+        rows, embeddings, config, like, norm=norm_of(embeddings), model_hash=model_hash, blocks=staging.blocks
+    )
     return staging.add_index(index, embeddings, config, scorer.name)
 
 

@@ -126,7 +126,14 @@ def stage(
     like = staging.index_before(f"{INDEXES}/{name}", embedder.dimension)
     if like is None:
         like = staging.index_before("index", embedder.dimension)  # as older bundles had it
-    index = build(rows, embeddings[rows], staging.index_config, like, model_hash=embedder.model_hash)
+    index = build(
+        rows,
+        embeddings[rows],
+        staging.index_config,
+        like,
+        model_hash=embedder.model_hash,
+        blocks=staging.blocks,
+    )
     return ModelEntry(
         name=name,
         kind="photos",

@@ -50,6 +50,7 @@ from etalage.errors import (
     PublishBusy,
     PublishError,
 )
+from etalage.features.array_blocks import ArrayLoop
 from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
 from etalage.runtime.photos import PhotoEmbedder
@@ -65,6 +66,7 @@ def publish(
     index_config: IndexConfig,
     force: bool = False,
     progress: Progress | None = None,
+    blocks: ArrayLoop | None = None,
 ) -> Manifest:
     """Write `draft` as a new bundle and make it current.
 
@@ -73,7 +75,7 @@ def publish(
     refuses, of whatever kind, is left out, and the manifest says why; where none is left, GateRefused. Also
     raises PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's),
     ExportDamaged, and PublishError (the disk): the bundle that was current still is. `progress` is
-    called with 1 for each of the steps.
+    called with 1 for each of the steps. blocks: where blocks of an index are built; None: in this process.
     """
     step = progress or (lambda count: None)
     with bundles.publishing():
@@ -98,7 +100,7 @@ def publish(
             photo_hashes = {name: embedder.model_hash for name, embedder in embedders.items()}
             staging = Staging(
                 folder, draft.items, draft.sources(photo_hashes), index_config, config, draft.classify, force,
-                where, forced=forced,
+                where, forced=forced, blocks=blocks,
             )  # fmt: skip
             try:
                 _stage_payload(draft, staging)

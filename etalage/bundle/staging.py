@@ -11,8 +11,9 @@ from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts, RecallFacts
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch, PublishError, RecallTooLow
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.sources import FeatureSource
-from etalage.index import Index, RecallRow, build, open_index, probing_queries, recall
+from etalage.index import Index, RecallRow, open_index, probing_queries, recall
 from etalage.index.contract import Header
 from etalage.lake.durable_files import Written, seal_file, sync_folder
 from etalage.lake.erasures import Known
@@ -36,6 +37,8 @@ class Staging:
     """Shoppers whose ids no model is to have."""
     forced: list[str] = field(default_factory=list)
     """The refusals that were overridden."""
+    blocks: ArrayLoop | None = None
+    """Where blocks of an index are built; None: in this process."""
     written: dict[str, Written] = field(default_factory=dict)
     """Every file by its name in the bundle."""
 
@@ -60,7 +63,7 @@ class Staging:
 
     def add_index(self, index: Index, embeddings: np.ndarray, config: IndexConfig, name: str) -> IndexFacts:
         """Measure and save the index of (M, D) embeddings. Raises RecallTooLow, PublishError, OSError."""
-        recall = measured(index, embeddings, self.config, config, self.force, self.forced, name)
+        recall = measured(index, embeddings, self.config, self.force, self.forced, name)
         folder = self.folder / INDEXES / name
         folder.parent.mkdir(exist_ok=True)
         saved(index, folder)
@@ -95,7 +98,6 @@ def measured(
     index: Index,
     embeddings: np.ndarray,
     config: PublishConfig,
-    index_config: IndexConfig,
     force: bool,
     forced: list[str],
     name: str = "photos",
@@ -106,8 +108,9 @@ def measured(
     """
     if index.is_exact:
         return [RecallRow(None, config.recall_k, 1.0, 0)]
-    exact_config = index_config.model_copy(update={"kind": "exact"})
-    exact = build(index.rows, embeddings, exact_config, norm=index.norm)
+    from etalage.index.exact import ExactIndex
+
+    exact = ExactIndex.over(index.rows, np.ascontiguousarray(embeddings, np.float32), norm=index.norm)
     queries = probing_queries(embeddings, RECALL_QUERIES)
     rows = recall(index, exact, queries, config.recall_k)
     worst = min(rows, key=lambda row: row.recall)

@@ -47,6 +47,7 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.publish import publish
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo_blocks import PhotoLoop
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
@@ -134,6 +135,7 @@ def sync(
     progress: Progress | None = None,
     exports: Path | None = None,
     loop: PhotoLoop | None = None,
+    blocks: ArrayLoop | None = None,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
@@ -142,7 +144,7 @@ def sync(
     embedder knows by content alone it embeds. Raises what `publish` raises, and NoBundle, PointerDamaged,
     BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
     TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
-    loop: where they are embedded; None: in this process.
+    loop: where they are embedded, blocks: where blocks of an index are built; None: in this process.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -171,7 +173,9 @@ def sync(
             synced_from=before.manifest.id,
         )
         draft = assembled.draft
-        manifest = publish(bundles, draft, config=config, index_config=index_config, force=force)
+        manifest = publish(
+            bundles, draft, config=config, index_config=index_config, force=force, blocks=blocks
+        )
     looked_at = draft.photos.num_rows * len(before.manifest.photo_models)
     return Synced(
         manifest,

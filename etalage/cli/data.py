@@ -10,7 +10,7 @@ import typer
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import parse_pairs, texts_of
 from etalage.console import add_row, bar, counted, out, table_of
-from etalage.errors import ConfigError, DataError, TooManyRefused
+from etalage.errors import ConfigError, DataError, InputUnreadable, TooManyRefused
 from etalage.shop import Shop
 
 if TYPE_CHECKING:
@@ -97,15 +97,30 @@ def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
         out.print(f"    {count:,} × {reason}")
 
 
+def _files_and_table(words: list[str]) -> tuple[list[str], TableChoice]:
+    """The last of several words is a table where it is called as one is."""
+    tables = [one.value for one in TableChoice]
+    if len(words) == 1:
+        return words, TableChoice.items
+    if words[-1] in tables:
+        return words[:-1], TableChoice(words[-1])
+    if words[-1].isidentifier() and not Path(words[-1]).exists():
+        raise ConfigError(
+            f"{words[-1]}: no file, and no table ({', '.join(tables)}); name one behind the files"
+        )
+    return words, TableChoice.items
+
+
 @app.command()
 def ingest(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            help="CSV, Parquet, JSONL, XML, a feed or export, an IDX file, or a folder of images."
+            metavar="FILE... [TABLE]",
+            help="CSV, Parquet, JSONL, XML, a feed or export, an IDX file, a folder of images or of tables, "
+            "or several. Then the table to fill: items (the default), photos, users or interactions.",
         ),
     ],
-    table: Annotated[TableChoice, typer.Argument(help="The table to fill.")] = TableChoice.items,
     shop: ShopFolder = HERE,
     format: Annotated[
         Format | None, typer.Option(help="The file's format. Default: recognised by its name and content.")
@@ -149,15 +164,16 @@ def ingest(
         ),
     ] = False,
 ) -> None:
-    """Load a file into a table.
+    """Load a file, or several, into a table.
 
     Bad rows go to the table `refused`, with file, line and reason; the others are loaded.
     """
     if force and not whole:
         raise ConfigError("--force needs --whole: without --whole, no item leaves the catalogue")
     names = class_names.split(",") if class_names else None
+    files, table = _files_and_table(sources)
     done = opened(shop).ingest(
-        source,
+        files[0] if len(files) == 1 else files,
         table.value,
         format=format,
         attributes=parse_pairs("--attribute", attribute),
@@ -183,9 +199,17 @@ def ingest(
         out.print(f"  {count} × {such}{done.first_refused.get(reason, reason)}")
     for note in done.notes:
         out.print(f"  {note}")
+    named = ", ".join(files)
+    if done.unreadable:
+        for reason in done.unreadable[:10]:
+            out.print(f"  {reason}")
+        raise InputUnreadable(
+            f"{named}: {len(done.unreadable)} files could not be read, or not to their end; the others are "
+            "loaded. Mend them, and ingest them again"
+        )
     if done.refused > max_refused:
         raise TooManyRefused(
-            f"{source}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
+            f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
             f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
         )
 

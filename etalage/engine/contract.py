@@ -39,6 +39,7 @@ class Engine(Protocol):
 
         A shard that fails, or whose worker is gone, is run again, on a new worker where the old one is gone;
         the others go on. Shards may be an iterator: results that nobody has taken are at most a few a worker.
+        One that yields `LATER` (scheduling.py) is asked again when the next result is taken.
         Who leaves early, or is interrupted, ends the workers.
 
         Raises what a shard raised, where that is an EtalageError: it is not run again. ShardFailed: it failed

@@ -9,9 +9,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from etalage.engine.outcome import Done, Failed, Outcome, attempt, shown
+from etalage.errors import EngineError
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,11 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 Progress = Callable[[int, int | None], None]
 """Is told how many shards are done, and of how many; None: nobody knows yet."""
+LATER: Any = object()
+"""What an iterator of shards yields instead of one, while there is none before the caller of `map` has taken
+more results: shards may depend on what came of earlier ones. It is asked again then."""
 _STOP_SECONDS = 30.0
+_NO_MORE: Any = object()
 _AHEAD = 3
 """Shards a slot that are begun or done, and whose results nobody has taken."""
 
@@ -108,7 +113,8 @@ class _Running(Generic[S, R]):
         ahead: int,
     ) -> None:
         self._total = _count(shards)
-        self._shards: Iterator[tuple[int, S]] | None = enumerate(shards)
+        self._shards: Iterator[S] | None = iter(shards)
+        self._asked = 0
         self._slots, self._retries, self._progress, self._ahead = slots, retries, progress, ahead
         self._begun: dict[int, S] = {}
         self._failures: dict[int, int] = {}
@@ -144,13 +150,19 @@ class _Running(Generic[S, R]):
     def _fill(self) -> bool:
         """Begin shards up to the bound; whether any are open."""
         while self._shards is not None and len(self._begun) < self._ahead:
-            found = next(self._shards, None)
-            if found is None:
+            found = next(self._shards, _NO_MORE)
+            if found is _NO_MORE:
                 self._shards = None
                 break
-            self._begun[found[0]] = found[1]
+            if found is LATER:
+                if not self._begun:
+                    raise EngineError("shards are to come later, but no result is left to wait for")
+                break
+            shard = cast(S, found)
+            self._begun[self._asked] = shard
+            self._waiting.put((self._asked, shard))
+            self._asked += 1
             self._open += 1
-            self._waiting.put(found)
         return self._open > 0
 
     def taken(self, number: int) -> None:

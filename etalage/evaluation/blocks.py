@@ -25,9 +25,10 @@ from etalage.features.behaviour import Interactions, Queries
 from etalage.features.encoder import Features
 from etalage.runtime.scorer import ExportScorer, Scorer
 
-PAYS = 2_000_000_000
-"""Scores, queries × items, from which on workers are started: 6 to 10 seconds of one core. Of fewer, to start
-a process and to open the model in it takes longer than it saves."""
+PAYS, SAVES = 2_000_000_000, 10.0
+"""Scores, queries × items, from which on workers are started: they take 6 to 10 seconds of one core. Of
+fewer, to start a process and to open the model in it takes longer than it saves. As `[engine] saving` has it:
+so many scores for so many seconds."""
 BLOCKS = 16
 """A worker's share of a system is about so many blocks, so that one that is late keeps nobody waiting."""
 _DESCRIPTION, _SYSTEM, _CANDIDATES = "questions.json", "system.pickle", "candidates"

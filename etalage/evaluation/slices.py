@@ -64,22 +64,24 @@ class Questions:
 
 def ask(data: BehaviourSet, part: str, most: int, seed: int = 0) -> Questions:
     """The questions of `part`: at most `most` shoppers, drawn by the seed. Raises TooLittleData: none."""
-    queries, truth = data.queries(part)
-    seen = data.seen(part)
-    whole = Questions(part, queries, truth, seen, 0)
-    had = _taken(queries.users[whole.owners], whole.items, seen, len(data.items))
-    asked, _ = whole.only(~had)
-    if len(asked.truth) == 0:
+    truth, seen = data.truth(part), data.seen(part)
+    pairs = np.unique(truth.keys)
+    users, items = pairs >> 32, pairs & 0xFFFFFFFF
+    had = _taken(users, items, seen, len(data.items))
+    there = np.unique(users[~had])
+    if len(there) == 0:
         raise TooLittleData(
             f"no shopper has anything new in {part}: nothing to evaluate; see [behaviour] in shop.toml"
         )
-    chosen = np.arange(len(asked.truth))
-    if len(chosen) > most:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
-    some = asked.queries.only(chosen)
-    mine = np.isin(seen.users, some.users)
+    if len(there) > most:
+        chosen = np.random.default_rng(seed).choice(np.arange(len(there)), most, replace=False)
+        there = there[np.sort(chosen)]
+    mine = np.isin(seen.users, there)
     seen = seen.take(mine) if 2 * mine.sum() < len(mine) else seen  # it can be most of the memory
-    return Questions(part, some, [asked.truth[n] for n in chosen], seen, int(np.count_nonzero(had)))
+    queries, wanted = data.queries(part, truth=truth.take(np.isin(truth.users, there)))
+    some = Questions(part, queries, wanted, seen, int(np.count_nonzero(had)))
+    asked, _ = some.only(~_taken(queries.users[some.owners], some.items, seen, len(data.items)))
+    return asked
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,15 @@ class Interactions:
         columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
         return Interactions(*(column[rows] for column in columns))
 
+    def slice(self, start: int, stop: int) -> "Interactions":
+        """Interactions start … stop; their arrays are views."""
+        columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
+        return Interactions(*(column[start:stop] for column in columns))
+
     @property
     def positive(self) -> "Interactions":
-        return self.take(self.labels > 0)
+        positive = self.labels > 0
+        return self if positive.all() else self.take(positive)
 
     @property
     def keys(self) -> np.ndarray:
@@ -103,9 +109,11 @@ class Interactions:
 
     @classmethod
     def joined(cls, *parts: "Interactions") -> "Interactions":
-        """All of them, sorted again: of one user and time, those of an earlier part come first."""
-        if not parts:
-            return cls.none()
+        """All of them, sorted again: of one user and time, those of an earlier part come first. One alone is
+        itself."""
+        parts = tuple(part for part in parts if len(part))
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
         names = ("users", "items", "kinds", "values", "times", "labels")
         return cls.sorted(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -259,12 +267,15 @@ class BehaviourSet:
         earlier = [self.part(name) for name in PARTS[: PARTS.index(part)]]
         return Interactions.joined(*earlier)
 
-    def queries(self, part: str, history: Interactions | None = None) -> tuple[Queries, list[np.ndarray]]:
+    def queries(
+        self, part: str, history: Interactions | None = None, truth: Interactions | None = None
+    ) -> tuple[Queries, list[np.ndarray]]:
         """One query for each user with hits in `part`, ascending, and their item rows (unique, sorted).
 
-        Histories are the positives `before(part)`, or those of `history`.
+        Histories are the positives `before(part)`, or those of `history`. truth: some users' hits; None:
+        `truth(part)`.
         """
-        truth = self.truth(part)
+        truth = self.truth(part) if truth is None else truth
         users, first = np.unique(truth.users, return_index=True)
         bounds = np.append(first, len(truth))
         wanted = [np.unique(truth.items[a:b]) for a, b in pairwise(bounds)]

@@ -6,10 +6,6 @@ code and paths, so that any worker can do it. Results come in the blocks' order,
     n photos of a block   g of them that could be opened
 """
 
-import contextlib
-import fcntl
-import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +19,8 @@ import pyarrow as pa
 
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
-from etalage.errors import DataError
 from etalage.features.photo import PhotoEncoder
+from etalage.lake.spool_folder import full_disk, own_folder
 
 BLOCK_PHOTOS = 256
 """Photos of a block: the batch that networks look at, and enough to be worth its way to a worker."""
@@ -126,7 +122,7 @@ class PhotoLoop:
 
             def shards() -> Iterator[Path]:
                 for number, (key, given) in enumerate(blocks):
-                    with _disk(folder):
+                    with full_disk(folder):
                         file = _written(folder / f"{number:08d}", given)
                     out.append((key, file))
                     yield file
@@ -184,17 +180,6 @@ def wanted_blocks(
 # -- a block on its way to a worker ------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{folder}: photos on their way to workers cannot be written ({error.strerror or error}); what "
-            "was finished before is kept: make room, and run it again"
-        ) from error
-
-
 def _written(path: Path, given: Given) -> Path:
     if isinstance(given, np.ndarray):
         file = path.with_suffix(".npy")
@@ -214,28 +199,3 @@ def _look(work: Work, file: Path) -> Looked:
     with pa.memory_map(str(file)) as source:
         photos: list[bytes] = pa.ipc.open_file(source).read_all()["photo"].to_pylist()
     return work(photos)
-
-
-@contextlib.contextmanager
-def own_folder(spool: Path) -> Iterator[Path]:
-    """A new folder in `spool`, gone afterwards; those of processes that were killed go now."""
-    with _disk(spool):
-        spool.mkdir(parents=True, exist_ok=True)
-        for left in spool.glob("blocks-*"):
-            _remove_unless_used(left)
-        new = Path(tempfile.mkdtemp(prefix="new-", dir=spool))
-    with (new / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Its name only now: one that others may take for left behind is locked from its first moment.
-        folder = new.rename(spool / new.name.replace("new-", "blocks-"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_unless_used(folder: Path) -> None:
-    """A lock goes with its process, however that ends."""
-    with contextlib.suppress(OSError), (folder / "lock").open("r") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from etalage.config import IndexConfig
 from etalage.errors import IndexMismatch
 from etalage.index.contract import Found, Header, Index, Norm
 from etalage.index.recall_at_k import RecallRow, probing_queries, recall
+
+if TYPE_CHECKING:
+    from etalage.features.array_blocks import ArrayLoop
 
 __all__ = ["EXACT_UP_TO", "Found", "Index", "RecallRow", "build", "open_index", "probing_queries", "recall"]
 
@@ -29,8 +33,11 @@ def build(
     seed: int = 0,
     norm: Norm = "l2",
     model_hash: str = "",
+    blocks: "ArrayLoop | None" = None,
 ) -> Index:
     """An index of (N,) unique item_rows and their (N, D) float32 embeddings.
+
+    blocks: where the work on blocks of rows is done, with the same result; None: in this process.
 
     `like`: reuse this index's centroids where they still fit. `model_hash`: of the model that made
     the embeddings; kept, and checked by open_index. Raises IndexMismatch as Index.add does.
@@ -52,7 +59,15 @@ def build(
         if 1 / RETRAIN_AT < grown < RETRAIN_AT and config.lists in (None, like.lists):
             keep = like
     return IvfFlatIndex.build(
-        rows, embeddings, config.lists, config.probes, seed, norm=norm, model_hash=model_hash, like=keep
+        rows,
+        embeddings,
+        config.lists,
+        config.probes,
+        seed,
+        norm=norm,
+        model_hash=model_hash,
+        like=keep,
+        blocks=blocks,
     )
 
 

@@ -39,6 +39,15 @@ class ExactIndex:
         self._embeddings = np.empty((0, dimension), np.float32)
         self._longest = 0.0
 
+    @classmethod
+    def over(cls, rows: np.ndarray, embeddings: np.ndarray, *, norm: Norm = "l2") -> "ExactIndex":
+        """Of checked (N,) ascending rows and (N, D) float32 embeddings, which it shares: to measure an index
+        of the same rows against. Nothing is to be added to it, or written to them."""
+        index = cls(np.shape(embeddings)[1], norm=norm)
+        index._rows, index._embeddings = rows, embeddings
+        index._measure()
+        return index
+
     @property
     def is_exact(self) -> bool:
         return True

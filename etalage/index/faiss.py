@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from etalage.errors import IndexMismatch
+from etalage.features.array_blocks import ArrayLoop, Arrays
 from etalage.index.contract import (
     Found,
     Header,
@@ -23,7 +24,7 @@ from etalage.index.contract import (
     refuse_known,
 )
 from etalage.index.exact import ExactIndex
-from etalage.index.recall_at_k import probing_queries, recall
+from etalage.index.recall_at_k import probing_queries, share_found
 
 
 class _Selector:
@@ -84,6 +85,8 @@ def _list_content(inner: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 INDEX_FILE = "index.faiss"
+BLOCK_ROWS = 2**16
+"""Rows whose lists are found together."""
 FEW = 4000
 """This few allowed items, where a filter allows no more, are scored one and all."""
 CELLS_AT_ONCE = 4 * 2**20
@@ -131,12 +134,14 @@ class IvfFlatIndex:
         norm: Norm = "l2",
         model_hash: str = "",
         like: "IvfFlatIndex | None" = None,
+        blocks: ArrayLoop | None = None,
     ) -> "IvfFlatIndex":
         """Train, fill and tune an index of (N,) rows and (N, D) float32 embeddings.
 
         `lists` (default 4·√N) is cut so that each has enough training points. `probes` default to
         the fewest that reach TARGET_RECALL on sampled queries. `like`: take its centroids instead
-        of training (tuned all the same). Raises IndexMismatch as Index.add does.
+        of training (tuned all the same). `blocks`: where each row's list is found, by blocks of rows; None:
+        in this process. Raises IndexMismatch as Index.add does.
         """
         dimension = np.shape(embeddings)[1]
         rows, embeddings = checked_items(rows, embeddings, dimension, norm)
@@ -152,7 +157,7 @@ class IvfFlatIndex:
         inner: Any = faiss.IndexIVFFlat(quantizer, dimension, len(centroids), faiss.METRIC_INNER_PRODUCT)
         inner.is_trained = True
         index = cls(inner, probes or 1, norm=norm, model_hash=model_hash, trained_on=trained_on)
-        index._insert(rows, embeddings)
+        index._insert(rows, embeddings, blocks)
         if probes is None:
             index.probes = _tuned_probes(index, rows, embeddings, seed)
         return index
@@ -248,17 +253,22 @@ class IvfFlatIndex:
             raise IndexMismatch(f"{folder / INDEX_FILE}: rows that are negative or twice; publish again")
         return index
 
-    def _insert(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
-        """Checked items, ascending by row."""
-        if len(rows) == 0:
-            return
-        assigned = self._inner.quantizer.search(embeddings, 1)[1][:, 0]
-        self._inner.add_core(
-            len(rows), faiss.swig_ptr(embeddings), faiss.swig_ptr(rows), faiss.swig_ptr(assigned)
-        )
+    def _insert(self, rows: np.ndarray, embeddings: np.ndarray, blocks: ArrayLoop | None = None) -> None:
+        """Checked items, ascending by row, appended to their lists block by block."""
+        spans = [(n, min(n + BLOCK_ROWS, len(rows))) for n in range(0, len(rows), BLOCK_ROWS)]
+        lists = [np.empty(0, np.int32)]
+        arrays = {"embeddings": embeddings, "centroids": self._centroids}
+        costs = [float(last - first) for first, last in spans]
+        with (blocks or ArrayLoop()).over(arrays) as over:
+            for (first, last), found in zip(spans, over.run(nearest_lists, spans, costs), strict=True):
+                some, ids = embeddings[first:last], rows[first:last]
+                self._inner.add_core(
+                    last - first, faiss.swig_ptr(some), faiss.swig_ptr(ids), faiss.swig_ptr(found)
+                )
+                lists.append(found.astype(np.int32))
         at = np.searchsorted(self._rows, rows)
         self._rows = np.insert(self._rows, at, rows)
-        self._list_of = np.insert(self._list_of, at, assigned.astype(np.int32))
+        self._list_of = np.insert(self._list_of, at, np.concatenate(lists))
 
     def _search(
         self,
@@ -358,6 +368,15 @@ class IvfFlatIndex:
         return scores, rows
 
 
+def nearest_lists(arrays: Arrays, block: tuple[int, int]) -> np.ndarray:
+    """(R,) int64: the list of each of the rows first … last of `embeddings`, by `centroids`."""
+    first, last = block
+    quantizer = faiss.IndexFlatIP(arrays["centroids"].shape[1])
+    quantizer.add(np.ascontiguousarray(arrays["centroids"]))
+    found = quantizer.search(np.ascontiguousarray(arrays["embeddings"][first:last]), 1)[1]
+    return np.ascontiguousarray(found[:, 0])
+
+
 def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray, seed: int) -> int:
     """The fewest probes (to within a quarter) with TARGET_RECALL of recall@10.
 
@@ -366,12 +385,11 @@ def _tuned_probes(index: IvfFlatIndex, rows: np.ndarray, embeddings: np.ndarray,
     if len(rows) == 0:
         return index.lists
     queries = probing_queries(embeddings, 256, seed)
-    exact = ExactIndex(index.dimension, norm=index.norm)
-    exact.add(rows, embeddings)
+    truth = ExactIndex.over(rows, embeddings, norm=index.norm).search(queries, 10)
     probes = 1
     while probes < index.lists:
         index.probes = probes
-        if recall(index, exact, queries, 10, shares=(None,), seed=seed)[0].recall >= TARGET_RECALL:
+        if share_found(truth, index.search(queries, 10)) >= TARGET_RECALL:
             return probes
         probes = ceil(probes * 1.25) if probes > 3 else probes + 1
     return index.lists

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalage.index.contract import Index
+from etalage.index.contract import Found, Index
 
 TIE = 1e-6
 """An approximate answer this near to the exact k-th score counts as found."""
@@ -69,8 +69,11 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
 
 
 def _recall(index: Index, exact: Index, queries: np.ndarray, k: int, allow: np.ndarray | None) -> float:
-    truth = exact.search(queries, k, allow)
-    answer = index.search(queries, k, allow)
+    return share_found(exact.search(queries, k, allow), index.search(queries, k, allow))
+
+
+def share_found(truth: Found, answer: Found) -> float:
+    """What an answer found of what the exact index did, within TIE; 1 where there was nothing to find."""
     there = (truth.rows >= 0).sum(axis=1)
     if there.sum() == 0:
         return 1.0

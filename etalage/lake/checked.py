@@ -36,6 +36,7 @@ from etalage.lake.casting import (
 from etalage.lake.instants import TimeStyle
 from etalage.lake.mapping import ATTRIBUTE, MappedChunk, Mapping
 from etalage.lake.notes import Notes
+from etalage.lake.occurrences import Occurrences
 from etalage.lake.raw import RawChunk, RawTable, Refusal
 from etalage.lake.row_photos import add_photo, row_photo
 from etalage.lake.schema import CLEARED, PHOTO_PENDING, TABLES, TableSpec
@@ -97,12 +98,13 @@ class Checker:
         extra: dict[str, str] | None,
         photo_root: Path,
         own: MappingConfig | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.file = file
         self.spec = TABLES[table]
         self.extra = extra or {}
         self.photo_root = photo_root.resolve()
-        self.notes = Notes()
+        self.notes = Notes() if notes is None else notes
         known = [n for n in self.spec.names if n not in _NOT_READ.get(table, ())]
         self.mapping = Mapping(file, table, mapping, [*known, *_PHOTO_COLUMNS.get(table, ())], own)
         self.decimal: Mark | None = mapping.decimal
@@ -115,7 +117,7 @@ class Checker:
         self._orders: set[Order] = set()
         self._two_dates = 0
         self._required = False
-        self._occurrences: dict[bytes, int] = {}
+        self._occurrences = Occurrences()
 
     def require(self, raw: RawTable) -> None:
         """Raises InputUnreadable: no row of the file has a column that rows need. Of a file with one header
@@ -314,18 +316,18 @@ class Checker:
             return
         count = len(columns["user_id"])
         fields = [columns.get(n) or [None] * count for n in ("user_id", "item_id", "kind", "value", "time")]
-        ids: list[str | None] = []
+        digests: dict[int, bytes] = {}
         for n, row in enumerate(zip(*fields, strict=True)):
             if n in bad:
-                ids.append(None)
                 continue
             when = row[4]
             micros = None if when is None else round(when.timestamp() * 1e6)
             said = repr((*row[:4], micros)).encode("utf-8")
-            digest = hashlib.blake2b(said, digest_size=16).digest()
-            occurrence = self._occurrences.get(digest, 0)
-            self._occurrences[digest] = occurrence + 1
-            ids.append(f"{digest.hex()}-{occurrence}")
+            digests[n] = hashlib.blake2b(said, digest_size=16).digest()
+        ids: list[str | None] = [None] * count
+        numbers = self._occurrences.number(list(digests.values()))
+        for (n, digest), occurrence in zip(digests.items(), numbers, strict=True):
+            ids[n] = f"{digest.hex()}-{occurrence}"
         columns["interaction_id"] = ids
 
 

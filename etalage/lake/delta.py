@@ -41,6 +41,8 @@ from etalage.lake.schema import CLEARED, TABLES, TableSpec
 from etalage.lake.storage import LocalStorage, Storage, shortly
 
 _WRITER = "etalage"
+SCANNED_ROWS = 65_536
+"""Of a batch, where a whole table is looked through."""
 _FEED = (pa.field("_change_type", pa.string()), pa.field("_commit_version", pa.int64()))
 
 
@@ -307,7 +309,7 @@ class Table:
             opened = self._storage.open(None)
             schema = self._schema([*self.spec.key, *(n for n in columns if n not in self.spec.key)])
             found = []
-            for batch in self._storage.stream(opened, schema.names, 65_536):
+            for batch in self._storage.stream(opened, schema.names, SCANNED_ROWS):
                 rows = pa.Table.from_batches([fitted(batch, schema)])
                 found.append(rows.filter(matches(rows)).select(list(self.spec.key)))
             doomed = pa.concat_tables([self._schema(self.spec.key).empty_table(), *found])
@@ -398,13 +400,18 @@ class Table:
         ours = key_of(rows, self.spec.key)
         given = [name for name in rows.column_names if name != CLEARED]
         schema = self._schema([*self.spec.key, *compared(self.spec, given)])
-        found = [
-            matching
-            for batch in self._storage.stream(opened, schema.names, 65_536)
-            if (matching := with_keys(fitted(batch, schema), self.spec.key, ours)).num_rows
-        ]
+        # Rows that are all new, as most are, cost no more than a look at the stored keys.
+        any_known = any(batch.num_rows for batch in self._matching(opened, self._schema(self.spec.key), ours))
+        found = self._matching(opened, schema, ours) if any_known else ()
         stored = pa.Table.from_batches(found, schema=schema)
         return stored, pc.index_in(ours, value_set=key_of(stored, self.spec.key))
+
+    def _matching(self, opened: DeltaTable, schema: pa.Schema, keys: pa.Array) -> Iterator[pa.RecordBatch]:
+        """The stored rows whose key is among `keys`, a batch at a time."""
+        # Each batch makes a hash table of `keys` again: batches as large as it is share that cost out.
+        size = min(max(SCANNED_ROWS, len(keys)), 8 * SCANNED_ROWS)
+        for batch in self._storage.stream(opened, schema.names, size):
+            yield with_keys(fitted(batch, schema), self.spec.key, keys)
 
     def _stamped(self, rows: pa.Table) -> pa.Table:
         stamp = self.spec.stamp

@@ -27,13 +27,14 @@ _KNOWN = ("refused_id", "what", "file", "line", "key", "field")
 
 
 class Refusals:
-    """Those of one ingest of `file` into `table`. `by_reason`: how many rows were refused why, values left
-    out; `first`: of each why the first of them, with its line."""
+    """Those of one ingest into `table`. `by_reason`: how many rows were refused why, values left out;
+    `first`: of each why the first of them, with its line, and, of `several` files, its file."""
 
-    def __init__(self, lake: Lake, table: str) -> None:
+    def __init__(self, lake: Lake, table: str, several: bool = False) -> None:
         self._refused = lake.table("refused")
         self._erased = lake.erasures.known()
         self._table = table
+        self._several = several
         self.by_reason: Counter[str] = Counter()
         self.first: dict[str, str] = {}
         self._again: set[str] = set()
@@ -70,7 +71,9 @@ class Refusals:
             if r.field is None:
                 kind = reason_kind(r.reason)
                 self.by_reason[kind] += 1
-                where = f"line {r.line}: " if r.line is not None else ""
+                places = [Path(r.file).name] if self._several else []
+                places += [f"line {r.line}"] if r.line is not None else []
+                where = f"{', '.join(places)}: " if places else ""
                 self.first.setdefault(kind, where + legible(r.reason))
         self._refused.merge(table_of(TABLES["refused"], columns))
 

@@ -6,20 +6,27 @@ H. Steck, Autoencoders that don't overfit towards the Identity, NeurIPS 2020 (`d
     U users   N items that somebody acted on   R items in a block
 """
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from pydantic import Field
 from scipy import linalg, sparse
 
+from etalage.engine.memory import available_memory
 from etalage.errors import TooLittleData, TrainingError
 from etalage.features.behaviour import BehaviourSet
-from etalage.models.counting import Strength, item_item_arrays, strongest, user_items
+from etalage.models.counting import Strength, stacked, strongest, user_items
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
 """Entries of one dense block of the item × item weights: 64 MB."""
+_BLOCKS_AT_ONCE = 6
+"""Blocks that are in memory at a time, while the largest of a row are found."""
+_LARGE = 2**30
+"""What takes more memory than that is said as a warning."""
+log = logging.getLogger(__name__)
 
 
 class EaseConfig(ModelConfig):
@@ -48,37 +55,40 @@ class EaseSolver:
         """Raises TooLittleData: no act, or no two items of one shopper; TrainingError: too many of both."""
         config = self.config
         whole = user_items(self.data, config.kind_weights, RECIPE.name, config.strength)
-        rows, columns = (np.unique(index) for index in whole.nonzero())
-        if min(len(rows), len(columns)) > config.max_items:
-            raise TrainingError(
-                f"ease: {len(columns)} items and {len(rows)} users, and it inverts a dense matrix of the "
-                f"smaller number squared (max_items = {config.max_items}); use the model ials, which scales "
-                "with the interactions, or raise max_items if there is memory for 8 bytes a number"
-            )
+        rows, columns = np.flatnonzero(np.diff(whole.indptr)), np.unique(whole.indices)
+        _require_room(len(rows), len(columns), config)
         x_UN = whole[rows][:, columns].tocsr()
+        del whole
         x_UN = sparse.diags(np.diff(x_UN.indptr) ** (-config.activity / 2)) @ x_UN
-        weights = self._weights(x_UN.tocsr(), columns, len(self.data.items))
-        if weights.nnz == 0:
+        arrays = stacked(self._weights(x_UN.tocsr(), columns, len(self.data.items)))
+        if not len(arrays["weights"]):
             raise TooLittleData(
                 "ease: no shopper acted on two different items, so no item can speak for another; "
                 "load more interactions, or use the model popularity"
             )
-        return ClosedFormArrays("item_item", item_item_arrays(weights), {"decay": 1.0, "last": None})
+        return ClosedFormArrays("item_item", arrays, {"decay": 1.0, "last": None})
 
-    def _weights(self, x_UN: sparse.csr_matrix, columns: np.ndarray, items: int) -> sparse.csr_matrix:
-        """(items, items): B in blocks of rows, each made sparse, and put at the rows of the catalogue."""
+    def _weights(
+        self, x_UN: sparse.csr_matrix, columns: np.ndarray, items: int
+    ) -> Iterator[sparse.csr_matrix]:
+        """B in blocks of rows, each made sparse, at the rows and columns of the catalogue; float32."""
         count = len(columns)
         inverse_rows, diagonal_N = inverse(x_UN, self._ridge(x_UN))
-        most = self.config.neighbours or count
-        blocks = []
+        del x_UN
+        done = 0
         for first, last in _blocks(count):
             block = -inverse_rows(first, last) / diagonal_N
             block[np.arange(last - first), np.arange(first, last)] = 0
-            blocks.append(_largest(block, most))
-        small = sparse.vstack(blocks, format="coo")
-        small.eliminate_zeros()
-        where = columns[small.row], columns[small.col]
-        return sparse.csr_matrix((small.data, where), shape=(items, items))
+            small = _largest(block, self.config.neighbours or count)
+            small.eliminate_zeros()
+            end = items if last == count else int(columns[last])
+            lengths = np.zeros(end - done, np.int64)  # rows of items that nobody acted on are empty
+            lengths[columns[first:last] - done] = np.diff(small.indptr)
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            done = end
+            yield sparse.csr_matrix(
+                (small.data.astype(np.float32), columns[small.indices], starts), shape=(len(lengths), items)
+            )
 
     def _ridge(self, x_UN: sparse.csr_matrix) -> np.ndarray:
         """(N,) the diagonal of Λ."""
@@ -107,15 +117,12 @@ def inverse(
         precision_NN = _inverted(gram_NN)
         return lambda first, last: precision_NN[first:last], np.diagonal(precision_NN).copy()
     scaled_UN = (x_UN @ sparse.diags(1 / ridge_N)).tocsr()
-    gram_UU = (scaled_UN @ x_UN.T).toarray()
+    gram_UU = np.empty((users, users))
+    items_NU = x_UN.T.tocsr()
+    for first, last in _blocks(users):
+        gram_UU[first:last] = (scaled_UN[first:last] @ items_NU).toarray()
     gram_UU[np.diag_indices(users)] += 1
-    half_UU = linalg.solve_triangular(
-        linalg.cholesky(gram_UU, lower=True, overwrite_a=True, check_finite=False),
-        np.eye(users),
-        lower=True,
-        overwrite_b=True,
-        check_finite=False,
-    )
+    half_UU = _inverted_half(gram_UU)
     columns_UN = scaled_UN.tocsc()
 
     def rows(first: int, last: int) -> np.ndarray:
@@ -132,6 +139,19 @@ def inverse(
     return rows, diagonal_N
 
 
+def _inverted_half(gram_UU: np.ndarray) -> np.ndarray:
+    """L⁻¹ of a positive definite matrix L Lᵀ, in the matrix's own memory."""
+    factor, failed = linalg.lapack.dpotrf(gram_UU.T, lower=1, overwrite_a=1)
+    if not failed:
+        half, failed = linalg.lapack.dtrtri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise TrainingError("ease: the matrix of the users cannot be inverted; raise regularisation")
+    for first, last in _blocks(len(half)):  # above the diagonal is what the matrix had there
+        half[first:last, last:] = 0
+        half[first:last, first:last] = np.tril(half[first:last, first:last])
+    return np.asarray(half)
+
+
 def _inverted(gram_NN: np.ndarray) -> np.ndarray:
     """The inverse of a positive definite matrix, in the matrix's own memory."""
     # LAPACK is column-major; the transpose of a symmetric matrix is itself, and needs no copy.
@@ -145,6 +165,47 @@ def _inverted(gram_NN: np.ndarray) -> np.ndarray:
         square = np.tril(half[first:last, first:last])
         half[first:last, first:last] = square + np.tril(square, -1).T
     return np.asarray(half.T)
+
+
+def memory_needed(users: int, items: int, neighbours: int | None) -> int:
+    """Bytes that it takes beside the interactions: a dense matrix of the smaller side, some blocks of rows,
+    and twice the weights, which are put together of their blocks."""
+    block = min(BLOCK_ENTRIES, items * max(users, items))
+    kept = items * min(neighbours or items, items)
+    return 8 * min(users, items) ** 2 + _BLOCKS_AT_ONCE * 8 * block + 2 * 8 * kept
+
+
+def refusal(users: int, items: int, config: EaseConfig) -> str | None:
+    """Why it cannot be solved for so many users and items who acted; None: it can."""
+    needed, there = memory_needed(users, items, config.neighbours), available_memory()
+    said = f"{items:,} items and {users:,} users"
+    if min(users, items) > config.max_items:
+        return (
+            f"{said}, and it inverts a dense matrix of the smaller number squared (max_items = "
+            f"{config.max_items}), {_size(needed)} in all"
+        )
+    if there is not None and needed > there:
+        return f"{said} take {_size(needed)} of memory, and {_size(there)} is free"
+    return None
+
+
+def _require_room(users: int, items: int, config: EaseConfig) -> None:
+    """Say what it takes, before it is taken. Raises TrainingError: there are too many of both, or too little
+    memory."""
+    needed = memory_needed(users, items, config.neighbours)
+    if (why := refusal(users, items, config)) is not None:
+        raise TrainingError(
+            f"ease: {why}; use the model ials, which scales with the interactions, or item_knn; where there "
+            "is memory for more, raise max_items"
+        )
+    log.log(
+        logging.WARNING if needed >= _LARGE else logging.INFO,
+        "ease: %s items and %s users take %s of memory", f"{items:,}", f"{users:,}", _size(needed),
+    )  # fmt: skip
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= _LARGE else f"{count / 2**20:.0f} MiB"
 
 
 def _blocks(count: int) -> Iterator[tuple[int, int]]:

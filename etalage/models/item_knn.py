@@ -6,10 +6,11 @@ progress?, RecSys 2019 (shrinkage, TF-IDF and BM25 make it hard to beat); M. Lud
 of session-based recommendation algorithms, UMUAI 2018 (`sequence`: rules weighted by distance; newer acts
 of a history weigh more).
 
-    U users   N items   nnz pairs of a user and an item   R items in a block
+    U users   N items   nnz pairs of a user and an item   M acts   R items in a block   A acts on them
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,13 +18,27 @@ from pydantic import Field
 from scipy import sparse
 
 from etalage.errors import TooLittleData
+from etalage.features.array_blocks import ArrayLoop, Arrays
 from etalage.features.behaviour import BehaviourSet
-from etalage.models.counting import Strength, counted_acts, item_item_arrays, strongest, user_items
+from etalage.models.counting import (
+    Strength,
+    counted_acts,
+    csr_arrays,
+    csr_of,
+    row_blocks,
+    stacked,
+    strongest,
+    user_items,
+)
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
-"""Entries of one block of the item × item product, were it full: 100 MB."""
+"""Entries of one block of the item × item product, at most: 100 MB."""
+BLOCK_PRODUCTS = 2**26
+"""Products of two numbers that a block takes, at most: some tenths of a second."""
+ACTS_AT_ONCE = 2**18
+"""For `sequence`: acts of an item whose successors are in memory at a time."""
 
 
 class ItemKnnConfig(ModelConfig):
@@ -65,61 +80,152 @@ class ItemKnnCounts:
         self.config, self.data = config, data
 
     def count(self) -> ClosedFormArrays:
+        """`count_by_blocks` in this process."""
+        return self.count_by_blocks(ArrayLoop())
+
+    def count_by_blocks(self, loop: ArrayLoop) -> ClosedFormArrays:
         """Raises TooLittleData: no act, or no two items with a shopper in common."""
-        blocks = self._sequences() if self.config.similarity == "sequence" else self._similarities()
-        weights = sparse.vstack([strongest(block, self.config.neighbours) for block in blocks], format="csr")
-        if weights.nnz == 0:
+        counted = self._sequences(loop) if self.config.similarity == "sequence" else self._similarities(loop)
+        arrays = stacked(counted)
+        if not len(arrays["weights"]):
             raise TooLittleData(
                 "item_knn: no shopper acted on two different items, so no item has a neighbour; "
                 "load more interactions, or use the model popularity"
             )
         settings = {"decay": self.config.decay, "last": self.config.last}
-        return ClosedFormArrays("item_item", item_item_arrays(weights), settings)
+        return ClosedFormArrays("item_item", arrays, settings)
 
-    def _similarities(self) -> Iterator[sparse.csr_matrix]:
-        """similarity(i, j) = x_i · x_j / (|x_i| |x_j| + shrink), where x_i is item i's weighted users."""
+    def _similarities(self, loop: ArrayLoop) -> Iterator[sparse.csr_matrix]:
         config = self.config
         user_items_UN = user_items(self.data, config.kind_weights, RECIPE.name, config.strength)
         item_users = weighted(user_items_UN.T.tocsr(), config.similarity, config.k1, config.b)
+        del user_items_UN
         norms = np.sqrt(item_users.power(2).sum(axis=1)).A1
         users_items = item_users.T.tocsr()
-        for first, last in _blocks(len(norms)):
-            product = (item_users[first:last] @ users_items).tocoo()
-            rows = product.row + first
-            under = norms[rows] * norms[product.col] + config.shrink
-            values = np.where(rows == product.col, 0.0, product.data / under)
-            yield sparse.csr_matrix((values, (product.row, product.col)), shape=product.shape)
+        lengths_U = np.diff(users_items.indptr).astype(np.float64)
+        each = np.append(lengths_U[item_users.indices], 0)
+        products_N = np.add.reduceat(each, item_users.indptr[:-1])
+        products_N[np.diff(item_users.indptr) == 0] = 0  # else it is that of the entry after it
+        arrays = {**csr_arrays("items", item_users), **csr_arrays("users", users_items), "norms": norms}
+        work = Similarities(config.shrink, config.neighbours)
+        yield from _counted(loop, work, arrays, products_N)
 
-    def _sequences(self) -> Iterator[sparse.csr_matrix]:
-        """rule(i → j) = Σ over sequences of 1 / steps from i to j, / (√(n_i n_j) + shrink)."""
-        config = self.config
+    def _sequences(self, loop: ArrayLoop) -> Iterator[sparse.csr_matrix]:
+        config, count = self.config, len(self.data.items)
         acts, weights_M = counted_acts(self.data, config.kind_weights, RECIPE.name)
-        count = len(self.data.items)
-        by_item = np.argsort(acts.items, kind="stable")
-        bounds = np.searchsorted(acts.items[by_item], np.arange(count + 1))
-        norms = np.sqrt(np.bincount(acts.items, weights_M, minlength=count))
-        for first, last in _blocks(count):
-            here = by_item[bounds[first] : bounds[last]]
-            rows, columns, values = [], [], []
-            for steps, factor in self._steps():
-                inside = (here + steps >= 0) & (here + steps < len(acts))
-                a, b = here[inside], here[inside] + steps
-                pair = (acts.users[a] == acts.users[b]) & (acts.items[a] != acts.items[b])
-                rows.append(acts.items[a[pair]] - first)
-                columns.append(acts.items[b[pair]])
-                values.append(factor * weights_M[b[pair]])
-            where = np.concatenate(rows), np.concatenate(columns)
-            rules = sparse.coo_matrix((np.concatenate(values), where), shape=(last - first, count))
-            rules.sum_duplicates()
-            under = norms[rules.row + first] * norms[rules.col] + config.shrink
-            yield sparse.csr_matrix((rules.data / under, (rules.row, rules.col)), shape=rules.shape)
+        acts_N = np.bincount(acts.items, minlength=count)
+        arrays = {
+            "users": acts.users,
+            "items": acts.items,
+            "weights": weights_M,
+            "by_item": np.argsort(acts.items, kind="stable"),
+            "starts": np.concatenate([[0], np.cumsum(acts_N)]),
+            "norms": np.sqrt(np.bincount(acts.items, weights_M, minlength=count)),
+        }
+        work = Sequences(config.shrink, config.neighbours, config.reach, config.backward)
+        steps = len(list(work.steps()))
+        yield from _counted(loop, work, arrays, acts_N * float(steps), acts_N / ACTS_AT_ONCE)
 
-    def _steps(self) -> Iterator[tuple[int, float]]:
+
+def _counted(
+    loop: ArrayLoop,
+    work: "Similarities | Sequences",
+    arrays: Arrays,
+    products_N: np.ndarray,
+    more_N: np.ndarray | None = None,
+) -> Iterator[sparse.csr_matrix]:
+    """What the work makes of blocks of items. products: (N,) float64 what each item takes; more: what part
+    of a block each fills for another reason."""
+    entries_N = np.minimum(products_N, len(products_N)) / BLOCK_ENTRIES
+    shares_N = np.maximum(entries_N, products_N / BLOCK_PRODUCTS)
+    shares_N = shares_N if more_N is None else np.maximum(shares_N, more_N)
+    blocks = row_blocks(shares_N)
+    costs = np.add.reduceat(products_N, [first for first, _ in blocks])
+    with loop.over(arrays) as over:
+        yield from over.run(work, blocks, costs + 1)
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """similarity(i, j) = x_i · x_j / (|x_i| |x_j| + shrink), where x_i is item i's weighted users."""
+
+    shrink: float
+    neighbours: int
+
+    def __call__(self, arrays: Arrays, block: tuple[int, int]) -> sparse.csr_matrix:
+        """(R, N) float32: the nearest of items first … last. `items` and `users`: x as rows and as columns;
+        `norms`: (N,)."""
+        first, last = block
+        norms, users = arrays["norms"], len(arrays["users.indptr"]) - 1
+        theirs = csr_of(arrays, "items", users)[first:last]
+        product = theirs @ csr_of(arrays, "users", len(norms))
+        return _nearest(product, first, norms, self.shrink, self.neighbours)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """rule(i → j) = Σ over sequences of 1 / steps from i to j, / (√(n_i n_j) + shrink)."""
+
+    shrink: float
+    neighbours: int
+    reach: int
+    backward: float
+
+    def steps(self) -> Iterator[tuple[int, float]]:
         """Steps in a history, negative ones backwards, and what a pair at that distance weighs."""
-        for steps in range(1, self.config.reach + 1):
+        for steps in range(1, self.reach + 1):
             yield steps, 1 / steps
-            if self.config.backward:
-                yield -steps, self.config.backward / steps
+            if self.backward:
+                yield -steps, self.backward / steps
+
+    def __call__(self, arrays: Arrays, block: tuple[int, int]) -> sparse.csr_matrix:
+        """(R, N) float32: the strongest rules of items first … last. `users`, `items`, `weights`: (M,) of the
+        acts; `by_item`: (M,) which they are, by their items; `starts`: (N + 1,) where each item's begin."""
+        first, last = block
+        norms, starts = arrays["norms"], arrays["starts"]
+        begin, end = int(starts[first]), int(starts[last])
+        rules = self._rules(arrays, arrays["by_item"][begin:end][:ACTS_AT_ONCE], first, last, begin)
+        for more in range(begin + ACTS_AT_ONCE, end, ACTS_AT_ONCE):  # of one item: it has a block of its own
+            here = arrays["by_item"][more : min(more + ACTS_AT_ONCE, end)]
+            rules = rules + self._rules(arrays, here, first, last, more)
+        return _nearest(rules, first, norms, self.shrink, self.neighbours)
+
+    def _rules(
+        self, arrays: Arrays, here_A: np.ndarray, first: int, last: int, begin: int
+    ) -> sparse.csr_matrix:
+        """(R, N) float64: what follows these acts, which are all on items first … last."""
+        users, items, weights = (arrays[name] for name in ("users", "items", "weights"))
+        shape = (len(here_A), len(list(self.steps())))
+        columns, values = np.zeros(shape, np.int32), np.zeros(shape)
+        for place, (steps, factor) in enumerate(self.steps()):
+            there = here_A + steps
+            inside = np.flatnonzero((there >= 0) & (there < len(users)))
+            a, b = here_A[inside], there[inside]
+            pair = (users[a] == users[b]) & (items[a] != items[b])
+            columns[inside[pair], place] = items[b[pair]]
+            values[inside[pair], place] = factor * weights[b[pair]]
+        some = columns > 0
+        ends = np.concatenate([[0], np.cumsum(some.sum(axis=1))])
+        followers = sparse.csr_matrix(
+            (values[some], columns[some], ends), shape=(len(here_A), len(arrays["norms"]))
+        )
+        of_item = np.clip(arrays["starts"][first : last + 1] - begin, 0, len(here_A))
+        ones = np.ones(len(here_A))
+        acts = sparse.csr_matrix((ones, np.arange(len(here_A)), of_item), shape=(last - first, len(here_A)))
+        return acts @ followers
+
+
+def _nearest(
+    product: sparse.csr_matrix, first: int, norms: np.ndarray, shrink: float, neighbours: int
+) -> sparse.csr_matrix:
+    """(R, N) float32: product(i, j) / (|i| |j| + shrink), 0 of an item to itself; the largest of each row."""
+    rows = np.repeat(np.arange(first, first + product.shape[0]), np.diff(product.indptr))
+    under = norms[rows]
+    under *= norms[product.indices]
+    under += shrink
+    values = np.where(rows == product.indices, 0.0, product.data / under)
+    scaled = sparse.csr_matrix((values, product.indices, product.indptr), shape=product.shape)
+    return strongest(scaled, neighbours).astype(np.float32)
 
 
 def weighted(item_users: sparse.csr_matrix, similarity: str, k1: float, b: float) -> sparse.csr_matrix:
@@ -144,12 +250,6 @@ def weighted(item_users: sparse.csr_matrix, similarity: str, k1: float, b: float
         length = 1 - b + b * lengths / (lengths.sum() / documents)
         data = strength * (k1 + 1) / (strength + k1 * length[rows]) * idf[users]
     return sparse.csr_matrix((data, users, item_users.indptr), shape=item_users.shape)
-
-
-def _blocks(count: int) -> Iterator[tuple[int, int]]:
-    size = max(1, BLOCK_ENTRIES // count)
-    for first in range(0, count, size):
-        yield first, min(first + size, count)
 
 
 COUNTED = ("cosine", "tf_idf", "bm25")

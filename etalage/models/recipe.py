@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.features.photo import PhotoEncoder
     from etalage.features.words import WordEncoder
     from etalage.models.own import Source
@@ -264,6 +265,20 @@ class ClosedForm(Protocol):
     def count(self) -> "ClosedFormArrays":
         """Fit the model. Raises TooLittleData."""
         ...
+
+
+@runtime_checkable
+class ClosedFormByBlocks(ClosedForm, Protocol):
+    """One whose work can be split into blocks that several workers do."""
+
+    def count_by_blocks(self, loop: "ArrayLoop") -> "ClosedFormArrays":
+        """What `count` returns, to the last bit, with the work on blocks done where `loop` says."""
+        ...
+
+
+def count(task: ClosedForm, loop: "ArrayLoop") -> "ClosedFormArrays":
+    """Fit a closed-form model: by blocks, if it can be split into some. Raises TooLittleData."""
+    return task.count_by_blocks(loop) if isinstance(task, ClosedFormByBlocks) else task.count()
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def train(
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
+            blocks=workspace.array_loop,
         )
 
 

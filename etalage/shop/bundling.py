@@ -52,6 +52,7 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
                 index_config=workspace.config.index,
                 force=force,
                 progress=meter,
+                blocks=workspace.array_loop,
             )
     refit_steps.forget_unpublished(workspace)
     for orphan in orphan_exports(workspace):

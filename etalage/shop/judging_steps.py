@@ -96,9 +96,10 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
 
 def workers_of(workspace: Workspace) -> "Workers":
     """Where blocks of shoppers are ranked, when there are enough: on the shop's engine."""
-    from etalage.evaluation.blocks import Workers
+    from etalage.evaluation.blocks import PAYS, SAVES, Workers
 
-    return Workers(workspace.engine, workspace.runs)
+    saving = workspace.config.engine.saving
+    return Workers(workspace.engine, workspace.runs, pays=round(PAYS * saving / SAVES))
 
 
 def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
@@ -119,9 +120,13 @@ def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
 
 def yardsticks(whole: Behaviour) -> tuple[str, ...]:
     """The closed-form models that a network has to beat on this data; popularity first."""
-    from etalage.models import recipe as recipes
+    from etalage.models.ease import EaseConfig, refusal
 
-    large = len(whole.data.items) > recipes.find("ease").config().max_items
+    users, items, config = len(whole.data.users), len(whole.data.items), EaseConfig()
+    large = items > config.max_items
+    if not large and (why := refusal(users, items, config)) is not None:
+        log.warning("ials is compared with instead of ease: %s", why)
+        large = True
     return (FLOOR, "item_knn", "ials" if large else "ease")
 
 

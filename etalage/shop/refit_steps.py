@@ -157,7 +157,7 @@ def _refit(
     """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
     from etalage.config import validated
     from etalage.errors import NothingToPublish
-    from etalage.models.recipe import Trained
+    from etalage.models.recipe import Trained, count
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.training.behaviour_export import Source, export_behaviour
 
@@ -172,7 +172,7 @@ def _refit(
     except NothingToPublish:
         pass
     with workspace.disk(), workspace.bar(f"fit {name} on everything", None):
-        counted = recipe.bind(config, data).count()
+        counted = count(recipe.bind(config, data), workspace.array_loop)
         more = {
             **kept,
             **{k: facts[k] for k in (SOURCE,) if k in facts},

@@ -79,18 +79,21 @@ class Shop(Workspace):
 
     def ingest(
         self,
-        source: str | Path,
+        source: str | Path | Sequence[str | Path],
         table: "TableName",
         whole: bool = False,
         force: bool = False,
         part: str | None = None,
         **options: Any,
     ) -> "Ingested":
-        """Load files into a table as checked rows; [ingest.<table>] of shop.toml maps the columns.
+        """Load files into a table as checked rows; [ingest.<table>] of shop.toml maps the columns. Several
+        large files are read by the engine's workers.
 
-        whole: the source is complete, so items that it does not have leave the catalogue; force: however
-        many they are. part: the part of a published split that all these interactions belong to. options:
-        those of lake.ingest.ingest. Raises DataError and its subclasses, CatalogueShrank.
+        source: a file, a folder, a pattern such as `days/*.csv`, or several; of several, those that cannot be
+        read are named in the result, and the others are loaded. whole: the source is complete, so items that
+        it does not have leave the catalogue; force: however many they are. part: the part of a published
+        split that all these interactions belong to. options: those of lake.ingest.ingest. Raises DataError
+        and its subclasses, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
 
@@ -104,8 +107,11 @@ class Shop(Workspace):
             constants = {**mapping.constants, "part": part}
             mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
-        with self.bar(f"ingest {Path(source).name}", None) as meter:
-            return ingest(self.lake, source, table, mapping, whole=every, progress=meter, **options)
+        named = Path(source).name if isinstance(source, str | Path) else f"{len(source)} files"
+        with self.bar(f"ingest {named}", None) as meter:
+            return ingest(
+                self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
+            )
 
     def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
         """Delete items from the catalogue, by ids or files of ids. The next sync removes them from the
@@ -301,6 +307,7 @@ class Shop(Workspace):
                 progress=meter,
                 exports=self.folder / "exports",
                 loop=self.photo_loop,
+                blocks=self.array_loop,
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":

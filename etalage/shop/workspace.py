@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from etalage.shop.progress import Bar, silent
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
+    from etalage.features.array_blocks import ArrayLoop
     from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
+    from etalage.lake.many_files import FileLoop
     from etalage.lake.places import Place
 
 LOOKED_AT = 200
@@ -124,7 +127,26 @@ class Workspace:
         """Where loops over photos run: here, or on workers of the engine where that pays."""
         from etalage.features.photo_blocks import PhotoLoop
 
-        return PhotoLoop(self.engine, self.runs / ".photos")
+        saving = self.config.engine.saving
+        loop = PhotoLoop(self.engine, self.runs / ".photos", worth=saving)
+        return loop if saving else replace(loop, measured=0)
+
+    @property
+    def file_loop(self) -> "FileLoop":
+        """Where several files are read that are ingested: here, or on workers of the engine where that
+        pays."""
+        from etalage.lake.many_files import FileLoop
+
+        return FileLoop(self.engine, self.runs / ".ingest", self.config.engine.saving)
+
+    @property
+    def array_loop(self) -> "ArrayLoop":
+        """Where loops over blocks of arrays run: here, or on workers of the engine where that pays."""
+        from etalage.features.array_blocks import ArrayLoop
+
+        saving = self.config.engine.saving
+        loop = ArrayLoop(self.engine, self.runs / ".blocks", worth=saving)
+        return loop if saving else replace(loop, measured=0)
 
     @property
     def runs(self) -> Path:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from etalage.errors import CheckpointDamaged, LossNotFinite
-from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
+from etalage.features.array_blocks import ArrayLoop
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig, count
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
@@ -53,18 +54,20 @@ def fit(
     tracker: Tracker | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     context: Context | None = None,
+    blocks: ArrayLoop | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
     A closed-form model is solved or counted, and is done.
 
     progress: called after each step with (steps done, steps in all, a short line). context: which of the
     workers this is that train it together (training/context.py), and on which device; those after rank 0
-    learn, and write nothing. None: this one alone, where the config says.
+    learn, and write nothing. None: this one alone, where the config says. blocks: where a closed-form model
+    that can be split is counted; None: in this process.
     Raises ConfigError: no such device; WorkerLost; LossNotFinite at the first loss or gradient that is NaN or
     infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "closed_form":
-        return _solve(recipe, cast(ClosedForm, task), config, run)
+        return _solve(recipe, cast(ClosedForm, task), config, run, blocks or ArrayLoop())
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
@@ -88,9 +91,9 @@ def fit(
     )
 
 
-def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path) -> Trained[C]:
+def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path, blocks: ArrayLoop) -> Trained[C]:
     started = time.perf_counter(), time.process_time()
-    counted = task.count()
+    counted = count(task, blocks)
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 

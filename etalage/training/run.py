@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import as_values, validated
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
@@ -117,13 +118,14 @@ def train_behaviour(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
-    training that this one starts from.
+    training that this one starts from. blocks: where a closed-form model is counted, if it can be by blocks.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -148,7 +150,16 @@ def train_behaviour(
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(
-        recipe, config, data, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+        recipe,
+        config,
+        data,
+        facts,
+        write,
+        runs=runs,
+        fresh=fresh,
+        progress=progress,
+        engine=engine,
+        blocks=blocks,
     )
 
 
@@ -169,6 +180,7 @@ def _tracked(
     fresh: bool,
     progress: Progress | None,
     engine: Engine,
+    blocks: ArrayLoop | None = None,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
@@ -191,7 +203,10 @@ def _tracked(
         if progress is not None and hasattr(task, "say"):
             progress, task.say = _with_lines(progress)
         with together(recipe, config, data, task, folder, engine) as context:
-            trained = fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
+            trained = fit(
+                recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
+                blocks=blocks,
+            )  # fmt: skip
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")

@@ -17,6 +17,7 @@ import pytest
 from etalage.engine.contract import Engine
 from etalage.engine.local import LocalEngine
 from etalage.engine.outcome import Done, Failed
+from etalage.engine.scheduling import LATER
 from etalage.errors import DataError, EngineError, ShardFailed
 from etalage.models.own import Source
 from tests.conftest import PROJECT
@@ -87,6 +88,25 @@ def test_nothing_comes_of_no_shards(engine: Engine) -> None:
 
 def test_the_shards_run_elsewhere(engine: Engine) -> None:
     assert os.getpid() not in set(engine.map(jobs.whose, range(4), workers=2))
+
+
+def test_shards_may_depend_on_results_that_were_taken(engine: Engine) -> None:
+    taken: list[int] = []
+
+    def shards() -> Iterator[int]:
+        yield from (1, 2, 3)
+        while len(taken) < 3:
+            yield LATER
+        yield sum(taken)
+
+    for result in engine.map(jobs.double, shards(), workers=2):
+        taken.append(result)
+    assert taken == [2, 4, 6, 24]
+
+
+def test_shards_that_wait_for_nothing_are_refused(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="no result is left to wait for"):
+        list(engine.map(jobs.double, iter([1, LATER, LATER]), workers=2))
 
 
 def test_shards_are_asked_for_as_results_are_taken(engine: Engine) -> None:

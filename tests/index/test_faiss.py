@@ -1,6 +1,8 @@
 """IVF-Flat beyond the contract: training, tuning, the recall gate's fault, refused files."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch
+from etalage.features.array_blocks import ArrayLoop
 from etalage.index import EXACT_UP_TO, build, open_index, recall
 from etalage.index.exact import ExactIndex
 from etalage.index.faiss import FEW, IvfFlatIndex
@@ -164,3 +167,38 @@ def test_threads_are_set_where_the_index_is_opened(tmp_path: Path, tuned) -> Non
         assert faiss.omp_get_max_threads() == 1
     finally:
         faiss.omp_set_num_threads(before)
+
+
+class Here:
+    """An engine that starts nothing; `shards`: how many it was given."""
+
+    workers = 2
+    shards = 0
+
+    def map(
+        self, function: Callable[[Any], Any], shards: Iterable[Any], workers: int | None = None
+    ) -> Iterator[Any]:
+        for shard in shards:
+            self.shards += 1
+            yield function(shard)
+
+
+def test_an_index_built_by_blocks_is_the_one_built_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(1500, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = np.sort(rng.choice(4000, 1500, replace=False)).astype(np.int64)
+    IvfFlatIndex.build(rows, vectors, 24).save(tmp_path / "whole")
+    monkeypatch.setattr("etalage.index.faiss.BLOCK_ROWS", 230)
+    engine = Here()
+    loop = ArrayLoop(engine, tmp_path / "spool", measured=0)
+    by_blocks = IvfFlatIndex.build(rows, vectors, 24, blocks=loop)
+    by_blocks.save(tmp_path / "blocks")
+    assert engine.shards == 7 and not list((tmp_path / "spool").iterdir())
+    for file in ("index.json", "index.faiss"):
+        assert (tmp_path / "blocks" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    assert np.array_equal(by_blocks.rows, rows)
+    found = by_blocks.search(vectors[:40], 1)
+    assert np.array_equal(found.rows[:, 0], rows[:40])

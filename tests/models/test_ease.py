@@ -1,5 +1,7 @@
 """EASE against the closed form, written down anew with dense matrices."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,38 @@ def test_too_many_items_are_refused_and_ials_is_named() -> None:
     with pytest.raises(TrainingError, match=r"19 items and 120 users.*use the model ials"):
         dense(data, max_items=10)
     dense(shop(*MANY_ITEMS), max_items=20)  # 15 users: a small matrix, however many items
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shop(*MANY_USERS)  # 19 items: with blocks and weights some 100 KiB
+    monkeypatch.setattr(ease, "inverse", None)
+    monkeypatch.setattr(ease, "available_memory", lambda: 2**16)
+    with pytest.raises(
+        TrainingError, match=r"120 users take \d+ MiB of memory, and 0 MiB is free; use .* ials"
+    ):
+        dense(data)
+
+
+def test_a_system_that_says_nothing_of_its_memory_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ease, "available_memory", lambda: None)
+    dense(shop(*MANY_USERS))
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_the_memory_is_said_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr(ease, "_LARGE", 1)
+    with caplog.at_level(logging.INFO):
+        dense(shop(*MANY_USERS))
+    assert [one.levelname for one in caplog.records] == ["WARNING" if large else "INFO"]
+    assert caplog.messages[0].startswith("ease: 19 items and 120 users take ")
+
+
+def test_it_takes_a_matrix_of_the_smaller_side_and_its_weights_twice() -> None:
+    assert ease.memory_needed(10**6, 20_000, 500) >= 8 * 20_000**2 + 16 * 20_000 * 500
+    assert ease.memory_needed(1000, 50_000, 500) < 8 * 50_000**2 / 10
+    assert ease.memory_needed(10**6, 20_000, None) - ease.memory_needed(10**6, 20_000, 500) == (
+        16 * 20_000 * 19_500
+    )

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.vocabulary import Vocabulary
 from etalage.models import ials
-from etalage.models.counting import user_items
-from etalage.models.ials import RECIPE, IalsConfig, IalsSolver, solve
+from etalage.models.counting import csr_arrays, user_items
+from etalage.models.ials import RECIPE, IalsConfig, IalsSolver, solved
 
 
 def shop(users: int = 40, items: int = 25, acts: int = 300, seed: int = 0) -> BehaviourSet:
@@ -40,9 +41,19 @@ def loss(weights_UN: np.ndarray, users: np.ndarray, items: np.ndarray, alpha: fl
     return float(((1 + alpha * weights_UN) * error).sum() + reg * ((users**2).sum() + (items**2).sum()))
 
 
-@pytest.mark.parametrize("entries", [ials.BLOCK_ENTRIES, 200, 1])
-def test_a_solve_is_the_dense_one_whatever_the_blocks(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def solve(known: sparse.csr_matrix, other_ND: np.ndarray, alpha: float, reg: np.ndarray) -> np.ndarray:
+    """All rows of `known`, in one process."""
+    arrays = {**csr_arrays("users", known), "users.reg": reg}
+    with ArrayLoop().over(arrays) as over:
+        return solved(over, "users", other_ND, alpha)
+
+
+@pytest.mark.parametrize(("entries", "places"), [(ials.BLOCK_ENTRIES, 4096), (200, 4), (1, 1)])
+def test_a_solve_is_the_dense_one_whatever_the_blocks(
+    entries: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ials, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(ials, "PLACES_AT_ONCE", places)
     rng = np.random.default_rng(1)
     known = sparse.random(30, 20, 0.2, format="lil", random_state=1)
     known[3] = 0

@@ -12,12 +12,15 @@ import pytest
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.errors import WorkerLost
+from etalage.features.array_blocks import ArrayLoop
+from etalage.models import recipe as recipes
 from etalage.models.item_category import RECIPE, ItemCategoryConfig
 from etalage.models.recipe import Trained
 from etalage.training.loop import fit
 from etalage.training.workers import together
 from tests.category_sets import category_set, quick
 from tests.conftest import PROJECT
+from tests.contracts.test_counts_by_blocks_contract import assert_alike, behaviour, bound, small_blocks
 from tests.lake.photos.test_fetch_on_spark import python_workers
 from tests.spark_cluster import QUICK as QUICK_JVM
 from tests.spark_cluster import running_cluster
@@ -62,6 +65,17 @@ def test_a_training_on_a_cluster_ends_with_the_weights_of_one_on_this_machine(
     there, here = train(tmp_path / "there", engine), train(tmp_path / "here", LOCAL)
     assert difference(weights(there), weights(here)) < 1e-6
     assert there.history == here.history
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ials"])
+def test_tasks_count_by_blocks_what_one_process_counts(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    recipe, data = recipes.find(name), behaviour()
+    whole = [task.count() for task in bound(recipe, data)]
+    small_blocks(monkeypatch, 150_000)
+    for one, task in zip(whole, bound(recipe, data), strict=True):
+        assert_alike(recipes.count(task, ArrayLoop(engine, tmp_path, measured=0)), one)
 
 
 def test_a_task_that_is_killed_ends_the_training_which_goes_on_later(

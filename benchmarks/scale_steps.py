@@ -1,0 +1,309 @@
+"""How do time and memory of each step grow with its rows, from ten thousand to ten million?
+
+    python benchmarks/scale_steps.py [--only item_knn --only ials]
+
+A step is a line of STEPS: it draws its input into a folder, opens it, and is run, each in a process of its
+own. What was measured is kept in build/benchmark-scale_steps, so that a run that was stopped goes on. Ends
+with status 1 where a step grows faster than its bound.
+"""
+
+import json
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from etalage.engine.threads import configure_threads
+
+configure_threads(1)  # before numpy
+import numpy as np  # noqa: E402
+import typer  # noqa: E402
+
+sys.path[:0] = [str(Path(__file__).parent)]
+from table import Out, Row, Run, Small, run_main  # noqa: E402
+
+SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
+FITTED_FROM = 100_000
+"""Below, what a step takes for any number of rows hides how it grows."""
+ROUNDS, ONCE_FROM = 3, 300_000
+USERS, ITEMS = 10, 100
+"""Rows a user, and rows an item: both grow with the rows."""
+DIMENSION = 64
+NOTE = (
+    "Rows of behaviour are drawn: a user for 10 rows, whose acts are lognormal (sigma 1), an item for 100 "
+    "rows, chosen with a chance that falls as rank^-0.7. Rows of an index are items: 64 numbers, in 1,000 "
+    "clusters. `processor seconds`: of the step alone, without reading its input; the median of three rounds "
+    "below 300,000 rows, with the least and the most. `peak MiB`: the largest resident size (getrusage), "
+    "mapped files included, less what it was before the step. Exponents: least squares of the logarithms "
+    "from 100,000 rows on, plus and minus two standard errors; a step fails where all of that is above its "
+    "bound. One process, one thread, while other work ran on the machine."
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is measured at each number of rows."""
+
+    draw: Callable[[int, Path], None]
+    """Writes the step's input, of so many rows, into a folder."""
+    open: Callable[[Path], Any]
+    """Opens it, and imports what the step needs: this is not measured."""
+    run: Callable[[Any], object]
+    """The step itself."""
+    time: float
+    """Bound of the exponent of its processor time."""
+    memory: float
+    """Bound of the exponent of its peak."""
+    why: str
+    """Where the bounds come from."""
+    most: int = SIZES[-1]
+
+
+# -- behaviour ---------------------------------------------------------------------------------
+
+
+def draw_behaviour(rows: int, folder: Path) -> None:
+    """A BehaviourSet, mapped by the step; each user's newest act is its test."""
+    from etalage.features.behaviour import BehaviourSet, Interactions
+    from etalage.features.behaviour_files import save
+    from etalage.features.vocabulary import Vocabulary
+
+    rng = np.random.default_rng(rows)
+    users, items = rows // USERS, rows // ITEMS
+    lengths = rng.lognormal(0, 1, users)
+    lengths = np.clip(np.round(lengths / lengths.sum() * rows), 2, 1000).astype(np.int64)
+    owners = np.repeat(np.arange(1, users + 1), lengths)
+    chosen = 1 + (items * rng.random(len(owners)) ** (1 / 0.3)).astype(np.int64)
+    whole = Interactions.sorted(owners, chosen, times=rng.integers(0, 10**13, len(owners)))
+    last = np.append(whole.users[1:] != whole.users[:-1], True)
+    parts = {"train": whole.take(~last), "test": whole.take(last)}
+    ids = [
+        Vocabulary([f"{kind}{n:09d}" for n in range(count)]) for kind, count in (("u", users), ("i", items))
+    ]
+    save(BehaviourSet(*ids, ("view",), parts), folder / "behaviour")
+
+
+def closed_form(name: str, **settings: Any) -> Callable[[Path], Any]:
+    """The model bound to what was drawn."""
+
+    def opened(folder: Path) -> Any:
+        from etalage.features.behaviour_files import open_mapped
+        from etalage.models import recipe as recipes
+
+        recipe = recipes.find(name)
+        return recipe.bind(recipe.config(**settings), open_mapped(folder / "behaviour"))
+
+    return opened
+
+
+def count(task: Any) -> object:
+    return task.count()
+
+
+# -- evaluation --------------------------------------------------------------------------------
+
+
+def draw_evaluation(rows: int, folder: Path) -> None:
+    """The same, and exports of two models of it."""
+    from etalage.features.behaviour_files import open_mapped
+    from etalage.models import recipe as recipes
+    from etalage.models.recipe import Trained
+    from etalage.training.behaviour_export import Source, export_behaviour
+
+    draw_behaviour(rows, folder)
+    data = open_mapped(folder / "behaviour")
+    for name, settings in (("popularity", {}), ("ials", {"dimension": 32, "iterations": 1})):
+        recipe = recipes.find(name)
+        config = recipe.config(**settings)
+        counted = recipe.bind(config, data).count()
+        trained = Trained(name, config, None, {}, [], 0.0, 0.0, folder, {}, counted)
+        export_behaviour(recipe, trained, Source.of(data), folder / name)
+
+
+def open_evaluation(folder: Path) -> Any:
+    from etalage.features.behaviour_files import open_mapped
+    from etalage.runtime.export_files import newest_export
+    from etalage.runtime.opening import open_scorer
+
+    names = ("popularity", "ials")
+    return open_mapped(folder / "behaviour"), {n: open_scorer(newest_export(folder / n)) for n in names}
+
+
+def evaluate(opened: Any) -> object:
+    """As `etalage evaluate` measures: 10,000 shoppers at most, every item of the catalogue for each."""
+    from etalage.config import EvaluateConfig
+    from etalage.evaluation.measured import measure
+
+    data, systems = opened
+    return measure(data, systems, "test", "closed_form", EvaluateConfig(), 0, None)
+
+
+# -- indexes -----------------------------------------------------------------------------------
+
+
+def draw_vectors(rows: int, folder: Path) -> None:
+    rng = np.random.default_rng(rows)
+    centres = rng.normal(size=(1000, DIMENSION)).astype(np.float32)
+    found = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (rows, DIMENSION))
+    for start in range(0, rows, 2**16):
+        some = centres[rng.integers(0, len(centres), min(2**16, rows - start))]
+        some += rng.normal(0, 0.5, some.shape).astype(np.float32)
+        found[start : start + len(some)] = some / np.linalg.norm(some, axis=1, keepdims=True)
+    found.flush()
+
+
+def index(kind: str) -> Callable[[Path], Any]:
+    """What builds an index of what was drawn, and writes it."""
+
+    def opened(folder: Path) -> Any:
+        import etalage.index.exact
+        import etalage.index.faiss  # noqa: F401
+        from etalage.config import IndexConfig
+        from etalage.index import build
+
+        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+
+        def built() -> None:
+            build(np.arange(1, len(vectors) + 1), vectors, IndexConfig(kind=kind)).save(folder / "index")
+
+        return built
+
+    return opened
+
+
+def call(built: Callable[[], None]) -> object:
+    return built()
+
+
+STEPS: dict[str, Step] = {
+    "item_knn": Step(
+        draw_behaviour, closed_form("item_knn"), count, 1.2, 1.1,
+        "products of pairs of acts of one user, whose number does not grow; 200 neighbours an item",
+    ),
+    "item_knn, sequence": Step(
+        draw_behaviour, closed_form("item_knn", similarity="sequence"), count, 1.2, 1.1,
+        "at most ten acts after each act",
+    ),
+    "ials": Step(
+        draw_behaviour, closed_form("ials", dimension=32, iterations=2), count, 1.1, 1.1,
+        "acts times the square of the dimensions, and users and items times its cube",
+    ),
+    "evaluation": Step(
+        draw_evaluation, open_evaluation, evaluate, 1.1, 1.1,
+        "10,000 shoppers at most, each asked for the whole catalogue",
+    ),
+    "index, exact": Step(draw_vectors, index("exact"), call, 1.1, 1.1, "a copy of the vectors"),
+    "index, ivf_flat": Step(
+        draw_vectors, index("ivf_flat"), call, 1.6, 1.1,
+        "each row is compared with the 4·√rows centroids", most=3_162_278,
+    ),
+}  # fmt: skip
+"""The steps, by name."""
+
+
+# -- measuring ---------------------------------------------------------------------------------
+
+
+def measured(name: str, folder: Path) -> dict[str, float]:
+    """In a process of its own: what the step took."""
+    step = STEPS[name]
+    opened = step.open(folder)
+    before, started = _peak(), (time.process_time(), time.perf_counter())
+    step.run(opened)
+    return {
+        "cpu": time.process_time() - started[0],
+        "clock": time.perf_counter() - started[1],
+        "peak": _peak() - before,
+    }
+
+
+def _peak() -> float:
+    """MiB; of macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def drawn(name: str, rows: int, folder: Path) -> None:
+    STEPS[name].draw(rows, folder)
+
+
+def rounds_of(bench: Run, name: str, rows: int, kept: Path) -> list[dict[str, float]]:
+    """The rounds of one size, measured now or by an earlier run."""
+    note = kept / f"{name.replace(', ', '-')}-{rows}.json"
+    if note.exists():
+        found: list[dict[str, float]] = json.loads(note.read_text(encoding="utf-8"))
+        return found
+    folder = Path(tempfile.mkdtemp(prefix="drawn-", dir=kept))
+    try:
+        bench.alone(drawn, name, rows, folder)
+        rounds = 1 if bench.small or rows >= ONCE_FROM else ROUNDS
+        found = [bench.alone(measured, name, folder) for _ in range(rounds)]
+    finally:
+        shutil.rmtree(folder)
+    note.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def exponent(sizes: list[int], values: list[float]) -> tuple[float, float]:
+    """(slope, standard error) of log value against log size, by least squares."""
+    x, y = np.log(sizes), np.log(np.maximum(values, 1e-6))
+    x = x - x.mean()
+    slope = float((x * y).sum() / (x**2).sum())
+    rest = y - y.mean() - slope * x
+    error = float(np.sqrt((rest**2).sum() / max(len(x) - 2, 1) / (x**2).sum()))
+    return slope, error
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="Steps; default: all.")] = None,
+    most: Annotated[int, typer.Option(help="Rows, at most.")] = SIZES[-1],
+    small: Small = False,
+    out: Out = None,
+) -> None:
+    bench = Run.of("scale_steps", small, out)
+    kept = bench.work()
+    kept.mkdir(parents=True, exist_ok=True)
+    rows, failed = [], []
+    for name in only or STEPS:
+        if name not in STEPS:
+            raise typer.BadParameter(f"no step {name!r}: {', '.join(STEPS)}")
+        step = STEPS[name]
+        sizes = [1000, 2000, 4000] if small else [n for n in SIZES if n <= min(most, step.most)]
+        found = {size: rounds_of(bench, name, size, kept) for size in sizes}
+        for size, some in found.items():
+            cpu, peak = ([one[what] for one in some] for what in ("cpu", "peak"))
+            case = f"{size:,} rows"
+            rows.append(Row(case, name, "processor seconds", float(np.median(cpu)), min(cpu), max(cpu), "s"))
+            rows.append(Row(case, name, "peak MiB", max(peak), min(peak), max(peak), "MiB"))
+            print(name, case, rows[-2].value, rows[-1].value, flush=True)
+        fitted = [size for size in sizes if size >= FITTED_FROM] if not small else sizes
+        for what, metric, bound in (("cpu", "time", step.time), ("peak", "memory", step.memory)):
+            values = [float(np.median([one[what] for one in found[size]])) for size in fitted]
+            if len(fitted) < 3:
+                continue
+            slope, error = exponent(fitted, values)
+            low, high = slope - 2 * error, slope + 2 * error
+            rows.append(Row("exponent", name, metric, slope, low, high))
+            rows.append(Row("exponent", name, f"{metric}, at most", bound, bound, bound))
+            if low > bound and not small:
+                failed.append(
+                    f"{name}: {metric} grows as rows^{slope:.2f}, and is to grow as {bound}: {step.why}"
+                )
+    bench.write(
+        rows,
+        command="python benchmarks/scale_steps.py",
+        seeds=list(SIZES),
+        packages=["numpy", "scipy", "faiss-cpu"],
+        note=NOTE,
+    )
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    run_main(main)
