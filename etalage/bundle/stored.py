@@ -18,6 +18,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -217,6 +218,13 @@ class StoredBundles(Bundles):
                 stack.enter_context(self._leases[name].held(wait))
             except LeaseHeld as error:
                 raise PublishBusy(f"{busy} in {self.where} ({error}): try again when it is done") from None
+            yield
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        if self._publisher != threading.get_ident():
+            self._store.require_conditions()
+        with super().publishing():
             yield
 
     @contextmanager

@@ -103,9 +103,7 @@ class Lake:
         """Raises DataError, ObjectStoreError when nothing can be written at `root`; tried out, as modes do
         not bind root."""
         if self._store is not None:
-            name = f".writable-{random.getrandbits(32):08x}"
-            self._store.put(name, b"e")
-            self._store.delete([name])
+            self._store.require_conditions()
             return
         probe = Path(self.root) / f".writable-{random.getrandbits(32):08x}"
         try:

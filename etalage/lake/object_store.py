@@ -10,6 +10,7 @@ same ones (`options`), so that there is one way to find them, and one to go wron
 """
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -195,6 +196,22 @@ class ObjectStore:
             if found is not None and found.content == content:
                 return found.etag
             raise error
+
+    def require_conditions(self) -> None:
+        """Raises ObjectStoreError: nothing can be written there, or the store takes a conditional PUT for an
+        ordinary one, so that of two writers both would win; tried out."""
+        name = f".tried-{secrets.token_hex(8)}"
+        try:
+            self.create(name, b"first")
+            self.create(name, b"second")
+        except Taken:
+            return
+        finally:
+            self.delete([name])
+        raise ObjectStoreError(
+            f"{self.place.uri}: the store does not heed conditional PUTs (If-None-Match), so nothing there "
+            "is safe from a second writer, and nothing was written: use another store, or a newer version of it"
+        )
 
     # -- for delta-rs --------------------------------------------------------------------------
 

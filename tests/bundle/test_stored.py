@@ -17,7 +17,7 @@ from etalage.bundle.pointer import Bundles
 from etalage.bundle.stored import StoredBundles
 from etalage.bundle.sync import sync
 from etalage.config import IndexConfig, PublishConfig
-from etalage.errors import BundleDamaged, NoBundle, PublishBusy, PublishError
+from etalage.errors import BundleDamaged, NoBundle, ObjectStoreError, PublishBusy, PublishError
 from etalage.lake.delta import Lake
 from etalage.lake.leases import Lease
 from etalage.lake.object_store import ObjectStore
@@ -154,6 +154,16 @@ def test_a_cached_bundle_that_was_changed_is_fetched_again(shop: Shop) -> None:
     assert verify(shop.bundles("there").path(first)).id == first
 
 
+def test_nothing_is_published_into_a_store_that_does_not_heed_conditions(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = ObjectStore._put
+    monkeypatch.setattr(ObjectStore, "_put", lambda self, name, content, **_: put(self, name, content))
+    with pytest.raises(ObjectStoreError, match="does not heed conditional PUTs"):
+        shop.publish()
+    assert shop.names() == []
+
+
 # -- several publishers ------------------------------------------------------------------------
 
 
@@ -228,7 +238,10 @@ published(Lake(folder / "tables"), bundles, folder / "exports" / "image_similari
 """
 
 
-@pytest.mark.parametrize("stop", ["files/", "manifests/", "log.jsonl", "current"])
+@pytest.mark.parametrize(
+    "stop",
+    ["manifests/", "current", *(pytest.param(n, marks=pytest.mark.slow) for n in ("files/", "log.jsonl"))],
+)
 def test_f1_a_publisher_killed_before_any_of_its_writes_leaves_the_old_bundle(shop: Shop, stop: str) -> None:
     first = shop.publish()
     fill(shop.lake, [12])

@@ -246,6 +246,7 @@ def ingester(where: Where, name: str, folder: Path, count: int) -> Any:
     return child([sys.executable, "-c", INGESTER, place, name, str(folder), str(count)], cwd=PROJECT)
 
 
+@pytest.mark.parametrize("where", ["store"], indirect=True)  # folders: tests/lake/test_lake_faults.py
 def test_f18_two_ingesters_of_the_same_batches_add_each_row_once(where: Where, tmp_path: Path) -> None:
     Lake(where.place).table("items").merge(items(item_id=["first"], price=[0.0]))
     both = [ingester(where, name, tmp_path, 3) for name in ("one", "two")]
@@ -260,6 +261,7 @@ def test_f18_two_ingesters_of_the_same_batches_add_each_row_once(where: Where, t
     assert sorted(feed.upserted["item_id"].to_pylist()) == sorted(ids)
 
 
+@pytest.mark.parametrize("where", ["store"], indirect=True)  # folders: tests/lake/test_lake_faults.py
 def test_f2_a_writer_killed_in_the_middle_leaves_nothing_half(where: Where, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     table = Lake(where.place).table("items")

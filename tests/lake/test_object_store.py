@@ -67,6 +67,22 @@ def test_what_lies_beneath_a_prefix_is_listed_by_name_page_by_page(
     assert (tmp_path / "back").read_bytes() == file.read_bytes()
 
 
+def test_a_store_that_does_not_heed_conditions_is_refused_before_anything_is_written(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.require_conditions()
+    assert list(store.list()) == []
+    put = store._client.put_object
+
+    def heedless(IfNoneMatch: str = "", IfMatch: str = "", **words: Any) -> Any:
+        return put(**words)
+
+    monkeypatch.setattr(store._client, "put_object", heedless)
+    with pytest.raises(ObjectStoreError, match="does not heed conditional PUTs"):
+        store.require_conditions()
+    assert list(store.list()) == []
+
+
 # -- leases ------------------------------------------------------------------------------------
 
 
