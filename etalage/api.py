@@ -443,7 +443,7 @@ class Readiness(Alive):
     problem: str | None
     """Why the last reload failed, while the old bundle is still served; null: it did not."""
     degraded: str | None
-    """What the online store cannot do now; null: nothing."""
+    """What the online store, or the vector database of an index, cannot do now; null: nothing."""
 
 
 @dataclass(frozen=True)

@@ -232,12 +232,36 @@ class FunnelConfig(Settings):
 class IndexConfig(Settings):
     """[index]: how a bundle searches its embeddings."""
 
-    kind: Literal["auto", "exact", "ivf_flat"] = "auto"
-    """`auto`: exact up to 20,000 items, IVF-Flat above."""
+    kind: Literal["auto", "exact", "ivf_flat", "milvus"] = "auto"
+    """`auto`: exact up to 20,000 items, IVF-Flat above. `milvus`: in a vector database (docs/vectors.md)."""
     per_category: int | None = Field(None, ge=1)
     """Index only this many items of each category, always the same ones. None: every item with a photo."""
     lists: int | None = Field(None, ge=1)
     probes: int | None = Field(None, ge=1)
+    milvus: dict[str, Any] = Field(default_factory=dict)
+    """[index.milvus]: the settings in index/milvus.py; only with kind `milvus`."""
+
+    @model_validator(mode="after")
+    def _that_act(self) -> "IndexConfig":
+        if self.kind != "milvus":
+            if self.milvus:
+                raise ValueError(
+                    f"[index.milvus] is set, and kind is {self.kind!r}: it would do nothing; set kind = "
+                    "'milvus'"
+                )
+            return self
+        for name in ("lists", "probes"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is set, and kind is 'milvus': it would do nothing; its numbers are in "
+                    "[index.milvus] build and search"
+                )
+        if "uri" not in self.milvus:
+            raise ValueError(
+                "kind is 'milvus': [index.milvus] uri = \"http://host:19530\" says where, or a file such as "
+                '"milvus.db"'
+            )
+        return self
 
 
 class PublishConfig(Settings):
@@ -586,6 +610,15 @@ class ShopConfig(Settings):
     @classmethod
     def _by_kind_alone(cls, given: Any) -> Any:
         return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _that_go_together(self) -> "ShopConfig":
+        if self.storage.bundles is not None and self.index.kind == "milvus":
+            raise ValueError(
+                "[storage] bundles and [index] kind = 'milvus' do not go together: which collections belong "
+                "to which bundle is remembered in the shop's folder; leave one of them out"
+            )
+        return self
 
     @field_validator("currency")
     @classmethod

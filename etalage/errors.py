@@ -24,6 +24,7 @@ EtalageError                  1   500
 │   └── ShardFailed          13   500   a shard failed as often as it was tried
 ├── ExportDamaged             7   500   an export that cannot be opened
 ├── IndexMismatch             7   500   dimension, type, norm or model differs from the index's
+├── IndexUnavailable          7   503   the vector database that holds an index does not answer
 ├── PublishError              8   500
 │   ├── PublishBusy           8   503   another process is publishing
 │   ├── NothingToPublish      8   500   no trained model, or no item
@@ -148,6 +149,11 @@ class ExportDamaged(EtalageError):
 
 class IndexMismatch(EtalageError):
     exit_code = 7
+
+
+class IndexUnavailable(EtalageError):
+    exit_code = 7
+    http_status = 503
 
 
 class PublishError(EtalageError):

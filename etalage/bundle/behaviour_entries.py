@@ -19,7 +19,7 @@ from etalage.bundle.formats import opened_index
 from etalage.bundle.manifest import IndexFacts, ModelEntry, SourceFacts
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch
-from etalage.index import Index, build
+from etalage.index import Index
 from etalage.index.contract import NORM_TOLERANCE, Norm
 from etalage.runtime.aligning import align
 from etalage.runtime.embeddings import EmbeddingScorer
@@ -32,7 +32,7 @@ from etalage.runtime.opening import OpenedModel, open_scorer
 def stage(model: DraftedModel, facts: dict[str, Any], staging: Staging) -> ModelEntry:
     """Align the model, index its item embeddings where it has some, seal the files.
 
-    Raises ExportDamaged, RecallTooLow (with force: adds to what was forced), OSError.
+    Raises ExportDamaged, RecallTooLow (with force: adds to what was forced), IndexUnavailable, OSError.
     """
     name = str(facts["name"])
     folder = staging.model_folder(name)
@@ -73,10 +73,9 @@ def _indexed(scorer: EmbeddingScorer, staging: Staging) -> IndexFacts:
     config = staging.index_config.model_copy(update={"per_category": None})
     like = staging.index_before(f"{INDEXES}/{scorer.name}", scorer.dimension)
     model_hash = str(scorer.opened.facts["model_hash"])
-    index = build(
-        rows, embeddings, config, like, norm=norm_of(embeddings), model_hash=model_hash, blocks=staging.blocks
+    return staging.add_index(
+        scorer.name, scorer.item_embeddings, rows, config, model_hash, norm=norm_of(embeddings), like=like
     )
-    return staging.add_index(index, embeddings, config, scorer.name)
 
 
 def rows_to_index(scorer: EmbeddingScorer) -> np.ndarray:
@@ -130,7 +129,12 @@ def _opened_index(folder: Path, scorer: Any, entry: ModelEntry, threads: int) ->
     assert entry.index is not None
     where = folder / entry.index.dir
     index = opened_index(
-        where, entry.index.first_row, threads, model_hash=entry.aligned, dimension=scorer.dimension
+        where,
+        entry.index.first_row,
+        threads,
+        model_hash=entry.aligned,
+        dimension=scorer.dimension,
+        embeddings=scorer.item_embeddings,
     )
     expected = rows_to_index(scorer)
     if len(index) != entry.index.indexed or not np.array_equal(index.rows, expected):

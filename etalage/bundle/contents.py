@@ -66,16 +66,21 @@ class Embedded:
 
 
 def gather(
-    lake: "Lake", versions: Mapping[str, int] | None = None, rules: BehaviourRule | None = None
+    lake: "Lake",
+    versions: Mapping[str, int] | None = None,
+    rules: BehaviourRule | None = None,
+    files: bool = True,
 ) -> Payload:
-    """Read the whole payload at `versions` (default: the newest). Raises TableMissing, TableDamaged."""
+    """Read the whole payload at `versions` (default: the newest). files: False leaves the photos' bytes in
+    the table. Raises TableMissing, TableDamaged."""
     at = dict(versions) if versions is not None else served_versions(lake)
     # Asked for even where it is missing: the lake knows best how to say so.
     items = lake.table("items").read(at.get("items"))
     items = in_order(items)
     facts = photo_facts(lake, at)
     shas = main_photos(items, facts)
-    photos = find_photos(photo_batches(lake, at), pc.unique(shas.drop_null()))
+    wanted = pc.unique(shas.drop_null())
+    photos = find_photos(photo_batches(lake, at), wanted) if files else PHOTOS_SCHEMA.empty_table()
     popularity = count_popularity(interaction_batches(lake, at), items["item_id"], rules)
     said = classifications(lake, at, items["item_id"])
     derived = with_derived(items, shas, popularity, said)

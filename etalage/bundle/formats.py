@@ -91,6 +91,8 @@ def opened_index(folder: Path, first_row: int, threads: int, **expected: Any) ->
 class _CountedFrom1:
     """An index of rows 0 … N - 1, asked about rows 1 … N."""
 
+    filters_itself = False
+
     def __init__(self, index: Index) -> None:
         self._index = index
         self.dimension: int = index.dimension

@@ -34,6 +34,8 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.funnel.catalogue import Catalogue
 from etalage.funnel.funnel import Funnel
 from etalage.funnel.shoppers import UserHistories
+from etalage.index import Index
+from etalage.index.milvus import MilvusIndex
 from etalage.lake.durable_files import Written, write_file
 from etalage.runtime.classifier import ClassifierModel
 from etalage.runtime.opening import OpenedModel
@@ -68,6 +70,24 @@ class OpenedBundle:
     photo_models: Mapping[str, PhotoModel] = field(default_factory=dict)
     """By name."""
     classifiers: Mapping[str, ClassifierModel] = field(default_factory=dict)
+
+    @property
+    def indexes(self) -> list[Index]:
+        """Of its models' item embeddings."""
+        photos = [one.index for one in self.photo_models.values()]
+        return photos + [one.index for one in self.models if one.index is not None]
+
+    @property
+    def problems(self) -> list[str]:
+        """Why embeddings are searched here, although their index is on a server."""
+        said = [one.problem for one in self.indexes if isinstance(one, MilvusIndex)]
+        return list(dict.fromkeys(problem for problem in said if problem is not None))
+
+    def ask_again(self) -> None:
+        """Look whether the servers of indexes that did not answer do now; at most every few seconds."""
+        for one in self.indexes:
+            if isinstance(one, MilvusIndex):
+                one.ask_again()
 
     @property
     def photos(self) -> PhotoModel | None:

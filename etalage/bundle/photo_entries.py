@@ -18,7 +18,6 @@ from etalage.bundle.formats import opened_embeddings, opened_index
 from etalage.bundle.manifest import ModelEntry
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch, NothingToPublish
-from etalage.index import build
 from etalage.lake.durable_files import write_file
 from etalage.runtime.photos import FILES, PhotoEmbedder, PhotoModel
 
@@ -116,7 +115,7 @@ def stage(
 ) -> ModelEntry:
     """Write the export with its (N + 1, D) embeddings and their index.
 
-    Raises RecallTooLow, OSError, PublishError.
+    Raises RecallTooLow, IndexUnavailable, OSError, PublishError.
     """
     name, folder = embedder.name, staging.model_folder(embedder.name)
     staging.copy_export(model.export, FILES, folder)
@@ -126,14 +125,6 @@ def stage(
     like = staging.index_before(f"{INDEXES}/{name}", embedder.dimension)
     if like is None:
         like = staging.index_before("index", embedder.dimension)  # as older bundles had it
-    index = build(
-        rows,
-        embeddings[rows],
-        staging.index_config,
-        like,
-        model_hash=embedder.model_hash,
-        blocks=staging.blocks,
-    )
     return ModelEntry(
         name=name,
         kind="photos",
@@ -145,7 +136,7 @@ def stage(
         verdict=model.verdict,
         forced=model.forced,
         embeddings=f"{MODELS}/{name}/{EMBEDDINGS}",
-        index=staging.add_index(index, embeddings[rows], staging.index_config, name),
+        index=staging.add_index(name, embeddings, rows, staging.index_config, embedder.model_hash, like=like),
     )
 
 
@@ -175,7 +166,12 @@ def open_photos(folder: Path, entry: ModelEntry, items: pa.Table, threads: int =
     check_norms(folder / entry.embeddings, embeddings, photo_rows(items))
     where = folder / entry.index.dir
     index = opened_index(
-        where, entry.index.first_row, threads, model_hash=entry.hash, dimension=entry.dimension
+        where,
+        entry.index.first_row,
+        threads,
+        model_hash=entry.hash,
+        dimension=entry.dimension,
+        embeddings=embeddings,
     )
     expected = indexed_rows(items, entry.index.per_category)
     if not np.array_equal(index.rows, expected) or len(expected) != entry.index.indexed:

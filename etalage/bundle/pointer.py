@@ -13,6 +13,7 @@ takes the lock next.
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -25,10 +26,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from etalage.bundle.collections import nothing_to_take_back, switch_aliases
 from etalage.bundle.manifest import Manifest, is_bundle_id, read_manifest, sequence_of, verify
-from etalage.errors import BundleError, NoBundle, PointerDamaged, PublishBusy
+from etalage.errors import (
+    BundleError,
+    IndexMismatch,
+    IndexUnavailable,
+    NoBundle,
+    PointerDamaged,
+    PublishBusy,
+)
 from etalage.lake.durable_files import Written, disk_errors, sync_folder, write_file
 from etalage.nearest import nearest
+
+log = logging.getLogger(__name__)
 
 CURRENT, LOG, LOCK, PUBLISHING = "current", "log.jsonl", ".lock", ".publishing"
 STAGING, REMOVING, MOVING = ".staging-", ".removing-", ".current-"
@@ -240,6 +251,7 @@ class Bundles:
         self.path(bundle)
         with self.moving(wait):
             manifest = verify(self.path(bundle))
+            self._switch_aliases(bundle)
             with disk_errors(f"cannot move the pointer to {bundle}", "the pointer has not moved"):
                 self.point(bundle, "rollback")
         return manifest
@@ -250,16 +262,32 @@ class Bundles:
 
     def release(self, staging: Path, manifest: Manifest, action: str) -> None:
         """Make the finished folder `staging` the bundle of `manifest`, and current; the caller holds
-        `publishing()` and `moving()`. Raises OSError: not moved."""
-        final = self.folder / manifest.id
+        `publishing()` and `moving()`. Raises OSError, IndexUnavailable, IndexMismatch: not moved."""
+        before, final = self.pointed(), self.folder / manifest.id
         staging.rename(final)
+        take_back = nothing_to_take_back
         try:
             sync_folder(self.folder)
+            take_back = switch_aliases(None if before is None else self.folder / before, final)
             self.point(manifest.id, action)
-        except OSError:
+        except (OSError, IndexUnavailable, IndexMismatch):
+            take_back()
             if self.pointed() != manifest.id:
                 final.rename(staging)  # collected with the rest of the failed publish
             raise
+
+    def _switch_aliases(self, bundle: str) -> None:
+        """As far as the vector database answers: going back must be possible while it does not, for a bundle
+        finds its collections without the aliases."""
+        before = self.pointed()
+        try:
+            switch_aliases(None if before is None else self.folder / before, self.folder / bundle)
+        except (IndexUnavailable, IndexMismatch) as error:
+            log.warning(
+                "the aliases in the vector database do not name the collections of %s, and who asks by them "
+                "is answered as before: %s; `etalage rollback %s` sets them when it is back",
+                bundle, error, bundle,
+            )  # fmt: skip
 
     def point(self, bundle: str, action: str) -> None:
         """Log, then move the pointer, durably; the caller holds `moving()`. OSError: not moved."""

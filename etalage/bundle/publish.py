@@ -24,6 +24,7 @@ from typing import Any
 
 from etalage.bundle import behaviour_entries, classifier_entries, photo_entries
 from etalage.bundle.admission import admitted
+from etalage.bundle.collections import Collections
 from etalage.bundle.contents import Progress
 from etalage.bundle.draft import Draft, DraftedModel, speaking, without_erased
 from etalage.bundle.files import FUNNEL, ITEMS, PHOTOS, SELF_CHECK, write_arrow
@@ -45,12 +46,14 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
     CatalogueShrank,
     GateRefused,
+    IndexUnavailable,
     NothingToPublish,
     ObjectStoreError,
     PublishBusy,
     PublishError,
 )
 from etalage.features.array_blocks import ArrayLoop
+from etalage.index.milvus import Spread
 from etalage.lake.durable_files import sync_folder, write_file
 from etalage.runtime.export_files import export_kind
 from etalage.runtime.photos import PhotoEmbedder
@@ -67,6 +70,7 @@ def publish(
     force: bool = False,
     progress: Progress | None = None,
     blocks: ArrayLoop | None = None,
+    spread: Spread = map,
 ) -> Manifest:
     """Write `draft` as a new bundle and make it current.
 
@@ -74,8 +78,9 @@ def publish(
     RecallTooLow; `force` overrides all but the first, and the manifest says which. A model that the gate
     refuses, of whatever kind, is left out, and the manifest says why; where none is left, GateRefused. Also
     raises PublishBusy (another publisher), IndexMismatch (embeddings that are not the export's),
-    ExportDamaged, and PublishError (the disk): the bundle that was current still is. `progress` is
-    called with 1 for each of the steps. blocks: where blocks of an index are built; None: in this process.
+    ExportDamaged, IndexUnavailable (the vector database), and PublishError (the disk): the bundle that was
+    current still is. `progress` is called with 1 for each of the steps. spread: who writes into a vector
+    database, such as an engine's `map`. blocks: where blocks of an index are built; None: in this process.
     """
     step = progress or (lambda count: None)
     with bundles.publishing():
@@ -92,15 +97,17 @@ def publish(
         if any(model.forced for model, _ in models):
             forced.insert(0, "gate")
         refused += draft.left_out
+        collections = Collections(bundles.folder)
         with _unharmed(bundles):
             with bundles.moving():
                 bundles.collect()
+                collections.sweep()
             folder = bundles.folder / f"{STAGING}{secrets.token_hex(4)}"
             where = None if draft.synced_from is None else bundles.path(draft.synced_from)
             photo_hashes = {name: embedder.model_hash for name, embedder in embedders.items()}
             staging = Staging(
                 folder, draft.items, draft.sources(photo_hashes), index_config, config, draft.classify, force,
-                where, forced=forced, blocks=blocks,
+                where, forced=forced, blocks=blocks, spread=spread,
             )  # fmt: skip
             try:
                 _stage_payload(draft, staging)
@@ -119,6 +126,10 @@ def publish(
                     step(1)
                     manifest = _release(bundles, folder, content, draft.synced_from)
                 step(1)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                collections.sweep()
+                raise
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         _retire(bundles, config.keep, manifest)
@@ -198,6 +209,8 @@ def _stage_answers(draft: Draft, content: dict[str, Any], staging: Staging) -> d
         users = len(draft.user_histories)
         written |= write_users(staging.folder, draft.user_histories, parts.funnel)
     answers = record(parts, histories(draft.user_histories, parts.catalogue))
+    if parts.problems:
+        raise IndexUnavailable(f"nothing was published: {parts.problems[0]}")
     written[SELF_CHECK] = write_file(staging.folder / SELF_CHECK, answers)
     files = {name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in sorted(written.items())}
     return {"users": users, "files": files}
@@ -230,7 +243,8 @@ def _content(
 
 
 def _release(bundles: Bundles, staging: Path, content: dict[str, Any], synced_from: str | None) -> Manifest:
-    """Manifest, rename, pointer: under the lock that rollbacks take too. Raises OSError: not moved."""
+    """Manifest, rename, aliases, pointer: under the lock that rollbacks take too. Raises OSError,
+    IndexUnavailable: not moved."""
     with bundles.moving():
         before = bundles.pointed()
         if synced_from is not None and before != synced_from:
@@ -272,6 +286,7 @@ def _retire(bundles: Bundles, keep: int, manifest: Manifest) -> None:
     # The new bundle is current already: what cannot be removed now is removed by the next publish.
     with suppress(OSError, ObjectStoreError, PublishBusy, PublishError), bundles.moving():
         bundles.retain(keep, manifest.id, manifest.previous)
+        Collections(bundles.folder).sweep()
 
 
 def require_whole(draft: Draft, before: Manifest | None, config: PublishConfig, force: bool) -> list[str]:

@@ -7,14 +7,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from etalage.bundle.collections import Collections
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts, RecallFacts
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
-from etalage.errors import IndexMismatch, PublishError, RecallTooLow
+from etalage.errors import IndexMismatch, IndexUnavailable, PublishError, RecallTooLow
 from etalage.features.array_blocks import ArrayLoop
 from etalage.features.sources import FeatureSource
-from etalage.index import Index, RecallRow, open_index, probing_queries, recall
-from etalage.index.contract import Header
+from etalage.funnel.filters import fields_of
+from etalage.index import (
+    Index,
+    RecallRow,
+    build,
+    milvus_settings,
+    open_index,
+    probing_queries,
+    recall,
+)
+from etalage.index.contract import Header, Norm
+from etalage.index.milvus import MilvusIndex, Spread, where
 from etalage.lake.durable_files import Written, seal_file, sync_folder
 from etalage.lake.erasures import Known
 
@@ -41,6 +52,8 @@ class Staging:
     """Where blocks of an index are built; None: in this process."""
     written: dict[str, Written] = field(default_factory=dict)
     """Every file by its name in the bundle."""
+    spread: Spread = map
+    """Who writes into a vector database."""
 
     def model_folder(self, name: str) -> Path:
         """Where the model called `name` goes; its parent is there."""
@@ -55,15 +68,41 @@ class Staging:
             (to / name).write_bytes((export / name).read_bytes())
 
     def index_before(self, folder: str, dimension: int) -> Index | None:
-        """The index that the bundle before had in `folder`, if it is of embeddings of this dimension."""
+        """The index that the bundle before had in `folder`, if it is of embeddings of this dimension. Not one
+        on a server: it has no centroids to keep, and the server may be gone for good."""
         if self.before is None or not (self.before / folder).is_dir():
+            return None
+        if where(self.before / folder) is not None:
             return None
         like = open_index(self.before / folder)
         return like if like.dimension == dimension else None
 
-    def add_index(self, index: Index, embeddings: np.ndarray, config: IndexConfig, name: str) -> IndexFacts:
-        """Measure and save the index of (M, D) embeddings. Raises RecallTooLow, PublishError, OSError."""
+    def add_index(
+        self,
+        name: str,
+        every: np.ndarray,
+        rows: np.ndarray,
+        config: IndexConfig,
+        model_hash: str,
+        *,
+        norm: Norm = "l2",
+        like: Index | None = None,
+    ) -> IndexFacts:
+        """Build, measure and save the index of the item_rows (M,), whose embeddings are in `every`
+        (N + 1, D). Raises RecallTooLow, IndexUnavailable, PublishError, OSError."""
+        embeddings = np.asarray(every[rows], np.float32)
+        collection = fields = None
+        if config.kind == "milvus":
+            collection = Collections(self.folder.parent).name(milvus_settings(config))
+            fields = fields_of(self.items).take(pa.array(rows - 1))
+        index = build(
+            rows, embeddings, config, like, norm=norm, model_hash=model_hash,
+            collection=collection, fields=fields, spread=self.spread, blocks=self.blocks,
+        )  # fmt: skip
+        if isinstance(index, MilvusIndex):
+            index.lay(every)
         recall = measured(index, embeddings, self.config, self.force, self.forced, name)
+        require_answer(index)
         folder = self.folder / INDEXES / name
         folder.parent.mkdir(exist_ok=True)
         saved(index, folder)
@@ -94,6 +133,13 @@ class Staging:
 RECALL_QUERIES = 500
 
 
+def require_answer(index: Index | None) -> None:
+    """Raises IndexUnavailable: the index's server did not answer, and its embeddings were searched here: that
+    measures nothing, and records what it does not find."""
+    if isinstance(index, MilvusIndex) and index.problem is not None:
+        raise IndexUnavailable(f"nothing was published: {index.problem}")
+
+
 def measured(
     index: Index,
     embeddings: np.ndarray,
@@ -116,10 +162,11 @@ def measured(
     worst = min(rows, key=lambda row: row.recall)
     if worst.recall < config.min_recall:
         if not force:
+            knob = "[index.milvus] search" if isinstance(index, MilvusIndex) else "index.probes"
             share = "" if worst.share is None else f" with {worst.share:.0%} of the items allowed"
             raise RecallTooLow(
                 f"the index of {name} finds {worst.recall:.3f} of what the exact one finds{share}; "
-                f"min_recall asks for {config.min_recall:.3f}: raise index.probes, set index.kind = 'exact', "
+                f"min_recall asks for {config.min_recall:.3f}: raise {knob}, set index.kind = 'exact', "
                 "or --force"
             )
         if "recall" not in forced:

@@ -271,6 +271,9 @@ class StoredBundles(Bundles):
             ) from None
         self._moving_from = self._seen = Read(content, etag)
 
+    def _switch_aliases(self, bundle: str) -> None:
+        """Nothing: bundles in a store have no index in a vector database (config.ShopConfig refuses it)."""
+
     def _require_alone(self) -> None:
         for lease in self._leases.values():
             lease.require()

@@ -49,6 +49,7 @@ from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import ChangesGone, IndexMismatch, NothingToPublish, TableMissing
 from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo_blocks import PhotoLoop
+from etalage.index.milvus import Spread
 from etalage.lake.ledger import Moment
 from etalage.lake.schema import TABLES
 from etalage.runtime.export_files import read_facts
@@ -136,6 +137,7 @@ def sync(
     exports: Path | None = None,
     loop: PhotoLoop | None = None,
     blocks: ArrayLoop | None = None,
+    spread: Spread = map,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
@@ -145,6 +147,7 @@ def sync(
     BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
     TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
     loop: where they are embedded, blocks: where blocks of an index are built; None: in this process.
+    spread: as for `publish`.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -174,7 +177,13 @@ def sync(
         )
         draft = assembled.draft
         manifest = publish(
-            bundles, draft, config=config, index_config=index_config, force=force, blocks=blocks
+            bundles,
+            draft,
+            config=config,
+            index_config=index_config,
+            force=force,
+            blocks=blocks,
+            spread=spread,
         )
     looked_at = draft.photos.num_rows * len(before.manifest.photo_models)
     return Synced(

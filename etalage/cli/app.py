@@ -16,7 +16,7 @@ from etalage.shop import Shop
 IN_ORDER = (
     "new", "demo", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust", "train",
     "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar",
-    "recommend", "serve", "page", "register", "collect", "erase",
+    "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
 

@@ -16,6 +16,7 @@ from etalage.features.photo_blocks import Decode, PhotoLoop
 from etalage.features.split_items import assign
 
 log = logging.getLogger(__name__)
+_HASHED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PhotoSet:
 
     item_ids: list[str]
     photos: list[bytes]
-    """The files as they are in the lake."""
+    """The files as they are in the lake; none where the pixels are on disk."""
     pixels_NHWC: np.ndarray
     """(N, H, W, C) uint8."""
     labels_N: np.ndarray
@@ -68,12 +69,17 @@ def photo_set(
         log.warning("a photo is left out of training: %s", reason)
     if len(good) == 0:
         raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
-    items, sources = items.take(pa.array(good)), [sources[row] for row in good]
+    return labelled(items.take(pa.array(good)), [sources[row] for row in good], pixels, split)
+
+
+def labelled(items: pa.Table, files: list[bytes], pixels_NHWC: np.ndarray, split: SplitConfig) -> PhotoSet:
+    """The set of these items, each with its photo. files: empty where the pixels are on disk."""
     found = items["category_id"].to_pylist()
     categories = sorted({name for name in found if name is not None})
     number = {name: place for place, name in enumerate(categories)}
     labels = np.array([number.get(name, -1) for name in found], dtype=np.int64)
-    return PhotoSet(items["item_id"].to_pylist(), sources, pixels, labels, categories, assign(items, split))
+    parts = assign(items, split)
+    return PhotoSet(items["item_id"].to_pylist(), files, pixels_NHWC, labels, categories, parts)
 
 
 def _decoded(
@@ -99,7 +105,9 @@ def _decoded(
 
 def fingerprint(photos: PhotoSet) -> str:
     """A short hash of what a run learned from: pixels, labels and parts."""
-    digest = hashlib.sha256(photos.pixels_NHWC.tobytes())
+    digest = hashlib.sha256()
+    for start in range(0, len(photos.pixels_NHWC), _HASHED_AT_ONCE):  # they may not fit into memory
+        digest.update(photos.pixels_NHWC[start : start + _HASHED_AT_ONCE].tobytes())
     digest.update(photos.labels_N.tobytes())
     digest.update("".join(photos.parts_N.tolist()).encode())
     return digest.hexdigest()[:16]

@@ -23,6 +23,7 @@ from etalage.api import photo_path
 from etalage.errors import BundleDamaged, NotFound
 from etalage.funnel.attributes import AttributeIndex
 from etalage.funnel.filters import Filters, Stock
+from etalage.index.conditions import Mask
 
 __all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
 
@@ -204,11 +205,16 @@ class Catalogue:
         return path
 
     def mask(self, filters: Filters, stock: Stock | None = None) -> np.ndarray:
-        """(N + 1,) bool: the items that pass every filter. The caller may change the array."""
+        """(N + 1,) bool: the items that pass every filter. The caller may close the array further."""
         mask = self.every
         for _, part in self.parts(filters, stock):
             mask &= part
-        return mask
+        return self._told(mask, filters, stock)
+
+    def _told(self, mask: np.ndarray, filters: Filters, stock: Stock | None) -> Mask:
+        """The mask with what an index elsewhere can be told of it: the fields that it stores of an item are
+        those of the bundle, and of some items stock and price have changed since."""
+        return Mask.of(mask, filters.conditions, (stock or self.stock).changed)
 
     @property
     def every(self) -> np.ndarray:
@@ -227,7 +233,7 @@ class Catalogue:
         rest = replace(filters, not_sold_out=False, exclude=())
         for _, part in self.parts(rest, stock):
             mask = part if mask is None else mask & part
-        return mask
+        return None if mask is None else self._told(mask, filters, stock)
 
     def kept(self, filters: Filters, among: np.ndarray, stock: Stock | None = None) -> list[Kept]:
         """How many items of `among` (N + 1,) bool each filter leaves by itself, to explain a short slate."""

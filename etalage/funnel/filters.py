@@ -6,6 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+
+from etalage.index.conditions import FIELDS, Condition, How
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,25 @@ class Filters:
     not_sold_out: bool = False
     """Leave out items known to be sold out; an item of unknown stock passes."""
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The same in terms of the fields that an index stores. `exclude` names items: it is none."""
+        asked: list[tuple[str, How, Any]] = [
+            ("category", "beneath", self.category),
+            ("classified", "beneath", self.classified),
+            ("confidence", "at_least", self.min_confidence),
+            ("brand", "is", self.brand),
+            ("price", "at_least", self.min_price),
+            ("price", "at_most", self.max_price),
+            ("in_stock", "is", self.in_stock),
+            ("in_stock", "is_not", False if self.not_sold_out else None),
+        ]
+        found = [Condition(*one) for one in asked if one[2] is not None]
+        found += [
+            Condition("attributes", "is", *pair[::-1]) for pair in sorted((self.attributes or {}).items())
+        ]
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -47,6 +69,11 @@ class Stock:
     """Row → its changed `in_stock` and `price`."""
 
     @cached_property
+    def changed(self) -> np.ndarray:
+        """(C,) int64 rows of `changes`."""
+        return np.fromiter(self.changes, np.int64, len(self.changes))
+
+    @cached_property
     def mask(self) -> np.ndarray | None:
         """(N + 1,) bool: items that are not sold out; None if no item is sold out."""
         if not self.sold_out.any():
@@ -54,3 +81,31 @@ class Stock:
         mask = ~self.sold_out
         mask[0] = False
         return mask
+
+
+FIELD_OF = {
+    "id": "item_id",
+    "category": "category_id",
+    "classified": "classified_path",
+    "brand": "brand",
+    "price": "price",
+    "confidence": "classified_confidence",
+    "in_stock": "in_stock",
+    "attributes": "attributes",
+}
+"""Field of an index → column of a bundle's items."""
+
+
+def fields_of(items: pa.Table) -> pa.Table:
+    """(N,) rows of conditions.FIELDS, of a bundle's items in their order."""
+    return pa.table(
+        {
+            name: items[FIELD_OF[name]] if FIELD_OF[name] in items.column_names else pa.nulls(items.num_rows)
+            for name in FIELDS
+        }
+    )
+
+
+def nothing_known(ids: pa.Array) -> pa.Table:
+    """(N,) rows of conditions.FIELDS, of which nothing is known but the `ids`."""
+    return pa.table({name: ids if name == "id" else pa.nulls(len(ids)) for name in FIELDS})

@@ -45,6 +45,9 @@ class Index(Protocol):
     def rows(self) -> np.ndarray:
         """(N,) int64, ascending: the item_rows in the index."""
 
+    filters_itself: bool
+    """Whether it is best asked with the mask, however much that allows: it knows the mask's conditions."""
+
     def __len__(self) -> int: ...
 
     def add(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
@@ -63,8 +66,9 @@ class Index(Protocol):
     def search(self, queries: np.ndarray, k: int, allow: np.ndarray | None = None) -> Found:
         """The k best allowed items for each of (B, D) float32 queries.
 
-        `allow` is a bool mask indexed by item_row; rows beyond its end are not allowed. Raises IndexMismatch:
-        a query has the wrong dimension, or a value that is not finite.
+        `allow` is a bool mask indexed by item_row; rows beyond its end are not allowed. A `conditions.Mask`
+        also says what it was made from. Raises IndexMismatch: a query has the wrong dimension, or a value
+        that is not finite; IndexUnavailable: the index is on a server, and that does not answer.
         """
 
     def save(self, folder: Path) -> None:

@@ -30,6 +30,7 @@ class ExactIndex:
     """
 
     kind = "exact"
+    filters_itself = False
 
     def __init__(self, dimension: int, *, norm: Norm = "l2", model_hash: str = "") -> None:
         self.dimension = dimension

@@ -109,6 +109,7 @@ class IvfFlatIndex:
     """
 
     kind = "ivf_flat"
+    filters_itself = False
 
     def __init__(self, inner: Any, probes: int, *, norm: Norm, model_hash: str, trained_on: int) -> None:
         self._inner = inner

@@ -210,7 +210,7 @@ class ObjectStore:
             self.delete([name])
         raise ObjectStoreError(
             f"{self.place.uri}: the store does not heed conditional PUTs (If-None-Match), so nothing there "
-            "is safe from a second writer, and nothing was written: use another store, or a newer version of it"
+            "is safe from a second writer, and nothing was written: use another store, or a newer one"
         )
 
     # -- for delta-rs --------------------------------------------------------------------------

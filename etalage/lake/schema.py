@@ -177,14 +177,32 @@ _HELD = TableSpec(
 
 _EMBEDDINGS = TableSpec(
     "embeddings",
-    "embeddings by a model, so that only fresh rows are embedded again",
+    "embeddings by a model: of photos, to embed only fresh ones again; of items and users, for others",
     (
         Column("owner", _TEXT, "what was embedded: `photo`, `item`, `user`", required=True),
         Column("id", _TEXT, "its id (a photo's is its sha256)", required=True),
         Column("model", _TEXT, "hash of the model's export", required=True),
         Column("embedding", pa.list_(pa.float32()), "(D,) float32"),
+        Column("name", _TEXT, "the model's name, of items and users (`etalage vectors`); null for photos"),
     ),
     ("owner", "id", "model"),
+)
+
+_RECOMMENDATIONS = TableSpec(
+    "recommendations",
+    "the best items of every shopper by one retriever, as of `etalage users best`",
+    (
+        Column("user_id", _TEXT, "who", required=True),
+        Column("model", _TEXT, "the retriever's name", required=True),
+        Column("items", pa.list_(_TEXT), "item_ids, the best first"),
+        Column("scores", pa.list_(pa.float32()), "of the retriever, one for each of `items`"),
+        Column("export", _TEXT, "hash of the retriever's export"),
+        Column("bundle", _TEXT, "id of the bundle that was asked"),
+        Column("made_at", INSTANT, "when the row was written"),
+    ),
+    ("user_id", "model"),
+    stamp="made_at",
+    shopper="user_id",
 )
 
 _REFUSED = TableSpec(
@@ -267,6 +285,7 @@ TABLES: dict[str, TableSpec] = {
         _INTERACTIONS,
         _HELD,
         _EMBEDDINGS,
+        _RECOMMENDATIONS,
         _REFUSED,
         _LINKS,
         _CLASSIFICATIONS,

@@ -6,7 +6,9 @@ Systems, 2019, arXiv 1906.00091.
     B batch   S sparse features   F dense features   D embedding width   W output columns
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -16,12 +18,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.errors import ConfigError, TooLittleData
+from etalage.features.example_stream import ExampleStream
 from etalage.features.examples import Examples, blocks, shuffled
-from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.ranks import ALONE, COUNT, Ranks
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.sharded_tables import tables_of
+from etalage.models.streaming import StreamedConfig
 
 FAR = 10.0
 """A dense number further from its mean than so many spreads counts as that far."""
@@ -44,10 +49,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 """As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1."""
 
 
-class DlrmConfig(TrainingConfig):
+class DlrmConfig(StreamedConfig):
     preset: Literal["criteo_kaggle"] | None = None
     """Published settings, for what is not set here."""
+    table: str | None = None
+    """Learn from this table instead of what the shop's retrievers find: a Delta table (a folder or a URI), a
+    Parquet file, or a folder of them. Relative to the shop's folder. A column `part` says which rows are for
+    `train`, `validation` and `test`; without it a tenth each is drawn for the last two."""
+    labels: tuple[str, ...] = ("label",)
+    """Columns of the table that are predicted, numbers; null: not known."""
+    sparse: tuple[str, ...] | None = None
+    """Columns of the table that are codes; None: those of text and of truth values."""
+    dense: tuple[str, ...] | None = None
+    """Columns of the table that are quantities; None: those of fractions. Both named: no other is read."""
     dimension: int = Field(16, ge=1)
+    embeddings: Literal["row_wise", "torchrec"] = "row_wise"
+    """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
     bottom: tuple[int, ...] = (512, 256, 64)
     """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
     top: tuple[int, ...] = (512, 256)
@@ -89,6 +106,11 @@ class DlrmConfig(TrainingConfig):
         return True
 
     @property
+    def sharded(self) -> bool:
+        """As `embeddings` says."""
+        return self.embeddings == "torchrec"
+
+    @property
     def filled(self) -> Mapping[str, Any]:
         return {} if self.preset is None else PRESETS[self.preset]
 
@@ -96,6 +118,10 @@ class DlrmConfig(TrainingConfig):
         found = super().idle()
         if not self.top:
             found["dropout"] = "a layer in top"
+        if self.table is None:
+            found |= dict.fromkeys(("labels", "sparse", "dense", "stream", "buffer"), "table")
+        elif self.window is not None:
+            found["window"] = "no table: a stream shuffles within its buffer"
         return found
 
     @model_validator(mode="before")
@@ -115,15 +141,17 @@ class Dlrm(nn.Module):
     def __init__(
         self,
         config: DlrmConfig,
-        examples: Examples,
+        examples: Examples | ExampleStream,
         objectives: tuple[Objective, ...],
         kept: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.sparse_inputs, self.dense_inputs = examples.sparse_names, examples.dense_names
         self.objectives = objectives
         sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
-        self.tables = RowwiseTables(examples.sizes, config.dimension, kept) if sparse else None
+        made = partial(tables_of, config, ranks, examples.sizes, kept=kept)
+        self.tables = made(config.dimension) if sparse else None
         self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
         count = sparse + bool(dense)
         low_PP = torch.tril_indices(count, count, -1)
@@ -133,13 +161,12 @@ class Dlrm(nn.Module):
             raise TooLittleData("one sparse feature and no dense one: nothing interacts")
         columns = sum(objective.width for objective in objectives)
         self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
-        self.linear_tables = (
-            RowwiseTables(examples.sizes, columns, kept) if config.linear and sparse else None
-        )
+        self.linear_tables = made(columns, title="linear_tables") if config.linear and sparse else None
         self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
-        for module in (self.linear_tables, self.linear_dense):
-            if module is not None:
-                nn.init.zeros_(module.weight)
+        if self.linear_tables is not None:
+            self.linear_tables.zero()
+        if self.linear_dense is not None:
+            nn.init.zeros_(self.linear_dense.weight)
         self.register_buffer("dense_mean_F", torch.zeros(dense))
         self.register_buffer("dense_spread_F", torch.ones(dense))
         self.register_buffer("mean_W", torch.zeros(columns))
@@ -179,11 +206,30 @@ def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> n
     return nn.Sequential(*layers)
 
 
-class DlrmTask(BaseTask):
-    """The recipe bound to examples."""
+KnownLabels = tuple[int, Callable[[], Any], Callable[[], Any]]
+"""How many training rows have a label; its mean, and its spread, when asked."""
 
-    def __init__(self, config: DlrmConfig, examples: Examples) -> None:
-        self.config, self.examples = config, examples
+
+@dataclass(frozen=True)
+class Drawn:
+    """One rank's examples of a batch of `of`."""
+
+    examples: Examples
+    rows: np.ndarray
+    """(n,) int64 their numbers among all examples."""
+    places: np.ndarray
+    """(n,) int64 their places in the batch: what is drawn for it, is drawn for all ranks alike."""
+    of: int
+
+
+class DlrmTask(BaseTask):
+    """The recipe bound to examples in memory; models/dlrm_stream.py binds it to a stream."""
+
+    examples: Examples
+
+    def __init__(self, config: DlrmConfig, examples: Examples | ExampleStream) -> None:
+        self.config = config
+        self._take(examples)
         self.objectives = config.objectives or tuple(Objective(name) for name in examples.label_names)
         for objective in self.objectives:
             if objective.name not in examples.label_names:
@@ -197,8 +243,7 @@ class DlrmTask(BaseTask):
         first = self.objectives[0]
         auto = "r2" if first.kind == "regression" else "auroc"
         self.metric = auto if config.metric == "auto" else config.metric
-        self.train_rows = examples.rows("train")
-        if len(self.train_rows) == 0:
+        if self.count("train") == 0:
             raise TooLittleData("dlrm: no example of the part `train`")
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
         self._before: dict[str, float] | None = None
@@ -207,15 +252,45 @@ class DlrmTask(BaseTask):
 
     @property
     def steps(self) -> int:
-        return -(-len(self.train_rows) // self.config.batch_size)
+        return -(-self.count("train") // self.config.batch_size)
+
+    # -- the data, which a stream has otherwise -----------------------------------------------------------
+
+    def _take(self, examples: Any) -> None:
+        self.examples = examples
+        self.train_rows = examples.rows("train")
+
+    def count(self, part: str) -> int:
+        """Rows of a part."""
+        return len(self.train_rows if part == "train" else self.examples.rows(part))
+
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> Drawn:
+        """This rank's examples of a batch."""
+        if self._plan[0] != epoch:
+            seed = (self.config.seed, epoch)
+            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
+        at = step % self.steps * self.config.batch_size
+        every = self._plan[1][at : at + self.config.batch_size]
+        places = np.arange(rank, len(every), world_size)
+        return Drawn(self.examples.take(every[places]), every[places], places, len(every))
+
+    def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(R, W) what the network says of a part's rows, their (R, O) labels and (R,) groups."""
+        rows = self.examples.rows(part)
+        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        return self.predict(network, rows), self.examples.labels[rows], groups
+
+    def first(self, part: str, count: int) -> Examples:
+        """The first rows of a part."""
+        return self.examples.take(self.examples.rows(part)[:count])
 
     def network(self) -> nn.Module:
-        network = Dlrm(self.config, self.examples, self.objectives, self._kept)
+        network = Dlrm(self.config, self.examples, self.objectives, self._kept, self.ranks)
         for name, values in self._scales.items():
             network.get_buffer(name).copy_(torch.from_numpy(values))
         return network
 
-    def _count(self) -> Tensor:
+    def _count(self) -> Tensor | None:
         """(rows of all tables,) bool: which values at least `min_count` training rows have."""
         counts = [np.zeros(size, np.int64) for size in self.examples.sizes]
         for rows in blocks(self.train_rows, 2**16):
@@ -233,17 +308,28 @@ class DlrmTask(BaseTask):
             total, squares = total + part.sum(axis=0), squares + np.square(part).sum(axis=0)
         mean = total / len(self.train_rows)
         spread = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        known = (labels[self.train_rows, label] for label in self.label_of)
+        there = [some[np.isfinite(some)] for some in known]
+        return self._scales_of(mean, spread, [(len(one), one.mean, one.std) for one in there])
+
+    def _scales_of(
+        self,
+        mean: np.ndarray,
+        spread: np.ndarray,
+        labels: Sequence[KnownLabels],
+    ) -> dict[str, np.ndarray]:
+        """labels: one of each objective."""
         mean_W, spread_W = (np.full(self.columns[-1].stop, value, np.float32) for value in (0, 1))
-        for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            known = labels[self.train_rows, label]
-            known = known[np.isfinite(known)]
-            if len(known) == 0:
+        for objective, (count, average, deviation), column in zip(
+            self.objectives, labels, self.columns, strict=True
+        ):
+            if count == 0:
                 raise TooLittleData(f"dlrm: no training example has the label {objective.name!r}")
             if objective.kind == "binary":
-                share = np.clip(known.mean(), 1e-4, 1 - 1e-4)
+                share = np.clip(average(), 1e-4, 1 - 1e-4)
                 mean_W[column] = np.log(share / (1 - share))
             elif objective.kind == "regression":
-                mean_W[column], spread_W[column] = known.mean(), max(float(known.std()), 1e-6)
+                mean_W[column], spread_W[column] = average(), max(float(deviation()), 1e-6)
         return {
             "dense_mean_F": mean.astype(np.float32),
             "dense_spread_F": np.where(spread > 1e-6, spread, 1).astype(np.float32),
@@ -252,31 +338,34 @@ class DlrmTask(BaseTask):
         }
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        if self._plan[0] != epoch:
-            seed = (self.config.seed, epoch)
-            self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
-        at = step % self.steps * self.config.batch_size
-        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
-        sparse_BS = torch.from_numpy(self.examples.sparse[rows].astype(np.int64, copy=False))
+        drawn = self.drawn(epoch, step, rank, world_size)
+        sparse_BS = torch.from_numpy(drawn.examples.sparse.astype(np.int64, copy=False))
         if self.config.unknown:
-            rng = np.random.default_rng((*batch_seed(self.config.seed, epoch, step, rank), 1))
-            drawn = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(drawn), 0)
+            rng = np.random.default_rng((self.config.seed, epoch, step, 1))
+            hidden = rng.random((drawn.of, sparse_BS.shape[1]), np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden[drawn.places]), 0)
+        labels_BO = drawn.examples.labels
+        known_O = np.isfinite(labels_BO[:, self.label_of]).sum(axis=0)
+        counts = {f"{COUNT}{one.name}": float(n) for one, n in zip(self.objectives, known_O, strict=True)}
         return {
             "sparse": sparse_BS,
-            "dense": torch.from_numpy(self.examples.dense[rows]),
-            "labels": torch.from_numpy(self.examples.labels[rows]),
-            "rows": torch.from_numpy(rows),
+            "dense": torch.from_numpy(drawn.examples.dense),
+            "labels": torch.from_numpy(labels_BO),
+            "rows": torch.from_numpy(drawn.rows),
+            **{name: torch.tensor(count) for name, count in counts.items()},
         }
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         out_BW = network(batch["sparse"], batch["dense"])
-        losses = self.losses(out_BW, batch["labels"])
+        losses = self.losses(out_BW, batch["labels"], batch)
         weights = self.config.weights
         return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
-    def losses(self, out_BW: Tensor, labels_BO: Tensor) -> dict[str, Tensor]:
-        """By objective, the mean over rows whose label is known; regression's in spreads of the target."""
+    def losses(
+        self, out_BW: Tensor, labels_BO: Tensor, counts: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """By objective, the mean over rows whose label is known; regression's in spreads of the target.
+        counts: how many those are, `count.<objective>`; None: they are counted here."""
         found = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
             out, wanted = out_BW[:, column].float(), labels_BO[:, label]
@@ -286,21 +375,22 @@ class DlrmTask(BaseTask):
                 spread = float(self._scales["spread_W"][column][0])
                 out, wanted = out / spread, wanted / spread
             each = loss_of(objective, out, wanted)
-            found[objective.name] = each.sum() / max(len(each), 1)
+            of = torch.tensor(float(len(each))) if counts is None else counts[f"{COUNT}{objective.name}"]
+            found[objective.name] = each.sum() / of.clamp(min=1)
         return found
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
-        if len(self.examples.rows("validation")) == 0:
+        if self.count("validation") == 0:
             return {}
-        if self._before is None:
+        if self._before is None and not self.config.sharded:  # there is no room for all tables once more
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
                 fresh = self.network().eval().to(device_of(network))
             self._before = self.measure(fresh, "validation")
         values = self.measure(network, "validation")
         agreement = self.agreement(network) if len(self.objectives) > 1 else {}
-        before = {f"before.{self.metric}": self._before[self.metric]}
+        before = {} if self._before is None else {f"before.{self.metric}": self._before[self.metric]}
         return {**values, **before, **agreement}
 
     def predict(self, network: nn.Module, rows: np.ndarray) -> np.ndarray:
@@ -308,17 +398,16 @@ class DlrmTask(BaseTask):
         parts = [np.empty((0, self.columns[-1].stop), np.float32)]
         with torch.no_grad():
             for part in blocks(rows):
-                parts.append(network(*self._inputs(network, part)).float().cpu().numpy())
+                inputs = inputs_of(network, self.examples.take(part))
+                parts.append(network(*inputs).float().cpu().numpy())
         return np.concatenate(parts)
 
     def measure(self, network: nn.Module, part: str) -> dict[str, float]:
         """Metrics of the first objective under their plain names, of the others as `<objective>.<metric>`."""
-        rows = self.examples.rows(part)
-        out_RW = self.predict(network, rows)
-        groups = None if self.examples.groups is None else self.examples.groups[rows]
+        out_RW, labels_RO, groups = self.answers(network, part)
         values: dict[str, float] = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
-            wanted = self.examples.labels[rows, label]
+            wanted = labels_RO[:, label]
             known = np.isfinite(wanted)
             own_groups = None if groups is None else groups[known]
             found = metrics_of(objective, out_RW[known, column].astype(np.float64), wanted[known], own_groups)
@@ -328,19 +417,29 @@ class DlrmTask(BaseTask):
 
     def agreement(self, network: nn.Module, rows: int = 4096) -> dict[str, float]:
         """`conflicts` of the objectives on the weights that all of them share, on validation rows."""
-        some = self.examples.rows("validation")[:rows]
+        some = self.first("validation", rows)
         shared = [p for name, p in network.named_parameters() if name.startswith(("bottom", "top"))][:-2]
         if not shared:
             return {}
         with torch.inference_mode(False), torch.enable_grad():
-            out = network(*self._inputs(network, some))
-            losses = self.losses(out, on_device_of(network, self.examples.labels[some]))
+            out = network(*inputs_of(network, some))
+            losses = self.losses(out, on_device_of(network, some.labels))
             return conflicts(losses, shared)
 
-    def _inputs(self, network: nn.Module, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(R, S) int64 and (R, F) float32."""
-        sparse = self.examples.sparse[rows].astype(np.int64, copy=False)
-        return on_device_of(network, sparse), on_device_of(network, self.examples.dense[rows])
+
+def inputs_of(network: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
+    """(R, S) int64 and (R, F) float32, on the network's device."""
+    sparse = examples.sparse.astype(np.int64, copy=False)
+    return on_device_of(network, sparse), on_device_of(network, examples.dense)
+
+
+def bind(config: DlrmConfig, examples: Examples | ExampleStream) -> DlrmTask:
+    """The task of the examples, in memory or not."""
+    if isinstance(examples, ExampleStream):
+        from etalage.models.dlrm_stream import DlrmStreamTask
+
+        return DlrmStreamTask(config, examples)
+    return DlrmTask(config, examples)
 
 
 SPACE: SearchSpace = {
@@ -363,7 +462,7 @@ RECIPE = Recipe(
     paper="Naumov et al., Deep Learning Recommendation Model, 2019",
     config=DlrmConfig,
     columns=(),
-    bind=DlrmTask,
+    bind=bind,
     data="examples",
     space=SPACE,
 )

@@ -38,6 +38,8 @@ FACTS, VERDICT, ITEMS, USERS, TO_MODEL = (
     "to_model.npy",
 )
 QUERY, ITEM, RANK = "query.onnx", "item.onnx", "rank.onnx"
+TABLE = "table"
+"""Folder of a ranker that learned from a table of the shop's own: how its columns are encoded."""
 ITEM_ENCODER, USER_ENCODER, ITEM_FEATURES, PAIRS = (
     "item_encoder.json",
     "user_encoder.json",

@@ -98,7 +98,7 @@ def searched(
     mostly = count >= MOSTLY * len(allow) and wide < len(index)
     if count <= SCORED_ALL and not index.is_exact and not mostly:
         return _scored_all(index, embeddings, queries, quota, allow, excluded)
-    if index.is_exact or not mostly:
+    if index.is_exact or index.filters_itself or not mostly:
         found = index.search(queries, wanted, allow)
         return kept(Hits(np.maximum(found.rows, 0), found.scores), excluded, quota)
     plain = index.search(queries, wide)

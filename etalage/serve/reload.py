@@ -59,6 +59,7 @@ class BundleWatcher:
                 if self.problem is not None:
                     self.problem, self._tried = None, ""
                     self._gauges.healed()
+                self.current.parts.ask_again()
                 return False
             if wanted == self._tried and time.monotonic() < self._again_at:
                 return False

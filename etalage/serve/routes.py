@@ -120,11 +120,14 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """A bundle is open. `problem` says why a newer one could not take its place.
 
-    The status is `degraded` where the online store fails: slates are answered all the same.
+    The status is `degraded` where the online store fails, or the vector database of an index: slates are
+    answered all the same.
     """
     recommender: Recommender | None = request.state.recommender
     problem, online = request.app.state.window.problem, request.app.state.online
     wrong = [online.degraded, UNWRITABLE if online.unwritable else None]
+    if recommender is not None and recommender.parts.problems:
+        wrong.append("the vector database does not answer, and embeddings are searched here: see the log")
     degraded = "; ".join(filter(None, wrong)) or None
     ready = "ready" if degraded is None else "degraded"
     state = api.Readiness(

@@ -16,7 +16,7 @@ from etalage.shop import live_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.api import Answer, Recommended
+    from etalage.api import Answer, NearUser, Recommended
     from etalage.features.history import BehaviourRule
     from etalage.online import Act
     from etalage.recommend import Filters, Recommender
@@ -64,6 +64,21 @@ def recommend(
     history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
     answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
     return answer, None if answer.known else _stranger(recommender, user_id)
+
+
+def users_for(workspace: Workspace, item_id: str, k: int) -> "list[NearUser]":
+    """The shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
+    recommender = open_recommender(workspace)
+    require_items(workspace, recommender, [item_id], "item")
+    return recommender.users_for_item(item_id, k)
+
+
+def users_like(workspace: Workspace, user_id: str, k: int) -> "list[NearUser]":
+    """The shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
+    recommender = open_recommender(workspace)
+    if not recommender.users.ids.row(user_id):
+        raise NotFound(f"{_stranger(recommender, user_id)} (bundle {recommender.bundle})")
+    return recommender.users_like(user_id, k)
 
 
 def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Filters]":

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
-from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps
+from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps, vector_steps
 from etalage.shop.known_names import require_values
 from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
@@ -53,6 +53,7 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
                 force=force,
                 progress=meter,
                 blocks=workspace.array_loop,
+                spread=vector_steps.spread(workspace),
             )
     refit_steps.forget_unpublished(workspace)
     for orphan in orphan_exports(workspace):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
-from etalage.shop import behaviour_steps, category_steps, photo_steps
+from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.workspace import Workspace
 
@@ -61,9 +61,10 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
 
+    config, facts = workspace.config.evaluate, read_facts(exported)
+    table_steps.require_own_data(facts, exported)
     whole = behaviour_steps.behaviour(workspace)
     ours = open_scorer(exported)
-    config, facts = workspace.config.evaluate, read_facts(exported)
     if not learned_from(facts, whole):
         raise ConfigError(
             f"{exported}: {recipe.name} was trained on other data than the tables hold now, or by other "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
-ERASED_FROM = ("users", "interactions", "held", "embeddings", "refused")
+ERASED_FROM = ("users", "interactions", "held", "embeddings", "recommendations", "refused")
 """The tables that may hold rows of a shopper."""
 
 
@@ -266,6 +266,7 @@ def _theirs(user_id: str) -> "list[tuple[str, tuple[str, ...], Callable[[pa.Tabl
         ("interactions", ("user_id",), of_user),
         ("held", ("user_id",), of_user),
         ("embeddings", ("owner", "id"), of_embedding),
+        ("recommendations", ("user_id",), of_user),
         ("refused", ("what", "row", "key"), of_refused),
     ]
 

@@ -5,6 +5,8 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow.compute as pc
 
 from etalage.errors import TooLittleData
 from etalage.lake.schema import PHOTO_OK
+from etalage.models.streaming import MEGABYTE, StreamedConfig
 from etalage.shop.progress import Meter, meter_steps
 from etalage.shop.workspace import Workspace
 
@@ -49,14 +52,16 @@ def require_photos(workspace: Workspace) -> None:
     )
 
 
-def payload(workspace: Workspace) -> "Payload":
-    """What a bundle holds of the catalogue, read from the tables as they are now."""
+def payload(workspace: Workspace, files: bool = True) -> "Payload":
+    """What a bundle holds of the catalogue, read from the tables as they are now; files: with the photos."""
     from etalage.bundle.contents import gather
     from etalage.features.history import BehaviourRule
 
     with workspace.bar("read the tables", None):
         return gather(
-            workspace.lake, rules=BehaviourRule(workspace.config.behaviour, workspace.config.funnel)
+            workspace.lake,
+            rules=BehaviourRule(workspace.config.behaviour, workspace.config.funnel),
+            files=files,
         )
 
 
@@ -70,21 +75,45 @@ def photos(workspace: Workspace, whole: "Payload", encoder: "PhotoEncoder") -> "
         )
 
 
+def learned(workspace: Workspace, config: Any) -> "tuple[PhotoSet, dict[str, int]]":
+    """What a model of photos learns from, and the versions of the tables: pixels in memory, or, where they
+    are too many for its `buffer`, in a file that one pass over the table of photos writes."""
+    from etalage.bundle.contents import find_photos, photo_batches
+    from etalage.features.photo import PhotoEncoder
+    from etalage.features.pixel_file import PixelFile
+
+    require_photos(workspace)
+    whole = payload(workspace, files=False)
+    encoder = PhotoEncoder(config.size, config.channels)
+    shas = whole.items["photo_sha256"].drop_null()
+    size = len(shas) * encoder.size**2 * encoder.channels
+    if not isinstance(config, StreamedConfig) or not config.streams(size):
+        with workspace.bar("read photos", None):
+            files = find_photos(photo_batches(workspace.lake, whole.versions), pc.unique(shas))
+        return photos(workspace, replace(whole, photos=files), encoder), whole.versions
+    where = PixelFile(workspace.runs / "pixels", encoder, workspace.config.split)
+    log.warning(
+        "%s photos of %d x %d pixels are %s MB: they are read as a stream, once, into a file in %s",
+        f"{len(shas):,}", encoder.size, encoder.size, f"{size / MEGABYTE:,.0f}", where.folder,
+    )  # fmt: skip
+    with workspace.disk(), workspace.bar("decode photos into a file", len(shas)) as meter:
+        batches = partial(photo_batches, workspace.lake, whole.versions)
+        found = where.photo_set(whole.items, batches, meter, workspace.photo_loop)
+    return found, whole.versions
+
+
 def train(
     workspace: Workspace, recipe: "Recipe[Any]", config: Any, fresh: bool
 ) -> "tuple[Trained[Any], Path]":
-    from etalage.features.photo import PhotoEncoder
     from etalage.training.run import run
 
-    require_photos(workspace)
-    whole = payload(workspace)
-    decoded = photos(workspace, whole, PhotoEncoder(config.size, config.channels))
+    decoded, versions = learned(workspace, config)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return run(
             recipe,
             config,
             decoded,
-            whole.versions,
+            versions,
             runs=workspace.runs,
             exports=workspace.exports(recipe.name),
             fresh=fresh,
@@ -200,6 +229,7 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         "id": list(fresh),
         "model": [embedder.model_hash] * len(fresh),
         "embedding": list(fresh.values()),
+        "name": [None] * len(fresh),
     }
     # As files that are committed: a merge would read every embedding that is stored, to compare.
     lake, rows = workspace.lake, pa.table(columns, schema=TABLES["embeddings"].schema)

@@ -21,6 +21,7 @@ from etalage.errors import ConfigError
 from etalage.shop import (
     asking,
     behaviour_steps,
+    best_steps,
     bundling,
     category_steps,
     classify_steps,
@@ -29,13 +30,16 @@ from etalage.shop import (
     judging_steps,
     live_steps,
     photo_steps,
+    table_steps,
     transfer_steps,
     trust_steps,
+    vector_steps,
 )
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
+    from etalage.api import NearUser
     from etalage.bundle.manifest import Manifest
     from etalage.bundle.sync import Synced
     from etalage.evaluation.comparison import ModelComparison
@@ -49,12 +53,14 @@ if TYPE_CHECKING:
     from etalage.recommend import Recommender
     from etalage.runtime.classifier import Classified
     from etalage.shop.behaviour_steps import KindFacts
+    from etalage.shop.best_steps import BestItems
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
+    from etalage.shop.vector_steps import Handed
 
 
 MODEL = photo_steps.MODEL
@@ -183,6 +189,8 @@ class Shop(Workspace):
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
             return category_steps.train(self, recipe, config, fresh)
+        if table_steps.named_table(config) is not None:
+            return table_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
     def tune(
@@ -308,6 +316,7 @@ class Shop(Workspace):
                 exports=self.folder / "exports",
                 loop=self.photo_loop,
                 blocks=self.array_loop,
+                spread=vector_steps.spread(self),
             )
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
@@ -338,6 +347,30 @@ class Shop(Workspace):
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
         return asking.open_recommender(self)
+
+    def vectors(self, to: str, model: str | None = None, users: bool = False) -> "Handed":
+        """Write the vectors of the current bundle's items, or users, where others look them up: `table`,
+        redis://…, `milvus` or a Milvus' address. What is there of older bundles is removed.
+
+        model: None: the funnel's first embedder, else that of photos. Raises ConfigError, Unprocessable,
+        StoreUnavailable, IndexUnavailable, BundleError.
+        """
+        self.require_writable()
+        return vector_steps.hand_over(self, to, model, users)
+
+    def best_items(self, k: int = 100, model: str | None = None) -> "BestItems":
+        """Write the k best items of every shopper into the table `recommendations`, by a retriever of the
+        current bundle (None: its first embedder). Raises TableMissing, Unprocessable, BundleError."""
+        self.require_writable()
+        return best_steps.best_items(self, k, model)
+
+    def users_for(self, item_id: str, k: int = 10) -> "list[NearUser]":
+        """The k shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
+        return asking.users_for(self, item_id, k)
+
+    def users_like(self, user_id: str, k: int = 10) -> "list[NearUser]":
+        """The k shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
+        return asking.users_like(self, user_id, k)
 
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle as a model to the shop's MLflow, and register it. Return its URI.

@@ -17,7 +17,7 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.lake.durable_files import replace_durably
 from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
-from etalage.shop import behaviour_steps, category_steps, photo_steps
+from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,17 +127,19 @@ def task_of(
     data."""
     kept = None
     if recipe.data == "photos":
-        from etalage.features.photo import PhotoEncoder
         from etalage.features.photo_set import fingerprint
 
-        photo_steps.require_photos(workspace)
-        encoder = PhotoEncoder(config.size, config.channels)
-        data: Any = photo_steps.photos(workspace, photo_steps.payload(workspace), encoder)
+        data: Any = photo_steps.learned(workspace, config)[0]
         mark = fingerprint(data)
     elif recipe.data == "categories":
         labelled = category_steps.labelled(workspace, config.photo_encoder())
         category_steps.ensure_golden_set(workspace, labelled)
         data, mark = labelled.data, labelled.data.fingerprint()
+    elif table_steps.named_table(config) is not None:
+        # With every value: what a trial's min_count leaves out it says itself.
+        whole_config = config.model_copy(update={"min_count": 1})
+        data, kept, _ = table_steps.examples_of(workspace, whole_config)
+        mark = data.fingerprint()
     else:
         whole = behaviour_steps.behaviour(workspace)
         learned = behaviour_steps.learned(workspace, recipe, config, whole)

@@ -84,9 +84,22 @@ class Workspace:
     def config(self) -> ShopConfig:
         """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
         file = self.folder / "shop.toml"
-        config = read_config(file)
+        config = self._with_places(read_config(file), str(file))
         require_known_names(config, str(file), self.models, lambda: self._published(config))
         return config
+
+    def _with_places(self, config: ShopConfig, file: str) -> ShopConfig:
+        """A file of Milvus Lite that [index.milvus] names is one of the shop's folder. Raises ConfigError."""
+        if config.index.kind != "milvus":
+            return config
+        from etalage.index import milvus_settings
+
+        uri = milvus_settings(config.index, file).uri
+        if "://" in uri:
+            return config
+        placed = {**config.index.milvus, "uri": str((self.folder / uri).resolve())}
+        index = config.index.model_copy(update={"milvus": placed})
+        return config.model_copy(update={"index": index})
 
     def _published(self, config: ShopConfig) -> list[str]:
         """The models of the current bundle, as far as one can be read."""

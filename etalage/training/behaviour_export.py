@@ -28,6 +28,7 @@ from etalage.runtime.export_files import (
     PAIRS,
     QUERY,
     RANK,
+    TABLE,
     USER_ENCODER,
     USERS,
     ModelKind,
@@ -38,6 +39,7 @@ from etalage.training.export import TOLERANCE, ExportDraft, quiet
 
 if TYPE_CHECKING:
     from etalage.features.pairs import PairEncoder
+    from etalage.features.table_encoder import TableEncoder
 
 ROWS_AT_ONCE = 4096
 
@@ -55,6 +57,8 @@ class Source:
     user_encoder: Encoder | None = None
     pairs: "PairEncoder | None" = None
     """For a ranker of pairs: what it knows of them."""
+    table: "TableEncoder | None" = None
+    """For a ranker of a table's rows: how they are encoded."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Of the sparse inputs of a ranker, by name."""
     feature_sources: dict[str, str] = field(default_factory=dict)
@@ -73,6 +77,7 @@ class Source:
             data.item_encoder,
             data.user_encoder,
             pairs,
+            None,
             sizes or {"user": len(data.users), "item": len(data.items)},
             data.feature_sources,
         )
@@ -244,6 +249,8 @@ def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     _write_onnx(_Named(network, ("forward",)), {"sparse": sparse, "dense": dense}, folder / RANK, ("scores",))
     if data.pairs is not None:
         data.pairs.to_folder(folder / PAIRS)
+    if data.table is not None:
+        data.table.to_folder(folder / TABLE)
     asked = {name.removeprefix("item.") for name in network.sparse_inputs if name.startswith("item.")}
     columns = {**data.item_features.sparse, **data.item_features.bags}
     kept = {name for name in columns if name in asked or asked & {f"{name}.first", f"{name}.last"}}

@@ -27,6 +27,7 @@ from etalage.training.workers import follow_torchrun, together
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
     from etalage.features.category_set import CategorySet
+    from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
     from etalage.training.behaviour_export import Source
@@ -107,7 +108,7 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples | VectorRows",
+    data: "BehaviourSet | Examples | ExampleStream | VectorRows",
     *,
     runs: Path,
     exports: Path,
@@ -129,18 +130,19 @@ def train_behaviour(
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
-        assert isinstance(data, BehaviourSet | Examples)
+        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
     facts: dict[str, Any] = {"tables": versions or {}}
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
     else:
-        assert isinstance(data, BehaviourSet | Examples)
+        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
         facts["data"] = data.fingerprint()
 
     if start is not None:
@@ -163,7 +165,7 @@ def train_behaviour(
     )
 
 
-def _source_of(examples: "Examples") -> "Source":
+def _source_of(examples: "Examples | ExampleStream") -> "Source":
     from etalage.training.behaviour_export import Source
 
     return Source(sizes=dict(zip(examples.sparse_names, examples.sizes, strict=True)))

@@ -1,6 +1,11 @@
-"""What every index keeps to, run over each of them and against plain loops."""
+"""What every index keeps to, run over each of them and against plain loops.
 
-from collections.abc import Callable
+Milvus is Milvus Lite here, of three types of index. A collection takes it half a second, so that it has a few
+fixed examples where others have drawn ones. What it is not asked, and why, is in NOT_MILVUS.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,7 @@ from etalage.errors import IndexMismatch
 from etalage.index import Index, build, open_index, recall
 from etalage.index.exact import ExactIndex
 from etalage.index.faiss import IvfFlatIndex
+from etalage.index.milvus import MilvusIndex
 
 Build = Callable[[np.ndarray, np.ndarray], Index]
 
@@ -35,10 +41,53 @@ def ivf_tuned(rows: np.ndarray, embeddings: np.ndarray) -> Index:
     return IvfFlatIndex.build(rows, embeddings)
 
 
-EXACT = [exact, ivf_all_probed]
-EVERY = [exact, ivf_all_probed, ivf_one_probed, ivf_tuned]
-every_index = pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
-exact_index = pytest.mark.parametrize("make", EXACT, ids=lambda make: make.__name__)
+def milvus_flat(rows: np.ndarray, embeddings: np.ndarray) -> Index:
+    return lite(rows, embeddings, index="FLAT")
+
+
+def milvus_hnsw(rows: np.ndarray, embeddings: np.ndarray) -> Index:
+    return lite(rows, embeddings, index="HNSW", build={"M": 8, "efConstruction": 40}, search={"ef": 16})
+
+
+def milvus_ivf(rows: np.ndarray, embeddings: np.ndarray) -> Index:
+    return lite(rows, embeddings, index="IVF_FLAT", build={"nlist": 7}, search={"nprobe": 1})
+
+
+@pytest.fixture(autouse=True)
+def milvus_lite(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test leaves the Milvus Lite empty."""
+    yield
+    for index in MADE:
+        index.drop()
+    MADE.clear()
+
+
+MADE: list[MilvusIndex] = []
+LITE_FOLDER = tempfile.TemporaryDirectory()
+
+
+def lite(rows: np.ndarray, embeddings: np.ndarray, norm: str = "l2", **settings) -> Index:
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    uri = f"{LITE_FOLDER.name}/contract.db"
+    config = IndexConfig(kind="milvus", milvus={"uri": uri, "seconds": 20, **settings})
+    index = build(rows, embeddings, config, norm=norm)
+    MADE.append(index)
+    return index
+
+
+NOT_MILVUS = {
+    "the same files": "a collection has a name of its own, and its embeddings are in no file",
+    "equal scores by row": "a graph (HNSW) does not reach every one of 200 equal items",
+    "breaks its norm": "its embeddings are in no file; the bundle checks those that it has",
+}
+LOCAL_EXACT = [exact, ivf_all_probed]
+LOCAL = [*LOCAL_EXACT, ivf_one_probed, ivf_tuned]
+MILVUS = [milvus_flat, milvus_hnsw, milvus_ivf]
+local_index = pytest.mark.parametrize("make", LOCAL, ids=lambda make: make.__name__)
+local_exact = pytest.mark.parametrize("make", LOCAL_EXACT, ids=lambda make: make.__name__)
+milvus_index = pytest.mark.parametrize("make", MILVUS, ids=lambda make: make.__name__)
+every_index = pytest.mark.parametrize("make", [*LOCAL, *MILVUS], ids=lambda make: make.__name__)
 
 
 def unit(rng: np.random.Generator, count: int, dimension: int = 11) -> np.ndarray:
@@ -76,7 +125,7 @@ def assert_answers(index: Index, rows, embeddings, queries, k, allow=None) -> No
         np.testing.assert_allclose(found.scores[number], scores, atol=2e-6)
 
 
-@exact_index
+@local_exact
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -91,16 +140,41 @@ def test_an_exact_search_finds_what_sorting_by_hand_finds(make: Build, seed, cou
     assert_answers(make(rows, embeddings), rows, embeddings, unit(rng, 3), k, allow)
 
 
-@every_index
+@pytest.mark.parametrize("count", [1, 40, 2_500])
+def test_an_exact_milvus_finds_what_sorting_by_hand_finds(count: int) -> None:
+    rng = np.random.default_rng(count)
+    rows, embeddings = items(rng, count)
+    index = milvus_flat(rows, embeddings)
+    for k in (1, 7, 40):
+        for share in (None, 0.0, 0.01, 0.05, 0.5, 0.9, 1.0):
+            allow = None if share is None else rng.random(rng.integers(1, 3 * count + 9)) < share
+            assert_answers(index, rows, embeddings, unit(rng, 3), k, allow)
+
+
+@local_index
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 400), k=st.integers(1, 30), data=st.data())
 def test_k_items_come_back_whenever_k_are_allowed(make: Build, seed, count, k, data) -> None:
     rng = np.random.default_rng(seed)
     rows, embeddings = items(rng, count)
     many = data.draw(st.sampled_from(sorted({0, 1, min(k, count), min(k + 1, count), count // 2, count})))
+    assert_full(make(rows, embeddings), rng, rows, k, many)
+
+
+@milvus_index
+def test_k_items_come_back_from_milvus_whenever_k_are_allowed(make: Build) -> None:
+    rng = np.random.default_rng(4)
+    rows, embeddings = items(rng, 2_200)
+    index = make(rows, embeddings)
+    for k in (1, 30):
+        for many in (0, 1, k, k + 1, 60, 1_050, 2_100, 2_200):
+            assert_full(index, rng, rows, k, many)
+
+
+def assert_full(index: Index, rng: np.random.Generator, rows: np.ndarray, k: int, many: int) -> None:
     allow = np.zeros(rows.max() + 1, bool)
     allow[rng.permutation(rows)[:many]] = True
-    found = make(rows, embeddings).search(unit(rng, 5), k, allow)
+    found = index.search(unit(rng, 5), k, allow)
     for answer, scores in zip(found.rows, found.scores, strict=True):
         real = answer[answer >= 0]
         assert len(real) == len(set(real.tolist())) == min(k, many)
@@ -143,6 +217,8 @@ def test_no_queries_get_no_answers(make: Build) -> None:
 @every_index
 @pytest.mark.parametrize("filtered", [False, True])
 def test_equal_scores_are_ordered_by_row_also_where_k_cuts(make: Build, filtered: bool) -> None:
+    if make is milvus_hnsw:
+        pytest.skip(NOT_MILVUS["equal scores by row"])
     rng = np.random.default_rng(5)
     embeddings = np.repeat(unit(rng, 3), [200, 90, 40], axis=0)
     rows = rng.permutation(330).astype(np.int64)
@@ -160,18 +236,26 @@ def test_one_query_and_a_batch_answer_alike(make: Build) -> None:
     index = make(rows, embeddings)
     for mask in (None, allow):
         batch = index.search(queries, 9, mask)
-        for number in range(len(queries)):
+        for number in range(0, len(queries), 1 if make in LOCAL else 10):
             single = index.search(queries[number : number + 1], 9, mask)
             assert single.rows[0].tolist() == batch.rows[number].tolist()
             assert single.scores[0].tolist() == batch.scores[number].tolist()
 
 
-@exact_index
+@local_exact
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), steps=st.lists(st.integers(1, 60), min_size=1, max_size=6))
 def test_adding_and_removing_equals_building_from_what_is_left(
     tmp_path_factory: pytest.TempPathFactory, make: Build, seed: int, steps: list[int]
 ) -> None:
+    assert_builds(make, seed, steps, tmp_path_factory.mktemp("index"))
+
+
+def test_adding_to_and_removing_from_milvus_equals_building_from_what_is_left(tmp_path: Path) -> None:
+    assert_builds(milvus_flat, 3, [60, 41, 17], tmp_path)
+
+
+def assert_builds(make: Build, seed: int, steps: list[int], folder: Path) -> None:
     rng = np.random.default_rng(seed)
     rows, embeddings = items(rng, 500)
     here = np.zeros(500, bool)
@@ -188,7 +272,6 @@ def test_adding_and_removing_equals_building_from_what_is_left(
             here[fresh] = True
         assert len(index) == here.sum()
         assert index.rows.tolist() == sorted(rows[here].tolist())
-    folder = tmp_path_factory.mktemp("index")
     index.save(folder)
     for one in (index, open_index(folder)):
         assert_answers(one, rows[here], embeddings[here], unit(rng, 4), 13)
@@ -205,7 +288,7 @@ def test_f56_a_removed_item_never_comes_back(make: Build, tmp_path: Path) -> Non
     index.save(tmp_path)
     for one in (index, open_index(tmp_path)):
         for allow in (None, np.isin(np.arange(2000), gone), np.ones(2000, bool)):
-            found = one.search(embeddings[::3], 600, allow)
+            found = one.search(embeddings[::45], 600, allow)
             assert not np.isin(found.rows, gone).any()
         assert (np.sort(found.rows[0][found.rows[0] >= 0]) == np.sort(np.setdiff1d(rows, gone))).all()
 
@@ -225,8 +308,9 @@ def test_an_index_opens_as_it_was_saved(make: Build, tmp_path: Path) -> None:
     assert opened.search(queries[:1], 1).rows.tolist() == [[9_999]]
 
 
-@every_index
+@local_index
 def test_the_same_seed_makes_the_same_files(make: Build, tmp_path: Path) -> None:
+    """NOT_MILVUS: the same files."""
     for name in "ab":
         make(*items(np.random.default_rng(9), 900)).save(tmp_path / name)
     for file in (tmp_path / "a").iterdir():
@@ -312,8 +396,9 @@ def test_f54_an_index_of_another_model_size_norm_or_type_is_refused(make: Build,
         open_index(tmp_path)
 
 
-@every_index
+@local_index
 def test_f54_an_index_whose_embeddings_break_its_norm_is_refused(make: Build, tmp_path: Path) -> None:
+    """NOT_MILVUS: breaks its norm."""
     rows, embeddings = items(np.random.default_rng(15), 60)
     free = build(rows, embeddings * 3, _config_of(make(rows, embeddings)), norm="none")
     free.save(tmp_path)
@@ -349,7 +434,7 @@ def test_recall_against_exact_is_reported_for_each_share(make: Build) -> None:
         (share, 6, 40) for share in (None, 0.5, 0.05, 0.01)
     ]
     assert all(0 <= row.recall <= 1 for row in report)
-    if make is not ivf_one_probed:
+    if make not in (ivf_one_probed, milvus_hnsw, milvus_ivf):  # which are set badly
         assert min(row.recall for row in report) > 0.95
 
 

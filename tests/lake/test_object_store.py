@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etalage.config import StorageConfig, validated
+from etalage.config import ShopConfig, StorageConfig, validated
 from etalage.errors import ConfigError, ObjectStoreError
 from etalage.lake.erasures import StoredErasures
 from etalage.lake.leases import Lease, LeaseHeld
@@ -204,6 +204,15 @@ def test_what_a_store_refuses_says_what_to_do(
 
 
 # -- [storage] ---------------------------------------------------------------------------------
+
+
+def test_bundles_in_a_store_with_vectors_in_a_milvus_are_refused() -> None:
+    given = {
+        "storage": {"bundles": "s3://bucket/b"},
+        "index": {"kind": "milvus", "milvus": {"uri": "http://host:19530"}},
+    }
+    with pytest.raises(ConfigError, match="do not go together"):
+        validated(ShopConfig, given, "shop.toml")
 
 
 @pytest.mark.parametrize(
