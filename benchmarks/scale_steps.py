@@ -231,9 +231,13 @@ def drawn(name: str, rows: int, folder: Path) -> None:
     STEPS[name].draw(rows, folder)
 
 
+def note_of(kept: Path, name: str, rows: int) -> Path:
+    return kept / f"{name.replace(', ', '-')}-{rows}.json"
+
+
 def rounds_of(bench: Run, name: str, rows: int, kept: Path) -> list[dict[str, float]]:
     """The rounds of one size, measured now or by an earlier run."""
-    note = kept / f"{name.replace(', ', '-')}-{rows}.json"
+    note = note_of(kept, name, rows)
     if note.exists():
         found: list[dict[str, float]] = json.loads(note.read_text(encoding="utf-8"))
         return found
@@ -261,6 +265,7 @@ def exponent(sizes: list[int], values: list[float]) -> tuple[float, float]:
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Steps; default: all.")] = None,
     most: Annotated[int, typer.Option(help="Rows, at most.")] = SIZES[-1],
+    so_far: Annotated[bool, typer.Option("--so-far", help="Only what was measured before.")] = False,
     small: Small = False,
     out: Out = None,
 ) -> None:
@@ -273,6 +278,7 @@ def main(
             raise typer.BadParameter(f"no step {name!r}: {', '.join(STEPS)}")
         step = STEPS[name]
         sizes = [1000, 2000, 4000] if small else [n for n in SIZES if n <= min(most, step.most)]
+        sizes = [size for size in sizes if not so_far or note_of(kept, name, size).exists()]
         found = {size: rounds_of(bench, name, size, kept) for size in sizes}
         for size, some in found.items():
             cpu, peak = ([one[what] for one in some] for what in ("cpu", "peak"))
@@ -295,7 +301,7 @@ def main(
                 )
     bench.write(
         rows,
-        command="python benchmarks/scale_steps.py",
+        command=f"python benchmarks/scale_steps.py{' --so-far' if so_far else ''}",
         seeds=list(SIZES),
         packages=["numpy", "scipy", "faiss-cpu"],
         note=NOTE,

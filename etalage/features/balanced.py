@@ -1,8 +1,8 @@
 """Class-balanced batches that cover the data (S0.6).
 
 The plan of an epoch is a pure function of (seed, epoch), and so a batch is one of
-(seed, epoch, step): a resumed run needs no loader state, and the ranks of a data-parallel run each take
-whole classes of every batch (`share`).
+(seed, epoch, step): a resumed run needs no loader state, and the ranks of a data-parallel run each take some
+of its rows.
 """
 
 from dataclasses import dataclass
@@ -68,14 +68,6 @@ class BalancedBatches:
                     again = rng.integers(len(groups_of[chosen]))
                     batches[step, place] = groups_of[chosen][again]
         return rng.permuted(batches.reshape(self.steps, -1), axis=1)
-
-    def share(self, rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-        """Of the rows of one batch, those of every so manieth of its classes: a rank compares its rows with
-        each other alone, so each needs whole classes, two of them at least."""
-        if world_size == 1:
-            return rows
-        classes = np.unique(self.labels_N[rows])[rank::world_size]
-        return rows[np.isin(self.labels_N[rows], classes)]
 
     def _groups(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         shuffled = rng.permutation(rows)

@@ -61,13 +61,14 @@ class ExampleStream:
 
     def batch(
         self, epoch: int, start: int, stop: int, rank: int = 0, world_size: int = 1
-    ) -> tuple[Examples, np.ndarray]:
-        """Those of the training rows start … stop of the epoch's order that `rank` reads, and their (n,)
-        int64 numbers in the table. Raises TableDamaged."""
-        taken = self._buffer.take(epoch, start, stop, rank, world_size).arrays
+    ) -> tuple[Examples, np.ndarray, np.ndarray]:
+        """Those of the training rows start … stop of the epoch's order that `rank` reads, their (n,) int64
+        numbers in the table, and their (n,) places among start … stop. Raises TableDamaged."""
+        found = self._buffer.take(epoch, start, stop, rank, world_size)
+        taken = found.arrays
         columns = (taken["sparse"], self.sparse_names, self.sizes, taken["dense"], self.dense_names)
         parts = np.zeros(len(taken["rows"]), np.uint8)
-        return Examples(*columns, taken["labels"], self.label_names, parts), taken["rows"]
+        return Examples(*columns, taken["labels"], self.label_names, parts), taken["rows"], found.places
 
     def close(self) -> None:
         """Let go of what the buffer holds, and of its threads; it can be asked again."""

@@ -24,6 +24,8 @@ class Taken:
     """(n,) int64."""
     rows: np.ndarray
     """(n,) int64 places in their shards."""
+    places: np.ndarray
+    """(n,) int64 places among all rows that were asked for, of all ranks."""
     arrays: dict[str, np.ndarray]
     """By name, each (n, …)."""
 
@@ -39,12 +41,15 @@ class ShardBuffer:
         self._readers = readers
         self._threads: ThreadPoolExecutor | None = None
         self._held: dict[int, Future[Arrays]] = {}
+        self._wanted: dict[int, set[int]] = {}
+        """Shards by rank: one process reads for several where its step is accumulated from parts."""
+        self._world_size = 1
         self._lock = threading.Lock()
 
     def take(self, epoch: int, start: int, stop: int, rank: int = 0, world_size: int = 1) -> Taken:
         """Those of rows start … stop of the epoch that `rank` reads. Raises what `load` raises."""
         found = self.order.slice(epoch, start, stop, world_size)
-        mine = found.owners == rank
+        mine = np.flatnonzero(found.owners == rank)
         shards, rows = found.shards[mine], found.rows[mine]
         with self._lock:
             self._hold(epoch, found.pools, rank, world_size)
@@ -55,7 +60,7 @@ class ShardBuffer:
             arrays = future.result()
             parts.append({name: array[rows[at]] for name, array in arrays.items()})
             places.append(at)
-        return Taken(shards, rows, self._joined(parts, places))
+        return Taken(shards, rows, mine, self._joined(parts, places))
 
     def close(self) -> None:
         """Let go of everything; it can be asked again."""
@@ -63,7 +68,7 @@ class ShardBuffer:
             if self._threads is not None:
                 self._threads.shutdown(wait=True, cancel_futures=True)
             self._threads = None
-            self._held = {}
+            self._held, self._wanted = {}, {}
 
     def _hold(self, epoch: int, pools: tuple[int, ...], rank: int, world_size: int) -> None:
         """Begin to read these pools and the next one; let go of all others."""
@@ -71,7 +76,10 @@ class ShardBuffer:
         after = pools[-1] + 1
         if after < len(self.order.pools(epoch)) and len(pools) == 1:
             wanted += [int(s) for s in self.order.shards_of(epoch, after, rank, world_size)]
-        for shard in set(self._held).difference(wanted):
+        if world_size != self._world_size:
+            self._wanted, self._world_size = {}, world_size
+        self._wanted[rank] = set(wanted)
+        for shard in set(self._held).difference(*self._wanted.values()):
             self._held.pop(shard).cancel()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._readers, "shards")

@@ -99,6 +99,17 @@ class Windows:
         parts = np.split(order, cuts)
         return [parts[place] for place in rng.permutation(self.steps)]
 
+    def targets(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) which of these windows each target is asked in, and (T,) rows into the interactions."""
+        owner, target = self._targets(windows)
+        return owner, self.rows[target]
+
+    def _targets(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts = self._starts[windows + 1] - self._starts[windows]
+        owner = np.repeat(np.arange(len(windows)), counts)
+        first = np.repeat(self._starts[windows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        return owner, first + np.arange(counts.sum())
+
     def batch(self, windows: np.ndarray) -> WindowBatch:
         """These windows, cropped to the longest of them."""
         begin, end = self._from[windows], self._to[windows]
@@ -110,10 +121,7 @@ class Windows:
             np.where(inside, c[place], 0) if length else np.zeros((len(windows), 0), np.int64)
             for c in (self.positives.items, self.positives.kinds)
         )
-        counts = self._starts[windows + 1] - self._starts[windows]
-        owner = np.repeat(np.arange(len(windows)), counts)
-        first = np.repeat(self._starts[windows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        target = first + np.arange(counts.sum())
+        owner, target = self._targets(windows)
         column = np.zeros(len(target), np.int64)
         if self.length:
             column = length - (end[owner] - (self._first[target] + self._before[target]))

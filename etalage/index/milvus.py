@@ -63,6 +63,8 @@ SPARE = 8
 """Asked for beside the k wanted: a server's float32 sums may order near-equals otherwise than ours."""
 WIDER = 4
 """So many times as many are asked for where k were not enough."""
+SCORED_HERE = 32_768
+"""If no more items than this are allowed, an approximate index is not asked: they are all scored here."""
 PAUSE = 5.0
 """Seconds in which a server that did not answer is not asked again."""
 
@@ -327,11 +329,18 @@ class MilvusIndex:
         rows = self._rows if allow is None else self._rows[allowed_positions(self._rows, allow)]
         if len(rows) == 0 or len(queries) == 0:
             return found
+        few = not self.is_exact and len(rows) < len(self)  # an approximate search among few misses some
+        if few and self._laid is not None and len(rows) <= SCORED_HERE:
+            self._score_all(found, np.arange(len(queries)), queries, min(k, len(rows)), rows)
+            return found
         if self.problem is not None and time.monotonic() < self._again_at:
             return self._searched_here(queries, k, allow, self.problem)
         try:
             self._require_expected()
-            self._fill(found, queries, min(k, len(rows)), rows, allow)
+            if few and len(rows) <= IDS_AT_ONCE:
+                self._score_all(found, np.arange(len(queries)), queries, min(k, len(rows)), rows)
+            else:
+                self._fill(found, queries, min(k, len(rows)), rows, allow)
         except IndexUnavailable as error:
             return self._searched_here(queries, k, allow, self._missed(error))
         self._reached()
@@ -440,14 +449,17 @@ class MilvusIndex:
             self._written,
         )
         for query, (rows, theirs) in zip(queries, said, strict=True):
-            if theirs is None:
-                assert self._laid is not None
-                theirs = np.asarray(self._laid[rows], np.float32)
             full = len(rows) >= wide and wide < len(self)
-            good = np.isin(rows, self._rows) if self._written else np.ones(len(rows), bool)
+            # A row that somebody else wrote is none of ours.
+            good = self._rows[np.minimum(np.searchsorted(self._rows, rows), len(self) - 1)] == rows
             if allow is not None:
                 good &= (rows < len(allow)) & allow[np.minimum(rows, len(allow) - 1)]
-            rows, theirs = rows[good], theirs[good]
+            rows = rows[good]
+            if theirs is not None:
+                theirs = theirs[good]
+            else:
+                assert self._laid is not None
+                theirs = np.asarray(self._laid[rows], np.float32)
             scores = (query[None, :].astype(np.float64) * theirs).sum(axis=1).astype(np.float32)
             order = np.lexsort((rows, -scores))
             yield rows[order], scores[order], full

@@ -29,6 +29,8 @@ IDS_AT_ONCE = 1_000
 """Item rows that one expression may name."""
 TEXT_BYTES = 65_535
 """Milvus' longest text; of attributes, its longest JSON."""
+QUERIES_IN_TIME = 10
+"""So many queries may take as long as one; more take longer."""
 CELLS_AT_ONCE = 4 * 2**20
 """Numbers of one answer: 16 MiB."""
 
@@ -257,14 +259,15 @@ class Collection:
         found: list[tuple[np.ndarray, np.ndarray | None]] = []
         step = max(1, min(1_000, CELLS_AT_ONCE // (wide * (queries.shape[1] if vectors else 1))))
         for start in range(0, len(queries), step):
+            some = queries[start : start + step]
             asked = {
-                "data": list(queries[start : start + step]),
+                "data": list(some),
                 "anns_field": EMBEDDING,
                 "limit": wide,
                 "filter": expression,
                 "search_params": {"metric_type": "IP", "params": parameters},
                 "output_fields": [EMBEDDING] if vectors else [],
-                "timeout": self.server.seconds,
+                "timeout": self.server.seconds * max(1.0, len(some) / QUERIES_IN_TIME),
                 "consistency_level": "Strong" if strong else "Eventually",
             }
             for hits in self._loaded(lambda milvus, asked=asked: milvus.search(self.name, **asked)):

@@ -8,6 +8,7 @@ photo and one sampling of the batch, drawn from a generator of its own: the same
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +17,36 @@ from torch import Tensor
 ASPECT = 4 / 3
 
 
-def augmented(
-    planes_BCHW: Tensor, generator: torch.Generator, *, crop: float, flip: bool, light: float
-) -> Tensor:
+@dataclass(frozen=True)
+class Drawn:
+    """Random numbers for the rows of a batch, of which some are here: however a batch is divided, each row
+    gets its own."""
+
+    generator: torch.Generator
+    count: int
+    """For how many rows the generator draws."""
+    places_B: Tensor
+    """(B,) int64: which of them are here."""
+
+    @classmethod
+    def all(cls, generator: torch.Generator, count: int) -> "Drawn":
+        """For rows that are all here."""
+        return cls(generator, count, torch.arange(count))
+
+    def __call__(self, *shape: int) -> Tensor:
+        """(B, *shape), even in [0, 1)."""
+        return torch.rand(self.count, *shape, generator=self.generator)[self.places_B]
+
+
+def augmented(planes_BCHW: Tensor, draws: Drawn, *, crop: float, flip: bool, light: float) -> Tensor:
     """(B, C, H, W) float32 → the same shape.
 
     crop: the smallest share of the area that is kept, 1 for none; light: the largest relative change of
     contrast and saturation, twice that of each colour, and of brightness in units of the planes' deviation.
     """
-    count = len(planes_BCHW)
 
     def drawn(*shape: int) -> Tensor:
-        return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(planes_BCHW.device)
+        return (draws(*shape) * 2 - 1).to(planes_BCHW.device)
 
     if crop < 1 or flip:
         planes_BCHW = F.grid_sample(

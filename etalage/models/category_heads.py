@@ -133,12 +133,14 @@ def level_loss(
     smoothing: float = 0.0,
     priors: Sequence[Tensor] | None = None,
     row_weights_B: Tensor | None = None,
+    total_weight: Tensor | None = None,
 ) -> Tensor:
     """Scalar: the cross-entropies of the levels, weighed; a row counts at the levels where it is known (≥ 0).
 
     only_deepest: each row counts at the deepest level that is known of it alone (a flat softmax needs no
     more). priors: log shares (K_d,) that are added to the logits while training, so that rare categories are
-    not drowned. row_weights_B: (B,) float32, less than 1 for labels that may be wrong.
+    not drowned. row_weights_B: (B,) float32, less than 1 for labels that may be wrong. total_weight: their
+    sum over the whole batch, which these rows are a part of; None: these are all.
     """
     known_BD = targets_BD >= 0
     if only_deepest:
@@ -148,6 +150,7 @@ def level_loss(
     rows_B = (
         known_BD.new_ones(len(targets_BD), dtype=torch.float32) if row_weights_B is None else row_weights_B
     )
+    whole = (rows_B.sum() if total_weight is None else total_weight).clamp_min(1e-6)
     for level, logits_BK in enumerate(logits):
         known_B = known_BD[:, level]
         if not bool(known_B.any()):
@@ -157,7 +160,7 @@ def level_loss(
             shifted[known_B], targets_BD[known_B, level], label_smoothing=smoothing, reduction="none"
         )
         weight = 1.0 if only_deepest else weights[level]
-        total = total + weight * (losses * rows_B[known_B]).sum() / rows_B.sum().clamp_min(1e-6)
+        total = total + weight * (losses * rows_B[known_B]).sum() / whole
     return total
 
 

@@ -4,7 +4,7 @@ is asked. A model of its own has to say no more than its network; the export ask
     N items   P photos   B batch   F features   T words of a title   L leaves   D depth of the taxonomy
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.features.category_set import CategorySet
 from etalage.models.category_heads import Levels, by_level, level_loss
 from etalage.models.layers import on_device_of
+from etalage.models.ranks import COUNT
 from etalage.models.recipe import BaseTask, Batch, ClassifierConfig, Seen
 
 EMBED_AT_ONCE = 64
@@ -103,7 +104,19 @@ class ClassifierTask(BaseTask):
         found["targets"] = self.targets_ND[rows]
         if self.items.weak_N is not None:
             found["weak"] = torch.from_numpy(self.items.weak_N)[rows]
-        return found
+        return found | self._counts(found)
+
+    def _counts(self, batch: Batch) -> dict[str, Tensor]:
+        """What the loss of a head divides by: the weight of the rows that it can see anything of."""
+        seen = {"photo": batch["photos"] >= 0, "title": (batch["words"] > 0).any(dim=1)}
+        counts = {}
+        alone: list[tuple[Seen, ...]] = [(one,) for one in self.reads]
+        for parts in dict.fromkeys([*alone, self.reads]):
+            there_B = torch.stack([seen[one] for one in parts]).any(dim=0)
+            weights_b = self.weights(batch, there_B)
+            count = there_B.sum().float() if weights_b is None else weights_b.sum()
+            counts[count_of(parts)] = count
+        return counts
 
     def weights(self, batch: Batch, there_B: Tensor) -> Tensor | None:
         """(b,) float32 how much these rows of a batch count; None: all alike."""
@@ -115,7 +128,9 @@ class ClassifierTask(BaseTask):
         photos_B = batch["photos"]
         features_BF = self._looked_at(network, photos_B)
         total = features_BF.new_zeros((), dtype=torch.float32)
-        for scores_BL, there_B in self.heads(network, features_BF, photos_B >= 0, batch["words"]):
+        _, sees = require_classifier(network, self.reads)
+        heads = self.heads(network, features_BF, photos_B >= 0, batch["words"])
+        for (scores_BL, there_B), parts in zip(heads, sees.values(), strict=True):
             # Of the rows that this head can see anything of.
             if bool(there_B.any()):
                 total = total + level_loss(
@@ -124,6 +139,7 @@ class ClassifierTask(BaseTask):
                     (),
                     only_deepest=True,
                     row_weights_B=self.weights(batch, there_B),
+                    total_weight=batch[count_of(parts)],
                 )
         return total
 
@@ -224,6 +240,11 @@ class ClassifierTask(BaseTask):
         features_BF = made_PF.new_zeros(len(photos_B), made_PF.shape[1])
         features_BF[there_B] = made_PF
         return features_BF
+
+
+def count_of(parts: Sequence[Seen]) -> str:
+    """The batch's entry of the weight of the rows of which any of these parts is there."""
+    return COUNT + "+".join(sorted(parts))
 
 
 def trunk_of(network: nn.Module) -> nn.Module | None:

@@ -7,6 +7,8 @@ Systems, 2019, arXiv 1906.00091.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -18,11 +20,12 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.example_stream import ExampleStream
 from etalage.features.examples import Examples, blocks, shuffled
-from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import device_of, on_device_of
 from etalage.models.objectives import conflicts, loss_of, metrics_of
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule, batch_seed
+from etalage.models.ranks import ALONE, COUNT, Ranks
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.sharded_tables import tables_of
 from etalage.models.streaming import StreamedConfig
 
 FAR = 10.0
@@ -60,6 +63,8 @@ class DlrmConfig(StreamedConfig):
     dense: tuple[str, ...] | None = None
     """Columns of the table that are quantities; None: those of fractions. Both named: no other is read."""
     dimension: int = Field(16, ge=1)
+    embeddings: Literal["row_wise", "torchrec"] = "row_wise"
+    """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
     bottom: tuple[int, ...] = (512, 256, 64)
     """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
     top: tuple[int, ...] = (512, 256)
@@ -101,6 +106,11 @@ class DlrmConfig(StreamedConfig):
         return True
 
     @property
+    def sharded(self) -> bool:
+        """As `embeddings` says."""
+        return self.embeddings == "torchrec"
+
+    @property
     def filled(self) -> Mapping[str, Any]:
         return {} if self.preset is None else PRESETS[self.preset]
 
@@ -134,12 +144,14 @@ class Dlrm(nn.Module):
         examples: Examples | ExampleStream,
         objectives: tuple[Objective, ...],
         kept: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.sparse_inputs, self.dense_inputs = examples.sparse_names, examples.dense_names
         self.objectives = objectives
         sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
-        self.tables = RowwiseTables(examples.sizes, config.dimension, kept) if sparse else None
+        made = partial(tables_of, config, ranks, examples.sizes, kept=kept)
+        self.tables = made(config.dimension) if sparse else None
         self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
         count = sparse + bool(dense)
         low_PP = torch.tril_indices(count, count, -1)
@@ -149,13 +161,12 @@ class Dlrm(nn.Module):
             raise TooLittleData("one sparse feature and no dense one: nothing interacts")
         columns = sum(objective.width for objective in objectives)
         self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
-        self.linear_tables = (
-            RowwiseTables(examples.sizes, columns, kept) if config.linear and sparse else None
-        )
+        self.linear_tables = made(columns, title="linear_tables") if config.linear and sparse else None
         self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
-        for module in (self.linear_tables, self.linear_dense):
-            if module is not None:
-                nn.init.zeros_(module.weight)
+        if self.linear_tables is not None:
+            self.linear_tables.zero()
+        if self.linear_dense is not None:
+            nn.init.zeros_(self.linear_dense.weight)
         self.register_buffer("dense_mean_F", torch.zeros(dense))
         self.register_buffer("dense_spread_F", torch.ones(dense))
         self.register_buffer("mean_W", torch.zeros(columns))
@@ -197,6 +208,18 @@ def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> n
 
 KnownLabels = tuple[int, Callable[[], Any], Callable[[], Any]]
 """How many training rows have a label; its mean, and its spread, when asked."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One rank's examples of a batch of `of`."""
+
+    examples: Examples
+    rows: np.ndarray
+    """(n,) int64 their numbers among all examples."""
+    places: np.ndarray
+    """(n,) int64 their places in the batch: what is drawn for it, is drawn for all ranks alike."""
+    of: int
 
 
 class DlrmTask(BaseTask):
@@ -241,14 +264,15 @@ class DlrmTask(BaseTask):
         """Rows of a part."""
         return len(self.train_rows if part == "train" else self.examples.rows(part))
 
-    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Examples, np.ndarray]:
-        """This rank's examples of a batch, and their numbers."""
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> Drawn:
+        """This rank's examples of a batch."""
         if self._plan[0] != epoch:
             seed = (self.config.seed, epoch)
             self._plan = (epoch, shuffled(self.train_rows, seed, self.config.window))
         at = step % self.steps * self.config.batch_size
-        rows = self._plan[1][at : at + self.config.batch_size][rank::world_size]
-        return self.examples.take(rows), rows
+        every = self._plan[1][at : at + self.config.batch_size]
+        places = np.arange(rank, len(every), world_size)
+        return Drawn(self.examples.take(every[places]), every[places], places, len(every))
 
     def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(R, W) what the network says of a part's rows, their (R, O) labels and (R,) groups."""
@@ -261,7 +285,7 @@ class DlrmTask(BaseTask):
         return self.examples.take(self.examples.rows(part)[:count])
 
     def network(self) -> nn.Module:
-        network = Dlrm(self.config, self.examples, self.objectives, self._kept)
+        network = Dlrm(self.config, self.examples, self.objectives, self._kept, self.ranks)
         for name, values in self._scales.items():
             network.get_buffer(name).copy_(torch.from_numpy(values))
         return network
@@ -314,27 +338,34 @@ class DlrmTask(BaseTask):
         }
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        drawn, rows = self.drawn(epoch, step, rank, world_size)
-        sparse_BS = torch.from_numpy(drawn.sparse.astype(np.int64, copy=False))
+        drawn = self.drawn(epoch, step, rank, world_size)
+        sparse_BS = torch.from_numpy(drawn.examples.sparse.astype(np.int64, copy=False))
         if self.config.unknown:
-            rng = np.random.default_rng((*batch_seed(self.config.seed, epoch, step, rank), 1))
-            hidden = rng.random(sparse_BS.shape, np.float32) < self.config.unknown
-            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden), 0)
+            rng = np.random.default_rng((self.config.seed, epoch, step, 1))
+            hidden = rng.random((drawn.of, sparse_BS.shape[1]), np.float32) < self.config.unknown
+            sparse_BS = sparse_BS.masked_fill(torch.from_numpy(hidden[drawn.places]), 0)
+        labels_BO = drawn.examples.labels
+        known_O = np.isfinite(labels_BO[:, self.label_of]).sum(axis=0)
+        counts = {f"{COUNT}{one.name}": float(n) for one, n in zip(self.objectives, known_O, strict=True)}
         return {
             "sparse": sparse_BS,
-            "dense": torch.from_numpy(drawn.dense),
-            "labels": torch.from_numpy(drawn.labels),
-            "rows": torch.from_numpy(rows),
+            "dense": torch.from_numpy(drawn.examples.dense),
+            "labels": torch.from_numpy(labels_BO),
+            "rows": torch.from_numpy(drawn.rows),
+            **{name: torch.tensor(count) for name, count in counts.items()},
         }
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         out_BW = network(batch["sparse"], batch["dense"])
-        losses = self.losses(out_BW, batch["labels"])
+        losses = self.losses(out_BW, batch["labels"], batch)
         weights = self.config.weights
         return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
-    def losses(self, out_BW: Tensor, labels_BO: Tensor) -> dict[str, Tensor]:
-        """By objective, the mean over rows whose label is known; regression's in spreads of the target."""
+    def losses(
+        self, out_BW: Tensor, labels_BO: Tensor, counts: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """By objective, the mean over rows whose label is known; regression's in spreads of the target.
+        counts: how many those are, `count.<objective>`; None: they are counted here."""
         found = {}
         for objective, label, column in zip(self.objectives, self.label_of, self.columns, strict=True):
             out, wanted = out_BW[:, column].float(), labels_BO[:, label]
@@ -344,21 +375,22 @@ class DlrmTask(BaseTask):
                 spread = float(self._scales["spread_W"][column][0])
                 out, wanted = out / spread, wanted / spread
             each = loss_of(objective, out, wanted)
-            found[objective.name] = each.sum() / max(len(each), 1)
+            of = torch.tensor(float(len(each))) if counts is None else counts[f"{COUNT}{objective.name}"]
+            found[objective.name] = each.sum() / of.clamp(min=1)
         return found
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """`measure` of the part validation; the same of the network before training, as `before.<metric>`."""
         if self.count("validation") == 0:
             return {}
-        if self._before is None:
+        if self._before is None and not self.config.sharded:  # there is no room for all tables once more
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)  # as the loop does before it asks for a network
                 fresh = self.network().eval().to(device_of(network))
             self._before = self.measure(fresh, "validation")
         values = self.measure(network, "validation")
         agreement = self.agreement(network) if len(self.objectives) > 1 else {}
-        before = {f"before.{self.metric}": self._before[self.metric]}
+        before = {} if self._before is None else {f"before.{self.metric}": self._before[self.metric]}
         return {**values, **before, **agreement}
 
     def predict(self, network: nn.Module, rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from etalage.features.example_stream import ExampleStream
 from etalage.features.examples import PARTS, Examples
-from etalage.models.dlrm import DlrmTask, inputs_of
+from etalage.models.dlrm import DlrmTask, Drawn, inputs_of
 
 AHEAD = 2
 """Batches that are made while a step is computed."""
@@ -31,9 +31,10 @@ class DlrmStreamTask(DlrmTask):
     def count(self, part: str) -> int:
         return self.stream.count(part)
 
-    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Examples, np.ndarray]:
+    def drawn(self, epoch: int, step: int, rank: int, world_size: int) -> Drawn:
         at = step % self.steps * self.config.batch_size
-        return self.stream.batch(epoch, at, at + self.config.batch_size, rank, world_size)
+        stop = min(at + self.config.batch_size, self.count("train"))
+        return Drawn(*self.stream.batch(epoch, at, stop, rank, world_size), stop - at)
 
     def answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         said = [np.empty((0, self.columns[-1].stop), np.float32)]

@@ -36,7 +36,8 @@ from etalage.features.stream import VectorBatch, VectorStream
 from etalage.metrics import auroc
 from etalage.models.layers import device_of, mlp
 from etalage.models.losses import sampled_softmax
-from etalage.models.recipe import WEIGHTS, BaseTask, Batch, Recipe, SourcedConfig, batch_seed
+from etalage.models.ranks import ALONE, Gathers, Ranks, share_of
+from etalage.models.recipe import WEIGHTS, BaseTask, Batch, Recipe, SourcedConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.vector_history import ValidationRanking, catalogue, known_mean
 
@@ -221,11 +222,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ) from error
 
 
-def loss_of(network: DSSM, batch: Batch) -> Tensor:
+def loss_of(network: DSSM, batch: Batch, ranks: Ranks = ALONE) -> Tensor:
+    """The mean over the batch's rows. ranks: who has a share of the candidates each."""
     if "labels" in batch:
         logits, labels = pair_logits(network, batch["means"], batch["given"]), batch["labels"]
         return F.binary_cross_entropy_with_logits(logits.float(), labels)
-    candidates_CD = network.embed_item(batch["candidates"])
+    candidates_CD = ranks.gather(network.embed_item(batch["candidates"]))
     users_BD = network.user_vectors(batch["means"])
     return sampled_softmax(users_BD, candidates_CD, batch["targets"], batch["log_probability"])
 
@@ -258,6 +260,7 @@ def prepared(config: DSSMConfig, inputs: int, widths: Sequence[int] = ()) -> DSS
     return network
 
 
+EVERY = slice(None)
 CACHE_BYTES = 128 * 2**20
 """Of means that are kept, rather than made again for each batch."""
 
@@ -341,14 +344,16 @@ class DSSMTask(BaseTask):
         if self._plan[0] != epoch:
             self._plan = (epoch, np.random.default_rng([config.seed, epoch]).permutation(len(self.rows_R)))
         step %= self.steps
-        chosen = self._plan[1][step * config.batch_size : (step + 1) * config.batch_size][rank::world_size]
+        every = self._plan[1][step * config.batch_size : (step + 1) * config.batch_size]
+        mine = slice(rank, None, world_size)
+        chosen = every[mine]
         kept = self._all_means
         means_BE = self._means_of(chosen) if kept is None else kept[torch.from_numpy(chosen)]
         batch = {"rows": torch.from_numpy(self.rows_R[chosen]), "means": means_BE}
-        items, seeds = self.items_R[chosen], batch_seed(config.seed, epoch, step, rank)
+        items, seeds = self.items_R[every], (config.seed, epoch, step)
         if config.loss == "softmax":
-            return batch | self._candidates(items, seeds)
-        return batch | self._pairs(self.users_R[chosen], items, self.labels_R[chosen], seeds)
+            return batch | self._candidates(items, seeds, mine)
+        return batch | self._pairs(self.users_R[every], items, self.labels_R[every], seeds, mine)
 
     def _means(self, owners: np.ndarray, items: np.ndarray, count: int) -> Tensor:
         """(count, E): the mean of the known vectors of `items`, a source at a time, by owner (ascending)."""
@@ -382,23 +387,32 @@ class DSSMTask(BaseTask):
         owners, at = _spans(self.begin_R[chosen], self.end_R[chosen])
         return self._means(owners, self.acts_M[at], len(chosen))
 
-    def _candidates(self, items: np.ndarray, seeds: tuple[int, ...]) -> dict[str, Tensor]:
+    def _candidates(
+        self, items: np.ndarray, seeds: tuple[int, ...], mine: slice = EVERY
+    ) -> dict[str, Tensor]:
+        """items: of all rows of a batch; mine: which of them are this part's."""
         rng = np.random.default_rng(seeds)
         drawn = rng.choice(self.ranked, min(self.config.shared_negatives, len(self.ranked)), replace=False)
         candidates = np.union1d(items, drawn)
         # Not to be among them: to be drawn neither as one of the batch's hits nor beside them.
         absent = (1 - self.share_N[candidates]) ** len(items) * (1 - len(drawn) / len(self.ranked))
         return {
-            "candidates": self.given_NE[torch.from_numpy(candidates)],
+            "candidates": self.given_NE[torch.from_numpy(share_of(candidates, self.ranks))],
             "log_probability": torch.from_numpy(np.float32(np.log(np.maximum(1 - absent, 1e-12)))),
-            "targets": torch.from_numpy(np.searchsorted(candidates, items)),
+            "targets": torch.from_numpy(np.searchsorted(candidates, items[mine])),
         }
 
     def _pairs(
-        self, users: np.ndarray, items: np.ndarray, labels: np.ndarray, seeds: tuple[int, ...]
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        labels: np.ndarray,
+        seeds: tuple[int, ...],
+        mine: slice = EVERY,
     ) -> dict[str, Tensor]:
-        """Each row's own item first, then its negatives."""
-        drawn = self.negatives.draw(users, self.config.negatives, seeds)
+        """Of this part's rows each one's own item first, then its negatives, which are drawn for all."""
+        drawn = self.negatives.draw(users, self.config.negatives, seeds)[mine]
+        items, labels = items[mine], labels[mine]
         labels_BK = np.zeros((len(items), 1 + self.config.negatives), np.float32)
         labels_BK[:, 0] = labels
         given_BKE = self.given_NE[torch.from_numpy(np.column_stack([items, drawn]))]
@@ -406,9 +420,14 @@ class DSSMTask(BaseTask):
 
     # -- loss ----------------------------------------------------------------------------------
 
+    @property
+    def gathers(self) -> Gathers:
+        """The candidates of the softmax, of which each rank embeds its share."""
+        return "candidates" if self.config.loss == "softmax" else "nothing"
+
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, DSSM)
-        return loss_of(network, batch)
+        return loss_of(network, batch, self.ranks)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, DSSM)

@@ -15,14 +15,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from etalage.errors import ConfigError
 from etalage.features.balanced import BalancedBatches
 from etalage.features.photo_set import PhotoSet
 from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, on_device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, batch_seed
+from etalage.models.ranks import COUNT, Gathers
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.streaming import StreamedConfig
+
+EVERY = slice(None)
 
 
 class ImageSimilarityConfig(StreamedConfig):
@@ -69,6 +71,8 @@ class ImageSimilarityConfig(StreamedConfig):
             found |= dict.fromkeys(of_loss, "multi_similarity_weight above 0")
         if not self.softmax_weight:
             found["softmax_scale"] = "softmax_weight above 0"
+        if self.multi_similarity_weight:
+            found["accumulate"] = "multi_similarity_weight = 0, as it compares all photos of a batch at once"
         if not (self.flip or self.crop):
             found["augment_until"] = "flip or crop"
         if (
@@ -141,11 +145,6 @@ class ImageSimilarityTask(BaseTask):
         self.pixels_NHWC = photos.pixels_NHWC
         self.ahead = AHEAD if isinstance(photos.pixels_NHWC, np.memmap) else 0
         self.labels_N = torch.from_numpy(photos.labels_N)
-        if self.batches.classes_per_batch < 2 * config.workers:
-            raise ConfigError(
-                f"workers = {config.workers}: a batch has {self.batches.classes_per_batch} categories, and "
-                "each worker needs two to compare; take fewer workers, or more classes_per_batch"
-            )
         self._plan: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     @property
@@ -158,50 +157,65 @@ class ImageSimilarityTask(BaseTask):
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         if self._plan[0] != epoch:
             self._plan = (epoch, self.batches.epoch(epoch))
-        places = self.batches.share(self._plan[1][step % self.steps], rank, world_size)
-        taken = self.train_rows[places]
+        every, mine = self._plan[1][step % self.steps], slice(rank, None, world_size)
+        taken = self.train_rows[every[mine]]
         rows = torch.from_numpy(taken)
-        seed = hash(batch_seed(self.config.seed, epoch, step, rank))
-        generator = torch.Generator().manual_seed(seed % 2**63)
+        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
         pixels = torch.from_numpy(np.asarray(self.pixels_NHWC[taken]))
         if epoch < self.config.augment_until * self.config.epochs:
-            pixels = self.augment(pixels, generator)
+            pixels = self.augment(pixels, generator, len(every), mine)
         labels = self.labels_N[rows]
-        return {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
+        batch = {"pixels": pixels, "labels": labels, "proxies": self.proxy_of[labels], "rows": rows}
+        return batch | {f"{COUNT}rows": torch.tensor(float(len(rows)))}
 
-    def augment(self, pixels_BHWC: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip and crop photos; the same generator state gives the same pixels."""
+    def augment(
+        self, pixels_BHWC: Tensor, generator: torch.Generator, drawn: int | None = None, mine: slice = EVERY
+    ) -> Tensor:
+        """Flip and crop photos; the same generator state gives the same pixels. drawn: for how many photos
+        the generator draws, `mine` of which these are; None: for these."""
         count, height, width, _ = pixels_BHWC.shape
+        drawn = count if drawn is None else drawn
         columns = torch.arange(width).expand(count, width)
         rows = torch.arange(height).expand(count, height)
         if self.config.flip:
-            flipped = torch.rand(count, 1, generator=generator) < 0.5
+            flipped = (torch.rand(drawn, 1, generator=generator) < 0.5)[mine]
             columns = torch.where(flipped, columns.flip(1), columns)
         if self.config.crop:
             reach = self.config.crop
-            shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
+            shift = torch.randint(-reach, reach + 1, (2, drawn, 1), generator=generator)[:, mine]
             columns = (columns + shift[0]).clamp(0, width - 1)
             rows = (rows + shift[1]).clamp(0, height - 1)
         photo = torch.arange(count)[:, None, None]
         return pixels_BHWC[photo, rows[:, :, None], columns[:, None, :]]
 
+    @property
+    def gathers(self) -> Gathers:
+        """Multi-Similarity compares all photos of a batch."""
+        return "rows" if self.config.multi_similarity_weight else "nothing"
+
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         config = self.config
-        unit_BD, labels_B = network(batch["pixels"]), batch["labels"]
+        unit_BD = network(batch["pixels"])
         loss = unit_BD.new_zeros(())
         if config.multi_similarity_weight:
-            loss = config.multi_similarity_weight * multi_similarity(
-                unit_BD,
-                labels_B,
-                alpha=config.alpha,
-                beta=config.beta,
-                epsilon=config.epsilon,
-                base=config.base,
+            # Each rank mines the whole batch and adds its share of that one loss.
+            loss = (
+                config.multi_similarity_weight
+                / self.ranks.world_size
+                * multi_similarity(
+                    self.ranks.gather(unit_BD),
+                    self.ranks.gather(batch["labels"]),
+                    alpha=config.alpha,
+                    beta=config.beta,
+                    epsilon=config.epsilon,
+                    base=config.base,
+                )
             )
         if config.softmax_weight:
             proxies_KD: Tensor = network.get_parameter("proxies_KD")
             beside = cosine_softmax(unit_BD, proxies_KD, batch["proxies"], config.softmax_scale)
-            loss = loss + config.softmax_weight * beside
+            share = len(unit_BD) / batch[f"{COUNT}rows"]
+            loss = loss + config.softmax_weight * share * beside
         return loss
 
     def validate(self, network: nn.Module) -> dict[str, float]:

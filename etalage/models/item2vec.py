@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions
 from etalage.models.layers import on_device_of
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.ranks import COUNT
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.vector_history import AT_ONCE, ValidationRanking, known_mean
 
@@ -170,15 +171,15 @@ class Item2VecTask(BaseTask):
         """centres (B,), contexts (B, 2W) with 0 where there is none, negatives (S,): item rows."""
         config = self.config
         _, items_M, sequence_M, order_M = self._epoch(epoch)
-        rng = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
+        rng = np.random.default_rng((config.seed, epoch, step))
         step %= self.steps
         at_B = order_M[len(order_M) * step // self.steps : len(order_M) * (step + 1) // self.steps]
-        at_B = at_B[rank::world_size]
+        every, at_B = len(at_B), at_B[rank::world_size]
         offsets_W = np.concatenate([np.arange(-config.window, 0), np.arange(1, config.window + 1)])
         # Near neighbours count more, as in word2vec; in a set none is near.
         reach_B = np.full(len(at_B), config.window)
         if not config.sets:
-            reach_B = rng.integers(1, config.window + 1, len(at_B))
+            reach_B = rng.integers(1, config.window + 1, every)[rank::world_size]
         there_BW = at_B[:, None] + offsets_W
         inside_BW = (there_BW >= 0) & (there_BW < len(items_M)) & (np.abs(offsets_W) <= reach_B[:, None])
         there_BW = np.where(inside_BW, there_BW, 0)
@@ -192,6 +193,7 @@ class Item2VecTask(BaseTask):
             "contexts": torch.from_numpy(contexts_BW),
             "negatives": torch.from_numpy(drawn_S),
             "rows": torch.from_numpy(at_B),
+            f"{COUNT}pairs": torch.tensor(float((contexts_BW > 0).sum())),
         }
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
@@ -207,7 +209,7 @@ class Item2VecTask(BaseTask):
         negative_BS = centres_BD @ F.embedding(negatives_S, network.output_KD).T
         pull = F.softplus(-positive_P.float()).sum()
         push = (F.softplus(negative_BS.float()).mean(dim=1) * pairs_B).sum() * self.config.negatives
-        return (pull + push) / pairs_B.sum().clamp(min=1)
+        return (pull + push) / batch[f"{COUNT}pairs"].clamp(min=1)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Full ranking of all items for the shoppers of the validation part."""

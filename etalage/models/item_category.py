@@ -23,7 +23,7 @@ from etalage.errors import ConfigError
 from etalage.features.category_set import CategorySet, shares
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
-from etalage.models.augmenting import augmented
+from etalage.models.augmenting import Drawn, augmented
 from etalage.models.backbones import Backbone, backbone, expected
 from etalage.models.category_heads import (
     FlatHead,
@@ -35,7 +35,7 @@ from etalage.models.category_heads import (
     depth_weights,
     level_loss,
 )
-from etalage.models.classifier_task import ClassifierTask
+from etalage.models.classifier_task import ClassifierTask, count_of
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
@@ -150,11 +150,12 @@ class ItemCategoryConfig(ClassifierConfig):
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
         for name in ("batch_size", "frozen_batch_size") if self.frozen_epochs else ("batch_size",):
-            rows = getattr(self, name)
-            if self.workers > 1 and (rows % self.workers or rows < 2 * self.workers):
+            rows, parts = getattr(self, name), self.workers * self.accumulate
+            what = f"{self.workers} workers" + (f" in {self.accumulate} parts" if self.accumulate > 1 else "")
+            if parts > 1 and (rows % parts or rows < 2 * parts):
                 raise ValueError(
-                    f"{name} = {rows} cannot be shared by {self.workers} workers: take a multiple of "
-                    f"{self.workers}, two rows each at least"
+                    f"{name} = {rows} cannot be shared by {what}: take a multiple of {parts}, two rows each "
+                    "at least"
                 )
         return self
 
@@ -287,31 +288,38 @@ class ItemCategoryTask(ClassifierTask):
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         frozen = self.frozen(epoch)
         size = self.config.frozen_batch_size if frozen else self.config.batch_size
-        looks_B2 = self.looks(epoch, step, size)[rank::world_size]
-        # Photos are cropped and relit otherwise in each rank.
-        mix = torch.tensor([self.config.seed, epoch, step, rank, int(frozen)])
-        return {**self.about(looks_B2), "seed": mix}
+        every_B2 = self.looks(epoch, step, size)
+        # Draws are made for the whole batch: where these rows, and their photos, stand in it.
+        places_B = np.arange(size)[rank::world_size]
+        photos_B = np.cumsum(every_B2[:, 1] >= 0) - 1
+        drawn = torch.tensor([self.config.seed, epoch, step, int(frozen), size, int(photos_B[-1]) + 1])
+        places_B2 = np.stack([places_B, photos_B[places_B]], axis=1)
+        about = self.about(every_B2[places_B])
+        return {**about, "drawn": drawn, "places": torch.from_numpy(places_B2)}
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(network, ItemCategory)
         config = self.config
-        seed, epoch, step, rank, frozen = (int(number) for number in batch["seed"])
-        draws = np.random.default_rng([seed, epoch, step, rank]).integers(2**62)
+        seed, epoch, step, frozen, rows, photos = (int(number) for number in batch["drawn"])
+        draws = np.random.default_rng([seed, epoch, step, 0]).integers(2**62)
         generator = torch.Generator().manual_seed(int(draws))
         has_photo_B, words_BT = batch["photos"] >= 0, batch["words"]
-        features_BF = self._features(network, batch["photos"], bool(frozen), generator)
+        places_B, photo_places_B = batch["places"].cpu().unbind(1)
+        drawn = Drawn(generator, photos, photo_places_B[has_photo_B.cpu()])
+        features_BF = self._features(network, batch["photos"], bool(frozen), drawn)
         if config.text == "joint":
-            has_photo_B, words_BT = self._hidden(has_photo_B, words_BT, generator)
+            has_photo_B, words_BT = self._hidden(has_photo_B, words_BT, Drawn(generator, rows, places_B))
         states = network.states(features_BF, has_photo_B, words_BT)
         total = features_BF.new_zeros((), dtype=torch.float32)
         for name, (state_BW, there_B) in states.items():
             # A level's loss is a mean over the batch: of the rows that this head can see anything of.
             if bool(there_B.any()):
-                total = total + self._head_loss(network.heads[name](state_BW[there_B]), batch, there_B)
+                logits = network.heads[name](state_BW[there_B])
+                total = total + self._head_loss(logits, batch, there_B, network.sees[name])
         return total
 
-    def _head_loss(self, logits: Logits, batch: Batch, there_B: Tensor) -> Tensor:
-        """Of the rows `there_B` of the batch."""
+    def _head_loss(self, logits: Logits, batch: Batch, there_B: Tensor, parts: tuple[Seen, ...]) -> Tensor:
+        """Of the rows `there_B` of the batch, of which any of `parts` is there."""
         targets_BD = batch["targets"][there_B]
         return level_loss(
             logits,
@@ -321,6 +329,7 @@ class ItemCategoryTask(ClassifierTask):
             smoothing=self.config.smoothing,
             priors=[prior.to(targets_BD.device) for prior in self._priors] if self.config.balance else None,
             row_weights_B=self.weights(batch, there_B),
+            total_weight=batch[count_of(parts)],
         )
 
     # -- features ----------------------------------------------------------------------------------
@@ -329,9 +338,7 @@ class ItemCategoryTask(ClassifierTask):
         """Does the backbone stay as it is in this epoch?"""
         return not self.learns_trunk or epoch < self.config.frozen_epochs
 
-    def _features(
-        self, network: ItemCategory, photos_B: Tensor, frozen: bool, generator: torch.Generator
-    ) -> Tensor:
+    def _features(self, network: ItemCategory, photos_B: Tensor, frozen: bool, drawn: Drawn) -> Tensor:
         """(B, F); zeros where there is no photo."""
         there_B = photos_B >= 0
         if frozen:
@@ -340,15 +347,15 @@ class ItemCategoryTask(ClassifierTask):
         assert network.trunk is not None and self.items.pixels_PHWC is not None
         features_BF = torch.zeros(len(photos_B), network.trunk.expected.features, device=photos_B.device)
         if bool(there_B.any()):
-            planes = self._augmented(network.trunk, photos_B[there_B], generator)
+            planes = self._augmented(network.trunk, photos_B[there_B], drawn)
             features_BF[there_B] = network.trunk.planes(planes)
         return features_BF
 
-    def _augmented(self, trunk: Backbone, photos_B: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, trunk: Backbone, photos_B: Tensor, drawn: Drawn) -> Tensor:
         assert self.items.pixels_PHWC is not None
         config = self.config
         planes = trunk.normalise(on_device_of(trunk, self.items.pixels_PHWC[photos_B.cpu().numpy()]))
-        return augmented(planes, generator, crop=config.crop, flip=config.flip, light=config.light)
+        return augmented(planes, drawn, crop=config.crop, flip=config.flip, light=config.light)
 
     def _plain_features(self, network: nn.Module, photos: np.ndarray) -> Tensor:
         """(p, F) of these photos as the network is now."""
@@ -387,11 +394,9 @@ class ItemCategoryTask(ClassifierTask):
             self._features_PF[torch.from_numpy(photos)] = found.clone()
         self._there_P[photos] = True
 
-    def _hidden(
-        self, has_photo_B: Tensor, words_BT: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _hidden(self, has_photo_B: Tensor, words_BT: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Some photos and some titles hidden, never both of an item."""
-        draws_B = torch.rand(len(has_photo_B), generator=generator).to(has_photo_B.device)
+        draws_B = drawn().to(has_photo_B.device)
         has_title_B = (words_BT > 0).any(dim=1)
         no_photo_B = (draws_B < self.config.drop_photo) & has_title_B
         no_title_B = (draws_B > 1 - self.config.drop_title) & has_photo_B & ~no_photo_B

@@ -12,6 +12,7 @@ and an item's column of the matrix through two towers, compared by their cosine)
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,8 +26,8 @@ from etalage.errors import TooLittleData
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.models.counting import counted_acts, user_items
 from etalage.models.layers import mlp, on_device_of, table
-from etalage.models.losses import weighted_mean
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig, batch_seed
+from etalage.models.ranks import COUNT
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 K = 10
@@ -197,9 +198,10 @@ class MatrixFactorisationTask(BaseTask):
         users, items = self.pairs.shape
         if self.config.network == "plain":
             return Plain(self.config, users, items)
-        return Deep(self.config, self._columns(), users)
+        return Deep(self.config, self.columns, users)
 
-    def _columns(self) -> np.ndarray:
+    @cached_property
+    def columns(self) -> np.ndarray:
         """(N + 1, C) int64: users of each item; where there are more than C, C of them drawn by the seed."""
         by_item = self.pairs.T.tocsr()
         lengths = np.diff(by_item.indptr)
@@ -218,8 +220,9 @@ class MatrixFactorisationTask(BaseTask):
         if self._plan[0] != epoch:
             self._plan = (epoch, np.random.default_rng((config.seed, epoch)).permutation(len(self.users)))
         start = step % self.steps * config.batch_size
-        rows = self._plan[1][start : start + config.batch_size][rank::world_size]
-        rng = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
+        every = self._plan[1][start : start + config.batch_size]
+        rows = every[rank::world_size]
+        rng = np.random.default_rng((config.seed, epoch, step))
         users, items, count = self.users[rows], self.items[rows], self.pairs.shape[1]
         drawn = np.arange(1, count)
         if config.shared_negatives is not None and config.shared_negatives < count - 1:
@@ -227,14 +230,24 @@ class MatrixFactorisationTask(BaseTask):
             # for tests is drawn like any other item, as training must not know of it.
             drawn = rng.integers(1, count, config.shared_negatives)
         own_BS = self.pairs[users][:, drawn].toarray() > 0
-        hidden = rng.random(len(rows)) < config.strangers
-        given = {"user": np.where(hidden, 0, users)} if config.network == "plain" else {}
-        if config.network == "deep":
+        hidden = (rng.random(len(every)) < config.strangers)[rank::world_size]
+        given = {"rows": rows, "item": items, "drawn": drawn, "own": own_BS, "weight": self.weights[rows]}
+        if config.network == "plain":
+            given["user"] = np.where(hidden, 0, users)
+        else:
             history_BL = self.history(users, config.history + 1)
             history_BL[hidden[:, None] | (history_BL == items[:, None])] = 0
-            given = {"history": history_BL, "acting": users}
-        given |= {"rows": rows, "item": items, "drawn": drawn, "own": own_BS, "weight": self.weights[rows]}
-        return {name: torch.from_numpy(values) for name, values in given.items()}
+            columns_BC = self.columns[items]
+            # Without the user that is asked about: at any other time their row and this column do not meet.
+            columns_BC = np.where(columns_BC == users[:, None], 0, columns_BC)
+            # An item that nobody else took would teach that empty columns are wanted: those of all new items.
+            given["weight"] = given["weight"] * (columns_BC != 0).any(1)
+            given |= {"history": history_BL, "column": columns_BC}
+        batch = {name: torch.from_numpy(values) for name, values in given.items()}
+        return batch | {
+            f"{COUNT}rows": torch.tensor(float(len(rows))),
+            f"{COUNT}weight": batch["weight"].sum(),
+        }
 
     def history(self, users: np.ndarray, length: int) -> np.ndarray:
         """(B, length) newest item rows of each user, padded in front with 0."""
@@ -245,24 +258,20 @@ class MatrixFactorisationTask(BaseTask):
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         config = self.config
         extra: Tensor | float = 0.0
-        weights_B = batch["weight"]
+        share = len(batch["rows"]) / batch[f"{COUNT}rows"]
         if isinstance(network, Plain):
             queries_BD = network.embed_query(batch["user"])
             positives_BD, drawn_SD = network.embed_item(batch["item"]), network.embed_item(batch["drawn"])
             squares = (queries_BD[:, :-1].square().sum(1) + positives_BD.square().sum(1)).mean()
-            extra = config.l2 * (squares + drawn_SD.square().sum(1).mean())
+            extra = share * config.l2 * (squares + drawn_SD.square().sum(1).mean())
         else:
             assert isinstance(network, Deep)
             queries_BD = network.embed_query(batch["history"])
-            # Without the user that is asked about: at any other time their row and this column do not meet.
-            columns_BC = network.columns_NC[batch["item"]]
-            columns_BC = torch.where(columns_BC == batch["acting"][:, None], 0, columns_BC)
-            positives_BD, drawn_SD = network.embed_column(columns_BC), network.embed_item(batch["drawn"])
-            # An item that nobody else took would teach that empty columns are wanted: those of all new items.
-            weights_B = weights_B * (columns_BC != 0).any(1)
+            positives_BD = network.embed_column(batch["column"])
+            drawn_SD = network.embed_item(batch["drawn"])
         right_B = (queries_BD * positives_BD).sum(1)
         losses_B = contrast(right_B, queries_BD @ drawn_SD.T, batch["own"], config.loss, config.balance)
-        return weighted_mean(losses_B, weights_B) + extra
+        return (losses_B * batch["weight"]).sum() / batch[f"{COUNT}weight"].clamp(min=1e-12) + extra
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Full ranking of every item but those of the history, for some users of the validation part."""

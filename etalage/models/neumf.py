@@ -25,7 +25,8 @@ from etalage.features.negatives import Negatives, candidates
 from etalage.metrics import auroc
 from etalage.models.interaction_vectors import Bag, Neighbours, Vectors
 from etalage.models.layers import on_device_of
-from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, TrainingConfig, batch_seed
+from etalage.models.ranks import COUNT
+from etalage.models.recipe import BaseTask, Batch, Objective, Recipe, TrainingConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 PAPER: dict[str, Any] = {}
@@ -306,10 +307,11 @@ class NeumfTask(BaseTask):
         if self._plan[0] != epoch:
             self._plan = epoch, *self._drawn(epoch)
         _, order, negatives = self._plan
-        rows = order[step % self.steps * config.batch_size :][: config.batch_size][rank::world_size]
-        generator = np.random.default_rng(batch_seed(config.seed, epoch, step, rank))
+        every = order[step % self.steps * config.batch_size :][: config.batch_size]
+        rows = every[rank::world_size]
+        generator = np.random.default_rng((config.seed, epoch, step))
         users, items = train.users[rows], train.items[rows]
-        hide = generator.random((2, len(rows))) < config.forget
+        hide = (generator.random((2, len(every))) < config.forget)[:, rank::world_size]
         batch = {"rows": rows, "users": users, "items": items, "labels": train.labels[rows]}
         batch["weights"] = self.weights[rows]
         if config.loss == "softmax":
@@ -322,6 +324,9 @@ class NeumfTask(BaseTask):
         batch["user_shown"] = np.where(hide[0], 0, users)
         batch["item_shown"] = np.where(hide[1] & ~hide[0], 0, items)
         batch["apart"] = np.array(epoch < config.pretrain)
+        # For bce, each pair counts; else each row.
+        pairs = (batch["labels"] > 0).sum() * config.negatives if config.loss == "bce" else 0
+        batch[f"{COUNT}of"] = np.array(len(rows) + pairs, np.float32)
         return {name: torch.from_numpy(np.asarray(values)) for name, values in batch.items()}
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -356,18 +361,18 @@ class NeumfTask(BaseTask):
 
     def _loss(self, own_B: Tensor, against_BK: Tensor, batch: Batch) -> Tensor:
         """own: of the rows of train; against: of what was drawn for them."""
-        positive_B, weights_B = batch["labels"] > 0, batch["weights"]
+        positive_B, weights_B, of = batch["labels"] > 0, batch["weights"], batch[f"{COUNT}of"]
         if self.config.loss == "bce":
             signs_B = torch.where(positive_B, -1.0, 1.0)
             total = (weights_B * F.softplus(signs_B * own_B)).sum() + F.softplus(against_BK)[positive_B].sum()
-            return total / (len(own_B) + int(positive_B.sum()) * against_BK.shape[1])
+            return total / of
         if self.config.loss == "bpr":
             each_B = F.softplus(against_BK - own_B[:, None]).mean(1)
         else:
             rest_BK = against_BK.masked_fill(~batch["allowed"], float("-inf"))
             each_B = torch.cat([own_B[:, None], rest_BK], dim=1).logsumexp(1) - own_B
         disliked_B = F.softplus(own_B).masked_fill(positive_B, 0)
-        return ((weights_B * each_B).masked_fill(~positive_B, 0) + disliked_B).mean()
+        return ((weights_B * each_B).masked_fill(~positive_B, 0) + disliked_B).sum() / of
 
     # -- validation ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
+from etalage.models.ranks import ALONE, Gathers, Ranks
 from etalage.models.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class TrainingConfig(ModelConfig):
     """None: as many as one pass over the data needs."""
     batch_size: int = Field(256, ge=1)
     """Rows in one step, of all workers together."""
+    accumulate: int = Field(1, ge=1)
+    """In how many parts each worker goes through its rows of a batch, one after the other, before one step:
+    for batches whose activations do not fit into memory. What is learned stays the same."""
     optimiser: Literal["adamw", "adam", "adagrad", "sgd"] = "adamw"
     """For `adam`, `adagrad` and `sgd`, weight_decay is an L2 penalty in the gradient."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -98,9 +102,12 @@ class TrainingConfig(ModelConfig):
     """Start of row-wise Adagrad's sum of squares: the larger, the less a rare value moves."""
     table_decay: float = Field(0.0, ge=0)
     """L2 penalty on the rows of row-wise tables that a step changes."""
+    table_sharding: Literal["auto", "table_wise", "column_wise", "row_wise", "data_parallel"] = "auto"
+    """How `embeddings = "torchrec"` divides tables among workers; `auto`: as TorchRec's planner reckons."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without a better validation metric; None: never."""
     clip_norm: float | None = Field(None, gt=0)
+    """Gradients are scaled down to this norm, taken over all weights of all workers, tables included."""
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the weights, which is then validated and kept. None: the plain weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -123,6 +130,11 @@ class TrainingConfig(ModelConfig):
         """Whether the network has row-wise embedding tables (models/embedding_tables.py)."""
         return False
 
+    @property
+    def sharded(self) -> bool:
+        """Whether several workers hold these tables in shards (models/sharded_tables.py)."""
+        return False
+
     def idle(self) -> dict[str, str]:
         found = super().idle()
         if self.schedule == "constant":
@@ -134,7 +146,21 @@ class TrainingConfig(ModelConfig):
             found |= dict.fromkeys(tables, "row-wise embedding tables")
         elif self.table_optimiser == "sgd":
             found["table_start"] = 'table_optimiser = "rowwise_adagrad"'
+        if self.sharded:
+            found["average"] = 'embeddings = "row_wise": no average of shards is kept'
+        else:
+            found["table_sharding"] = 'embeddings = "torchrec"'
         return found
+
+    @model_validator(mode="after")
+    def _parts_have_rows(self) -> "TrainingConfig":
+        parts = self.accumulate * self.workers
+        if self.accumulate > 1 and parts > self.batch_size:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: {self.workers} workers cannot cut a batch of "
+                f"{self.batch_size} rows into {parts} parts; take a larger batch_size"
+            )
+        return self
 
 
 class SourcedConfig(TrainingConfig):
@@ -195,17 +221,20 @@ class ClassifierConfig(TrainingConfig):
 C = TypeVar("C", bound=ModelConfig)
 
 
-def batch_seed(seed: int, epoch: int, step: int, rank: int) -> tuple[int, ...]:
-    """The seed for a batch's random draws: different in each rank; rank 0 has that of a single worker."""
-    return (seed, epoch, step) if rank == 0 else (seed, epoch, step, rank, 2**32 - 1)
-
-
 class Task(Protocol):
-    """A recipe bound to its data. `batch` is a pure function of (seed, epoch, step, rank, world_size), which
-    makes resuming exact."""
+    """A recipe bound to its data. A batch is a pure function of (seed, epoch, step), random draws included,
+    which makes resuming exact; a rank has its rows of it, so that any number of workers learn the same."""
 
     metric: str
     """The validation metric that decides which weights are kept; higher is better."""
+    ranks: Ranks
+    """Who trains together, set by the loop while it computes losses (models/ranks.py); alone otherwise."""
+
+    @property
+    def gathers(self) -> Gathers:
+        """What the loss gathers over the ranks: with "candidates" or "rows", it is asked in every rank, even
+        of no rows."""
+        ...
 
     @property
     def steps(self) -> int:
@@ -228,12 +257,15 @@ class Task(Protocol):
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Make this rank's rows of a batch. It holds everything that the loss reads, because the loop moves
         it to the device. `rows` (B,) are the rows' numbers: errors name them, and ranks are weighted by how
-        many they have, which may be 0 in the last batch of an epoch."""
+        many they have, which may be 0 in the last batch of an epoch. `count.<name>`, scalars of float32: what
+        the loss divides by, if that is not the number of rows; the loop adds them up (models/ranks.py).
+
+        With `accumulate`, the loop asks for parts as if there were so many more ranks."""
         ...
 
     def loss(self, network: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
-        """The loss, a scalar: the mean over the batch's rows. If it is a mean over something else (the
-        targets of windows), several ranks give nearly, but not exactly, the gradient of the whole batch."""
+        """The loss, a scalar: the mean over the rows of `batch`. If the batch has counts, which are those of
+        the whole batch then: this part's share, so that the sum over all parts is the whole batch's loss."""
         ...
 
     def validate(self, network: "torch.nn.Module") -> dict[str, float]:
@@ -246,6 +278,12 @@ class BaseTask:
 
     config: Any
     phases: tuple[float, ...] = ()
+    ranks: Ranks = ALONE
+
+    @property
+    def gathers(self) -> Gathers:
+        """Nothing: the loss of a row hangs on no other row."""
+        return "nothing"
 
     @property
     def workers(self) -> int:

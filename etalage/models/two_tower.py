@@ -14,7 +14,7 @@ ended its towers: an inner product that cannot be negative is never a probabilit
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,8 +34,10 @@ from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on_device_of, table
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
 from etalage.models.objectives import conflicts
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig, batch_seed
+from etalage.models.ranks import ALONE, COUNT, Gathers, Ranks, share_of
+from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
+from etalage.models.sharded_tables import ShardedTables, Sharding
 from etalage.models.targets import Targets
 from etalage.models.vector_history import ValidationRanking
 
@@ -48,7 +50,7 @@ ORIGINAL: dict[str, Any] = {
     "objective": "binary",
     "negatives": 0,
     "cosine": False,
-    "tables": "row_wise",
+    "embeddings": "row_wise",
     "learning_rate": 0.01,
     "weight_decay": 0.0,
     "batch_size": 1024,
@@ -105,9 +107,9 @@ class TwoTowerConfig(SourcedConfig):
     smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(2048, ge=1)
     """Targets of a batch, about."""
-    tables: Literal["dense", "row_wise"] = "dense"
-    """Of ids. `row_wise`: a step moves only the rows of its batch, by row-wise Adagrad; for catalogues and
-    crowds where a step over whole tables is too slow."""
+    embeddings: Literal["dense", "row_wise", "torchrec"] = "dense"
+    """Tables of ids. `row_wise`: a step moves only the rows of its batch, by row-wise Adagrad; for catalogues
+    and crowds where a step over whole tables is too slow. `torchrec`: the same, in shards on the workers."""
     learning_rate: float = Field(2e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: Schedule = "cosine"
@@ -116,12 +118,18 @@ class TwoTowerConfig(SourcedConfig):
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "sampled": "shared_negatives",
+        "tables": "embeddings",
     }
 
     @property
     def row_wise(self) -> bool:
-        """As `tables` says."""
-        return self.tables == "row_wise"
+        """As `embeddings` says."""
+        return self.embeddings != "dense"
+
+    @property
+    def sharded(self) -> bool:
+        """As `embeddings` says."""
+        return self.embeddings == "torchrec"
 
     @property
     def filled(self) -> Mapping[str, Any]:
@@ -144,7 +152,7 @@ class TwoTowerConfig(SourcedConfig):
             found["temperature"] = 'objective = "softmax" and cosine = true'
         if not self.row_wise:
             rows = ("table_optimiser", "table_rate", "table_start", "table_decay")
-            found |= dict.fromkeys(rows, 'tables = "row_wise"')
+            found |= dict.fromkeys(rows, 'embeddings = "row_wise" or "torchrec"')
         return found
 
     @model_validator(mode="before")
@@ -178,6 +186,7 @@ class TwoTower(nn.Module):
         user_features: Features,
         kinds: int,
         bounds: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         """known_items (N + 1,), known_users (U + 1,): bool, who stands in the training part; any other has
         the unknown id. kinds: their number, "none given" included. bounds: between the classes, for
@@ -189,10 +198,9 @@ class TwoTower(nn.Module):
         self.register_buffer("known_users", torch.from_numpy(known_users.copy()))
         if not (config.user_id or config.history or len(user_features)):
             raise ConfigError("[models.two_tower] history = 0 needs user_id = true, or users with attributes")
-        ids: Callable[[int, int], nn.Module] = Ids if config.tables == "row_wise" else table
-        self.item_id = ids(len(known_items), width)
+        self.item_id = _ids(config, len(known_items), ranks, "item_id")
         self.item_content = _content(item_features, width)
-        self.user_id = ids(len(known_users), width) if config.user_id else None
+        self.user_id = _ids(config, len(known_users), ranks, "user_id") if config.user_id else None
         self.user_content = _content(user_features, width)
         with_kinds = config.kinds and kinds > 2 and config.history > 0
         self.encoder = (
@@ -303,13 +311,30 @@ class TwoTower(nn.Module):
 class Ids(RowwiseTables):
     """One table of ids whose gradient is of the rows looked up alone: rows of any shape → (…, width)."""
 
-    def __init__(self, rows: int, width: int) -> None:
-        super().__init__([rows], width)
+    def __init__(self, rows: int, width: int, weight: Tensor | None = None) -> None:
+        super().__init__([rows], width, weight=weight)
 
     def forward(self, rows: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # see layers.EmbeddingTable
             return self.weight[rows]
         return super().forward(rows.unsqueeze(-1)).squeeze(-2)
+
+
+class ShardedIds(ShardedTables):
+    """The same in shards."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(rows.reshape(-1, 1)).reshape(*rows.shape, -1)
+
+    def around(self, weight: Tensor) -> RowwiseTables:
+        return Ids(self.counts[0], self.dimension, weight)
+
+
+def _ids(config: TwoTowerConfig, rows: int, ranks: Ranks, title: str) -> nn.Module:
+    if config.sharded and ranks.world_size > 1:
+        sharding = Sharding.of(config)
+        return ShardedIds([rows], config.width, sharding=sharding, ranks=ranks, title=title)
+    return Ids(rows, config.width) if config.row_wise else table(rows, config.width)
 
 
 def _content(features: Features, width: int) -> FeatureSum | None:
@@ -365,9 +390,11 @@ class TwoTowerTask(BaseTask):
         """`item` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
         if self._plan[0] != epoch:
             self._plan = (epoch, self.windows.plan(epoch))
-        chosen = self._plan[1][step % self.steps][rank::world_size]
+        every = self._plan[1][step % self.steps]
+        chosen = every[rank::world_size]
         found = self.windows.batch(chosen)
-        rows = found.targets
+        owners, every_row = self.windows.targets(every)
+        mine, rows = owners % world_size == rank, found.targets
         arrays = {
             "at": found.at,
             "target": self.train.items[rows],
@@ -375,19 +402,25 @@ class TwoTowerTask(BaseTask):
             "value": self.targets.scaled(self.train.values[rows]),
             "action": self.targets.action_of[self.train.kinds[rows]],
         }
-        seeds = batch_seed(self.config.seed, epoch, step, rank)
+        seeds = (self.config.seed, epoch, step)
         if self.negatives is not None:
-            arrays = self._with_negatives(arrays, self.train.users[rows], seeds)
-        candidates = self._candidates(arrays["target"], seeds)
-        parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], candidates)
+            arrays = self._with_negatives(arrays, every_row, mine, seeds)
+        candidates = self._candidates(self.train.items[every_row], seeds)
+        own = candidates if self.full else share_of(candidates, self.ranks)
+        parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], own)
         items = np.arange(len(self.data.items)) if self.full else np.unique(np.concatenate(parts))
+        if self.config.objective == "softmax":
+            arrays["right"] = np.searchsorted(candidates, arrays["target"])
+        if self.config.objective == "softmax" and not self.full:
+            arrays["log_probability"] = self._log_probability(candidates, len(every_row))
         arrays["history"] = np.searchsorted(items, found.items)
         arrays["target"] = np.searchsorted(items, arrays["target"])
-        arrays["candidates"] = np.searchsorted(items, candidates)
+        arrays["candidates"] = np.searchsorted(items, own)
         arrays |= {"rows": chosen, "user": found.users, "kinds": found.kinds}
-        if self.config.objective == "softmax" and not self.full:
-            arrays["log_probability"] = self._log_probability(candidates, len(rows))
-        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        for action in range(max(1, len(self.config.actions))):
+            of_it = arrays["action"] == action if len(self.config.actions) > 1 else arrays["at"] >= 0
+            arrays[f"{COUNT}{action}"] = np.float32(of_it.sum())
+        given = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in arrays.items()}
         return given | self._about_items(torch.from_numpy(items)) | self._about_users(given["user"])
 
     def _log_probability(self, candidates: np.ndarray, targets: int) -> np.ndarray:
@@ -407,13 +440,17 @@ class TwoTowerTask(BaseTask):
         return {"user": users_B} | {f"user.{name}": column[users_B] for name, column in columns}
 
     def _with_negatives(
-        self, arrays: dict[str, np.ndarray], users: np.ndarray, seeds: tuple[int, ...]
+        self, arrays: dict[str, np.ndarray], rows: np.ndarray, mine: np.ndarray, seeds: tuple[int, ...]
     ) -> dict[str, np.ndarray]:
+        """arrays: of this part's targets; rows: of all targets of the batch, `mine` of which are this part's:
+        negatives are drawn for all."""
         assert self.negatives is not None
-        positive = np.flatnonzero((arrays["label"] > 0) & self.negatives.drawable[users])
-        again = np.repeat(positive, self.config.negatives)
+        users = self.train.users[rows]
+        asking = (self.train.labels[rows] > 0) & self.negatives.drawable[users]
+        again = np.repeat(np.flatnonzero(asking[mine]), self.config.negatives)
         more = {name: array[again] for name, array in arrays.items()}
-        more["target"] = self.negatives.draw(users[positive], self.config.negatives, seeds).ravel()
+        drawn = self.negatives.draw(users[asking], self.config.negatives, seeds)
+        more["target"] = drawn[mine[asking]].ravel()
         more["label"] = np.zeros(len(again), np.float32)
         return {name: np.concatenate([array, more[name]]) for name, array in arrays.items()}
 
@@ -429,6 +466,11 @@ class TwoTowerTask(BaseTask):
 
     # -- loss ----------------------------------------------------------------------------------
 
+    @property
+    def gathers(self) -> Gathers:
+        """The candidates of a softmax over some of the items, of which each rank embeds its share."""
+        return "candidates" if self.config.objective == "softmax" and not self.full else "nothing"
+
     def network(self) -> nn.Module:
         data, train = self.data, self.train
         return TwoTower(
@@ -439,6 +481,7 @@ class TwoTowerTask(BaseTask):
             data.user_features,
             kinds=len(data.kinds) + 1,
             bounds=self.targets.bounds,
+            ranks=self.ranks,
         )
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
@@ -458,23 +501,35 @@ class TwoTowerTask(BaseTask):
         states_TE = network.states(given).flatten(0, 1)[batch["at"]]
         queries_ATD = network.queries_by_action(states_TE)
         items_KD = network.finished(held_KE)
-        if len(queries_ATD) == 1:
-            return [self._loss(network, queries_ATD[0], items_KD, batch, None)]
-        return [
-            self._loss(network, queries_TD, items_KD, batch, batch["action"] == action)
-            for action, queries_TD in enumerate(queries_ATD)
-        ]
+        candidates_CD = items_KD[batch["candidates"]]
+        if self.gathers == "candidates":
+            candidates_CD = self.ranks.gather(candidates_CD)
+        found = []
+        for action, queries_TD in enumerate(queries_ATD):
+            mine_T = (
+                batch["action"] == action if len(queries_ATD) > 1 else torch.ones_like(batch["at"]).bool()
+            )
+            count = mine_T.sum()
+            loss = self._loss(network, queries_TD[mine_T], items_KD, candidates_CD, batch, mine_T)
+            found.append(loss * (count / batch[f"{COUNT}{action}"].clamp(min=1)))
+        return found
 
     def _loss(
-        self, network: TwoTower, queries_TD: Tensor, items_KD: Tensor, batch: Batch, mine_T: Tensor | None
+        self,
+        network: TwoTower,
+        queries_TD: Tensor,
+        items_KD: Tensor,
+        candidates_CD: Tensor,
+        batch: Batch,
+        mine_T: Tensor,
     ) -> Tensor:
-        target_T, label_T, value_T = batch["target"], batch["label"], batch["value"]
-        if mine_T is not None:
-            queries_TD, target_T, label_T, value_T = (
-                tensor[mine_T] for tensor in (queries_TD, target_T, label_T, value_T)
-            )
+        """The mean over the targets `mine_T` of this part."""
+        target_T, label_T, value_T = (batch[name][mine_T] for name in ("target", "label", "value"))
         if self.config.objective == "softmax":
-            return self._softmax(queries_TD, items_KD, target_T, batch)
+            right_T = batch["right"][mine_T]
+            if self.full:
+                return full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
+            return sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
         scores_T = (queries_TD * items_KD[target_T]).sum(1)
         if self.config.objective == "binary":
             losses_T = F.binary_cross_entropy_with_logits(scores_T, label_T, reduction="none")
@@ -483,14 +538,6 @@ class TwoTowerTask(BaseTask):
         else:
             losses_T = ordinal(scores_T, network.rising_bounds(), value_T)
         return weighted_mean(losses_T, None)
-
-    def _softmax(self, queries_TD: Tensor, items_KD: Tensor, target_T: Tensor, batch: Batch) -> Tensor:
-        candidates_C = batch["candidates"]
-        right_T = torch.searchsorted(candidates_C, target_T)
-        candidates_CD = items_KD[candidates_C]
-        if self.full:
-            return full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
-        return sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
 
     # -- training --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from etalage.lake.durable_files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 KEEP = 2
-STATE, SUFFIX = "state.json", ".safetensors"
+STATE, SUFFIX, TABLES = "state.json", ".safetensors", "tables"
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,40 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """`<kind>/<name>`: the kind is the file that it lies in."""
     state: dict[str, Any]
+    folder: Path | None = None
+    """Where it was read from; shards of tables lie there, in TABLES."""
 
 
-def write(folder: Path, step: int, checkpoint: Checkpoint, unchanged: Collection[str] = ()) -> Path:
+def begin(folder: Path, step: int) -> Path:
+    """An empty draft of the checkpoint of this step, in the place of any left by a killed run: nobody else
+    writes here."""
+    for torn in folder.glob(".draft-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    draft = draft_of(folder, step)
+    draft.mkdir(parents=True)
+    return draft
+
+
+def draft_of(folder: Path, step: int) -> Path:
+    """The folder that becomes the checkpoint of this step."""
+    return folder / f".draft-{step:08d}"
+
+
+def write(
+    folder: Path,
+    step: int,
+    checkpoint: Checkpoint,
+    unchanged: Collection[str] = (),
+    tables: Mapping[str, str] | None = None,
+) -> Path:
     """Write `folder/step-…`, then drop all but the newest KEEP. Raises OSError when the disk is full.
 
     unchanged: kinds that are as in the newest checkpoint of the folder, which is there and whole; those of
-    `checkpoint` are not looked at.
+    `checkpoint` are not looked at. tables: SHA-256 of the files that the ranks put into the draft's `tables/`
+    since `begin`, by name (training/shards.py); None: nobody did.
     """
     target = folder / f"step-{step:08d}"
-    draft = folder / f".draft-{step:08d}"
-    for torn in folder.glob(".draft-*"):  # of a killed run: nobody else writes here
-        shutil.rmtree(torn, ignore_errors=True)
-    draft.mkdir(parents=True)
+    draft = begin(folder, step) if tables is None else draft_of(folder, step)
     hashes = _link(folder, draft, unchanged) if unchanged else {}
     for kind in dict.fromkeys(name.partition("/")[0] for name in checkpoint.tensors):
         if kind not in hashes:
@@ -54,7 +75,8 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, unchanged: Collection
             data = save({name.removeprefix(f"{kind}/"): tensor for name, tensor in own.items()})
             write_durably(draft / f"{kind}{SUFFIX}", data)
             hashes[kind] = hashlib.sha256(data).hexdigest()
-    write_durably(draft / STATE, json.dumps({**checkpoint.state, "sha256": hashes}).encode())
+    state = {**checkpoint.state, "sha256": hashes} | ({"tables": dict(tables)} if tables else {})
+    write_durably(draft / STATE, json.dumps(state).encode())
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
     sync_folder(folder)
@@ -96,7 +118,11 @@ def read(folder: Path) -> Checkpoint:
             if hashlib.sha256(data).hexdigest() != expected:
                 raise CheckpointDamaged(f"{folder}: {kind}{SUFFIX} is not what was written")
             tensors |= {f"{kind}/{name}": tensor for name, tensor in load(data).items()}
-        return Checkpoint(tensors, state)
+        for name, expected in state.pop("tables", {}).items():
+            with (folder / TABLES / Path(name).name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    raise CheckpointDamaged(f"{folder}: {TABLES}/{name} is not what was written")
+        return Checkpoint(tensors, state, folder)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise CheckpointDamaged(f"{folder}: cannot be read: {error!r}") from error
 

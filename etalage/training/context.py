@@ -2,15 +2,16 @@
 
 `compute_init` says it from torchrun's environment, or from what an engine launched; `Context.of` for a
 training by one worker. Synchronous data parallelism (P. Goyal et al., Accurate, Large Minibatch SGD, 2017,
-§4): gradients are averaged over the ranks before the optimiser's step, so that all hold the same weights.
-Rank 0 alone validates, averages weights, writes checkpoints and decides when to stop. Batch normalisation
-learns from its rank's rows.
+§4): a loss is the whole batch's, each rank computes its part of it (models/ranks.py), and gradients are added
+up over the ranks before the optimiser's step, so that all hold the same weights. Rank 0 alone validates,
+averages weights, writes checkpoints and decides when to stop. Batch normalisation learns from its rank's
+rows.
 """
 
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,10 +26,13 @@ from torch.distributed.rendezvous import rendezvous
 from etalage.engine.worker_spec import WorkerSpec
 from etalage.errors import ConfigError, WorkerLost
 from etalage.models.embedding_tables import OwnGradients
+from etalage.models.ranks import counts_of
 from etalage.models.recipe import TrainingConfig
 
 PATIENCE = timedelta(days=2)
 """That a rank waits for another: rank 0 validates while the others wait."""
+BUCKET = 1 << 22
+"""Numbers of gradients that are sent together: more would take as much memory again."""
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
@@ -69,35 +73,59 @@ class Context:
             entropy = np.random.SeedSequence([seed, step, self.rank])
             torch.manual_seed(int(entropy.generate_state(1)[0]))
 
-    def average_gradients(self, network: nn.Module, loss: float, rows: int) -> float:
-        """Gradients become their mean over the rows of all ranks, those of embedding tables included.
+    def count(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """`count.<name>` of a whole batch, from those of this rank's parts of it, and `rows`, how many it
+        has: scalars of float32. Raises WorkerLost."""
+        rows = [torch.tensor(float(len(part["rows"]))) for part in parts]
+        given = [{**counts_of(part), "rows": own} for part, own in zip(parts, rows, strict=True)]
+        names = sorted(given[0])
+        totals = torch.stack([torch.stack([one[name] for name in names]) for one in given]).sum(0)
+        totals = totals.to(self.device)
+        if self.world_size > 1:
+            with _lost():
+                dist.all_reduce(totals)
+        return dict(zip(names, totals, strict=True))
 
-        loss: the mean over this rank's `rows`. → the mean over the rows of all. Raises WorkerLost.
-        """
+    def sum_gradients(self, network: nn.Module, loss: float) -> float:
+        """Gradients become their sums over all ranks, those of embedding tables included, and what was looked
+        up several times has one. → the sum of the ranks' `loss`. Raises WorkerLost."""
+        for module in network.modules():
+            if isinstance(module, OwnGradients):
+                module.sum_gradients(self.gather_rows)
         if self.world_size == 1:
             return loss
         learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        there = [parameter.grad is not None for parameter in learning]
-        head = torch.tensor([rows, loss * rows, *there], dtype=torch.float32, device=self.device)
-        parts = [_or_zeros(parameter.grad, parameter).reshape(-1) * rows for parameter in learning]
-        whole = torch.cat([head, *parts])
+        there = [float(parameter.grad is not None) for parameter in learning]
+        head = torch.tensor([loss, *there], device=self.device)
         with _lost():
-            dist.all_reduce(whole)
-        total, start = float(whole[0]), len(head)
-        whole /= total
-        for parameter, any_has_one in zip(learning, whole[2:start].tolist(), strict=True):
-            end = start + parameter.numel()
-            if any_has_one:
-                mean = whole[start:end].view(parameter.shape)
-                parameter.grad = torch.empty_like(parameter).copy_(mean)
-            start = end
-        for module in network.modules():
-            if isinstance(module, OwnGradients):
-                module.average_gradients(self.gather_rows, rows / total)
-        return float(whole[1])
+            dist.all_reduce(head)
+            anywhere = [one for one, found in zip(learning, head[1:].tolist(), strict=True) if found]
+            for bucket in _buckets(anywhere):
+                self._sum_bucket(bucket)
+        return float(head[0])
+
+    def _sum_bucket(self, parameters: Sequence[nn.Parameter]) -> None:
+        """One message for several gradients: each costs a round trip."""
+        whole = torch.cat([_or_zeros(parameter.grad, parameter).reshape(-1) for parameter in parameters])
+        dist.all_reduce(whole)
+        totals = torch.split(whole, [parameter.numel() for parameter in parameters])
+        for parameter, total in zip(parameters, totals, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(total.view(parameter.shape))
+
+    def gather(self, rows_TD: Tensor) -> Tensor:
+        """(T, …) of this rank, T another one in each → those of all ranks, in the order of ranks; a gradient
+        goes back to where each row came from (models/ranks.py). Raises WorkerLost."""
+        if self.world_size == 1:
+            return rows_TD
+        gathered: Tensor = _Gather.apply(rows_TD, self)  # type: ignore[no-untyped-call]
+        return gathered
 
     def gather_rows(self, rows_T: Tensor) -> Tensor:
-        """(T, …) of this rank, T another one in each → those of all ranks, in the order of ranks."""
+        """As `gather`, without a gradient, for tensors of any type. Raises WorkerLost."""
+        return rows_T if self.world_size == 1 else torch.cat(self.rows_by_rank(rows_T))
+
+    def rows_by_rank(self, rows_T: Tensor) -> list[Tensor]:
+        """(T, …) of this rank, T another one in each → those of each rank. Raises WorkerLost."""
         lengths = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world_size)]
         with _lost():
             dist.all_gather(lengths, torch.tensor([len(rows_T)], device=self.device))
@@ -106,7 +134,7 @@ class Context:
             padded[: len(rows_T)] = rows_T
             found = [torch.empty_like(padded) for _ in counts]
             dist.all_gather(found, padded)
-        return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
+        return [rows[:count] for rows, count in zip(found, counts, strict=True)]
 
     def broadcast_weights(self, network: nn.Module) -> None:
         """Rank 0's weights and buffers, for all. Raises WorkerLost."""
@@ -126,6 +154,13 @@ class Context:
             dist.broadcast(given, src=0)
         return bool(given[0])
 
+    def broadcast_number(self, number: int) -> int:
+        """What rank 0 says. Raises WorkerLost."""
+        given = torch.tensor([number], dtype=torch.int64, device=self.device)
+        with _lost():
+            dist.broadcast(given, src=0)
+        return int(given[0])
+
     def sum(self, value: float) -> float:
         """The sum over the ranks. Raises WorkerLost."""
         if self.world_size == 1:
@@ -134,6 +169,26 @@ class Context:
         with _lost():
             dist.all_reduce(one)
         return float(one[0])
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all ranks. Each rank computes its own part of one loss from them: the gradient of a row is
+    the sum of what the ranks' parts say of it."""
+
+    @staticmethod
+    def forward(given: Any, rows_TD: Tensor, context: Context) -> Tensor:
+        by_rank = context.rows_by_rank(rows_TD)
+        given.context, given.count = context, len(rows_TD)
+        given.start = sum(len(rows) for rows in by_rank[: context.rank])
+        return torch.cat(by_rank)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(given: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        summed = gradient.float().contiguous().clone()
+        with _lost():
+            dist.all_reduce(summed)
+        return summed[given.start : given.start + given.count].to(gradient.dtype), None
 
 
 @contextmanager
@@ -215,6 +270,18 @@ def _wait_for_all(store: Any, spec: WorkerSpec) -> None:
         if lost := spec.lost():
             raise WorkerLost(f"{lost}, before it could take part; its error is on stderr")
         time.sleep(0.05)
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """In order, as many at a time as have BUCKET numbers together; a larger one by itself."""
+    bucket: list[nn.Parameter] = []
+    for parameter in parameters:
+        if bucket and sum(one.numel() for one in bucket) + parameter.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket
 
 
 def _or_zeros(gradient: Tensor | None, parameter: Tensor) -> Tensor:

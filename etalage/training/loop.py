@@ -7,8 +7,8 @@ the optimiser, the averaged and the best weights and torch's random state.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -16,13 +16,16 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from etalage.errors import CheckpointDamaged, LossNotFinite
+from etalage.errors import CheckpointDamaged, ConfigError, LossNotFinite
 from etalage.features.array_blocks import ArrayLoop
+from etalage.models.ranks import ALONE, Gathers
 from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig, count
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.context import Context
+from etalage.training.optim import clip_norm
 from etalage.training.prefetch import Prefetched
+from etalage.training.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ def fit(
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
     context = context or Context.of(config)
-    fitting = _Fitting(task, config, run / "checkpoints", context)
+    fitting = _Fitting(task, config, run, context)
     fitting.resume()
     with closing(fitting.batches):
         while not context.broadcast_flag(fitting.finished):
@@ -105,17 +108,22 @@ def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path, blocks: Ar
 
 
 class _Fitting:
-    def __init__(self, task: Task, config: TrainingConfig, folder: Path, context: Context) -> None:
-        self.task, self.config, self.folder, self.context = task, config, folder, context
+    def __init__(self, task: Task, config: TrainingConfig, run: Path, context: Context) -> None:
+        self.task, self.config, self.context = task, config, context
+        self.folder = run / "checkpoints"
+        _require(task, config, context)
         self.steps = config.steps_per_epoch or task.steps
         self.total = self.steps * config.epochs
         # Channels-last suits convolutions; it changes no value.
-        self.network: nn.Module = task.network().to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with _training_together(task, context):
+            made = task.network()
+        self.network: nn.Module = made.to(device=context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optim.build(task, self.network, config)
-        self.batches = Prefetched(task, self.steps, context.rank, context.world_size)
+        self.batches = Prefetched(task, self.steps, context.rank, context.world_size, config.accumulate)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = _copy(self.network) if config.average else None
         self.best = _copy(self.network)
+        self.shards = Shards(self.network, run, context)
         self.progress = _Progress()
         self._best_written: int | None = None
         """The epoch of the best weights that the newest checkpoint has; None: this process wrote none."""
@@ -143,7 +151,7 @@ class _Fitting:
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
                 self._checkpoint()
         started = time.perf_counter(), time.process_time()
-        values = self._validate() if self.context.first else {}
+        values = self._validated()
         self._clock(started)
         self.progress.cpu_seconds = before + self.context.sum(self.progress.cpu_seconds - before)
         self._remember(epoch, values, tracker)
@@ -156,21 +164,16 @@ class _Fitting:
             group["lr"] = base * factor
         self.network.train()
         context = self.context
-        batch = context.on_device(self.batches.batch(epoch, step))
-        context.seed_rank(config.seed, self.progress.step)
         self.optimiser.zero_grad(set_to_none=True)
-        rows, value = len(batch["rows"]), 0.0
-        if rows:  # the last batch may have fewer rows than there are ranks
-            with context.autocast():
-                loss = task.loss(self.network, batch)
-            value = float(loss.detach())
-            if loss.requires_grad:  # none where the model can see nothing of these rows
-                loss.backward()  # type: ignore[no-untyped-call]
-        value = context.average_gradients(self.network, value, rows)
-        # An infinite limit clips nothing and still yields the norm, which the guard needs.
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
+        with _training_together(task, context):
+            parts = self.batches.parts(epoch, step)
+            whole = context.count(parts)
+            context.seed_rank(config.seed, self.progress.step)
+            value = sum((self._learn(part, whole) for part in parts), 0.0)
+        value = context.sum_gradients(self.network, value)
+        norm = clip_norm(self.network, config.clip_norm)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
-            raise LossNotFinite(self._describe(epoch, step, value, float(norm), batch))
+            raise LossNotFinite(self._describe(epoch, step, value, float(norm), parts))
         self.optimiser.step()
         if self.average is not None and context.first:
             self._average()
@@ -179,8 +182,24 @@ class _Fitting:
         self.progress.loss_steps += 1
         return value
 
-    def _describe(self, epoch: int, step: int, value: float, norm: float, batch: Batch) -> str:
-        rows = batch["rows"].tolist()
+    def _learn(self, part: Batch, whole: Mapping[str, Tensor]) -> float:
+        """The gradient of a part's share of the loss → that share. whole: what `Context.count` says."""
+        context, rows = self.context, len(part["rows"])
+        # The last batch of an epoch may have fewer rows than there are parts.
+        if not rows and not self.shards and _gathers(self.task) == "nothing":
+            return 0.0
+        counts = {name: total for name, total in whole.items() if name in part and name != "rows"}
+        batch = {**context.on_device(part), **counts}
+        with context.autocast():
+            loss = self.task.loss(self.network, batch)
+        if not counts:  # the mean over these rows
+            loss = loss * (rows / whole["rows"].clamp(min=1))
+        if loss.requires_grad:  # not where the model can see nothing of these rows
+            loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _describe(self, epoch: int, step: int, value: float, norm: float, parts: Sequence[Batch]) -> str:
+        rows = torch.cat([part["rows"] for part in parts]).tolist()
         named = f", rows {rows[:8]}{'…' if len(rows) > 8 else ''}" if rows else ""
         return (
             f"epoch {epoch + 1}, step {step}{named}: loss {value}, gradient norm {norm}; "
@@ -198,6 +217,22 @@ class _Fitting:
                     kept.lerp_(tensor, 1 - decay)
                 else:
                     kept.copy_(tensor)
+
+    def _validated(self) -> dict[str, float]:
+        """What rank 0 found; of sharded tables all keep what they have, where it was the best."""
+        context = self.context
+        if not self.shards:
+            return self._validate() if context.first else {}
+        values: dict[str, float] = {}
+        if context.first:
+            with self.shards.followed():
+                values = self._validate()
+        else:
+            self.network.eval()
+            self.shards.follow()
+        if context.broadcast_flag(self.progress.best_epoch == len(self.progress.history)):
+            self.shards.keep_best()
+        return values
 
     def _validate(self) -> dict[str, float]:
         trained = _copy(self.network) if self.average is not None else None
@@ -229,15 +264,18 @@ class _Fitting:
             tracker.metrics(epoch + 1, {**values, **seconds, "waited_for_data": waited})
 
     def restore_best(self) -> None:
-        """Rank 0's best weights, in every rank."""
+        """Rank 0's best weights, in every rank; tables that were sharded are whole then, in rank 0."""
         self.network.load_state_dict(self.best)
         self.context.broadcast_weights(self.network)
+        self.shards.restore_best()
+        self.shards.unshard()
 
     def _clock(self, started: tuple[float, float]) -> None:
         self.progress.seconds += time.perf_counter() - started[0]
         self.progress.cpu_seconds += time.process_time() - started[1]
 
     def _checkpoint(self) -> None:
+        tables = self._write_shards() if self.shards else None
         if not self.context.first:
             return
         for name, tensor in self.network.state_dict().items():
@@ -253,8 +291,15 @@ class _Fitting:
         # `best` may share nothing with the network's tensors: safetensors refuses shared memory.
         state = {"progress": vars(self.progress), "optimiser": rest}
         unchanged = ("best",) if self._best_written == self.progress.best_epoch else ()
-        checkpoint.write(self.folder, self.progress.step, Checkpoint(tensors, state), unchanged)
+        checkpoint.write(self.folder, self.progress.step, Checkpoint(tensors, state), unchanged, tables)
         self._best_written = self.progress.best_epoch
+
+    def _write_shards(self) -> dict[str, str]:
+        """Every rank its own, into the draft that rank 0 begins."""
+        if self.context.first:
+            checkpoint.begin(self.folder, self.progress.step)
+        self.context.broadcast_flag(True)
+        return self.shards.write(checkpoint.draft_of(self.folder, self.progress.step))
 
     def _weights(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "network", self.network.state_dict()
@@ -273,11 +318,41 @@ class _Fitting:
             checkpoint.unpack_optimiser(self.optimiser, found.tensors, found.state["optimiser"])
             _set_random_states(self.context.device, found.tensors)
             self.progress = _Progress(**found.state["progress"])
+            if self.shards and found.folder is not None:
+                self.shards.read(found.folder)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointDamaged(
                 f"{self.folder}: a checkpoint of another network or version ({error!r}); train with --fresh"
             ) from error
         log.info("resumed at step %d of %d", self.progress.step, self.total)
+
+
+def _require(task: Task, config: TrainingConfig, context: Context) -> None:
+    """Raises ConfigError: settings that ask of several workers, or of parts, what they cannot do."""
+    if config.sharded and context.world_size == 1:
+        raise ConfigError(
+            'embeddings = "torchrec" divides tables among several workers, and there is one: set workers, or '
+            "take other embeddings"
+        )
+    if config.accumulate > 1 and _gathers(task) == "rows":
+        raise ConfigError(
+            f"accumulate = {config.accumulate}: this model's loss compares all rows of a batch with each "
+            "other, so they cannot be gone through in parts; leave accumulate out"
+        )
+
+
+def _gathers(task: Task) -> Gathers:
+    return getattr(task, "gathers", "nothing")
+
+
+@contextmanager
+def _training_together(task: Task, context: Context) -> Iterator[None]:
+    """Meanwhile the task knows who trains it; at any other time it is asked as if there were one."""
+    task.ranks = context
+    try:
+        yield
+    finally:
+        task.ranks = ALONE
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from etalage.models.embedding_tables import RowwiseAdagrad, RowwiseTables
+from etalage.models.embedding_tables import OwnGradients, RowwiseAdagrad, RowwiseTables
 from etalage.models.recipe import Task, TrainingConfig
+from etalage.models.sharded_tables import sharded_of
 
 FIRST_RATE = 0.01
 """The share of the learning rate with which a warm-up begins."""
@@ -32,11 +33,13 @@ def build(task: Task, network: nn.Module, config: TrainingConfig) -> torch.optim
     dense = _dense(
         config, [{"params": some, "lr": lr, "weight_decay": w} for (lr, w), some in groups.items()]
     )
-    if not tables:
+    sharded = list(sharded_of(network).values())
+    if not tables and not sharded:
         return dense
     return RowwiseAdagrad(
         tables,
         dense,
+        sharded,
         lr=config.learning_rate if config.table_rate is None else config.table_rate,
         decay=config.table_decay,
         start=config.table_start,
@@ -51,6 +54,25 @@ def _dense(config: TrainingConfig, groups: Iterable[dict[str, Any]]) -> torch.op
         return torch.optim.SGD(groups, lr=config.learning_rate)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def clip_norm(network: nn.Module, limit: float | None) -> Tensor:
+    """The norm of the gradients of all weights of all workers, tables that keep their own included; where it
+    is over `limit`, they are scaled down to it."""
+    apart = [module for module in network.modules() if isinstance(module, OwnGradients)]
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    squares = [
+        torch.nn.utils.get_total_norm(gradients).square(),
+        *(module.squared_norm() for module in apart),
+    ]
+    norm = torch.stack([one.to(squares[0].device) for one in squares]).sum().sqrt()
+    if limit is not None:
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        for gradient in gradients:
+            gradient *= factor
+        for module in apart:
+            module.scale_gradients(factor)
+    return norm
 
 
 def rate(config: TrainingConfig, done: float, phases: Sequence[float] = ()) -> float:

@@ -81,7 +81,7 @@ def test_f12_a_read_only_folder_is_refused_before_any_work(
     bundles = Bundles(small_disk / "bundles")
     shutil.copytree(old.folder, bundles.folder, symlinks=True)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    monkeypatch.setattr("etalage.bundle.photo_entries.build", None)  # any work would end in a TypeError
+    monkeypatch.setattr("etalage.bundle.staging.build", None)  # any work would end in a TypeError
     with pytest.raises(PublishError, match="Read-only file system"):
         send(bundles, draft)
     assert bundles.current_id() == first.id

@@ -1,5 +1,6 @@
 """Bundles whose indexes are in a Milvus: published, rolled back, removed; what happens without its server."""
 
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,14 @@ from etalage.bundle.sync import sync
 from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import BundleDamaged, ConfigError, IndexUnavailable, RecallTooLow
 from etalage.funnel.catalogue import Filters
+from etalage.index import build, milvus_settings
 from etalage.index import milvus as milvus_file
-from etalage.index import milvus_settings
 from etalage.index.milvus import MOVED
 from etalage.index.milvus_collection import IDS_AT_ONCE, Collection
 from etalage.lake.delta import Lake
 from etalage.online import Act
 from etalage.recommend import Recommender
+from etalage.shop import vector_steps
 from etalage.shop.workspace import Workspace
 from tests.milvus_server import Milvus, running_milvus
 from tests.serve.servers import ThreadServer, until
@@ -200,7 +202,7 @@ def test_while_the_server_is_gone_the_bundle_answers_from_its_own_embeddings_and
     milvus: Milvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, bundles, manifest = behaviour_shop(
-        tmp_path, ITEMS, photos=True, index_config=milvus.config("HNSW", seconds=2)
+        tmp_path, ITEMS, photos=True, index_config=milvus.config(seconds=2)
     )
     recommender = Recommender.open(bundles.path(manifest.id))
     expected = [answers(recommender, filters) for filters in FILTERS]
@@ -271,6 +273,31 @@ def test_a_milvus_that_is_gone_for_good_can_be_given_up(
     bundles.switch(first.id)
     recommender = Recommender.open(bundles.path(first.id))
     assert recommender.parts.problems and recommender.similar(item_id="item-00003")[0].slate
+
+
+def test_many_blocks_are_written_by_the_engine_and_few_by_the_command(milvus: Milvus, tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("")
+    workspace, handed = Workspace(tmp_path), []
+
+    class Elsewhere:
+        """Takes and gives only what can be pickled, as other processes do."""
+
+        def map(self, function, blocks):
+            handed.append(pickle.dumps([function, list(blocks)]))
+            function, blocks = pickle.loads(handed[-1])  # noqa: S301
+            return map(function, blocks)
+
+    workspace.__dict__["engine"] = Elsewhere()
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(90, 8)).astype(np.float32)
+    for batch, by_engine in ((30, 0), (4, 1)):
+        index = build(
+            np.arange(90), embeddings, milvus.config(batch=batch), norm="none",
+            spread=vector_steps.spread(workspace),
+        )  # fmt: skip
+        assert len(handed) == by_engine
+        exact = build(np.arange(90), embeddings, IndexConfig(kind="exact"), norm="none")
+        assert index.search(embeddings[:9], 5).rows.tolist() == exact.search(embeddings[:9], 5).rows.tolist()
 
 
 def test_readiness_says_that_embeddings_are_searched_here(milvus: Milvus, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_training_goes_from_one_worker_to_three_between_runs_at_the_same_batches
 def test_a_batch_has_the_values_of_its_rows(uri: str) -> None:
     stream = stream_of(uri)
     whole = stream.whole()
-    some, rows = stream.batch(0, 100, 200)
+    some, rows, _ = stream.batch(0, 100, 200)
     assert len(rows) == 100
     for name in ("sparse", "dense", "labels"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)[rows])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from etalage.models.augmenting import ASPECT, augmented
+from etalage.models.augmenting import ASPECT, Drawn, augmented
 
 
 def seeded(seed: int = 4) -> torch.Generator:
@@ -21,7 +21,8 @@ def ramp(count: int = 64, side: int = 24) -> Tensor:
 
 
 def plain(planes: Tensor, **changes: object) -> Tensor:
-    return augmented(planes, seeded(), **{"crop": 1.0, "flip": False, "light": 0.0, **changes})  # type: ignore[arg-type]
+    draws = Drawn.all(seeded(), len(planes))
+    return augmented(planes, draws, **{"crop": 1.0, "flip": False, "light": 0.0, **changes})  # type: ignore[arg-type]
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
@@ -31,7 +32,8 @@ def test_nothing_asked_for_changes_nothing() -> None:
 @pytest.mark.parametrize("changes", [{"crop": 0.5}, {"flip": True}, {"light": 0.4}])
 def test_the_same_seed_gives_the_same_planes(changes: dict[str, object]) -> None:
     settings = {"crop": 1.0, "flip": False, "light": 0.0, **changes}
-    one, again, other = (augmented(ramp(), seeded(seed), **settings) for seed in (4, 4, 5))  # type: ignore[arg-type]
+    draws = (Drawn.all(seeded(seed), len(ramp())) for seed in (4, 4, 5))
+    one, again, other = (augmented(ramp(), some, **settings) for some in draws)  # type: ignore[arg-type]
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert one.shape == ramp().shape and one.dtype == torch.float32

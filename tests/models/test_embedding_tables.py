@@ -178,29 +178,49 @@ def test_bytes_that_a_step_makes_do_not_grow_with_the_tables() -> None:
 def test_the_gradients_of_ranks_become_those_of_the_whole_batch(cut: int) -> None:
     """Of any cut: rank 0 has the first rows, rank 1 the others, or none."""
     whole, expected = made()
-    wanted = torch.arange(len(ROWS)).float()
-    (whole(ROWS) - wanted).square().mean().backward()
+    learned(whole, slice(None))
     expected.step()
     ranks = [made() for _ in range(2)]
-    parts = [slice(0, cut), slice(cut, len(ROWS))]
-    for (network, _), part in zip(ranks, parts, strict=True):
-        if len(ROWS[part]):
-            (network(ROWS[part]) - wanted[part]).square().mean().backward()
+    for (network, _), part in zip(ranks, (slice(0, cut), slice(cut, len(ROWS))), strict=True):
+        learned(network, part)
     touched = [network.tables.touched for network, _ in ranks]
-    shares = [len(ROWS[part]) / len(ROWS) for part in parts]
     told = [
         (
             torch.cat([torch.empty(0, dtype=torch.int64), *(rows for rows, _ in one)]),
-            torch.cat([torch.empty(0, 4), *(copies.grad * share for _, copies in one)]),
+            torch.cat([torch.empty(0, 4), *(copies.grad for _, copies in one)]),
         )
-        for one, share in zip(touched, shares, strict=True)
+        for one in touched
     ]
-    for (network, optimiser), share in zip(ranks, shares, strict=True):
+    for network, optimiser in ranks:
         both = iter([torch.cat([rows for rows, _ in told]), torch.cat([gradients for _, gradients in told])])
-        network.tables.average_gradients(lambda _, both=both: next(both), share)
+        network.tables.sum_gradients(lambda _, both=both: next(both))
         optimiser.step()
     for network, _ in ranks:
         moved = network.tables.weight.detach() - made()[0].tables.weight.detach()
         ours = whole.tables.weight.detach() - made()[0].tables.weight.detach()
         torch.testing.assert_close(moved, ours, rtol=1e-4, atol=1e-6)
     assert torch.equal(ranks[0][0].tables.weight, ranks[1][0].tables.weight)
+
+
+def learned(network: Small, part: slice) -> None:
+    """The gradient of these rows' share of the loss of ROWS."""
+    if len(ROWS[part]):
+        wanted = torch.arange(len(ROWS)).float()[part]
+        ((network(ROWS[part]) - wanted).square().sum() / len(ROWS)).backward()
+
+
+def test_several_lookups_before_a_step_are_one() -> None:
+    """A row that several parts of a batch look up moves once, by the sum of its gradients."""
+    whole, expected = made(start=0.3)
+    parts, optimiser = made(start=0.3)
+    learned(whole, slice(None))
+    for part in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        learned(parts, part)
+    assert len(parts.tables.touched) == 3
+    for network in (whole, parts):
+        network.tables.sum_gradients(lambda rows: rows)
+    assert len(parts.tables.touched) == 1
+    torch.testing.assert_close(parts.tables.squared_norm(), whole.tables.squared_norm())
+    expected.step()
+    optimiser.step()
+    torch.testing.assert_close(parts.tables.weight, whole.tables.weight)

@@ -191,6 +191,7 @@ def test_the_loss_is_equation_4_averaged_over_pairs(data: BehaviourSet) -> None:
         "centres": torch.tensor([2, 13]),
         "contexts": torch.tensor([[4, 0, 5], [0, 0, 20]]),
         "negatives": torch.tensor([1, 1, 9, 22]),
+        "count.pairs": torch.tensor(3.0),
     }
     place = network.place_N
     total = 0.0

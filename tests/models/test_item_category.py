@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from etalage.errors import ConfigError, TooLittleData
 from etalage.features.category_set import CategorySet
 from etalage.models import item_category
+from etalage.models.augmenting import Drawn
 from etalage.models.item_category import RECIPE, ItemCategory, ItemCategoryConfig, ItemCategoryTask
 from etalage.models.recipe import Trained
 from etalage.training import optim
@@ -281,7 +282,7 @@ def test_the_joint_head_never_loses_both() -> None:
     task = bound(text="joint", drop_photo=0.45, drop_title=0.45)
     has_photo, words = torch.ones(900, dtype=torch.bool), torch.ones(900, 3, dtype=torch.int64)
     has_photo[:200], words[700:] = False, 0
-    photo, seen = task._hidden(has_photo, words, torch.Generator().manual_seed(1))
+    photo, seen = task._hidden(has_photo, words, Drawn.all(torch.Generator().manual_seed(1), 900))
     title = (seen > 0).any(1)
     assert bool((photo | title).all())
     assert bool(title[:200].all()) and bool(photo[700:].all())
@@ -317,7 +318,10 @@ def test_weak_labels_weigh_less() -> None:
             batch = {"targets": of.targets_ND[chosen]}
             if of.items.weak_N is not None:
                 batch["weak"] = torch.from_numpy(of.items.weak_N)[chosen]
-            return float(of._head_loss(logits["photo"], batch, torch.ones(len(chosen)) > 0))
+            every = torch.ones(len(chosen)) > 0
+            given = of.weights(batch, every)
+            batch["count.photo"] = every.sum() if given is None else given.sum()
+            return float(of._head_loss(logits["photo"], batch, every, ("photo",)))
 
     strong, doubted = loss(plain, rows[:1]), loss(plain, rows[1:])
     assert loss(plain, rows) == pytest.approx((strong + doubted) / 2, rel=1e-5)

@@ -194,7 +194,9 @@ def test_the_target_is_not_in_the_history_that_should_find_it(data: BehaviourSet
     task = RECIPE.bind(MatrixFactorisationConfig(**DEEP, strangers=0), data)
     batch = task.batch(0, 0)
     assert not (batch["history"] == batch["item"][:, None]).any()
-    lengths = np.bincount(data.part("train").users)[batch["acting"].numpy()]
+    users = task.users[batch["rows"].numpy()]
+    assert not (batch["column"].numpy() == users[:, None]).any()
+    lengths = np.bincount(data.part("train").users)[users]
     assert np.array_equal((batch["history"] > 0).sum(1).numpy(), lengths - 1)
 
 

@@ -93,11 +93,11 @@ def test_auto_is_bfloat16_where_the_device_multiplies_it(monkeypatch: pytest.Mon
             assert precision_of("auto", device) == ("bfloat16" if said else "float32")
 
 
-def test_one_worker_alone_has_nothing_to_average() -> None:
+def test_one_worker_alone_has_nothing_to_add_up() -> None:
     context = Context.of(TrainingConfig(precision="float32", device="cpu"))
     network = torch.nn.Linear(2, 1)
     network(torch.ones(3, 2)).sum().backward()
     before = network.weight.grad.clone()
-    assert context.average_gradients(network, 0.5, 3) == 0.5
+    assert context.sum_gradients(network, 0.5) == 0.5
     assert torch.equal(network.weight.grad, before)
     assert context.first and context.sum(2.5) == 2.5 and context.broadcast_flag(True)

@@ -49,7 +49,7 @@ def test_tables_have_their_own_rate_and_what_is_frozen_is_left_out() -> None:
 
 
 def test_tables_without_a_rate_of_their_own_have_that_of_all() -> None:
-    config = recipes.find("two_tower").config(tables="row_wise", learning_rate=0.5)
+    config = recipes.find("two_tower").config(embeddings="row_wise", learning_rate=0.5)
     assert groups(config, Small())["tables.weight"]["lr"] == 0.5
 
 
@@ -137,6 +137,17 @@ def test_a_schedule_begins_anew_in_each_phase_and_warms_up_in_the_last() -> None
             "light = 0.1 does nothing here: it needs frozen_epochs below epochs",
         ),
         ("item_category", {"frozen_epochs": 12, "keep_stages": 2}, "it needs frozen_epochs below epochs"),
+        (
+            "dlrm",
+            {"table_sharding": "table_wise"},
+            "table_sharding = 'table_wise' does nothing here: it needs embeddings = \"torchrec\"",
+        ),
+        (
+            "dlrm",
+            {"embeddings": "torchrec", "average": 0.9},
+            'average = 0.9 does nothing here: it needs embeddings = "row_wise"',
+        ),
+        ("two_tower", {"tables": "row_wise"}, "this key is called embeddings now"),
         ("neumf", {"part": "gmf", "layers": [8]}, 'it needs part = "neumf" or "mlp"'),
         ("neumf", {"part": "mlp", "factors": 9}, 'it needs part = "neumf" or "gmf"'),
         ("dlrm", {"top": [], "dropout": 0.5}, "it needs a layer in top"),

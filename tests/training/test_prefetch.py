@@ -36,10 +36,10 @@ class Task:
 def test_batches_come_in_order_and_the_next_ones_are_made_before_they_are_asked_for() -> None:
     task = Task(ahead=2)
     batches = Prefetched(task, 5, 1, 2)  # type: ignore[arg-type]
-    assert batches.batch(0, 0) == (0, 0, 1, 2)
+    assert batches.parts(0, 0)[0] == (0, 0, 1, 2)
     task.wait_for(3)
     assert task.made == [(0, 0), (0, 1), (0, 2)]
-    assert [batches.batch(0, step) for step in range(1, 5)] == [(0, step, 1, 2) for step in range(1, 5)]
+    assert [batches.parts(0, step)[0] for step in range(1, 5)] == [(0, step, 1, 2) for step in range(1, 5)]
     batches.close()
     # Nothing of the next epoch: validation reads in between.
     assert task.made == [(0, step) for step in range(5)]
@@ -48,7 +48,11 @@ def test_batches_come_in_order_and_the_next_ones_are_made_before_they_are_asked_
 def test_an_epoch_may_begin_at_any_step_and_another_may_follow() -> None:
     task = Task(ahead=3)
     batches = Prefetched(task, 4, 0, 1)  # type: ignore[arg-type]
-    found = [batches.batch(0, 2), batches.batch(0, 3), *(batches.batch(1, step) for step in range(4))]
+    found = [
+        batches.parts(0, 2)[0],
+        batches.parts(0, 3)[0],
+        *(batches.parts(1, step)[0] for step in range(4)),
+    ]
     assert found == [(0, 2, 0, 1), (0, 3, 0, 1), *((1, step, 0, 1) for step in range(4))]
     batches.close()
     assert len(task.made) == 6
@@ -57,7 +61,7 @@ def test_an_epoch_may_begin_at_any_step_and_another_may_follow() -> None:
 def test_a_task_in_memory_makes_its_batches_in_the_thread_of_the_step() -> None:
     for task in (Task(ahead=0), SimpleNamespace(batch=lambda *given: given)):
         batches = Prefetched(task, 3, 0, 1)  # type: ignore[arg-type]
-        assert batches.batch(0, 1) == (0, 1, 0, 1)
+        assert batches.parts(0, 1)[0] == (0, 1, 0, 1)
         assert batches._thread is None
         assert batches.waited > 0
         batches.close()
@@ -65,7 +69,12 @@ def test_a_task_in_memory_makes_its_batches_in_the_thread_of_the_step() -> None:
 
 def test_what_goes_wrong_is_raised_by_the_step_that_needs_the_batch() -> None:
     batches = Prefetched(Task(ahead=2, broken=1), 3, 0, 1)  # type: ignore[arg-type]
-    batches.batch(0, 0)
+    batches.parts(0, 0)[0]
     with pytest.raises(TableDamaged, match="row group 3"):
-        batches.batch(0, 1)
+        batches.parts(0, 1)[0]
     batches.close()
+
+
+def test_a_step_that_is_accumulated_has_its_batch_in_parts() -> None:
+    batches = Prefetched(Task(ahead=0), 3, 1, 2, parts=3)  # type: ignore[arg-type]
+    assert batches.parts(0, 2) == [(0, 2, 3, 6), (0, 2, 4, 6), (0, 2, 5, 6)]
