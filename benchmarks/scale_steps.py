@@ -36,7 +36,8 @@ USERS, ITEMS = 10, 100
 DIMENSION = 64
 NOTE = (
     "Rows of behaviour are drawn: a user for 10 rows, whose acts are lognormal (sigma 1), an item for 100 "
-    "rows, chosen with a chance that falls as rank^-0.7. Rows of an index are items: 64 numbers, in 1,000 "
+    "rows, chosen with a chance that falls as rank^-0.7. Rows of publish and sync are items, with five acts "
+    "each; of embed and publish, items with a photo. Rows of an index are items: 64 numbers, in 1,000 "
     "clusters. `processor seconds`: of the step alone, without reading its input; the median of three rounds "
     "below 300,000 rows, with the least and the most. `peak MiB`: the largest resident size (getrusage), "
     "mapped files included, less what it was before the step. Exponents: least squares of the logarithms "
@@ -180,7 +181,144 @@ def call(built: Callable[[], None]) -> object:
     return built()
 
 
+# -- a shop ------------------------------------------------------------------------------------
+
+
+def draw_file(rows: int, folder: Path) -> None:
+    """A CSV of interactions, each with a time."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    rng = np.random.default_rng(rows)
+    with csv.CSVWriter(folder / "acts.csv", pa.schema([(n, pa.string()) for n in _ACTS])) as writer:
+        for start in range(0, rows, 2**18):
+            writer.write(pa.table(_acts(rng, min(2**18, rows - start), rows)))
+
+
+_ACTS = ("user_id", "item_id", "kind", "time")
+
+
+def _acts(rng: np.random.Generator, count: int, rows: int) -> dict[str, list[str]]:
+    """Some of `rows` acts."""
+    items = 1 + (max(rows // ITEMS, 1) * rng.random(count) ** (1 / 0.3)).astype(np.int64)
+    seconds = np.datetime64("2025-01-01") + rng.integers(0, 3 * 10**7, count).astype("timedelta64[s]")
+    return {
+        "user_id": [f"u{n:09d}" for n in rng.integers(0, max(rows // USERS, 1), count)],
+        "item_id": [f"i{n:09d}" for n in items],
+        "kind": np.array(["view", "cart", "buy"])[rng.integers(0, 3, count)].tolist(),
+        "time": seconds.astype(str).tolist(),
+    }
+
+
+def open_file(folder: Path) -> Any:
+    import pyarrow  # noqa: F401
+
+    from etalage.lake.delta import Lake
+    from etalage.lake.ingest import ingest
+
+    return lambda: ingest(Lake(folder / f"tables-{time.monotonic_ns()}"), folder / "acts.csv", "interactions")
+
+
+def draw_shop(rows: int, folder: Path) -> None:
+    """A shop of so many items, a shopper for two of them and ten acts a shopper; popularity and ials are
+    trained. One item in ten has no act."""
+    import pyarrow as pa
+
+    from etalage.lake.delta import Lake
+    from etalage.shop import Shop
+
+    (folder / "shop.toml").write_text(
+        'name = "scale"\n[models.ials]\ndimension = 32\niterations = 1\n[index]\nkind = "exact"\n'
+        "[funnel.retrievers]\npopularity = 100\nials = 100\n[behaviour]\nmax_user = 0\n"
+    )
+    rng, lake, now = np.random.default_rng(rows), Lake(folder / "tables"), np.datetime64("2026-01-01", "us")
+    ids = np.array([f"i{n:09d}" for n in range(rows)])
+    columns = {
+        "item_id": ids, "title": np.char.add("Title of ", ids), "price": rng.lognormal(3, 1, rows),
+        "category_id": np.char.add("Top > Leaf ", (np.arange(rows) % 500).astype(str)),
+    }  # fmt: skip
+    lake.table("items").merge(pa.table({name: pa.array(values) for name, values in columns.items()}))
+    for start in range(0, 5 * rows, 2**19):
+        count = min(2**19, 5 * rows - start)
+        seconds = rng.integers(0, 3 * 10**13, count).astype("timedelta64[us]")
+        acts = {
+            "interaction_id": [f"a{n:010d}" for n in range(start, start + count)],
+            "user_id": [f"u{n:09d}" for n in rng.integers(0, max(rows // 2, 1), count)],
+            "item_id": ids[(0.9 * rows * rng.random(count) ** 2).astype(np.int64)],
+            "kind": ["buy"] * count,
+            "time": pa.array(now - seconds, pa.timestamp("us", "UTC")),
+        }
+        lake.table("interactions").merge(pa.table(acts))
+    shop = Shop(folder)
+    for name in ("popularity", "ials"):
+        shop.train(name)
+
+
+def draw_published(rows: int, folder: Path) -> None:
+    """The same, published; then the prices of a thousand items change."""
+    import pyarrow as pa
+
+    from etalage.shop import Shop
+
+    draw_shop(rows, folder)
+    shop = Shop(folder)
+    shop.publish(force=True)
+    changed = [f"i{n:09d}" for n in range(min(1000, rows))]
+    shop.lake.table("items").merge(pa.table({"item_id": changed, "price": [9.99] * len(changed)}))
+
+
+def draw_photos(rows: int, folder: Path) -> None:
+    """A drawn shop of so many photos, and an embedder that hardly learned."""
+    from etalage.demo import tables
+    from etalage.demo.tables import DemoSize
+    from etalage.lake.delta import Lake
+    from etalage.shop import Shop
+
+    (folder / "shop.toml").write_text(
+        'name = "scale"\n[models.image_similarity]\nsize = 32\nchannels = 3\nclasses_per_batch = 8\n'
+        'examples_per_class = 2\nepochs = 1\nsteps_per_epoch = 2\nprecision = "float32"\n'
+        "[engine]\nworkers = 1\n[split]\nnear_duplicates = false\n"
+    )
+    tables.fill(Lake(folder / "tables"), DemoSize(items=rows, shoppers=1), workers=1)
+    Shop(folder).train("image_similarity")
+
+
+def open_shop(folder: Path) -> Any:
+    import etalage.bundle.publish
+    import etalage.bundle.sync
+    import etalage.index.exact
+    import etalage.recommend
+    import etalage.training.run  # noqa: F401
+    from etalage.shop import Shop
+
+    return Shop(folder)
+
+
+def publish(shop: Any) -> object:
+    return shop.publish(force=True)
+
+
+def sync(shop: Any) -> object:
+    return shop.sync(force=True)
+
+
 STEPS: dict[str, Step] = {
+    "ingest": Step(
+        draw_file, open_file, call, 1.15, 1.1,
+        "each row is checked by itself; merges look through what is stored, ever larger ones less often",
+    ),
+    "publish": Step(
+        draw_shop, open_shop, publish, 1.2, 1.1,
+        "rows are items, with five acts each: both models are solved again on everything", most=1_000_000,
+    ),
+    "sync": Step(
+        draw_published, open_shop, sync, 1.1, 1.1,
+        "a thousand items changed; the whole bundle is written anew", most=1_000_000,
+    ),
+    "embed and publish": Step(
+        draw_photos, open_shop, publish, 1.1, 1.1, "each photo is decoded and embedded by itself",
+        most=100_000,
+    ),
     "item_knn": Step(
         draw_behaviour, closed_form("item_knn"), count, 1.2, 1.1,
         "products of pairs of acts of one user, whose number does not grow; 200 neighbours an item",

@@ -516,6 +516,75 @@ def memory_size(text: str) -> int:
     return size
 
 
+class StorageConfig(Settings):
+    """[storage]: tables and bundles in an object store instead of the shop's folder (docs/object_stores.md).
+
+        [storage]
+        tables = "s3://bucket/shop/tables"
+        bundles = "s3://bucket/shop/bundles"
+        region = "eu-central-1"
+
+    Credentials are never here: they come from where the AWS SDKs look (environment, ~/.aws, the instance).
+    """
+
+    tables: str | None = None
+    """Where the Delta tables lie; None: tables/ of the shop's folder."""
+    bundles: str | None = None
+    """Where the bundles lie; None: bundles/ of the shop's folder."""
+    endpoint: str | None = None
+    """URL of the store's API, where it is not AWS's own: MinIO, Ceph, R2, …"""
+    region: str | None = None
+    """The bucket's region; None: as the environment says, else us-east-1."""
+    allow_http: bool = False
+    """Whether `endpoint` may be plain http, over which everything can be read and changed on its way."""
+
+    @field_validator("tables", "bundles")
+    @classmethod
+    def _a_prefix(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s?#]+)+/?", given):
+            raise ValueError(
+                "expected a bucket and a prefix of its own in it, such as `s3://bucket/shop/tables`"
+            )
+        return given.rstrip("/")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _a_url(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        if "@" in given:
+            raise ValueError("credentials do not belong here: put them into the environment")
+        if not re.fullmatch(r"https?://[^/\s?#]+/?", given):
+            raise ValueError("expected a URL such as `https://minio.example:9000`")
+        return given.rstrip("/")
+
+    @model_validator(mode="after")
+    def _that_act(self) -> "StorageConfig":
+        if self.tables is None and self.bundles is None:
+            for name in ("endpoint", "region", "allow_http"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is set, and neither tables nor bundles: it would do nothing; set one of them"
+                    )
+        plain = self.endpoint is not None and self.endpoint.startswith("http://")
+        if plain and not self.allow_http:
+            raise ValueError(
+                f"endpoint is {self.endpoint!r}, plain http: use https, or set allow_http = true where "
+                "nobody else can listen"
+            )
+        if self.allow_http and not plain:
+            raise ValueError(
+                "allow_http is set, and endpoint is not plain http: it would do nothing; remove it"
+            )
+        if self.tables is not None and self.bundles is not None:
+            one, other = f"{self.tables}/", f"{self.bundles}/"
+            if one.startswith(other) or other.startswith(one):
+                raise ValueError(f"tables and bundles, {one} and {other}, lie in each other: set them apart")
+        return self
+
+
 class ShopConfig(Settings):
     """A whole shop.toml."""
 
@@ -535,11 +604,21 @@ class ShopConfig(Settings):
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
 
     @field_validator("engine", mode="before")
     @classmethod
     def _by_kind_alone(cls, given: Any) -> Any:
         return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _that_go_together(self) -> "ShopConfig":
+        if self.storage.bundles is not None and self.index.kind == "milvus":
+            raise ValueError(
+                "[storage] bundles and [index] kind = 'milvus' do not go together: which collections belong "
+                "to which bundle is remembered in the shop's folder; leave one of them out"
+            )
+        return self
 
     @field_validator("currency")
     @classmethod

@@ -36,6 +36,7 @@ EtalageError                  1   500
 │   ├── BundleDamaged        10   503   a file is missing or changed
 │   └── PointerDamaged       10   503   `current` is empty, dangling or points outside
 ├── ServeError               11   500   a public address without a key, a port in use
+├── ObjectStoreError         14   503   the object store: unreachable, no such bucket, access refused, …
 └── RequestError             12   400
     ├── PhotoRefused         12   400   not an image, too large, broken
     ├── KeyRefused           12   401   the key is missing or wrong
@@ -198,6 +199,11 @@ class PointerDamaged(BundleError):
 
 class ServeError(EtalageError):
     exit_code = 11
+
+
+class ObjectStoreError(EtalageError):
+    exit_code = 14
+    http_status = 503
 
 
 class RequestError(EtalageError):

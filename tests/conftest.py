@@ -1,12 +1,17 @@
 """Fixtures that every room shares. Heavy parts are imported inside the fixtures that need them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from tests import run_stores, run_traces, warm
+
+if TYPE_CHECKING:
+    from tests.object_store import ObjectServer
 
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -77,3 +82,24 @@ def torchmetrics() -> None:
     from etalage.models.backbones import timm_there
 
     timm_there()
+
+
+@pytest.fixture(scope="session")
+def shared_object_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ObjectServer]":
+    """One S3 server for all tests of this process."""
+    pytest.importorskip("moto")
+    from tests.object_store import ObjectServer
+
+    server = ObjectServer(tmp_path_factory.mktemp("object-store"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def object_server(shared_object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch) -> "ObjectServer":
+    """The S3 server, and its credentials in the environment."""
+    from tests.object_store import KEYS
+
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return shared_object_server

@@ -219,10 +219,20 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        raw = json.loads(file.read_bytes())
+        content = file.read_bytes()
     except FileNotFoundError as error:
         raise BundleDamaged(f"{file} is missing: {_remedy()}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise BundleDamaged(f"{file} cannot be read: {error}; {_remedy()}") from error
+    return manifest_of(content, folder.name, str(file))
+
+
+def manifest_of(content: bytes, bundle: str, file: str) -> Manifest:
+    """The manifest of the bundle with the id `bundle`, from what its `file` holds. Raises as
+    `read_manifest`."""
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{file} cannot be read: {error}; {_remedy()}") from error
     number = raw.get("format") if isinstance(raw, dict) else None
     if isinstance(number, int) and number > FORMAT:
@@ -236,8 +246,8 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleDamaged(f"{file}: {where}: {first['msg']}; {_remedy()}") from error
-    if identify(raw) != manifest.id or folder.name != manifest.id:
-        raise BundleDamaged(f"{file} was changed: it does not fit the id {folder.name}; {_remedy()}")
+    if identify(raw) != manifest.id or bundle != manifest.id:
+        raise BundleDamaged(f"{file} was changed: it does not fit the id {bundle}; {_remedy()}")
     return manifest
 
 

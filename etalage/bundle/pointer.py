@@ -19,14 +19,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from etalage.bundle.collections import switch_aliases
+from etalage.bundle.collections import nothing_to_take_back, switch_aliases
 from etalage.bundle.manifest import Manifest, is_bundle_id, read_manifest, sequence_of, verify
 from etalage.errors import (
     BundleError,
@@ -36,7 +36,7 @@ from etalage.errors import (
     PointerDamaged,
     PublishBusy,
 )
-from etalage.lake.durable_files import disk_errors, sync_folder, write_file
+from etalage.lake.durable_files import Written, disk_errors, sync_folder, write_file
 from etalage.nearest import nearest
 
 log = logging.getLogger(__name__)
@@ -83,33 +83,49 @@ class Bundles:
         self._clock = clock
         self._publisher: int | None = None
 
+    @property
+    def where(self) -> str:
+        """Where the bundles lie, for people."""
+        return str(self.folder)
+
     # -- reading -------------------------------------------------------------------------------
 
     def current_id(self) -> str:
         """The id of the current bundle. Raises NoBundle, PointerDamaged."""
         try:
-            text = _first_bytes(self.folder / CURRENT).decode("ascii", errors="replace")
-        except FileNotFoundError:
-            raise NoBundle(self._nothing_current()) from None
+            content = self._pointer()
         except OSError as error:
             raise PointerDamaged(self._damaged(f"cannot be read ({error.strerror})")) from error
+        if content is None:
+            raise NoBundle(self._nothing_current())
+        text = content.decode("ascii", errors="replace")
         bundle = text.removesuffix("\n")
         if not is_bundle_id(bundle):
             what = "is empty" if not text.strip() else f"holds {text[:80]!r}, which is not one bundle id"
             raise PointerDamaged(self._damaged(what))
-        folder = self.folder / bundle
-        if folder.is_symlink() or not folder.is_dir():
+        if not self._is_there(bundle):
             raise PointerDamaged(self._damaged(f"names {bundle}, which is not there"))
         return bundle
+
+    def _is_there(self, bundle: str) -> bool:
+        folder = self.folder / bundle
+        return folder.is_dir() and not folder.is_symlink()
+
+    def manifest(self, bundle: str) -> Manifest:
+        """The manifest of a bundle; its files are not looked at. Raises BundleError."""
+        return read_manifest(self.folder / bundle)
 
     def path(self, bundle: str) -> Path:
         """The folder of a bundle. Raises NoBundle when there is none of that id."""
         folder = self.folder / bundle
         if not is_bundle_id(bundle) or not folder.is_dir():
-            near = nearest(bundle, self.ids())
-            meant = self._choice() if near is None else f"did you mean {near!r}?"
-            raise NoBundle(f"no bundle {bundle!r} in {self.folder}; {meant}")
+            raise self._no_bundle(bundle)
         return folder
+
+    def _no_bundle(self, bundle: str) -> NoBundle:
+        near = nearest(bundle, self.ids())
+        meant = self._choice() if near is None else f"did you mean {near!r}?"
+        return NoBundle(f"no bundle {bundle!r} in {self.where}; {meant}")
 
     def survey(self) -> Survey:
         """Every bundle folder, oldest first, the damaged ones with their damage."""
@@ -119,11 +135,11 @@ class Bundles:
             current = None
         listed = [self._listed(bundle, current) for bundle in self.ids()]
         # An old bundle may be removed while we look: then it is not damaged, but gone.
-        return [one for one in listed if one.manifest is not None or (self.folder / one.id).is_dir()]
+        return [one for one in listed if one.manifest is not None or self._is_there(one.id)]
 
     def _listed(self, bundle: str, current: str | None) -> Listed:
         try:
-            return Listed(bundle, read_manifest(self.folder / bundle), None, bundle == current)
+            return Listed(bundle, self.manifest(bundle), None, bundle == current)
         except BundleError as error:
             return Listed(bundle, None, str(error), bundle == current)
 
@@ -143,7 +159,7 @@ class Bundles:
         than it. Raises NoBundle: there is none."""
         older = [one for one in self.list() if one.sequence < sequence_of(bundle)]
         try:
-            replaced = read_manifest(self.folder / bundle).previous
+            replaced = self.manifest(bundle).previous
         except BundleError:
             replaced = None  # damaged: the very time to roll back
         if replaced in [one.id for one in older]:
@@ -154,17 +170,27 @@ class Bundles:
 
     def log(self) -> Moves:
         """The moves, oldest first: {time, action, from, to}. A torn line is left out."""
-        try:
-            lines = (self.folder / LOG).read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
         moves = []
-        for line in lines:
+        for line in self._logged().splitlines():
             with suppress(ValueError):
                 move = json.loads(line)
                 if isinstance(move, dict):
                     moves.append(move)
         return moves
+
+    def _pointer(self) -> bytes | None:
+        """What the pointer holds; None: there is none. Raises OSError."""
+        try:
+            return _first_bytes(self.folder / CURRENT)
+        except FileNotFoundError:
+            return None
+
+    def _logged(self) -> bytes:
+        """What the log holds."""
+        try:
+            return (self.folder / LOG).read_bytes()
+        except FileNotFoundError:
+            return b""
 
     def now(self) -> str:
         """The clock's time, ISO 8601, UTC. Only shown: no order is ever taken from it."""
@@ -230,6 +256,26 @@ class Bundles:
                 self.point(bundle, "rollback")
         return manifest
 
+    def prepare(self, staging: Path, files: Mapping[str, Written]) -> None:
+        """Bring these files of a bundle that is being made, by name, to where the bundles lie, if that is
+        elsewhere; the caller holds `publishing()`. A file that is there already costs nothing."""
+
+    def release(self, staging: Path, manifest: Manifest, action: str) -> None:
+        """Make the finished folder `staging` the bundle of `manifest`, and current; the caller holds
+        `publishing()` and `moving()`. Raises OSError, IndexUnavailable, IndexMismatch: not moved."""
+        before, final = self.pointed(), self.folder / manifest.id
+        staging.rename(final)
+        take_back = nothing_to_take_back
+        try:
+            sync_folder(self.folder)
+            take_back = switch_aliases(None if before is None else self.folder / before, final)
+            self.point(manifest.id, action)
+        except (OSError, IndexUnavailable, IndexMismatch):
+            take_back()
+            if self.pointed() != manifest.id:
+                final.rename(staging)  # collected with the rest of the failed publish
+            raise
+
     def _switch_aliases(self, bundle: str) -> None:
         """As far as the vector database answers: going back must be possible while it does not, for a bundle
         finds its collections without the aliases."""
@@ -268,26 +314,30 @@ class Bundles:
             raise
 
     def _append(self, action: str, before: str | None, after: str | None) -> None:
-        line = json.dumps({"time": self.now(), "action": action, "from": before, "to": after})
+        line = self._line(action, before, after)
         with (self.folder / LOG).open("ab+", buffering=0) as log:
             size = log.seek(0, os.SEEK_END)
             if size:
                 log.seek(size - 1)
-                line = line if log.read(1) == b"\n" else "\n" + line  # after a torn line
-            log.write(line.encode() + b"\n")
+                line = line if log.read(1) == b"\n" else b"\n" + line  # after a torn line
+            log.write(line)
             os.fsync(log.fileno())
+
+    def _line(self, action: str, before: str | None, after: str | None) -> bytes:
+        move = {"time": self.now(), "action": action, "from": before, "to": after}
+        return json.dumps(move).encode() + b"\n"
 
     def _heal_log(self) -> None:
         moves, now = self.log(), self.pointed()
         logged = moves[-1].get("to") if moves else None
         if logged != now:
-            with disk_errors(f"cannot write to {self.folder / LOG}", "the pointer has not moved"):
+            with disk_errors(f"cannot write to {self.where}/{LOG}", "the pointer has not moved"):
                 self._append("interrupted" if moves else "found", logged, now)
 
     def pointed(self) -> str | None:
         """What the pointer names, be it there or not; None without a pointer that can be read."""
         try:
-            bundle = (self.folder / CURRENT).read_text(encoding="ascii").removesuffix("\n")
+            bundle = (self._pointer() or b"").decode("ascii").removesuffix("\n")
         except (OSError, ValueError):
             return None
         return bundle if is_bundle_id(bundle) else None
@@ -329,11 +379,11 @@ class Bundles:
 
     def _nothing_current(self) -> str:
         if self.ids():
-            return f"{self.folder} has bundles, but none is current: publish again; or {self._choice()}"
-        return f"{self.folder}: nothing was published yet: `etalage publish`"
+            return f"{self.where} has bundles, but none is current: publish again; or {self._choice()}"
+        return f"{self.where}: nothing was published yet: `etalage publish`"
 
     def _damaged(self, what: str) -> str:
-        return f"{self.folder / CURRENT} {what}: {self._choice()}"
+        return f"{self.where}/{CURRENT} {what}: {self._choice()}"
 
     def _choice(self) -> str:
         whole = [b for b in self.ids() if self._listed(b, None).manifest is not None]

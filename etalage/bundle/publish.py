@@ -24,7 +24,7 @@ from typing import Any
 
 from etalage.bundle import behaviour_entries, classifier_entries, photo_entries
 from etalage.bundle.admission import admitted
-from etalage.bundle.collections import Collections, nothing_to_take_back, switch_aliases
+from etalage.bundle.collections import Collections
 from etalage.bundle.contents import Progress
 from etalage.bundle.draft import Draft, DraftedModel, speaking, without_erased
 from etalage.bundle.files import FUNNEL, ITEMS, PHOTOS, SELF_CHECK, write_arrow
@@ -46,9 +46,9 @@ from etalage.config import IndexConfig, PublishConfig
 from etalage.errors import (
     CatalogueShrank,
     GateRefused,
-    IndexMismatch,
     IndexUnavailable,
     NothingToPublish,
+    ObjectStoreError,
     PublishBusy,
     PublishError,
 )
@@ -112,6 +112,7 @@ def publish(
             try:
                 _stage_payload(draft, staging)
                 entries = _stage_content(draft, models, embedders, staging)
+                bundles.prepare(folder, staging.written)
                 step(1)
                 # From here on nobody is erased until the bundle is current: of who was erased before it knows
                 # nothing, and who is erased after it is told that it knows them (F66).
@@ -121,6 +122,7 @@ def publish(
                     staging.sync_folders()
                     content = _content(draft, entries, refused, forced)
                     content |= _stage_answers(without_erased(draft), content, staging)
+                    bundles.prepare(folder, staging.written)
                     step(1)
                     manifest = _release(bundles, folder, content, draft.synced_from)
                 step(1)
@@ -254,26 +256,22 @@ def _release(bundles: Bundles, staging: Path, content: dict[str, Any], synced_fr
         manifest = seal({**content, **facts})
         write_file(staging / MANIFEST, to_bytes(manifest))
         sync_folder(staging)
-        final = bundles.folder / manifest.id
-        staging.rename(final)
-        take_back = nothing_to_take_back
-        try:
-            sync_folder(bundles.folder)
-            take_back = switch_aliases(None if before is None else bundles.folder / before, final)
-            bundles.point(manifest.id, "publish" if synced_from is None else "sync")
-        except (OSError, IndexUnavailable, IndexMismatch):
-            take_back()
-            if bundles.pointed() != manifest.id:
-                final.rename(staging)  # collected with the rest of the failed publish
-            raise
+        bundles.release(staging, manifest, "publish" if synced_from is None else "sync")
     return manifest
 
 
 @contextmanager
 def _unharmed(bundles: Bundles) -> Iterator[None]:
-    """An OSError inside becomes a PublishError that says what is still current."""
+    """An OSError, or an ObjectStoreError, inside becomes a PublishError that says what is still current."""
     try:
         yield
+    except ObjectStoreError as error:
+        try:
+            current = bundles.pointed()
+            still = f"bundle {current} is current" if current else "no bundle is current"
+        except ObjectStoreError:
+            still = "`etalage bundles` tells what is current when the store is back"
+        raise PublishError(f"publish failed: {error}; {still}; publish again") from error
     except OSError as error:
         current = bundles.pointed()
         still = f"bundle {current} is still current" if current else "no bundle is current, as before"
@@ -286,7 +284,7 @@ def _unharmed(bundles: Bundles) -> Iterator[None]:
 
 def _retire(bundles: Bundles, keep: int, manifest: Manifest) -> None:
     # The new bundle is current already: what cannot be removed now is removed by the next publish.
-    with suppress(OSError, PublishBusy, PublishError), bundles.moving():
+    with suppress(OSError, ObjectStoreError, PublishBusy, PublishError), bundles.moving():
         bundles.retain(keep, manifest.id, manifest.previous)
         Collections(bundles.folder).sweep()
 

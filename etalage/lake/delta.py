@@ -1,9 +1,9 @@
 """The shop's tables: versioned, checked when opened, merged by key.
 
-`Lake` is a folder of Delta tables, `Table` one of them. Local tables are checked against the
+`Lake` is a place with Delta tables, `Table` one of them. Tables in a folder are checked against the
 ledger (etalage/lake/ledger.py) at each open and read, and writers on one machine take turns by a
-file lock. Tables at an object-store URI rely on Delta's own optimistic concurrency, and are not
-checked for cut commits or flipped bytes: the store's own checksums do that.
+file lock (storage.py). Tables in an object store are checked against a ledger too, as far as the store does
+not do that itself, and their writers rely on Delta's optimistic concurrency (object_storage.py).
 """
 
 import random
@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
-from etalage.errors import ChangesGone, DataError
+from etalage.errors import ChangesGone, DataError, TableMissing
 from etalage.lake.coalescing import laid_over, older_than_stored
 from etalage.lake.difference import (
     compared,
@@ -31,10 +32,13 @@ from etalage.lake.difference import (
     same_rows,
     with_keys,
 )
-from etalage.lake.erasures import Erasures, without_erased
+from etalage.lake.erasures import Erasures, StoredErasures, without_erased
 from etalage.lake.ledger import Moment
+from etalage.lake.object_storage import ObjectStorage
+from etalage.lake.parts import Added, Part, read_part
+from etalage.lake.places import Place
 from etalage.lake.schema import CLEARED, TABLES, TableSpec
-from etalage.lake.storage import Storage, committed, shortly
+from etalage.lake.storage import LocalStorage, Storage, shortly
 
 _WRITER = "etalage"
 SCANNED_ROWS = 65_536
@@ -69,17 +73,26 @@ class Changes:
 
 
 class Lake:
-    """The tables of a shop. `root`: a folder, or any URI that delta-rs opens (s3://, az://, gs://)."""
+    """The tables of a shop. `root`: a folder, or a place in an object store."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = str(root).removeprefix("file://")
-        self.erasures = Erasures(None if "://" in self.root else Path(self.root))
+    def __init__(self, root: str | Path | Place) -> None:
+        self.place = Place.of(root)
+        self.root = self.place.uri
+        folder = self.place.folder
+        self._store = None if folder is not None else self.place.store()
+        self.erasures = Erasures(folder) if self._store is None else StoredErasures(self._store)
         self._tables: dict[str, Table] = {}
 
     def table(self, name: str) -> "Table":
         """The table `name` of lake/schema.py, which may not exist yet. KeyError: no such table."""
         if name not in self._tables:
-            self._tables[name] = Table(f"{self.root.rstrip('/')}/{name}", TABLES[name], self.erasures)
+            spec, folder = TABLES[name], self.place.at(name).folder
+            if self._store is None:
+                assert folder is not None
+                storage: Storage = LocalStorage(name, folder)
+            else:
+                storage = ObjectStorage(name, self._store.at(name))
+            self._tables[name] = Table(storage, spec, self.erasures)
         return self._tables[name]
 
     def versions(self) -> dict[str, int]:
@@ -87,8 +100,10 @@ class Lake:
         return {name: self.table(name).version() for name in TABLES if self.table(name).exists()}
 
     def require_writable(self) -> None:
-        """Raises DataError when nothing can be written at `root`; tried out, as modes do not bind root."""
-        if "://" in self.root:
+        """Raises DataError, ObjectStoreError when nothing can be written at `root`; tried out, as modes do
+        not bind root."""
+        if self._store is not None:
+            self._store.require_conditions()
             return
         probe = Path(self.root) / f".writable-{random.getrandbits(32):08x}"
         try:
@@ -105,11 +120,11 @@ class Lake:
 class Table:
     """One Delta table. Cheap to make; it is opened anew, and checked, by each call."""
 
-    def __init__(self, uri: str, spec: TableSpec, erasures: Erasures | None = None) -> None:
-        self.uri = uri
+    def __init__(self, storage: Storage, spec: TableSpec, erasures: Erasures | None = None) -> None:
+        self.uri = storage.uri
         self.spec = spec
         self.name = spec.name
-        self._storage = Storage(spec.name, uri)
+        self._storage = storage
         self._erasures = erasures or Erasures(None)
 
     def exists(self) -> bool:
@@ -123,8 +138,7 @@ class Table:
     def moment(self, version: int | None = None) -> Moment:
         """What `version` (None: the newest) can be known again by. Raises as `version`."""
         opened = self._storage.open(version)
-        ledger = self._storage.ledger
-        commit = None if ledger is None else ledger.commit_sha256(opened.version())
+        commit = self._storage.commit_sha256(opened.version())
         return Moment(str(opened.metadata().id), opened.version(), commit)
 
     def has_been(self, moment: Moment) -> bool:
@@ -135,8 +149,7 @@ class Table:
         """
         if not self.exists() or self.version() < moment.version:
             return False
-        ledger = self._storage.ledger
-        commit = None if ledger is None else ledger.commit_sha256(moment.version)
+        commit = self._storage.commit_sha256(moment.version)
         return commit == moment.commit and str(self._storage.open(None).metadata().id) == moment.table_id
 
     def count(self, version: int | None = None) -> int:
@@ -162,8 +175,7 @@ class Table:
         for batch in self._storage.stream(opened, schema.names, rows):
             total += batch.num_rows
             yield fitted(batch, schema)
-        if self._storage.ledger:
-            self._storage.ledger.check_rows(opened.version(), total, "in its data files")
+        self._storage.check_rows(opened.version(), total)
 
     def merge(
         self, rows: pa.Table, only_new: bool = False, empty: Literal["erases", "keeps"] = "erases"
@@ -201,16 +213,78 @@ class Table:
             changed &= ~older & (not only_new)
             fresh = _without_cleared(rows).filter(pa.array(new))
             wanted = pa.concat_tables([fresh, known.filter(pa.array(changed))])
+            version = opened.version()
             if wanted.num_rows:
-                self._write(opened, self._stamped(wanted), bool(changed.any()))
-                self._record()
+                written = self._write(opened, self._stamped(wanted), bool(changed.any()))
+                version = self._storage.record(written)
             if lasting.back:
                 self._erasures.came_back(lasting.back)
             inserted, updated, left = int(new.sum()), int(changed.sum()), int(older.sum())
             unchanged = rows.num_rows - inserted - updated - left
-            return Merged(inserted, updated, unchanged, self.version(), left, lasting.left)
+            return Merged(inserted, updated, unchanged, version, left, lasting.left)
 
-        return committed(self.name, self._storage.folder, attempt)
+        return self._storage.committed(attempt)
+
+    def add_parts(self, parts: Sequence[Part], transaction: str) -> Added:
+        """Add the rows of files that workers wrote (parts.py), all in one commit, once for a `transaction`.
+
+        Rows whose keys are stored already, or come twice, and those of shoppers who were erased, are merged
+        instead, file by file, before the others are committed. Raises as `merge`.
+        """
+        app = f"{_WRITER}/{transaction}"
+        merged: dict[Part, int] = {}
+
+        def attempt() -> Added | list[Part]:
+            opened = self._evolved(self._open_or_create())
+            if opened.transaction_version(app) is not None:
+                return Added(0, 0, opened.version())
+            fresh = [part for part in dict.fromkeys(parts) if part not in merged]
+            mixed = self._mixed(opened, fresh)
+            if mixed:
+                return mixed
+            once = CommitProperties(
+                app_transactions=[Transaction(_WRITER, opened.version() + 1), Transaction(app, 1)],
+                max_commit_retries=0,
+            )
+            actions: list[AddAction | RemoveAction] = [part.action() for part in fresh]
+            schema = Schema.from_arrow(self.spec.schema)
+            opened.create_write_transaction(actions, "append", schema, commit_properties=once)
+            opened.update_incremental()
+            version = self._storage.record(opened)
+            return Added(sum(part.rows for part in fresh), sum(merged.values()), version)
+
+        while True:
+            done = self._storage.committed(attempt)
+            if isinstance(done, Added):
+                return done
+            for part in done:
+                self.merge(self._part(part, self.spec.names))
+                merged[part] = part.rows
+
+    def _part(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        if part.table != self.name:
+            raise DataError(f"table {self.name}: {part.name} is a part of the table {part.table}")
+        return read_part(self._storage.place, self._storage.objects, part, columns)
+
+    def _mixed(self, opened: DeltaTable, parts: Sequence[Part]) -> list[Part]:
+        """Those of `parts` that have a key which is stored, or which comes again, or a shopper who was
+        erased."""
+        erased = self._erasures.known() if self.spec.shopper is not None else {}
+        columns = list(dict.fromkeys([*self.spec.key, *([self.spec.shopper] if self.spec.shopper else [])]))
+        if self.spec.acted is not None:
+            columns.append(self.spec.acted)
+        rows = [self._part(part, columns) for part in parts]
+        owner = np.repeat(np.arange(len(parts)), [one.num_rows for one in rows])
+        together = pa.concat_tables([self._schema(columns).empty_table(), *rows])
+        keys = key_of(together, self.spec.key)
+        place = pc.index_in(keys, value_set=keys.unique()).to_numpy()
+        # All that share a key are merged, in their order: of a repeated key the last row counts.
+        repeated = np.bincount(place)[place] > 1
+        _, at = self._stored(opened, together.select(list(self.spec.key)))
+        doubtful = repeated | np.asarray(pc.is_valid(at))
+        found = {int(n) for n in owner[doubtful]}
+        found |= {n for n, one in enumerate(rows) if without_erased(one, self.spec, erased).rows is not one}
+        return [parts[n] for n in sorted(found)]
 
     def delete(self, keys: pa.Table) -> int:
         """Delete the rows with these `keys` (the table's key columns); the number deleted."""
@@ -223,7 +297,7 @@ class Table:
             self._remove(opened, doomed)
             return int(doomed.num_rows)
 
-        return committed(self.name, self._storage.folder, attempt)
+        return self._storage.committed(attempt)
 
     def delete_matching(self, columns: Sequence[str], matches: Callable[[pa.Table], pa.Array]) -> int:
         """Delete the rows for which `matches`, given these columns, is true; how many. A row that another
@@ -240,7 +314,7 @@ class Table:
             self._remove(opened, doomed)
             return int(doomed.num_rows)
 
-        return committed(self.name, self._storage.folder, attempt)
+        return self._storage.committed(attempt)
 
     def changes(self, since: int, until: int | None = None) -> Changes:
         """The net effect of the versions (since, until] (until None: newest).
@@ -255,11 +329,14 @@ class Table:
         if since == until:
             empty = self.spec.schema.empty_table()
             return Changes(empty, empty.select(list(self.spec.key)), since, until)
-        self._check_feed(opened, since, until)
+        why = self._storage.feed_gone(opened, since, until)
+        if why is not None:
+            raise self._gone(since, until, why)
         try:
             reader = opened.load_cdf(starting_version=since + 1, ending_version=until)
             feed = pa.RecordBatchReader.from_stream(reader).read_all()
         except (DeltaError, pa.ArrowException, OSError) as error:
+            self._storage.require()
             raise self._gone(since, until, shortly(error)) from error
         feed = fitted_table(feed, pa.schema([*self.spec.schema, *_FEED]))
         return Changes(*net_effect(feed, self.spec), since, until)
@@ -273,21 +350,6 @@ class Table:
             self.spec.column(name)
         return pa.schema([self.spec.schema.field(name) for name in columns])
 
-    def _check_feed(self, opened: DeltaTable, since: int, until: int) -> None:
-        """Raises ChangesGone or TableDamaged before delta-rs reads a feed that is not whole."""
-        ledger = self._storage.ledger
-        if ledger is None:
-            return
-        commits = ledger.commits()
-        live = {path for path, _, _ in self._storage.files(opened)}
-        for version in range(since + 1, until + 1):
-            if version not in commits:
-                raise self._gone(since, until, f"the log of version {version} was cleaned up")
-            for path, size in ledger.change_files(version):
-                if path not in live and not ledger.has_file(path):
-                    raise self._gone(since, until, f"{path} of version {version} was vacuumed")
-                ledger.check_file(path, size)
-
     def _gone(self, since: int, until: int, why: str) -> ChangesGone:
         return ChangesGone(
             f"table {self.name}: no change feed from version {since} to {until}: {why}. "
@@ -297,9 +359,18 @@ class Table:
     # --- writing
 
     def _open_or_create(self) -> DeltaTable:
-        if not self.exists():
-            feed = {"delta.enableChangeDataFeed": "true"}
-            DeltaTable.create(self.uri, self.spec.schema, mode="ignore", name=self.name, configuration=feed)
+        try:
+            return self._storage.open(None)
+        except TableMissing:
+            feed = {"delta.enableChangeDataFeed": "true", **self._storage.properties}
+            DeltaTable.create(
+                self.uri,
+                self.spec.schema,
+                mode="ignore",
+                name=self.name,
+                configuration=feed,
+                storage_options=self._storage.options(),
+            )
         return self._storage.open(None)
 
     def _checked(self, rows: pa.Table) -> pa.Table:
@@ -350,17 +421,19 @@ class Table:
         at = rows.column_names.index(stamp)
         return rows.set_column(at, self.spec.schema.field(stamp), pc.fill_null(rows[stamp], now))
 
-    def _write(self, opened: DeltaTable, rows: pa.Table, any_changed: bool) -> None:
+    def _write(self, opened: DeltaTable, rows: pa.Table, any_changed: bool) -> DeltaTable:
+        """The table as it is then."""
         opened = self._evolved(opened)
         commit = self._commit(opened)
         if not any_changed:
             # An append writes the rows once; a merge would write them again into the change feed.
             full = fitted_table(rows, self.spec.schema)
             write_deltalake(opened, full, mode="append", commit_properties=commit)
-            return
+            return opened
         values = {f'"{n}"': f's."{n}"' for n in rows.column_names}
         merger = opened.merge(rows, self._on(), source_alias="s", target_alias="t", commit_properties=commit)
         merger.when_matched_update(values).when_not_matched_insert(values).execute()
+        return opened
 
     def _remove(self, opened: DeltaTable, keys: pa.Table) -> None:
         if keys.num_rows:
@@ -369,7 +442,7 @@ class Table:
                 keys, self._on(), source_alias="s", target_alias="t", commit_properties=commit
             )
             merger.when_matched_delete().execute()
-            self._record()
+            self._storage.record(opened)
 
     def _evolved(self, opened: DeltaTable) -> DeltaTable:
         """The table with the columns that the schema has got since it was made, in a commit of their own."""
@@ -388,9 +461,6 @@ class Table:
         # The same application id on every commit makes two writers conflict, appends included.
         turn = Transaction(_WRITER, opened.version() + 1)
         return CommitProperties(app_transactions=[turn], max_commit_retries=0)
-
-    def _record(self) -> None:
-        self._storage.open(None)  # opening records a sound commit that has no record yet
 
 
 def _without_cleared(rows: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 
 from etalage.errors import TableDamaged
 from etalage.lake.durable_files import replace_durably
+from etalage.lake.leases import Lease
+from etalage.lake.object_store import ObjectStore, Taken
 from etalage.lake.schema import TableSpec
 
 FILE = "erased.json"
@@ -48,7 +50,7 @@ Known = Mapping[str, Erasure]
 
 
 class Erasures:
-    """Of one lake. `folder`: where its tables lie; None: in an object store, and nothing is remembered."""
+    """Of one lake. `folder`: where its tables lie; None: nothing is remembered."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -59,15 +61,9 @@ class Erasures:
             return {}
         file = self._folder / FILE
         try:
-            found = json.loads(file.read_bytes())
-            return {str(name): Erasure(int(one["at"]), bool(one["back"])) for name, one in found.items()}
+            return _from_text(file.read_bytes(), str(file))
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TableDamaged(
-                f"{file}: who was erased cannot be read ({error}): restore it from a backup. If there is "
-                "none, remove it and erase them again: else a file that is ingested again brings them back"
-            ) from error
 
     def times(self) -> dict[str, int]:
         """When each was erased, in microseconds, by digest: what online stores are to know. Raises as
@@ -75,7 +71,7 @@ class Erasures:
         return {name: one.at for name, one in self.known().items()}
 
     @property
-    def stamp(self) -> tuple[int, int, int] | None:
+    def stamp(self) -> object:
         """Another one whenever somebody was erased; costs one look at the disk. None: nobody was."""
         if self._folder is None:
             return None
@@ -106,9 +102,7 @@ class Erasures:
         if self._folder is None:
             return
         with self._locked("lock"):
-            found = sorted(change(self.known()).items())
-            text = json.dumps({name: {"at": one.at, "back": one.back} for name, one in found})
-            replace_durably(self._folder / FILE, text.encode())
+            replace_durably(self._folder / FILE, _as_text(change(self.known())))
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -119,6 +113,62 @@ class Erasures:
         with (self._folder / f".erased.{name}").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+class StoredErasures(Erasures):
+    """Of a lake in an object store: erased.json is an object, changed by conditional PUTs. Every method
+    raises ObjectStoreError, too."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(None)
+        self._store = store
+        self._turn = Lease(store, "erased.turn")
+
+    def known(self) -> Known:
+        found = self._store.read(FILE)
+        return {} if found is None else _from_text(found.content, self._where)
+
+    @property
+    def stamp(self) -> object:
+        found = self._store.head(FILE)
+        return None if found is None else found.etag
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._turn.held(wait=float("inf")):
+            yield
+
+    def _change(self, change: Callable[[Known], Known]) -> None:
+        while True:
+            found = self._store.read(FILE)
+            known = {} if found is None else _from_text(found.content, self._where)
+            with suppress(Taken):
+                if found is None:
+                    self._store.create(FILE, _as_text(change(known)))
+                else:
+                    self._store.replace(FILE, _as_text(change(known)), found.etag)
+                return
+
+    @property
+    def _where(self) -> str:
+        return f"{self._store.place.uri}/{FILE}"
+
+
+def _from_text(text: bytes, where: str) -> Known:
+    try:
+        found = json.loads(text)
+        return {str(name): Erasure(int(one["at"]), bool(one["back"])) for name, one in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TableDamaged(
+            f"{where}: who was erased cannot be read ({error}): restore it from a backup. If there is "
+            "none, remove it and erase them again: else a file that is ingested again brings them back"
+        ) from error
+
+
+def _as_text(known: Known) -> bytes:
+    return json.dumps(
+        {name: {"at": one.at, "back": one.back} for name, one in sorted(known.items())}
+    ).encode()
 
 
 def nameless(ids: pa.Array, known: Known) -> pa.Array:

@@ -34,7 +34,7 @@ class Moment:
     version: int
     commit: str | None
     """SHA-256 of the commit: a table that was put back from a copy of an earlier day has its id, and other
-    commits from that day on. None in an object store, of which nothing of that kind is known."""
+    commits from that day on. None: it was never recorded."""
 
 
 class Ledger:
@@ -106,7 +106,7 @@ class Ledger:
     def record(self, version: int, rows: int) -> None:
         """Record the commit `version` (which must be there), its row count and its files' hashes."""
         commit = self._commit_file(version).read_bytes()
-        for action in _actions(commit):
+        for action in commit_actions(commit):
             path = (action.get("add") or action.get("cdc") or {}).get("path")
             if path and (self.folder / unquote(path)).exists() and not self._sums_file(path).exists():
                 file = self.folder / unquote(path)
@@ -134,15 +134,7 @@ class Ledger:
 
     def change_files(self, version: int) -> list[tuple[str, int]]:
         """(path, bytes) of each file that the change feed of `version` is read from."""
-        actions = _actions(self._commit_file(version).read_bytes())
-        changes = [a["cdc"] for a in actions if a.get("cdc")]
-        if changes:
-            return [(c["path"], c["size"]) for c in changes]
-        return [
-            (a["add"]["path"], a["add"]["size"])
-            for a in actions
-            if a.get("add") and a["add"].get("dataChange", True)
-        ]
+        return feed_files(commit_actions(self._commit_file(version).read_bytes()))
 
     def _first_broken(self, until: int | None) -> tuple[int, Path, str] | None:
         commits = self.commits()
@@ -171,7 +163,7 @@ class Ledger:
         if record is not None and hashlib.sha256(content).hexdigest() != record["commit_sha256"]:
             return "is torn or was changed: its SHA-256 is not the recorded one"
         try:
-            if record is None and not any("commitInfo" in a or "add" in a for a in _actions(content)):
+            if record is None and not any("commitInfo" in a or "add" in a for a in commit_actions(content)):
                 return "holds no commit"
         except ValueError as error:
             return f"is torn: {error}"
@@ -220,7 +212,20 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _actions(commit: bytes) -> list[dict[str, Any]]:
+def feed_files(actions: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """(path, bytes) of each file that the change feed of a commit is read from."""
+    changes = [a["cdc"] for a in actions if a.get("cdc")]
+    if changes:
+        return [(c["path"], c["size"]) for c in changes]
+    return [
+        (a["add"]["path"], a["add"]["size"])
+        for a in actions
+        if a.get("add") and a["add"].get("dataChange", True)
+    ]
+
+
+def commit_actions(commit: bytes) -> list[dict[str, Any]]:
+    """The actions of a commit. Raises ValueError: it is torn."""
     actions = [json.loads(line) for line in commit.splitlines() if line.strip()]
     if not all(isinstance(a, dict) for a in actions):
         raise ValueError("a line is not a JSON object")

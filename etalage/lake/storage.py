@@ -1,6 +1,8 @@
-"""One Delta table on disk, or in an object store: opened and streamed with every check there is.
+"""One Delta table where it lies: opened and streamed with every check there is.
 
-Writers of one table take turns (`committed`), and try again when another one was faster.
+`LocalStorage` is a folder, checked against its ledger; its writers queue by a lock file. Tables in an object
+store are in object_storage.py. Everywhere Delta's own conflict check decides which of two writers was first,
+and the other one tries again (`committed`).
 """
 
 import contextlib
@@ -8,9 +10,12 @@ import fcntl
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NoReturn, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,32 +24,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etalage.errors import DataError, TableDamaged, TableMissing
 from etalage.lake.ledger import FOLDER, Ledger
+from etalage.lake.object_store import ObjectStore
+from etalage.lake.places import Place
 
 _ATTEMPTS = 12
 T = TypeVar("T")
-
-
-def committed(name: str, folder: Path | None, attempt: Callable[[], T]) -> T:
-    """What `attempt` (read, compare, commit) gives, tried again when another writer committed first.
-
-    `folder`: the table's, where a lock file makes writers on this machine queue; None for an object
-    store, where Delta's own conflict check is all there is.
-    Raises DataError: no space, read-only, or another writer kept winning.
-    """
-    for n in range(_ATTEMPTS):
-        try:
-            with _turn(folder):
-                return attempt()
-        except CommitFailedError as error:
-            if n == _ATTEMPTS - 1:
-                raise DataError(f"table {name}: another writer kept winning: {shortly(error)}") from error
-            time.sleep(random.uniform(0.01, 0.05) * 2 ** min(n, 6))
-        except (DeltaError, OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"table {name}: could not be written: {shortly(error)}. What was committed before is safe; "
-                "run it again once that is put right"
-            ) from error
-    raise AssertionError("unreachable")
 
 
 def shortly(error: Exception) -> str:
@@ -52,58 +36,71 @@ def shortly(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error).split("\n")[0])[:300]
 
 
-@contextlib.contextmanager
-def _turn(folder: Path | None) -> Iterator[None]:
-    """The table's lock; it goes with its process, also when that is killed."""
-    if folder is None:
-        yield
-        return
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with (folder / FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+class Storage(ABC):
+    """What a `Table` asks of the place that it lies in."""
 
+    properties: Mapping[str, str] = MappingProxyType({})
+    """Of tables that are made there, besides what every table has."""
 
-class Storage:
-    """`folder` and `ledger` are None for a table in an object store, which has its own checksums."""
+    objects: ObjectStore | None = None
+    """The store that it lies in; None: in a folder."""
 
-    def __init__(self, name: str, uri: str) -> None:
+    def __init__(self, name: str, place: Place) -> None:
         self.name = name
-        self.uri = uri
-        self.folder = None if "://" in uri else Path(uri)
-        self.ledger = Ledger(name, self.folder) if self.folder else None
+        self.place = place
+        self.uri = place.uri
 
+    @abstractmethod
     def exists(self) -> bool:
         """Whether anything was ever committed here."""
-        if self.ledger:
-            return bool(self.ledger.commits()) or self.ledger.checkpoint() >= 0
-        return DeltaTable.is_deltatable(self.uri)
 
+    @abstractmethod
     def open(self, version: int | None) -> DeltaTable:
         """The table at `version` (None: newest), checked. Raises TableMissing, TableDamaged."""
-        if not self.exists():
-            raise TableMissing(f"table {self.name}: nothing at {self.uri}; run `etalage ingest` first")
-        # Read before opening: a version committed meanwhile must not look like a lost one.
-        recorded = self.ledger.newest() if self.ledger else -1
-        try:
-            opened = DeltaTable(self.uri, version=version)
-        except (DeltaError, OSError, ValueError) as error:
-            if self.ledger:
-                newest = max(self.ledger.commits(), default=-1)
-                if version is not None and version > max(newest, recorded):
-                    raise TableMissing(
-                        f"table {self.name}: no version {version}; the newest is {newest}"
-                    ) from error
-                self.ledger.check_log(version)
-            raise TableDamaged(f"table {self.name}: {self.uri}/_delta_log: {shortly(error)}") from error
-        if self.ledger:
-            if version is None:
-                self.ledger.check_newest(opened.version(), recorded)
-            self.ledger.check_log(opened.version())
-            rows = sum(n for _, _, n in self.files(opened))
-            self.ledger.check_rows(opened.version(), rows, "in its log")
-            self.ledger.heal(opened.version(), rows)
-        return opened
+
+    @abstractmethod
+    def stream(self, opened: DeltaTable, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """The stored rows of the columns `names` that the files have, in their types on disk.
+
+        Raises TableDamaged: names a data file that is missing, torn or changed.
+        """
+
+    @abstractmethod
+    def record(self, written: DeltaTable) -> int:
+        """Record what was just committed, and is open as it is then → its version."""
+
+    @abstractmethod
+    def commit_sha256(self, version: int) -> str | None:
+        """The recorded hash of the commit `version`; None when it was never recorded."""
+
+    @abstractmethod
+    def check_rows(self, version: int, rows: int) -> None:
+        """Raises TableDamaged when `rows` were read of `version`, and another count was recorded."""
+
+    @abstractmethod
+    def feed_gone(self, opened: DeltaTable, since: int, until: int) -> str | None:
+        """Why the change feed of the versions (since, until] cannot be read any more; None: it can.
+        Raises TableDamaged: a file of it was changed."""
+
+    @abstractmethod
+    def require(self) -> None:
+        """Raises ObjectStoreError: the place itself cannot be reached."""
+
+    @abstractmethod
+    def options(self) -> dict[str, str] | None:
+        """How delta-rs gets to it; None: by the file system."""
+
+    @abstractmethod
+    def _rows_in(self, path: str, size: int) -> int:
+        """The row count of a data file that another writer committed without statistics."""
+
+    @abstractmethod
+    def _turn(self) -> AbstractContextManager[None]:
+        """Within it no other writer of this machine writes, where that can be had."""
+
+    @abstractmethod
+    def _failed(self, error: Exception, what: str, kind: type[DataError]) -> NoReturn:
+        """Raises `kind`, or what is wrong with the place itself."""
 
     def files(self, opened: DeltaTable) -> list[tuple[str, int, int]]:
         """(path, bytes, rows) of each live data file."""
@@ -118,26 +115,67 @@ class Storage:
             for p, s, n in zip(paths, sizes, counts, strict=True)
         ]
 
-    def _rows_in(self, path: str, size: int) -> int:
-        """The row count of a data file that another writer committed without statistics."""
-        if self.ledger is None:
-            raise DataError(
-                f"table {self.name}: {path} was written without a row count; rewrite it with statistics"
-            )
-        return int(pq.read_metadata(self.ledger.check_file(path, size)).num_rows)
+    def committed(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` (read, compare, commit) gives, tried again when another writer committed first.
+
+        Raises DataError: no space, read-only, or another writer kept winning.
+        """
+        for n in range(_ATTEMPTS):
+            try:
+                with self._turn():
+                    return attempt()
+            except CommitFailedError as error:
+                if n == _ATTEMPTS - 1:
+                    raise DataError(
+                        f"table {self.name}: another writer kept winning: {shortly(error)}"
+                    ) from error
+                time.sleep(random.uniform(0.01, 0.05) * 2 ** min(n, 6))
+            except (DeltaError, OSError, pa.ArrowException) as error:
+                self._failed(error, "could not be written", DataError)
+        raise AssertionError("unreachable")
+
+
+class LocalStorage(Storage):
+    """A table in a folder of this machine."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name, Place(str(folder)))
+        self.folder = folder
+        self.ledger = Ledger(name, folder)
+
+    def options(self) -> None:
+        return None
+
+    def require(self) -> None:
+        return None  # what is wrong with a folder is said by whoever reads or writes there
+
+    def exists(self) -> bool:
+        return bool(self.ledger.commits()) or self.ledger.checkpoint() >= 0
+
+    def open(self, version: int | None) -> DeltaTable:
+        if not self.exists():
+            raise missing(self.name, self.uri)
+        # Read before opening: a version committed meanwhile must not look like a lost one.
+        recorded = self.ledger.newest()
+        try:
+            opened = DeltaTable(self.uri, version=version)
+        except (DeltaError, OSError, ValueError) as error:
+            newest = max(self.ledger.commits(), default=-1)
+            require_version(self.name, version, max(newest, recorded), newest, error)
+            self.ledger.check_log(version)
+            raise TableDamaged(f"table {self.name}: {self.uri}/_delta_log: {shortly(error)}") from error
+        if version is None:
+            self.ledger.check_newest(opened.version(), recorded)
+        self.ledger.check_log(opened.version())
+        rows = sum(n for _, _, n in self.files(opened))
+        self.ledger.check_rows(opened.version(), rows, "in its log")
+        self.ledger.heal(opened.version(), rows)
+        return opened
 
     def stream(self, opened: DeltaTable, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """The stored rows of the columns `names` that the files have, in their types on disk.
-
-        Raises TableDamaged: names a data file that is missing, torn or changed.
-        """
         protocol = opened.protocol()
-        plain = protocol.min_reader_version == 1 and not opened.metadata().partition_columns
-        if self.ledger is None or not plain:
-            # One thread: the threaded read of this dataset can abort the process at exit.
-            dataset = opened.to_pyarrow_dataset()
-            there = [n for n in names if n in dataset.schema.names]
-            yield from dataset.scanner(columns=there, batch_size=rows, use_threads=False).to_batches()
+        if protocol.min_reader_version != 1 or opened.metadata().partition_columns:
+            yield from dataset_batches(opened, names, rows)
             return
         for path, size, _ in self.files(opened):
             file = self.ledger.check_file(path, size)
@@ -149,3 +187,62 @@ class Storage:
                 raise TableDamaged(
                     f"table {self.name}: data file {file} cannot be read: {shortly(error)}"
                 ) from error
+
+    def record(self, written: DeltaTable) -> int:
+        return self.open(None).version()  # opening records a sound commit that has no record yet
+
+    def commit_sha256(self, version: int) -> str | None:
+        return self.ledger.commit_sha256(version)
+
+    def check_rows(self, version: int, rows: int) -> None:
+        self.ledger.check_rows(version, rows, "in its data files")
+
+    def feed_gone(self, opened: DeltaTable, since: int, until: int) -> str | None:
+        commits = self.ledger.commits()
+        live = {path for path, _, _ in self.files(opened)}
+        for version in range(since + 1, until + 1):
+            if version not in commits:
+                return f"the log of version {version} was cleaned up"
+            for path, size in self.ledger.change_files(version):
+                if path not in live and not self.ledger.has_file(path):
+                    return f"{path} of version {version} was vacuumed"
+                self.ledger.check_file(path, size)
+        return None
+
+    def _rows_in(self, path: str, size: int) -> int:
+        return int(pq.read_metadata(self.ledger.check_file(path, size)).num_rows)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The table's lock; it goes with its process, also when that is killed."""
+        (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        with (self.folder / FOLDER / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _failed(self, error: Exception, what: str, kind: type[DataError]) -> NoReturn:
+        raise kind(
+            f"table {self.name}: {what}: {shortly(error)}. What was committed before is safe; "
+            "run it again once that is put right"
+        ) from error
+
+
+def dataset_batches(opened: DeltaTable, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows as Arrow's own reader of Delta tables gives them, unchecked.
+
+    One thread: the threaded read of this dataset can abort the process at exit.
+    """
+    dataset = opened.to_pyarrow_dataset()
+    there = [n for n in names if n in dataset.schema.names]
+    yield from dataset.scanner(columns=there, batch_size=rows, use_threads=False).to_batches()
+
+
+def missing(name: str, uri: str) -> TableMissing:
+    """The error of a table that is not there yet."""
+    return TableMissing(f"table {name}: nothing at {uri}; run `etalage ingest` first")
+
+
+def require_version(name: str, version: int | None, highest: int, newest: int, error: Exception) -> None:
+    """Raises TableMissing: `version` is beyond the `highest` that there ever was."""
+    if version is not None and version > highest:
+        raise TableMissing(f"table {name}: no version {version}; the newest is {newest}") from error

@@ -148,6 +148,7 @@ class TrainingConfig(ModelConfig):
             found["table_start"] = 'table_optimiser = "rowwise_adagrad"'
         if self.sharded:
             found["average"] = 'embeddings = "row_wise": no average of shards is kept'
+            found["table_decay"] = 'embeddings = "row_wise": TorchRec\'s kernels decay in another way'
         else:
             found["table_sharding"] = 'embeddings = "torchrec"'
         return found

@@ -30,7 +30,7 @@ from etalage.models.ranks import Ranks
 from etalage.models.recipe import TrainingConfig
 
 log = logging.getLogger(__name__)
-CHUNK = 1 << 22
+CHUNK = 1 << 18
 """Numbers that are drawn, or sent, at a time."""
 EPS = 1e-8
 
@@ -43,7 +43,6 @@ class Sharding:
     adaptive: bool
     """Row-wise Adagrad; False: plain gradient descent."""
     rate: float
-    decay: float = 0.0
     start: float = 0.0
     clipped: bool = False
     """Whether the exact norm of the gradient is asked for at each step."""
@@ -55,7 +54,6 @@ class Sharding:
             config.table_sharding,
             config.table_optimiser == "rowwise_adagrad",
             config.learning_rate if config.table_rate is None else config.table_rate,
-            config.table_decay,
             config.table_start,
             config.clip_norm is not None,
         )
@@ -219,7 +217,8 @@ class ShardedTables(Tables):
             gradients = self._gradients()
             found = self.touched[0][1]
             if len(gradients) > 1:  # a row that several parts look up moves once
-                found = self.kernels.look_up(torch.cat([asked for asked, _, _ in self.touched]))
+                with torch.enable_grad():
+                    found = self.kernels.look_up(torch.cat([asked for asked, _, _ in self.touched]))
             found.backward(torch.cat(gradients))  # type: ignore[no-untyped-call]
         self.touched.clear()
 
@@ -278,11 +277,6 @@ class _Kernels:
                 'table_sharding = "row_wise": TorchRec has no row-wise kernel for processors; take '
                 '"table_wise" or "column_wise", or train where there are GPUs'
             )
-        if not sharding.adaptive and sharding.decay:
-            raise ConfigError(
-                "table_decay: TorchRec's gradient descent knows none; take table_optimiser = "
-                '"rowwise_adagrad"'
-            )
         collection = modules.EmbeddingBagCollection(
             device=torch.device("meta"),
             tables=[
@@ -321,8 +315,7 @@ class _Kernels:
             "learning_rate": sharding.rate,
         }
         if sharding.adaptive:
-            fused |= {"eps": EPS * self.share**0.5, "weight_decay": sharding.decay}
-            fused["weight_decay_mode"] = self.modules.WeightDecayMode.L2
+            fused["eps"] = EPS * self.share**0.5
         return fused
 
     def _planned(self, tables: ShardedTables, collection: Any, sharder: Any) -> dict[str, Any]:
@@ -445,7 +438,6 @@ class _Modules:
         for name in ("torchrec", "MethodLogger-NullHandler"):  # pages about its own workings; the plan we say
             logging.getLogger(name).setLevel(logging.ERROR)
         from fbgemm_gpu.split_embedding_configs import EmbOptimType
-        from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
         from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
         from torchrec.distributed.comm_ops import set_gradient_division
         from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -453,7 +445,7 @@ class _Modules:
         from torchrec.distributed.planner.types import PlannerError
         from torchrec.distributed.types import EmbeddingModuleShardingPlan, ShardingEnv
 
-        self.EmbOptimType, self.WeightDecayMode = EmbOptimType, WeightDecayMode
+        self.EmbOptimType = EmbOptimType
         self.EmbeddingBagCollection, self.EmbeddingBagConfig = EmbeddingBagCollection, EmbeddingBagConfig
         self.KeyedJaggedTensor, self.set_gradient_division = KeyedJaggedTensor, set_gradient_division
         self.EmbeddingBagCollectionSharder = EmbeddingBagCollectionSharder

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from etalage import __version__
+from etalage.bundle.pointer import Bundles
 from etalage.config import ServeConfig
 from etalage.errors import EtalageError
 from etalage.lake.erasures import Erasures
 from etalage.online.marks import read_marks
 from etalage.serve.answers import refused, refused_as
 from etalage.serve.callers import Callers
+from etalage.serve.erased import followed
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import RETRY_AFTER_SECONDS, Worker
@@ -28,28 +31,46 @@ from etalage.serve.requests import explain
 from etalage.serve.routes import classifiers, health, v1
 from etalage.serve.shopper_routes import shoppers
 
+
+@dataclass(frozen=True)
+class ServedShop:
+    """What of a shop its server knows."""
+
+    bundles: Bundles
+    live: Path
+    """The folder of its online store, and of what it remembers of its stores."""
+    erasures: Erasures
+
+    @classmethod
+    def beside(cls, bundles: Path) -> "ServedShop":
+        """Of a shop all of which lies in the folder that `bundles` is in."""
+        return cls(Bundles(bundles), bundles.parent / "live", Erasures(bundles.parent / "tables"))
+
+
 ROUTERS = (health, v1, shoppers, classifiers)
 
 
-def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> FastAPI:
-    """The server of the shop whose bundles/ folder is `bundles`; with `key`, only its bearer is served.
+def create_app(shop: Path | ServedShop, config: ServeConfig, key: str | None = None) -> FastAPI:
+    """The server of a shop; with `key`, only its bearer is served. A path is the bundles/ folder of a shop
+    that lies whole on this machine.
 
-    Its online store is `config.live`, or a file in the shop: live/events.sqlite beside bundles/.
+    Its online store is `config.live`, or a file in the shop: live/events.sqlite.
 
     Starts without a bundle too: /readyz then answers 503 until one is published. Raises ConfigError,
     ServeError: [serve] hosts and origins.
     """
+    served = shop if isinstance(shop, ServedShop) else ServedShop.beside(shop)
     callers = Callers(config.host, config.hosts, config.origins, has_key=key is not None)
     gauges = Gauges(scoring=lambda: scorer.waiting, keeping=lambda: keeper.waiting)
     scorer = Worker(config.max_waiting, "scorer", gauges.dropped)
     keeper = Worker(config.max_waiting, "keeper", gauges.dropped)
-    window = BundleWatcher(bundles, gauges, config.reload_seconds)
-    online = _online(bundles, config, gauges)
+    window = BundleWatcher(served.bundles, gauges, config.reload_seconds)
+    online = _online(served, config, gauges)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         online.start()
-        async with watched(window):
+        async with watched(window), followed(served.erasures):
             yield
         scorer.close()
         keeper.close()
@@ -76,12 +97,9 @@ def create_app(bundles: Path, config: ServeConfig, key: str | None = None) -> Fa
     return app
 
 
-def _online(bundles: Path, config: ServeConfig, gauges: Gauges) -> Online:
-    folder = bundles.parent / "live"
-    where = config.live or folder / "events.sqlite"
-    online = Online(
-        where, lambda: read_marks(folder).seeded, gauges.store_failed, Erasures(bundles.parent / "tables")
-    )
+def _online(served: ServedShop, config: ServeConfig, gauges: Gauges) -> Online:
+    where = config.live or served.live / "events.sqlite"
+    online = Online(where, lambda: read_marks(served.live).seeded, gauges.store_failed, served.erasures)
     gauges.watch_store(lambda: online.unreadable or online.emptied, lambda: online.unwritable)
     return online
 

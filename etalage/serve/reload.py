@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from etalage.bundle.pointer import Bundles
 from etalage.errors import EtalageError, NoBundle
@@ -27,11 +26,11 @@ RETRY_MOST = 60.0
 class BundleWatcher:
     """Holds the current Recommender; `problem` says why the published bundle is not it."""
 
-    def __init__(self, folder: Path, gauges: Gauges, every: float, threads: int = 1) -> None:
-        """`folder` is the shop's bundles/; the pointer is looked at each `every` seconds."""
+    def __init__(self, bundles: Bundles, gauges: Gauges, every: float, threads: int = 1) -> None:
+        """The pointer of the `bundles` is looked at each `every` seconds."""
         self.current: Recommender | None = None
         self.problem: EtalageError | None = None
-        self._bundles = Bundles(folder)
+        self._bundles = bundles
         self._gauges = gauges
         self._every = every
         self._threads = threads

@@ -12,7 +12,7 @@ import uvicorn
 
 from etalage.config import ServeConfig
 from etalage.errors import ServeError
-from etalage.serve.app import create_app
+from etalage.serve.app import ServedShop, create_app
 from etalage.serve.connection import PatientProtocol, most_connections
 
 KEEP_ALIVE_SECONDS = 5
@@ -21,14 +21,14 @@ DRAIN_SECONDS = 10
 
 
 def run(
-    bundles: Path,
+    shop: Path | ServedShop,
     config: ServeConfig,
     key: str | None = None,
     *,
     announce: Callable[[str], None] | None = None,
     access_log: bool = False,
 ) -> None:
-    """Serve the shop whose bundles/ folder is `bundles`; port 0 takes a free one.
+    """Serve the shop, as `create_app` takes it; port 0 takes a free one.
 
     `announce` gets the server's URL once it answers; by default it is printed, as the first line of
     standard output. Raises ServeError: a public address without a key, an empty key, a port in use.
@@ -38,7 +38,7 @@ def run(
     url = _url(server_socket)
     logging.config.dictConfig(_LOGGING)
     settings = uvicorn.Config(
-        create_app(bundles, config, key),
+        create_app(shop, config, key),
         loop="uvloop",
         http=protocol_of(config),
         ws="none",

@@ -345,7 +345,7 @@ def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:
         if file.name not in known and file.is_file() and not file.name.startswith("."):
             left.append(f"live/{file.name} may hold what the shopper did: remove it when it is not needed")
     if versioned := [name for name in ERASED_FROM if workspace.lake.table(name).exists()]:
-        left.append(_versions_left(workspace.lake.root, versioned))
+        left.append(_versions_left(workspace.lake, versioned))
     return tuple(left)
 
 
@@ -356,8 +356,10 @@ def _anew(export: Path) -> str:
     return f"`etalage train {export.parent.name}`"
 
 
-def _versions_left(root: str, names: Sequence[str]) -> str:
-    of_each = f"[T({root + '/'!r} + name).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
+def _versions_left(lake: "Lake", names: Sequence[str]) -> str:
+    root, options = lake.root, lake.place.plain_options
+    opening = f"{root + '/'!r} + name" + (f", storage_options={options!r}" if options else "")
+    of_each = f"[T({opening}).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
     code = f"from deltalake import DeltaTable as T; {of_each}"
     typed = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return (

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -220,6 +221,7 @@ def _kept(workspace: Workspace, embedder: "PhotoEmbedder") -> "Iterator[Keep]":
 
 def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
     """Into the table `embeddings`: {sha256: (D,)}."""
+    from etalage.lake.parts import write_part
     from etalage.lake.schema import TABLES
 
     columns = {
@@ -229,8 +231,11 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         "embedding": list(fresh.values()),
         "name": [None] * len(fresh),
     }
+    # As files that are committed: a merge would read every embedding that is stored, to compare.
+    lake, rows = workspace.lake, pa.table(columns, schema=TABLES["embeddings"].schema)
     with workspace.disk():
-        workspace.lake.table("embeddings").merge(pa.table(columns, schema=TABLES["embeddings"].schema))
+        part = write_part(lake.place, "embeddings", rows)
+        lake.table("embeddings").add_parts([part], transaction=f"embed-{secrets.token_hex(8)}")
 
 
 def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":

@@ -313,6 +313,7 @@ class Shop(Workspace):
                 index_config=config.index,
                 force=force,
                 progress=meter,
+                exports=self.folder / "exports",
                 loop=self.photo_loop,
                 blocks=self.array_loop,
                 spread=vector_steps.spread(self),
@@ -391,9 +392,14 @@ class Shop(Workspace):
         Raises ServeError: a public address without a key, a port in use.
         """
         configure_threads(1)  # before numpy comes along
+        from etalage.serve.app import ServedShop
+        from etalage.serve.erased import FollowedErasures
         from etalage.serve.run import read_key, run
 
         given = {"host": host, "port": port}
         config = self.config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
         key = read_key(key_file) if key_file is not None else os.environ.get("ETALAGE_KEY")
-        run(self.bundles.folder, config, key)
+        erasures = self.lake.erasures
+        if self.config.storage.tables is not None:
+            erasures = FollowedErasures(erasures)
+        run(ServedShop(self.bundles, self.folder / "live", erasures), config, key)

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etalage.config import ShopConfig, memory_size, read_config
+from etalage.config import ShopConfig, StorageConfig, memory_size, read_config
 from etalage.engine.contract import Engine
 from etalage.engine.local import LocalEngine
 from etalage.engine.threads import configure_threads
-from etalage.errors import BundleError, ConfigError, DataError, installing
+from etalage.errors import BundleError, ConfigError, DataError, ObjectStoreError, installing
 from etalage.models.own import Models
 from etalage.nearest import nearest
 from etalage.shop.known_names import require_known_names
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from etalage.features.photo_blocks import PhotoLoop
     from etalage.lake.delta import Lake
     from etalage.lake.many_files import FileLoop
+    from etalage.lake.places import Place
 
 LOOKED_AT = 200
 """Entries of a folder that are looked at for shops."""
@@ -84,7 +85,7 @@ class Workspace:
         """Raises ConfigError for a bad shop.toml: what cannot be read, and names that mean nothing."""
         file = self.folder / "shop.toml"
         config = self._with_places(read_config(file), str(file))
-        require_known_names(config, str(file), self.models, self._published)
+        require_known_names(config, str(file), self.models, lambda: self._published(config))
         return config
 
     def _with_places(self, config: ShopConfig, file: str) -> ShopConfig:
@@ -100,13 +101,12 @@ class Workspace:
         index = config.index.model_copy(update={"milvus": placed})
         return config.model_copy(update={"index": index})
 
-    def _published(self) -> list[str]:
+    def _published(self, config: ShopConfig) -> list[str]:
         """The models of the current bundle, as far as one can be read."""
-        from etalage.bundle.manifest import read_manifest
-
+        bundles = self._bundles_at(config.storage)
         try:
-            manifest = read_manifest(self.bundles.path(self.bundles.current_id()))
-        except BundleError:
+            manifest = bundles.manifest(bundles.current_id())
+        except (BundleError, ObjectStoreError):
             return []
         return [*(one.name for one in manifest.models), *(one.name for one in manifest.refused)]
 
@@ -171,14 +171,25 @@ class Workspace:
         """The shop's tables."""
         from etalage.lake.delta import Lake
 
-        return Lake(self.folder / "tables")
+        storage = self.config.storage
+        if storage.tables is None:
+            return Lake(self.folder / "tables")
+        return Lake(_place(storage, storage.tables))
 
     @cached_property
     def bundles(self) -> "Bundles":
         """The shop's bundles, and which one is current."""
-        from etalage.bundle.pointer import Bundles
+        return self._bundles_at(self.config.storage)
 
-        return Bundles(self.folder / "bundles")
+    def _bundles_at(self, storage: StorageConfig) -> "Bundles":
+        if storage.bundles is None:
+            from etalage.bundle.pointer import Bundles
+
+            return Bundles(self.folder / "bundles")
+        from etalage.bundle.stored import StoredBundles
+
+        place = _place(storage, storage.bundles)
+        return StoredBundles(place.store(), self.folder / "cache" / "bundles")
 
     def exports(self, model: str) -> Path:
         """The folder of the exports of `model`."""
@@ -202,3 +213,9 @@ class Workspace:
                 f"{where}: {error.strerror or error}; what was finished before is safe: make room or allow "
                 "writing, then run it again"
             ) from error
+
+
+def _place(storage: StorageConfig, uri: str) -> "Place":
+    from etalage.lake.places import Place
+
+    return Place(uri, storage.endpoint, storage.region)

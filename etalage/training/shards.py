@@ -24,7 +24,7 @@ from etalage.models.sharded_tables import Piece, sharded_of
 from etalage.training.checkpoint import TABLES
 from etalage.training.context import Context
 
-AT_ONCE = 1 << 22
+AT_ONCE = 1 << 18
 """Numbers that are copied at a time."""
 
 

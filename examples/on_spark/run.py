@@ -37,7 +37,12 @@ from etalage.recommend import Recommender
 from etalage.shop import Shop
 
 EXAMPLE = Path(__file__).resolve().parent
-NAME = "A shop on Spark"
+STREAM = {
+    "table": "clicks", "labels": '["click"]', "stream": "always", "buffer": "1", "workers": "2",
+    "epochs": "2", "dimension": "4", "bottom": "[16]", "top": "[16]", "batch_size": "256",
+    "precision": "float32",
+}  # fmt: skip
+"""Of the ranker: the least that learns, through a buffer of 1 MB."""
 
 
 @dataclass
@@ -114,9 +119,31 @@ def learn(shop: Shop, claims: Claims) -> None:
         print("  " + shop.evaluate(name).summary().replace("\n", "\n  "))
 
 
+def stream(shop: Shop, rows: int, claims: Claims) -> None:
+    """A ranker from a table that is read as a stream, by two workers."""
+    say("4. etalage train dlrm, from the table clicks/, as a stream")
+    best = drawn.write_clicks(shop.folder / "clicks", rows)
+    trained, exported = shop.train("dlrm", STREAM)
+    print(
+        f"  {exported.name}: {trained.seconds:.0f} s, {trained.metrics}; nobody reaches more than {best:.3f}"
+    )
+    claims.that("it learned", trained.history[-1]["loss"] < trained.history[0]["loss"])
+
+
+def vectors(shop: Shop, claims: Claims) -> None:
+    """Into a Milvus of one file, and the best items of all shoppers into a table."""
+    say("9. etalage vectors --to milvus.db; etalage users best")
+    handed = shop.vectors(str(shop.folder.parent / "milvus.db"), "two_tower")
+    print(f"  {handed.counts}")
+    best = shop.best_items(20, "two_tower")
+    print(f"  {best.users} shoppers have items of {best.model}; of {best.unknown} nothing is known")
+    rows = shop.lake.table("recommendations").count()
+    claims.that("every shopper that is known has their items", rows == best.users > 0, rows)
+
+
 def classify(shop: Shop, claims: Claims) -> None:
     """What every item is."""
-    say("4. etalage classify")
+    say("5. etalage classify")
     done = shop.classify()
     print("  " + ", ".join(f"{count} {status}" for status, count in done.counts.items()))
     rows = shop.lake.table("classifications").read()
@@ -126,7 +153,7 @@ def classify(shop: Shop, claims: Claims) -> None:
 
 def tune(shop: Shop, trials: int, claims: Claims) -> None:
     """Settings of the simplest retriever, two trials at a time on the cluster."""
-    say(f"5. etalage tune item_knn --trials {trials} --parallel 2")
+    say(f"6. etalage tune item_knn --trials {trials} --parallel 2")
     done = shop.tune("item_knn", trials=trials, parallel=2)
     current = "out of the space" if done.current is None else f"{done.current.value:.4f}"
     print(f"  {done.metric}: {current} as it stood, {done.best.value:.4f} at best, trial {done.best.number}")
@@ -136,7 +163,7 @@ def tune(shop: Shop, trials: int, claims: Claims) -> None:
 
 def publish(shop: Shop, claims: Claims) -> Manifest:
     """On the cluster; then the same folder on this machine alone: the same bundle."""
-    say("6. etalage publish")
+    say("7. etalage publish")
     manifest = shop.publish(force=True)
     print(f"  {manifest.id}: {manifest.items} items, " + ", ".join(model.name for model in manifest.models))
     on_spark = shop.recommender()
@@ -149,7 +176,7 @@ def publish(shop: Shop, claims: Claims) -> Manifest:
 
 def serve(shop: Shop, manifest: Manifest, claims: Claims) -> None:
     """What a shopper is shown comes from the bundle that was published on the cluster."""
-    say("7. etalage serve, POST /v1/recommend")
+    say("8. etalage serve, POST /v1/recommend")
     with shop_serves(shop) as client:
         user = str(shop.lake.table("interactions").read(columns=["user_id"])["user_id"][0])
         answer = client.recommend(user_id=user, k=3)
@@ -261,9 +288,11 @@ def run(work: Path, size: DemoSize, trials: int, claims: Claims) -> None:
             ("ingest", lambda: load(shop, files, claims)),
             ("fetch", lambda: fetch(shop, files, server, cluster, claims)),
             ("train", lambda: learn(shop, claims)),
+            ("stream", lambda: stream(shop, 50 * size.items, claims)),
             ("classify", lambda: classify(shop, claims)),
             ("tune", lambda: tune(shop, trials, claims)),
             ("publish and serve", lambda: serve(shop, publish(shop, claims), claims)),
+            ("vectors", lambda: vectors(shop, claims)),
         ]
         took = {}
         try:

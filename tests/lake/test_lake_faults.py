@@ -21,6 +21,7 @@ from deltalake import DeltaTable
 from etalage.errors import DataError, TableDamaged
 from etalage.lake.delta import Lake, Table
 from etalage.lake.ingest import ingest, refused_rows
+from etalage.lake.storage import LocalStorage
 
 INGEST = """
 import sys
@@ -70,7 +71,7 @@ def table(lake: Lake) -> Table:
 
 def afresh(table: Table) -> Table:
     """As another process sees it: nothing verified yet."""
-    return Table(table.uri, table.spec)
+    return Table(LocalStorage(table.name, Path(table.uri)), table.spec)
 
 
 def commit_file(table: Table, version: int) -> Path:

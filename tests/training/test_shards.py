@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,7 +42,6 @@ CLIPPED: dict[str, Any] = {"clip_norm": 0.05}
 SHARDED: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "table-wise": ("dlrm", "table_wise", 2, {}),
     "table-wise by three, rare values unknown": ("dlrm", "table_wise", 3, {"min_count": 300}),
-    "table-wise, decayed": ("dlrm", "table_wise", 2, {"table_decay": 0.01}),
     "column-wise": ("dlrm", "column_wise", 2, SGD),
     "data-parallel": ("dlrm", "data_parallel", 2, {}),
     "clipped": ("dlrm", "table_wise", 2, CLIPPED),
@@ -176,6 +177,26 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(CheckpointDamaged, match="is not what was written"):
         checkpoint.read(file.parents[1])
+
+
+def limited(folder: Path, embeddings: str, limit: int, rows: int) -> subprocess.CompletedProcess[str]:
+    script = PROJECT / "tests" / "training" / "limited_script.py"
+    folder.mkdir()
+    command = [sys.executable, str(script), str(folder), embeddings, str(limit), str(rows)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_a_table_that_no_worker_has_room_for_is_trained(tmp_path: Path) -> None:
+    """1.25 GiB of weights on three workers that may hold 1.2 GiB each."""
+    limit, rows = int(1.2 * 2**30), 5 * 2**20
+    assert rows * 64 * 4 > limit
+    refused = limited(tmp_path / "whole", "row_wise", limit, rows)
+    assert refused.returncode != 0 and "can't allocate memory" in refused.stderr
+    done = limited(tmp_path / "shards", "torchrec", limit, rows)
+    assert done.returncode == 0, done.stderr[-2000:]
+    loss, trained = done.stdout.split()[-2:]
+    assert 0 < float(loss) < 2 and int(trained) == rows + 9
 
 
 def test_it_is_exported_and_served_as_any_other(whole: Trained[Any], tmp_path: Path) -> None:
