@@ -316,8 +316,9 @@ def _photos(folder: Path, buffer: int, limit: int | None) -> list[Row]:
     recipe = recipes.find("image_similarity")
     steps = 3 if limit is None else PHOTO_STEPS
     config = recipe.config(
-        size=PHOTO, epochs=1, steps_per_epoch=steps, buffer=min(buffer, 8), precision="float32",
-        classes_per_batch=PHOTO_BATCH[0], examples_per_class=PHOTO_BATCH[1], validate_index=512,
+        size=PHOTO, stem=4, widths=(16, 32), epochs=1, steps_per_epoch=steps, buffer=min(buffer, 8),
+        precision="float32",
+        classes_per_batch=PHOTO_BATCH[0], examples_per_class=PHOTO_BATCH[1], validate_index=256,
         validate_queries=64,
     )  # fmt: skip
     before, started = time.process_time(), time.perf_counter()

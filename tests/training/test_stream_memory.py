@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of its memory"),
 ]
-LIMIT, DATA = 2**27, 2**29
+LIMIT, DATA = 2**28, 2**30
 """Bytes above what Python, torch and Arrow take by themselves; and of the data."""
 
 COMMON = """
@@ -36,7 +36,7 @@ from etalage.features.shards import Shards
 from etalage.features.table_encoder import fit_table
 
 names = [f"d{n}" for n in range(512)]
-rows, group = size // (4 * len(names)), 1024
+rows, group = size // (4 * len(names)), 2048
 rng = np.random.default_rng(0)
 file = folder / "table.parquet"
 if not file.exists():
@@ -49,7 +49,7 @@ if not file.exists():
             writer.write_table(pa.Table.from_arrays([*map(pa.array, dense), pa.array(label)], schema=schema))
 recipe = recipes.find("dlrm")
 config = recipe.config(
-    table="table.parquet", bottom=(16,), top=(16,), dimension=4, epochs=1, stream=stream, buffer=32,
+    table="table.parquet", bottom=(16,), top=(16,), dimension=4, epochs=1, stream=stream, buffer=64,
     precision="float32",
 )
 limited()
@@ -89,7 +89,7 @@ if not shop.exists():
 recipe = recipes.find("image_similarity")
 config = recipe.config(
     size=SIDE, stem=4, widths=(4,), dimension=8, classes_per_batch=3, examples_per_class=2, epochs=1,
-    steps_per_epoch=3, validate_queries=4, validate_index=8, precision="float32", stream=stream,
+    steps_per_epoch=4, validate_queries=4, validate_index=8, precision="float32", stream=stream,
 )
 limited()
 data, _ = photo_steps.learned(Workspace(shop), config)
