@@ -134,7 +134,7 @@ def vectors(shop: Shop, claims: Claims) -> None:
     """Into a Milvus of one file, and the best items of all shoppers into a table."""
     say("9. etalage vectors --to milvus.db; etalage users best")
     handed = shop.vectors(str(shop.folder.parent / "milvus.db"), "two_tower")
-    print(f"  {handed.counts}")
+    print(f"  {handed.counts.written} vectors of items written to {handed.to}")
     best = shop.best_items(20, "two_tower")
     print(f"  {best.users} shoppers have items of {best.model}; of {best.unknown} nothing is known")
     rows = shop.lake.table("recommendations").count()
