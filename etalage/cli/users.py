@@ -9,7 +9,7 @@ from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, out, table_of
 
 users = typer.Typer(
-    help="The best items of every shopper, shoppers for an item, shoppers like one.",
+    help="Best items of every shopper; shoppers for an item, or like one.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -22,10 +22,11 @@ def vectors(
     users: Annotated[bool, typer.Option("--users", help="Of shoppers, instead of items.")] = False,
     shop: ShopFolder = HERE,
 ) -> None:
-    """Write the published vectors of items or shoppers to a key-value store, a table or a vector database.
+    """Write published vectors to where other systems look them up.
 
-    What is there of older bundles is removed. If a run was killed, run it again; what is there already is not
-    written twice.
+    They are those of items, or of shoppers; a key-value store, a table or a vector database takes them.
+    What is there of older bundles is removed. If a run was killed, run it again; what is there already is
+    not written twice.
     """
     done = opened(shop).vectors(to, model, users)
     facts, counts = done.facts, done.counts
