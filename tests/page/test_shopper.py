@@ -36,7 +36,7 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     page = visit()
     page.get_by_role("button", name="For a shopper").click()
     expect_text(page, ".notice h2", "Who is shopping?")
-    name = page.locator(".st-key-shoppers input")
+    name = page.get_by_role("textbox", name="A shopper's id")
     name.fill("someone new")
     name.press("Enter")
     expect_reasons(page, client.recommend("someone new", k=SHOWN, explain=True))
