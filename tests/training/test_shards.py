@@ -192,7 +192,11 @@ def test_a_table_that_no_worker_has_room_for_is_trained(tmp_path: Path) -> None:
     limit, rows = int(1.2 * 2**30), 5 * 2**20
     assert rows * 64 * 4 > limit
     refused = limited(tmp_path / "whole", "row_wise", limit, rows)
-    assert refused.returncode != 0 and "can't allocate memory" in refused.stderr
+    assert refused.returncode != 0  # rank 0 lacks the memory itself, or hears that another one is gone
+    assert (
+        "can't allocate memory" in refused.stderr
+        or "another worker of this training is gone" in refused.stderr
+    )
     done = limited(tmp_path / "shards", "torchrec", limit, rows)
     assert done.returncode == 0, done.stderr[-2000:]
     loss, trained = done.stdout.split()[-2:]

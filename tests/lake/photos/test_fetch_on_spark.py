@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from etalage.shop.workspace import Workspace
 from tests.conftest import PROJECT
 from tests.lake.photos.hostile import Hostile
 from tests.lake.photos.test_fetch import items, rows
+from tests.serve.servers import until
 from tests.spark_cluster import QUICK, running_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -55,12 +57,19 @@ def test_a_cluster_fetches_what_one_machine_does_and_outlives_a_killed_worker(
             f'"spark.executorEnv.PYTHONPATH" = "{PROJECT}"\n"spark.executor.memory" = "512m"\n'
             f'"spark.executor.extraJavaOptions" = "{QUICK}"\n',
         )
+        asked: list[str] = []
         killed: list[int] = []
+        once = threading.Lock()
 
         def kill_one(path: str) -> None:
-            if not killed and list((tmp_path / "spark" / "runs").glob("photos/run-*/0*.finished")):
-                killed.extend(python_workers(tmp_path)[:1])
-                os.kill(killed[0], signal.SIGKILL)
+            """Half of the way, and when something is written that is not to be asked for again."""
+            asked.append(path)
+            if len(asked) < LINKS // 2 or not once.acquire(blocking=False):
+                return
+            until(lambda: list((tmp_path / "spark" / "runs").glob("photos/run-*/0*.finished")))
+            until(lambda: python_workers(tmp_path))
+            killed.extend(python_workers(tmp_path)[:1])
+            os.kill(killed[0], signal.SIGKILL)
 
         hostile.gate = kill_one
         try:
