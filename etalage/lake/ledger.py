@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,14 +160,9 @@ class Ledger:
         if self._sound.get(file) == (state.st_size, state.st_mtime_ns):
             return None
         content = file.read_bytes()
-        record = _read_record(self._rows_file(number))
-        if record is not None and hashlib.sha256(content).hexdigest() != record["commit_sha256"]:
-            return "is torn or was changed: its SHA-256 is not the recorded one"
-        try:
-            if record is None and not any("commitInfo" in a or "add" in a for a in commit_actions(content)):
-                return "holds no commit"
-        except ValueError as error:
-            return f"is torn: {error}"
+        why = why_unsound(content, _read_record(self._rows_file(number)))
+        if why is not None:
+            return why
         self._sound[file] = (state.st_size, state.st_mtime_ns)
         return None
 
@@ -230,6 +226,18 @@ def commit_actions(commit: bytes) -> list[dict[str, Any]]:
     if not all(isinstance(a, dict) for a in actions):
         raise ValueError("a line is not a JSON object")
     return actions
+
+
+def why_unsound(commit: bytes, record: Mapping[str, Any] | None) -> str | None:
+    """Why a commit is not what was recorded of it, or none at all; None: it is sound."""
+    if record is not None and hashlib.sha256(commit).hexdigest() != record["commit_sha256"]:
+        return "is torn or was changed: its SHA-256 is not the recorded one"
+    try:
+        if record is None and not any("commitInfo" in a or "add" in a for a in commit_actions(commit)):
+            return "holds no commit"
+    except ValueError as error:
+        return f"is torn: {error}"
+    return None
 
 
 def _sha256(file: Path) -> str:

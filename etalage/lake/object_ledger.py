@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from etalage.errors import TableDamaged
-from etalage.lake.ledger import FOLDER, commit_actions, feed_files
+from etalage.lake.ledger import FOLDER, commit_actions, feed_files, why_unsound
 from etalage.lake.object_store import ObjectStore, Stored
 
 _LOG, _ROWS = "_delta_log/", f"{FOLDER}/rows/"
@@ -154,14 +154,9 @@ class ObjectLedger:
         # Another ETag need not mean another content: a copied bucket that encrypts anew has others.
         found = self.store.read(_commit(number))
         content = b"" if found is None else found.content
-        record = self._record(number)
-        if record is not None and hashlib.sha256(content).hexdigest() != record["commit_sha256"]:
-            return "is torn or was changed: its SHA-256 is not the recorded one"
-        try:
-            if record is None and not any("commitInfo" in a or "add" in a for a in commit_actions(content)):
-                return "holds no commit"
-        except ValueError as error:
-            return f"is torn: {error}"
+        why = why_unsound(content, self._record(number))
+        if why is not None:
+            return why
         self._sound[number] = commit.etag
         return None
 

@@ -20,7 +20,7 @@ Durable as Redis is told to be: `appendonly yes` with `appendfsync always` syncs
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -288,7 +288,7 @@ class RedisStore:
 
             self._client.transaction(turn_over, self._key("erased"))
             held = self._key(f"seed:{generation}:")
-            for key in self._client.scan_iter(_literal(self._key("seed:")) + "*", count=_AT_ONCE):
+            for key in self._client.scan_iter(literal(self._key("seed:")) + "*", count=_AT_ONCE):
                 if not key.startswith(held):
                     self._client.delete(key)
         return seeded
@@ -400,16 +400,8 @@ class RedisStore:
     def _key(self, name: str) -> str:
         return f"{self.prefix}:{name}"
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        import redis
-
-        try:
-            yield
-        except redis.RedisError as error:
-            raise StoreUnavailable(
-                f"the online store in Redis cannot be used: {error}; is the server up?"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return redis_errors("the online store in Redis")
 
 
 def _client(uri: str, seconds: float) -> Any:
@@ -454,7 +446,18 @@ def _is_before(until: int | None, act: Act) -> bool:
     return until is None or act_is_erased(until, act)
 
 
-def _literal(text: str) -> str:
+@contextmanager
+def redis_errors(what: str) -> Iterator[None]:
+    """What the client raises as StoreUnavailable, which says that `what` cannot be used."""
+    import redis
+
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"{what} cannot be used: {error}; is the server up?") from error
+
+
+def literal(text: str) -> str:
     """`text` as a pattern that fits only itself."""
     return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
 

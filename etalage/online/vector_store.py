@@ -9,14 +9,15 @@ one has taken their place, and the facts say which.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import numpy as np
 
-from etalage.errors import ConfigError, StoreUnavailable, installing
+from etalage.errors import ConfigError, installing
+from etalage.online.redis_store import literal, redis_errors
 
 AT_ONCE = 1_000
 
@@ -119,7 +120,7 @@ class VectorStore:
 
     def _remove_others(self, facts: Facts, owner: str) -> int:
         kept = self._vector(facts.model, owner, facts.version, "").encode()
-        pattern = _literal(self._key(facts.model, owner)) + ":*"
+        pattern = literal(self._key(facts.model, owner)) + ":*"
         removed, gone = 0, []
         for key in self._client.scan_iter(match=pattern, count=10 * AT_ONCE):
             if not key.startswith(kept):
@@ -138,18 +139,5 @@ class VectorStore:
     def _vector(self, model: str, owner: str, version: str, name: str) -> str:
         return f"{self._key(model, owner)}:{version}:{name}"
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        import redis
-
-        try:
-            yield
-        except redis.RedisError as error:
-            raise StoreUnavailable(
-                f"the key-value store cannot be used: {error}; is the server up?"
-            ) from error
-
-
-def _literal(text: str) -> str:
-    """`text` as a pattern that fits only itself."""
-    return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
+    def _errors(self) -> AbstractContextManager[None]:
+        return redis_errors("the key-value store")

@@ -1,6 +1,6 @@
 """What every closed-form model that can be split into blocks keeps to: who does a block changes not a bit."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.models import ials, item_knn
 from etalage.models.recipe import ClosedFormArrays, ClosedFormByBlocks, Recipe, count
 from tests.contracts.folder import FOLDER, names
+from tests.engines import Here
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "item_knn": [
@@ -39,20 +40,6 @@ def behaviour(users: int = 150, items: int = 90, acts: int = 2500) -> BehaviourS
     return BehaviourSet(
         Vocabulary(ids[0]), Vocabulary(ids[1]), ("view", "buy"), {"train": train}, weights=(0.0, 0.3, 1.0)
     )
-
-
-class Here:
-    """An engine that starts nothing; `shards`: how many it was given."""
-
-    workers = 2
-    shards = 0
-
-    def map(
-        self, function: Callable[[Any], Any], shards: Iterable[Any], workers: int | None = None
-    ) -> Iterator[Any]:
-        for shard in shards:
-            self.shards += 1
-            yield function(shard)
 
 
 @pytest.fixture(scope="module")

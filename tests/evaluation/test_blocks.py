@@ -1,7 +1,7 @@
 """Blocks of shoppers that workers rank: the figures are those of one process, to the last bit."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,10 @@ from etalage.models.recipe import Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
 from etalage.training.behaviour_export import Source, export_behaviour
+from tests.engines import Here
 from tests.evaluation.fakes import Table, counts, shop
 
 CONFIG = EvaluateConfig(bootstrap=100, ks=(1, 5, 20))
-
-
-class Here:
-    """An engine that pickles nothing and starts nothing; it tells how many shards it was given."""
-
-    shards = 0
-
-    def map(
-        self, function: Callable[[Any], Any], shards: Iterable[Any], workers: int | None = None
-    ) -> Iterator[Any]:
-        for shard in shards:
-            self.shards += 1
-            yield function(shard)
-
-    def launch(self, function: Callable[[Any], object], workers: int) -> Any:
-        raise AssertionError("nothing is launched")
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """IVF-Flat beyond the contract: training, tuning, the recall gate's fault, refused files."""
 
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -14,6 +12,7 @@ from etalage.features.array_blocks import ArrayLoop
 from etalage.index import EXACT_UP_TO, build, open_index, recall
 from etalage.index.exact import ExactIndex
 from etalage.index.faiss import FEW, IvfFlatIndex
+from tests.engines import Here
 
 
 def clustered(seed: int, count: int, dimension: int = 24, noise: float = 0.6) -> np.ndarray:
@@ -167,20 +166,6 @@ def test_threads_are_set_where_the_index_is_opened(tmp_path: Path, tuned) -> Non
         assert faiss.omp_get_max_threads() == 1
     finally:
         faiss.omp_set_num_threads(before)
-
-
-class Here:
-    """An engine that starts nothing; `shards`: how many it was given."""
-
-    workers = 2
-    shards = 0
-
-    def map(
-        self, function: Callable[[Any], Any], shards: Iterable[Any], workers: int | None = None
-    ) -> Iterator[Any]:
-        for shard in shards:
-            self.shards += 1
-            yield function(shard)
 
 
 def test_an_index_built_by_blocks_is_the_one_built_at_once(
