@@ -7,30 +7,27 @@ Says what it does, and checks it: a claim that does not hold ends it with exit s
 
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import drawn
+from claims import Claims, shop_serves
 from cluster import SparkCluster, missing, running_cluster
 
 from etalage.bundle.manifest import Manifest
-from etalage.client import Client
 from etalage.console import bar
 from etalage.demo.tables import DemoSize
-from etalage.errors import EtalageError, ServeError
+from etalage.errors import EtalageError
 from etalage.lake.schema import PHOTO_OK
 from etalage.online import Act
 from etalage.recommend import Recommender
@@ -43,21 +40,6 @@ STREAM = {
     "precision": "float32",
 }  # fmt: skip
 """Of the ranker: the least that learns, through a buffer of 1 MB."""
-
-
-@dataclass
-class Claims:
-    """What was claimed and found; `broken` names what did not hold."""
-
-    broken: list[str] = field(default_factory=list)
-
-    def that(self, claim: str, holds: bool, found: object = "") -> None:
-        """Print the claim, and remember it where it does not hold."""
-        print(
-            f"  {'ok    ' if holds else 'BROKEN'}  {claim}{f': {found}' if found != '' else ''}", flush=True
-        )
-        if not holds:
-            self.broken.append(claim)
 
 
 def say(text: str) -> None:
@@ -184,35 +166,6 @@ def serve(shop: Shop, manifest: Manifest, claims: Claims) -> None:
         claims.that(
             "the answer comes from what was published here", answer.bundle == manifest.id, answer.bundle
         )
-
-
-@contextmanager
-def shop_serves(shop: Shop) -> Iterator[Client]:
-    """`etalage serve` of the shop, while this is open."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
-    )
-    try:
-        client = Client(f"http://127.0.0.1:{port}")
-        while not ready(client):
-            if process.poll() is not None:
-                raise ServeError(f"nothing answers on port {port}")
-            time.sleep(0.2)
-        yield client
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ready(client: Client) -> bool:
-    try:
-        client.items(limit=1)
-    except EtalageError:
-        return False
-    return True
 
 
 def copied(shop: Shop, folder: Path) -> Shop:

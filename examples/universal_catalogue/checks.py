@@ -3,10 +3,11 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claims import Claims
 from feeds import FAULTS, TEMPORARY, World
 from merchants import MERCHANTS, own_ids
 
@@ -14,19 +15,6 @@ from etalage.config import PhotosConfig
 
 JITTER = 0.1
 """Seconds by which a busy machine may see a request late."""
-
-
-@dataclass
-class Claims:
-    """What was claimed and found; `broken` names what did not hold."""
-
-    broken: list[str] = field(default_factory=list)
-
-    def that(self, claim: str, holds: bool, found: object = "") -> None:
-        """Print the claim, and remember it where it does not hold."""
-        print(f"  {'ok    ' if holds else 'BROKEN'}  {claim}{f': {found}' if found != '' else ''}")
-        if not holds:
-            self.broken.append(claim)
 
 
 def links_ended_well(world: World, rows: Iterable[Mapping[str, Any]], claims: Claims) -> None:

@@ -7,7 +7,6 @@ Says what it does, and checks it: a claim that does not hold ends it with exit s
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +18,18 @@ from typing import Annotated
 
 import typer
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import checks
 import feeds
 import values
+from claims import Claims, shop_serves
 from merchants import MERCHANTS, own_ids
 
 from etalage.api import ToClassify
-from etalage.client import Client
 from etalage.config import parse_pairs
 from etalage.console import add_row, bar, out, table_of
-from etalage.errors import EtalageError, ServeError
+from etalage.errors import EtalageError
 from etalage.lake.labelling import OUTSIDE, RETIRED, UNKNOWN
 from etalage.lake.photos.probe import sample
 from etalage.shop import Shop, taxonomy_steps
@@ -74,35 +74,6 @@ def merchants_serve(world: Path) -> Iterator[Servers]:
         process.wait()
 
 
-@contextmanager
-def shop_serves(shop: Shop) -> Iterator[Client]:
-    """`etalage serve` of the shop, while this is open."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [sys.executable, "-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port)]
-    process = subprocess.Popen(command)
-    try:
-        client = Client(f"http://127.0.0.1:{port}")
-        until = time.monotonic() + 60
-        while not ready(client):
-            if process.poll() is not None or time.monotonic() > until:
-                raise ServeError(f"nothing answers on port {port}")
-            time.sleep(0.2)
-        yield client
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ready(client: Client) -> bool:
-    try:
-        client.items(limit=1)
-    except EtalageError:
-        return False
-    return True
-
-
 def fresh(folder: Path) -> Path:
     """`folder`, empty: what an earlier run of this example made there is removed."""
     if folder.exists():
@@ -133,7 +104,7 @@ def say(text: str) -> None:
     out.print(f"\n{text}", highlight=False)
 
 
-def links(shop: Shop, world: feeds.World, servers: Servers, claims: checks.Claims) -> None:
+def links(shop: Shop, world: feeds.World, servers: Servers, claims: Claims) -> None:
     """Probe, fetch, and fetch again."""
     say("3. etalage photos probe: a sample of the links first")
     urls, seed = sorted(world.expected()), 1
@@ -165,7 +136,7 @@ def links(shop: Shop, world: feeds.World, servers: Servers, claims: checks.Claim
     checks.only_failed_asked_again(world, checks.read_requests(servers.log)[len(requests) :], claims)
 
 
-def categories(shop: Shop, world: feeds.World, claims: checks.Claims) -> None:
+def categories(shop: Shop, world: feeds.World, claims: Claims) -> None:
     """What the items carry themselves."""
     say("5. etalage taxonomy check")
     found = taxonomy_steps.check(shop)
@@ -194,7 +165,7 @@ def model(shop: Shop, small: bool, given: dict[str, str]) -> None:
     print(f"  report: {done.report}")
 
 
-def answers(shop: Shop, world: feeds.World, gate: bool, claims: checks.Claims) -> None:
+def answers(shop: Shop, world: feeds.World, gate: bool, claims: Claims) -> None:
     """Classify the catalogue, publish it, ask. gate: publish only what passed."""
     say("8. etalage classify")
     done = shop.classify()
@@ -241,7 +212,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Draws the world.")] = 0,
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model's config.")] = None,
 ) -> None:
-    claims, begun = checks.Claims(), time.monotonic()
+    claims, begun = Claims(), time.monotonic()
     fresh(folder)
     say("1. Three merchants, their feeds and their photo servers")
     limits = {"some": SOME, "per_class": PER_CLASS} if small else {}

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "universal_catalogue"
+sys.path.insert(0, str(EXAMPLE.parent))
 sys.path.insert(0, str(EXAMPLE))
 import checks  # noqa: E402
 import feeds  # noqa: E402
