@@ -44,7 +44,7 @@ def main(
     small: Small = False,
     out: Out = None,
 ) -> None:
-    from etalage.features.array_blocks import WORTH_SECONDS
+    from etalage.engine.worth import WORTH_SECONDS
 
     bench = Run.of("counting_workers", small, out)
     rows, rounds = (3000, 1) if small else (rows, rounds)

@@ -54,7 +54,7 @@ def main(
     bench = Run.of("photo_workers", small, out)
     folder = bench.data(photos, "grocery-store", miniature.photos)
     configure_threads()
-    from etalage.features.photo_blocks import WORTH_SECONDS
+    from etalage.engine.worth import WORTH_SECONDS
 
     files = [file.read_bytes() for file in sorted(folder.rglob("*.jpg"))]
     count, rounds = (48, 1) if small else (PHOTOS, rounds)
@@ -79,8 +79,9 @@ def main(
 def _measured(
     name: str, backbone: str | None, size: int, files: list[bytes], workers: int, rounds: int, made: Path
 ) -> list[Row]:
+    from etalage.engine.worth import WORTH_SECONDS
     from etalage.features.photo import PhotoEncoder
-    from etalage.features.photo_blocks import BLOCK_PHOTOS, WORTH_SECONDS, Decode, PhotoLoop, Work
+    from etalage.features.photo_blocks import BLOCK_PHOTOS, Decode, PhotoLoop, Work
     from etalage.runtime.photos import PhotoEmbedder
 
     work: Work = Decode(PhotoEncoder(size))

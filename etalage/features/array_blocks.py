@@ -7,7 +7,6 @@ however many they are, a machine holds them once.
 
 import logging
 import shutil
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,17 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from etalage.engine.contract import Engine
-from etalage.engine.local import LOCAL
 from etalage.engine.scheduling import LATER
+from etalage.engine.worth import BlockLoop, Cost, timed
 from etalage.lake.spool_folder import full_disk, own_folder
 
 log = logging.getLogger(__name__)
-
-WORTH_SECONDS = 10.0
-"""Workers are started where they save at least so many seconds (docs/decisions/threads.md says why)."""
-MEASURED_BLOCKS = 2
-"""Blocks that are done here before anything is decided: the first warms up, the second is timed."""
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -37,19 +30,8 @@ Work = Callable[[Arrays, B], R]
 """A function of an importable module, or a frozen dataclass that is called: it has to pickle."""
 
 
-@dataclass(frozen=True)
-class ArrayLoop:
-    """Where loops over blocks of arrays run. As it is made here: in this process alone."""
-
-    engine: Engine = LOCAL
-    spool: Path | None = None
-    """A folder that every worker sees; arrays lie in a folder of their own in there while workers read them.
-    None: nothing leaves this process."""
-    workers: int | None = None
-    """None: as many as the engine has."""
-    worth: float = WORTH_SECONDS
-    measured: int = MEASURED_BLOCKS
-    """0: workers from the first block on."""
+class ArrayLoop(BlockLoop):
+    """Where loops over blocks of arrays run: the arrays lie in the spool while workers read them."""
 
     @contextmanager
     def over(self, arrays: Arrays) -> Iterator["ArrayBlocks"]:
@@ -70,7 +52,7 @@ class ArrayBlocks:
     _changed: int = 0
     _done: Counter[object] = field(default_factory=Counter)
     """Kind of work → blocks of it that were done here, …"""
-    _costs: dict[object, "_Cost"] = field(default_factory=dict)
+    _costs: dict[object, Cost] = field(default_factory=dict)
     """… and what they cost: a later loop of the same kind need not measure again."""
     _said: set[str] = field(default_factory=set)
     _results: Iterator[Any] | None = None
@@ -94,35 +76,22 @@ class ArrayBlocks:
         here = {**self.arrays, **(changed or {})}
         left = float(np.sum(costs))
         for number, block in enumerate(blocks):
-            if self._results is not None or self._pays(work, left + later):
+            if self._results is not None or self.loop.pays(self._costs.get(work), left + later):
                 self._say(work, len(blocks) - number, len(blocks))
                 yield from self._by_workers(work, blocks[number:], changed)
                 return
-            made, spent = _timed(work, here, block)
+            made, spent = timed(partial(work, here, block), max(float(costs[number]), 1e-9))
             left -= float(costs[number])
             self._done[work] += 1
             if self._done[work] >= self.loop.measured:
-                self._costs[work] = spent.divided_by(max(float(costs[number]), 1e-9))
+                self._costs[work] = spent
             yield made
-
-    @property
-    def _workers(self) -> int:
-        return self.loop.workers or self.loop.engine.workers
-
-    def _pays(self, work: Work[Any, Any], left: float) -> bool:
-        """Whether workers, one thread each, would save enough of the time that the rest takes here."""
-        if self.loop.spool is None or self._workers == 1:
-            return False
-        if not self.loop.measured:
-            return True
-        cost = self._costs.get(work)
-        return cost is not None and left * (cost.thread - cost.process / self._workers) > self.loop.worth
 
     def _say(self, work: Work[Any, Any], count: int, of: int) -> None:
         """Once for each kind of work."""
         name = getattr(work, "__name__", type(work).__name__)
         if name not in self._said:
-            log.info("%s: %d of %d blocks on %d workers", name, count, of, self._workers)
+            log.info("%s: %d of %d blocks on %d workers", name, count, of, self.loop.at_once)
         self._said.add(name)
 
     def _by_workers(self, work: Work[B, R], blocks: Sequence[B], changed: Arrays | None) -> Iterator[R]:
@@ -158,23 +127,6 @@ class ArrayBlocks:
             self._folder = own / "arrays"
             _save(self.arrays, self._folder)
         return self._folder
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """Seconds of processor time a unit of cost, as features/photo_blocks.py measures them."""
-
-    thread: float
-    process: float
-
-    def divided_by(self, units: float) -> "_Cost":
-        return _Cost(self.thread / units, self.process / units)
-
-
-def _timed(work: Work[B, R], arrays: Arrays, block: B) -> tuple[R, _Cost]:
-    thread, process = time.thread_time(), time.process_time()
-    made = work(arrays, block)
-    return made, _Cost(time.thread_time() - thread, time.process_time() - process)
 
 
 # -- arrays as files -----------------------------------------------------------------------------

@@ -6,7 +6,6 @@ code and paths, so that any worker can do it. Results come in the blocks' order,
     n photos of a block   g of them that could be opened
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from etalage.engine.contract import Engine
-from etalage.engine.local import LOCAL
+from etalage.engine.worth import BlockLoop, Cost, timed
 from etalage.features.photo import PhotoEncoder
 from etalage.lake.spool_folder import full_disk, own_folder
 
@@ -26,12 +24,6 @@ BLOCK_PHOTOS = 256
 """Photos of a block: the batch that networks look at, and enough to be worth its way to a worker."""
 BLOCK_BYTES = 2**24
 """Of pixels that come back from a worker at once, where pixels are the result."""
-WORTH_SECONDS = 10.0
-"""Workers are started where they save at least so many seconds: starting one takes 0.6 to 1 s of processor
-time (docs/decisions/threads.md has the figures)."""
-MEASURED_BLOCKS = 2
-"""Blocks that are done here before anything is decided: the first warms up, the second is timed."""
-
 K = TypeVar("K")
 Given = Sequence[bytes] | np.ndarray
 """The photos of a block: n files, or (n, H, W, C) uint8."""
@@ -69,19 +61,8 @@ class Decode:
         return min(BLOCK_PHOTOS, max(1, BLOCK_BYTES // pixels))
 
 
-@dataclass(frozen=True)
-class PhotoLoop:
-    """Where loops over photos run. As it is made here: in this process alone."""
-
-    engine: Engine = LOCAL
-    spool: Path | None = None
-    """A folder that every worker sees; blocks on their way to one lie in a folder of their own in there.
-    None: nothing leaves this process."""
-    workers: int | None = None
-    """None: as many as the engine has."""
-    worth: float = WORTH_SECONDS
-    measured: int = MEASURED_BLOCKS
-    """0: workers from the first block on."""
+class PhotoLoop(BlockLoop):
+    """Where loops over photos run: blocks on their way to a worker lie in the spool."""
 
     def run(
         self, work: Work, blocks: Iterable[tuple[K, Given]], count: int, here: Work | None = None
@@ -94,26 +75,17 @@ class PhotoLoop:
         again; DataError: no space.
         """
         coming, left, done = iter(blocks), count, 0
-        cost = _Cost(0.0, 0.0)
-        while not self._pays(done, cost, left):
+        cost: Cost | None = None
+        while not self.pays(cost, left):
             block = next(coming, None)
             if block is None:
                 return
             key, given = block
-            looked, cost = _timed(here or work, given)
+            looked, spent = timed(partial(here or work, given), max(len(given), 1))
             left, done = left - len(given), done + 1
+            cost = spent if done >= self.measured else None
             yield key, looked
         yield from self._by_workers(work, coming)
-
-    def _pays(self, done: int, cost: "_Cost", left: int) -> bool:
-        """Whether workers, one thread each, would save enough of the time that the rest takes here: nothing
-        where a network's own threads keep all cores busy anyway."""
-        if self.spool is None or self._workers() == 1 or done < self.measured:
-            return False
-        return not self.measured or left * (cost.thread - cost.process / self._workers()) > self.worth
-
-    def _workers(self) -> int:
-        return self.workers or self.engine.workers
 
     def _by_workers(self, work: Work, blocks: Iterator[tuple[K, Given]]) -> Iterator[tuple[K, Looked]]:
         assert self.spool is not None
@@ -131,21 +103,6 @@ class PhotoLoop:
                 key, file = out.popleft()
                 file.unlink()
                 yield key, looked
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """Seconds of processor time a photo: what a busy neighbour slows down says nothing of what pays."""
-
-    thread: float
-    """Of the thread that asks, which has a part in all that others do: the time on an idle machine."""
-    process: float
-
-
-def _timed(work: Work, given: Given) -> tuple[Looked, _Cost]:
-    thread, process, photos = time.thread_time(), time.process_time(), max(len(given), 1)
-    looked = work(given)
-    return looked, _Cost((time.thread_time() - thread) / photos, (time.process_time() - process) / photos)
 
 
 def pixel_blocks(pixels_NHWC: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -3,15 +3,15 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from etalage.config import ShopConfig, StorageConfig, memory_size, read_config
 from etalage.engine.contract import Engine
 from etalage.engine.local import LocalEngine
 from etalage.engine.threads import configure_threads
+from etalage.engine.worth import MEASURED_BLOCKS, BlockLoop
 from etalage.errors import BundleError, ConfigError, DataError, ObjectStoreError, installing
 from etalage.models.own import Models
 from etalage.nearest import nearest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from etalage.lake.many_files import FileLoop
     from etalage.lake.places import Place
 
+Loop = TypeVar("Loop", bound=BlockLoop)
 LOOKED_AT = 200
 """Entries of a folder that are looked at for shops."""
 
@@ -140,9 +141,7 @@ class Workspace:
         """Where loops over photos run: here, or on workers of the engine where that pays."""
         from etalage.features.photo_blocks import PhotoLoop
 
-        saving = self.config.engine.saving
-        loop = PhotoLoop(self.engine, self.runs / ".photos", worth=saving)
-        return loop if saving else replace(loop, measured=0)
+        return self._block_loop(PhotoLoop, ".photos")
 
     @property
     def file_loop(self) -> "FileLoop":
@@ -157,9 +156,12 @@ class Workspace:
         """Where loops over blocks of arrays run: here, or on workers of the engine where that pays."""
         from etalage.features.array_blocks import ArrayLoop
 
+        return self._block_loop(ArrayLoop, ".blocks")
+
+    def _block_loop(self, kind: "type[Loop]", folder: str) -> "Loop":
         saving = self.config.engine.saving
-        loop = ArrayLoop(self.engine, self.runs / ".blocks", worth=saving)
-        return loop if saving else replace(loop, measured=0)
+        measured = MEASURED_BLOCKS if saving else 0
+        return kind(self.engine, self.runs / folder, worth=saving, measured=measured)
 
     @property
     def runs(self) -> Path:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from etalage.engine.worth import Cost
 from etalage.errors import DataError
 from etalage.features import array_blocks
-from etalage.features.array_blocks import ArrayLoop, Arrays, _Cost
+from etalage.features.array_blocks import ArrayLoop, Arrays
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def forget() -> Iterator[None]:
 
 def costing(monkeypatch: pytest.MonkeyPatch, thread: float, process: float) -> None:
     """Every block that is done here takes so many seconds, whatever the clock says."""
-    timed = array_blocks._timed
+    timed = array_blocks.timed
 
-    def said(*given: Any) -> Any:
-        return timed(*given)[0], _Cost(thread, process)
+    def said(work: Any, units: float) -> Any:
+        return timed(work, units)[0], Cost(thread / units, process / units)
 
-    monkeypatch.setattr(array_blocks, "_timed", said)
+    monkeypatch.setattr(array_blocks, "timed", said)
 
 
 def test_results_come_in_order_and_arrays_of_one_loop_are_gone_with_it(tmp_path: Path) -> None:
