@@ -56,6 +56,7 @@ class Worker:
     ) -> None:
         """`dropped` is told why work was not finished, and whether it was begun."""
         self.waiting = 0
+        self.clock = time.monotonic
         self._most = most
         self._dropped = dropped
         self._counting = threading.Lock()
@@ -85,7 +86,7 @@ class Worker:
         passed, or the client has gone, it goes no further."""
         if self.waiting >= self._most:
             raise Overloaded(f"{self.waiting} requests are waiting; try again in {RETRY_AFTER_SECONDS} s")
-        job = _Job(steps, time.monotonic() + seconds, seconds)
+        job = _Job(steps, self.clock() + seconds, seconds)
         leaving = None if gone is None else asyncio.ensure_future(gone())
         try:
             while (done := await self._turn(job, leaving)) is None:
@@ -120,9 +121,9 @@ class Worker:
         """In the worker's thread."""
         with self._counting:
             self.waiting -= 1
-        end = time.monotonic() + TURN_SECONDS
+        end = self.clock() + TURN_SECONDS
         while not job.stopped.is_set():
-            now = time.monotonic()
+            now = self.clock()
             if now > job.deadline:
                 self._dropped("deadline", job.begun)
                 what = "took" if job.begun else "waited"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 
@@ -176,6 +177,17 @@ def until(true: Callable[[], Any], seconds: float = WAIT) -> None:
     while not true():
         assert time.monotonic() < end, f"still not true after {seconds} s"
         time.sleep(0.005)
+
+
+class Clock:
+    """A worker's clock; the test puts it forward, and no deadline passes by itself on a busy machine."""
+
+    def __init__(self, server: ThreadServer, monkeypatch: pytest.MonkeyPatch, worker: str = "scorer") -> None:
+        self.now = 0.0
+        monkeypatch.setattr(getattr(server.app.state, worker), "clock", lambda: self.now)
+
+    def forward(self, seconds: float = 60.0) -> None:
+        self.now += seconds
 
 
 def metric(url: str, name: str, **headers: str) -> float:

@@ -1,7 +1,6 @@
 """`POST /v1/classify` and what else is served of categories, over real HTTP."""
 
 import base64
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, MATRIX, classified_shop, coloured
-from tests.serve.servers import ThreadServer, until
+from tests.serve.servers import Clock, ThreadServer, until
 from tests.shops import drawn_photo
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -195,12 +194,14 @@ def test_photos_with_too_many_pixels_together_are_refused(http: httpx.Client) ->
     assert "pixels together" in refused(http, 400, items=[{"photos": [photo, photo]}, {"photos": [photo]}])
 
 
-def test_f33_a_question_whose_deadline_passed_is_not_begun(running: ThreadServer, http: httpx.Client) -> None:
-    scorer = running.app.state.scorer
+def test_f33_a_question_whose_deadline_passed_is_not_begun(
+    running: ThreadServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, clock = running.app.state.scorer, Clock(running, monkeypatch)
 
     def hold() -> None:
         until(lambda: scorer.waiting > 0)
-        time.sleep(0.2)  # from now on it is too late for the one that waits
+        clock.forward()  # from now on it is too late for the one that waits
 
     held = running.within(lambda: scorer.do(hold))
     late = http.post("/v1/classify", json={"item_id": "item-00001"}, headers={"x-deadline-ms": "50"})

@@ -17,7 +17,7 @@ import pytest
 from etalage.api import MAX_ACTS, MAX_K, MAX_PAIRS, MAX_RANKED
 from etalage.client import Client, _of_few_shoppers
 from etalage.serve import limits, requests
-from tests.serve.servers import ThreadServer, metric, until
+from tests.serve.servers import Clock, ThreadServer, metric, until
 from tests.serve.test_limits import Blocked
 
 MANY = requests.MAX_ATTRIBUTES + 1
@@ -332,11 +332,11 @@ def test_f69_a_deadline_that_passes_meanwhile_stops_long_work_and_is_counted(
     running: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = dropped(running, "deadline", "begun")
-    slow = Slow(running, monkeypatch, "_ranked")
+    slow, clock = Slow(running, monkeypatch, "_ranked"), Clock(running, monkeypatch)
     with ThreadPoolExecutor(1) as clients:
         asked = clients.submit(post, running, "rank", RANK, **{"x-deadline-ms": "50"})
         assert slow.begun.wait(120)
-        threading.Event().wait(0.1)
+        clock.forward()
         slow.go.set()
         response = asked.result(20)
     assert response.status_code == 503 and "was not finished" in response.text
@@ -348,11 +348,11 @@ def test_f69_an_answer_that_is_late_is_counted(
     running: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = metric(running.url, "etalage_late_total")
-    slow = Slow(running, monkeypatch, "similar")
+    slow, clock = Slow(running, monkeypatch, "similar"), Clock(running, monkeypatch)
     with ThreadPoolExecutor(1) as clients:
         asked = clients.submit(post, running, "similar", {"item_id": "item-00003"}, **{"x-deadline-ms": "50"})
         assert slow.begun.wait(120)
-        threading.Event().wait(0.1)
+        clock.forward()
         slow.go.set()
         assert asked.result(20).status_code == 200
     assert metric(running.url, "etalage_late_total") == before + 1

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from etalage.errors import Overloaded
 from etalage.serve.connection import MAX_HEAD_BYTES
 from etalage.serve.limits import Worker
-from tests.serve.servers import ThreadServer, metric, until
+from tests.serve.servers import Clock, ThreadServer, metric, until
 
 WAITING = 3
 
@@ -80,13 +79,14 @@ def test_f33_a_request_whose_deadline_passed_in_the_queue_is_not_scored(
         return real(**asked)
 
     monkeypatch.setattr(window.current, "similar", noted)
+    clock = Clock(narrow, monkeypatch)
     with ThreadPoolExecutor(2) as clients:
         with Blocked(narrow):
             late = clients.submit(post, narrow, **{"x-deadline-ms": "30"})
             until(lambda: metric(narrow.url, "etalage_waiting") == 1)
             patient = clients.submit(post, narrow)
             until(lambda: metric(narrow.url, "etalage_waiting") == 2)
-            time.sleep(0.05)
+            clock.forward(1)
         assert late.result().status_code == 503 and "was not begun" in late.result().text
         assert patient.result().status_code == 200
     assert len(scored) == 1

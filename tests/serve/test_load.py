@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.servers import ProcessServer, ThreadServer, metric, until
+from tests.serve.servers import Clock, ProcessServer, ThreadServer, metric, until
 
 WAITING = 4
 SLOW = 0.01
@@ -118,13 +118,14 @@ def test_f33_a_shopper_whose_deadline_passed_in_the_queue_is_not_scored(
             return real(**about)
 
         monkeypatch.setattr(recommender, "recommend", noted)
+        clock = Clock(server, monkeypatch)
         with Held(server, "scorer"):
             hurried = {"x-deadline-ms": "30"}
             late = clients.submit(post, server, "recommend", {"user_id": "late"}, **hurried)
             until(lambda: metric(server.url, "etalage_waiting") == 1)
             patient = clients.submit(post, server, "recommend", {"user_id": "patient"})
             until(lambda: metric(server.url, "etalage_waiting") == 2)
-            time.sleep(0.05)
+            clock.forward(1)
         assert late.result().status_code == 503 and late.result().headers["retry-after"] == "1"
         assert patient.result().status_code == 200
         assert scored == ["patient"]
