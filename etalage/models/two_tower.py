@@ -76,16 +76,22 @@ class TwoTowerConfig(SourcedConfig):
     width: int = Field(64, ge=2)
     """E, of embeddings and of the history's states."""
     layers: int = Field(2, ge=1)
+    """Self-attention layers over the history."""
     heads: int = Field(2, ge=1)
+    """Heads of each of them."""
     query_layers: tuple[int, ...] = ()
+    """Widths of the perceptron on top of the user tower; its last is D. Empty: none, D = E."""
     item_layers: tuple[int, ...] = ()
-    """Widths of the perceptron on top of each tower; both end in D. Empty: none, D = E."""
+    """Widths of the perceptron on top of the item tower; its last is D. Empty: none, D = E."""
     dropout: float = Field(0.4, ge=0, lt=1)
+    """Of embeddings and of each layer's output."""
     attention_dropout: float = Field(0.1, ge=0, lt=1)
+    """Of the attention's weights."""
     forget_user: float = Field(0.3, ge=0, le=1)
+    """Share of users whose id is replaced by the unknown one in a step, so that it learns to stand for those
+    that come later: history and attributes have to say it alone."""
     forget_item: float = Field(0.1, ge=0, le=1)
-    """Share of users, of items, whose id is replaced by the unknown one in a step, so that it learns to stand
-    for those that come later: history, attributes and content have to say it alone."""
+    """The same of items: content has to say it alone."""
     cosine: bool = True
     """Embeddings of length 1, and a scale."""
     temperature: float = Field(0.07, gt=0)
@@ -105,6 +111,7 @@ class TwoTowerConfig(SourcedConfig):
     item_bias: bool = True
     """For objectives other than `softmax`: a number of the item, whoever asks."""
     smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing of the softmax."""
     batch_size: int = Field(2048, ge=1)
     """Targets of a batch, about."""
     embeddings: Literal["dense", "row_wise", "torchrec"] = "dense"
@@ -115,6 +122,7 @@ class TwoTowerConfig(SourcedConfig):
     schedule: Schedule = "cosine"
     warm_up: float = Field(0.05, ge=0, lt=1)
     validate_queries: int = Field(5000, ge=1)
+    """Shoppers of the validation part that the catalogue is ranked for, at most."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "sampled": "shared_negatives",
