@@ -10,11 +10,11 @@ from etalage.config.settings import Settings
 class OrderConfig(Settings):
     """[funnel] order: the last stage, from scores to the slate."""
 
-    value: float = Field(0.0, ge=0)
+    value: float = Field(0.0, ge=0, examples=[0.2])
     """Weight of an item's business value, relative to its score scaled to 0 … 1."""
     value_of: str = "price"
     """The business value: `price`, or `attributes.<key>` (a number, such as a margin)."""
-    diversity: float = Field(0.0, ge=0, le=1)
+    diversity: float = Field(0.0, ge=0, le=1, examples=[0.1])
     """Maximal marginal relevance: weight of being different, by embedding and category, from the items
     above."""
     per_brand: int | None = Field(None, ge=1, examples=[3])

@@ -71,9 +71,10 @@ class BehaviourConfig(Settings):
     """A user who touched more different items than this is taken for a crawler: no model learns from them,
     and they make nothing popular. 0: no limit."""
     split: Literal["time", "leave_one_out", "last_n", "random", "published"] = "time"
-    """`published`: the split that was published with the data; each interaction states its `part` (`etalage
-    ingest FILE interactions --part test`). If no interaction is of the part validation, one of each user's
-    train is taken for it."""
+    """How the parts are made: by `time`, the newest last; of each user's last act (`leave_one_out`) or last
+    few (`last_n`); at `random`; or as `published` with the data, where each interaction states its `part`
+    (`etalage ingest FILE interactions --part test`). If no interaction is of the part validation, one of each
+    user's train is taken for it."""
     negatives: str | None = Field(None, examples=["lastfm.test.negative"])
     """For a published split: the file of its negatives (NAME.test.negative), relative to the shop's folder.
     The evaluation then shows the protocol's figures beside those of the whole catalogue."""

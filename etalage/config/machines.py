@@ -47,7 +47,7 @@ class EngineConfig(Settings):
     `engine = "spark"` alone is `[engine] kind = "spark"`.
     """
 
-    kind: Literal["local", "spark"] = "local"
+    kind: Literal["local", "spark"] = Field("local", examples=["spark"])
     """`local`: processes of this machine. `spark`: tasks of Spark, from the extra spark; needs Java."""
     master: str | None = Field(None, examples=["spark://cluster:7077"])
     """Spark's URL, such as `spark://host:7077`; None: a Spark within this process, `local[workers]`."""

@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -41,7 +41,7 @@ class Key:
 
     @property
     def first_sentence(self) -> str:
-        return re.split(r"(?<=[.;])\s", self.meaning, maxsplit=1)[0].rstrip(".;")
+        return re.split(r"(?<=\.)\s(?=[A-Z`(])", self.meaning, maxsplit=1)[0]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,23 @@ def sections() -> tuple[Section, ...]:
     found: list[Section] = []
     _add(found, "", ShopConfig)
     return tuple(found)
+
+
+def commented(section: Section, keys: Sequence[str]) -> str:
+    """Some keys of a section as comments of a shop.toml: what each does, and its example or default."""
+    lines = [""]
+    if section.name:
+        lines += [*_remark(section.about.split("\n")[0]), f"# [{section.name}]"]
+    shown = {key.name: key for key in section.keys}
+    for name in keys:
+        key = shown[name]
+        said = f"{key.type}. {key.meaning}" if key.type.startswith("`") else key.first_sentence
+        lines += [*_remark(said), f"# {key.name} = {key.example or key.default}"]
+    return "\n".join(lines) + "\n"
+
+
+def _remark(text: str) -> list[str]:
+    return textwrap.wrap(text, 108, initial_indent="## ", subsequent_indent="## ", break_long_words=False)
 
 
 def section_of(name: str, kind: type[Settings]) -> Section:
@@ -100,7 +117,7 @@ def as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
-        return f"{value:_}"
+        return _number(value)
     if isinstance(value, float):
         return repr(value)
     return json.dumps(str(value), ensure_ascii=False)
@@ -188,7 +205,7 @@ def _plural(name: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:_}" if isinstance(value, int) else repr(value)
+    return f"{value:_}" if isinstance(value, int) and value >= 10_000 else repr(value)
 
 
 def _default(field: FieldInfo) -> str:
