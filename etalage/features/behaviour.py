@@ -343,7 +343,7 @@ class BehaviourSet:
             part = self.part(name)
             digest.update(f"{name} {len(part)} ".encode())
             for column in (part.users, part.items, part.kinds, part.values, part.times, part.labels):
-                digest.update(np.ascontiguousarray(column).tobytes())
+                digest.update(np.ascontiguousarray(column).data)  # no copy: it may lie in a file
         for features in (self.item_features, self.user_features):
             digest.update(features.fingerprint().encode())
         if any(weight not in (0.0, 1.0) for weight in self.weights):
