@@ -141,7 +141,7 @@ def task_of(
         data, kept, _ = table_steps.examples_of(workspace, whole_config)
         mark = data.fingerprint()
     else:
-        whole = behaviour_steps.behaviour(workspace)
+        whole = behaviour_steps.for_training(workspace, recipe, config)
         learned = behaviour_steps.learned(workspace, recipe, config, whole)
         config, data, kept = learned.config, learned.data, learned.source
         mark = json.dumps([whole.data.fingerprint(), learned.inputs], sort_keys=True)
