@@ -132,7 +132,7 @@ def task_of(
         data: Any = photo_steps.learned(workspace, config)[0]
         mark = fingerprint(data)
     elif recipe.data == "categories":
-        labelled = category_steps.labelled(workspace, config.photo_encoder())
+        labelled = category_steps.labelled(workspace, config.photo_encoder(), config)
         category_steps.ensure_golden_set(workspace, labelled)
         data, mark = labelled.data, labelled.data.fingerprint()
     elif table_steps.named_table(config) is not None:
