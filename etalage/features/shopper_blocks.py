@@ -25,7 +25,7 @@ Read = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
 """Columns → the table's rows, as a stream."""
 MOST_BLOCKS = 400
 """So many files are open at once."""
-_COMPACT_FROM = 1 << 20
+_COMPACT_FROM = 1 << 18
 
 
 @dataclass(frozen=True)

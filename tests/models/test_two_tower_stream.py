@@ -117,7 +117,7 @@ def test_a_run_that_was_killed_goes_on_with_any_number_of_workers_and_ends_the_s
     tmp_path: Path, stream: BehaviourStream, later: int
 ) -> None:
     # Dropout is drawn by each rank for itself.
-    sure = {"dropout": 0.0, "attention_dropout": 0.0, "forget_user": 0.0, "forget_item": 0.0}
+    sure = {"dropout": 0.0, "attention_dropout": 0.0, "forget_item": 0.0}
     settings = {**OTHERWISE["drawn candidates"], **sure, "optimiser": "sgd"}
     config = config_of(**settings)
     whole = fit(RECIPE, RECIPE.bind(config, stream), config, tmp_path / "whole")

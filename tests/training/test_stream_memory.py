@@ -89,7 +89,8 @@ if not file.exists():
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 recipe = recipes.find("two_tower")
 config = recipe.config(
-    history=10, width=8, layers=1, heads=1, epochs=1, steps_per_epoch=300, stream=stream, buffer=24,
+    history=10, width=8, layers=1, heads=1, epochs=1, steps_per_epoch=300, stream=stream, buffer=16,
+    batch_size=512, learning_rate=0.01,
     full_up_to=0, shared_negatives=200, precision="float32", validate_queries=200,
 )
 limited()
