@@ -18,7 +18,8 @@ from etalage.features.window_stream import Wanted, WindowStream
 
 ACT_BYTES = 40
 """Of an interaction in memory."""
-SHOPPERS_AT_ONCE = 1 << 14
+ACTS_AT_ONCE = 1 << 16
+"""Of the shoppers of a block."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,15 @@ class BehaviourStream:
     def blocks(self, part: str) -> Iterator[BehaviourSet]:
         """The shoppers of a part, some at a time, with all that they did."""
         users = self.data.part(part).users
+        every = (*self.data.parts.values(), self.data.held)
         start = 0
         while start < len(users):
-            some = np.unique(users[start : start + SHOPPERS_AT_ONCE])
+            some = np.unique(users[start : start + ACTS_AT_ONCE])
+            counts = [
+                acts.users.searchsorted(some, side="right") - acts.users.searchsorted(some) for acts in every
+            ]
+            reached = np.cumsum(np.sum(counts, axis=0))
+            some = some[: max(1, int(np.searchsorted(reached, ACTS_AT_ONCE)))]
             yield self.data.of_shoppers(some)
             start = int(np.searchsorted(users, some[-1], side="right"))
 

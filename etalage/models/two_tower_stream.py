@@ -56,10 +56,10 @@ class TwoTowerStreamTask(TwoTowerTask):
         return negatives, 1 + np.searchsorted(some, users)
 
     def _of_validation(self) -> BehaviourSet:
-        users, found = np.empty(0, np.int64), list[np.ndarray]()
+        found, most = [np.empty(0, np.int64)], self.config.validate_queries
         for block in self.stream.blocks("validation"):
             acts = block.part("validation")
             found.append(np.unique(acts.users[self.targets.action_of[acts.kinds] >= 0]))
-            if sum(map(len, found)) >= self.config.validate_queries:
+            if sum(map(len, found)) >= most:
                 break
-        return self.data.of_shoppers(np.concatenate([users, *found]))
+        return self.data.of_shoppers(np.concatenate(found)[:most])

@@ -63,7 +63,7 @@ assert found.metrics["auroc"] > 0.7, found.metrics
 print("trained", task.steps)
 """
 BEHAVIOUR = """
-import pyarrow as pa
+import torch._dynamo  # which an optimiser imports: no part of the data
 from etalage.config import BehaviourConfig
 from etalage.features import behaviour_files
 from etalage.features.behaviour_on_disk import behaviour_on_disk
