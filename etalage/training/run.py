@@ -26,6 +26,7 @@ from etalage.training.workers import follow_torchrun, together
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.category_set import CategorySet
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
@@ -108,7 +109,7 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples | ExampleStream | VectorRows",
+    data: "BehaviourSet | BehaviourStream | Examples | ExampleStream | VectorRows",
     *,
     runs: Path,
     exports: Path,
@@ -130,6 +131,7 @@ def train_behaviour(
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.training.behaviour_export import Source, export_behaviour
@@ -142,7 +144,7 @@ def train_behaviour(
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
     else:
-        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
+        assert isinstance(data, BehaviourSet | BehaviourStream | Examples | ExampleStream)
         facts["data"] = data.fingerprint()
 
     if start is not None:

@@ -14,7 +14,7 @@ from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
-from tests.page.test_storefront import GRID, expect_ids, expect_text, ids_of, unharmed
+from tests.page.test_storefront import GRID, expect_ids, expect_text, expect_texts, ids_of, unharmed
 from tests.serve.servers import ThreadServer
 
 MATRIX = {
@@ -85,7 +85,7 @@ def test_an_uploaded_photo_is_told_what_it_is(visit: Visit, client: Client) -> N
     (found,) = client.classify([ToClassify([photo])]).answers
     assert [step.name for step in found.steps] == ["Food", "Drinks", "Juice"]
     expect_text(page, ".told .lead", "This is")
-    assert page.locator(".told li .label").all_inner_texts() == ["Food", "Drinks", "Juice"]
+    expect_texts(page, ".told li .label", ["Food", "Drinks", "Juice"])
     page.locator(".st-key-like-photo .card").first.wait_for()
 
 
@@ -128,16 +128,16 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     expect_text(page, ".heading h2 >> nth=0", "What is taken for what")
     cell = page.locator(".confusion td[data-cell='1,0']")
     cell.wait_for()
-    assert cell.inner_text() == "4"
+    expect_text(page, ".confusion td[data-cell='1,0']", "4")
     assert cell.get_attribute("title") == "4 of 40 of “Dresses” taken for “Juice”"
-    names = page.locator(".confusion th.predicted").all_inner_texts()
-    assert names == page.locator(".confusion th.true").all_inner_texts() == ["Dresses", "Juice", ATTACK]
-    assert page.locator(".confusion tr >> nth=1").locator("td").all_inner_texts() == ["31", "2", "", "4,100"]
+    for names in (".confusion th.predicted", ".confusion th.true"):
+        expect_texts(page, names, ["Dresses", "Juice", ATTACK])
+    expect_texts(page, ".confusion tr >> nth=1 >> td", ["31", "2", "", "4,100"])
     places = [page.locator(f".confusion td[data-cell='{at}']").bounding_box() for at in ("0,0", "1,0", "0,1")]
     assert places[1]["y"] > places[0]["y"] and places[1]["x"] == places[0]["x"], "predicted goes down"
     assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
-    rows = page.locator(".table.mistakes tbody tr").all_inner_texts()
-    assert rows[0].split("\t") == ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
+    mistake = ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
+    expect_texts(page, ".table.mistakes tbody tr >> nth=0 >> td", mistake)
     assert "view=categories" in page.url and unharmed(page)
     page.locator(".confusion th.predicted a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items))

@@ -10,7 +10,7 @@ import pytest
 from etalage.api import Act, Event, Recommended
 from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, PageProcess, Visit
-from tests.page.test_storefront import expect_ids, expect_text, unharmed
+from tests.page.test_storefront import expect_ids, expect_part, expect_text, expect_texts, unharmed
 from tests.serve.servers import ThreadServer
 from tests.shops import behaviour_shop
 
@@ -29,7 +29,7 @@ def at(user_id: str) -> str:
 
 def expect_reasons(page: Any, found: Recommended) -> None:
     expect_ids(page, SLATE, slate_of(found))
-    assert page.locator(f"{SLATE} .why").all_inner_texts() == [slot.why for slot in found.slate]
+    expect_texts(page, f"{SLATE} .why", [slot.why for slot in found.slate])
 
 
 def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> None:
@@ -42,7 +42,7 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     expect_reasons(page, client.recommend("someone new", k=SHOWN, explain=True))
     assert page.url.endswith("?view=shopper&shopper=someone+new")
     expect_text(page, ".st-key-shopper-title h2", "For someone new")
-    assert "Nothing is known of this shopper yet" in page.locator(".st-key-shopper-slate").inner_text()
+    expect_part(page, ".st-key-shopper-slate", "Nothing is known of this shopper yet")
 
     second = client.recommend("someone new", k=SHOWN).slate[1]
     page.locator(f"{SLATE}[data-item={second.item_id}] button.cart").click()
@@ -97,10 +97,11 @@ def test_the_trace_tells_what_each_stage_did(visit: Visit, client: Client) -> No
     found = client.recommend("traced", k=SHOWN, explain=True)
     page.get_by_text("How this slate came about").click()
     page.locator(".table.stages").wait_for()
-    stages = page.locator(".table.stages tbody tr td:first-child").all_inner_texts()
-    assert found.trace is not None and stages == [stage["name"] for stage in found.trace["stages"]]
+    assert found.trace is not None
+    stages = [stage["name"] for stage in found.trace["stages"]]
+    expect_texts(page, ".table.stages tbody tr td:first-child", stages)
+    page.locator(".table.places tbody tr").nth(SHOWN - 1).wait_for()
     places = page.locator(".table.places tbody tr").all_inner_texts()
-    assert len(places) == SHOWN
     assert all(slot.item_id in row for slot, row in zip(found.slate, places, strict=True))
 
 
@@ -144,8 +145,7 @@ def test_two_servers_answer_side_by_side_about_the_same_acts(
         assert slate_of(left) != slate_of(right)
         expect_ids(page, ".st-key-slate-one .slot", slate_of(left))
         expect_ids(page, ".st-key-slate-other .slot", slate_of(right))
-        headings = page.locator("[class*=st-key-shopper-slate-] .heading h2").all_inner_texts()
-        assert headings == [left.bundle, right.bundle]
+        expect_texts(page, "[class*=st-key-shopper-slate-] .heading h2", [left.bundle, right.bundle])
         here = [i for i in slate_of(left) if i not in slate_of(right)]
         for item_id in here:
             mark = page.locator(f".st-key-slate-one .slot[data-item={item_id}] .mark")

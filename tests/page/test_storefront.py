@@ -42,6 +42,19 @@ def expect_text(page: Any, where: str, text: str) -> None:
     expect(page.locator(where)).to_have_text(text, timeout=120_000)
 
 
+def expect_texts(page: Any, where: str, texts: list[str]) -> None:
+    """Of all elements there, in order."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(where)).to_have_text(texts, timeout=120_000, use_inner_text=True)
+
+
+def expect_part(page: Any, where: str, part: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(where)).to_contain_text(part, timeout=120_000, use_inner_text=True)
+
+
 def ids_of(items: Any) -> list[str]:
     return [item.item_id for item in items]
 
@@ -123,10 +136,9 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     similar = client.similar(item_id="item-00012", k=12).answers[0]
     expect_ids(page, LIKE_ITEM, ids_of(similar.slate))
     expect_text(page, "article.item h1", "Piece 12")
-    assert page.locator("article.item .offer .price").inner_text() == "€20.00"
+    expect_text(page, "article.item .offer .price", "€20.00")
     assert page.url.endswith("?item=item-00012")
-    scores = page.locator(".st-key-like-item .card .score").all_inner_texts()
-    assert scores == [f"{slot.score:.2f}" for slot in similar.slate]
+    expect_texts(page, ".st-key-like-item .card .score", [f"{slot.score:.2f}" for slot in similar.slate])
     following = similar.slate[4].item_id
     page.locator(LIKE_ITEM).nth(4).click()
     further = client.similar(item_id=following, k=12).answers[0]
@@ -150,7 +162,7 @@ def test_an_item_without_a_photo_shows_popular_ones_and_says_so(visit: Visit, cl
     popular = client.similar(item_id=WITHOUT_PHOTO, k=12).answers[0]
     assert popular.fallback == "item_without_photo"
     expect_ids(page, LIKE_ITEM, ids_of(popular.slate))
-    assert page.locator(".st-key-similar .heading h2").inner_text() == "Popular in the shop"
+    expect_text(page, ".st-key-similar .heading h2", "Popular in the shop")
     assert page.locator(".st-key-like-item .score").count() == 0
 
 
@@ -188,7 +200,7 @@ def test_what_is_no_photo_gets_the_servers_message(visit: Visit, client: Client)
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": b"milk, bread"})
     expect_text(page, ".notice h2", "We could not use this photo")
-    assert "not an image" in page.locator(".notice .detail").inner_text()
+    expect_part(page, ".notice .detail", "not an image")
     page.get_by_role("button", name="Back to the shop").click()
     expect_ids(page, GRID, ids_of(client.items(limit=30).items))
 
@@ -212,7 +224,7 @@ def test_f38_script_in_the_catalogue_is_text_on_the_page(visit: Visit) -> None:
 def test_f38_script_in_an_address_is_text_on_the_page(visit: Visit, name: str) -> None:
     page = visit(f"?{name}={quote(ATTACK + 'unknown')}")
     page.locator(".notice").wait_for()
-    assert ATTACK[:30] in page.locator(".stApp").inner_text()
+    expect_part(page, ".stApp", ATTACK[:30])
     assert unharmed(page)
 
 
