@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.scorer import ExportScorer
-    from etalage.training.behaviour_export import Source
+    from etalage.training.export_source import Source
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def learned(workspace: Workspace, recipe: "Recipe[Any]", config: Any, whole: Beh
     Raises ConfigError, TooLittleData.
     """
     from etalage.features.behaviour import BehaviourSet
-    from etalage.training.behaviour_export import Source
+    from etalage.training.export_source import Source
 
     if recipe.role != "closed_form" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning(

@@ -22,7 +22,7 @@ from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.models.own import Source
-    from etalage.training.behaviour_export import Source as Kept
+    from etalage.training.export_source import Source as Kept
     from etalage.training.tune import Report, Study, Trial
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,9 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
-from etalage.training.export import export
-from etalage.training.loop import fit
+from etalage.training.closed_form import export_closed_form, solve
+from etalage.training.export_source import Source
 from etalage.training.tracking import Run
-from etalage.training.workers import follow_torchrun, together
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
-    from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
 
@@ -61,6 +59,8 @@ def run(
     versions: the tables' versions that `photos` were read at. fresh: forget what an earlier run of the
     same config and data left. Raises what `fit` and `export` raise.
     """
+    from etalage.training.export import export
+
     facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
 
     def write(trained: Trained[Any], task: Any) -> Path:
@@ -113,7 +113,7 @@ def train_behaviour(
     *,
     runs: Path,
     exports: Path,
-    source: "Source | None" = None,
+    source: Source | None = None,
     versions: dict[str, int] | None = None,
     learned: tuple[str, Mapping[str, str]] | None = None,
     start: Mapping[str, Any] | None = None,
@@ -134,7 +134,6 @@ def train_behaviour(
     from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
-    from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
         assert isinstance(data, BehaviourSet | Examples | ExampleStream)
@@ -151,6 +150,10 @@ def train_behaviour(
         facts["start"] = dict(start)
 
     def write(trained: Trained[Any], task: Any) -> Path:
+        if recipe.role == "closed_form":
+            return export_closed_form(recipe, trained, kept, exports)
+        from etalage.training.behaviour_export import export_behaviour
+
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(
@@ -167,9 +170,7 @@ def train_behaviour(
     )
 
 
-def _source_of(examples: "Examples | ExampleStream") -> "Source":
-    from etalage.training.behaviour_export import Source
-
+def _source_of(examples: "Examples | ExampleStream") -> Source:
     return Source(sizes=dict(zip(examples.sparse_names, examples.sizes, strict=True)))
 
 
@@ -197,24 +198,45 @@ def _tracked(
     if fresh:
         folder = _unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    follow_torchrun(recipe, config, data, folder)
+    if recipe.role != "closed_form":
+        from etalage.training.workers import follow_torchrun
+
+        follow_torchrun(recipe, config, data, folder)
     note = folder / "mlflow-run"
     known = note.read_text(encoding="utf-8").strip() if note.exists() else None
     with Run(runs, recipe.name, folder.name, resume=known) as tracker:
         note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
         task = recipe.bind(config, data)
-        if progress is not None and hasattr(task, "say"):
-            progress, task.say = _with_lines(progress)
-        with together(recipe, config, data, task, folder, engine) as context:
-            trained = fit(
-                recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
-                blocks=blocks,
-            )  # fmt: skip
+        if recipe.role == "closed_form":
+            trained = solve(recipe, task, config, folder, blocks)
+        else:
+            trained = _fitted(recipe, config, data, task, folder, engine, tracker, progress)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")
+        if trained.network is not None:
+            tracker.graph(exported)
     return trained, exported
+
+
+def _fitted(
+    recipe: Recipe[Any],
+    config: Any,
+    data: Any,
+    task: Any,
+    folder: Path,
+    engine: Engine,
+    tracker: Run,
+    progress: Progress | None,
+) -> Trained[Any]:
+    from etalage.training.loop import fit
+    from etalage.training.workers import together
+
+    if progress is not None and hasattr(task, "say"):
+        progress, task.say = _with_lines(progress)
+    with together(recipe, config, data, task, folder, engine) as context:
+        return fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
 
 
 def _with_lines(progress: Progress) -> tuple[Progress, Callable[[str], None]]:
