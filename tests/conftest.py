@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import hypothesis
 import pytest
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-# No test may fail because the machine is busy.
+# No test may fail because the machine is busy: Hypothesis would want an example done in 0.2 s, and httpx an
+# answer in 5.
 hypothesis.settings.register_profile("etalage", deadline=None)
 hypothesis.settings.load_profile("etalage")
+for _step in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _step, 240.0)
 
 PROJECT = Path(__file__).resolve().parents[1]
 

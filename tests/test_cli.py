@@ -28,6 +28,7 @@ from etalage.demo.command import CONFIG, show
 from etalage.errors import EtalageError
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
+from tests.ports import free_port
 from tests.shops import drawn_photo, fill, small_shop
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -529,12 +530,6 @@ def taken() -> Iterator[int]:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         yield busy.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_the_demos_end_is_the_servers_when_its_port_is_taken(shop: Path, taken: int) -> None:

@@ -1,6 +1,5 @@
 """The storefront as a shopper sees it: real server, real Streamlit, real browser."""
 
-import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +8,7 @@ import pytest
 
 from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, WITHOUT_PHOTO, PageProcess, Visit
+from tests.ports import free_port
 from tests.serve.servers import ProcessServer
 from tests.shops import drawn_photo
 
@@ -30,7 +30,7 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
         } }"""
     )
     try:
-        page.wait_for_function(shown, arg=[cards, ids], timeout=120_000)
+        page.wait_for_function(shown, arg=[cards, ids], timeout=240_000)
     except Exception:
         assert page.evaluate("(cards) => window.shown(cards)", cards) == ids
         raise
@@ -39,7 +39,7 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
 def expect_text(page: Any, where: str, text: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_have_text(text, timeout=120_000)
+    expect(page.locator(where)).to_have_text(text, timeout=240_000)
 
 
 def ids_of(items: Any) -> list[str]:
@@ -228,8 +228,7 @@ def unharmed(page: Any) -> bool:
 def test_a_server_that_is_down_is_said_so_and_can_be_tried_again(
     visit: Visit, client: Client, bundles: Path, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with PageProcess(f"http://127.0.0.1:{port}", tmp_path / "page.log", KEY) as storefront:
         page = visit(at=storefront)
         expect_text(page, ".notice h2", "The shop does not answer")
