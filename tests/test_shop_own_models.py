@@ -290,7 +290,7 @@ def test_a_server_never_reads_the_folder(shop: Shop, tmp_path: Path, how: str) -
             return False
 
     try:
-        until(is_up, 60)
+        until(is_up)
         asked = {"user_id": "u007", "k": 5, "explain": True}
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/recommend", json=asked, trust_env=False)
     finally:

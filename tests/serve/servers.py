@@ -43,8 +43,10 @@ from pathlib import Path
 from etalage.config import ServeConfig
 from etalage.serve.run import run
 from etalage.online import Patience
+import etalage.serve.run as command
 from etalage.serve import online, routes
 routes.DEADLINE_SECONDS, online.PATIENCE = 240.0, Patience(240.0, 240.0)
+command.DRAIN_SECONDS = command.KEEP_ALIVE_SECONDS = 240
 run(Path(sys.argv[1]), ServeConfig.model_validate_json(sys.argv[2]), os.environ.get("ETALAGE_KEY"),
     access_log=True)
 """
