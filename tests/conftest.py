@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ hypothesis.settings.register_profile("etalage", deadline=None)
 hypothesis.settings.load_profile("etalage")
 for _step in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _step, 240.0)
+# Every client of httpx would read all certificates of the world anew, 0.03 s of processor time a question.
+httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -14,7 +14,7 @@ from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
-from tests.page.test_storefront import GRID, expect_ids, expect_text, ids_of, unharmed
+from tests.page.test_storefront import GRID, expect_ids, expect_text, expect_that, ids_of, texts, unharmed
 from tests.serve.servers import ThreadServer
 
 MATRIX = {
@@ -68,7 +68,7 @@ def test_an_item_shows_its_path_and_how_sure_that_is_beside_the_merchants_own(
     page.locator(f"{told} .crumbs a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks", limit=30).items))
     expect_text(page, ".st-key-grid-title h2", "Drinks")
-    assert "classified=Food" in page.url and "category=" not in page.url
+    expect_that(lambda: "classified=Food" in page.url and "category=" not in page.url)
 
 
 def test_an_item_that_is_not_classified_shows_no_such_line(visit: Visit) -> None:
@@ -85,7 +85,7 @@ def test_an_uploaded_photo_is_told_what_it_is(visit: Visit, client: Client) -> N
     (found,) = client.classify([ToClassify([photo])]).answers
     assert [step.name for step in found.steps] == ["Food", "Drinks", "Juice"]
     expect_text(page, ".told .lead", "This is")
-    assert page.locator(".told li .label").all_inner_texts() == ["Food", "Drinks", "Juice"]
+    expect_that(texts(page, ".told li .label"), ["Food", "Drinks", "Juice"])
     page.locator(".st-key-like-photo .card").first.wait_for()
 
 
@@ -99,7 +99,7 @@ def test_a_photo_of_which_the_classifier_is_not_sure_is_said_to_be_a_guess(
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo})
     expect_text(page, ".told .lead", "Not sure. Perhaps")
-    assert page.locator(".told .others").inner_text().startswith("Or: ")
+    expect_that(lambda: page.locator(".told .others").inner_text().startswith("Or: "))
 
 
 def between_juice_and_apples() -> bytes:
@@ -128,17 +128,20 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     expect_text(page, ".heading h2 >> nth=0", "What is taken for what")
     cell = page.locator(".confusion td[data-cell='1,0']")
     cell.wait_for()
-    assert cell.inner_text() == "4"
+    expect_that(cell.inner_text, "4")
     assert cell.get_attribute("title") == "4 of 40 of “Dresses” taken for “Juice”"
-    names = page.locator(".confusion th.predicted").all_inner_texts()
-    assert names == page.locator(".confusion th.true").all_inner_texts() == ["Dresses", "Juice", ATTACK]
-    assert page.locator(".confusion tr >> nth=1").locator("td").all_inner_texts() == ["31", "2", "", "4,100"]
+    for where in (".confusion th.predicted", ".confusion th.true"):
+        expect_that(texts(page, where), ["Dresses", "Juice", ATTACK])
+    expect_that(texts(page, ".confusion tr >> nth=1 >> td"), ["31", "2", "", "4,100"])
     places = [page.locator(f".confusion td[data-cell='{at}']").bounding_box() for at in ("0,0", "1,0", "0,1")]
     assert places[1]["y"] > places[0]["y"] and places[1]["x"] == places[0]["x"], "predicted goes down"
     assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
-    rows = page.locator(".table.mistakes tbody tr").all_inner_texts()
-    assert rows[0].split("\t") == ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
-    assert "view=categories" in page.url and unharmed(page)
+    first = page.locator(".table.mistakes tbody tr").first
+    expect_that(
+        lambda: first.inner_text().split("\t"), ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
+    )
+    expect_that(lambda: "view=categories" in page.url)
+    assert unharmed(page)
     page.locator(".confusion th.predicted a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items))
 

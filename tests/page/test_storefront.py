@@ -1,5 +1,7 @@
 """The storefront as a shopper sees it: real server, real Streamlit, real browser."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +11,7 @@ import pytest
 from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, WITHOUT_PHOTO, PageProcess, Visit
 from tests.ports import free_port
-from tests.serve.servers import ProcessServer
+from tests.serve.servers import ProcessServer, until
 from tests.shops import drawn_photo
 
 GRID = ".st-key-grid .card"
@@ -42,6 +44,18 @@ def expect_text(page: Any, where: str, text: str) -> None:
     expect(page.locator(where)).to_have_text(text, timeout=240_000)
 
 
+def expect_that(look: Callable[[], Any], wanted: Any = True) -> None:
+    """Wait until a look at the page finds what is wanted: its parts come one after the other."""
+    with suppress(AssertionError):
+        until(lambda: look() == wanted)
+    assert look() == wanted
+
+
+def texts(page: Any, where: str) -> Callable[[], list[str]]:
+    """A look at the texts of all of these."""
+    return page.locator(where).all_inner_texts  # type: ignore[no-any-return]
+
+
 def ids_of(items: Any) -> list[str]:
     return [item.item_id for item in items]
 
@@ -57,10 +71,10 @@ def test_the_grid_shows_the_items_page_by_page_and_who_answered(visit: Visit, cl
     assert photo.evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
     assert page.locator(f".st-key-grid .card[data-item={WITHOUT_PHOTO}] img").count() == 0
     expect_text(page, ".foot .bundle", first.bundle)
-    assert page.locator(".foot .took").inner_text().endswith("s")
+    expect_that(lambda: page.locator(".foot .took").inner_text().endswith("s"))
     page.get_by_role("button", name="Next page").click()
     expect_ids(page, GRID, ids_of(second.items))
-    assert "page=2" in page.url
+    expect_that(lambda: "page=2" in page.url)
 
 
 def test_an_item_says_whether_it_is_in_stock_sold_out_or_nobody_knows(visit: Visit) -> None:
@@ -98,7 +112,7 @@ def test_category_stock_and_price_narrow_the_grid(visit: Visit, client: Client) 
     tree.locator("[data-category=Clothing]").click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing", limit=30).items))
     shirts = tree.locator("[data-category='Clothing > Shirts']")
-    assert shirts.locator(".count").inner_text() == "10"
+    expect_that(shirts.locator(".count").inner_text, "10")
     shirts.click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing > Shirts", limit=30).items))
     page.locator("[class*=st-key-in_stock-] label").click()
@@ -123,10 +137,10 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     similar = client.similar(item_id="item-00012", k=12).answers[0]
     expect_ids(page, LIKE_ITEM, ids_of(similar.slate))
     expect_text(page, "article.item h1", "Piece 12")
-    assert page.locator("article.item .offer .price").inner_text() == "€20.00"
-    assert page.url.endswith("?item=item-00012")
-    scores = page.locator(".st-key-like-item .card .score").all_inner_texts()
-    assert scores == [f"{slot.score:.2f}" for slot in similar.slate]
+    expect_text(page, "article.item .offer .price", "€20.00")
+    expect_that(lambda: page.url.endswith("?item=item-00012"))
+    scores = [f"{slot.score:.2f}" for slot in similar.slate]
+    expect_that(texts(page, ".st-key-like-item .card .score"), scores)
     following = similar.slate[4].item_id
     page.locator(LIKE_ITEM).nth(4).click()
     further = client.similar(item_id=following, k=12).answers[0]
@@ -150,7 +164,7 @@ def test_an_item_without_a_photo_shows_popular_ones_and_says_so(visit: Visit, cl
     popular = client.similar(item_id=WITHOUT_PHOTO, k=12).answers[0]
     assert popular.fallback == "item_without_photo"
     expect_ids(page, LIKE_ITEM, ids_of(popular.slate))
-    assert page.locator(".st-key-similar .heading h2").inner_text() == "Popular in the shop"
+    expect_text(page, ".st-key-similar .heading h2", "Popular in the shop")
     assert page.locator(".st-key-like-item .score").count() == 0
 
 
@@ -188,7 +202,7 @@ def test_what_is_no_photo_gets_the_servers_message(visit: Visit, client: Client)
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": b"milk, bread"})
     expect_text(page, ".notice h2", "We could not use this photo")
-    assert "not an image" in page.locator(".notice .detail").inner_text()
+    expect_that(lambda: "not an image" in page.locator(".notice .detail").inner_text())
     page.get_by_role("button", name="Back to the shop").click()
     expect_ids(page, GRID, ids_of(client.items(limit=30).items))
 
@@ -212,7 +226,7 @@ def test_f38_script_in_the_catalogue_is_text_on_the_page(visit: Visit) -> None:
 def test_f38_script_in_an_address_is_text_on_the_page(visit: Visit, name: str) -> None:
     page = visit(f"?{name}={quote(ATTACK + 'unknown')}")
     page.locator(".notice").wait_for()
-    assert ATTACK[:30] in page.locator(".stApp").inner_text()
+    expect_that(lambda: ATTACK[:30] in page.locator(".stApp").inner_text())
     assert unharmed(page)
 
 

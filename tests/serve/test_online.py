@@ -409,16 +409,16 @@ def test_f68_nobody_waits_for_a_store_that_has_just_let_another_one_wait(tmp_pat
     watched.close()
 
 
-@pytest.mark.usefixtures("impatient")
 def test_f68_a_store_that_always_answers_late_is_gone_without_until_it_is_quick_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call within its patience, all of them together holding the only scorer for seconds."""
     now = [0.0]
     monkeypatch.setattr(online, "monotonic", lambda: now[0])
+    monkeypatch.setattr(online, "PATIENCE", Patience(1.0, 1.0))
 
     def late(store: LiveStore) -> list[Act]:
-        now[0] += 2.5
+        now[0] += 1.5
         return store.history("ann", 3)
 
     watched = Online(tmp_path / "events.sqlite")
@@ -488,6 +488,7 @@ def test_a_store_of_no_known_kind_is_still_refused_at_the_start() -> None:
         Online("mongodb://localhost")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_f68_the_log_has_a_line_when_it_fails_and_one_when_it_is_back(
     shop_copy: Path, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
