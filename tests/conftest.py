@@ -1,5 +1,6 @@
 """Fixtures that every room shares. Heavy parts are imported inside the fixtures that need them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -38,6 +39,15 @@ LONGEST = (
     "test_workers_contract.py", "test_planted_modules.py", "test_shopper.py", "test_erase.py",
 )  # fmt: skip
 """Files, by how long they take."""
+
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: nobody need look for garbage there, now or later."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
