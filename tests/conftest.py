@@ -56,6 +56,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+MISSING = ("could not import", "on this machine", "is not installed")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where all was installed, a test that is skipped for want of something is a fault."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("ETALAGE_ALL_INSTALLED") != "1" or terminal is None or exitstatus != 0:
+        return
+    reasons = [str(report.longrepr[2]) for report in terminal.stats.get("skipped", [])]
+    missing = sorted({reason for reason in reasons if any(part in reason for part in MISSING)})
+    if missing:
+        terminal.write_line(f"skipped, although make installed all: {'; '.join(missing)}", red=True)
+        session.exitstatus = 1
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all processes of this run share."""

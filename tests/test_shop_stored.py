@@ -41,7 +41,8 @@ def shop(tmp_path: Path, object_server: ObjectServer) -> Shop:
 
 def served(shop: Shop) -> ServedShop:
     """As `Shop.serve` has it."""
-    return ServedShop(shop.bundles, shop.folder / "live", FollowedErasures(shop.lake.erasures))
+    live = shop.folder / "live"
+    return ServedShop(shop.bundles, live, FollowedErasures(shop.lake.erasures, live))
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def test_a_shop_in_a_store_is_loaded_trained_published_served_and_erased(
     first = shop.publish().id
     assert not (shop.folder / "tables").exists() and not (shop.folder / "bundles").exists()
     asked = {"user_id": "u1", "k": 3}
-    with ThreadServer(served(Shop(shop.folder))) as server:
+    serving = served(Shop(shop.folder))
+    with ThreadServer(serving) as server:
         until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200)
         answer = httpx.post(f"{server.url}/v1/recommend", json=asked).json()
         assert answer["bundle"] == first and len(answer["slate"]) == 3
@@ -81,6 +83,19 @@ def test_a_shop_in_a_store_is_loaded_trained_published_served_and_erased(
         synced = shop.sync().manifest
         assert synced is not None and synced.users == 79
         until(lambda: httpx.get(f"{server.url}/readyz").json()["bundle"] == synced.id)
+        known = shop.lake.erasures.known()
+        until(lambda: serving.erasures.known() == known)
+
+    failing.fail(True)  # and a server that starts now goes on with what the one before it had
+    again = served(Shop(shop.folder))
+    assert again.erasures.known() == known and len(known) == 1
+    with ThreadServer(again) as server:
+        ready = httpx.get(f"{server.url}/readyz")
+        assert ready.status_code == 200 and ready.json()["problem"].startswith("ObjectStoreError")
+        answer = httpx.post(f"{server.url}/v1/recommend", json=asked).json()
+        assert answer["bundle"] == synced.id and len(answer["slate"]) == 3
+        failing.fail(False)
+        until(lambda: httpx.get(f"{server.url}/readyz").json()["problem"] is None)
     assert shop.ingest(acts, "interactions").inserted == 0  # nobody comes back
     assert shop.rollback().id == first == Shop(shop.folder).recommender().bundle
 

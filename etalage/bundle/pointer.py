@@ -107,6 +107,15 @@ class Bundles:
             raise PointerDamaged(self._damaged(f"names {bundle}, which is not there"))
         return bundle
 
+    def note_served(self, bundle: str) -> None:
+        """A server of this machine serves this bundle from now on. Bundles of a folder remember nothing: who
+        starts again reads the pointer."""
+
+    def served_last(self) -> Path | None:
+        """The folder of the bundle that was served on this machine last, where it lies whole in a cache; else
+        None. Asks no object store."""
+        return None
+
     def _is_there(self, bundle: str) -> bool:
         folder = self.folder / bundle
         return folder.is_dir() and not folder.is_symlink()

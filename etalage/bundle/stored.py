@@ -50,12 +50,15 @@ from etalage.lake.durable_files import (
     Written,
     disk_errors,
     hash_file,
+    replace_durably,
     sync_folder,
 )
 from etalage.lake.leases import SECONDS, Lease, LeaseHeld
 from etalage.lake.object_store import ObjectStore, Read, Taken
 
 FETCHING = ".fetching-"
+SERVED = ".served"
+"""In the cache: the id of the bundle that a server of this machine served last."""
 LEFT_FOR = 24 * 3600.0
 """Seconds for which files that no manifest names are left: their publisher may still be at work."""
 _MANIFESTS, _FILES = "manifests/", "files/"
@@ -126,6 +129,20 @@ class StoredBundles(Bundles):
                 self._fetch(bundle)
         self._verified.add(bundle)
         return folder
+
+    def note_served(self, bundle: str) -> None:
+        with suppress(OSError):  # a cache that cannot be written to
+            replace_durably(self.folder / SERVED, bundle.encode("ascii"))
+
+    def served_last(self) -> Path | None:
+        try:
+            bundle = (self.folder / SERVED).read_text("ascii")
+        except (OSError, ValueError):
+            return None
+        if not is_bundle_id(bundle):
+            return None
+        with self._cache():
+            return self.folder / bundle if self._whole(self.folder / bundle) else None
 
     def _logged(self) -> bytes:
         found = self._store.read(LOG)

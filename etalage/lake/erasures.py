@@ -61,7 +61,7 @@ class Erasures:
             return {}
         file = self._folder / FILE
         try:
-            return _from_text(file.read_bytes(), str(file))
+            return from_text(file.read_bytes(), str(file))
         except FileNotFoundError:
             return {}
 
@@ -102,7 +102,7 @@ class Erasures:
         if self._folder is None:
             return
         with self._locked("lock"):
-            replace_durably(self._folder / FILE, _as_text(change(self.known())))
+            replace_durably(self._folder / FILE, as_text(change(self.known())))
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -126,7 +126,7 @@ class StoredErasures(Erasures):
 
     def known(self) -> Known:
         found = self._store.read(FILE)
-        return {} if found is None else _from_text(found.content, self._where)
+        return {} if found is None else from_text(found.content, self._where)
 
     @property
     def stamp(self) -> object:
@@ -141,12 +141,12 @@ class StoredErasures(Erasures):
     def _change(self, change: Callable[[Known], Known]) -> None:
         while True:
             found = self._store.read(FILE)
-            known = {} if found is None else _from_text(found.content, self._where)
+            known = {} if found is None else from_text(found.content, self._where)
             with suppress(Taken):
                 if found is None:
-                    self._store.create(FILE, _as_text(change(known)))
+                    self._store.create(FILE, as_text(change(known)))
                 else:
-                    self._store.replace(FILE, _as_text(change(known)), found.etag)
+                    self._store.replace(FILE, as_text(change(known)), found.etag)
                 return
 
     @property
@@ -154,7 +154,7 @@ class StoredErasures(Erasures):
         return f"{self._store.place.uri}/{FILE}"
 
 
-def _from_text(text: bytes, where: str) -> Known:
+def from_text(text: bytes, where: str) -> Known:
     try:
         found = json.loads(text)
         return {str(name): Erasure(int(one["at"]), bool(one["back"])) for name, one in found.items()}
@@ -165,7 +165,7 @@ def _from_text(text: bytes, where: str) -> Known:
         ) from error
 
 
-def _as_text(known: Known) -> bytes:
+def as_text(known: Known) -> bytes:
     return json.dumps(
         {name: {"at": one.at, "back": one.back} for name, one in sorted(known.items())}
     ).encode()

@@ -1,12 +1,15 @@
-"""Who was erased from tables in an object store, as it was known last: who asks never waits for the store."""
+"""Who was erased from tables in an object store, as it was known last: who asks never waits for the store,
+and a server that starts while the store is gone knows what the one before it knew."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
-from etalage.errors import EtalageError
-from etalage.lake.erasures import Erasures, Known
+from etalage.errors import EtalageError, TableDamaged
+from etalage.lake.durable_files import replace_durably
+from etalage.lake.erasures import FILE, Erasures, Known, as_text, from_text
 
 log = logging.getLogger("etalage.serve")
 
@@ -14,14 +17,21 @@ LOOK_SECONDS = 5.0
 
 
 class FollowedErasures(Erasures):
-    """The erasures `stored` elsewhere; what `look` found last."""
+    """The erasures `stored` elsewhere; what `look` found last, which is kept in the folder `live`."""
 
-    def __init__(self, stored: Erasures) -> None:
+    def __init__(self, stored: Erasures, live: Path) -> None:
         super().__init__(None)
         self._stored = stored
-        self._stamp: object = None
-        self._known: Known = {}
+        self._kept = live / FILE
+        self._known: Known = self._before()
+        self._stamp: object = "before" if self._known else None
         self._failed = False
+
+    def _before(self) -> Known:
+        try:
+            return from_text(self._kept.read_bytes(), str(self._kept))
+        except (OSError, TableDamaged):  # the store has it whole
+            return {}
 
     def known(self) -> Known:
         return self._known
@@ -37,12 +47,20 @@ class FollowedErasures(Erasures):
             if stamp != self._stamp:
                 self._known = self._stored.known()
                 self._stamp = stamp
+                self._keep()
         except EtalageError as error:
             if not self._failed:
                 log.error("who was erased since is not known: %s", error)
             self._failed = True
         else:
             self._failed = False
+
+    def _keep(self) -> None:
+        try:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_durably(self._kept, as_text(self._known))
+        except OSError as error:
+            log.error("%s: who was erased cannot be kept here: %s", self._kept, error.strerror)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,9 @@
 A new bundle is opened, verified and warmed up beside the old one, in a thread of its own; then one
 reference is swapped. A request takes the reference once, so no answer can mix two bundles. A bundle
 that cannot be opened changes nothing but a metric and /readyz's note.
+
+A server that starts while the object store of its bundles is gone serves, from the cache, the bundle that was
+served here last.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from etalage.bundle.pointer import Bundles
-from etalage.errors import EtalageError, NoBundle
+from etalage.errors import EtalageError, NoBundle, ObjectStoreError
 from etalage.recommend import Recommender
 from etalage.serve.gauges import Gauges
 
@@ -70,6 +73,8 @@ class BundleWatcher:
                 return False
             self._failed(wanted, error)
         except EtalageError as error:
+            if self.current is None and isinstance(error, ObjectStoreError):
+                self._from_cache()
             self._failed(wanted, error)
         except Exception as error:  # whatever a damaged file makes of a library: the old one serves on
             log.exception("bundle %s: unexpected error while opening", wanted)
@@ -84,6 +89,16 @@ class BundleWatcher:
         self.current, self.problem, self._tried = fresh, None, ""
         self._gauges.reloaded(fresh.bundle, fresh.models, len(fresh.catalogue))
         log.info("serving bundle %s (before: %s)", fresh.bundle, before or "none")
+        self._bundles.note_served(fresh.bundle)
+
+    def _from_cache(self) -> None:
+        """Take over the bundle that was served here last, if the cache has it whole."""
+        try:
+            folder = self._bundles.served_last()
+            if folder is not None:
+                self._take_over(Recommender.open(folder, threads=self._threads))
+        except EtalageError as error:
+            log.error("the bundle that was served here last cannot be opened: %s", error)
 
     def _failed(self, wanted: str, error: EtalageError) -> None:
         tried = wanted or str(error)

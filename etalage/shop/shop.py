@@ -399,7 +399,7 @@ class Shop(Workspace):
         given = {"host": host, "port": port}
         config = self.config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
         key = read_key(key_file) if key_file is not None else os.environ.get("ETALAGE_KEY")
-        erasures = self.lake.erasures
+        live, erasures = self.folder / "live", self.lake.erasures
         if self.config.storage.tables is not None:
-            erasures = FollowedErasures(erasures)
-        run(ServedShop(self.bundles, self.folder / "live", erasures), config, key)
+            erasures = FollowedErasures(erasures, live)
+        run(ServedShop(self.bundles, live, erasures), config, key)

@@ -14,7 +14,15 @@ from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
-from tests.page.test_storefront import GRID, expect_ids, expect_text, expect_that, ids_of, texts, unharmed
+from tests.page.test_storefront import (
+    GRID,
+    expect_ids,
+    expect_text,
+    expect_texts,
+    expect_that,
+    ids_of,
+    unharmed,
+)
 from tests.serve.servers import ThreadServer
 
 MATRIX = {
@@ -85,7 +93,7 @@ def test_an_uploaded_photo_is_told_what_it_is(visit: Visit, client: Client) -> N
     (found,) = client.classify([ToClassify([photo])]).answers
     assert [step.name for step in found.steps] == ["Food", "Drinks", "Juice"]
     expect_text(page, ".told .lead", "This is")
-    expect_that(texts(page, ".told li .label"), ["Food", "Drinks", "Juice"])
+    expect_texts(page, ".told li .label", ["Food", "Drinks", "Juice"])
     page.locator(".st-key-like-photo .card").first.wait_for()
 
 
@@ -128,18 +136,16 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     expect_text(page, ".heading h2 >> nth=0", "What is taken for what")
     cell = page.locator(".confusion td[data-cell='1,0']")
     cell.wait_for()
-    expect_that(cell.inner_text, "4")
+    expect_text(page, ".confusion td[data-cell='1,0']", "4")
     assert cell.get_attribute("title") == "4 of 40 of “Dresses” taken for “Juice”"
-    for where in (".confusion th.predicted", ".confusion th.true"):
-        expect_that(texts(page, where), ["Dresses", "Juice", ATTACK])
-    expect_that(texts(page, ".confusion tr >> nth=1 >> td"), ["31", "2", "", "4,100"])
+    for names in (".confusion th.predicted", ".confusion th.true"):
+        expect_texts(page, names, ["Dresses", "Juice", ATTACK])
+    expect_texts(page, ".confusion tr >> nth=1 >> td", ["31", "2", "", "4,100"])
     places = [page.locator(f".confusion td[data-cell='{at}']").bounding_box() for at in ("0,0", "1,0", "0,1")]
     assert places[1]["y"] > places[0]["y"] and places[1]["x"] == places[0]["x"], "predicted goes down"
     assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
-    first = page.locator(".table.mistakes tbody tr").first
-    expect_that(
-        lambda: first.inner_text().split("\t"), ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
-    )
+    mistake = ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
+    expect_texts(page, ".table.mistakes tbody tr >> nth=0 >> td", mistake)
     expect_that(lambda: "view=categories" in page.url)
     assert unharmed(page)
     page.locator(".confusion th.predicted a").nth(1).click()

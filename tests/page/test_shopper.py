@@ -10,7 +10,14 @@ import pytest
 from etalage.api import Act, Event, Recommended
 from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, PageProcess, Visit
-from tests.page.test_storefront import expect_ids, expect_text, expect_that, texts, unharmed
+from tests.page.test_storefront import (
+    expect_ids,
+    expect_part,
+    expect_text,
+    expect_texts,
+    expect_that,
+    unharmed,
+)
 from tests.serve.servers import ThreadServer
 from tests.shops import behaviour_shop
 
@@ -29,7 +36,7 @@ def at(user_id: str) -> str:
 
 def expect_reasons(page: Any, found: Recommended) -> None:
     expect_ids(page, SLATE, slate_of(found))
-    expect_that(texts(page, f"{SLATE} .why"), [slot.why for slot in found.slate])
+    expect_texts(page, f"{SLATE} .why", [slot.why for slot in found.slate])
 
 
 def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> None:
@@ -42,8 +49,7 @@ def test_a_shoppers_acts_change_their_slate(visit: Visit, client: Client) -> Non
     expect_reasons(page, client.recommend("someone new", k=SHOWN, explain=True))
     expect_that(lambda: page.url.endswith("?view=shopper&shopper=someone+new"))
     expect_text(page, ".st-key-shopper-title h2", "For someone new")
-    slate = page.locator(".st-key-shopper-slate")
-    expect_that(lambda: "Nothing is known of this shopper yet" in slate.inner_text())
+    expect_part(page, ".st-key-shopper-slate", "Nothing is known of this shopper yet")
 
     second = client.recommend("someone new", k=SHOWN).slate[1]
     page.locator(f"{SLATE}[data-item={second.item_id}] button.cart").click()
@@ -100,8 +106,8 @@ def test_the_trace_tells_what_each_stage_did(visit: Visit, client: Client) -> No
     page.locator(".table.stages").wait_for()
     assert found.trace is not None
     stages = [stage["name"] for stage in found.trace["stages"]]
-    expect_that(texts(page, ".table.stages tbody tr td:first-child"), stages)
-    expect_that(page.locator(".table.places tbody tr").count, SHOWN)
+    expect_texts(page, ".table.stages tbody tr td:first-child", stages)
+    page.locator(".table.places tbody tr").nth(SHOWN - 1).wait_for()
     places = page.locator(".table.places tbody tr").all_inner_texts()
     assert all(slot.item_id in row for slot, row in zip(found.slate, places, strict=True))
 
@@ -146,11 +152,11 @@ def test_two_servers_answer_side_by_side_about_the_same_acts(
         assert slate_of(left) != slate_of(right)
         expect_ids(page, ".st-key-slate-one .slot", slate_of(left))
         expect_ids(page, ".st-key-slate-other .slot", slate_of(right))
-        headings = texts(page, "[class*=st-key-shopper-slate-] .heading h2")
-        expect_that(headings, [left.bundle, right.bundle])
+        expect_texts(page, "[class*=st-key-shopper-slate-] .heading h2", [left.bundle, right.bundle])
         here = [i for i in slate_of(left) if i not in slate_of(right)]
         for item_id in here:
-            expect_text(page, f".st-key-slate-one .slot[data-item={item_id}] .mark", "only here")
+            mark = page.locator(f".st-key-slate-one .slot[data-item={item_id}] .mark")
+            expect_that(lambda mark=mark: mark.inner_text() == "only here")
         assert page.locator(".st-key-slate-other button").count() == 0
         page.locator(".st-key-slate-one button.buy").first.click()
         bought = left.slate[0].item_id

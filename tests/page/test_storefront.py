@@ -1,7 +1,6 @@
 """The storefront as a shopper sees it: real server, real Streamlit, real browser."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,16 +43,23 @@ def expect_text(page: Any, where: str, text: str) -> None:
     expect(page.locator(where)).to_have_text(text, timeout=240_000)
 
 
-def expect_that(look: Callable[[], Any], wanted: Any = True) -> None:
-    """Wait until a look at the page finds what is wanted: its parts come one after the other."""
-    with suppress(AssertionError):
-        until(lambda: look() == wanted)
-    assert look() == wanted
+def expect_texts(page: Any, where: str, texts: list[str]) -> None:
+    """Of all elements there, in order."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(where)).to_have_text(texts, timeout=240_000, use_inner_text=True)
 
 
-def texts(page: Any, where: str) -> Callable[[], list[str]]:
-    """A look at the texts of all of these."""
-    return page.locator(where).all_inner_texts  # type: ignore[no-any-return]
+def expect_part(page: Any, where: str, part: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(where)).to_contain_text(part, timeout=240_000, use_inner_text=True)
+
+
+def expect_that(look: Callable[[], Any]) -> None:
+    """Wait until a look at the page finds what is wanted: its parts, and its address, come one after the
+    other."""
+    until(look)
 
 
 def ids_of(items: Any) -> list[str]:
@@ -112,7 +118,7 @@ def test_category_stock_and_price_narrow_the_grid(visit: Visit, client: Client) 
     tree.locator("[data-category=Clothing]").click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing", limit=30).items))
     shirts = tree.locator("[data-category='Clothing > Shirts']")
-    expect_that(shirts.locator(".count").inner_text, "10")
+    expect_that(lambda: shirts.locator(".count").inner_text() == "10")
     shirts.click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing > Shirts", limit=30).items))
     page.locator("[class*=st-key-in_stock-] label").click()
@@ -139,8 +145,7 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     expect_text(page, "article.item h1", "Piece 12")
     expect_text(page, "article.item .offer .price", "€20.00")
     expect_that(lambda: page.url.endswith("?item=item-00012"))
-    scores = [f"{slot.score:.2f}" for slot in similar.slate]
-    expect_that(texts(page, ".st-key-like-item .card .score"), scores)
+    expect_texts(page, ".st-key-like-item .card .score", [f"{slot.score:.2f}" for slot in similar.slate])
     following = similar.slate[4].item_id
     page.locator(LIKE_ITEM).nth(4).click()
     further = client.similar(item_id=following, k=12).answers[0]
@@ -202,7 +207,7 @@ def test_what_is_no_photo_gets_the_servers_message(visit: Visit, client: Client)
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": b"milk, bread"})
     expect_text(page, ".notice h2", "We could not use this photo")
-    expect_that(lambda: "not an image" in page.locator(".notice .detail").inner_text())
+    expect_part(page, ".notice .detail", "not an image")
     page.get_by_role("button", name="Back to the shop").click()
     expect_ids(page, GRID, ids_of(client.items(limit=30).items))
 
@@ -226,7 +231,7 @@ def test_f38_script_in_the_catalogue_is_text_on_the_page(visit: Visit) -> None:
 def test_f38_script_in_an_address_is_text_on_the_page(visit: Visit, name: str) -> None:
     page = visit(f"?{name}={quote(ATTACK + 'unknown')}")
     page.locator(".notice").wait_for()
-    expect_that(lambda: ATTACK[:30] in page.locator(".stApp").inner_text())
+    expect_part(page, ".stApp", ATTACK[:30])
     assert unharmed(page)
 
 

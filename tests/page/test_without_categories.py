@@ -2,7 +2,7 @@
 
 from etalage.client import Client
 from tests.page.conftest import Visit
-from tests.page.test_storefront import GRID, expect_ids, expect_text, expect_that, ids_of
+from tests.page.test_storefront import GRID, expect_ids, expect_part, expect_text, ids_of
 from tests.shops import drawn_photo
 
 
@@ -22,5 +22,4 @@ def test_without_a_classifier_there_is_no_second_tree_and_no_answer_beside_a_pho
 def test_the_page_of_categories_says_that_nothing_was_measured(visit: Visit) -> None:
     page = visit("?view=categories")
     expect_text(page, ".notice h2", "Nothing was measured yet")
-    detail = page.locator(".notice .detail")
-    expect_that(lambda: "etalage evaluate item_category" in detail.inner_text())
+    expect_part(page, ".notice .detail", "etalage evaluate item_category")
