@@ -37,7 +37,7 @@ def shop_serves(shop: Shop) -> Iterator[Client]:
     process = subprocess.Popen(command)
     try:
         client = Client(f"http://127.0.0.1:{port}")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while not ready(client):
             if process.poll() is not None or time.monotonic() > until:
                 raise ServeError(f"nothing answers on port {port}")

@@ -1,10 +1,13 @@
 """Fixtures that every room shares. Heavy parts are imported inside the fixtures that need them."""
 
+import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import hypothesis
 import pytest
 
@@ -17,9 +20,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-# No test may fail because the machine is busy.
+# No test may fail because the machine is busy: Hypothesis would want an example done in 0.2 s, and httpx an
+# answer in 5.
 hypothesis.settings.register_profile("etalage", deadline=None)
 hypothesis.settings.load_profile("etalage")
+for _step in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _step, 240.0)
+# Every client of httpx would read all certificates of the world anew, 0.03 s of processor time a question.
+httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +39,15 @@ LONGEST = (
     "test_workers_contract.py", "test_planted_modules.py", "test_shopper.py", "test_erase.py",
 )  # fmt: skip
 """Files, by how long they take."""
+
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: nobody need look for garbage there, now or later."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from etalage.config import IndexConfig
+from tests.ports import free_port
 from tests.serve.servers import until
 
 
@@ -19,8 +20,7 @@ class Milvus:
     """What it was told is in its folder: started again, it has it still."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder / "milvus_data"
         self.start()
@@ -44,10 +44,10 @@ class Milvus:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
     def config(self, index: str = "FLAT", **settings: Any) -> IndexConfig:
-        given = {"uri": self.uri, "index": index, "seconds": 20, **settings}
+        given = {"uri": self.uri, "index": index, "seconds": 240, **settings}
         return IndexConfig(kind="milvus", milvus=given)
 
     def client(self) -> Any:

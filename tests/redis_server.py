@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.serve.servers import until
 
 
@@ -18,8 +19,7 @@ class Redis:
     """A Redis of our own that can be stopped and started again, on the same port, with nothing kept."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self.start()
@@ -36,7 +36,7 @@ class Redis:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
     def client(self) -> Any:
         return pytest.importorskip("redis").Redis(port=self.port, decode_responses=True)

@@ -28,7 +28,9 @@ from etalage.demo.command import CONFIG, show
 from etalage.errors import EtalageError
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
+from tests.ports import free_port
 from tests.shops import drawn_photo, fill, small_shop
+from tests.warm import COMMANDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 ITEMS = 40
@@ -61,8 +63,14 @@ def environment(**changed: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT), **changed}
 
 
-def typed(*words: str | Path, program: Sequence[str] = ("-m", "etalage.cli"), **changed: str) -> Said:
-    """The real command, in a process of its own."""
+def typed(*words: str | Path) -> Said:
+    """The command as it is typed, in a process of its own that has imported what it needs."""
+    done = COMMANDS.run([*map(str, words)], Path.cwd())
+    return Said(done.status, done.out, done.err)
+
+
+def started(*words: str | Path, program: Sequence[str] = ("-m", "etalage.cli"), **changed: str) -> Said:
+    """The same from its start: for what it imports, and what the interpreter makes of its surroundings."""
     command = [sys.executable, *program, *map(str, words)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment(**changed))
     return Said(done.returncode, done.stdout, done.stderr)
@@ -245,10 +253,10 @@ def test_words_that_make_no_sense_are_status_2(shop: Path, tmp_path: Path, words
 def test_a_part_that_is_not_installed_is_named_and_loading_needs_none(empty: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules.update(torch=None, mlflow=None); from etalage.cli import main; main()"
     loaded = ("ingest", feed(tmp_path), "--attribute", "split=train", "--max-refused", "2")
-    said = typed(*loaded, "--shop", empty, program=("-c", code))
+    said = started(*loaded, "--shop", empty, program=("-c", code))
     assert said.status == 0, said.err
     assert rows(empty)["boot"]["attributes"] == '{"split": "train"}'
-    said = typed("train", "--shop", empty, program=("-c", code))
+    said = started("train", "--shop", empty, program=("-c", code))
     refuses(said, 1, "torch is not installed: it comes with the extra train: `pip install '.[train]'`")
 
 
@@ -462,14 +470,14 @@ def test_markup_in_a_file_name_is_text_in_messages_bars_and_tables(empty: Path, 
 
 
 def test_titles_are_written_in_utf8_where_the_locale_is_c(foreign: Path) -> None:
-    said = typed("similar", "item-00030", "-k", str(ITEMS), "--shop", foreign, LANG="C")
+    said = started("similar", "item-00030", "-k", str(ITEMS), "--shop", foreign, LANG="C")
     assert said.status == 0, said.err
     assert TITLES[5] in said.out
 
 
 def test_a_title_that_the_output_cannot_hold_is_escaped(foreign: Path) -> None:
     words = ("similar", "item-00030", "-k", str(ITEMS), "--shop", foreign)
-    said = typed(*words, PYTHONIOENCODING="ascii")
+    said = started(*words, PYTHONIOENCODING="ascii")
     assert said.status == 0, said.err
     assert "T\\xfcr\\u2013\\u9774 \\U0001f462" in said.out
 
@@ -529,12 +537,6 @@ def taken() -> Iterator[int]:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         yield busy.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_the_demos_end_is_the_servers_when_its_port_is_taken(shop: Path, taken: int) -> None:

@@ -18,10 +18,11 @@ from etalage import cli
 from etalage.engine.children import SAFE_PATH, python, safe_path, without_script
 from etalage.lake.delta import Lake
 from tests.lake.photos.hostile import Hostile
+from tests.ports import free_port
 from tests.serve.servers import until
 from tests.shops import act_rows, rows_of, small_shop
 from tests.spark_cluster import require_spark
-from tests.test_cli import environment, free_port
+from tests.test_cli import environment
 
 OURS = [
     *("etalage", "numpy", "pyarrow", "PIL", "torch", "mlflow", "streamlit", "typer", "uvicorn", "faiss"),
@@ -148,7 +149,7 @@ def test_f62_no_command_runs_anything_of_the_folder_that_it_is_typed_in(shop: Pa
 def type_there(shop: Path, name: str) -> None:
     arguments, statuses = COMMANDS[name]
     command = typed(*name.split(), *arguments.split())
-    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode in statuses, done.stderr[-3000:]
     assert not (shop.parent / "ran").exists(), f"{name}: {(shop.parent / 'ran').read_text()}"
 
@@ -189,7 +190,7 @@ def test_f62_several_workers_run_nothing_of_the_folder_that_they_are_started_in(
     )
     (shop.parent / "script.py").write_text(script)
     command = [sys.executable, "-P", str(shop.parent / "script.py")]
-    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=shop, env=environment(), capture_output=True, text=True, timeout=500)
     assert done.stdout.split("\n")[:2] == ["[1, 2, 3]", "0"], done.stderr
 
 

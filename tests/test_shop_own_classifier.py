@@ -134,7 +134,7 @@ def test_a_server_answers_by_it_and_runs_no_file(shop: Shop, tmp_path: Path) -> 
     (shop.folder / "models" / f"{OWN}.py").write_text("raise SystemExit('ran')", encoding="utf-8")
     asked = {"title": title_of(77, "301"), "photos": [base64.b64encode(coloured("21")).decode()]}
     with ThreadServer(shop.bundles.folder) as server:
-        http = httpx.Client(base_url=server.url, timeout=20, trust_env=False)
+        http = httpx.Client(base_url=server.url, timeout=240, trust_env=False)
         for model, category in ((OWN, "301"), (OURS, "21")):
             found = http.post("/v1/classify", json={"items": [asked], "model": model, "threshold": 0}).json()
             assert found["answers"][0]["category_id"] == category, found

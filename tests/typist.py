@@ -59,7 +59,7 @@ class Typist:
         self.running.append(
             subprocess.Popen(words, cwd=self.folder, env=self.environment, start_new_session=True)
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             assert self.running[-1].poll() is None, f"{command}: ended with {self.running[-1].returncode}"
             url = f"http://127.0.0.1:{port[1]}/"

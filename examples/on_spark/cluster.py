@@ -75,7 +75,7 @@ class SparkCluster:
         return file
 
     def _said(self, name: str, what: str) -> str:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while True:
             text = (self._folder / f"{name}.log").read_text(errors="replace")
             if found := re.search(what, text):
@@ -91,7 +91,7 @@ class SparkCluster:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

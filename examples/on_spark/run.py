@@ -80,7 +80,7 @@ def fetch(
 
     threading.Thread(target=kill_one, daemon=True).start()
     done = shop.fetch_photos()
-    killed = cluster.workers["worker-0"].wait(timeout=60)
+    killed = cluster.workers["worker-0"].wait(timeout=600)
     print(f"  {done.links} links: " + ", ".join(f"{count} {state}" for state, count in done.states.items()))
     claims.that("a worker was killed on the way", killed == -signal.SIGKILL)
     stored = shop.lake.table("photos").read(columns=["item_id", "status"])

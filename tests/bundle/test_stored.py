@@ -39,7 +39,7 @@ class Shop:
         self.here = self.bundles("here")
 
     def bundles(self, machine: str) -> StoredBundles:
-        return StoredBundles(self.place.store(), self.folder / machine / "bundles")
+        return StoredBundles(self.place.store(), self.folder / machine / "bundles", lease_seconds=3600)
 
     def publish(self, bundles: Bundles | None = None, **config: Any) -> str:
         made = published(self.lake, bundles or self.here, self.export, config=PublishConfig(**config))
@@ -205,7 +205,7 @@ def test_f17_a_publisher_that_lost_its_lease_does_not_move_the_pointer(
 
 def test_f24_rollback_and_publish_race_in_one_order(shop: Shop) -> None:
     first, _ = shop.publish(), shop.publish()
-    racing = threading.Thread(target=lambda: shop.bundles("there").switch(first, wait=60))
+    racing = threading.Thread(target=lambda: shop.bundles("there").switch(first, wait=600))
     racing.start()
     shop.publish()
     racing.join()
@@ -226,7 +226,7 @@ from etalage.lake.object_store import ObjectStore
 from etalage.lake.places import Place
 from tests.shops import published
 place, folder, stop = Place(*json.loads(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-bundles = StoredBundles(place.store(), folder / "killed" / "bundles")
+bundles = StoredBundles(place.store(), folder / "killed" / "bundles", lease_seconds=3600)
 for verb in ("put", "create", "replace", "upload"):
     def one(self, name, *rest, _do=getattr(ObjectStore, verb)):
         if name.startswith(stop):

@@ -53,7 +53,7 @@ def test_workers_end_with_the_command(master: str, verb: str, how: signal.Signal
         # As a terminal does at Ctrl-C: to every process of the group.
         os.killpg(started.pid, how) if how == signal.SIGINT else os.kill(started.pid, how)
         _, said = started.communicate(timeout=300)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 240
         while any(map(alive, workers)) and time.monotonic() < until:
             time.sleep(0.05)
         assert not any(map(alive, workers))
@@ -67,11 +67,11 @@ def test_workers_end_with_the_command(master: str, verb: str, how: signal.Signal
 def test_results_that_are_never_taken_keep_no_worker(master: str, tmp_path: Path) -> None:
     command = python("-m", "tests.engine.keeps_on", master, str(tmp_path), "leave")
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=400
+        command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 7, done.stderr
     workers = [int((tmp_path / name).read_text()) for name in ("pid-0", "pid-1")]
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while any(map(alive, workers)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(alive, workers))

@@ -426,6 +426,6 @@ def test_a_process_that_read_a_table_ends_well(lake: Lake) -> None:
     )
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-c", code, lake.root], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, lake.root], capture_output=True, text=True, timeout=240
         )
         assert (done.returncode, done.stdout.strip()) == (0, "20000 20000"), done.stderr

@@ -384,7 +384,7 @@ def in_mount_namespace(script: str, *arguments: str) -> subprocess.CompletedProc
         ["unshare", *flags, "bash", "-ec", script, "bash", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
 
 

@@ -192,7 +192,7 @@ def test_f66_who_is_erased_while_histories_are_seeded_is_not_in_them(store: Live
         yield "bob", Act("hat", "buy", None, DAY)
 
     store.seed(acts())
-    erasing.join(20)
+    erasing.join(240)
     assert len(done) == 1
     assert store.history("ann", 9) == [] and len(store.history("bob", 9)) == 1 and store.users(9) == ["bob"]
 

@@ -5,7 +5,6 @@ All of one module: while Playwright is started, no other test of this thread cou
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from etalage.client import Client
 from etalage.page.run import command, environment
+from tests.ports import free_port
 from tests.serve.servers import ThreadServer, until
 
 KEY = "the-key-of-the-page"
@@ -40,8 +40,7 @@ class PageProcess:
     """The page as `etalage page` starts it, in a process of its own."""
 
     def __init__(self, server: str, log: Path, key: str | None = None, compare: str | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self._process = subprocess.Popen(
@@ -140,7 +139,7 @@ def browser() -> Iterator[Any]:
 def context(browser: Any) -> Iterator[Any]:
     """One for all, so that Streamlit's scripts are loaded once; each page is a new shopper all the same."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(120_000)
+    context.set_default_timeout(240_000)
     yield context
     context.close()
 

@@ -14,7 +14,15 @@ from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
 from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
-from tests.page.test_storefront import GRID, expect_ids, expect_text, expect_texts, ids_of, unharmed
+from tests.page.test_storefront import (
+    GRID,
+    expect_ids,
+    expect_text,
+    expect_texts,
+    expect_that,
+    ids_of,
+    unharmed,
+)
 from tests.serve.servers import ThreadServer
 
 MATRIX = {
@@ -68,7 +76,7 @@ def test_an_item_shows_its_path_and_how_sure_that_is_beside_the_merchants_own(
     page.locator(f"{told} .crumbs a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks", limit=30).items))
     expect_text(page, ".st-key-grid-title h2", "Drinks")
-    assert "classified=Food" in page.url and "category=" not in page.url
+    expect_that(lambda: "classified=Food" in page.url and "category=" not in page.url)
 
 
 def test_an_item_that_is_not_classified_shows_no_such_line(visit: Visit) -> None:
@@ -99,7 +107,7 @@ def test_a_photo_of_which_the_classifier_is_not_sure_is_said_to_be_a_guess(
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo})
     expect_text(page, ".told .lead", "Not sure. Perhaps")
-    assert page.locator(".told .others").inner_text().startswith("Or: ")
+    expect_that(lambda: page.locator(".told .others").inner_text().startswith("Or: "))
 
 
 def between_juice_and_apples() -> bytes:
@@ -138,7 +146,8 @@ def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: V
     assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
     mistake = ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
     expect_texts(page, ".table.mistakes tbody tr >> nth=0 >> td", mistake)
-    assert "view=categories" in page.url and unharmed(page)
+    expect_that(lambda: "view=categories" in page.url)
+    assert unharmed(page)
     page.locator(".confusion th.predicted a").nth(1).click()
     expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items))
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import httpx
 import pytest
 
 from etalage.page.run import command, environment
+from tests.ports import free_port
 from tests.serve.servers import until
 
 
@@ -38,8 +38,7 @@ def test_the_page_listens_on_loopback_alone_and_sends_no_statistics() -> None:
 
 
 def test_who_ends_the_command_ends_the_page_too() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     launch = f"from etalage.page.run import run; raise SystemExit(run('http://127.0.0.1:9', {port}))"
     process = subprocess.Popen(
         [sys.executable, "-c", launch], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -1,6 +1,6 @@
 """The storefront as a shopper sees it: real server, real Streamlit, real browser."""
 
-import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +9,8 @@ import pytest
 
 from etalage.client import Client
 from tests.page.conftest import ATTACK, HOSTILE, KEY, TRICKS, WITHOUT_PHOTO, PageProcess, Visit
-from tests.serve.servers import ProcessServer
+from tests.ports import free_port
+from tests.serve.servers import ProcessServer, until
 from tests.shops import drawn_photo
 
 GRID = ".st-key-grid .card"
@@ -30,7 +31,7 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
         } }"""
     )
     try:
-        page.wait_for_function(shown, arg=[cards, ids], timeout=120_000)
+        page.wait_for_function(shown, arg=[cards, ids], timeout=240_000)
     except Exception:
         assert page.evaluate("(cards) => window.shown(cards)", cards) == ids
         raise
@@ -39,20 +40,26 @@ def expect_ids(page: Any, cards: str, ids: list[str]) -> None:
 def expect_text(page: Any, where: str, text: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_have_text(text, timeout=120_000)
+    expect(page.locator(where)).to_have_text(text, timeout=240_000)
 
 
 def expect_texts(page: Any, where: str, texts: list[str]) -> None:
     """Of all elements there, in order."""
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_have_text(texts, timeout=120_000, use_inner_text=True)
+    expect(page.locator(where)).to_have_text(texts, timeout=240_000, use_inner_text=True)
 
 
 def expect_part(page: Any, where: str, part: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_contain_text(part, timeout=120_000, use_inner_text=True)
+    expect(page.locator(where)).to_contain_text(part, timeout=240_000, use_inner_text=True)
+
+
+def expect_that(look: Callable[[], Any]) -> None:
+    """Wait until a look at the page finds what is wanted: its parts, and its address, come one after the
+    other."""
+    until(look)
 
 
 def ids_of(items: Any) -> list[str]:
@@ -70,10 +77,10 @@ def test_the_grid_shows_the_items_page_by_page_and_who_answered(visit: Visit, cl
     assert photo.evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
     assert page.locator(f".st-key-grid .card[data-item={WITHOUT_PHOTO}] img").count() == 0
     expect_text(page, ".foot .bundle", first.bundle)
-    assert page.locator(".foot .took").inner_text().endswith("s")
+    expect_that(lambda: page.locator(".foot .took").inner_text().endswith("s"))
     page.get_by_role("button", name="Next page").click()
     expect_ids(page, GRID, ids_of(second.items))
-    assert "page=2" in page.url
+    expect_that(lambda: "page=2" in page.url)
 
 
 def test_an_item_says_whether_it_is_in_stock_sold_out_or_nobody_knows(visit: Visit) -> None:
@@ -111,7 +118,7 @@ def test_category_stock_and_price_narrow_the_grid(visit: Visit, client: Client) 
     tree.locator("[data-category=Clothing]").click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing", limit=30).items))
     shirts = tree.locator("[data-category='Clothing > Shirts']")
-    assert shirts.locator(".count").inner_text() == "10"
+    expect_that(lambda: shirts.locator(".count").inner_text() == "10")
     shirts.click()
     expect_ids(page, GRID, ids_of(client.items(category="Clothing > Shirts", limit=30).items))
     page.locator("[class*=st-key-in_stock-] label").click()
@@ -137,7 +144,7 @@ def test_a_clicked_item_shows_similar_ones_and_leads_on(visit: Visit, client: Cl
     expect_ids(page, LIKE_ITEM, ids_of(similar.slate))
     expect_text(page, "article.item h1", "Piece 12")
     expect_text(page, "article.item .offer .price", "€20.00")
-    assert page.url.endswith("?item=item-00012")
+    expect_that(lambda: page.url.endswith("?item=item-00012"))
     expect_texts(page, ".st-key-like-item .card .score", [f"{slot.score:.2f}" for slot in similar.slate])
     following = similar.slate[4].item_id
     page.locator(LIKE_ITEM).nth(4).click()
@@ -240,8 +247,7 @@ def unharmed(page: Any) -> bool:
 def test_a_server_that_is_down_is_said_so_and_can_be_tried_again(
     visit: Visit, client: Client, bundles: Path, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with PageProcess(f"http://127.0.0.1:{port}", tmp_path / "page.log", KEY) as storefront:
         page = visit(at=storefront)
         expect_text(page, ".notice h2", "The shop does not answer")

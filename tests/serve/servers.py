@@ -17,16 +17,36 @@ import uvicorn
 from fastapi import FastAPI
 
 from etalage.config import ServeConfig
+from etalage.online import Patience
+from etalage.serve import online, routes
 from etalage.serve.app import create_app
+from etalage.serve.connection import PatientProtocol
 from etalage.serve.run import protocol_of
+from tests.ports import free_port
 
 T = TypeVar("T")
 WAIT = 240.0
+
+
+def be_patient() -> None:
+    """No request is late, no online store slow, and no client silent because the machine is busy: a server in
+    a thread of the tests has all the time there is, unless the test says otherwise."""
+    routes.DEADLINE_SECONDS = WAIT
+    online.PATIENCE = Patience(WAIT, WAIT)
+    PatientProtocol.silent_seconds = PatientProtocol.request_seconds = WAIT
+
+
+be_patient()
 _LAUNCH = """
 import os, sys
 from pathlib import Path
 from etalage.config import ServeConfig
 from etalage.serve.run import run
+from etalage.online import Patience
+import etalage.serve.run as command
+from etalage.serve import online, routes
+routes.DEADLINE_SECONDS, online.PATIENCE = 240.0, Patience(240.0, 240.0)
+command.DRAIN_SECONDS = command.KEEP_ALIVE_SECONDS = 240
 run(Path(sys.argv[1]), ServeConfig.model_validate_json(sys.argv[2]), os.environ.get("ETALAGE_KEY"),
     access_log=True)
 """
@@ -42,8 +62,9 @@ class ThreadServer:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         settings_ = uvicorn.Config(
-            self.app, http=protocol_of(config), loop="uvloop", lifespan="on", ws="none", log_config=None
-        )
+            self.app, http=protocol_of(config), loop="uvloop", lifespan="on", ws="none", log_config=None,
+            timeout_keep_alive=round(WAIT),
+        )  # fmt: skip
         self._server = uvicorn.Server(settings_)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,8 +139,7 @@ class MlflowServer:
     """`mlflow models serve` of one registered model, on a free port of loopback."""
 
     def __init__(self, model_uri: str, tracking: str, log: Path, **environment: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.log = log
         arguments = ["models", "serve", "--env-manager", "local", "-m", model_uri]
         self._process = subprocess.Popen(
@@ -151,7 +171,7 @@ class MlflowServer:
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            return httpx.get(f"{self.url}/ping", timeout=60).is_success
+            return httpx.get(f"{self.url}/ping", timeout=WAIT).is_success
         except httpx.TransportError:
             return False
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from etalage.serve import connection
 from etalage.serve.connection import SILENT_SECONDS, PatientProtocol, most_connections, network_of
 from tests.serve.servers import ProcessServer, ThreadServer, until
 
@@ -26,21 +28,46 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadSe
         yield running
 
 
-def seconds_until_closed(client: socket.socket, drip: bytes = b"", every: float = 0.2) -> float:
-    """How long the server keeps the connection, while the client sends `drip` again and again."""
-    started = time.monotonic()
-    client.settimeout(every)
-    while time.monotonic() - started < 120:
+def wait_until_closed(client: socket.socket, drip: bytes = b"") -> None:
+    """By the server, while the client sends `drip` again and again."""
+    client.settimeout(0.2)
+    ends = time.monotonic() + 240
+    while time.monotonic() < ends:
         try:
             if drip:
                 client.sendall(drip)
             if client.recv(4096) == b"":
-                return time.monotonic() - started
+                return
         except TimeoutError:
             continue
         except OSError:
-            return time.monotonic() - started
-    raise AssertionError("still open after 120 s")
+            return
+    raise AssertionError("still open after 240 s")
+
+
+class Clock:
+    """The server's; the test puts it forward, when the server has seen what is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self._looks = 0.0, 0
+        look = PatientProtocol._look
+
+        def counted(protocol: PatientProtocol) -> None:
+            look(protocol)
+            self._looks += 1
+
+        monkeypatch.setattr(PatientProtocol, "_look", counted)
+        monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def forward(self, seconds: float) -> None:
+        seen = self._looks + 2
+        until(lambda: self._looks >= seen)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 def connected(server: ThreadServer, sent: bytes = b"") -> socket.socket:
@@ -56,21 +83,23 @@ HEAD = (
 
 
 def test_f26_an_idle_client_is_closed(server: ThreadServer) -> None:
-    assert seconds_until_closed(connected(server)) < 10 * PATIENCE
+    wait_until_closed(connected(server))
 
 
 def test_f26_half_a_head_is_closed_even_drop_by_drop(server: ThreadServer) -> None:
-    taken = seconds_until_closed(connected(server, HEAD), drip=b"X-More: 1\r\n")
-    assert PATIENCE * 0.9 < taken < 10 * PATIENCE
+    started = time.monotonic()
+    wait_until_closed(connected(server, HEAD), drip=b"X-More: 1\r\n")
+    assert time.monotonic() - started > PATIENCE * 0.9
 
 
 def test_f26_half_a_body_is_closed(server: ThreadServer) -> None:
-    assert seconds_until_closed(connected(server, HEAD + b"\r\n{")) < 10 * PATIENCE
+    wait_until_closed(connected(server, HEAD + b"\r\n{"))
 
 
 def test_f26_a_body_drop_by_drop_has_an_end_too(server: ThreadServer) -> None:
-    taken = seconds_until_closed(connected(server, HEAD + b"\r\n{"), drip=b" ")
-    assert 2.5 * PATIENCE < taken < 10 * PATIENCE
+    started = time.monotonic()
+    wait_until_closed(connected(server, HEAD + b"\r\n{"), drip=b" ")
+    assert time.monotonic() - started > 2.5 * PATIENCE
 
 
 def test_f26_others_are_answered_meanwhile(server: ThreadServer) -> None:
@@ -80,11 +109,17 @@ def test_f26_others_are_answered_meanwhile(server: ThreadServer) -> None:
         client.close()
 
 
-def test_a_client_that_asks_again_is_kept(server: ThreadServer) -> None:
-    with httpx.Client() as client:
-        for _ in range(4):
-            assert client.get(f"{server.url}/healthz").status_code == 200
-            time.sleep(PATIENCE * 0.6)
+def test_a_client_that_asks_again_is_kept(server: ThreadServer, clock: Clock) -> None:
+    """On the same connection, for longer than the server is patient with one that is silent."""
+    client = connected(server)
+    client.settimeout(240)
+    reader = Reader(client)
+    for _ in range(4):
+        client.sendall(ASK)
+        assert reader.answer()
+        clock.now += PATIENCE * 0.6
+    clock.now += PATIENCE
+    wait_until_closed(client)
 
 
 def test_the_real_patience_is_within_ten_seconds() -> None:
@@ -127,8 +162,8 @@ def test_f64_an_empty_line_after_an_answer_keeps_no_connection(server: ThreadSer
     once, again = connected(server, ASK), connected(server, ASK)
     assert Reader(once).answer() == Reader(again).answer()
     once.sendall(more)
-    assert seconds_until_closed(once) < 10 * PATIENCE
-    assert seconds_until_closed(again, drip=more) < 10 * PATIENCE
+    wait_until_closed(once)
+    wait_until_closed(again, drip=more)
 
 
 def unread(server: ThreadServer, requests: int) -> socket.socket:
@@ -159,23 +194,23 @@ def test_f64_a_client_that_reads_byte_by_byte_has_an_end_too(server: ThreadServe
         with suppress(OSError):
             client.recv(at_once)
         time.sleep(0.05)
-        assert time.monotonic() - started < 120
+        assert time.monotonic() - started < 240
     client.close()
 
 
 def test_f64_a_slow_client_that_reads_on_gets_all_of_its_answers(
-    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+    server: ThreadServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind for longer than the server is patient with one that reads nothing."""
     monkeypatch.setattr(PatientProtocol, "request_seconds", 60.0)
     client = unread(server, 100)
-    client.settimeout(120)
-    reader, started = Reader(client), time.monotonic()
+    client.settimeout(240)
+    reader = Reader(client)
     answers = []
     for _ in range(100):
         answers.append(reader.answer())
-        if time.monotonic() - started < 2.5 * PATIENCE:
-            time.sleep(PATIENCE / 8)
+        if clock.now < 2.5 * PATIENCE:
+            clock.forward(PATIENCE / 8)
     client.close()
     assert len(set(answers)) == 1 and answers[0].endswith(b"}")
 

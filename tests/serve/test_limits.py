@@ -44,7 +44,7 @@ class Blocked:
 
     def __exit__(self, *_: object) -> None:
         self.go.set()
-        self.done.result(20)
+        self.done.result(120)
 
 
 def post(server: ThreadServer, **headers: str) -> httpx.Response:
@@ -111,7 +111,7 @@ def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:
             task.cancel()
         go.set()
         assert await first
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             while scorer.waiting:
                 await asyncio.sleep(0.001)
         assert await scorer.do(lambda: "served") == "served"

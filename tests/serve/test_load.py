@@ -25,7 +25,7 @@ def event(number: int, user_id: str) -> dict[str, Any]:
 
 
 def post(server: ThreadServer, route: str, body: Any, **headers: str) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/{route}", json=body, headers=headers, timeout=60)
+    return httpx.post(f"{server.url}/v1/{route}", json=body, headers=headers, timeout=240)
 
 
 class Held:
@@ -44,7 +44,7 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self.go.set()
-        self.done.result(20)
+        self.done.result(120)
 
 
 def test_f32_at_ten_times_the_load_it_can_take_those_who_get_in_wait_no_longer_than_the_queue(
@@ -54,8 +54,9 @@ def test_f32_at_ten_times_the_load_it_can_take_those_who_get_in_wait_no_longer_t
     with (
         ThreadServer(shop_copy, max_waiting=WAITING) as server,
         ThreadPoolExecutor(TIMES * WAITING) as clients,
-        httpx.Client(base_url=server.url, timeout=60, headers={"x-deadline-ms": "60000"}) as client,
+        httpx.Client(base_url=server.url, timeout=240) as client,
     ):
+        Clock(server, monkeypatch)  # which nobody puts forward
         ahead = slates_ahead(server, monkeypatch)
 
         def ask() -> httpx.Response:
@@ -66,7 +67,7 @@ def test_f32_at_ten_times_the_load_it_can_take_those_who_get_in_wait_no_longer_t
 
         with Held(server, "scorer"):
             asked = crowd()
-            told = [done.result() for done in islice(as_completed(asked, 60), (TIMES - 1) * WAITING)]
+            told = [done.result() for done in islice(as_completed(asked, 240), (TIMES - 1) * WAITING)]
             assert {one.status_code for one in told} == {503}, "nothing is scored, and these are told already"
             assert {one.headers["retry-after"] for one in told} == {"1"}
             assert metric(server.url, "etalage_waiting") == WAITING
@@ -153,15 +154,15 @@ def test_an_answered_event_survives_the_servers_sudden_death(shop_copy: Path, tm
     for round_ in range(3):
         with ProcessServer(shop_copy, tmp_path / f"log-{round_}") as server:
             done = httpx.post(
-                f"{server.url}/v1/events", json={"events": [event(round_, "survivor")]}, timeout=60
+                f"{server.url}/v1/events", json={"events": [event(round_, "survivor")]}, timeout=240
             )
             server.process.send_signal(signal.SIGKILL)
             assert done.json()["accepted"] == 1
             server.process.wait(120)
     with ProcessServer(shop_copy, tmp_path / "log") as server:
-        acts = httpx.get(f"{server.url}/v1/users/survivor/history", timeout=60).json()["acts"]
+        acts = httpx.get(f"{server.url}/v1/users/survivor/history", timeout=240).json()["acts"]
         assert len(acts) == 3
-        found = httpx.post(f"{server.url}/v1/recommend", json={"user_id": "survivor"}, timeout=60).json()
+        found = httpx.post(f"{server.url}/v1/recommend", json={"user_id": "survivor"}, timeout=240).json()
         assert found["known"]
 
 
@@ -174,5 +175,5 @@ def test_slates_are_answered_while_events_pour_in(shop_copy: Path) -> None:
         reads = [clients.submit(post, server, "recommend", {"user_id": f"busy-{n % 5}"}) for n in range(60)]
         assert {done.result().status_code for done in (*writes, *reads)} == {200}
         for user in range(5):
-            acts = httpx.get(f"{server.url}/v1/users/busy-{user}/history", timeout=60).json()["acts"]
+            acts = httpx.get(f"{server.url}/v1/users/busy-{user}/history", timeout=240).json()["acts"]
             assert len(acts) == 12

@@ -37,10 +37,15 @@ READINGS, WRITINGS = "etalage_online_store_degraded", "etalage_online_store_refu
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a lock is given up after a second, and what was wrong is looked at often."""
-    monkeypatch.setattr(online, "PATIENCE", Patience(1.0, 1.0))
+def _looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was wrong is looked at often."""
     monkeypatch.setattr(online, "LOOK_SECONDS", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is let wait by the store gives up after two seconds."""
+    monkeypatch.setattr(online, "PATIENCE", Patience(2.0, 2.0))
 
 
 @pytest.fixture
@@ -120,6 +125,7 @@ def locked(file: Path) -> Iterator[None]:
 # -- SQLite ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 def test_f68_while_somebody_holds_the_lock_slates_lack_nothing_and_events_are_refused(
     shop_copy: Path,
 ) -> None:
@@ -239,7 +245,7 @@ from etalage.config import ServeConfig
 from etalage.online import Patience
 from etalage.serve import online
 from etalage.serve.run import run
-online.PATIENCE, online.LOOK_SECONDS = Patience(1.0, 1.0), 0.1
+online.PATIENCE, online.LOOK_SECONDS = Patience(240.0, 240.0), 0.1
 run(Path(sys.argv[1]), ServeConfig(port=0))
 """
 
@@ -307,6 +313,7 @@ def filled(redis: Redis) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("how", ["down", "hung"])
 def test_f68_with_redis_down_or_hung_slates_go_on_and_events_are_refused(
     shop_copy: Path, redis: Redis, how: str
@@ -408,6 +415,7 @@ def test_f68_a_store_that_always_answers_late_is_gone_without_until_it_is_quick_
     """Each call within its patience, all of them together holding the only scorer for seconds."""
     now = [0.0]
     monkeypatch.setattr(online, "monotonic", lambda: now[0])
+    monkeypatch.setattr(online, "PATIENCE", Patience(1.0, 1.0))
 
     def late(store: LiveStore) -> list[Act]:
         now[0] += 1.5
@@ -480,6 +488,7 @@ def test_a_store_of_no_known_kind_is_still_refused_at_the_start() -> None:
         Online("mongodb://localhost")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_f68_the_log_has_a_line_when_it_fails_and_one_when_it_is_back(
     shop_copy: Path, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,6 +98,7 @@ def test_f19_100_reloads_under_load_fail_no_request_and_mix_no_answer(
                     wanted = order[turn % 2]  # the second one is current at the start
                     bundles.switch(wanted)
                     until(lambda wanted=wanted: http.get("/healthz").json()["bundle"] == wanted)  # type: ignore[misc]
+                    until(lambda turn=turn: all(one.asked > turn + 1 for one in shoppers))  # type: ignore[misc]
             finally:
                 stop.set()
                 for shopper in shoppers:

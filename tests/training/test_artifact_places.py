@@ -161,7 +161,7 @@ def test_f67_with_the_store_moved_away_as_the_message_says_training_goes_on(
     run = track(shop / "runs")
     (shop / "runs" / "mlflow.db").rename(tmp_path / "mlflow.db")
     words = [sys.executable, "-P", "-c", AGAIN, str(shop / "runs"), run, str(shop / "report-first.txt")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert f"has no run {run}" in done.stderr
 

@@ -18,6 +18,7 @@ from etalage.errors import CheckpointDamaged, LossNotFinite
 from etalage.models.recipe import BaseTask, Recipe, Trained, TrainingConfig
 from etalage.training import checkpoint
 from etalage.training.loop import fit
+from tests.serve.servers import until
 
 
 @dataclass
@@ -29,7 +30,8 @@ class LineTask(BaseTask):
     """The step in all whose batch holds a NaN."""
     scores: list[float] = field(default_factory=list)
     """What validation says, epoch by epoch; empty: the honest figure."""
-    slow: float = 0.0
+    stuck: int = -1
+    """The step in all at which it waits to be killed."""
     metric = "fit"
     steps = 6
     asked: list[tuple[int, int]] = field(default_factory=list)
@@ -44,7 +46,8 @@ class LineTask(BaseTask):
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         self.asked.append((epoch, step))
-        time.sleep(self.slow)
+        if epoch * self.steps + step == self.stuck:
+            time.sleep(3600)
         generator = torch.Generator().manual_seed(1000 * epoch + step)
         x = torch.randn(32, 2, generator=generator)
         y = 3 * x[:, :1] - 2 * x[:, 1:] + 1
@@ -190,7 +193,7 @@ def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from tests.training.test_loop import LineTask, TrainingConfig, train, weights\n"
         "config = TrainingConfig(epochs=6, checkpoint_steps=3)\n"
-        "train(Path(sys.argv[1]), LineTask(config, slow=0.2))\n"
+        "train(Path(sys.argv[1]), LineTask(config, stuck=8))\n"
     )
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -202,9 +205,7 @@ def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path / "torn")]
     torn = subprocess.Popen(command, env=environment)
     checkpoints = tmp_path / "torn" / "checkpoints"
-    deadline = time.monotonic() + 240
-    while len(list(checkpoints.glob("step-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: len(list(checkpoints.glob("step-*"))) >= 2)
     torn.send_signal(signal.SIGKILL)
     torn.communicate()
     assert torn.returncode == -signal.SIGKILL

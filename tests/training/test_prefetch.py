@@ -30,7 +30,7 @@ class Task:
 
     def wait_for(self, count: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.made) >= count, timeout=60)
+            assert self.changed.wait_for(lambda: len(self.made) >= count, timeout=240)
 
 
 def test_batches_come_in_order_and_the_next_ones_are_made_before_they_are_asked_for() -> None:

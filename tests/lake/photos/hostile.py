@@ -99,12 +99,12 @@ class Hostile:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(120)
 
     def config(self, **changed: Any) -> PhotosConfig:
-        """Settings for asking this server, at every name of *.test; quick, and impatient."""
+        """Settings for asking this server, at every name of *.test: quick, and patient with a busy one."""
         quick = {
             "hosts": {"*.test": f"127.0.0.1:{self.port}"},
             "allow_networks": ("127.0.0.0/8",),
@@ -112,8 +112,10 @@ class Hostile:
             "spacing": 0.0,
             "backoff": 0.01,
             "tries": 1,
-            "deadline": 5.0,
+            "deadline": 240.0,
             "patience": 2.0,
+            "decode_seconds": 60.0,
+            "connect_seconds": 120.0,
             "max_bytes": 2**20,
         }
         return PhotosConfig(**quick | changed)

@@ -164,7 +164,7 @@ def test_any_bytes_are_stored_or_ended(noise: bytes, keep: int, kind: str) -> No
 Act = Callable[[Decoder], Awaitable[None]]
 
 
-def decoding(act: Act, keeping: Keeping = SMALL, seconds: float = 5.0, megabytes: int = 512) -> None:
+def decoding(act: Act, keeping: Keeping = SMALL, seconds: float = 120.0, megabytes: int = 512) -> None:
     async def run() -> None:
         async with Decoder(keeping, seconds, megabytes) as decoder:
             await act(decoder)
