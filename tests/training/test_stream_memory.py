@@ -177,8 +177,8 @@ def test_a_set_four_times_larger_than_memory_trains_and_in_memory_it_does_not(
 def test_two_towers_train_on_more_interactions_than_memory_holds_and_in_memory_they_do_not(
     tmp_path: Path,
 ) -> None:
-    """Of nine million interactions, which take minutes to divide, and a limit of less than half of them."""
-    data, limit = 360_000_000, 160_000_000
+    """Of nine million interactions, and a limit of less than half of what they take."""
+    data, limit = 360_000_000, 140_000_000
     streamed = trained(BEHAVIOUR, tmp_path, "always", data, limit)
     assert streamed.returncode == 0, streamed.stderr[-3000:]
     assert "trained" in streamed.stdout
