@@ -33,7 +33,8 @@ from etalage.features.behaviour import BehaviourSet, Interactions  # noqa: E402
 from etalage.metrics import bootstrap_all  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402
-from etalage.training.behaviour_export import Source, export_behaviour  # noqa: E402
+from etalage.training.behaviour_export import export_behaviour  # noqa: E402
+from etalage.training.export_source import Source  # noqa: E402
 from etalage.training.loop import fit  # noqa: E402
 
 METRICS = {"hit_at_10": "HR@10", "ndcg_at_10": "nDCG@10"}

@@ -35,7 +35,8 @@ from etalage.metrics import bootstrap_all  # noqa: E402
 from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402
 from etalage.runtime.scorer import Scorer  # noqa: E402
-from etalage.training.behaviour_export import Source, export_behaviour  # noqa: E402
+from etalage.training.behaviour_export import export_behaviour  # noqa: E402
+from etalage.training.export_source import Source  # noqa: E402
 from etalage.training.loop import fit  # noqa: E402
 
 NCF, SEQUENCES = "deepcf-amusic-lastfm", "s3rec-amazon-beauty"

@@ -20,7 +20,8 @@ from etalage.models.item2vec import Item2Vec
 from etalage.models.recipe import Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 
 RICH, SPARSE = 1, 2

@@ -114,7 +114,8 @@ def draw_evaluation(rows: int, folder: Path) -> None:
     from etalage.features.behaviour_files import open_mapped
     from etalage.models import recipe as recipes
     from etalage.models.recipe import Trained
-    from etalage.training.behaviour_export import Source, export_behaviour
+    from etalage.training.behaviour_export import export_behaviour
+    from etalage.training.export_source import Source
 
     draw_behaviour(rows, folder)
     data = open_mapped(folder / "behaviour")

@@ -3,8 +3,8 @@
     python benchmarks/stream.py [--gigabytes 4] [--limit 1024] [--buffer 256]
 
 A Delta table of clicks is drawn, in row groups of 16,384 rows, sorted by its label, which is the worst that a
-shuffle may be given; and photos. Training runs in a process of its own whose private memory is limited.
-Tables, and finished parts, are kept under build/.
+shuffle may be given; photos; and interactions by time. Training runs in a process of its own whose private
+memory is limited. Tables, and finished parts, are kept under build/.
 """
 
 import json
@@ -34,6 +34,7 @@ MEGABYTE, GIGABYTE = 2**20, 2**30
 SPARSE = (10, 50, 100, 500, 1000, 5000, 10_000, 20_000)
 DENSE = 120
 ROW_BYTES = 4 * (len(SPARSE) + DENSE + 1) + 8
+ACT_BYTES = 40
 GROUP, GROUPS_A_FILE = 16_384, 16
 BATCH, ROUNDS = 4096, 3
 SCANNED = 4
@@ -41,6 +42,11 @@ SCANNED = 4
 SETTINGS: dict[str, Any] = {
     "table": "clicks", "dimension": 16, "bottom": (256, 64), "top": (128,), "epochs": 1, "batch_size": BATCH,
     "precision": "float32", "stream": "always",
+}  # fmt: skip
+SHOPPERS, ITEMS, ACTS_A_GROUP, TOWER_STEPS = 200_000, 5000, 65_536, 200
+TOWERS: dict[str, Any] = {
+    "history": 20, "width": 32, "layers": 1, "heads": 1, "epochs": 1, "precision": "float32",
+    "stream": "always", "full_up_to": 0, "shared_negatives": 500, "validate_queries": 500,
 }  # fmt: skip
 PHOTO, PHOTO_CLASSES, PHOTO_STEPS = 128, 50, 100
 PHOTO_BATCH = (8, 4)
@@ -57,7 +63,11 @@ NOTE = (
     "(1/3 by chance); neighbours: correlation of the places of one row and the next; labels: spread of the "
     "share of positives over batches of {batch}, of a table sorted by label. Photos: {photos} JPEGs of "
     "{side} pixels a side, {photo_size:.2f} GiB decoded, trained in {steps} class-balanced steps of {looked} "
-    "under the same limit."
+    "under the same limit. Interactions: {acts} of {shoppers} shoppers on {items} items, in row groups by "
+    "time, {acts_size:.2f} GiB as arrays; `divided`: rows a second by the clock, from the table to the files "
+    "that are trained from, judged and split; two_tower in {tower_steps} steps of 2048 targets, under the "
+    "same limit; `loader`: targets a second of shuffled batches of windows, `bare scan`: rows of their files "
+    "a second, each by one reading thread."
 )
 
 
@@ -82,12 +92,17 @@ def main(
     shop = work / f"photos-{photos}"
     if not (shop / "done").exists():
         bench.alone(_draw_photos, shop, photos)
+    acts = int(gigabytes * GIGABYTE) // ACT_BYTES
+    behaviour = work / f"interactions-{acts}"
+    if not (behaviour / "done").exists():
+        bench.alone(_draw_interactions, behaviour, acts)
     found: list[Row] = []
     for measure, given in (
         (_rates, (table, buffer)),
         (_training, (table, buffer, None if small else limit)),
         (_shuffle, (table, buffer)),
         (_photos, (shop, buffer, None if small else limit)),
+        (_interactions, (behaviour, buffer, None if small else limit)),
     ):
         kept = work / f"{measure.__name__}-{gigabytes:g}-{limit}-{buffer}.json"
         if not kept.exists():
@@ -104,7 +119,8 @@ def main(
             rows=f"{rows:,}", sparse=len(SPARSE), dense=DENSE, size=rows * ROW_BYTES / GIGABYTE,
             groups=-(-rows // GROUP), buffer=buffer, rounds=ROUNDS, batch=BATCH, limit=limit, order_rows=held,
             photos=f"{photos:,}", side=PHOTO, photo_size=photos * PHOTO**2 * 3 / GIGABYTE, steps=PHOTO_STEPS,
-            looked=PHOTO_BATCH[0] * PHOTO_BATCH[1],
+            looked=PHOTO_BATCH[0] * PHOTO_BATCH[1], acts=f"{acts:,}", shoppers=f"{SHOPPERS:,}",
+            items=f"{ITEMS:,}", acts_size=acts * ACT_BYTES / GIGABYTE, tower_steps=TOWER_STEPS,
         ),
     )  # fmt: skip
 
@@ -181,6 +197,30 @@ def _draw_photos(folder: Path, count: int) -> None:
     classes = [f"class {n % PHOTO_CLASSES}" for n in range(count)]
     titles = pa.table({"item_id": ids, "title": ids, "category_id": classes})
     lake.table("items").merge(titles)
+    (folder / "done").touch()
+
+
+def _draw_interactions(folder: Path, acts: int) -> None:
+    """By time; a shopper keeps to a twentieth of the items."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng, stamp = np.random.default_rng(0), pa.timestamp("us", "UTC")
+    users, items = (pa.array([f"{n:07d}" for n in range(count)]) for count in (SHOPPERS, ITEMS))
+    names = ("interaction_id", "user_id", "item_id")
+    schema = pa.schema([*((name, pa.string()) for name in names), ("time", stamp)])
+    with pq.ParquetWriter(folder / "acts.parquet", schema) as writer:
+        for at in range(0, acts, ACTS_A_GROUP):
+            numbers = np.arange(at, min(at + ACTS_A_GROUP, acts))
+            who = rng.integers(0, SHOPPERS, len(numbers))
+            some = ITEMS // 20
+            what = who % 20 * some + (rng.random(len(numbers)) ** 2 * some).astype(int)
+            ids = pa.array([f"{n:011d}" for n in numbers])
+            columns = [ids, users.take(pa.array(who)), items.take(pa.array(what))]
+            when = pa.array(numbers * 1_000_000, stamp)
+            writer.write_table(pa.Table.from_arrays([*columns, when], schema=schema))
     (folder / "done").touch()
 
 
@@ -337,6 +377,70 @@ def _photos(folder: Path, buffer: int, limit: int | None) -> list[Row]:
         ).ru_maxrss / 1024,
     }  # fmt: skip
     return [Row("photos", "image_similarity", name, *[v] * 3, unit) for (name, unit), v in figures.items()]
+
+
+def _interactions(folder: Path, buffer: int, limit: int | None) -> list[Row]:
+    from collections.abc import Iterator, Sequence
+
+    from etalage.config import BehaviourConfig
+    from etalage.features import behaviour_files
+    from etalage.features.behaviour_on_disk import behaviour_on_disk
+    from etalage.features.behaviour_stream import BehaviourStream
+    from etalage.features.shards import Shards
+    from etalage.models import recipe as recipes
+    from etalage.training.loop import fit
+
+    if limit is not None:
+        limit_memory(limit * MEGABYTE)
+    made = folder / "behaviour"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    shards = Shards(str(folder / "acts.parquet"))
+
+    def read(columns: Sequence[str]) -> Iterator[Any]:
+        there = [name for name in columns if name in shards.schema.names]
+        for number in range(len(shards)):
+            yield from shards.batches(number, there, ACTS_A_GROUP)
+
+    started, before = time.perf_counter(), time.process_time()
+    config = BehaviourConfig(repeat=True, validation=0.01, test=0.01)
+    behaviour_files.save(behaviour_on_disk(read, None, None, config, made), made)
+    divided, processor = time.perf_counter() - started, time.process_time() - before
+    recipe = recipes.find("two_tower")
+    steps = 3 if limit is None else TOWER_STEPS
+    towers = recipe.config(**TOWERS, steps_per_epoch=steps, buffer=buffer)
+    stream = BehaviourStream.open(made, towers.buffer_bytes, 0)
+    task = recipe.bind(towers, stream)
+    scans, loads = [], []
+    for round_ in range(ROUNDS):
+        started = time.perf_counter()
+        for column in ("users", "items", "kinds", "values", "times", "labels"):
+            np.fromfile(made / f"train-{column}.npy", np.uint8)
+        scans.append(len(task.train) / (time.perf_counter() - started))
+        started, seen = time.perf_counter(), 0
+        for step in range(min(task.steps, steps)):
+            seen += len(task.plan.drawn(round_, step).every_row)
+        loads.append(seen / (time.perf_counter() - started))
+        task.plan.close()
+    told = _Told()
+    trained = fit(recipe, task, towers, folder / "runs" / str(os.getpid()), tracker=told)
+    figures = {
+        ("divided", "1/s"): shards.count / divided,
+        ("processor, a million divided", "s"): processor / shards.count * 1e6,
+        ("targets trained, with a validation", "1/s"): steps * towers.batch_size / trained.seconds,
+        ("waiting", "%"): 100 * told.values["waited_for_data"],
+        ("resident memory at its peak, mapped files included", "MB"): resource.getrusage(
+            resource.RUSAGE_SELF
+        ).ru_maxrss / 1024,
+        ("recall@20 on validation", ""): trained.metrics["recall_at_20"],
+    }  # fmt: skip
+    rates = [
+        Row("interactions", system, name, float(np.median(some)), min(some), max(some), "1/s")
+        for system, name, some in (("bare scan", "rows", scans), ("loader", "targets", loads))
+    ]
+    return rates + [
+        Row("interactions", "two_tower", name, *[v] * 3, unit) for (name, unit), v in figures.items()
+    ]
 
 
 if __name__ == "__main__":

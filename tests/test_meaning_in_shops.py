@@ -14,7 +14,8 @@ from etalage.models import recipe as recipes
 from etalage.models.recipe import Trained
 from etalage.online import Act, Event
 from etalage.shop.behaviour_steps import behaviour
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from tests.shops import rows_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

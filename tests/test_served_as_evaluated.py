@@ -28,7 +28,8 @@ from etalage.runtime.export_files import newest_export
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
 from etalage.shop.behaviour_steps import behaviour
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = int((BEGIN + timedelta(days=200)).timestamp() * 1e6)

@@ -68,7 +68,8 @@ def test_a_run_is_tracked_with_config_data_metrics_pictures_and_model(shop: Shop
     kept = [Path(f.path) for f in client.list_artifacts(run.info.run_id, "evaluation")]
     assert {file.suffix for file in kept} == {".html", ".png"}
     assert {"bars.png", "confusion.png"} <= {file.name for file in kept}
-    assert list(shop.runs.glob(f"{MODEL}/*/tensorboard/events*"))
+    (events,) = shop.runs.glob(f"{MODEL}/*/tensorboard")
+    assert list(events.glob("events*")) and list(events.glob("model/events*")), "figures, and the graph"
 
 
 def test_training_again_on_the_same_data_finds_the_same_weights_and_keeps_export_and_verdict(

@@ -13,6 +13,7 @@ import pytest
 
 from etalage.errors import ConfigError, GoldenChanged, LeakageFound
 from etalage.features.photo import PhotoEncoder
+from etalage.models.item_category import ItemCategoryConfig
 from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 from etalage.shop import Shop, category_steps
 from tests.category_exports import LEAVES, LINES, coloured, leaf_of
@@ -119,6 +120,18 @@ def judged(shop: Shop) -> int:
     shop.evaluate(MODEL)
     confusion = json.loads((newest_export(shop.exports(MODEL)) / "confusion.json").read_text())
     return sum(map(sum, confusion["counts"])) + sum(confusion["elsewhere"])
+
+
+def test_photos_above_the_buffer_are_decoded_into_a_file_and_are_the_same(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = category_steps.labelled(shop, PhotoEncoder(16)).data
+    assert "read as a stream" not in caplog.text
+    config = ItemCategoryConfig(backbone="small", stream="always")
+    streamed = category_steps.labelled(shop, PhotoEncoder(16), config).data
+    assert isinstance(streamed.pixels_PHWC, np.memmap) and not isinstance(held.pixels_PHWC, np.memmap)
+    assert "are read as a stream, once, into a file in" in caplog.text
+    assert streamed.fingerprint() == held.fingerprint()
 
 
 def test_what_the_catalogue_gains_later_is_not_in_the_golden_set(shop: Shop) -> None:

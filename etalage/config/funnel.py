@@ -10,16 +10,17 @@ from etalage.config.settings import Settings
 class OrderConfig(Settings):
     """[funnel] order: the last stage, from scores to the slate."""
 
-    value: float = Field(0.0, ge=0)
+    value: float = Field(0.0, ge=0, examples=[0.2])
     """Weight of an item's business value, relative to its score scaled to 0 … 1."""
     value_of: str = "price"
     """The business value: `price`, or `attributes.<key>` (a number, such as a margin)."""
-    diversity: float = Field(0.0, ge=0, le=1)
+    diversity: float = Field(0.0, ge=0, le=1, examples=[0.1])
     """Maximal marginal relevance: weight of being different, by embedding and category, from the items
     above."""
-    per_brand: int | None = Field(None, ge=1)
-    per_category: int | None = Field(None, ge=1)
-    """At most this many items of one brand, or of one category, in a slate."""
+    per_brand: int | None = Field(None, ge=1, examples=[3])
+    """At most this many items of one brand in a slate. None: any number."""
+    per_category: int | None = Field(None, ge=1, examples=[5])
+    """At most this many items of one category in a slate. None: any number."""
     per_group: int = Field(1, ge=0)
     """At most this many variants of one product (items of one item_group_id) in a slate. Among the items
     similar to an item, that item counts as one of them. 0: any number."""
@@ -28,14 +29,19 @@ class OrderConfig(Settings):
 class FunnelConfig(Settings):
     """[funnel]: retrieve → filter → rank → order → slate."""
 
-    retrievers: dict[str, PositiveInt] = Field(default_factory=dict)
+    retrievers: dict[str, PositiveInt] = Field(
+        default_factory=dict, examples=[{"item_knn": 200, "two_tower": 200}]
+    )
     """Model → how many candidates it retrieves. Empty: all trained retrievers, 200 each."""
-    ranker: str | None = None
-    photos: str | None = None
+    ranker: str | None = Field(None, examples=["dlrm"])
+    """The model that scores the candidates again. None: the retrievers' scores, merged, are the order."""
+    photos: str | None = Field(None, examples=["image_similarity"])
     """Which photo embedder answers if several are published. None: the first by name."""
-    classifier: str | None = None
+    classifier: str | None = Field(None, examples=["item_category"])
     """Which classifier answers if several are published. None: the first by name."""
     seen: Literal["drop_bought", "drop_all", "keep"] = "drop_bought"
+    """Which items a shopper is not shown again: `drop_bought`, those that they own; `drop_all`, also those
+    that they acted on in any other way; `keep`: none."""
     in_stock: bool = True
     """Leave out items that are known to be sold out; items of unknown stock are shown."""
     history: int = Field(100, ge=1)
@@ -44,6 +50,7 @@ class FunnelConfig(Settings):
     """From this many interactions on, the deep models answer a shopper; with fewer, the closed-form ones
     do."""
     order: OrderConfig = Field(default_factory=OrderConfig)
+    """The last stage: see [funnel.order]."""
 
 
 class IndexConfig(Settings):
@@ -51,11 +58,14 @@ class IndexConfig(Settings):
 
     kind: Literal["auto", "exact", "ivf_flat", "milvus"] = "auto"
     """`auto`: exact up to 20,000 items, IVF-Flat above. `milvus`: in a vector database (docs/vectors.md)."""
-    per_category: int | None = Field(None, ge=1)
+    per_category: int | None = Field(None, ge=1, examples=[5])
     """Index only this many items of each category, always the same ones. None: every item with a photo."""
-    lists: int | None = Field(None, ge=1)
-    probes: int | None = Field(None, ge=1)
-    milvus: dict[str, Any] = Field(default_factory=dict)
+    lists: int | None = Field(None, ge=1, examples=[1024])
+    """IVF-Flat: into how many lists the items are clustered. None: 4 times the root of their number."""
+    probes: int | None = Field(None, ge=1, examples=[16])
+    """IVF-Flat: how many lists a search looks into. None: as few as find what the exact index finds, at a
+    recall@10 of 0.99."""
+    milvus: dict[str, Any] = Field(default_factory=dict, examples=[{"uri": "http://milvus:19530"}])
     """[index.milvus]: the settings in index/milvus.py; only with kind `milvus`."""
 
     @model_validator(mode="after")
@@ -87,6 +97,7 @@ class PublishConfig(Settings):
     min_recall: float = Field(0.95, ge=0, le=1)
     """Least recall@k of the approximate index against the exact one, for every share of allowed items."""
     recall_k: int = Field(10, ge=1)
+    """The k of that recall."""
     max_shrink: float = Field(0.5, ge=0, le=1)
     """Publish refuses if the catalogue lost this share of its items or more."""
     keep: int = Field(5, ge=2)

@@ -12,21 +12,25 @@ class ServeConfig(Settings):
     """[serve]: the REST server and its online store."""
 
     host: str = "127.0.0.1"
+    """The address that the server listens at; `0.0.0.0`: all of this machine's."""
     port: int = Field(8765, ge=0, le=65535)
-    hosts: tuple[str, ...] = ()
+    """The port that it listens at; 0: any free one."""
+    hosts: tuple[str, ...] = Field((), examples=[("recommender.internal",)])
     """More names by which clients may call the server, besides loopback's and `host`, such as a proxy's or a
     metrics scraper's name for it: `shop.example`, or `*.shop.example` for all names beneath it."""
-    origins: tuple[str, ...] = ()
+    origins: tuple[str, ...] = Field((), examples=[("https://www.shop.example",)])
     """Origins of web pages that may call the server from a browser: `https://www.shop.example`. Pages of all
     other sites are refused."""
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
+    """A larger request body is refused (413)."""
     max_waiting: int = Field(64, ge=1)
     """How many requests may wait for the scorer; one more gets 503 with Retry-After."""
     max_connections: int = Field(1000, ge=2)
     """How many clients may be connected, and half as many from one address; one more gets 503 with
     Retry-After. Fewer if the system allows fewer open files."""
     reload_seconds: float = Field(0.5, gt=0)
-    live: str | None = None
+    """Seconds between two looks at which bundle is current."""
+    live: str | None = Field(None, examples=["redis://redis.internal:6379/0"])
     """The online store: a file, or redis://host:port/db. None: live/events.sqlite in the shop's folder."""
 
 
@@ -43,19 +47,21 @@ class EngineConfig(Settings):
     `engine = "spark"` alone is `[engine] kind = "spark"`.
     """
 
-    kind: Literal["local", "spark"] = "local"
+    kind: Literal["local", "spark"] = Field("local", examples=["spark"])
     """`local`: processes of this machine. `spark`: tasks of Spark, from the extra spark; needs Java."""
-    master: str | None = None
+    master: str | None = Field(None, examples=["spark://cluster:7077"])
     """Spark's URL, such as `spark://host:7077`; None: a Spark within this process, `local[workers]`."""
-    workers: PositiveInt | None = None
+    workers: PositiveInt | None = Field(None, examples=[16])
     """Shards that run at once; None: one a core of this machine. A cluster's size has to be said here."""
-    memory: str | None = None
+    memory: str | None = Field(None, examples=["4g"])
     """What a worker's Python may hold, such as `2g`, on Linux; a shard that needs more fails. None: what
     there is."""
     saving: NonNegativeFloat = 10.0
     """Loops over files, photos, shoppers and arrays start workers where these save so many seconds; 0: at
     once."""
-    settings: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    settings: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, examples=[{"spark.executor.cores": 4}]
+    )
     """More settings of Spark: `spark.executor.memory`, `spark.executorEnv.PYTHONPATH`, …"""
 
     @field_validator("memory")
@@ -123,13 +129,13 @@ class StorageConfig(Settings):
     Credentials are never here: they come from where the AWS SDKs look (environment, ~/.aws, the instance).
     """
 
-    tables: str | None = None
+    tables: str | None = Field(None, examples=["s3://bucket/shop/tables"])
     """Where the Delta tables lie; None: tables/ of the shop's folder."""
-    bundles: str | None = None
+    bundles: str | None = Field(None, examples=["s3://bucket/shop/bundles"])
     """Where the bundles lie; None: bundles/ of the shop's folder."""
-    endpoint: str | None = None
+    endpoint: str | None = Field(None, examples=["https://minio.example:9000"])
     """URL of the store's API, where it is not AWS's own: MinIO, Ceph, R2, …"""
-    region: str | None = None
+    region: str | None = Field(None, examples=["eu-central-1"])
     """The bucket's region; None: as the environment says, else us-east-1."""
     allow_http: bool = False
     """Whether `endpoint` may be plain http, over which everything can be read and changed on its way."""

@@ -20,22 +20,37 @@ class ShopConfig(Settings):
     """A whole shop.toml."""
 
     name: str = "A shop"
-    currency: str | None = None
+    """The shop's name, for people."""
+    currency: str | None = Field(None, examples=["EUR"])
     """The currency of items that name none, as an ISO 4217 code such as `EUR`. None: not known."""
     ingest: IngestConfig = Field(default_factory=IngestConfig)
+    """See [ingest]."""
     photos: PhotosConfig = Field(default_factory=PhotosConfig)
+    """See [photos]."""
     split: SplitConfig = Field(default_factory=SplitConfig)
+    """See [split]."""
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of each model, by its name: see [models.NAME]."""
     behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig)
+    """See [behaviour]."""
     funnel: FunnelConfig = Field(default_factory=FunnelConfig)
+    """See [funnel]."""
     index: IndexConfig = Field(default_factory=IndexConfig)
+    """See [index]."""
     publish: PublishConfig = Field(default_factory=PublishConfig)
+    """See [publish]."""
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    """See [evaluate]."""
     classify: ClassifyConfig = Field(default_factory=ClassifyConfig)
+    """See [classify]."""
     taxonomy: TaxonomyConfig = Field(default_factory=TaxonomyConfig)
+    """See [taxonomy]."""
     serve: ServeConfig = Field(default_factory=ServeConfig)
+    """See [serve]."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
+    """See [engine]."""
     storage: StorageConfig = Field(default_factory=StorageConfig)
+    """See [storage]."""
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -12,7 +12,9 @@ class Joined(Settings):
     """Joins several columns of a file into one text: those that are not empty, with `by` between them."""
 
     join: tuple[str, ...] = Field(min_length=1)
+    """The columns, in this order."""
     by: str = " "
+    """What stands between them."""
 
 
 Source = str | tuple[str, ...] | Joined
@@ -40,31 +42,33 @@ class MappingConfig(Settings):
     purchase = "buy"
     """
 
-    columns: dict[str, Source] = Field(default_factory=dict)
+    columns: dict[str, Source] = Field(
+        default_factory=dict, examples=[{"item_id": "sku", "title": ("name", "short_name")}]
+    )
     """Etalage's column → the file's; `attributes.<name>` is one attribute. Columns that already have
     Etalage's name need no entry."""
-    constants: dict[str, str] = Field(default_factory=dict)
+    constants: dict[str, str] = Field(default_factory=dict, examples=[{"kind": "buy"}])
     """Etalage's column → its value in every row or, if the column is mapped too, in rows where that is
     empty."""
-    values: dict[str, dict[str, str]] = Field(default_factory=dict)
+    values: dict[str, dict[str, str]] = Field(default_factory=dict, examples=[{"kind": {"purchase": "buy"}}])
     """Etalage's column → {the file's word: Etalage's word}; other words stay as they are."""
-    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict, examples=[{"kind": ("heartbeat",)}])
     """Etalage's column → words of the file; rows with one of them are skipped."""
-    leave_out: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = Field((), examples=[("brand",)])
     """Columns of the file to ignore although they have the name of one of Etalage's."""
     keep_others: bool = False
     """For items and users: columns that Etalage has no place for become attributes of the same name. (Those
     of a known feed always do.)"""
-    delimiter: str | None = None
+    delimiter: str | None = Field(None, examples=[";"])
     """The delimiter of CSV files: one character (`tab`: the tab). None: found from the first lines."""
-    encoding: str | None = None
+    encoding: str | None = Field(None, examples=["cp1252"])
     """The encoding of text files without a byte order mark, such as `cp1252`. None: UTF-8."""
-    decimal: Literal[".", ","] | None = None
+    decimal: Literal[".", ","] | None = Field(None, examples=[","])
     """The decimal mark of prices and numbers. None: found from the numbers; an ambiguous number is not
     read."""
-    timezone: str | None = None
+    timezone: str | None = Field(None, examples=["Europe/Berlin"])
     """The zone of times without an offset, such as `Europe/Berlin`. None: UTC."""
-    dates: Literal["dmy", "mdy", "ymd"] | None = None
+    dates: Literal["dmy", "mdy", "ymd"] | None = Field(None, examples=["dmy"])
     """The order of 03/04/2025. None: found from the other dates of the file; else such a date is refused."""
 
     @field_validator("delimiter")
@@ -82,9 +86,13 @@ class IngestConfig(Settings):
     """[ingest]: a mapping for each table that files are loaded into."""
 
     items: MappingConfig = Field(default_factory=MappingConfig)
+    """Of the table items: see [ingest.TABLE]."""
     photos: MappingConfig = Field(default_factory=MappingConfig)
+    """Of the table photos: see [ingest.TABLE]."""
     users: MappingConfig = Field(default_factory=MappingConfig)
+    """Of the table users: see [ingest.TABLE]."""
     interactions: MappingConfig = Field(default_factory=MappingConfig)
+    """Of the table interactions: see [ingest.TABLE]."""
 
 
 def _encoding(name: str) -> str:

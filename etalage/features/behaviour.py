@@ -66,6 +66,13 @@ class Interactions:
         columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
         return Interactions(*(column[start:stop] for column in columns))
 
+    def of_users(self, users: np.ndarray) -> "Interactions":
+        """Those of these user rows, which rise. Where the arrays lie in a file, only those are read."""
+        begin, end = self.users.searchsorted(users), self.users.searchsorted(users, side="right")
+        lengths = end - begin
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return self.take(np.arange(starts[-1]) + np.repeat(begin - starts[:-1], lengths))
+
     @property
     def positive(self) -> "Interactions":
         positive = self.labels > 0
@@ -242,6 +249,8 @@ class BehaviourSet:
     """How many of a shopper's newest positives a question looks at, as served; None: all."""
     feature_sources: dict[str, str] = field(default_factory=dict)
     """Those of the dense features of items that other models made, with the hash of the export of each."""
+    shop_begins: dict[str, int] | None = None
+    """Of a set of some shoppers: `begins` of the whole shop. None: this is the whole shop."""
 
     def part(self, name: str) -> Interactions:
         return self.parts.get(name, Interactions.none())
@@ -266,6 +275,26 @@ class BehaviourSet:
         """Everything of the parts before `part`: what a model may know when it is judged on it."""
         earlier = [self.part(name) for name in PARTS[: PARTS.index(part)]]
         return Interactions.joined(*earlier)
+
+    @cached_property
+    def begins(self) -> dict[str, int]:
+        """The first moment of each part behind train that has any."""
+        if self.shop_begins is not None:
+            return self.shop_begins
+        found = {}
+        for name in PARTS[1:]:
+            times = self.part(name).times
+            timed = times != NEVER
+            if timed.any():
+                found[name] = int(times.min(initial=np.iinfo(np.int64).max, where=timed))
+        return found
+
+    def of_shoppers(self, users: np.ndarray) -> "BehaviourSet":
+        """The same shop with the acts of these user rows alone, which rise: what is asked about them has the
+        same answer."""
+        parts = {name: self.part(name).of_users(users) for name in PARTS}
+        held = self.held.of_users(users)
+        return replace(self, parts=parts, held=held, negatives={}, shop_begins=self.begins)
 
     def queries(
         self, part: str, history: Interactions | None = None, truth: Interactions | None = None
@@ -311,14 +340,15 @@ class BehaviourSet:
     def _held_before(self, part: str) -> Interactions:
         """The acts `held` that came before the part: before its first act, where the split is by time; before
         its user's first, where it is by each user's order; all, where it is by neither."""
-        judged, split = self.part(part), self.facts.get("split")
-        judged = judged.take(judged.times != NEVER)
-        if not len(judged) or split not in ("time", "leave_one_out", "last_n"):
+        split = self.facts.get("split")
+        if not len(self.held) or part not in self.begins or split not in ("time", "leave_one_out", "last_n"):
             return self.held
-        first = np.full(len(self.users), judged.times.min())
-        if split != "time":
-            first[:] = np.iinfo(np.int64).max
-            np.minimum.at(first, judged.users, judged.times)
+        if split == "time":
+            return self.held.take(self.held.times < self.begins[part])
+        judged = self.part(part)
+        judged = judged.take(judged.times != NEVER)
+        first = np.full(len(self.users), np.iinfo(np.int64).max)
+        np.minimum.at(first, judged.users, judged.times)
         return self.held.take(self.held.times < first[self.held.users])
 
     def with_sources(self, sources: Mapping[str, FeatureSource]) -> "BehaviourSet":
@@ -343,7 +373,7 @@ class BehaviourSet:
             part = self.part(name)
             digest.update(f"{name} {len(part)} ".encode())
             for column in (part.users, part.items, part.kinds, part.values, part.times, part.labels):
-                digest.update(np.ascontiguousarray(column).tobytes())
+                digest.update(np.ascontiguousarray(column).data)  # no copy: it may lie in a file
         for features in (self.item_features, self.user_features):
             digest.update(features.fingerprint().encode())
         if any(weight not in (0.0, 1.0) for weight in self.weights):

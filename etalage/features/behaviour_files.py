@@ -7,7 +7,7 @@ is.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,11 +22,15 @@ _SIDES = ("item", "user")
 
 
 def save(data: BehaviourSet, folder: Path) -> None:
-    """Write `data` into `folder`, which is made where it is missing."""
+    """Write `data` into `folder`, which is made where it is missing; an array that is a file there already is
+    left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     places: dict[str, str] = {}
     for number, (place, array) in enumerate(_arrays(data)):
+        if (own := _file_of(array, folder)) is not None:
+            places[place] = own
+            continue
         places[place] = f"{number:04d}.npy"
         np.save(folder / places[place], np.ascontiguousarray(array), allow_pickle=False)
     data.users.save(folder / "users.arrow")
@@ -44,15 +48,16 @@ def save(data: BehaviourSet, folder: Path) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
-def open_mapped(folder: Path) -> BehaviourSet:
+def open_mapped(folder: Path, acts: Literal["c", "r"] = "c") -> BehaviourSet:
     """What `save` wrote, its arrays memory-mapped; what is written to them changes no file.
 
+    acts: "r": nothing can be written to those of acts, and they do not count as memory of this process.
     Raises TableDamaged: a file is missing, torn, or of another shape.
     """
     try:
         said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         arrays = {
-            place: np.load(folder / Path(file).name, mmap_mode="c", allow_pickle=False)
+            place: np.load(folder / Path(file).name, mmap_mode=_mode(place, acts), allow_pickle=False)
             for place, file in said["arrays"].items()
         }
         features = {side: _features(arrays, side, said["sizes"][side]) for side in _SIDES}
@@ -83,6 +88,19 @@ def open_mapped(folder: Path) -> BehaviourSet:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ExportDamaged) as error:
         raise TableDamaged(f"{folder}: not a folder of behaviour ({error!r}); make it again") from error
+
+
+def _mode(place: str, acts: Literal["c", "r"]) -> Literal["c", "r"]:
+    return acts if place.startswith(("parts/", "held/")) else "c"
+
+
+def _file_of(array: np.ndarray, folder: Path) -> str | None:
+    """The name of the file in `folder` that is this array."""
+    if not isinstance(array, np.memmap) or array.filename is None:
+        return None
+    file = Path(array.filename)
+    whole = file.parent == folder.absolute() and file.stat().st_size == array.offset + array.nbytes
+    return file.name if whole else None
 
 
 def _arrays(data: BehaviourSet) -> Iterator[tuple[str, np.ndarray]]:

@@ -7,7 +7,6 @@ twice has it twice in their history. The later parts hold none of those pairs, u
 again (features/split_interactions.py). Models that count pairs say how.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,19 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etalage.config import BehaviourConfig, FunnelConfig, suggestion
-from etalage.errors import ConfigError, TooLittleData
+from etalage.config import BehaviourConfig, FunnelConfig
+from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
+from etalage.features.counted_acts import POSITIVE, SaidParts, counted, kind_facts, require_kinds
 from etalage.features.encoder import Encoder, Features
 from etalage.features.history import BehaviourRule
-from etalage.features.interaction_tables import judged_table
 from etalage.features.split_interactions import as_published, parted
 from etalage.features.vocabulary import Vocabulary
 from etalage.kinds import known_meaning, plain_kind
-from etalage.lake.schema import INSTANT
 
-POSITIVE = "positive"
-"""The column, while a set is made, of what each act was judged to be among all acts of the table."""
 _NOT_COUNTED = {
     "undone": "it takes something back",
     "shown": "being shown, or a search, is no interest; [behaviour] weights counts it all the same",
@@ -64,9 +60,16 @@ def behaviour_set(
     """
     facts: dict[str, Any] = {"read": interactions.num_rows, "repeat": config.repeat, "split": config.split}
     rule = BehaviourRule(config, funnel or FunnelConfig())
-    acts, held = _counting(interactions, rule, facts)
+    found = counted(interactions, rule)
+    acts = found.acts
+    require_kinds(config, sorted(name for name in found.kinds if name))
+    facts |= kind_facts(rule, found.kinds, interactions.num_rows)
+    facts |= {"idle": found.idle, "taken_back": found.taken_back}
     if config.split == "published" and not whole:
-        acts = _of_parts(acts, facts)
+        said = SaidParts()
+        acts = said.of(acts)
+        said.require_train()
+        facts["without_part"] = said.without
     elif not whole:
         facts["parts_unused"] = acts.num_rows - acts["part"].null_count
     if items is None:
@@ -83,45 +86,76 @@ def behaviour_set(
     acts = _dense_core(acts, config.min_user, config.min_item)
     facts["of_rare"] = before - acts.num_rows
     if not acts.num_rows:
-        raise TooLittleData(_nothing(facts))
+        raise TooLittleData(nothing_left(facts))
 
-    shoppers = Vocabulary.fit(_both(acts["user_id"], users))
+    shoppers = Vocabulary.fit(both_ids(acts["user_id"], users))
     kinds = tuple(sorted(pc.unique(acts["kind"].drop_null()).to_pylist()))
-    plain_targets = {plain_kind(kind) for kind in config.targets}
-    targets = tuple(
-        n for n, kind in enumerate(kinds, 1) if kind in config.targets or plain_kind(kind) in plain_targets
-    )
     columns = _columns(acts, shoppers, catalogue, kinds)
     if whole:
         parts = {"train": columns, **{name: Interactions.none() for name in PARTS[1:]}}
     elif config.split == "published":
-        said = {name: acts.filter(pc.equal(acts["part"], name)) for name in PARTS}
-        each = {name: _columns(some, shoppers, catalogue, kinds) for name, some in said.items()}
+        of_part = {name: acts.filter(pc.equal(acts["part"], name)) for name in PARTS}
+        each = {name: _columns(some, shoppers, catalogue, kinds) for name, some in of_part.items()}
         parts = as_published(each, config.rank, config.seed)
     else:
-        parts = parted(columns, config, targets)
+        parts = parted(columns, config, codes_of_targets(config, kinds))
     train = parts["train"]
-    if not len(train.positive):
-        raise TooLittleData(
-            f"none of the {len(columns)} interactions that count is a positive one to learn from "
-            f"(train has {len(train)}); see [behaviour] positive_from, weights and split"
-        )
-    facts |= {name: len(part) for name, part in parts.items()}
+    require_positives(len(train.positive), len(train), len(columns))
     facts["repeated"] = len(columns) - sum(map(len, parts.values()))
+    held = _columns(found.held, shoppers, catalogue, kinds, only_known=True)
+    return assembled(
+        shoppers, catalogue, kinds, parts, held, facts, rule, items, users, funnel,
+        learned=(np.unique(train.items), np.unique(train.users)),
+    )  # fmt: skip
+
+
+def assembled(
+    shoppers: Vocabulary,
+    catalogue: Vocabulary,
+    kinds: tuple[str, ...],
+    parts: dict[str, Interactions],
+    held: Interactions,
+    facts: dict[str, Any],
+    rule: BehaviourRule,
+    items: pa.Table | None,
+    users: pa.Table | None,
+    funnel: FunnelConfig | None,
+    learned: tuple[np.ndarray, np.ndarray],
+) -> BehaviourSet:
+    """The set of these parts, with what the rule says of the kinds and the features of items and shoppers.
+
+    learned: the item rows and the user rows that stand in train.
+    """
+    config = rule.behaviour
+    facts |= {name: len(part) for name, part in parts.items()}
     facts["weights"] = {kind: rule.weight(kind) for kind in kinds}
     facts["has"] = sorted(kind for kind in kinds if rule.has(kind))
     off = tuple(n for n, kind in enumerate(("", *kinds)) if rule.drops(kind))
-
-    item_encoder, item_features = _encoded(items, "item_id", catalogue, train.items)
-    user_encoder, user_features = _encoded(users, "user_id", shoppers, train.users)
+    item_encoder, item_features = _encoded(items, "item_id", catalogue, learned[0])
+    user_encoder, user_features = _encoded(users, "user_id", shoppers, learned[1])
     return BehaviourSet(
         shoppers, catalogue, kinds, parts, item_features, user_features, item_encoder, user_encoder,
-        facts=facts, targets=targets, weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
+        facts=facts, targets=codes_of_targets(config, kinds),
+        weights=tuple(rule.weight(kind) for kind in ("", *kinds)),
         own_split=config.split != "published", off_slate=None if funnel is None else off,
         opinions=tuple(n for n, kind in enumerate(("", *kinds)) if rule.of(kind).opinion),
-        held=_columns(held, shoppers, catalogue, kinds, only_known=True),
-        history=None if funnel is None else funnel.history,
+        held=held, history=None if funnel is None else funnel.history,
     )  # fmt: skip
+
+
+def codes_of_targets(config: BehaviourConfig, kinds: Sequence[str]) -> tuple[int, ...]:
+    """Of the kinds that [behaviour] targets names."""
+    plain = {plain_kind(kind) for kind in config.targets}
+    return tuple(n for n, kind in enumerate(kinds, 1) if kind in config.targets or plain_kind(kind) in plain)
+
+
+def require_positives(positives: int, train: int, acts: int) -> None:
+    """Raises TooLittleData: no act of train is positive."""
+    if not positives:
+        raise TooLittleData(
+            f"none of the {acts} interactions that count is a positive one to learn from "
+            f"(train has {train}); see [behaviour] positive_from, weights and split"
+        )
 
 
 _TOLD = {
@@ -213,130 +247,6 @@ def _between(values: tuple[float, float] | None) -> str:
     return "" if values is None else f", values from {values[0]:g} to {values[1]:g}"
 
 
-def _counting(
-    interactions: pa.Table, rule: BehaviourRule, facts: dict[str, Any]
-) -> tuple[pa.Table, pa.Table]:
-    """The acts of kinds that count, with all columns of the schema that are used; and those of other kinds
-    that keep their items off the slate."""
-    count = interactions.num_rows
-    wanted = {"interaction_id": pa.string(), "user_id": pa.string(), "item_id": pa.string(),
-              "kind": pa.string(), "value": pa.float64(), "time": INSTANT, "part": pa.string()}  # fmt: skip
-    there = set(interactions.column_names)
-    acts = pa.table(
-        {n: interactions[n].cast(t) if n in there else pa.nulls(count, t) for n, t in wanted.items()}
-    )
-    acts = acts.filter(pc.and_(acts["user_id"].is_valid(), acts["item_id"].is_valid()))
-    # Equal times are ordered by interaction_id, as in `standing`: the order of rows in a table changes as its
-    # files are merged.
-    acts = acts.take(pc.sort_indices(acts["interaction_id"]))
-    judged = judged_table(acts, rule)
-    names, codes, values = judged.acts.names, judged.acts.kinds, judged.acts.values
-    _require_kinds(rule.behaviour, sorted(name for name in names if name))
-    counting = np.array([rule.counts(name) for name in names], bool)
-    each = np.bincount(codes, minlength=len(names))
-    facts["of_other_kinds"] = count - int(counting[codes].sum())
-    facts["other_kinds"] = {
-        name or "": int(n)
-        for name, n, counts in zip(names, each, counting, strict=True)
-        if n and not counts and not rule.weighs_nothing(name)
-    }
-    facts |= {"idle": int(judged.idle.sum()), "taken_back": int((~judged.stands).sum())}
-    _look_at_values(rule, names, codes, values, facts)
-    acts = acts.append_column(POSITIVE, pa.array(judged.positive))
-    held = acts.filter(pa.array(judged.drops & ~judged.teaches))
-    acts = acts.filter(pa.array(judged.teaches))
-    nobody = rule.seen == "drop_bought" and not any(rule.has(name) for name in names) and len(codes)
-    facts["nobody_has"] = (
-        {name or "": int(n) for name, n in zip(names, each, strict=True) if n} if nobody else {}
-    )
-    return acts, held
-
-
-def _look_at_values(
-    rule: BehaviourRule,
-    names: Sequence[str | None],
-    codes: np.ndarray,
-    values: np.ndarray,
-    facts: dict[str, Any],
-) -> None:
-    """Into `facts`: kinds that nobody knows, and what values of stars are taken for where nobody says it."""
-    unknown, between, stars, below, split = {}, {}, {}, {}, {}
-    for code, name in enumerate(names):
-        said = rule.of(name)
-        own = values[codes == code]
-        own = own[~np.isnan(own)]
-        if not said.named:
-            unknown[name or ""] = int((codes == code).sum())
-            if len(own) and own.max() > own.min():
-                between[name or ""] = (float(own.min()), float(own.max()))
-        if said.weight <= 0 or not len(own) or said.meaning not in ("rating", "other"):
-            continue
-        if said.threshold is not None:
-            if said.meaning == "other" and not isinstance(rule.behaviour.positive_from, dict):
-                split[name or ""] = (int((own < said.threshold).sum()), len(own))
-        elif (own < 0).any():
-            below[name or ""] = int((own < 0).sum())
-        elif said.meaning == "rating" and own.max() > own.min():
-            stars[name or ""] = (float(own.min()), float(own.max()))
-    facts |= {"unknown_kinds": unknown, "unknown_values": between, "stars": stars, "below_zero": below,
-              "split_by_stars": split}  # fmt: skip
-    measured = any(rule.threshold(name) is not None for name in names)
-    given = isinstance(rule.behaviour.positive_from, float | int)
-    facts["no_threshold"] = [] if measured or not given else [name or "(none)" for name in names]
-
-
-def _of_parts(acts: pa.Table, facts: dict[str, Any]) -> pa.Table:
-    """The acts that say their part of a published split; the others are counted. Raises ConfigError."""
-    there = pc.unique(acts["part"].drop_null()).to_pylist()
-    wrong = sorted(set(there) - set(PARTS))
-    if wrong:
-        raise ConfigError(
-            f'[behaviour] split = "published": interactions say that they are of the part {wrong[0]!r}; '
-            f"{suggestion(wrong[0], PARTS)}: map it, [ingest.interactions.values.part], and load them again"
-        )
-    if acts.num_rows and "train" not in there:
-        raise ConfigError(
-            '[behaviour] split = "published": no interaction says that it is of the part train; load each '
-            "file with its part: `etalage ingest FILE interactions --part train`"
-        )
-    facts["without_part"] = acts["part"].null_count
-    return acts.filter(acts["part"].is_valid())
-
-
-def _require_kinds(config: BehaviourConfig, found: Sequence[str]) -> None:
-    """Raises ConfigError: [behaviour] names a kind that no act has, where one that acts have is nearly it, or
-    where none of those that the setting names is there."""
-    starts = config.positive_from if isinstance(config.positive_from, dict) else {}
-    for option, named in (
-        ("weights", tuple(config.weights)),
-        ("targets", config.targets),
-        ("has", config.has),
-        ("positive_from", tuple(starts)),
-    ):
-        there = {*found, *map(plain_kind, found)}
-        missing = [kind for kind in named if kind not in there and plain_kind(kind) not in there]
-        near = {kind: difflib.get_close_matches(kind, [f for f in found if f not in named], n=1, cutoff=0.75)
-                for kind in missing}  # fmt: skip
-        typo = next(((kind, close[0]) for kind, close in near.items() if close), None)
-        if found and typo is not None:
-            raise ConfigError(
-                f"[behaviour] {option} names {typo[0]!r}, but no interaction is of that kind; did you mean "
-                f"{typo[1]!r}?"
-            )
-        if found and named and len(missing) == len(named):
-            raise ConfigError(
-                f"[behaviour] {option} names {', '.join(sorted(named))}, but the interactions are of kind "
-                f"{', '.join(found)}"
-            )
-    weighed = {plain_kind(kind) for kind in config.weights}
-    idle = [kind for kind in config.targets if plain_kind(kind) not in weighed]
-    if config.weights and idle:
-        raise ConfigError(
-            f"[behaviour] targets has {', '.join(sorted(idle))}, which [behaviour] weights does not count; "
-            "give it a weight there"
-        )
-
-
 def _without_heavy(acts: pa.Table, most: int, facts: dict[str, Any]) -> pa.Table:
     """Without the acts of users who touched more than `most` different items: crawlers."""
     facts["of_crawlers"], facts["crawlers"] = 0, []
@@ -390,12 +300,12 @@ def _columns(
 def _encoded(
     table: pa.Table | None, key: str, vocabulary: Vocabulary, learned: np.ndarray
 ) -> tuple[Encoder | None, Features]:
-    """Features of every row of the vocabulary, row 0 in front; their words are those of rows in train."""
+    """Features of every row of the vocabulary, row 0 in front; their words are those of rows `learned`."""
     if table is None or not table.num_rows:
         return None, Features()
     at = np.full(len(vocabulary), table.num_rows)
     at[vocabulary.rows(table[key])] = np.arange(table.num_rows)
-    trained = at[np.unique(learned)]
+    trained = at[learned]
     encoder = Encoder.fit(table.take(pa.array(trained[trained < table.num_rows])))
     if not (encoder.sparse or encoder.bags or encoder.dense):
         return None, Features()
@@ -408,13 +318,15 @@ def _encoded(
     return encoder, features.take(at[1:]).with_unknown()
 
 
-def _both(acting: pa.ChunkedArray, users: pa.Table | None) -> pa.ChunkedArray:
+def both_ids(acting: pa.ChunkedArray, users: pa.Table | None) -> pa.ChunkedArray:
+    """The ids of who acts and of who stands in the table of users."""
     if users is None:
         return acting
     return pa.chunked_array([*acting.chunks, *users["user_id"].cast(pa.string()).chunks], pa.string())
 
 
-def _nothing(facts: dict[str, Any]) -> str:
+def nothing_left(facts: dict[str, Any]) -> str:
+    """What a shop is told whose interactions all fall away."""
     if not facts["read"]:
         return "there is no interaction; ingest some: etalage ingest FILE interactions"
     return (

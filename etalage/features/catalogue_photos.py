@@ -4,7 +4,7 @@ P photos   H W height and width in pixels
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -28,18 +28,48 @@ def decoded(
     batches: (sha256, bytes), streamed; a file that several items have is decoded once. The others are left
     out, with a warning. loop: where they are decoded; None: in this process.
     """
+    count = len(photos.sha256)
+    pixels = np.empty((count, encoder.size, encoder.size, encoder.channels), np.uint8)
+    good = np.zeros(count, dtype=bool)
+    for places, some in _blocks(photos, batches, encoder, progress, loop):
+        for of_file, one in zip(places, some, strict=True):
+            pixels[of_file], good[of_file] = one, True
+    kept = np.flatnonzero(good)
+    return (pixels if len(kept) == len(pixels) else pixels[kept]), kept
+
+
+def layouts(
+    photos: ItemPhotos,
+    batches: Iterable[pa.RecordBatch],
+    encoder: PhotoEncoder,
+    progress: Callable[[int], None] | None = None,
+    loop: PhotoLoop | None = None,
+) -> np.ndarray:
+    """(P, 64 · C) float32 `layout` of each photo, zeros of those that cannot be decoded; arguments as of
+    `decoded`. The pixels of one block are in memory at a time."""
+    every = np.zeros((len(photos.sha256), LAYOUT * LAYOUT * encoder.channels), np.float32)
+    for places, some in _blocks(photos, batches, encoder, progress, loop):
+        for of_file, one in zip(places, layout(some), strict=True):
+            every[of_file] = one
+    return every
+
+
+def _blocks(
+    photos: ItemPhotos,
+    batches: Iterable[pa.RecordBatch],
+    encoder: PhotoEncoder,
+    progress: Callable[[int], None] | None,
+    loop: PhotoLoop | None,
+) -> Iterator[tuple[list[list[int]], np.ndarray]]:
+    """Those that can be decoded, some at a time: the places that each has among the P, and (n, H, W, C)."""
     places: dict[str, list[int]] = {}
     for place, sha256 in enumerate(photos.sha256.to_pylist()):
         places.setdefault(sha256, []).append(place)
-    pixels = np.empty((len(photos.sha256), encoder.size, encoder.size, encoder.channels), np.uint8)
-    good = np.zeros(len(pixels), dtype=bool)
     found = 0
     work = Decode(encoder)
     blocks = wanted_blocks(batches, set(places), work.block)
     for names, looked in (loop or PhotoLoop()).run(work, blocks, len(places)):
-        for row, one in zip(looked.good, looked.values, strict=True):
-            of_file = places[names[row]]
-            pixels[of_file], good[of_file] = one, True
+        yield [places[names[row]] for row in looked.good], looked.values
         for reason in looked.refused.values():
             log.warning("a photo is left out: %s", reason)
         found += len(names)
@@ -47,8 +77,6 @@ def decoded(
             progress(len(names))
     if without := len(places) - found:
         log.warning("%d photos are left out: the table `photos` has no bytes of them", without)
-    kept = np.flatnonzero(good)
-    return (pixels if len(kept) == len(pixels) else pixels[kept]), kept
 
 
 LAYOUT = 8

@@ -38,13 +38,16 @@ class Negatives:
         items: int,
         weights: np.ndarray | None = None,
         names: Vocabulary | None = None,
+        crowd: int = 0,
     ) -> None:
+        """crowd: how many users there are in all, if these are some of them, numbered anew: then they are
+        drawn for as they are among all."""
         self._names = names
         pairs = np.unique(never.keys)
         owners, taken = pairs >> 32, pairs & 0xFFFFFFFF
         self._uniform = weights is None
         # A user's row and a place among the weights share one int64.
-        self._bits = 62 - users.bit_length()
+        self._bits = 62 - max(users, crowd).bit_length()
         whole = np.ones(items, np.int64) if weights is None else _whole(weights, self._bits)
         whole[0] = 0
         known = (taken > 0) & (owners < users) & (taken < items)

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -60,21 +60,39 @@ class PixelFile:
 
     folder: Path
     encoder: PhotoEncoder
-    split: SplitConfig
 
     def photo_set(
         self,
         items: pa.Table,
         batches: Callable[[], Iterable[pa.RecordBatch]],
+        split: SplitConfig,
         progress: Callable[[int], None] | None = None,
         loop: PhotoLoop | None = None,
     ) -> PhotoSet:
         """As photo_set.photo_set makes it, with the pixels in a file and no photo in memory.
 
-        batches: (sha256, bytes) of the table of photos, as a stream. Raises TooLittleData, TableDamaged.
+        Arguments and errors are those of `pixels`; TooLittleData: no photo can be decoded.
         """
         items = items.filter(pc.is_valid(items["photo_sha256"]))
-        names = items["photo_sha256"].to_pylist()
+        pixels, good = self.pixels(items["photo_sha256"].to_pylist(), batches, progress, loop)
+        if not len(good):
+            raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
+        return labelled(items.take(pa.array(good)), [], pixels, split)
+
+    def pixels(
+        self,
+        names: list[str],
+        batches: Callable[[], Iterable[pa.RecordBatch]],
+        progress: Callable[[int], None] | None = None,
+        loop: PhotoLoop | None = None,
+        lost: Literal["refused", "left out"] = "refused",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """→ (p, H, W, C) uint8 of those that can be decoded, a file that is mapped, and (p,) int64 which of
+        the names they are, rising. Photos that cannot be decoded are left out, with a warning.
+
+        names: SHA-256 of each photo; one may come again. batches: (sha256, bytes) of the table of photos, as
+        a stream. lost: what becomes of a photo that the table has no bytes of. Raises TableDamaged.
+        """
         shape = (self.encoder.size, self.encoder.size, self.encoder.channels)
         file = self.folder / f"{self._key(names)}.pixels"
         refused_file = file.with_suffix(".refused")
@@ -83,7 +101,7 @@ class PixelFile:
             fcntl.flock(turn, fcntl.LOCK_EX)
             if not refused_file.exists():
                 self._make_room()
-                refused = self._written(file, names, shape, batches(), progress, loop or PhotoLoop())
+                refused = self._written(file, names, shape, batches(), progress, loop or PhotoLoop(), lost)
                 for reason in refused.values():
                     log.warning("a photo is left out of training: %s", reason)
                 # Written last: a pass that was killed is done again.
@@ -94,9 +112,8 @@ class PixelFile:
         left_out = {int(row) for row in refused_file.read_text(encoding="utf-8").split()}
         good = np.array([row for row in range(len(names)) if row not in left_out], np.int64)
         if not len(good):
-            raise TooLittleData("no item has a photo that can be decoded; ingest photos first")
-        pixels = MappedPixels.open(file, (len(good), *shape))
-        return labelled(items.take(pa.array(good)), [], pixels, self.split)
+            return np.empty((0, *shape), np.uint8), good
+        return MappedPixels.open(file, (len(good), *shape)), good
 
     def _key(self, names: list[str]) -> str:
         digest = hashlib.sha256(repr(self.encoder).encode())
@@ -115,6 +132,7 @@ class PixelFile:
         batches: Iterable[pa.RecordBatch],
         progress: Callable[[int], None] | None,
         loop: PhotoLoop,
+        lost: Literal["refused", "left out"],
     ) -> dict[int, str]:
         """Every photo at the row of each of its items → the rows whose photo was refused, and why; they are
         closed up."""
@@ -135,10 +153,12 @@ class PixelFile:
                     refused |= dict.fromkeys(rows_of[shas[place]], reason)
                 if progress is not None:
                     progress(sum(len(rows_of[sha]) for sha in shas))
-            if wanted:
+            if wanted and lost == "refused":
                 raise TableDamaged(
                     f"table photos: no bytes for the photo with SHA-256 {min(wanted)}; ingest it again"
                 )
+            for sha in sorted(wanted):
+                refused |= dict.fromkeys(rows_of[sha], f"the table photos has no bytes of {sha}")
             _close_up(sink.fileno(), len(names), size, set(refused))
             os.fsync(sink.fileno())
         return refused

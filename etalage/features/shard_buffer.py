@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -30,37 +31,33 @@ class Taken:
     """By name, each (n, …)."""
 
 
-class ShardBuffer:
-    """load: shard → its rows that take part, as many as the order says. readers: threads that read.
+T = TypeVar("T")
+
+
+class HeldShards(Generic[T]):
+    """load: shard → what is held of it. readers: threads that read.
 
     It is asked by one thread at a time; the next pool is read while the present one is used.
     """
 
-    def __init__(self, order: ShardOrder, load: Callable[[int], Arrays], readers: int = 1) -> None:
+    def __init__(self, order: ShardOrder, load: Callable[[int], T], readers: int = 1) -> None:
         self.order, self._load = order, load
         self._readers = readers
         self._threads: ThreadPoolExecutor | None = None
-        self._held: dict[int, Future[Arrays]] = {}
+        self._held: dict[int, Future[T]] = {}
         self._wanted: dict[int, set[int]] = {}
         """Shards by rank: one process reads for several where its step is accumulated from parts."""
         self._world_size = 1
         self._lock = threading.Lock()
 
-    def take(self, epoch: int, start: int, stop: int, rank: int = 0, world_size: int = 1) -> Taken:
-        """Those of rows start … stop of the epoch that `rank` reads. Raises what `load` raises."""
-        found = self.order.slice(epoch, start, stop, world_size)
-        mine = np.flatnonzero(found.owners == rank)
-        shards, rows = found.shards[mine], found.rows[mine]
+    def of(
+        self, epoch: int, pools: tuple[int, ...], shards: np.ndarray, rank: int = 0, world_size: int = 1
+    ) -> dict[int, T]:
+        """These shards, of these pools of the epoch and read by `rank`. Raises what `load` raises."""
         with self._lock:
-            self._hold(epoch, found.pools, rank, world_size)
+            self._hold(epoch, pools, rank, world_size)
             held = {int(shard): self._held[int(shard)] for shard in np.unique(shards)}
-        parts, places = [], []
-        for shard, future in held.items():
-            at = np.flatnonzero(shards == shard)
-            arrays = future.result()
-            parts.append({name: array[rows[at]] for name, array in arrays.items()})
-            places.append(at)
-        return Taken(shards, rows, mine, self._joined(parts, places))
+        return {shard: future.result() for shard, future in held.items()}
 
     def close(self) -> None:
         """Let go of everything; it can be asked again."""
@@ -86,6 +83,22 @@ class ShardBuffer:
         for shard in wanted:
             if shard not in self._held:
                 self._held[shard] = self._threads.submit(self._load, shard)
+
+
+class ShardBuffer(HeldShards[Arrays]):
+    """load: shard → its rows that take part, as many as the order says."""
+
+    def take(self, epoch: int, start: int, stop: int, rank: int = 0, world_size: int = 1) -> Taken:
+        """Those of rows start … stop of the epoch that `rank` reads. Raises what `load` raises."""
+        found = self.order.slice(epoch, start, stop, world_size)
+        mine = np.flatnonzero(found.owners == rank)
+        shards, rows = found.shards[mine], found.rows[mine]
+        parts, places = [], []
+        for shard, arrays in self.of(epoch, found.pools, shards, rank, world_size).items():
+            at = np.flatnonzero(shards == shard)
+            parts.append({name: array[rows[at]] for name, array in arrays.items()})
+            places.append(at)
+        return Taken(shards, rows, mine, self._joined(parts, places))
 
     def _joined(self, parts: list[dict[str, np.ndarray]], places: list[np.ndarray]) -> dict[str, np.ndarray]:
         if not parts:  # a rank may have no row of a small batch: it still knows the arrays' shapes

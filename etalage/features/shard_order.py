@@ -37,12 +37,21 @@ class Slice:
 
 class ShardOrder:
     """rows_S: how many rows of each shard take part. bytes_S: what each takes in memory. buffer: bytes that
-    all that is held at once may take; None: whatever it takes, all rows shuffled as one.
+    all that is held at once may take; None: whatever it takes, all rows shuffled as one. what, otherwise: of
+    the largest shard, and what to do beside a larger buffer, for the error.
 
     Raises TooLittleData: no rows. ConfigError: a shard is too large for the buffer.
     """
 
-    def __init__(self, rows_S: np.ndarray, bytes_S: np.ndarray, buffer: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        rows_S: np.ndarray,
+        bytes_S: np.ndarray,
+        buffer: int | None,
+        seed: int,
+        what: str = "the largest row group",
+        otherwise: str = "write the table again with smaller row groups",
+    ) -> None:
         self.rows_S = np.asarray(rows_S, np.int64)
         self.count = int(self.rows_S.sum())
         """M."""
@@ -56,9 +65,8 @@ class ShardOrder:
             if 4 * largest > buffer:
                 needed = -(-4 * largest // MEGABYTE)
                 raise ConfigError(
-                    f"buffer = {buffer // MEGABYTE} MB: the largest row group takes "
-                    f"{largest / MEGABYTE:,.1f} MB in memory, and a buffer has to hold four; set "
-                    f"buffer = {needed}, or write the table again with smaller row groups"
+                    f"buffer = {buffer // MEGABYTE} MB: {what} takes {largest / MEGABYTE:,.1f} MB in memory, "
+                    f"and a buffer has to hold four; set buffer = {needed}, or {otherwise}"
                 )
             self._target = buffer // 2 - largest
         self._lock = threading.Lock()

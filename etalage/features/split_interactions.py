@@ -9,6 +9,7 @@ leak that check_leakage looks for. A view before the sale is no such repetition,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,31 +20,50 @@ from etalage.features.behaviour import NEVER, PARTS, Interactions
 _TRAIN, _RANK, _VALIDATION, _TEST = range(len(PARTS))
 
 
-def as_published(published: Mapping[str, Interactions], rank: float, seed: int) -> dict[str, Interactions]:
+@dataclass(frozen=True)
+class Shopwide:
+    """What a split has to know of all acts of the shop, to divide those of some shoppers as it would divide
+    all. Blocks of shoppers are given in the order of their rows, each once."""
+
+    draws: np.random.Generator
+    """Goes on from block to block."""
+    cuts: tuple[int, ...] = ()
+    """For a split by time: where each later part begins."""
+    timed: bool = True
+    """For a published one: whether any act of train has a time."""
+    there: frozenset[str] = frozenset()
+    """For a published one: the parts that any act is of."""
+
+
+def as_published(
+    published: Mapping[str, Interactions], rank: float, seed: int, shop: Shopwide | None = None
+) -> dict[str, Interactions]:
     """The parts that somebody published, as they are; where none is of `validation`, one positive of each
     user with two or more of them in train. `rank`: the newest share of each user's train, where none is
-    published."""
+    published. shop: of which these are the acts of some shoppers; None: all."""
     parts = {name: published.get(name, Interactions.none()) for name in PARTS}
-    if not len(parts["validation"]):
-        parts |= carved(parts["train"], seed)
-    if rank and not len(parts["rank"]):
+    there = {name for name, part in parts.items() if len(part)} if shop is None else shop.there
+    if "validation" not in there:
+        parts |= carved(parts["train"], seed, shop)
+    if rank and "rank" not in there:
         train = parts["train"]
         part = _with_rank(train.users, np.full(len(train), _TRAIN), rank)
         parts |= {"train": train.take(part == _TRAIN), "rank": train.take(part == _RANK)}
     return parts
 
 
-def carved(train: Interactions, seed: int) -> dict[str, Interactions]:
+def carved(train: Interactions, seed: int, shop: Shopwide | None = None) -> dict[str, Interactions]:
     """`train` and `validation`: one positive of each user with two or more of them: the newest, or any where
     there are no times."""
-    if (train.times != NEVER).any():
+    shop = shop or Shopwide(np.random.default_rng(seed), timed=bool((train.times != NEVER).any()))
+    if shop.timed:
         split = leave_one_out(train)
         # Of leave_one_out's parts, train's newest positive is wanted, not its newest two.
         return {
             "train": Interactions.joined(split["train"], split["validation"]),
             "validation": split["test"],
         }
-    draw = np.random.default_rng(seed).random(len(train))
+    draw = shop.draws.random(len(train))
     draw[train.labels <= 0] = -1
     order = np.lexsort((draw, train.users))
     last = np.append(train.users[order][1:] != train.users[order][:-1], True) if len(train) else order > 0
@@ -54,18 +74,20 @@ def carved(train: Interactions, seed: int) -> dict[str, Interactions]:
 
 
 def parted(
-    acts: Interactions, config: BehaviourConfig, targets: Sequence[int] = ()
+    acts: Interactions, config: BehaviourConfig, targets: Sequence[int] = (), shop: Shopwide | None = None
 ) -> dict[str, Interactions]:
-    """`acts` by part (each of PARTS is there, perhaps empty), as `config` says. Raises TooLittleData: a split
-    by time of acts none of which has one."""
+    """`acts` by part (each of PARTS is there, perhaps empty), as `config` says. shop: of which these are the
+    acts of some shoppers; None: all. Raises TooLittleData: a split by time of acts none of which has one."""
     rank, validation, test = config.rank, config.validation, config.test
     if config.split == "time":
-        return by_time(acts, rank, validation, test, config.repeat, targets)
+        cuts = None if shop is None else shop.cuts
+        return by_time(acts, rank, validation, test, config.repeat, targets, cuts)
     if config.split == "leave_one_out":
         return leave_one_out(acts, rank, config.repeat, targets)
     if config.split == "last_n":
         return last_n(acts, config.last_n, rank, validation, config.repeat, targets)
-    return at_random(acts, rank, validation, test, config.seed, config.repeat, targets)
+    draws = None if shop is None else shop.draws
+    return at_random(acts, rank, validation, test, config.seed, config.repeat, targets, draws)
 
 
 def by_time(
@@ -75,22 +97,30 @@ def by_time(
     test: float,
     repeat: bool = False,
     targets: Sequence[int] = (),
+    cuts: tuple[int, ...] | None = None,
 ) -> dict[str, Interactions]:
     """Cut at three moments of the whole shop, which come nearest to the shares of acts asked for.
 
     Acts of one moment fall together; acts without a time are in `train`. Users and items that are new
-    behind a cut stay in the later parts: they are the cold slices. Raises TooLittleData.
+    behind a cut stay in the later parts: they are the cold slices. cuts: what `cuts_of` says; None: of these
+    acts. Raises TooLittleData.
     """
-    if len(acts) and not (acts.times != NEVER).any():
+    cuts = cuts_of(np.sort(acts.times), rank, validation, test) if cuts is None else cuts
+    return _divided(acts, np.searchsorted(cuts, acts.times, side="right"), repeat, targets)
+
+
+def cuts_of(times: np.ndarray, rank: float, validation: float, test: float) -> tuple[int, ...]:
+    """The moments at which rank, validation and test begin. times: of all acts, rising. Raises
+    TooLittleData: none has one."""
+    if len(times) and times[-1] == NEVER:
         raise TooLittleData(
-            f"none of {len(acts)} interactions has a time, so they cannot be split by time; map a column to "
+            f"none of {len(times)} interactions has a time, so they cannot be split by time; map a column to "
             f'`time`, or set [behaviour] split = "leave_one_out" or "random"'
         )
-    times = np.sort(acts.times)
     cuts = [_cut(times, 1 - share) for share in (rank + validation + test, validation + test, test)]
     if rank == 0:
         cuts[0] = cuts[1]
-    return _divided(acts, np.searchsorted(cuts, acts.times, side="right"), repeat, targets)
+    return tuple(cuts)
 
 
 def leave_one_out(
@@ -140,12 +170,15 @@ def at_random(
     seed: int,
     repeat: bool = False,
     targets: Sequence[int] = (),
+    draws: np.random.Generator | None = None,
 ) -> dict[str, Interactions]:
-    """Each pair (user, item), or each act where shoppers take the same again, falls by the seed alone."""
+    """Each pair (user, item), or each act where shoppers take the same again, falls by the seed alone, or by
+    `draws`, which went on from the shoppers before."""
+    draws = draws or np.random.default_rng(seed)
     unit = np.arange(len(acts)) if repeat else np.unique(acts.keys, return_inverse=True)[1]
-    draws = np.random.default_rng(seed).random(len(acts))[unit]
+    drawn = draws.random(int(unit.max(initial=-1)) + 1)[unit]
     bounds = 1 - np.array([rank + validation + test, validation + test, test])
-    return _divided(acts, np.searchsorted(bounds, draws, side="right"), repeat, targets)
+    return _divided(acts, np.searchsorted(bounds, drawn, side="right"), repeat, targets)
 
 
 def _divided(
@@ -165,14 +198,18 @@ def _divided(
 def _cut(times: np.ndarray, share: float) -> int:
     """The moment (of sorted `times`) with about `share` of the acts before it, and at least one act.
 
-    Where all acts are of one moment there is none: the cut lies behind it.
+    Where all acts are of one moment there is none: the cut lies behind it. It is searched for, so that the
+    times may lie in a file.
     """
     if not len(times):
         return NEVER
-    moments, first = np.unique(times, return_index=True)
-    if len(moments) == 1:
+    if times[0] == times[-1]:
         return int(np.iinfo(np.int64).max)
-    return int(moments[1:][np.argmin(np.abs(first[1:] - share * len(times)))])
+    wanted = share * len(times)
+    second = times[np.searchsorted(times, times[0], side="right")]
+    before = max(times[min(int(max(wanted, 0)), len(times) - 1)], second)
+    after = times[min(int(np.searchsorted(times, before, side="right")), len(times) - 1)]
+    return int(min((before, after), key=lambda moment: abs(np.searchsorted(times, moment) - wanted)))
 
 
 def _judged(acts: Interactions, targets: Sequence[int]) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, Interactions
 
-_POOL = 20
+POOL = 20
 """Batches whose windows are sorted by length together, so that short ones are not padded to long ones."""
 
 
@@ -92,9 +92,9 @@ class Windows:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self))
         if self.length:
-            pools = np.array_split(order, max(1, self.steps // _POOL))
+            pools = np.array_split(order, max(1, self.steps // POOL))
             order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
-        reached = np.cumsum(np.diff(self._starts)[order])
+        reached = np.cumsum(self.counts[order])
         cuts = np.searchsorted(reached, reached[-1] * np.arange(1, self.steps) / self.steps, side="right")
         parts = np.split(order, cuts)
         return [parts[place] for place in rng.permutation(self.steps)]
@@ -109,6 +109,19 @@ class Windows:
         owner = np.repeat(np.arange(len(windows)), counts)
         first = np.repeat(self._starts[windows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
         return owner, first + np.arange(counts.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory, their interactions included."""
+        kept = [self.rows, self._first, self._before, self._starts, self._from, self._to]
+        for acts in (self.acts, self.positives):
+            kept += [acts.users, acts.items, acts.kinds, acts.values, acts.times, acts.labels]
+        return sum(array.nbytes for array in kept)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(W,) int64 targets of each window."""
+        return np.diff(self._starts)
 
     def batch(self, windows: np.ndarray) -> WindowBatch:
         """These windows, cropped to the longest of them."""
@@ -127,6 +140,53 @@ class Windows:
             column = length - (end[owner] - (self._first[target] + self._before[target]))
         users = self.acts.users[self.rows[self._starts[windows]]]
         return WindowBatch(users, items, kinds, owner * (length + 1) + column, self.rows[target])
+
+
+@dataclass(frozen=True)
+class DrawnWindows:
+    """One rank's share of a batch."""
+
+    numbers: np.ndarray
+    """(B,) int64 its windows, among all."""
+    batch: WindowBatch
+    acts: Interactions
+    """The T targets."""
+    every_row: np.ndarray
+    """(R,) int64 rows of the targets of all ranks, in the order of the batch."""
+    every_item: np.ndarray
+    """(R,) int64 their items."""
+    mine: np.ndarray
+    """(R,) bool: which of them are this rank's."""
+
+
+class WindowPlan:
+    """The batches of windows over interactions in memory. items, users: rows of the vocabularies."""
+
+    def __init__(self, windows: Windows, items: int, users: int) -> None:
+        self.windows = windows
+        acts = windows.acts
+        self.seen = np.bincount(acts.items[windows.rows], minlength=items)
+        """(N + 1,) int64: how often each item is a target."""
+        self.known_items = np.bincount(acts.items, minlength=items) > 0
+        """(N + 1,) bool: stands in the interactions."""
+        self.known_users = np.bincount(acts.users, minlength=users) > 0
+        self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return self.windows.steps
+
+    def drawn(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> DrawnWindows:
+        """What a rank has of a batch; the ranks take turns by window."""
+        if self._plan[0] != epoch:
+            self._plan = (epoch, self.windows.plan(epoch))
+        every = self._plan[1][step % self.steps]
+        chosen = every[rank::world_size]
+        batch, acts = self.windows.batch(chosen), self.windows.acts
+        owners, rows = self.windows.targets(every)
+        mine = owners % world_size == rank
+        return DrawnWindows(chosen, batch, acts.take(batch.targets), rows, acts.items[rows], mine)
 
 
 def _moments(acts: Interactions) -> np.ndarray:

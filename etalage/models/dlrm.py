@@ -63,6 +63,7 @@ class DlrmConfig(StreamedConfig):
     dense: tuple[str, ...] | None = None
     """Columns of the table that are quantities; None: those of fractions. Both named: no other is read."""
     dimension: int = Field(16, ge=1)
+    """Width of every embedding, of the sparse features' and of the dense ones'."""
     embeddings: Literal["row_wise", "torchrec"] = "row_wise"
     """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
     bottom: tuple[int, ...] = (512, 256, 64)

@@ -71,7 +71,7 @@ class DSSMConfig(SourcedConfig):
     layers: tuple[int, ...] = (128,)
     """Widths between E and D in each tower; empty: none."""
     dimension: int = Field(64, ge=1)
-    """D."""
+    """D, the width of the embeddings of shoppers and items."""
     last_relu: bool = False
     """ReLU at the end of the towers. The head's weights may be negative, so a score may be, too."""
     loss: Literal["softmax", "bce"] = "softmax"
@@ -105,6 +105,7 @@ class DSSMConfig(SourcedConfig):
     epochs: int = Field(50, ge=1)
     patience: int | None = Field(10, ge=1)
     validate_queries: int = Field(2000, ge=1)
+    """Shoppers of the validation part that the catalogue is ranked for, at most."""
     validate_pairs: int = Field(4096, ge=1)
     """Hits of the validation part that the validation loss is of, at most; the same in every epoch."""
 

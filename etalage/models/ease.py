@@ -39,6 +39,8 @@ class EaseConfig(ModelConfig):
     activity: float = Field(0.0, ge=0, le=1)
     """A user of n items weighs n^-activity: 1 gives every user the same say."""
     strength: Strength = "once"
+    """What a shopper's acts on one item add up to: `once`, the largest weight of their kinds; `log_count` and
+    `log_value` grow with how often, and with the sum of the values."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
     max_items: int = Field(20_000, ge=2)

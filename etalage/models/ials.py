@@ -37,6 +37,7 @@ Side = Literal["users", "items"]
 
 class IalsConfig(ModelConfig):
     dimension: int = Field(64, ge=1)
+    """Width of the embeddings of users and items."""
     alpha: float = Field(10.0, gt=0)
     """Confidence of an act with weight 1 is 1 + alpha; of a pair without an act it is 1."""
     regularisation: float = Field(30.0, gt=0)
@@ -48,6 +49,8 @@ class IalsConfig(ModelConfig):
     scale: float = Field(0.1, gt=0)
     """Standard deviation of an embedding's length at the start."""
     strength: Strength = "once"
+    """What a shopper's acts on one item add up to: `once`, the largest weight of their kinds; `log_count` and
+    `log_value` grow with how often, and with the sum of the values."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
 

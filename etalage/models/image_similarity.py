@@ -29,25 +29,35 @@ EVERY = slice(None)
 
 class ImageSimilarityConfig(StreamedConfig):
     network: Literal["small", "original"] = "small"
+    """`small`: Etalage's residual network; `original`: the CNN of the published notebook."""
     size: int = Field(64, ge=8, le=512)
     """Height and width in pixels that photos are resized to."""
     channels: Literal[1, 3] = 3
+    """3: colour; 1: grey."""
     dimension: int = Field(128, ge=2)
+    """Width of the embedding."""
     stem: int = Field(16, ge=4)
     """Channels of the first convolution of `small`."""
     widths: tuple[int, ...] = Field((32, 64), min_length=1)
     """Channels of its blocks, each of half the side of the one before."""
     classes_per_batch: int = Field(16, ge=2)
+    """Categories in a batch."""
     examples_per_class: int = Field(8, ge=2)
+    """Photos of each of them."""
     alpha: float = Field(2.0, gt=0)
+    """Multi-Similarity: weight of pairs of one category."""
     beta: float = Field(40.0, gt=0)
+    """Multi-Similarity: weight of pairs of different ones."""
     epsilon: float = Field(0.1, ge=0)
+    """Multi-Similarity: margin by which pairs are mined."""
     base: float = 0.5
     """The loss's lambda."""
     multi_similarity_weight: float = Field(1.0, ge=0)
+    """Weight of the Multi-Similarity loss; 0: without."""
     softmax_weight: float = Field(1.0, ge=0)
     """Weight of a cosine softmax over the training categories, beside Multi-Similarity; 0: without."""
     softmax_scale: float = Field(16.0, gt=0)
+    """Scale of that softmax's cosines."""
     learning_rate: float = Field(3e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's; an average of 100 steps for the second: runs are short."""
@@ -55,12 +65,15 @@ class ImageSimilarityConfig(StreamedConfig):
     schedule: Schedule = "cosine"
     warm_up: float = Field(0.15, ge=0, lt=1)
     flip: bool = True
+    """Photos are mirrored at random."""
     crop: int = Field(2, ge=0)
     """Photos are shifted by up to this many pixels; the border is repeated."""
     augment_until: float = Field(1.0, ge=0, le=1)
     """Share of the epochs with flips and crops; in the last ones photos stay as they are."""
     validate_queries: int = Field(2000, ge=1)
+    """Photos of the validation part that search after each epoch, at most."""
     validate_index: int = Field(20_000, ge=1)
+    """Photos that they search in, at most."""
 
     def idle(self) -> dict[str, str]:
         found = super().idle()

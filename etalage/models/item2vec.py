@@ -35,6 +35,7 @@ HOUR = 3_600_000_000
 
 class Item2VecConfig(TrainingConfig):
     dimension: int = Field(128, ge=2)
+    """Width of the embeddings."""
     window: int = Field(5, ge=1)
     """Neighbours on either side that an item is to predict."""
     session_hours: float | None = Field(None, ge=0)
@@ -62,6 +63,7 @@ class Item2VecConfig(TrainingConfig):
     schedule: Schedule = "linear"
     final_rate: float = Field(0.01, ge=0, le=1)
     validate_queries: int = Field(2000, ge=1)
+    """Shoppers of the validation part that the catalogue is ranked for, at most."""
 
 
 class Item2Vec(nn.Module):

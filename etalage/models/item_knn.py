@@ -43,6 +43,8 @@ ACTS_AT_ONCE = 2**18
 
 class ItemKnnConfig(ModelConfig):
     similarity: Literal["cosine", "tf_idf", "bm25", "sequence"] = "tf_idf"
+    """How alike two items are: by the shoppers whom they share (`cosine`; `tf_idf` and `bm25` weigh down who
+    touches everything), or by following each other (`sequence`)."""
     neighbours: int = Field(200, ge=1)
     """How many neighbours are kept for each item."""
     shrink: float = Field(10.0, ge=0)
@@ -52,6 +54,8 @@ class ItemKnnConfig(ModelConfig):
     b: float = Field(0.75, ge=0, le=1)
     """For BM25: how much popular items are held back."""
     strength: Strength = "once"
+    """What a shopper's acts on one item add up to: `once`, the largest weight of their kinds; `log_count` and
+    `log_value` grow with how often, and with the sum of the values."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Kind of act → its weight; kinds not named do not count. Empty: every kind counts 1."""
     reach: int = Field(10, ge=1)

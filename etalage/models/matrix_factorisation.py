@@ -36,7 +36,10 @@ VALIDATE_AT_ONCE = 1024
 
 class MatrixFactorisationConfig(TrainingConfig):
     network: Literal["plain", "deep"] = "plain"
+    """`plain`: the product of two embeddings; `deep`: of two towers over a row and a column of the matrix
+    (DMF)."""
     dimension: int = Field(64, ge=1)
+    """Width of the embeddings that are multiplied."""
     loss: Literal["bce", "bpr", "softmax"] = "softmax"
     """Of a positive against the drawn items: each on its own, in pairs, or all at once."""
     shared_negatives: int | None = Field(1000, ge=1)
@@ -66,6 +69,7 @@ class MatrixFactorisationConfig(TrainingConfig):
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act in the loss; empty: each 1. Kinds not named do not count then."""
     validate_queries: int = Field(2000, ge=1)
+    """Shoppers of the validation part that the catalogue is ranked for, at most."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "decay": "l2 (network = 'plain') or weight_decay ('deep')",

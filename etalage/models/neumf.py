@@ -67,11 +67,13 @@ class NeumfConfig(TrainingConfig):
     preset: Literal["paper", "original", "interactions"] = "paper"
     """Changes the defaults of what is not given beside it: PRESETS."""
     part: Literal["neumf", "gmf", "mlp"] = "neumf"
+    """Both halves, or one of them alone: the element-wise product, or the perceptron."""
     user_by: Literal["id", "acts", "both"] = "id"
     """What a user is known by: who they are, what they took, or the sum of both."""
     item_by: Literal["id", "acts", "both"] = "id"
+    """What an item is embedded by: its id, the shoppers who acted on it, or both."""
     factors: int = Field(8, ge=1)
-    """F."""
+    """F, the width of GMF's embeddings."""
     mlp_factors: int = Field(32, ge=1)
     """M: half of what goes into the MLP."""
     layers: tuple[int, ...] = Field((32, 16, 8), min_length=1)
@@ -85,6 +87,7 @@ class NeumfConfig(TrainingConfig):
     power: float = Field(0.5, ge=0, le=1)
     """A sum over n interactions weighs n to the minus `power`: 0.5 keeps its spread, 1 makes it a mean."""
     item_bias: bool = False
+    """A number of the item, whoever asks, added to the score."""
     pretrain: int = Field(0, ge=0)
     """Epochs, of all, in which GMF and MLP learn apart; then they are NeuMF, each head weighing one half."""
     loss: Literal["bce", "softmax", "bpr"] = "bce"

@@ -47,6 +47,7 @@ class ModelConfig(Settings):
     """Base of every model's config. Closed-form models extend it directly, others TrainingConfig."""
 
     seed: int = Field(0, ge=0)
+    """Of all that is drawn at random; the same seed and data give the same model."""
 
     def idle(self) -> dict[str, str]:
         """Setting that has no effect with the present other settings → what would give it one. Subclasses add
@@ -75,6 +76,7 @@ class TrainingConfig(ModelConfig):
     """The settings that the training loop reads; the config of every model with gradients extends it."""
 
     epochs: int = Field(10, ge=1)
+    """Passes over the training data, at most."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """None: as many as one pass over the data needs."""
     batch_size: int = Field(256, ge=1)
@@ -85,9 +87,11 @@ class TrainingConfig(ModelConfig):
     optimiser: Literal["adamw", "adam", "adagrad", "sgd"] = "adamw"
     """For `adam`, `adagrad` and `sgd`, weight_decay is an L2 penalty in the gradient."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Of the optimiser, at its highest."""
     betas: tuple[float, float] = (0.9, 0.999)
     """For adamw and adam."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's; of the other optimisers an L2 penalty."""
     schedule: Schedule = "constant"
     """How the learning rate falls after the warm-up, down to its share `final_rate`."""
     warm_up: float = Field(0.0, ge=0, lt=1)

@@ -3,14 +3,17 @@
 M interactions of the training part
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from etalage.errors import ConfigError, TooLittleData
-from etalage.features.behaviour import BehaviourSet
+from etalage.features.behaviour import BehaviourSet, Interactions
 
 MOST_CLASSES = 20
+AT_ONCE = 1 << 20
+"""Interactions that are looked at together."""
 
 
 class Targets:
@@ -40,10 +43,14 @@ class Targets:
     @property
     def wanted(self) -> np.ndarray:
         """(M,) bool."""
-        predicted: np.ndarray = self.action_of[self.train.kinds] >= 0
+        return self.among(self.train)
+
+    def among(self, acts: Interactions) -> np.ndarray:
+        """(m,) bool: which acts of the training part are to be predicted."""
+        predicted: np.ndarray = self.action_of[acts.kinds] >= 0
         if self.objective == "softmax":
-            return predicted & (self.train.labels > 0)
-        return predicted if self.objective == "binary" else predicted & np.isfinite(self.train.values)
+            return predicted & (acts.labels > 0)
+        return predicted if self.objective == "binary" else predicted & np.isfinite(acts.values)
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Numbers of the class, int64; else values with mean 0 and spread 1, float32."""
@@ -53,22 +60,33 @@ class Targets:
         return np.asarray((values - mean) / spread, np.float32)
 
     def _values(self) -> None:
-        there = self.train.values[np.isfinite(self.train.values)]
-        different = np.unique(there)
+        different = np.empty(0, np.float32)
+        for there in self._there():
+            if len(different) <= MOST_CLASSES:
+                different = np.union1d(different, there)
         if len(different) < 2:
             raise TooLittleData(
                 f"objective {self.objective!r} predicts values, and the interactions have {len(different)} "
                 "different; map a column to `value`, or choose another objective"
             )
         if self.objective == "regression":
-            self.scale = (float(there.mean()), float(max(there.std(), 1e-6)))
+            count = sum(len(there) for there in self._there())
+            mean = sum(float(there.sum(dtype=np.float64)) for there in self._there()) / count
+            squares = sum(float(np.square(there.astype(np.float64) - mean).sum()) for there in self._there())
+            self.scale = (mean, max(math.sqrt(squares / count), 1e-6))
         elif len(different) > MOST_CLASSES:
             raise ConfigError(
-                f"objective 'classes': {len(different)} different values, at most {MOST_CLASSES}; "
-                "'regression' predicts the number itself"
+                f"objective 'classes': more than {MOST_CLASSES} different values; 'regression' predicts the "
+                "number itself"
             )
         else:
             self.classes = different
+
+    def _there(self) -> Iterator[np.ndarray]:
+        """The values that are there, some at a time: they may lie in a file."""
+        for start in range(0, len(self.train), AT_ONCE):
+            values = self.train.values[start : start + AT_ONCE]
+            yield values[np.isfinite(values)]
 
 
 def _actions(named: list[str], data: BehaviourSet) -> np.ndarray:

@@ -15,6 +15,7 @@ ended its towers: an inner product that cannot be negative is never a probabilit
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 
 from etalage.errors import ConfigError
 from etalage.features.behaviour import NEVER, BehaviourSet, Queries
+from etalage.features.behaviour_stream import BehaviourStream
 from etalage.features.encoder import Features
 from etalage.features.negatives import Negatives
 from etalage.features.sources import require_features
-from etalage.features.windows import Windows
+from etalage.features.windows import WindowPlan, Windows
 from etalage.metrics import auroc
 from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on_device_of, table
@@ -38,6 +40,7 @@ from etalage.models.ranks import ALONE, COUNT, Gathers, Ranks, share_of
 from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.sharded_tables import ShardedTables, Sharding
+from etalage.models.streaming import StreamedConfig
 from etalage.models.targets import Targets
 from etalage.models.vector_history import ValidationRanking
 
@@ -64,7 +67,7 @@ ORIGINAL: dict[str, Any] = {
 """Ids alone, perceptrons, explicit negatives; row-wise Adagrad for tables and Adam for the rest."""
 
 
-class TwoTowerConfig(SourcedConfig):
+class TwoTowerConfig(SourcedConfig, StreamedConfig):
     preset: Literal["sequence", "original"] = "sequence"
     """`original` changes the defaults to ORIGINAL's; what is given beside it counts."""
     user_id: bool = False
@@ -76,16 +79,22 @@ class TwoTowerConfig(SourcedConfig):
     width: int = Field(64, ge=2)
     """E, of embeddings and of the history's states."""
     layers: int = Field(2, ge=1)
+    """Self-attention layers over the history."""
     heads: int = Field(2, ge=1)
+    """Heads of each of them."""
     query_layers: tuple[int, ...] = ()
+    """Widths of the perceptron on top of the user tower; its last is D. Empty: none, D = E."""
     item_layers: tuple[int, ...] = ()
-    """Widths of the perceptron on top of each tower; both end in D. Empty: none, D = E."""
+    """Widths of the perceptron on top of the item tower; its last is D. Empty: none, D = E."""
     dropout: float = Field(0.4, ge=0, lt=1)
+    """Of embeddings and of each layer's output."""
     attention_dropout: float = Field(0.1, ge=0, lt=1)
+    """Of the attention's weights."""
     forget_user: float = Field(0.3, ge=0, le=1)
+    """Share of users whose id is replaced by the unknown one in a step, so that it learns to stand for those
+    that come later: history and attributes have to say it alone."""
     forget_item: float = Field(0.1, ge=0, le=1)
-    """Share of users, of items, whose id is replaced by the unknown one in a step, so that it learns to stand
-    for those that come later: history, attributes and content have to say it alone."""
+    """The same of items: content has to say it alone."""
     cosine: bool = True
     """Embeddings of length 1, and a scale."""
     temperature: float = Field(0.07, gt=0)
@@ -105,6 +114,7 @@ class TwoTowerConfig(SourcedConfig):
     item_bias: bool = True
     """For objectives other than `softmax`: a number of the item, whoever asks."""
     smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing of the softmax."""
     batch_size: int = Field(2048, ge=1)
     """Targets of a batch, about."""
     embeddings: Literal["dense", "row_wise", "torchrec"] = "dense"
@@ -115,6 +125,7 @@ class TwoTowerConfig(SourcedConfig):
     schedule: Schedule = "cosine"
     warm_up: float = Field(0.05, ge=0, lt=1)
     validate_queries: int = Field(5000, ge=1)
+    """Shoppers of the validation part that the catalogue is ranked for, at most."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "sampled": "shared_negatives",
@@ -362,61 +373,74 @@ class TwoTowerTask(BaseTask):
         require_features(data.item_features, config.feature_sources or (), RECIPE.name)
         self.config, self.data, self.train = config, data, data.part("train")
         self.targets = Targets(config.objective, config.actions, data)
-        wanted = self.targets.wanted
-        self.windows = Windows(self.train, wanted, config.history, config.batch_size, config.seed)
-        seen = np.bincount(self.train.items[wanted], minlength=len(data.items))
+        self.plan = self._planned()
+        seen = self.plan.seen
         self.share = seen / seen.sum()
         self.catalogue = np.flatnonzero(seen)
         """(C,) items that were a target: those that never were cannot be told from bad ones."""
         self.full = config.objective == "softmax" and len(self.catalogue) <= config.full_up_to
-        drawing = config.objective == "binary" and config.negatives > 0
-        self.negatives = (
-            Negatives(self.train.positive, len(data.users), len(data.items), (seen > 0) * 1.0, data.users)
-            if drawing
-            else None
-        )
+        self.draws_negatives = config.objective == "binary" and config.negatives > 0
         self.item_columns = _tensors(data.item_features.columns.values())
         self.user_columns = _tensors(data.user_features.columns.values())
-        self.ranking = ValidationRanking(data, config.validate_queries, config.seed)
-        self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+        self.ranking = self._validated()
 
     @property
     def steps(self) -> int:
-        return self.windows.steps
+        return self.plan.steps
+
+    # -- the data, which a stream has otherwise --------------------------------------------------
+
+    def _planned(self) -> Any:
+        """The batches, and what stands in them: see WindowPlan."""
+        config = self.config
+        windows = Windows(self.train, self.targets.wanted, config.history, config.batch_size, config.seed)
+        return WindowPlan(windows, len(self.data.items), len(self.data.users))
+
+    def _validated(self) -> ValidationRanking:
+        return ValidationRanking(self.data, self.config.validate_queries, self.config.seed)
+
+    def _of_validation(self) -> BehaviourSet:
+        """With the first shoppers of the validation part, `validate_queries` of them at least."""
+        return self.data
+
+    @cached_property
+    def _every_negative(self) -> Negatives:
+        data = self.data
+        weights = (self.plan.seen > 0) * 1.0
+        return Negatives(self.train.positive, len(data.users), len(data.items), weights, data.users)
+
+    def negatives_of(self, users: np.ndarray) -> tuple[Negatives, np.ndarray]:
+        """Those of these user rows, and the number that each has there."""
+        return self._every_negative, users
 
     # -- batches -------------------------------------------------------------------------------
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """`item` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
-        if self._plan[0] != epoch:
-            self._plan = (epoch, self.windows.plan(epoch))
-        every = self._plan[1][step % self.steps]
-        chosen = every[rank::world_size]
-        found = self.windows.batch(chosen)
-        owners, every_row = self.windows.targets(every)
-        mine, rows = owners % world_size == rank, found.targets
+        drawn = self.plan.drawn(epoch, step, rank, world_size)
+        found, acts = drawn.batch, drawn.acts
         arrays = {
             "at": found.at,
-            "target": self.train.items[rows],
-            "label": self.train.labels[rows],
-            "value": self.targets.scaled(self.train.values[rows]),
-            "action": self.targets.action_of[self.train.kinds[rows]],
+            "target": acts.items,
+            "label": acts.labels,
+            "value": self.targets.scaled(acts.values),
+            "action": self.targets.action_of[acts.kinds],
         }
         seeds = (self.config.seed, epoch, step)
-        if self.negatives is not None:
-            arrays = self._with_negatives(arrays, every_row, mine, seeds)
-        candidates = self._candidates(self.train.items[every_row], seeds)
+        if self.draws_negatives:
+            arrays = self._with_negatives(arrays, drawn.every_row, drawn.mine, seeds)
+        candidates = self._candidates(drawn.every_item, seeds)
         own = candidates if self.full else share_of(candidates, self.ranks)
         parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], own)
         items = np.arange(len(self.data.items)) if self.full else np.unique(np.concatenate(parts))
         if self.config.objective == "softmax":
             arrays["right"] = np.searchsorted(candidates, arrays["target"])
         if self.config.objective == "softmax" and not self.full:
-            arrays["log_probability"] = self._log_probability(candidates, len(every_row))
+            arrays["log_probability"] = self._log_probability(candidates, len(drawn.every_item))
         arrays["history"] = np.searchsorted(items, found.items)
         arrays["target"] = np.searchsorted(items, arrays["target"])
         arrays["candidates"] = np.searchsorted(items, own)
-        arrays |= {"rows": chosen, "user": found.users, "kinds": found.kinds}
+        arrays |= {"rows": drawn.numbers, "user": found.users, "kinds": found.kinds}
         for action in range(max(1, len(self.config.actions))):
             of_it = arrays["action"] == action if len(self.config.actions) > 1 else arrays["at"] >= 0
             arrays[f"{COUNT}{action}"] = np.float32(of_it.sum())
@@ -444,12 +468,11 @@ class TwoTowerTask(BaseTask):
     ) -> dict[str, np.ndarray]:
         """arrays: of this part's targets; rows: of all targets of the batch, `mine` of which are this part's:
         negatives are drawn for all."""
-        assert self.negatives is not None
-        users = self.train.users[rows]
-        asking = (self.train.labels[rows] > 0) & self.negatives.drawable[users]
+        negatives, users = self.negatives_of(self.train.users[rows])
+        asking = (self.train.labels[rows] > 0) & negatives.drawable[users]
         again = np.repeat(np.flatnonzero(asking[mine]), self.config.negatives)
         more = {name: array[again] for name, array in arrays.items()}
-        drawn = self.negatives.draw(users[asking], self.config.negatives, seeds)
+        drawn = negatives.draw(users[asking], self.config.negatives, seeds)
         more["target"] = drawn[mine[asking]].ravel()
         more["label"] = np.zeros(len(again), np.float32)
         return {name: np.concatenate([array, more[name]]) for name, array in arrays.items()}
@@ -472,11 +495,11 @@ class TwoTowerTask(BaseTask):
         return "candidates" if self.config.objective == "softmax" and not self.full else "nothing"
 
     def network(self) -> nn.Module:
-        data, train = self.data, self.train
+        data = self.data
         return TwoTower(
             self.config,
-            np.bincount(train.items, minlength=len(data.items)) > 0,
-            np.bincount(train.users, minlength=len(data.users)) > 0,
+            self.plan.known_items,
+            self.plan.known_users,
             data.item_features,
             data.user_features,
             kinds=len(data.kinds) + 1,
@@ -557,7 +580,8 @@ class TwoTowerTask(BaseTask):
         return figures | (self.agreement(network) if len(network.action_weights) > 1 else {})
 
     def _of_pairs(self, network: TwoTower, held_NE: Tensor, items_ND: Tensor) -> dict[str, float]:
-        acts = self.data.part("validation")
+        data = self._of_validation()
+        acts = data.part("validation")
         acts = acts.take(self.targets.action_of[acts.kinds] >= 0)
         users = np.unique(acts.users)[: self.config.validate_queries]
         acts = acts.take(np.isin(acts.users, users))
@@ -565,8 +589,8 @@ class TwoTowerTask(BaseTask):
         valued = self.config.objective == "regression" and np.isfinite(acts.values).any()
         if not (both or valued):
             return {}
-        known = self.data.before("validation").positive
-        queries = self.data.queries_of(users, known, np.full(len(users), NEVER))
+        known = data.before("validation").positive
+        queries = data.queries_of(users, known, np.full(len(users), NEVER))
         asked_TD = self._embed_all(network, queries, held_NE)[np.searchsorted(users, acts.users)]
         scores = (asked_TD * items_ND[on_device_of(network, acts.items)]).sum(1).float().cpu().numpy()
         figures = {"auroc": auroc(scores, acts.labels > 0)} if both else {}
@@ -613,6 +637,15 @@ def _tensors(columns: Any) -> list[Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(column)) for column in columns]
 
 
+def bind(config: TwoTowerConfig, data: BehaviourSet | BehaviourStream) -> TwoTowerTask:
+    """The task of the shop's behaviour, in memory or not."""
+    if isinstance(data, BehaviourStream):
+        from etalage.models.two_tower_stream import TwoTowerStreamTask
+
+        return TwoTowerStreamTask(config, data)
+    return TwoTowerTask(config, data)
+
+
 SPACE: SearchSpace = {
     "learning_rate": FloatRange(3e-4, 1e-2, log=True),
     "dropout": FloatRange(0.0, 0.6),
@@ -631,7 +664,7 @@ RECIPE = Recipe(
     paper="Yi et al., RecSys 2019; Kang and McAuley, SASRec, ICDM 2018",
     config=TwoTowerConfig,
     columns=("title", "brand", "price", "category_id", "attributes"),
-    bind=TwoTowerTask,
+    bind=bind,
     data="behaviour",
     space=SPACE,
 )

@@ -35,8 +35,10 @@ class ValidationRanking:
     Where only some kinds of acts are hits, items that never were one are not ranked.
     """
 
-    def __init__(self, data: BehaviourSet, most: int, seed: int) -> None:
+    def __init__(self, data: BehaviourSet, most: int, seed: int, ranked: np.ndarray | None = None) -> None:
+        """ranked: the item rows that are ranked, where the set holds only some shoppers; None: as above."""
         self.data, self.most, self.seed = data, most, seed
+        self._ranked = ranked
 
     @cached_property
     def questions(self) -> tuple[Queries, list[np.ndarray]]:
@@ -51,7 +53,7 @@ class ValidationRanking:
     @cached_property
     def ranked(self) -> np.ndarray:
         """Item rows."""
-        return np.flatnonzero(catalogue(self.data))
+        return np.flatnonzero(catalogue(self.data)) if self._ranked is None else self._ranked
 
     @cached_property
     def hidden(self) -> tuple[Tensor, Tensor]:

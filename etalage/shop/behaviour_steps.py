@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
+from etalage.shop import stream_steps
 from etalage.shop.progress import meter_steps
 from etalage.shop.source_steps import rows_of_vectors, with_sources
 from etalage.shop.transfer_steps import Taken, find_start, tell_shared_users
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.examples import Examples
     from etalage.features.pairs import PairEncoder
     from etalage.models.dssm import VectorRows
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.scorer import ExportScorer
-    from etalage.training.behaviour_export import Source
+    from etalage.training.export_source import Source
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +43,14 @@ class Behaviour:
     data: "BehaviourSet"
     versions: dict[str, int]
     titles: dict[str, str]
+    stream: "BehaviourStream | None" = None
+    """Where the interactions of `data` lie in files, what a model learns from."""
 
 
-def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
+def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None) -> Behaviour:
     """Read it. Items have the category that the classifier told beside the merchant's own, and nothing of
-    what other models embed of them (source_steps.py). whole: nothing is held back.
+    what other models embed of them (source_steps.py). whole: nothing is held back. streamed_by: the config of
+    a model that reads the interactions as a stream (stream_steps.py); None: they come into memory.
 
     Raises TableMissing, TooLittleData.
     """
@@ -63,17 +68,22 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
 
     named = workspace.config.behaviour.negatives
     negatives = None if named is None else workspace.folder / named
+    found = None
     with workspace.bar("read what users did", None):
-        items = table("items")
+        items, users = table("items"), table("users")
         if items is not None:
             items = with_classified(items, classifications(workspace.lake, at, items["item_id"]))
-        data = behaviour_set(
-            table("interactions"), items, table("users"), workspace.config.behaviour,
-            funnel=workspace.config.funnel, whole=whole,
-            more_items=() if negatives is None or items is not None else negative_items(negatives),
-        )  # fmt: skip
-        if negatives is not None and not whole:
-            data = with_negatives(data, negatives)
+        more_items = () if negatives is None or items is not None else negative_items(negatives)
+        if streamed_by is not None:
+            found = stream_steps.stream(workspace, streamed_by, at, items, users, more_items)
+            data = found.data
+        else:
+            data = behaviour_set(
+                table("interactions"), items, users, workspace.config.behaviour,
+                funnel=workspace.config.funnel, whole=whole, more_items=more_items,
+            )  # fmt: skip
+            if negatives is not None and not whole:
+                data = with_negatives(data, negatives)
     unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
     for line in describe_facts(data.facts):
@@ -83,7 +93,14 @@ def behaviour(workspace: Workspace, whole: bool = False) -> Behaviour:
         titles = {
             i: t for i, t in zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True) if t
         }
-    return Behaviour(data, at, titles)
+    return Behaviour(data, at, titles, None if found is None else found.with_data(data))
+
+
+def for_training(workspace: Workspace, recipe: "Recipe[Any]", config: Any) -> Behaviour:
+    """The shop's behaviour as this model is to learn from it: as a stream where its config says so. Raises as
+    `behaviour`."""
+    streamed = recipe.data == "behaviour" and stream_steps.streams(workspace, config)
+    return behaviour(workspace, streamed_by=config if streamed else None)
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ class Learned:
 
     config: Any
     """With where its weights start, if it starts from another training."""
-    data: "BehaviourSet | Examples | VectorRows"
+    data: "BehaviourSet | BehaviourStream | Examples | VectorRows"
     source: "Source"
     inputs: dict[str, str]
     """What `data` holds beside the tables: the hashes of other models and files, by name."""
@@ -136,13 +153,14 @@ def learned(workspace: Workspace, recipe: "Recipe[Any]", config: Any, whole: Beh
 
     Raises ConfigError, TooLittleData.
     """
-    from etalage.training.behaviour_export import Source
+    from etalage.features.behaviour import BehaviourSet
+    from etalage.training.export_source import Source
 
     if recipe.role != "closed_form" and len({w for w in whole.data.weights[1:] if w > 0}) > 1:
         log.warning(
             "%s takes each positive alike: [behaviour] weights weigh in closed-form models", recipe.name
         )
-    data: BehaviourSet | Examples | VectorRows = whole.data
+    data: BehaviourSet | BehaviourStream | Examples | VectorRows = whole.data
     source, inputs = Source.of(whole.data), {}
     taken = None
     if (start := find_start(workspace, recipe, config)) is not None:
@@ -162,6 +180,8 @@ def learned(workspace: Workspace, recipe: "Recipe[Any]", config: Any, whole: Beh
         data, pairs = made = examples(workspace, whole)
         sizes = dict(zip(made[0].sparse_names, made[0].sizes, strict=True))
         source = Source.of(whole.data, pairs, sizes)
+    if whole.stream is not None and isinstance(data, BehaviourSet):
+        data = whole.stream.with_data(data)
     return Learned(config, data, source, inputs, taken)
 
 
@@ -177,7 +197,7 @@ def train(
     shop's retrievers find."""
     from etalage.training.run import train_behaviour
 
-    whole = known or behaviour(workspace)
+    whole = known or for_training(workspace, recipe, config)
     given = learned(workspace, recipe, config, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from etalage.errors import ConfigError, TableMissing, TooLittleData
 from etalage.lake.labelling import WEAK
-from etalage.shop import taxonomy_steps
+from etalage.shop import photo_steps, taxonomy_steps
 from etalage.shop.progress import meter_steps
 from etalage.shop.workspace import Workspace
 
@@ -51,15 +52,15 @@ class Labelled:
     versions: dict[str, int]
 
 
-def labelled(workspace: Workspace, encoder: "PhotoEncoder | None") -> Labelled:
-    """Read it, decode its photos, split it. encoder: None for a model that looks at no photos.
+def labelled(workspace: Workspace, encoder: "PhotoEncoder | None", config: Any = None) -> Labelled:
+    """Read it, decode its photos, split it. encoder: None for a model that looks at no photos. config: of the
+    model that learns from it, which says when pixels are too many for memory; None: they stay there.
 
     Once there is a golden set, its items are the part `test`, with the categories that stand in it, and what
     shows the same thing as one of them is learned from no more.
     Raises TableMissing, ConfigError, TooLittleData, GoldenChanged.
     """
-    from etalage.bundle.contents import in_order, photo_batches
-    from etalage.features.catalogue_photos import decoded
+    from etalage.bundle.contents import in_order
     from etalage.features.category_set import CategorySet
     from etalage.features.split_items import SeenPhotos, grouped, parts_of_groups, product_keys
     from etalage.lake.item_photos import photos_of
@@ -100,14 +101,29 @@ def labelled(workspace: Workspace, encoder: "PhotoEncoder | None") -> Labelled:
     _refuse_leaks(whole, golden, workspace.config.split.phash_distance)  # before minutes of decoding
     if encoder is None:
         return whole
-    with workspace.bar("decode photos", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(workspace.lake, at), encoder, meter, workspace.photo_loop)
+    pixels, kept = _pixels(workspace, found, at, encoder, config)
     return replace(
         whole,
         data=replace(data, owners_P=found.owners[kept], pixels_PHWC=pixels),
         sha256_P=[whole.sha256_P[photo] for photo in kept],
         phashes_P=phashes[kept],
     )
+
+
+def _pixels(
+    workspace: Workspace, found: "ItemPhotos", at: dict[str, int], encoder: "PhotoEncoder", config: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `decoded`: in memory, or in a file that one pass over the table of photos writes."""
+    from etalage.bundle.contents import photo_batches
+    from etalage.features.catalogue_photos import decoded
+
+    count, batches = len(found.sha256), partial(photo_batches, workspace.lake, at)
+    where = photo_steps.pixel_file(workspace, config, encoder, count, "categories")
+    if where is None:
+        with workspace.bar("decode photos", count) as meter:
+            return decoded(found, batches(), encoder, meter, workspace.photo_loop)
+    with workspace.disk(), workspace.bar("decode photos into a file", count) as meter:
+        return where.pixels(found.sha256.to_pylist(), batches, meter, workspace.photo_loop, "left out")
 
 
 def _refuse_leaks(whole: Labelled, golden: "Golden | None", phash_distance: int) -> None:
@@ -192,7 +208,7 @@ def train(
             f"{recipe.name}: {type(config).__name__} is no config of a classifier: let it extend "
             "ClassifierConfig of etalage.models.recipe, and say what the model looks at"
         )
-    whole = labelled(workspace, config.photo_encoder())
+    whole = labelled(workspace, config.photo_encoder(), config)
     golden = ensure_golden_set(workspace, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_categories(
@@ -308,7 +324,7 @@ def _layouts(workspace: Workspace, found: "ItemPhotos", at: dict[str, int]) -> n
     Of photos as one encoder decodes them, whatever the model's own is: the split must not depend on it.
     """
     from etalage.bundle.contents import photo_batches
-    from etalage.features.catalogue_photos import decoded, layout
+    from etalage.features.catalogue_photos import layouts
     from etalage.features.photo import PhotoEncoder
 
     split = workspace.config.split
@@ -316,8 +332,5 @@ def _layouts(workspace: Workspace, found: "ItemPhotos", at: dict[str, int]) -> n
         return None
     seen_by = PhotoEncoder(LAYOUT_SIDE, 3, "crop", "bicubic")  # as benchmarks/near_duplicates.py measured it
     with workspace.bar("decode photos, to group them", len(found.sha256)) as meter:
-        pixels, kept = decoded(found, photo_batches(workspace.lake, at), seen_by, meter, workspace.photo_loop)
-    layouts = layout(pixels)
-    every = np.zeros((len(found.sha256), layouts.shape[1]), np.float32)
-    every[kept] = layouts
-    return every
+        batches = photo_batches(workspace.lake, at)
+        return layouts(found, batches, seen_by, meter, workspace.photo_loop)

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etalage.config import MappingConfig, ShopConfig, validated
+from etalage.config.reference import commented, sections
 from etalage.errors import ConfigError, EtalageError
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.looking import Tried, draft_files, tried
 from etalage.lake.drafting.writing import quoted, shop_toml
 
-_USUAL = """
-# A line that begins with # does nothing until the # is gone. docs/guide.md goes through these settings; an
-# unknown one is an error that suggests the right one. `etalage new SHOP --from FILE` guesses a mapping.
-
-# currency = "EUR"                          # of items that name none
-
-# [ingest.items.columns]                    # our column = yours
+_HEAD = """
+# A line that begins with # does nothing until the # is gone; above each setting stands what it does. These
+# are those that shops come to set, at their defaults or with an example; docs/reference/ has all of them. An
+# unknown setting is an error that suggests the right one. `etalage new SHOP --from FILE` guesses a mapping.
+"""
+_MAPPINGS = """
+## Which column of a file fills which of Etalage's: ours = yours (docs/files.md).
+# [ingest.items.columns]
 # item_id = "sku"
 # title = "name"
 # in_stock = "stock"
@@ -29,26 +31,35 @@ _USUAL = """
 # item_id = "sku"
 # kind = "event"
 # time = "when"
-
-# [behaviour]
-# positive_from = 4                         # of ratings: this many stars or more are a like
-# targets = ["cart", "buy"]                 # what counts as a hit when models are judged
-
-# [funnel]
-# seen = "drop_bought"                      # what somebody has is not shown again; or "drop_all", "keep"
-
-# [photos]
-# contact = "photos@shop.example"           # told to the servers that photos are fetched from
-
-# [serve]
-# hosts = ["recommender.internal"]          # other names by which the server may be called
-# origins = ["https://www.shop.example"]    # web pages that may ask it from a browser
 """
+_MODELS = """
+## The settings of one model; `etalage tune NAME --write` finds and writes them (docs/reference/models.md).
+# [models.item_knn]
+# similarity = "bm25"
+"""
+USUAL: dict[str, tuple[str, ...]] = {
+    "": ("currency",),
+    "photos": ("contact", "merchant", "spacing", "side"),
+    "split": ("published", "group", "product"),
+    "behaviour": ("weights", "targets", "positive_from", "split", "repeat"),
+    "funnel": ("retrievers", "ranker", "seen", "in_stock"),
+    "funnel.order": ("value", "value_of", "diversity", "per_brand"),
+    "index": ("kind", "per_category"),
+    "publish": ("max_shrink", "keep"),
+    "evaluate": ("retrieval_metric", "ks"),
+    "classify": ("threshold",),
+    "taxonomy": ("file", "level", "map"),
+    "serve": ("host", "port", "hosts", "origins", "live"),
+    "engine": ("kind", "master", "workers"),
+    "storage": ("tables", "bundles", "region"),
+}
+"""Section → what a new shop.toml shows of it."""
 
 
 def starting_toml(name: str) -> str:
-    """For a new shop that is called `name`."""
-    return f"name = {quoted(name)}\n{_USUAL}"
+    """For a new shop that is called `name`: nothing set but that, and every section in place as comments."""
+    top, *parts = [commented(section, USUAL[section.name]) for section in sections() if section.name in USUAL]
+    return "".join([f"name = {quoted(name)}\n", _HEAD, top, _MAPPINGS, *parts, _MODELS])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from etalage.errors import StoreUnavailable, TableDamaged
 from etalage.features.behaviour import NEVER
 from etalage.nearest import nearest
+from etalage.shop import stream_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ def erase(workspace: Workspace, user_id: str) -> Erased:
             table = workspace.lake.table(name)
             if table.exists():
                 rows[name] = table.delete_matching(columns, theirs)
+        stream_steps.forget(workspace)
         try:
             rows["online store"] = 0
             before = _file_before(workspace)

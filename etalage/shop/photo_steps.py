@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from etalage.evaluation.photos import PhotoEvaluator
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
+    from etalage.features.pixel_file import PixelFile
     from etalage.features.sources import FeatureSource
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
@@ -80,26 +81,40 @@ def learned(workspace: Workspace, config: Any) -> "tuple[PhotoSet, dict[str, int
     are too many for its `buffer`, in a file that one pass over the table of photos writes."""
     from etalage.bundle.contents import find_photos, photo_batches
     from etalage.features.photo import PhotoEncoder
-    from etalage.features.pixel_file import PixelFile
 
     require_photos(workspace)
     whole = payload(workspace, files=False)
     encoder = PhotoEncoder(config.size, config.channels)
     shas = whole.items["photo_sha256"].drop_null()
-    size = len(shas) * encoder.size**2 * encoder.channels
-    if not isinstance(config, StreamedConfig) or not config.streams(size):
+    where = pixel_file(workspace, config, encoder, len(shas))
+    if where is None:
         with workspace.bar("read photos", None):
             files = find_photos(photo_batches(workspace.lake, whole.versions), pc.unique(shas))
         return photos(workspace, replace(whole, photos=files), encoder), whole.versions
-    where = PixelFile(workspace.runs / "pixels", encoder, workspace.config.split)
-    log.warning(
-        "%s photos of %d x %d pixels are %s MB: they are read as a stream, once, into a file in %s",
-        f"{len(shas):,}", encoder.size, encoder.size, f"{size / MEGABYTE:,.0f}", where.folder,
-    )  # fmt: skip
     with workspace.disk(), workspace.bar("decode photos into a file", len(shas)) as meter:
         batches = partial(photo_batches, workspace.lake, whole.versions)
-        found = where.photo_set(whole.items, batches, meter, workspace.photo_loop)
+        split = workspace.config.split
+        found = where.photo_set(whole.items, batches, split, meter, workspace.photo_loop)
     return found, whole.versions
+
+
+def pixel_file(
+    workspace: Workspace, config: Any, encoder: "PhotoEncoder", count: int, folder: str = ""
+) -> "PixelFile | None":
+    """Where the pixels of so many photos go, which are too many for the config's `buffer`, and says so; None:
+    they stay in memory. folder: of the model, beneath those of all: a file is replaced by the next one there.
+    """
+    from etalage.features.pixel_file import PixelFile
+
+    size = count * encoder.size**2 * encoder.channels
+    if not isinstance(config, StreamedConfig) or not config.streams(size):
+        return None
+    where = PixelFile(workspace.runs / "pixels" / folder, encoder)
+    log.warning(
+        "%s photos of %d x %d pixels are %s MB: they are read as a stream, once, into a file in %s",
+        f"{count:,}", encoder.size, encoder.size, f"{size / MEGABYTE:,.0f}", where.folder,
+    )  # fmt: skip
+    return where
 
 
 def train(

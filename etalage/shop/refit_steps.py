@@ -159,7 +159,8 @@ def _refit(
     from etalage.errors import NothingToPublish
     from etalage.models.recipe import Trained, count
     from etalage.runtime.export_files import newest_export, read_facts
-    from etalage.training.behaviour_export import Source, export_behaviour
+    from etalage.training.behaviour_export import export_behaviour
+    from etalage.training.export_source import Source
 
     name = str(facts["name"])
     config = validated(recipe.config, facts["config"], where=f"{judged}: config")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.recipe import Recipe, Trained
-    from etalage.training.behaviour_export import Source
+    from etalage.training.export_source import Source
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def examples_of(
     from etalage.features.example_stream import ExampleStream
     from etalage.features.shards import Shards
     from etalage.features.table_encoder import fit_table
-    from etalage.training.behaviour_export import Source
+    from etalage.training.export_source import Source
 
     where = str(config.table)
     shards = Shards(where if "://" in where else str(workspace.folder / where))

@@ -22,7 +22,7 @@ from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.models.own import Source
-    from etalage.training.behaviour_export import Source as Kept
+    from etalage.training.export_source import Source as Kept
     from etalage.training.tune import Report, Study, Trial
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def task_of(
         data: Any = photo_steps.learned(workspace, config)[0]
         mark = fingerprint(data)
     elif recipe.data == "categories":
-        labelled = category_steps.labelled(workspace, config.photo_encoder())
+        labelled = category_steps.labelled(workspace, config.photo_encoder(), config)
         category_steps.ensure_golden_set(workspace, labelled)
         data, mark = labelled.data, labelled.data.fingerprint()
     elif table_steps.named_table(config) is not None:
@@ -141,7 +141,7 @@ def task_of(
         data, kept, _ = table_steps.examples_of(workspace, whole_config)
         mark = data.fingerprint()
     else:
-        whole = behaviour_steps.behaviour(workspace)
+        whole = behaviour_steps.for_training(workspace, recipe, config)
         learned = behaviour_steps.learned(workspace, recipe, config, whole)
         config, data, kept = learned.config, learned.data, learned.source
         mark = json.dumps([whole.data.fingerprint(), learned.inputs], sort_keys=True)

@@ -5,7 +5,7 @@ folder gets its name.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,72 +15,29 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from etalage.errors import ExportDamaged
-from etalage.features.behaviour import BehaviourSet
-from etalage.features.encoder import Encoder, Features
-from etalage.features.vocabulary import Vocabulary
-from etalage.models.recipe import WEIGHTS, ClosedFormArrays, Recipe, Trained
+from etalage.features.encoder import Features
+from etalage.models.recipe import WEIGHTS, Recipe, Trained
 from etalage.runtime.export_files import (
     FEATURE_SOURCES,
     ITEM,
-    ITEM_ENCODER,
     ITEM_FEATURES,
-    ITEMS,
     PAIRS,
     QUERY,
     RANK,
     TABLE,
-    USER_ENCODER,
-    USERS,
     ModelKind,
 )
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.sessions import Session
-from etalage.training.export import TOLERANCE, ExportDraft, quiet
+from etalage.training.closed_form import export_closed_form
+from etalage.training.export import TOLERANCE, quiet
+from etalage.training.export_draft import ExportDraft
+from etalage.training.export_source import Source, save_array, write_ids
 
 if TYPE_CHECKING:
-    from etalage.features.pairs import PairEncoder
-    from etalage.features.table_encoder import TableEncoder
+    pass
 
 ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an export keeps of the data beside the model: vocabularies, encoders, features of the items."""
-
-    items: Vocabulary = field(default_factory=lambda: Vocabulary([]))
-    users: Vocabulary = field(default_factory=lambda: Vocabulary([]))
-    kinds: tuple[str, ...] = ()
-    item_features: Features = field(default_factory=Features)
-    user_features: Features = field(default_factory=Features)
-    item_encoder: Encoder | None = None
-    user_encoder: Encoder | None = None
-    pairs: "PairEncoder | None" = None
-    """For a ranker of pairs: what it knows of them."""
-    table: "TableEncoder | None" = None
-    """For a ranker of a table's rows: how they are encoded."""
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Of the sparse inputs of a ranker, by name."""
-    feature_sources: dict[str, str] = field(default_factory=dict)
-    """As in BehaviourSet."""
-
-    @classmethod
-    def of(
-        cls, data: BehaviourSet, pairs: "PairEncoder | None" = None, sizes: dict[str, int] | None = None
-    ) -> "Source":
-        return cls(
-            data.items,
-            data.users,
-            data.kinds,
-            data.item_features,
-            data.user_features,
-            data.item_encoder,
-            data.user_encoder,
-            pairs,
-            None,
-            sizes or {"user": len(data.users), "item": len(data.items)},
-            data.feature_sources,
-        )
 
 
 def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, folder: Path) -> Path:
@@ -88,15 +45,13 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
 
     Raises ExportDamaged when what ONNX Runtime computes is not what the network does.
     """
-    with ExportDraft(trained, folder, recipe.role, _kind(recipe, trained)) as draft:
-        facts: dict[str, Any] = {"feature_sources": {}}
-        if trained.counted is not None:
-            facts |= _write_counted(draft.path, trained.counted)
-        elif recipe.role == "ranker":
-            facts |= _write_ranker(draft.path, _network(trained), data)
-        else:
-            facts |= _write_embedder(draft.path, _network(trained), data)
-        _write_ids(draft.path, data)
+    if trained.counted is not None:
+        return export_closed_form(recipe, trained, data, folder)
+    kind: ModelKind = "pairs" if recipe.role == "ranker" else "embeddings"
+    with ExportDraft(trained, folder, recipe.role, kind) as draft:
+        write = _write_ranker if recipe.role == "ranker" else _write_embedder
+        facts = write(draft.path, _network(trained), data)
+        write_ids(draft.path, data)
         if recipe.transfers:
             save_file(_network(trained).state_dict(), draft.path / WEIGHTS)
         draft.tell(**{"feature_sources": {}, **facts}, kinds=list(data.kinds))
@@ -104,39 +59,10 @@ def export_behaviour(recipe: Recipe[Any], trained: Trained[Any], data: Source, f
         return draft.named()
 
 
-def _kind(recipe: Recipe[Any], trained: Trained[Any]) -> ModelKind:
-    """By which file of runtime/ the export is opened."""
-    if trained.counted is not None:
-        return trained.counted.scoring
-    return "pairs" if recipe.role == "ranker" else "embeddings"
-
-
 def _network(trained: Trained[Any]) -> nn.Module:
     assert trained.network is not None
     network: nn.Module = trained.network.eval().float()
     return network
-
-
-def _write_ids(folder: Path, data: Source) -> None:
-    data.items.save(folder / ITEMS)
-    data.users.save(folder / USERS)
-    for encoder, name in ((data.item_encoder, ITEM_ENCODER), (data.user_encoder, USER_ENCODER)):
-        if encoder is not None:
-            (folder / name).write_text(encoder.to_json(), encoding="utf-8")
-
-
-def _save(folder: Path, name: str, array: np.ndarray) -> None:
-    with (folder / f"{name}.npy").open("wb") as sink:
-        np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
-
-
-# -- closed-form models ----------------------------------------------------------------------------------
-
-
-def _write_counted(folder: Path, counted: ClosedFormArrays) -> dict[str, Any]:
-    for name, array in counted.arrays.items():
-        _save(folder, name, array)
-    return {"settings": counted.settings}
 
 
 # -- embedders ---------------------------------------------------------------------------------
@@ -160,9 +86,9 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     rows = np.arange(len(data.items))
     item_feed = _item_feed(network.item_inputs, rows, data.item_features)
     found = _in_blocks(_Named(network, methods), item_feed)
-    _save(folder, "item_embeddings", found[0])
+    save_array(folder, "item_embeddings", found[0])
     if asks_history:
-        _save(folder, "history_embeddings", found[1])
+        save_array(folder, "history_embeddings", found[1])
     query_feed = _query_sample(network, data, found[-1].shape[1] if asks_history else 0)
     _write_onnx(_Named(network, ("embed_query",)), query_feed, folder / QUERY, ("query_embedding",))
     # Items by id alone have no embedding that is not in the table.
@@ -190,7 +116,7 @@ def _write_sources(folder: Path, item_inputs: Sequence[str], data: Source) -> di
     if read:
         (folder / FEATURE_SOURCES).mkdir()
     for name in read:
-        _save(folder / FEATURE_SOURCES, name, data.item_features.dense[name])
+        save_array(folder / FEATURE_SOURCES, name, data.item_features.dense[name])
     return read
 
 
@@ -257,7 +183,7 @@ def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     if kept:
         (folder / ITEM_FEATURES).mkdir()
     for name in sorted(kept):
-        _save(folder / ITEM_FEATURES, name, columns[name])
+        save_array(folder / ITEM_FEATURES, name, columns[name])
     return {
         "sparse_inputs": list(network.sparse_inputs),
         "dense_inputs": list(network.dense_inputs),

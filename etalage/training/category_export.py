@@ -25,7 +25,8 @@ from etalage.runtime.classifier import ItemClassifier, classifier_files
 from etalage.runtime.leaf_decision import LeafDecision
 from etalage.training.calibrating import calibrated, judged
 from etalage.training.category_served import choose_precision
-from etalage.training.export import ExportDraft, quiet
+from etalage.training.export import quiet
+from etalage.training.export_draft import ExportDraft
 
 TOLERANCE = 2e-3
 """Largest difference of a leaf's probability between torch and ONNX Runtime, both float32."""

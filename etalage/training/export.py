@@ -3,13 +3,9 @@
 exports/<model>/0003-1a2b3c4d/   model.onnx  encoder.json  export.json
 """
 
-import json
 import logging
-import os
-import re
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,69 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from etalage.errors import ExportDamaged, NothingToPublish
+from etalage.errors import ExportDamaged
 from etalage.features.photo import PhotoEncoder
-from etalage.models.recipe import Role, Trained
-from etalage.runtime.export_files import FACTS, FORMAT, ModelKind, hash_export, newest_export, read_facts
+from etalage.models.recipe import Trained
 from etalage.runtime.photos import DECIDES, PhotoEmbedder
+from etalage.training.export_draft import ExportDraft
 
 TOLERANCE = 2e-4
 """Largest difference of an embedding's component between torch and ONNX Runtime, both float32."""
-
-_MADE_OF = ("model_hash", "data", "tables", "inputs", "config")
-"""Facts of an export that say what its model is, of what it was made, and how."""
-
-
-class ExportDraft:
-    """A folder that becomes the next export of a model: its files are written, what is said of them is told,
-    and when it was opened and compared it gets its name. What fails on the way leaves no export behind."""
-
-    def __init__(
-        self,
-        trained: Trained[Any],
-        folder: Path,
-        role: Role,
-        kind: ModelKind,
-        hashed: Sequence[str] | None = None,
-    ) -> None:
-        """folder: of the model's exports. hashed: the files that decide an answer; None: all."""
-        self._folder, self._hashed = folder, hashed
-        self.path = folder / f".draft-{os.getpid()}"
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
-        self._facts: dict[str, Any] = {
-            "format": FORMAT,
-            "name": trained.recipe,
-            "role": role,
-            "kind": kind,
-            "config": trained.config.model_dump(mode="json"),
-            "metrics": trained.metrics,
-            "history": trained.history,
-            "seconds": round(trained.seconds, 3),
-            "cpu_seconds": round(trained.cpu_seconds, 3),
-            "run": trained.run.name,
-            **trained.facts,
-        }
-
-    def __enter__(self) -> "ExportDraft":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def tell(self, **facts: Any) -> None:
-        """Write export.json about the files as they are now, with these facts and those told before."""
-        self._facts |= facts
-        self._facts["model_hash"] = hash_export(self.path, self._hashed)
-        (self.path / FACTS).write_text(json.dumps(self._facts, indent=1, sort_keys=True), encoding="utf-8")
-
-    def named(self) -> Path:
-        """The next `folder/NNNN-hash8`; or the newest export, if it is this very model."""
-        if (same := _same_model(self._folder, self._facts)) is not None:
-            return same
-        target = self._folder / f"{_next_number(self._folder):04d}-{self._facts['model_hash'][:8]}"
-        self.path.rename(target)
-        return target
 
 
 def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
@@ -96,22 +37,6 @@ def export(trained: Trained[Any], encoder: PhotoEncoder, folder: Path) -> Path:
         draft.tell(dimension=int(trained.config.dimension))
         _compare(network, draft.path, encoder)
         return draft.named()
-
-
-def _same_model(folder: Path, facts: Mapping[str, Any]) -> Path | None:
-    """The newest export, if it is of this very model, made of the same by the same settings: its evaluation
-    then still holds. Counts of other data may be the same numbers, and are judged on those."""
-    try:
-        newest = newest_export(folder)
-    except NothingToPublish:
-        return None
-    known = read_facts(newest)
-    return newest if all(known.get(n) == facts.get(n) for n in _MADE_OF) else None
-
-
-def _next_number(folder: Path) -> int:
-    taken = [int(m[1]) for p in folder.iterdir() if (m := re.match(r"(\d+)-", p.name))]
-    return max(taken, default=0) + 1
 
 
 def _sample(encoder: PhotoEncoder, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from etalage.errors import CheckpointDamaged, ConfigError, LossNotFinite
 from etalage.features.array_blocks import ArrayLoop
 from etalage.models.ranks import ALONE, Gathers
-from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig, count
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
+from etalage.training.closed_form import solve
 from etalage.training.context import Context
 from etalage.training.optim import clip_norm
 from etalage.training.prefetch import Prefetched
@@ -34,6 +35,13 @@ class Tracker(Protocol):
     """Where the figures of a run go (training/tracking.py)."""
 
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+
+@runtime_checkable
+class DrawsWeights(Protocol):
+    """A tracker that looks at the network at the end of each epoch."""
+
+    def weights(self, step: int, network: nn.Module) -> None: ...
 
 
 @dataclass
@@ -75,7 +83,7 @@ def fit(
     infinite, and names the batch; the checkpoints before it stay.
     """
     if recipe.role == "closed_form":
-        return _solve(recipe, cast(ClosedForm, task), config, run, blocks or ArrayLoop())
+        return solve(recipe, cast(ClosedForm, task), config, run, blocks)
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
@@ -98,13 +106,6 @@ def fit(
         cpu_seconds=done.cpu_seconds,
         run=run,
     )
-
-
-def _solve(recipe: Recipe[C], task: ClosedForm, config: C, run: Path, blocks: ArrayLoop) -> Trained[C]:
-    started = time.perf_counter(), time.process_time()
-    counted = count(task, blocks)
-    seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-    return Trained(recipe.name, config, None, {}, [], seconds, cpu, run, counted=counted)
 
 
 class _Fitting:
@@ -262,6 +263,8 @@ class _Fitting:
             seconds = {"seconds": done.seconds, "cpu_seconds": done.cpu_seconds}
             waited = done.waited / done.step_seconds if done.step_seconds else 0.0
             tracker.metrics(epoch + 1, {**values, **seconds, "waited_for_data": waited})
+        if isinstance(tracker, DrawsWeights):
+            tracker.weights(epoch + 1, self.network)
 
     def restore_best(self) -> None:
         """Rank 0's best weights, in every rank; tables that were sharded are whole then, in rank 0."""

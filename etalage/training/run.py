@@ -19,18 +19,17 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
-from etalage.training.export import export
-from etalage.training.loop import fit
+from etalage.training.closed_form import export_closed_form, solve
+from etalage.training.export_source import Source
 from etalage.training.tracking import Run
-from etalage.training.workers import follow_torchrun, together
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.category_set import CategorySet
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
-    from etalage.training.behaviour_export import Source
 
 Progress = Callable[[int, int, str], None]
 
@@ -60,6 +59,8 @@ def run(
     versions: the tables' versions that `photos` were read at. fresh: forget what an earlier run of the
     same config and data left. Raises what `fit` and `export` raise.
     """
+    from etalage.training.export import export
+
     facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
 
     def write(trained: Trained[Any], task: Any) -> Path:
@@ -108,11 +109,11 @@ def train_categories(
 def train_behaviour(
     recipe: Recipe[Any],
     config: Any,
-    data: "BehaviourSet | Examples | ExampleStream | VectorRows",
+    data: "BehaviourSet | BehaviourStream | Examples | ExampleStream | VectorRows",
     *,
     runs: Path,
     exports: Path,
-    source: "Source | None" = None,
+    source: Source | None = None,
     versions: dict[str, int] | None = None,
     learned: tuple[str, Mapping[str, str]] | None = None,
     start: Mapping[str, Any] | None = None,
@@ -130,9 +131,9 @@ def train_behaviour(
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
+    from etalage.features.behaviour_stream import BehaviourStream
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
-    from etalage.training.behaviour_export import Source, export_behaviour
 
     if source is None:
         assert isinstance(data, BehaviourSet | Examples | ExampleStream)
@@ -142,13 +143,17 @@ def train_behaviour(
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
     else:
-        assert isinstance(data, BehaviourSet | Examples | ExampleStream)
+        assert isinstance(data, BehaviourSet | BehaviourStream | Examples | ExampleStream)
         facts["data"] = data.fingerprint()
 
     if start is not None:
         facts["start"] = dict(start)
 
     def write(trained: Trained[Any], task: Any) -> Path:
+        if recipe.role == "closed_form":
+            return export_closed_form(recipe, trained, kept, exports)
+        from etalage.training.behaviour_export import export_behaviour
+
         return export_behaviour(recipe, trained, kept, exports)
 
     return _tracked(
@@ -165,9 +170,7 @@ def train_behaviour(
     )
 
 
-def _source_of(examples: "Examples | ExampleStream") -> "Source":
-    from etalage.training.behaviour_export import Source
-
+def _source_of(examples: "Examples | ExampleStream") -> Source:
     return Source(sizes=dict(zip(examples.sparse_names, examples.sizes, strict=True)))
 
 
@@ -195,24 +198,45 @@ def _tracked(
     if fresh:
         folder = _unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    follow_torchrun(recipe, config, data, folder)
+    if recipe.role != "closed_form":
+        from etalage.training.workers import follow_torchrun
+
+        follow_torchrun(recipe, config, data, folder)
     note = folder / "mlflow-run"
     known = note.read_text(encoding="utf-8").strip() if note.exists() else None
     with Run(runs, recipe.name, folder.name, resume=known) as tracker:
         note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
         task = recipe.bind(config, data)
-        if progress is not None and hasattr(task, "say"):
-            progress, task.say = _with_lines(progress)
-        with together(recipe, config, data, task, folder, engine) as context:
-            trained = fit(
-                recipe, task, config, folder, tracker=tracker, progress=progress, context=context,
-                blocks=blocks,
-            )  # fmt: skip
+        if recipe.role == "closed_form":
+            trained = solve(recipe, task, config, folder, blocks)
+        else:
+            trained = _fitted(recipe, config, data, task, folder, engine, tracker, progress)
         trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
         exported = write(trained, task)
         tracker.file(exported, "model")
+        if trained.network is not None:
+            tracker.graph(exported)
     return trained, exported
+
+
+def _fitted(
+    recipe: Recipe[Any],
+    config: Any,
+    data: Any,
+    task: Any,
+    folder: Path,
+    engine: Engine,
+    tracker: Run,
+    progress: Progress | None,
+) -> Trained[Any]:
+    from etalage.training.loop import fit
+    from etalage.training.workers import together
+
+    if progress is not None and hasattr(task, "say"):
+        progress, task.say = _with_lines(progress)
+    with together(recipe, config, data, task, folder, engine) as context:
+        return fit(recipe, task, config, folder, tracker=tracker, progress=progress, context=context)
 
 
 def _with_lines(progress: Progress) -> tuple[Progress, Callable[[str], None]]:

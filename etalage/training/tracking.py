@@ -8,16 +8,25 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.training.artifact_places import artifacts, bring_home, require_own
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.tensorboard import SummaryWriter
+
     from etalage.training.tune import Trial
 
 log = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
+SPREAD_OF = 8192
+"""Values, about, that a histogram is of."""
+PICTURED = 512
+"""Rows and columns, at most, of a matrix that is drawn."""
 
 
 def store(runs: Path) -> str:
@@ -38,9 +47,14 @@ class Run:
             kept = _kept(client, runs, resume)
         self.id: str = resume
         self._kept = kept
+        self._folder = runs / model / name / "tensorboard"
+
+    @cached_property
+    def _events(self) -> "SummaryWriter":
+        """Made when there is a figure of a step: a closed-form model has none, and torch is slow to load."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events = SummaryWriter(str(runs / model / name / "tensorboard"))
+        return SummaryWriter(str(self._folder))
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """The resolved config and the versions of the data. What a run that goes on has otherwise already
@@ -63,6 +77,34 @@ class Run:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
+    def weights(self, step: int, network: "nn.Module") -> None:
+        """For TensorBoard: how weights, and the gradients of the last step, are spread, and small matrices as
+        pictures."""
+        for name, weight in network.named_parameters():
+            self._spread(f"weights/{name}", weight, step)
+            if weight.grad is not None:
+                self._spread(f"gradients/{name}", weight.grad, step)
+            if weight.ndim == 2 and max(weight.shape) <= PICTURED and weight.numel():
+                values = weight.detach().float().cpu()
+                low, high = values.aminmax()
+                picture = (values - low) / (high - low).clamp(min=1e-12)
+                self._events.add_image(f"pictures/{name}", picture, step, dataformats="HW")
+
+    def _spread(self, name: str, values: "Tensor", step: int) -> None:
+        """Of some thousands of the values, evenly picked."""
+        values = values.coalesce().values() if values.is_sparse else values
+        flat = values.detach().flatten()
+        if flat.numel():
+            self._events.add_histogram(name, flat[:: flat.numel() // SPREAD_OF + 1].float().cpu(), step)
+
+    def graph(self, exported: Path) -> None:
+        """For TensorBoard: what is computed, of each ONNX file of the export."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        for file in sorted(exported.rglob("*.onnx")):
+            with closing(SummaryWriter(str(self._folder / file.stem))) as events:
+                events.add_onnx_graph(str(file))
+
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""
         _keep(self._kept, path, under)
@@ -71,7 +113,8 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._events.close()
+        if "_events" in self.__dict__:
+            self._events.close()
         self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
 
 

@@ -64,9 +64,6 @@ def together(
 
     Raises ConfigError: no such device. WorkerLost when one of the others ends.
     """
-    if recipe.role == "closed_form":
-        yield Context()
-        return
     workers = getattr(task, "workers", config.workers)  # a task may have work for one alone
     if workers == 1 or WorkerSpec.from_environment(os.environ) is not None:
         with compute_init(config) as context:
@@ -106,7 +103,7 @@ def follow_torchrun(recipe: Recipe[Any], config: Any, data: Any, run: Path) -> N
     """In a process that torchrun started, other than rank 0: take part in the training, and end, since rank 0
     tracks, exports and says what came of it. Nothing happens in any other process."""
     spec = WorkerSpec.from_environment(os.environ)
-    if spec is None or spec.rank == 0 or recipe.role == "closed_form":
+    if spec is None or spec.rank == 0:
         return
     with compute_init(config) as context:
         fit(recipe, recipe.bind(config, data), config, run, context=context)

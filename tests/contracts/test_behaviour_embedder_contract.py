@@ -12,7 +12,8 @@ from etalage.features.behaviour import NEVER, BehaviourSet, Queries
 from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 from tests.behaviours import ITEMS, USERS, behaviour
 from tests.contracts.folder import FOLDER, names

@@ -16,7 +16,8 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.models.recipe import ClosedFormArrays, Recipe, Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from tests.contracts.folder import FOLDER, names
 
 CLOSED_FORM = names("closed_form")

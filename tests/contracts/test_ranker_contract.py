@@ -14,7 +14,8 @@ from etalage.features.vocabulary import Vocabulary
 from etalage.metrics import auroc
 from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 from tests.contracts.folder import FOLDER, names
 

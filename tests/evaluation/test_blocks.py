@@ -26,7 +26,8 @@ from etalage.models import recipe as recipes
 from etalage.models.recipe import Trained
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.scorer import Scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from tests.engines import Here
 from tests.evaluation.fakes import Table, counts, shop
 

@@ -33,7 +33,7 @@ class Table:
 
 
 def in_file(folder: Path, items: pa.Table, table: Table) -> PhotoSet:
-    return PixelFile(folder, ENCODER, SPLIT).photo_set(items, table)
+    return PixelFile(folder, ENCODER).photo_set(items, table, SPLIT)
 
 
 def test_what_is_learned_from_a_file_is_what_memory_would_hold(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from etalage.metrics import auroc
 from etalage.models.dlrm import RECIPE, Dlrm, DlrmConfig, DlrmTask
 from etalage.models.recipe import Objective, Trained
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 
 pytestmark = pytest.mark.traces

@@ -19,7 +19,8 @@ from etalage.models.dssm import DSSM, RECIPE, DSSMConfig, DSSMTask, VectorRows, 
 from etalage.models.recipe import Trained
 from etalage.runtime.aligning import align
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 
 pytestmark = pytest.mark.traces

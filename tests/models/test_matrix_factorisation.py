@@ -16,7 +16,8 @@ from etalage.models.matrix_factorisation import RECIPE, Deep, MatrixFactorisatio
 from etalage.models.recipe import Trained
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 
 pytestmark = pytest.mark.traces

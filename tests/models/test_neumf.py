@@ -16,7 +16,8 @@ from etalage.metrics import auroc
 from etalage.models.interaction_vectors import Neighbours
 from etalage.models.neumf import RECIPE, Neumf, NeumfConfig, NeumfTask
 from etalage.runtime.opening import open_scorer
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 
 pytestmark = pytest.mark.traces

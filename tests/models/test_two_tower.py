@@ -145,7 +145,7 @@ def test_with_targets_only_their_kinds_are_predicted_and_the_others_are_history(
     bought = replace(data, targets=(2,))
     task = TwoTowerTask(TwoTowerConfig(**QUICK), bought)
     train = data.part("train")
-    rows = np.concatenate([task.windows.batch(part).targets for part in task.windows.plan(0)])
+    rows = np.concatenate([task.plan.windows.batch(part).targets for part in task.plan.windows.plan(0)])
     assert (train.kinds[rows] == 2).all() and len(rows) == (train.kinds == 2).sum()
     assert 1 in task.batch(0, 0)["kinds"]
 
@@ -161,7 +161,7 @@ def test_binary_keeps_explicit_negatives_apart(data: BehaviourSet, tmp_path: Pat
     )
     assert 0 < metrics["auroc"] <= 1
     train = data.part("train")
-    assert (train.labels[task.windows.rows] == 0).sum() == (train.labels == 0).sum() > 100
+    assert (train.labels[task.plan.windows.rows] == 0).sum() == (train.labels == 0).sum() > 100
     scores = scored(task, network, data.queries("test")[0])
     probability = 1 / (1 + np.exp(-scores[:, 1:]))
     assert probability.mean() == pytest.approx(train.labels.mean(), abs=0.1)
@@ -200,7 +200,7 @@ def test_values_that_are_not_there_or_too_many_are_refused(data: BehaviourSet) -
     with pytest.raises(TooLittleData, match="map a column to `value`"):
         TwoTowerTask(TwoTowerConfig(objective="regression"), without)
     prices = data.with_parts(train=replace(train, values=np.arange(len(train), dtype=np.float32)))
-    with pytest.raises(ConfigError, match="at most 20"):
+    with pytest.raises(ConfigError, match="more than 20"):
         TwoTowerTask(TwoTowerConfig(objective="classes"), prices)
 
 

@@ -20,7 +20,8 @@ from etalage.models.embedding_tables import RowwiseTables
 from etalage.models.recipe import Trained
 from etalage.runtime.opening import open_scorer
 from etalage.training import checkpoint
-from etalage.training.behaviour_export import Source, export_behaviour
+from etalage.training.behaviour_export import export_behaviour
+from etalage.training.export_source import Source
 from etalage.training.loop import fit
 from etalage.training.workers import together
 from tests.conftest import PROJECT

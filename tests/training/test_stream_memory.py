@@ -1,4 +1,4 @@
-"""Training on four times the memory that a process may have: a table, and photos."""
+"""Training on several times the memory that a process may have: a table, photos, interactions."""
 
 import os
 import subprocess
@@ -62,6 +62,60 @@ found = fit(recipe, task, config, folder / "run")
 assert found.metrics["auroc"] > 0.7, found.metrics
 print("trained", task.steps)
 """
+BEHAVIOUR = """
+import torch._dynamo  # which an optimiser imports: no part of the data
+from etalage.config import BehaviourConfig
+from etalage.features import behaviour_files
+from etalage.features.behaviour_on_disk import behaviour_on_disk
+from etalage.features.behaviour_set import behaviour_set
+from etalage.features.behaviour_stream import ACT_BYTES, BehaviourStream
+from etalage.features.shards import Shards
+
+USERS, ITEMS, GROUP = 40_000, 2000, 50_000
+rows = size // ACT_BYTES
+file = folder / "interactions.parquet"
+if not file.exists():
+    rng, stamp = np.random.default_rng(0), pa.timestamp("us", "UTC")
+    users, items = (pa.array([f"{n:06d}" for n in range(count)]) for count in (USERS, ITEMS))
+    names = ("interaction_id", "user_id", "item_id")
+    schema = pa.schema([*((name, pa.string()) for name in names), ("time", stamp)])
+    with pq.ParquetWriter(file, schema) as writer:
+        for at in range(0, rows, GROUP):
+            who = rng.integers(0, USERS, GROUP)
+            taken = (who % 20 * (ITEMS // 20) + (rng.random(GROUP) ** 2 * ITEMS // 20).astype(int)) % ITEMS
+            ids = pa.array([f"{n:09d}" for n in range(at, at + GROUP)])
+            when = pa.array(np.arange(at, at + GROUP) * 10**6, stamp)
+            columns = [ids, users.take(pa.array(who)), items.take(pa.array(taken)), when]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+recipe = recipes.find("two_tower")
+config = recipe.config(
+    history=10, width=8, layers=1, heads=1, epochs=1, steps_per_epoch=300, stream=stream, buffer=16,
+    batch_size=512, learning_rate=0.01,
+    full_up_to=0, shared_negatives=200, precision="float32", validate_queries=200,
+)
+limited()
+shards = Shards(str(file))
+
+def read(columns):
+    there = [name for name in columns if name in shards.schema.names]
+    for number in range(len(shards)):
+        yield from shards.batches(number, there)
+
+behaviour = BehaviourConfig(repeat=True, validation=0.01, test=0.01)
+if config.streams(ACT_BYTES * shards.count):
+    made = folder / "behaviour"
+    made.mkdir()
+    whole = behaviour_on_disk(read, None, None, behaviour, made, rows=1 << 16)
+    behaviour_files.save(whole, made)
+    data = BehaviourStream.open(made, config.buffer_bytes, 0)
+    assert data.whole_bytes >= size * 0.95
+else:
+    data = behaviour_set(pa.Table.from_batches(read(shards.schema.names)), None, None, behaviour)
+task = recipe.bind(config, data)
+found = fit(recipe, task, config, folder / "run")
+assert found.metrics["recall_at_20"] > 0.1, found.metrics  # 0.01 by chance
+print("trained", task.steps)
+"""
 PHOTOS = """
 import hashlib, io
 from PIL import Image
@@ -99,10 +153,12 @@ print("trained", found.metrics["hit_at_1"])
 """
 
 
-def trained(program: str, folder: Path, stream: str, data: int = DATA) -> subprocess.CompletedProcess[str]:
+def trained(
+    program: str, folder: Path, stream: str, data: int = DATA, limit: int = LIMIT
+) -> subprocess.CompletedProcess[str]:
     # Arrow's own allocator reserves a gigabyte, which would stand in the measured need of the imports.
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", COMMON + program, str(folder), str(LIMIT), str(data), stream]
+    words = [sys.executable, "-c", COMMON + program, str(folder), str(limit), str(data), stream]
     return subprocess.run(words, env=environment, capture_output=True, text=True)
 
 
@@ -114,5 +170,18 @@ def test_a_set_four_times_larger_than_memory_trains_and_in_memory_it_does_not(
     assert streamed.returncode == 0, streamed.stderr[-3000:]
     assert "trained" in streamed.stdout
     held = trained(program, tmp_path, "never")
+    assert held.returncode != 0
+    assert "MemoryError" in held.stderr or "not enough memory" in held.stderr, held.stderr[-3000:]
+
+
+def test_two_towers_train_on_more_interactions_than_memory_holds_and_in_memory_they_do_not(
+    tmp_path: Path,
+) -> None:
+    """Of nine million interactions, which take minutes to divide, and a limit of less than half of them."""
+    data, limit = 360_000_000, 160_000_000
+    streamed = trained(BEHAVIOUR, tmp_path, "always", data, limit)
+    assert streamed.returncode == 0, streamed.stderr[-3000:]
+    assert "trained" in streamed.stdout
+    held = trained(BEHAVIOUR, tmp_path, "never", data, limit)
     assert held.returncode != 0
     assert "MemoryError" in held.stderr or "not enough memory" in held.stderr, held.stderr[-3000:]
