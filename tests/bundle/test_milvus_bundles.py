@@ -201,7 +201,7 @@ def test_the_copy_of_a_shop_drops_nothing_of_the_shop(
 def test_while_the_server_is_gone_the_bundle_answers_from_its_own_embeddings_and_says_so(
     milvus: Milvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, bundles, manifest = behaviour_shop(tmp_path, ITEMS, photos=True, index_config=milvus.config(seconds=2))
+    _, bundles, manifest = behaviour_shop(tmp_path, ITEMS, photos=True, index_config=milvus.config())
     recommender = Recommender.open(bundles.path(manifest.id))
     expected = [answers(recommender, filters) for filters in FILTERS]
     milvus.stop()

@@ -4,7 +4,6 @@ import io
 import ssl
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -451,9 +450,10 @@ def test_a_robots_txt_is_read_up_to_a_cap(visit: Visit, hostile: Hostile) -> Non
 
 def test_a_crawl_delay_is_kept(visits: Visits, hostile: Hostile) -> None:
     hostile.robots["shop.test"] = (200, b"User-agent: *\nCrawl-delay: 0.3\n")
+    began = time.monotonic()
     visits([f"http://shop.test/photo/{n}.jpg" for n in range(3)])
-    times = [asked.when for asked in hostile.asked]
-    assert min(after - before for before, after in pairwise(times[1:])) > 0.28
+    # From the first one's sending: it may come late to a busy server, and the next seem too early.
+    assert hostile.asked[-1].when - began > 2 * 0.28
 
 
 def test_a_crawl_delay_beyond_patience_leaves_the_host_alone(visit: Visit, hostile: Hostile) -> None:
