@@ -32,6 +32,13 @@ def require_spark() -> None:
 
 @contextmanager
 def running_cluster(folder: Path, workers: int = 2) -> Iterator[Any]:
+    """A process has one Spark: that of a test before ends first, and that of this one with its cluster."""
     require_spark()
+    from etalage.engine import spark
+
+    spark._stop()
     with cluster.running_cluster(folder, workers) as running:
-        yield running
+        try:
+            yield running
+        finally:
+            spark._stop()

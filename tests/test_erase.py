@@ -202,7 +202,7 @@ def test_f66_of_a_model_that_was_trained_before_the_bundle_has_no_id_and_the_exp
     from etalage.training import behaviour_export
 
     other = Shop(shop.folder)
-    before(monkeypatch, behaviour_export, "_write_ids", lambda: other.erase("user-3"))
+    before(monkeypatch, behaviour_export, "write_ids", lambda: other.erase("user-3"))
     shop.train("two_tower", {"epochs": "1", "steps_per_epoch": "1", "width": "4"})
     manifest = shop.publish(force=True)
     assert {one.name for one in manifest.models} >= {"two_tower", "item_knn"}

@@ -77,6 +77,7 @@ def untouched(shop: Path) -> Iterator[None]:
 COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "new": ("another", (0,)),
     "ingest": ("feed.csv items", (0,)),
+    "status": ("", (0,)),
     "tables": ("", (0,)),
     "refused": ("", (0,)),
     "photos probe": ("", (0,)),

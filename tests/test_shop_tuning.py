@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from etalage import Shop
@@ -14,6 +15,7 @@ from etalage.cli import app
 from etalage.config import read_config
 from etalage.errors import ConfigError
 from etalage.lake.schema import TABLES
+from etalage.models.image_similarity import ImageSimilarityConfig
 from etalage.runtime.export_files import newest_export, read_facts
 from tests.own_models import put, shown, trust
 
@@ -115,6 +117,26 @@ def test_what_is_set_is_not_tried(shop: Shop) -> None:
     done = shop.tune("item_knn", trials=3, settings={"k1": "2", "neighbours": "7"})
     assert all("k1" not in one.settings and "neighbours" not in one.settings for one in done.trials)
     assert read_facts(newest_export(shop.exports("item_knn")))["config"]["neighbours"] == 7
+
+
+def test_what_is_set_is_left_out_of_trials_in_which_it_would_do_nothing(shop: Shop) -> None:
+    """`reach` is of similarity = "sequence" alone."""
+    (shop.folder / "shop.toml").write_text('[models.item_knn]\nsimilarity = "sequence"\n')
+    done = Shop(shop.folder).tune("item_knn", trials=8, settings={"reach": "4"}, write=True)
+    assert {one.state for one in done.trials} == {"done"}
+    tried = {one.settings["similarity"] for one in done.trials}
+    assert "sequence" in tried and len(tried) > 1
+    sequence = done.best.settings["similarity"] == "sequence"
+    assert ("reach" in done.settings) == sequence
+    assert ("reach" in read_config(shop.folder / "shop.toml").models["item_knn"]) == sequence
+
+
+def test_a_setting_that_does_nothing_beside_others_is_named() -> None:
+    given = {"augment_until": 0.6, "epochs": 3, "crop": 4}
+    assert ImageSimilarityConfig.acting(given, {"flip": False, "crop": 0}) == {"epochs": 3, "crop": 4}
+    assert ImageSimilarityConfig.acting(given, {"flip": True}) == given
+    with pytest.raises(ValidationError, match=r"augment_until = 0\.6 does nothing here"):
+        ImageSimilarityConfig(augment_until=0.6, flip=False, crop=0)
 
 
 def test_a_network_is_tuned_by_its_epochs_two_at_a_time(shop: Shop) -> None:

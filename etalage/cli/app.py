@@ -14,8 +14,8 @@ from etalage.console import bar
 from etalage.shop import Shop
 
 IN_ORDER = (
-    "new", "demo", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust", "train",
-    "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar",
+    "new", "demo", "status", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust",
+    "train", "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar",
     "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
@@ -28,6 +28,14 @@ class InOrder(TyperGroup):
         return sorted(super().list_commands(ctx), key=IN_ORDER.index)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from etalage import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="etalage",
     cls=InOrder,
@@ -36,6 +44,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
 Force = Annotated[bool, typer.Option(help="Publish despite refusals; the manifest records it.")]
 HERE = Path()

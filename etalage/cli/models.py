@@ -50,7 +50,11 @@ def train(
     trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh, start)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
     figures = figures or f"fitted in closed form; `etalage evaluate {model}` judges it"
-    out.print(f"{model} {exported.name}: {figures}; {trained.seconds:.0f} s")
+    out.print(f"{model} {exported.name}: {figures}; {_took(trained.seconds)}")
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 @app.command(cls=NamesModels)

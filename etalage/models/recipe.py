@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from etalage.config import Settings, suggestion
 from etalage.errors import ConfigError
@@ -43,6 +43,10 @@ WEIGHTS = "weights.safetensors"
 it."""
 
 
+IDLE_TOO = "settings that do nothing are let through"
+"""A context of validation."""
+
+
 class ModelConfig(Settings):
     """Base of every model's config. Closed-form models extend it directly, others TrainingConfig."""
 
@@ -59,16 +63,33 @@ class ModelConfig(Settings):
         """The values that a preset filled in for settings that were not given."""
         return {}
 
-    @model_validator(mode="after")
-    def _no_idle_setting(self) -> "ModelConfig":
-        """Raises ValueError: a setting differs from its default but has no effect."""
+    def doing_nothing(self) -> dict[str, str]:
+        """Of these, the settings that differ from their defaults all the same."""
         fields = type(self).model_fields
+        found = {}
         for name, needs in self.idle().items():
             value, default = getattr(self, name), fields[name].get_default(call_default_factory=True)
             if value not in (default, self.filled.get(name, default)):
-                raise ValueError(
-                    f"{name} = {value!r} does nothing here: it needs {needs}; set that, or leave {name} out"
-                )
+                found[name] = needs
+        return found
+
+    @classmethod
+    def acting(cls, given: Mapping[str, Any], tried: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` without what does nothing beside `tried`. Raises ValidationError: a wrong value."""
+        whole = cls.model_validate({**given, **tried}, context=IDLE_TOO)
+        idle = whole.doing_nothing()
+        return {name: value for name, value in given.items() if name not in idle or name in tried}
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self, info: ValidationInfo) -> "ModelConfig":
+        """Raises ValueError: a setting differs from its default but has no effect."""
+        if info.context == IDLE_TOO:
+            return self
+        for name, needs in self.doing_nothing().items():
+            raise ValueError(
+                f"{name} = {getattr(self, name)!r} does nothing here: it needs {needs}; set that, or leave "
+                f"{name} out"
+            )
         return self
 
 

@@ -30,6 +30,7 @@ from etalage.shop import (
     judging_steps,
     live_steps,
     photo_steps,
+    status_steps,
     table_steps,
     transfer_steps,
     trust_steps,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from etalage.shop.grid_steps import Compared
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
+    from etalage.shop.status_steps import ShopStatus
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
     from etalage.shop.vector_steps import Handed
@@ -130,6 +132,10 @@ class Shop(Workspace):
         self.require_writable()
         wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
         return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
+
+    def status(self) -> "ShopStatus":
+        """Where the shop stands: tables, trained models and their verdicts, the bundle, the next command."""
+        return status_steps.status(self)
 
     def kinds(self) -> "list[KindFacts]":
         """What each kind of interaction in the tables counts as."""

@@ -12,10 +12,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from etalage.config import EvaluateConfig, validated
 from etalage.errors import ConfigError, TooLittleData
 from etalage.lake.durable_files import replace_durably
-from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.models.recipe import ModelConfig, Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.workspace import Workspace
@@ -106,7 +108,8 @@ def tune(
     done = _run(workspace, recipe, study, replace(task, threads=_threads(parallel)), trials, parallel)
     best = best_of(done)
     current = next((one for one in done if one.number == 0 and one.state == "done"), None)
-    settings = {**task.given, **_without_defaults(recipe, best.settings)}
+    tried = _without_defaults(recipe, best.settings)
+    settings = {**_acting(recipe, task.given, tried), **tried}
     report = workspace.folder / "reports" / f"{recipe.name}-tune.html"
     tuned = Tuned(recipe.name, task.metric, study, done, best, current, settings, report)
     _write_report(workspace, tuned)
@@ -266,7 +269,7 @@ def run_trial(handed: Path, own: "Source | None", settings: Settings, report: "R
     mine = None if own is None else own.recipe()
     task = _opened(handed)
     recipe = mine or recipes.find(task.model)
-    given = {**task.given, **settings}
+    given = {**_acting(recipe, task.given, settings), **settings}
     if "workers" in recipe.config.model_fields:
         given["workers"] = 1  # trials run beside each other instead
     config = validated(recipe.config, given, where=f"[models.{task.model}]")
@@ -333,6 +336,16 @@ def _counted(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path) ->
     return float(found.values(task.slice)[recipe.name][task.metric].mean())
 
 
+def _acting(recipe: Recipe[Any], given: Settings, tried: Settings) -> Settings:
+    """What of the shop's settings acts beside those that a trial tries."""
+    if not isinstance(recipe.config, type) or not issubclass(recipe.config, ModelConfig):
+        return given
+    try:
+        return recipe.config.acting(given, tried)
+    except ValidationError:  # told as that of the whole, with where it stands
+        return given
+
+
 def _without_defaults(recipe: Recipe[Any], settings: Settings) -> Settings:
     """What TOML cannot hold is left out: None, where it is the default."""
     fields = recipe.config.model_fields
@@ -356,7 +369,7 @@ def write_settings(file: Path, recipe: Recipe[Any], settings: Settings) -> None:
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     models = document.setdefault("models", tomlkit.table(is_super_table=True))
     table = models.setdefault(recipe.name, tomlkit.table())
-    for name in [name for name in table if name in recipe.space and name not in settings]:
+    for name in [name for name in table if name not in settings]:
         del table[name]  # it does nothing beside the best ones
     for name, value in _toml_values(settings).items():
         table[name] = value

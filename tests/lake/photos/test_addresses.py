@@ -91,6 +91,9 @@ def test_f40_a_public_address_is_not_refused(address: str) -> None:
 def test_f40_what_python_calls_private_is_refused(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
+    """But for what stands for an IPv4 address, which Pythons before 3.11.4 call private whatever it is."""
+    if isinstance(address, ipaddress.IPv6Address) and address.sixtofour is not None:
+        return
     if address.is_private or address.is_loopback or address.is_multicast or address.is_link_local:
         assert refusal(address) is not None
 

@@ -1,0 +1,35 @@
+"""Commands about the whole: where the shop stands, and whether this machine has what it needs."""
+
+from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.console import add_row, out, table_of
+
+
+@app.command()
+def status(shop: ShopFolder = HERE) -> None:
+    """Show where the shop stands: tables, models, bundle, and the next command.
+
+    It reads logs and manifests, and changes nothing.
+    """
+    found = opened(shop).status()
+    table = table_of("table", "rows", "version")
+    for one in found.tables:
+        add_row(table, one.name, f"{one.rows:,}", one.version)
+    out.print(f"{found.name}: {shop.resolve()}")
+    if found.tables:
+        out.print(table)
+    if found.pending_links:
+        out.print(f"{found.pending_links:,} photos are links that nobody has asked for yet")
+    if found.models:
+        table = table_of("model", "export", "verdict", "published", "trained before the newest")
+        for model in found.models:
+            add_row(table, model.name, model.export, model.verdict, model.published, ", ".join(model.behind))
+        out.print(table)
+        for model in found.models:
+            if model.verdict == "refused":
+                out.print(f"{model.name} would not be published: {model.reason}")
+    if found.bundle is not None:
+        behind = f"; since then {', '.join(found.bundle.behind)} changed" if found.bundle.behind else ""
+        out.print(f"bundle {found.bundle.id}: {found.bundle.items:,} items, made {found.bundle.made}{behind}")
+    else:
+        out.print(f"no bundle: {found.problem or 'nothing was published yet'}")
+    out.print(f"next: {found.next.command}  ({found.next.why})")

@@ -1,0 +1,193 @@
+"""`etalage status`: where a shop stands, and which command comes next."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from etalage.errors import BundleError, NothingToPublish, ObjectStoreError
+from etalage.shop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from etalage.bundle.draft import DraftedModel
+    from etalage.bundle.manifest import Manifest
+
+SERVED = ("items", "photos", "users", "interactions", "classifications")
+"""Tables that a bundle is made of."""
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    name: str
+    rows: int
+    version: int
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One trained model, by its newest export."""
+
+    name: str
+    export: str
+    verdict: Literal["passed", "refused", "not evaluated"]
+    reason: str | None
+    """Why it is refused, or what it was not evaluated for."""
+    behind: tuple[str, ...]
+    """Tables that changed since it was trained."""
+    published: Literal["yes", "an older export", "no"]
+
+
+@dataclass(frozen=True)
+class BundleStatus:
+    id: str
+    made: str
+    items: int
+    behind: tuple[str, ...]
+    """Tables that changed since it was made."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and why it comes next."""
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ShopStatus:
+    name: str
+    tables: tuple[TableStatus, ...]
+    pending_links: int
+    """Links to photos that nobody has asked for yet."""
+    models: tuple[ModelStatus, ...]
+    bundle: BundleStatus | None
+    problem: str | None
+    """Why the bundle that should be current cannot be read."""
+    next: Step
+
+
+def status(workspace: Workspace) -> ShopStatus:
+    """Looks at the tables' logs, the exports and the current bundle; reads no table but the photos' states,
+    and writes nothing. Raises ConfigError, TableDamaged."""
+    lake = workspace.lake
+    tables = tuple(TableStatus(name, lake.table(name).count(), v) for name, v in lake.versions().items())
+    versions = {one.name: one.version for one in tables}
+    manifest, problem = _current(workspace)
+    models = tuple(_models(workspace, versions, manifest))
+    bundle = None
+    if manifest is not None:
+        behind = _changed(versions, manifest.tables)
+        bundle = BundleStatus(manifest.id, manifest.created_at, manifest.items, behind)
+    pending = _pending_links(workspace, versions)
+    next = _next(workspace, {one.name: one.rows for one in tables}, pending, models, bundle, problem)
+    return ShopStatus(workspace.config.name, tables, pending, models, bundle, problem, next)
+
+
+def _current(workspace: Workspace) -> "tuple[Manifest | None, str | None]":
+    from etalage.errors import NoBundle
+
+    try:
+        return workspace.bundles.manifest(workspace.bundles.current_id()), None
+    except NoBundle:
+        return None, None
+    except (BundleError, ObjectStoreError) as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _models(
+    workspace: Workspace, versions: Mapping[str, int], manifest: "Manifest | None"
+) -> Iterator[ModelStatus]:
+    from etalage.bundle.admission import FLOOR, admitted
+    from etalage.runtime.export_files import read_facts
+
+    there = {one.name: one for one in manifest.models} if manifest is not None else {}
+    for drafted in _trained(workspace):
+        facts = read_facts(drafted.export)
+        name, learned = str(facts["name"]), facts.get("tables") or {}
+        good, refused = admitted([drafted], force=False)
+        verdict: Literal["passed", "refused", "not evaluated"] = "passed" if good else "refused"
+        reason = refused[0].reason if refused else None
+        if drafted.verdict is None and name != FLOOR:
+            verdict = "not evaluated"
+        published: Literal["yes", "an older export", "no"] = "no"
+        if (entry := there.get(name)) is not None:
+            # What was fitted again when it was published has another hash than the export it comes from.
+            same = entry.fitted_on == "everything" or entry.hash == facts["model_hash"]
+            published = "yes" if same else "an older export"
+        yield ModelStatus(name, drafted.export.name, verdict, reason, _changed(versions, learned), published)
+
+
+def _trained(workspace: Workspace) -> "Iterator[DraftedModel]":
+    """The newest export of every model that has one."""
+    from etalage.bundle.draft import DraftedModel
+    from etalage.runtime.export_files import newest_export, read_verdict
+
+    slices = workspace.config.evaluate.slices
+    for name in workspace.models.listed():
+        try:
+            export: Path = newest_export(workspace.exports(name))
+        except NothingToPublish:
+            continue
+        yield DraftedModel(export, read_verdict(export), slices.get(name))
+
+
+def _changed(versions: Mapping[str, int], known: Mapping[str, int]) -> tuple[str, ...]:
+    """Tables that are newer now than they were."""
+    newer = (name for name, version in versions.items() if version > known.get(name, version))
+    return tuple(name for name in newer if name in SERVED)
+
+
+def _pending_links(workspace: Workspace, versions: Mapping[str, int]) -> int:
+    from etalage.lake.schema import PHOTO_PENDING
+
+    if "photos" not in versions:
+        return 0
+    states = workspace.lake.table("photos").read(columns=["status"])["status"].to_pylist()
+    return states.count(PHOTO_PENDING)
+
+
+def _next(
+    workspace: Workspace,
+    rows: Mapping[str, int],
+    pending: int,
+    models: tuple[ModelStatus, ...],
+    bundle: BundleStatus | None,
+    problem: str | None,
+) -> Step:
+    """The first of these that applies, in the order in which a shop goes through them."""
+    if not rows.get("items") and not rows.get("interactions"):
+        return Step("etalage ingest FILE items", "there are neither items nor interactions yet")
+    if pending and pending == rows.get("photos"):
+        return Step("etalage photos fetch", f"{pending:,} photos are links that nobody has asked for yet")
+    untrained = _untrained(workspace, rows, models)
+    if untrained is not None:
+        return untrained
+    unjudged = [one.name for one in models if one.verdict == "not evaluated"]
+    if unjudged:
+        return Step("etalage evaluate", f"{', '.join(unjudged)}: nobody knows yet what they are worth")
+    if problem is not None:
+        return Step("etalage publish", f"the bundle that is current cannot be read: {problem}")
+    if bundle is None:
+        return Step("etalage publish", "nothing was published yet")
+    newer = [one.name for one in models if one.verdict == "passed" and one.published != "yes"]
+    if newer:
+        return Step("etalage publish", f"{', '.join(newer)}: not in the bundle as trained now")
+    if bundle.behind:
+        return Step("etalage sync", f"{', '.join(bundle.behind)} changed since the bundle was made")
+    return Step("etalage serve", "what was evaluated is published, and the tables have not changed since")
+
+
+def _untrained(workspace: Workspace, rows: Mapping[str, int], models: tuple[ModelStatus, ...]) -> Step | None:
+    trained, funnel = {one.name for one in models}, workspace.config.funnel
+    named = [*funnel.retrievers, funnel.ranker, funnel.photos, funnel.classifier]
+    for name in named:
+        if name is not None and name not in trained:
+            return Step(f"etalage train {name}", "[funnel] names it, and it was not trained")
+    if rows.get("interactions") and not trained & {"popularity"}:
+        return Step("etalage train popularity", "every other model is held against it")
+    if rows.get("interactions") and trained == {"popularity"}:
+        return Step("etalage train item_knn", "the first model that knows shoppers; it is counted in seconds")
+    if not trained:
+        return Step("etalage train image_similarity", "there are items, and no model")
+    return None
