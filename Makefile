@@ -11,7 +11,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test slow spark check bench bench-small environment developer clean
+.PHONY: demo test slow spark check docs bench bench-small environment developer clean
 
 demo: environment
 	$(BIN)/etalage demo $(DEMO) $(ARGS)
@@ -40,6 +40,10 @@ check: developer
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as one site, in build/site (mkdocs.yml); a link that leads nowhere is an error.
+docs: developer
+	$(BIN)/mkdocs build --strict
 
 # Every script of benchmarks/ that has a command line, or only some: make bench ONLY="ncf beauty". Each finds its
 # data in ../shared/data, or in the folder that ETALAGE_DATA names; hours. `bench-small` runs them on miniatures
