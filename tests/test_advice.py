@@ -15,7 +15,7 @@ from etalage.cli import app
 from etalage.config import ShopConfig
 from etalage.errors import installing
 
-PROSE = {"COMMAND", "COMMAND --help", "--help"}
+PROSE = {"COMMAND", "COMMAND --help", "--help", "--version"}
 
 
 def texts(project: Path) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,7 @@ from etalage.console import bar
 from etalage.shop import Shop
 
 IN_ORDER = (
-    "new", "demo", "status", "ingest", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust",
+    "new", "demo", "ingest", "status", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust",
     "train", "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar",
     "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
 )  # fmt: skip
