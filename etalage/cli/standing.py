@@ -6,9 +6,10 @@ from etalage.console import add_row, out, table_of
 
 @app.command()
 def status(shop: ShopFolder = HERE) -> None:
-    """Show where the shop stands: tables, models, bundle, and the next command.
+    """Show where the shop stands, and the next command.
 
-    It reads logs and manifests, and changes nothing.
+    It lists tables, trained models with their verdicts, and the current bundle, with what changed since. It
+    changes nothing.
     """
     found = opened(shop).status()
     table = table_of("table", "rows", "version")
