@@ -18,6 +18,7 @@ COMMON = """
 import re, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, torch
+import torch._dynamo  # which an optimiser imports: no part of the data
 import pyarrow.parquet as pq, pyarrow.dataset, deltalake
 from etalage.engine.memory import limit_memory
 from etalage.models import recipe as recipes
@@ -63,7 +64,6 @@ assert found.metrics["auroc"] > 0.7, found.metrics
 print("trained", task.steps)
 """
 BEHAVIOUR = """
-import torch._dynamo  # which an optimiser imports: no part of the data
 from etalage.config import BehaviourConfig
 from etalage.features import behaviour_files
 from etalage.features.behaviour_on_disk import behaviour_on_disk
