@@ -7,7 +7,7 @@ folder gets its name.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,16 +26,14 @@ from etalage.runtime.export_files import (
     RANK,
     TABLE,
     ModelKind,
+    save_array,
 )
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.sessions import Session
 from etalage.training.closed_form import export_closed_form
 from etalage.training.export import TOLERANCE, quiet
 from etalage.training.export_draft import ExportDraft
-from etalage.training.export_source import Source, save_array, write_ids
-
-if TYPE_CHECKING:
-    pass
+from etalage.training.export_source import Source, write_ids
 
 ROWS_AT_ONCE = 4096
 
@@ -86,9 +84,9 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     rows = np.arange(len(data.items))
     item_feed = _item_feed(network.item_inputs, rows, data.item_features)
     found = _in_blocks(_Named(network, methods), item_feed)
-    save_array(folder, "item_embeddings", found[0])
+    save_array(folder / "item_embeddings.npy", found[0])
     if asks_history:
-        save_array(folder, "history_embeddings", found[1])
+        save_array(folder / "history_embeddings.npy", found[1])
     query_feed = _query_sample(network, data, found[-1].shape[1] if asks_history else 0)
     _write_onnx(_Named(network, ("embed_query",)), query_feed, folder / QUERY, ("query_embedding",))
     # Items by id alone have no embedding that is not in the table.
@@ -116,7 +114,7 @@ def _write_sources(folder: Path, item_inputs: Sequence[str], data: Source) -> di
     if read:
         (folder / FEATURE_SOURCES).mkdir()
     for name in read:
-        save_array(folder / FEATURE_SOURCES, name, data.item_features.dense[name])
+        save_array(folder / FEATURE_SOURCES / f"{name}.npy", data.item_features.dense[name])
     return read
 
 
@@ -183,7 +181,7 @@ def _write_ranker(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     if kept:
         (folder / ITEM_FEATURES).mkdir()
     for name in sorted(kept):
-        save_array(folder / ITEM_FEATURES, name, columns[name])
+        save_array(folder / ITEM_FEATURES / f"{name}.npy", columns[name])
     return {
         "sparse_inputs": list(network.sparse_inputs),
         "dense_inputs": list(network.dense_inputs),

@@ -7,9 +7,10 @@ from typing import Any
 
 from etalage.features.array_blocks import ArrayLoop
 from etalage.models.recipe import C, ClosedForm, Recipe, Trained, count
+from etalage.runtime.export_files import save_array
 from etalage.runtime.opening import open_scorer
 from etalage.training.export_draft import ExportDraft
-from etalage.training.export_source import Source, save_array, write_ids
+from etalage.training.export_source import Source, write_ids
 
 
 def solve(
@@ -28,7 +29,7 @@ def export_closed_form(recipe: Recipe[Any], trained: Trained[Any], data: Source,
     assert trained.counted is not None
     with ExportDraft(trained, folder, recipe.role, trained.counted.scoring) as draft:
         for name, array in trained.counted.arrays.items():
-            save_array(draft.path, name, array)
+            save_array(draft.path / f"{name}.npy", array)
         write_ids(draft.path, data)
         draft.tell(feature_sources={}, settings=trained.counted.settings, kinds=list(data.kinds))
         open_scorer(draft.path)

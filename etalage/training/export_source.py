@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.encoder import Encoder, Features
 from etalage.features.vocabulary import Vocabulary
@@ -62,9 +60,3 @@ def write_ids(folder: Path, data: Source) -> None:
     for encoder, name in ((data.item_encoder, ITEM_ENCODER), (data.user_encoder, USER_ENCODER)):
         if encoder is not None:
             (folder / name).write_text(encoder.to_json(), encoding="utf-8")
-
-
-def save_array(folder: Path, name: str, array: np.ndarray) -> None:
-    """As `name`.npy."""
-    with (folder / f"{name}.npy").open("wb") as sink:
-        np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
