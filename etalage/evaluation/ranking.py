@@ -19,7 +19,7 @@ import numpy as np
 
 from etalage import metrics
 from etalage.errors import ExportDamaged
-from etalage.features.behaviour import Interactions, Queries
+from etalage.features.behaviour import Interactions, Queries, ranges
 from etalage.runtime.scorer import Scorer
 
 NEVER_SHOWN = np.iinfo(np.int32).max
@@ -311,8 +311,7 @@ def _had(some: Queries, exclude: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """(query, item row) of what the shoppers of these queries have; an unknown shopper has nothing."""
     begin = np.searchsorted(exclude.users, some.users)
     lengths = np.where(some.users > 0, np.searchsorted(exclude.users, some.users + 1) - begin, 0)
-    at = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-    return np.repeat(np.arange(len(some)), lengths), exclude.items[at]
+    return np.repeat(np.arange(len(some)), lengths), exclude.items[ranges(begin, lengths)]
 
 
 def _place(

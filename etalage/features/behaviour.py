@@ -36,6 +36,12 @@ def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.asarray(users, np.int64) << 32 | np.asarray(items, np.int64)
 
 
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """starts[0], starts[0] + 1, … so many as counts[0] says, then those of the next: (Σ counts,) int64."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Sorted by (user, time, order of arrival); all arrays have the length M."""
@@ -56,22 +62,23 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """In the order of the fields."""
+        return self.users, self.items, self.kinds, self.values, self.times, self.labels
+
     def take(self, rows: np.ndarray) -> "Interactions":
         """These rows (a mask, or ascending positions)."""
-        columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
-        return Interactions(*(column[rows] for column in columns))
+        return Interactions(*(column[rows] for column in self.columns))
 
     def slice(self, start: int, stop: int) -> "Interactions":
         """Interactions start … stop; their arrays are views."""
-        columns = (self.users, self.items, self.kinds, self.values, self.times, self.labels)
-        return Interactions(*(column[start:stop] for column in columns))
+        return Interactions(*(column[start:stop] for column in self.columns))
 
     def of_users(self, users: np.ndarray) -> "Interactions":
         """Those of these user rows, which rise. Where the arrays lie in a file, only those are read."""
         begin, end = self.users.searchsorted(users), self.users.searchsorted(users, side="right")
-        lengths = end - begin
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        return self.take(np.arange(starts[-1]) + np.repeat(begin - starts[:-1], lengths))
+        return self.take(ranges(begin, end - begin))
 
     @property
     def positive(self) -> "Interactions":
@@ -121,8 +128,7 @@ class Interactions:
         parts = tuple(part for part in parts if len(part))
         if len(parts) < 2:
             return parts[0] if parts else cls.none()
-        names = ("users", "items", "kinds", "values", "times", "labels")
-        return cls.sorted(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return cls.sorted(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class Queries:
         """These queries, in this order."""
         lengths = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        at = np.arange(starts[-1]) + np.repeat(self.starts[:-1][rows] - starts[:-1], lengths)
+        at = ranges(self.starts[:-1][rows], lengths)
         features = self.features.take(rows) if len(self.features) else self.features
         acts = (self.items[at], self.kinds[at], self.times[at])
         return Queries(self.users[rows], starts, *acts, self.now[rows], features)
@@ -372,7 +378,7 @@ class BehaviourSet:
         for name in PARTS:
             part = self.part(name)
             digest.update(f"{name} {len(part)} ".encode())
-            for column in (part.users, part.items, part.kinds, part.values, part.times, part.labels):
+            for column in part.columns:
                 digest.update(np.ascontiguousarray(column).data)  # no copy: it may lie in a file
         for features in (self.item_features, self.user_features):
             digest.update(features.fingerprint().encode())

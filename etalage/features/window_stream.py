@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from etalage.errors import TooLittleData
-from etalage.features.behaviour import Interactions
+from etalage.features.behaviour import Interactions, ranges
 from etalage.features.growing_array import GrowingArray, mapped
 from etalage.features.shard_buffer import HeldShards
 from etalage.features.shard_order import ShardOrder, Slice
-from etalage.features.windows import POOL, DrawnWindows, WindowBatch, Windows
+from etalage.features.windows import POOL, DrawnWindows, WindowBatch, Windows, evenly_cut
 
 Wanted = Callable[[Interactions], np.ndarray]
 """Interactions → (m,) bool, which of them are targets."""
@@ -123,8 +123,7 @@ def _cut(users: np.ndarray, rows: int) -> Iterator[tuple[int, int]]:
 
 def _copied(acts: Interactions, start: int, stop: int) -> Interactions:
     """In memory, read one behind the other."""
-    columns = (acts.users, acts.items, acts.kinds, acts.values, acts.times, acts.labels)
-    return Interactions(*(np.array(column[start:stop]) for column in columns))
+    return Interactions(*map(np.array, acts.slice(start, stop).columns))
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class WindowStream:
             every = np.ones(len(acts), bool)
             return DrawnWindows(numbers, batch, acts, batch.targets, acts.items, every)
         counts = self.index.starts[numbers + 1] - self.index.starts[numbers]
-        rows = self.index.rows[_ranges(self.index.starts[numbers], counts)]
+        rows = self.index.rows[ranges(self.index.starts[numbers], counts)]
         return DrawnWindows(numbers[ours], batch, acts, rows, self.train.items[rows], np.repeat(ours, counts))
 
     def close(self) -> None:
@@ -238,10 +237,8 @@ class WindowStream:
         if self.length:
             order = np.argsort(self.index.lengths[numbers], kind="stable")
         counts = self.index.starts[numbers + 1] - self.index.starts[numbers]
-        reached, count = np.cumsum(counts[order]), stop - first
-        cuts = np.searchsorted(reached, reached[-1] * np.arange(1, count) / count, side="right")
-        parts = np.split(order, cuts)
-        turns = np.random.default_rng([self.seed, epoch, 1, first]).permutation(count)
+        parts = evenly_cut(order, counts, stop - first)
+        turns = np.random.default_rng([self.seed, epoch, 1, first]).permutation(len(parts))
         return _Chunk(first, found, numbers, [parts[turn] for turn in turns])
 
     def _load(self, shard: int) -> tuple[int, Windows]:
@@ -289,14 +286,6 @@ def _joined(
     users = np.concatenate([batch.users for _, batch, _, _ in parts])[by_window]
     at = (owner * (longest + 1) + np.concatenate(columns))[by_target]
     targets = np.concatenate([first + batch.targets for _, batch, _, first in parts])[by_target]
-    names = ("users", "items", "kinds", "values", "times", "labels")
-    acts = Interactions(
-        *(np.concatenate([getattr(some, name) for _, _, some, _ in parts])[by_target] for name in names)
-    )
+    columns_of_parts = zip(*(some.columns for _, _, some, _ in parts), strict=True)
+    acts = Interactions(*(np.concatenate(column)[by_target] for column in columns_of_parts))
     return WindowBatch(users, items, kinds, at, targets), acts
-
-
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """start, start + 1, … of each, so many."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)

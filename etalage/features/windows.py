@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from etalage.errors import TooLittleData
-from etalage.features.behaviour import NEVER, Interactions
+from etalage.features.behaviour import NEVER, Interactions, ranges
 
 POOL = 20
 """Batches whose windows are sorted by length together, so that short ones are not padded to long ones."""
@@ -32,6 +32,12 @@ class WindowBatch:
     """(T,) int64: target t is asked after the first `at % (L + 1)` columns of window `at // (L + 1)`."""
     targets: np.ndarray
     """(T,) int64 rows into the interactions that the windows were made of."""
+
+
+def evenly_cut(order: np.ndarray, counts: np.ndarray, steps: int) -> list[np.ndarray]:
+    """`order`, which names windows, in `steps` runs of about as many targets. counts: of each window."""
+    reached = np.cumsum(counts[order])
+    return np.split(order, np.searchsorted(reached, reached[-1] * np.arange(1, steps) / steps, side="right"))
 
 
 class Windows:
@@ -94,9 +100,7 @@ class Windows:
         if self.length:
             pools = np.array_split(order, max(1, self.steps // POOL))
             order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
-        reached = np.cumsum(self.counts[order])
-        cuts = np.searchsorted(reached, reached[-1] * np.arange(1, self.steps) / self.steps, side="right")
-        parts = np.split(order, cuts)
+        parts = evenly_cut(order, self.counts, self.steps)
         return [parts[place] for place in rng.permutation(self.steps)]
 
     def targets(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,15 +111,14 @@ class Windows:
     def _targets(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts = self._starts[windows + 1] - self._starts[windows]
         owner = np.repeat(np.arange(len(windows)), counts)
-        first = np.repeat(self._starts[windows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        return owner, first + np.arange(counts.sum())
+        return owner, ranges(self._starts[windows], counts)
 
     @property
     def nbytes(self) -> int:
         """What they take in memory, their interactions included."""
         kept = [self.rows, self._first, self._before, self._starts, self._from, self._to]
         for acts in (self.acts, self.positives):
-            kept += [acts.users, acts.items, acts.kinds, acts.values, acts.times, acts.labels]
+            kept += acts.columns
         return sum(array.nbytes for array in kept)
 
     @property
