@@ -61,7 +61,7 @@ class Erasures:
             return {}
         file = self._folder / FILE
         try:
-            return from_text(file.read_bytes(), str(file))
+            return _from_text(file.read_bytes(), str(file))
         except FileNotFoundError:
             return {}
 
@@ -92,6 +92,13 @@ class Erasures:
             lambda known: {name: Erasure(one.at, one.back or name in digests) for name, one in known.items()}
         )
 
+    def hold(self, known: Known) -> None:
+        """These, and no others, from now on, whatever is there: a copy in a folder of those of another place.
+        Raises OSError."""
+        assert self._folder is not None
+        with self._locked("lock"):
+            replace_durably(self._folder / FILE, _as_text(known))
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Erasing and finishing a bundle wait for each other: one is before the other, as a whole."""
@@ -102,7 +109,7 @@ class Erasures:
         if self._folder is None:
             return
         with self._locked("lock"):
-            replace_durably(self._folder / FILE, as_text(change(self.known())))
+            replace_durably(self._folder / FILE, _as_text(change(self.known())))
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -126,7 +133,7 @@ class StoredErasures(Erasures):
 
     def known(self) -> Known:
         found = self._store.read(FILE)
-        return {} if found is None else from_text(found.content, self._where)
+        return {} if found is None else _from_text(found.content, self._where)
 
     @property
     def stamp(self) -> object:
@@ -141,12 +148,12 @@ class StoredErasures(Erasures):
     def _change(self, change: Callable[[Known], Known]) -> None:
         while True:
             found = self._store.read(FILE)
-            known = {} if found is None else from_text(found.content, self._where)
+            known = {} if found is None else _from_text(found.content, self._where)
             with suppress(Taken):
                 if found is None:
-                    self._store.create(FILE, as_text(change(known)))
+                    self._store.create(FILE, _as_text(change(known)))
                 else:
-                    self._store.replace(FILE, as_text(change(known)), found.etag)
+                    self._store.replace(FILE, _as_text(change(known)), found.etag)
                 return
 
     @property
@@ -154,7 +161,7 @@ class StoredErasures(Erasures):
         return f"{self._store.place.uri}/{FILE}"
 
 
-def from_text(text: bytes, where: str) -> Known:
+def _from_text(text: bytes, where: str) -> Known:
     try:
         found = json.loads(text)
         return {str(name): Erasure(int(one["at"]), bool(one["back"])) for name, one in found.items()}
@@ -165,7 +172,7 @@ def from_text(text: bytes, where: str) -> Known:
         ) from error
 
 
-def as_text(known: Known) -> bytes:
+def _as_text(known: Known) -> bytes:
     return json.dumps(
         {name: {"at": one.at, "back": one.back} for name, one in sorted(known.items())}
     ).encode()

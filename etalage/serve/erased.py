@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from etalage.errors import EtalageError, TableDamaged
-from etalage.lake.durable_files import replace_durably
-from etalage.lake.erasures import FILE, Erasures, Known, as_text, from_text
+from etalage.lake.erasures import Erasures, Known
 
 log = logging.getLogger("etalage.serve")
 
@@ -22,14 +21,14 @@ class FollowedErasures(Erasures):
     def __init__(self, stored: Erasures, live: Path) -> None:
         super().__init__(None)
         self._stored = stored
-        self._kept = live / FILE
+        self._kept = Erasures(live)
         self._known: Known = self._before()
         self._stamp: object = "before" if self._known else None
         self._failed = False
 
     def _before(self) -> Known:
         try:
-            return from_text(self._kept.read_bytes(), str(self._kept))
+            return self._kept.known()
         except (OSError, TableDamaged):  # the store has it whole
             return {}
 
@@ -57,10 +56,9 @@ class FollowedErasures(Erasures):
 
     def _keep(self) -> None:
         try:
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_durably(self._kept, as_text(self._known))
+            self._kept.hold(self._known)
         except OSError as error:
-            log.error("%s: who was erased cannot be kept here: %s", self._kept, error.strerror)
+            log.error("who was erased cannot be kept on this machine: %s", error)
 
 
 @contextlib.asynccontextmanager
