@@ -1,4 +1,4 @@
-"""Commands about the whole: where the shop stands, and whether this machine has what it needs."""
+"""The command that says where a shop stands."""
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, out, table_of

@@ -12,6 +12,7 @@ from etalage.errors import NothingToPublish
 from etalage.shop import behaviour_steps, judging_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
 from etalage.shop.judging_steps import FLOOR
+from etalage.shop.photo_steps import newest_exports
 from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
 
@@ -40,33 +41,15 @@ class _Trained:
 
 def trained(workspace: Workspace) -> list[str]:
     """Names of the models of behaviour that have an export."""
-    from etalage.runtime.export_files import newest_export
-
-    found = []
-    for name, model in workspace.models.listed().items():
-        if model.data in ("behaviour", "examples"):
-            try:
-                newest_export(workspace.exports(name))
-            except NothingToPublish:
-                continue
-            found.append(name)
-    return found
+    return list(newest_exports(workspace, "behaviour", "examples"))
 
 
 def unjudged(workspace: Workspace) -> list[str]:
     """The models of photos and of categories whose newest export has no verdict."""
-    from etalage.runtime.export_files import newest_export, read_verdict
+    from etalage.runtime.export_files import read_verdict
 
-    found = []
-    for name, model in workspace.models.listed().items():
-        if model.data in ("photos", "categories"):
-            try:
-                export = newest_export(workspace.exports(name))
-            except NothingToPublish:
-                continue
-            if read_verdict(export) is None:
-                found.append(name)
-    return found
+    exports = newest_exports(workspace, "photos", "categories")
+    return [name for name, export in exports.items() if read_verdict(export) is None]
 
 
 def evaluate_all(workspace: Workspace) -> "ModelComparison":

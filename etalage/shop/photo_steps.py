@@ -253,15 +253,15 @@ def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, n
         lake.table("embeddings").add_parts([part], transaction=f"embed-{secrets.token_hex(8)}")
 
 
-def newest_exports(workspace: Workspace, data: str) -> "dict[str, Path]":
-    """The newest export of each model that was trained on `data` ("photos" or "categories"), by name, in the
-    order of names."""
+def newest_exports(workspace: Workspace, *data: str) -> "dict[str, Path]":
+    """The newest export of each model that was trained on one of `data` ("photos", "categories",
+    "behaviour", "examples"; none given: on any), by name, in the order of names."""
     from etalage.errors import NothingToPublish
     from etalage.runtime.export_files import newest_export
 
     found = {}
     for name, model in workspace.models.listed().items():
-        if model.data != data:
+        if data and model.data not in data:
             continue
         with suppress(NothingToPublish):
             found[name] = newest_export(workspace.exports(name))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from etalage.errors import BundleError, NothingToPublish, ObjectStoreError
+from etalage.errors import BundleError, NoBundle, ObjectStoreError
+from etalage.shop.photo_steps import newest_exports
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ def status(workspace: Workspace) -> ShopStatus:
 
 
 def _current(workspace: Workspace) -> "tuple[Manifest | None, str | None]":
-    from etalage.errors import NoBundle
-
     try:
         return workspace.bundles.manifest(workspace.bundles.current_id()), None
     except NoBundle:
@@ -121,14 +119,10 @@ def _models(
 def _trained(workspace: Workspace) -> "Iterator[DraftedModel]":
     """The newest export of every model that has one."""
     from etalage.bundle.draft import DraftedModel
-    from etalage.runtime.export_files import newest_export, read_verdict
+    from etalage.runtime.export_files import read_verdict
 
     slices = workspace.config.evaluate.slices
-    for name in workspace.models.listed():
-        try:
-            export: Path = newest_export(workspace.exports(name))
-        except NothingToPublish:
-            continue
+    for name, export in newest_exports(workspace).items():
         yield DraftedModel(export, read_verdict(export), slices.get(name))
 
 
@@ -139,12 +133,14 @@ def _changed(versions: Mapping[str, int], known: Mapping[str, int]) -> tuple[str
 
 
 def _pending_links(workspace: Workspace, versions: Mapping[str, int]) -> int:
+    import pyarrow.compute as pc
+
     from etalage.lake.schema import PHOTO_PENDING
 
     if "photos" not in versions:
         return 0
-    states = workspace.lake.table("photos").read(columns=["status"])["status"].to_pylist()
-    return states.count(PHOTO_PENDING)
+    states = workspace.lake.table("photos").read(columns=["status"])["status"]
+    return int(pc.sum(pc.equal(states, PHOTO_PENDING)).as_py() or 0)
 
 
 def _next(
@@ -184,7 +180,7 @@ def _untrained(workspace: Workspace, rows: Mapping[str, int], models: tuple[Mode
     for name in named:
         if name is not None and name not in trained:
             return Step(f"etalage train {name}", "[funnel] names it, and it was not trained")
-    if rows.get("interactions") and not trained & {"popularity"}:
+    if rows.get("interactions") and "popularity" not in trained:
         return Step("etalage train popularity", "every other model is held against it")
     if rows.get("interactions") and trained == {"popularity"}:
         return Step("etalage train item_knn", "the first model that knows shoppers; it is counted in seconds")

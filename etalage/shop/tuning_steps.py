@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from etalage.config import EvaluateConfig, validated
 from etalage.errors import ConfigError, TooLittleData
 from etalage.lake.durable_files import replace_durably
-from etalage.models.recipe import ModelConfig, Recipe, Trained, TrainingConfig
+from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.workspace import Workspace
@@ -338,10 +338,9 @@ def _counted(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path) ->
 
 def _acting(recipe: Recipe[Any], given: Settings, tried: Settings) -> Settings:
     """What of the shop's settings acts beside those that a trial tries."""
-    if not isinstance(recipe.config, type) or not issubclass(recipe.config, ModelConfig):
-        return given
     try:
-        return recipe.config.acting(given, tried)
+        acting: Settings = recipe.config.acting(given, tried)
+        return acting
     except ValidationError:  # told as that of the whole, with where it stands
         return given
 
