@@ -1,6 +1,5 @@
 """A standalone Spark for tests, as the example starts it; its tests are skipped where one is missing."""
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,18 +7,9 @@ from typing import Any
 
 import pytest
 
-_FILE = Path(__file__).resolve().parents[1] / "examples" / "on_spark" / "cluster.py"
+from tests.scripts import loaded
 
-
-def _cluster() -> Any:
-    spec = importlib.util.spec_from_file_location("on_spark_cluster", _FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cluster = _cluster()
+cluster: Any = loaded(Path(__file__).resolve().parents[1] / "examples" / "on_spark" / "cluster.py")
 QUICK: str = cluster.QUICK
 SparkCluster = cluster.SparkCluster
 

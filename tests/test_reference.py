@@ -1,6 +1,5 @@
 """The reference pages say what the code has, and every key of every model can be read about."""
 
-import importlib.util
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from etalage.config import ShopConfig, validated
 from etalage.config.reference import NOT_SET, Section, meanings_of, section_of, sections
 from etalage.config.settings import Settings
 from etalage.models import recipe as recipes
+from tests.scripts import loaded
 
 BESIDE = {
     "engine": {"kind": '"spark"', "workers": "2"},
@@ -22,11 +22,7 @@ BESIDE = {
 
 @pytest.fixture(scope="module")
 def writer(project: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", project / "docs" / "reference.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(project / "docs" / "reference.py")
 
 
 def test_the_pages_are_as_the_code_is(writer: ModuleType, project: Path) -> None:

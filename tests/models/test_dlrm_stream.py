@@ -1,5 +1,6 @@
 """DLRM on a table that is read as a stream."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from etalage.models import recipe as recipes
 from etalage.models.dlrm import DlrmConfig
 from etalage.models.dlrm_stream import DlrmStreamTask
 from etalage.training.loop import fit
-from etalage.training.workers import together
 from tests.features.example_tables import drawn, stored, stream_of
+from tests.models.resuming import killed_and_resumed
 
 SETTINGS: dict[str, Any] = {
     "table": "clicks", "dimension": 4, "bottom": (8,), "top": (8,), "batch_size": 128, "epochs": 2,
@@ -96,21 +97,10 @@ def test_a_run_of_one_worker_that_was_killed_goes_on_with_more_and_ends_the_same
     tmp_path: Path, stream: ExampleStream, later: int
 ) -> None:
     whole = trained(tmp_path / "whole", stream)
-    cut = tmp_path / "cut"
-
-    def stop(done: int, total: int, line: str) -> None:
-        if done == 10:
-            raise KeyboardInterrupt
-
-    config = DlrmConfig(**SETTINGS, checkpoint_steps=5)
-    with pytest.raises(KeyboardInterrupt):
-        fit(RECIPE, RECIPE.bind(config, stream), config, cut, progress=stop)
-    config = DlrmConfig(**SETTINGS, workers=later)
-    task = RECIPE.bind(config, stream)
-    steps: list[int] = []
-    with together(RECIPE, config, stream, task, cut) as context:
-        ended = fit(RECIPE, task, config, cut, progress=lambda *done: steps.append(done[0]), context=context)
-    assert steps == list(range(6, 2 * task.steps + 1))
+    ended, steps, epoch = killed_and_resumed(
+        RECIPE, partial(DlrmConfig, **SETTINGS), stream, tmp_path / "cut", at=10, every=5, workers=later
+    )
+    assert steps == list(range(6, 2 * epoch + 1))
     for name, tensor in whole.network.state_dict().items():
         assert torch.allclose(tensor, ended.network.state_dict()[name], atol=2e-4), name
     assert ended.metrics["auroc"] == pytest.approx(whole.metrics["auroc"], abs=1e-3)

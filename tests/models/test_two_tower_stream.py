@@ -1,5 +1,6 @@
 """Two towers trained on behaviour that is read as a stream."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from etalage.models import recipe as recipes
 from etalage.models.two_tower import TwoTowerConfig, TwoTowerTask
 from etalage.models.two_tower_stream import TwoTowerStreamTask
 from etalage.training.loop import fit
-from etalage.training.workers import together
 from tests.behaviours import behaviour
 from tests.features.behaviour_tables import stored
+from tests.models.resuming import killed_and_resumed
 
 RECIPE = recipes.find("two_tower")
 SETTINGS: dict[str, Any] = {
@@ -121,21 +122,10 @@ def test_a_run_that_was_killed_goes_on_with_any_number_of_workers_and_ends_the_s
     settings = {**OTHERWISE["drawn candidates"], **sure, "optimiser": "sgd"}
     config = config_of(**settings)
     whole = fit(RECIPE, RECIPE.bind(config, stream), config, tmp_path / "whole")
-    cut = tmp_path / "cut"
-
-    def stop(done: int, total: int, line: str) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
-
-    config = config_of(**settings, checkpoint_steps=3)
-    with pytest.raises(KeyboardInterrupt):
-        fit(RECIPE, RECIPE.bind(config, stream), config, cut, progress=stop)
-    config = config_of(**settings, workers=later)
-    task = RECIPE.bind(config, stream)
-    steps: list[int] = []
-    with together(RECIPE, config, stream, task, cut) as context:
-        ended = fit(RECIPE, task, config, cut, progress=lambda *done: steps.append(done[0]), context=context)
-    assert steps == list(range(7, task.steps + 1))
+    ended, steps, epoch = killed_and_resumed(
+        RECIPE, partial(config_of, **settings), stream, tmp_path / "cut", at=7, every=3, workers=later
+    )
+    assert steps == list(range(7, epoch + 1))
     assert whole.network is not None and ended.network is not None
     for name, tensor in whole.network.state_dict().items():
         other = ended.network.state_dict()[name]
