@@ -38,10 +38,19 @@ _LINKS = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
 Converter = Callable[[Any], Any]
 
 
-def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], dict[int, str]]:
-    """(`values` converted, {n: why} of those that are refused, and None)."""
+def cast_column(
+    values: Sequence[Any], convert: Converter, counts: bool = False
+) -> tuple[list[Any], dict[int, str]]:
+    """(`values` converted, {n: why} of those that are refused, and None).
+
+    Equal values are converted once. `counts`: the converter counts what it reads otherwise than it stands
+    there, and has to see every text.
+    """
     try:
-        return [convert(value) for value in values], {}
+        if (distinct := _distinct(values, counts)) is None:
+            return [convert(value) for value in values], {}
+        known = {value: convert(value) for value in distinct}
+        return [known[value] for value in values], {}
     except ValueError:
         pass
     converted: list[Any] = []
@@ -53,6 +62,24 @@ def cast_column(values: Sequence[Any], convert: Converter) -> tuple[list[Any], d
             converted.append(None)
             reasons[n] = str(error)
     return converted, reasons
+
+
+def _distinct(values: Sequence[Any], counts: bool) -> list[Any] | None:
+    """The values that differ, where they are few and equal ones cannot be told apart; else None."""
+    kinds = set(map(type, values)) - {type(None)}
+    # A Decimal's 1.0 and 1.00 are equal, and are two texts; so are values of several types.
+    if len(kinds) != 1 or not kinds <= {int, float, str, datetime, date} or (counts and str in kinds):
+        return None
+    distinct = dict.fromkeys(values)
+    if 4 * len(distinct) > 3 * len(values):
+        return None
+    if (
+        float in kinds
+        and 0.0 in distinct
+        and any(v == 0.0 and math.copysign(1.0, v) < 0 for v in values if v is not None)
+    ):
+        return None
+    return list(distinct)
 
 
 def identity(value: Any) -> str:

@@ -317,12 +317,11 @@ class Checker:
         count = len(columns["user_id"])
         fields = [columns.get(n) or [None] * count for n in ("user_id", "item_id", "kind", "value", "time")]
         digests: dict[int, bytes] = {}
+        micros = {when: None if when is None else round(when.timestamp() * 1e6) for when in set(fields[4])}
         for n, row in enumerate(zip(*fields, strict=True)):
             if n in bad:
                 continue
-            when = row[4]
-            micros = None if when is None else round(when.timestamp() * 1e6)
-            said = repr((*row[:4], micros)).encode("utf-8")
+            said = repr((*row[:4], micros[row[4]])).encode("utf-8")
             digests[n] = hashlib.blake2b(said, digest_size=16).digest()
         ids: list[str | None] = [None] * count
         numbers = self._occurrences.number(list(digests.values()))
@@ -406,8 +405,9 @@ class _Sheet:
 
     def _column(self, name: str, raw: Sequence[Any]) -> list[Any]:
         linked = name in ("photo_url", "url")
-        values, reasons = cast_column(raw, links if linked else self._checker.converter(name))
         kind = self._spec.column(name).type
+        amounts = pa.types.is_floating(kind)
+        values, reasons = cast_column(raw, links if linked else self._checker.converter(name), counts=amounts)
         typed = not pa.types.is_string(kind) or linked or name in _LABELS
         unsaid = [n for n in reasons if typed and says_nothing(raw[n])] if name not in _IDS else []
         if linked or (name in _LABELS and self._spec.name == "items"):

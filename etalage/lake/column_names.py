@@ -33,7 +33,10 @@ user_id customer_id visitor_id client_id shopper_id member_id buyer_id account_i
 user_pseudo_id anonymous_id distinct_id full_visitor_id fullvisitorid visitorid userid customerid
 clientid kunden_id kundennummer kundennr kunden_nr benutzer_id id_client id_utilisateur numero_client
 id_cliente codigo_cliente id_utente codice_cliente klantnummer klant_id reviewer_id reviewerid profile_id
-household_key loyalty_id card_no user customer visitor client shopper member kunde nutzer benutzer
+household_key household_id household hshd_num panelist_id loyalty_id loyalty_card loyalty_number
+loyalty_card_id card_id card_no card_number membership_id membership_no member_no lylty_card_nbr
+customer_no customer_number cust_id cust_no guest_id contact_id subscriber_id
+user customer visitor client shopper member kunde nutzer benutzer
 utilisateur cliente utente klant reviewer author_id user_name username device_id cookie_id session_id
 session email customer_email
 """

@@ -140,6 +140,18 @@ class _Guessing:
         """Whether things come again and again, in rows that say nothing more of them."""
         return item.facts.unlike < 0.9 and self.best("title", ITEM_NAMES["title"], _is_name) is None
 
+    def _of_whole_orders(self, order: str) -> list[str]:
+        """Columns that say something of an order and come again in others: who bought, perhaps, or where."""
+        found = []
+        for name, one in self.facts.items():
+            if name in self.taken or name not in self.head.names or not may_be_id(one) or one.times >= 0.5:
+                continue
+            pairs = {(str(row.get(order)), str(row.get(name))) for row in self.head.rows}
+            orders = {first for first, _ in pairs}
+            if len(pairs) == len(orders) > one.distinct > 1:
+                found.append(name)
+        return found
+
     def _repeated(self, taken: set[str]) -> Guess | None:
         """A column that may be what was acted on, though its name does not say it: its values come again;
         first those whose names end as ids' do."""
@@ -171,6 +183,10 @@ class _Guessing:
         settings, notes = act_settings(self.head, self.facts, lines, None if order is None else order.name)
         if order is not None and lines[0].source == order.name:
             notes.append(f"no column says who: each {order.name} is taken for a shopper of its own")
+            if whole := self._of_whole_orders(order.name):
+                have, it = ("has", "it") if len(whole) == 1 else ("have", "one of them")
+                whole_orders = f"{', '.join(whole[:5])} {have} one value in each {order.name}"
+                notes.append(f"{whole_orders}: if {it} says who, name it as user_id")
         why = f"{user.facts.name} says who, and {item.facts.name} with what"
         sure = sure and item.score > 0 and user.score > 0
         if not (user.word or item.word):
@@ -258,7 +274,13 @@ class _Guessing:
         told = [line.ours for line in lines[1:]]
         who = "no column says who did something"
         why = f"{who}; there is {', '.join(told)}" if told else f"{who}, and nothing but an id is told apart"
-        sure = item.exact and bool({"title", "price", "photo_url", "in_stock"} & set(told))
+        matched = self.ids.matches.get(item.facts.name, 0) >= 0.5
+        sure = item.exact and (matched or bool({"title", "price", "photo_url", "in_stock"} & set(told)))
+        if "title" not in told:
+            seen = ", ".join(name for name in ("brand", "category_id") if name in told) or "the id alone"
+            notes.append(
+                f"no column is a title: people see {seen}; if one says what a thing is, name it as title"
+            )
         return Draft(self.head, "items", "a table of items", why, sure, tuple(lines),
                      (*file_settings(self.head), *settings), tuple(notes))  # fmt: skip
 
@@ -299,6 +321,9 @@ class _Guessing:
         self.taken.add(guess.facts.name)
         name = guess.facts.name
         called = {True: "called so", False: f"called nearly so ({guess.word})"}[guess.exact]
+        only = ours == "time" and guess.word != "" and self._when() == Guess(guess.facts, 0, False, "")
+        if only and not guess.exact:
+            called, guess = f"{called}, and no other column is of times", replace(guess, exact=True)
         if not guess.word:
             called, sure = "its values look so, its name does not say it", False
         # Who buys is known by their address.

@@ -288,6 +288,40 @@ def test_baskets_without_shoppers_are_shoppers_of_their_own_and_unsure(look: Loo
     assert "no column says who: each order_id is taken for a shopper of its own" in drafted.said
 
 
+def test_what_may_be_the_shopper_of_a_basket_is_named(look: Look) -> None:
+    rows = [[n // 6, f"K{n // 6 % 7}", n // 6 % 2, n % 30, n % 4] for n in range(120)]
+    drafted = look(table("order_id,keeper,shelf,product_id,quantity", rows))
+    assert drafted.columns["user_id"] == "order_id"
+    assert "keeper, shelf have one value in each order_id: if one of them says who" in drafted.said
+
+
+@pytest.mark.parametrize("who", ["household_id", "Loyalty Card", "LYLTY_CARD_NBR", "member_no", "cust_id"])
+def test_receipts_are_of_the_household_and_not_of_the_basket(look: Look, who: str) -> None:
+    rows = [[n // 24, n // 6, n % 30, 1, f"2017-01-{n // 6 % 28 + 1:02d} 11:53:26"] for n in range(240)]
+    drafted = look(table(f"{who},basket_id,product_id,quantity,transaction_timestamp", rows))
+    assert drafted.columns == {
+        "user_id": who, "item_id": "product_id", "time": "transaction_timestamp", "value": "quantity"
+    }  # fmt: skip
+    assert drafted.draft.sure and not drafted.unsure
+
+
+def test_a_column_nearly_called_a_time_is_unsure_beside_another_one_of_times(look: Look) -> None:
+    rows = [[n // 4, n % 9, f"2017-01-{n % 28 + 1:02d}", f"2017-02-{n % 28 + 1:02d}"] for n in range(80)]
+    drafted = look(table("user_id,product_id,shipping_timestamp,paying_timestamp", rows))
+    assert "time" in drafted.unsure
+
+
+def test_items_without_a_title_are_sure_by_what_the_acts_find_and_say_what_people_see(
+    look: Look, tmp_path: Path
+) -> None:
+    (tmp_path / "products.csv").write_text(table("product_id,brand", [[n, f"B{n % 3}"] for n in range(50)]))
+    acts = [[n // 4, n % 40, f"2017-01-{n % 28 + 1:02d}"] for n in range(120)]
+    (tmp_path / "orders.csv").write_text(table("user_id,product_id,time", acts))
+    drafted = Drafted([tmp_path / "products.csv", tmp_path / "orders.csv"])
+    assert [(one.table, one.sure) for one in drafted.drafts] == [("items", True), ("interactions", True)]
+    assert "no column is a title: people see brand" in drafted.said
+
+
 def test_a_name_that_ends_with_a_point_is_a_name_and_no_path(look: Look) -> None:
     drafted = look(table("Artikel-Nr.;Bestand", [[f"{n:05d}", n % 9] for n in range(30)], ";"))
     assert drafted.columns == {"item_id": "Artikel-Nr.", "in_stock": "Bestand"}
