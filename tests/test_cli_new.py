@@ -2,9 +2,14 @@
 
 import json
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
+import numpy as np
+
 from etalage.lake.delta import Lake
+from etalage.lake.photo_facts import pixels_as_png
 from etalage.shop import Shop
 from tests.test_cli import quick, refuses
 
@@ -85,10 +90,59 @@ def test_a_file_that_makes_no_sense_makes_no_shop(tmp_path: Path) -> None:
     assert not (tmp_path / "shop").exists()
 
 
+def test_a_folder_of_pictures_is_told_before_it_is_loaded(tmp_path: Path) -> None:
+    names = ("Fruit/Apple/red.png", "Fruit/Apple/green.PNG", "Fruit/Pear/red.png", ".hidden.png")
+    for n, name in enumerate(names):
+        file = tmp_path / "my photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pixels_as_png(np.full((8, 9, 3), 40 * n, np.uint8)))
+    (tmp_path / "my photos/read me.txt").write_text("x")
+    done = quick("new", tmp_path / "Fruits & Co", "--from", tmp_path / "my photos")
+    assert done.status == 0, done.err
+    assert "3 pictures, each an item, in 2 categories" in done.out
+    assert "red is the name of 2 files in it: ids are paths" in done.out
+    assert "1 other files are not called as pictures are: read me.txt" in done.out
+    assert Shop(tmp_path / "Fruits & Co").config.name == "Fruits & Co"
+    (line,) = [line for line in done.lines if line.startswith("  etalage ingest ")]
+    loaded = quick(*shlex.split(line)[1:], "--max-refused", "1")
+    assert loaded.status == 0, loaded
+    rows = Lake(tmp_path / "Fruits & Co/tables").table("items").read().to_pylist()
+    assert {row["item_id"]: row["category_id"] for row in rows} == {
+        "Fruit/Apple/red": "Fruit > Apple",
+        "Fruit/Apple/green": "Fruit > Apple",
+        "Fruit/Pear/red": "Fruit > Pear",
+    }
+
+
+def test_a_folder_without_pictures_says_what_to_name(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    refuses(quick("new", tmp_path / "shop", "--from", tmp_path / "none"), 3, "without a picture")
+    (tmp_path / "none/part-0.csv").write_text("sku,title\nA,Mug\n")
+    refuses(quick("new", tmp_path / "shop", "--from", tmp_path / "none"), 3, "name one of them", "part-0.csv")
+
+
+def test_a_drafted_shop_toml_has_the_other_sections_as_comments(tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("sku,title\nA,Mug\nB,Cup\n", encoding="utf-8")
+    assert quick("new", tmp_path / "shop", "--from", items).status == 0
+    text = (tmp_path / "shop/shop.toml").read_text(encoding="utf-8")
+    assert "# [behaviour]" in text and "# [serve]" in text and "[ingest.items.columns]" in text
+    assert tomllib.loads(text) == {
+        "name": "shop",
+        "ingest": {"items": {"columns": {"item_id": "sku", "title": "title"}}},
+    }
+
+
+def test_a_list_without_names_of_columns_is_no_table(tmp_path: Path) -> None:
+    listed = tmp_path / "train.txt"
+    listed.write_text("".join(f"train/Fruit/Apple/a_{n}.jpg, 0, 0\n" for n in range(9)))
+    refuses(quick("new", tmp_path / "shop", "--from", listed), 3, "looks like a row, not like names")
+
+
 def test_every_line_of_a_new_shop_toml_can_be_taken_as_it_is(tmp_path: Path) -> None:
     assert quick("new", tmp_path / "shop").status == 0
     file = tmp_path / "shop" / "shop.toml"
-    assert Shop(file.parent).config.name == "A shop"
+    assert Shop(file.parent).config.name == "shop"
     text = file.read_text(encoding="utf-8")
     taken, count = re.subn(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
     file.write_text(taken, encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.config import parse_pairs, texts_of
+from etalage.config import ShopConfig, parse_pairs, texts_of
 from etalage.console import add_row, bar, counted, out, table_of
 from etalage.errors import ConfigError, DataError, InputUnreadable, TooManyRefused
 from etalage.shop import Shop
@@ -16,6 +16,7 @@ from etalage.shop import Shop
 if TYPE_CHECKING:
     from etalage.lake.drafting.drafts import Draft
     from etalage.lake.drafting.looking import Tried
+    from etalage.lake.drafting.pictures import PictureFolder
 
 
 class TableChoice(StrEnum):
@@ -38,16 +39,19 @@ Format = StrEnum(
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(help="The folder to make; it must not hold a shop.toml.")],
-    name: Annotated[str, typer.Option(help="The shop's name.")] = "A shop",
+    name: Annotated[str | None, typer.Option(help="The shop's name. Default: the folder's.")] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Guess the mapping of this file; repeat for more files."),
+        typer.Option(
+            "--from", help="Guess the mapping of this file, or look at a folder of pictures; repeat for more."
+        ),
     ] = None,
 ) -> None:
     """Make a shop's folder with a shop.toml to edit.
 
     With --from FILE, Etalage guesses what the file is and writes the mapping of its columns into shop.toml.
     """
+    name = name or folder.resolve().name or ShopConfig().name
     try:
         if files:
             _draft(folder, name, files)
@@ -65,13 +69,33 @@ def _draft(folder: Path, name: str, files: list[Path]) -> None:
     drafted = draft_shop(name, files)
     for draft, trial in zip(drafted.drafts, drafted.trials, strict=True):
         _print_draft(draft, trial)
+    for pictures in drafted.pictures:
+        _print_pictures(pictures)
     if (folder / "shop.toml").exists():
-        out.print(drafted.text)
+        out.print(drafted.mappings)
     file = write_draft(folder, drafted)
-    out.print(f"{file}: check it, then run")
+    out.print(f"{file}: {'check it, then run' if drafted.drafts else 'is written; now run'}")
+    for pictures in drafted.pictures:
+        ids = ["--ids", pictures.ids] if pictures.ids != "stem" else []
+        words = ["etalage", "ingest", str(pictures.folder), "items", *ids, "--shop", str(folder)]
+        out.print(f"  {shlex.join(words)}")
     for draft, options in zip(drafted.drafts, drafted.options, strict=True):
         words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
         out.print(f"  {shlex.join(words)}")
+
+
+def _print_pictures(found: "PictureFolder") -> None:
+    path, item_id, category = found.example
+    out.print(
+        f"{found.folder}: {found.pictures:,} pictures, each an item, in {found.categories:,} categories"
+    )
+    out.print(f"  {path} becomes the item {item_id!r}{f', in the category {category!r}' if category else ''}")
+    if found.doubled:
+        stem, count = found.doubled[0]
+        out.print(f"  {stem} is the name of {count:,} files in it: ids are paths, `--ids path`")
+    if found.others:
+        some = ", ".join(found.others[:3])
+        out.print(f"  {len(found.others):,} other files are not called as pictures are: {some}")
 
 
 def _print_draft(draft: "Draft", trial: "Tried | str") -> None:

@@ -158,6 +158,9 @@ def require_positives(positives: int, train: int, acts: int) -> None:
         )
 
 
+_TELLING, _OFTEN = 200, 0.2
+"""From so many moments on, this share of what was taken again says that things are used up."""
+
 _TOLD = {
     "taken_back": "{taken_back:,} interactions were taken back by a later one (refund, remove_from_cart, a "
     "worse rating, …) and teach nothing; what was returned is not shown again",
@@ -201,6 +204,32 @@ def describe_facts(facts: Mapping[str, Any]) -> list[str]:
     lines += _describe_values(facts)
     lines += [text.format_map(facts) for name, text in _TOLD.items() if facts.get(name)]
     return [*lines, *facts.get("unknown_ids", ())]
+
+
+def taken_again(data: BehaviourSet) -> tuple[int, int]:
+    """(moments of train at which a shopper took an item, those of them at which they had it already)."""
+    has = [n for n, kind in enumerate(data.kinds, 1) if kind in data.facts["has"]]
+    train = data.part("train").positive
+    taken = train.take(np.isin(train.kinds, has))
+    if not len(taken):
+        return 0, 0
+    order = np.lexsort((taken.times, taken.keys))
+    keys, times = taken.keys[order], taken.times[order]
+    another = keys[1:] != keys[:-1]
+    moments = 1 + int(np.count_nonzero(another | (times[1:] != times[:-1])))
+    return moments, moments - 1 - int(np.count_nonzero(another))
+
+
+def describe_taken_again(data: BehaviourSet) -> list[str]:
+    """Nothing, or that this is a shop in which the same is taken again, and what then to set."""
+    times, again = taken_again(data)
+    if data.facts.get("repeat") or times < _TELLING or again < _OFTEN * times:
+        return []
+    return [
+        f"{again / times:.0%} of what shoppers took ({again:,} of {times:,} times) they had taken before, "
+        "and is not shown to them again: where things are used up and bought again, set [behaviour] repeat = "
+        "true, and train `buy_again` too"
+    ]
 
 
 def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -77,7 +77,7 @@ def folder_rows(
     extra = None if attributes is None else attributes_json(attributes)
     taken: dict[bytes, str] = {}
     chunk = _Chunk(extra)
-    for path in _files_beneath(folder):
+    for path in files_beneath(folder):
         relative = path.relative_to(folder)
         chunk.read += 1
         try:
@@ -88,7 +88,7 @@ def folder_rows(
                 raise ValueError(
                     f"item_id {item_id!r} is that of {first} already; rename it, or take ids from the path"
                 )
-            chunk.add(item_id, url, CATEGORY_SEPARATOR.join(relative.parts[:-1]) or None, photo_file(path))
+            chunk.add(item_id, url, category_of(relative), photo_file(path))
         except ValueError as error:
             shown = legible(relative.as_posix())
             chunk.refused.append(
@@ -99,6 +99,11 @@ def folder_rows(
             chunk = _Chunk(extra)
     if chunk.read:
         yield chunk.loaded()
+
+
+def category_of(relative: Path) -> str | None:
+    """The category that the folders of a picture's path say; None: it lies in no folder."""
+    return CATEGORY_SEPARATOR.join(relative.parts[:-1]) or None
 
 
 class _Chunk:
@@ -138,7 +143,7 @@ def _loaded(
     )
 
 
-def _files_beneath(folder: Path) -> Iterator[Path]:
+def files_beneath(folder: Path) -> Iterator[Path]:
     """Plain and other files but no hidden ones, in order of path; links to folders are not followed."""
     for where, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

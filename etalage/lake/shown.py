@@ -1,6 +1,7 @@
 """How a value from somebody's file is shown to a person: short, in one line, always valid UTF-8."""
 
 import json
+from datetime import date
 from typing import Any
 
 
@@ -40,6 +41,8 @@ def _printable(value: Any) -> Any:
         return f"<{len(value)} bytes>"
     if isinstance(value, str):
         return value if len(value) <= 200 else value[:200] + "…"
+    if isinstance(value, date):  # and datetime
+        return str(value)
     if isinstance(value, int) and abs(value) >= 10**100:
         return f"<a whole number of {value.bit_length()} bits>"
     return value

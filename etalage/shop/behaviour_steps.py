@@ -56,7 +56,7 @@ def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None
     """
     from etalage.bundle.contents import classifications, with_classified
     from etalage.datasets.published import negative_items, with_negatives
-    from etalage.features.behaviour_set import behaviour_set, describe_facts
+    from etalage.features.behaviour_set import behaviour_set, describe_facts, describe_taken_again
     from etalage.lake.unknown_ids import unknown_in_tables
 
     at = {name: v for name, v in workspace.lake.versions().items() if name in TABLES}
@@ -86,7 +86,7 @@ def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None
                 data = with_negatives(data, negatives)
     unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
-    for line in describe_facts(data.facts):
+    for line in (*describe_facts(data.facts), *describe_taken_again(data)):
         log.warning("%s", line)
     titles = {}
     if items is not None:

@@ -12,7 +12,8 @@ from etalage.config.reference import commented, sections
 from etalage.errors import ConfigError, EtalageError
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.looking import Tried, draft_files, tried
-from etalage.lake.drafting.writing import quoted, shop_toml
+from etalage.lake.drafting.pictures import PictureFolder, pictures_in
+from etalage.lake.drafting.writing import mappings_toml, quoted
 
 _HEAD = """
 # A line that begins with # does nothing until the # is gone; above each setting stands what it does. These
@@ -56,28 +57,34 @@ USUAL: dict[str, tuple[str, ...]] = {
 """Section → what a new shop.toml shows of it."""
 
 
-def starting_toml(name: str) -> str:
-    """For a new shop that is called `name`: nothing set but that, and every section in place as comments."""
+def starting_toml(name: str, mappings: str | None = None) -> str:
+    """For a new shop that is called `name`: nothing set but that and its `mappings`, and every section in
+    place as comments."""
     top, *parts = [commented(section, USUAL[section.name]) for section in sections() if section.name in USUAL]
-    return "".join([f"name = {quoted(name)}\n", _HEAD, top, _MAPPINGS, *parts, _MODELS])
+    return "".join([f"name = {quoted(name)}\n", _HEAD, top, mappings or _MAPPINGS, *parts, _MODELS])
 
 
 @dataclass(frozen=True)
 class DraftedShop:
-    """`text` of the shop.toml, what each file was taken for, and what became of its first rows by it, or why
-    nothing can."""
+    """`text` of the shop.toml and `mappings` in it, what each file was taken for, and what became of its
+    first rows by it, or why nothing can; and what folders of pictures will become."""
 
     text: str
+    mappings: str
     drafts: tuple[Draft, ...]
     trials: tuple[Tried | str, ...]
     options: tuple[tuple[str, ...], ...]
     """What has to be said of each file besides, since another one of its table is written otherwise."""
+    pictures: tuple[PictureFolder, ...] = ()
 
 
 def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
-    """A shop.toml for `files`; nothing is written. Raises InputUnreadable: one of them makes no sense."""
-    drafts = draft_files(files)
-    text = shop_toml(name, drafts)
+    """A shop.toml for `files`, folders of pictures among them; nothing is written. Raises InputUnreadable:
+    one of them makes no sense."""
+    pictures = tuple(pictures_in(file) for file in files if file.is_dir())
+    drafts = draft_files([file for file in files if not file.is_dir()])
+    mappings = mappings_toml(drafts)
+    text = starting_toml(name, f"\n{mappings}" if mappings else None)
     config = validated(ShopConfig, tomllib.loads(text), "the draft")
     trials: list[Tried | str] = []
     for draft in drafts:
@@ -86,7 +93,7 @@ def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
         except EtalageError as error:
             trials.append(str(error))
     options = [_options(draft, getattr(config.ingest, draft.table)) for draft in drafts]
-    return DraftedShop(text, tuple(drafts), tuple(trials), tuple(options))
+    return DraftedShop(text, mappings, tuple(drafts), tuple(trials), tuple(options), pictures)
 
 
 def _options(draft: Draft, mapping: MappingConfig) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from etalage.config import BehaviourConfig
 from etalage.datasets.published import ncf, sequences
 from etalage.errors import ConfigError, InputUnreadable, TooLittleData
 from etalage.features.behaviour import NEVER, PARTS, BehaviourSet, Interactions
-from etalage.features.behaviour_set import behaviour_set
+from etalage.features.behaviour_set import behaviour_set, describe_taken_again, taken_again
 from etalage.features.leakage import check_leakage
 from etalage.features.sources import FeatureSource
 from etalage.lake.schema import TABLES
@@ -381,3 +381,31 @@ def test_attributes_that_are_no_object_of_lists_are_refused(tmp_path: Path, text
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputUnreadable, match=r"a\.json"):
         sequences(tmp_path / "s.txt", tmp_path / "a.json")
+
+
+def rows_of_receipts(bought_again: int) -> list[Row]:
+    """Hundred households, two receipts each; in so many of them the second is of the same milk."""
+    first = [(f"h{n}", "milk", "buy", None, n) for n in range(100)]
+    second = [(f"h{n}", "milk" if n < bought_again else "bread", "buy", None, 500 + n) for n in range(100)]
+    return [*first, *second, *[(f"h{n}", "milk", "view", None, 900) for n in range(100)]]
+
+
+def test_a_shop_in_which_the_same_is_bought_again_is_told_what_to_set() -> None:
+    def described(rows: list[Row], repeat: bool = False) -> list[str]:
+        return describe_taken_again(behaviour_set(table(rows), None, None, rule(repeat), whole=True))
+
+    def rule(repeat: bool) -> BehaviourConfig:
+        return BehaviourConfig(split="random", repeat=repeat)
+
+    often = behaviour_set(table(rows_of_receipts(90)), None, None, rule(False), whole=True)
+    assert taken_again(often) == (200, 90)
+    (line,) = described(rows_of_receipts(90))
+    assert "45% of what shoppers took (90 of 200 times)" in line and "repeat = true" in line
+    assert described(rows_of_receipts(30)) == [] == described(rows_of_receipts(90), repeat=True)
+    assert described(rows_of_receipts(90)[:150]) == []
+
+
+def test_the_same_item_twice_at_one_moment_is_one_purchase() -> None:
+    config = BehaviourConfig(split="random")
+    rows: list[Row] = [("u", "a", "buy", None, 1), ("u", "a", "buy", None, 1), ("u", "a", "buy", None, 2)]
+    assert taken_again(behaviour_set(table(rows), None, None, config, whole=True)) == (2, 1)

@@ -4,8 +4,10 @@ A name that a shop gives its columns counts first, if the values do not contradi
 guess that is said to be unsure.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from etalage.config import Joined, MappingConfig, Source
 from etalage.errors import InputUnreadable
@@ -27,6 +29,7 @@ from etalage.lake.column_names import (
 )
 from etalage.lake.drafting.drafts import Draft, Ids, Line
 from etalage.lake.drafting.facts import Facts, facts_of, is_hour
+from etalage.lake.drafting.pictures import PICTURES
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised
@@ -561,6 +564,11 @@ def _check(head: Head) -> None:
 
 
 def _is_cell(name: str) -> bool:
+    """Whether a name of a column looks like a value: a number, a picture's path, one that was numbered as the
+    reader numbers names that stand there twice."""
+    name = re.sub(r" \(\d+\)$", "", name).strip()
+    if "/" in name and Path(name).suffix.lower() in PICTURES:
+        return True
     try:
         float(name.replace(",", "."))
     except ValueError:

@@ -98,8 +98,6 @@ def _first_chunk(raw: RawTable) -> RawChunk:
 def _look(file: Path) -> Recognised:
     if not file.exists():
         raise InputUnreadable(f"{file}: no such file")
-    if file.is_dir():
-        raise InputUnreadable(f"{file}: is a folder; one of pictures is loaded by `etalage ingest {file}`")
     style = _style(file)
     container, style = file_style(file, None, MappingConfig(), style.delimiter, style.encoding)
     if container not in ("csv", "jsonl", "parquet", "xml"):

@@ -11,9 +11,9 @@ from etalage.lake.feeds.contract import root_of
 _WIDE = 100
 
 
-def shop_toml(name: str, drafts: Sequence[Draft]) -> str:
-    """The text of a shop.toml for the files of `drafts`; those of one table share one mapping."""
-    parts = [f"name = {quoted(name)}\n"]
+def mappings_toml(drafts: Sequence[Draft]) -> str:
+    """The sections of a shop.toml that map the files of `drafts`; those of one table share one mapping."""
+    parts = []
     for table in dict.fromkeys(draft.table for draft in drafts):
         parts.append(_table_text(table, [draft for draft in drafts if draft.table == table]))
     return "\n".join(parts)

@@ -20,7 +20,7 @@ from etalage.lake.column_names import ACT_NAMES, ITEM_NAMES, plain, spellings
 from etalage.lake.drafting.drafts import Draft
 from etalage.lake.drafting.guessing import columns_of
 from etalage.lake.drafting.looking import draft_files, tried
-from etalage.lake.drafting.writing import shop_toml
+from etalage.lake.drafting.writing import mappings_toml
 
 Rows = Iterable[Iterable[Any]]
 
@@ -42,7 +42,7 @@ class Drafted:
 
     def __init__(self, files: list[Path]) -> None:
         self.drafts = draft_files(files)
-        self.text = shop_toml("T", self.drafts)
+        self.text = f'name = "T"\n\n{mappings_toml(self.drafts)}'
         self.config = validated(ShopConfig, tomllib.loads(self.text), "test")
 
     @property
