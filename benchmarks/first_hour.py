@@ -28,10 +28,10 @@ from table import ROOT, Out, Row, Run, Small, run_main  # noqa: E402
 COMMAND = "python benchmarks/first_hour.py"
 NOTE = (
     "From the wheel to a slate: by the clock, on the machine as it was, and in processor seconds of the "
-    "command and of all that it started. `install`: the wheel with the extra `train` and all that it needs, into an "
-    "empty environment, from a package index near by (torch's CPU build); your line decides there. Receipts: "
-    "{receipts}. Photos: {photos}. What is trained is what the commands suggested; `repeat = true` is set "
-    "since the first training says that shoppers buy the same again. {environment}"
+    "command and of all that it started. `install`: the wheel with the extra `train` and all that it needs, "
+    "into an empty environment, from a package index near by (torch's CPU build); your line decides there. "
+    "Receipts: {receipts}. Photos: {photos}. What is trained is what the commands suggested; `repeat = true` "
+    "is set since the first training says that shoppers buy the same again. {environment}"
 )
 REPEAT = "\n[behaviour]\nrepeat = true\n"
 
