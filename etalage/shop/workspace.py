@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from etalage.config import ShopConfig, StorageConfig, memory_size, read_config
 from etalage.engine.contract import Engine
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from etalage.lake.delta import Lake
     from etalage.lake.many_files import FileLoop
     from etalage.lake.places import Place
+    from etalage.recommend import Recommender
 
 Loop = TypeVar("Loop", bound=BlockLoop)
 LOOKED_AT = 200
@@ -75,11 +76,16 @@ class Workspace:
     Raises ConfigError: no such folder, or one that is no shop.
     """
 
+    tracked: ClassVar[bool] = True
+    """Whether trainings are kept in MLflow; not where a shop lives for a moment (frame_model.py)."""
+
     def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
         configure_threads()
         self.folder = Path(folder)
         require_shop(self.folder)
         self.bar = bar
+        self.kept_recommender: Recommender | None = None
+        """The bundle that was asked last, opened (asking.py)."""
 
     @cached_property
     def config(self) -> ShopConfig:

@@ -34,6 +34,27 @@ def store(runs: Path) -> str:
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
+class Untracked:
+    """A run of which nothing is kept."""
+
+    id: None = None
+
+    def parameters(self, values: Mapping[str, Any]) -> None: ...
+
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+    def weights(self, step: int, network: "nn.Module") -> None: ...
+
+    def graph(self, exported: Path) -> None: ...
+
+    def file(self, path: Path, under: str) -> None: ...
+
+    def __enter__(self) -> "Untracked":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Run:
     """One training run. Use it as a context: leaving by an exception marks the run as failed."""
 
