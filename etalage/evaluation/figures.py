@@ -83,20 +83,20 @@ def _of_slice(name: str, values: Mapping[tuple[str, str], Interval], metric: str
 def figures_html(rows: Sequence[Figure]) -> str:
     """A table of the metrics of all systems, and one of the slices, each figure with its interval."""
     whole = [one for one in rows if one.slice == ALL]
-    metrics = list(dict.fromkeys(one.metric for one in whole))
-    made = _crossed([(one.system, one.metric, one) for one in whole], "system", metrics)
-    slices = list(dict.fromkeys(one.slice for one in rows if one.slice != ALL))
-    if slices:
-        parts = [(one.system, one.slice, one) for one in rows if one.slice != ALL]
-        deciding = next(one.metric for one in rows if one.slice == slices[0])
-        made += f"<p>{escape(deciding)} by slice:</p>" + _crossed(parts, "system", slices)
+    made = _crossed([(one.metric, one.system, one) for one in whole], "metric")
+    parts = [one for one in rows if one.slice != ALL]
+    if parts:
+        made += f"<p>{escape(parts[0].metric)} by slice:</p>"
+        made += _crossed([(one.slice, one.system, one) for one in parts], "slice")
     return made
 
 
-def _crossed(cells: Sequence[tuple[str, str, Figure]], corner: str, columns: Sequence[str]) -> str:
+def _crossed(cells: Sequence[tuple[str, str, Figure]], corner: str) -> str:
+    """A table with a row for each first, and a column for each second word of the cells."""
     at = {(row, column): one for row, column, one in cells}
-    systems = list(dict.fromkeys(row for row, _, _ in cells))
-    rows = [[escape(row), *(_cell(at.get((row, column))) for column in columns)] for row in systems]
+    columns = list(dict.fromkeys(column for _, column, _ in cells))
+    names = list(dict.fromkeys(row for row, _, _ in cells))
+    rows = [[escape(row), *(_cell(at.get((row, column))) for column in columns)] for row in names]
     return rows_html([corner, *columns], rows)
 
 

@@ -134,7 +134,9 @@ def _require_plain(name: str, kind: Any, whence: FrameName) -> None:
 
 def _of_pandas(given: Any, whence: FrameName, notes: Notes) -> dict[str, pa.ChunkedArray | list[Any]]:
     if not hasattr(given, "columns"):
-        raise InputUnreadable(f"{whence}: a pandas Series has one column; `.reset_index()` makes a frame")
+        raise InputUnreadable(
+            f"{whence}: a Series is one column; `.reset_index()` or `.to_frame()` makes a frame"
+        )
     frame = _with_index(given, whence, notes)
     labels = list(frame.columns)
     if nested := [label for label in labels if isinstance(label, tuple)]:
@@ -163,10 +165,10 @@ def _with_index(frame: Any, whence: FrameName, notes: Notes) -> Any:
     kept = frame.reset_index(level=named) if named and len(named) < len(levels) else frame
     if len(named) == len(levels):
         return frame.reset_index()
-    if type(frame.index).__name__ != "RangeIndex":
-        first = [repr(one) for one in frame.index[:1]]
-        example = f", such as {first[0]}" if first else ""
-        notes.add(f"the index has no name, and is ignored{example}; `frame.index.name = ...` makes a column")
+    if type(kept.index).__name__ != "RangeIndex":
+        first = kept.index[:1].tolist()
+        example = f", such as {first[0]!r}" if first else ""
+        notes.add(f"an index without a name is ignored{example}; `frame.index.name = ...` makes a column")
     return kept.reset_index(drop=True)
 
 

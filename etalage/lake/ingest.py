@@ -106,6 +106,8 @@ def paths_of(source: object) -> list[Path]:
     hint = "make one of it: `pyarrow.Table.from_pylist(rows)`, `pandas.DataFrame(rows)`"
     if isinstance(sources, list | tuple) and any(is_frame(one) for one in sources):
         hint = "load one frame at a time, or join them first"
+    if type(source).__name__ == "Series":
+        hint = "one column; `.reset_index()` or `.to_frame()` makes a frame of it"
     raise InputUnreadable(
         f"{type(source).__name__}: neither a path, nor several, nor a data frame (pandas, polars, Arrow, or "
         f"anything with __arrow_c_stream__); {hint}"

@@ -36,7 +36,7 @@ from etalage.shop import (
     trust_steps,
     vector_steps,
 )
-from etalage.shop.progress import Bar, silent
+from etalage.shop.progress import Bar
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Shop(Workspace):
     """
 
     @classmethod
-    def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
+    def create(cls, folder: str | Path, name: str, bar: Bar | None = None) -> "Shop":
         """Make a shop with a shop.toml to edit, and open it; an existing shop.toml stays as it is."""
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from etalage.errors import BundleError, ConfigError, DataError, ObjectStoreError
 from etalage.models.own import Models
 from etalage.nearest import nearest
 from etalage.shop.known_names import require_known_names
-from etalage.shop.progress import Bar, silent
+from etalage.shop.progress import Bar, usual_bar
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
@@ -71,7 +71,7 @@ def _shops_in(folder: Path) -> list[Path]:
 
 class Workspace:
     """The shop in `folder`; nothing is written until a step needs it. Steps take it, and know no other step's
-    shop.
+    shop. bar: how progress is shown; None: where somebody looks (progress.usual_bar).
 
     Raises ConfigError: no such folder, or one that is no shop.
     """
@@ -79,11 +79,11 @@ class Workspace:
     tracked: ClassVar[bool] = True
     """Whether trainings are kept in MLflow; not where a shop lives for a moment (frame_model.py)."""
 
-    def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
+    def __init__(self, folder: str | Path, bar: Bar | None = None) -> None:
         configure_threads()
         self.folder = Path(folder)
         require_shop(self.folder)
-        self.bar = bar
+        self.bar = usual_bar() if bar is None else bar
         self.kept_recommender: Recommender | None = None
         """The bundle that was asked last, opened (asking.py)."""
 
