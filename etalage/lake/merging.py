@@ -92,7 +92,7 @@ class Ingested:
         ]
         lines = [f"refused, such as {line}" for line in first] + [str(note) for note in self.notes]
         listed = "".join(f"<li>{escape(line)}</li>" for line in [*self.unreadable, *lines])
-        return f"<p>{escape(repr(self))}</p><ul>{listed}</ul>"
+        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{listed}</ul>" if listed else "")
 
 
 class Merging:

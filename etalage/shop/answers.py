@@ -25,10 +25,11 @@ def _no_photo(item_id: str) -> bytes | None:
 
 
 @dataclass(frozen=True, repr=False)
-class Slate(Sequence[S], Tabular, Generic[A, S]):
+class Slate(Tabular, Generic[A, S]):
     """What is shown: the slots, best first, and the `answer` that they come from.
 
-    A sequence of slots (`slate[0].title`); a frame has a row a slot. `photo`: item_id → image file.
+    Behaves as a sequence of its slots (`slate[0].title`); its frame has a row a slot. It is no `Sequence`, of
+    which polars would make other columns. `photo`: item_id → image file.
     """
 
     title: str

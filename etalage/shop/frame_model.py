@@ -105,12 +105,13 @@ class FrameModel:
         self.loaded: dict[str, Ingested] = {}
         """What became of the rows of each frame: counts, refusals, notes."""
         shop = _Aside(Path(self._folder.name) / "fit", config)
-        recipe = shop.models.find(name)
-        if recipe.data != "behaviour":
+        listed = shop.models.listed().get(name)  # as its file says, which is run only where it helps
+        if listed is not None and listed.data != "behaviour":
             raise ConfigError(
-                f"{name}: learns from {recipe.data}, which takes a shop: `Shop.create(folder, name)`, then "
+                f"{name}: learns from {listed.data}, which takes a shop: `Shop.create(folder, name)`, then "
                 f"ingest and `train({name!r})`"
             )
+        recipe = shop.models.find(name)
         validated(recipe.config, config.models[name], where=f"model {name!r}")
         self._shop, self._recipe = shop, recipe
 

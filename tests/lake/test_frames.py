@@ -1,7 +1,5 @@
 """Data frames are read as files are, and refused rows name the frame."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -273,24 +271,3 @@ def test_a_frame_without_rows_says_so(lake: Lake) -> None:
     done = ingest(lake, ACTS.iloc[:0], "interactions")
     assert done.read == 0
     assert noted(done, "no rows") == "the frame has no rows"
-
-
-WITHOUT = """
-import sys
-class Gone:
-    def find_spec(self, name, *_):
-        if name in ("pandas", "polars"):
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, Gone())
-import pyarrow
-from etalage.lake.delta import Lake
-from etalage.lake.ingest import ingest
-lake = Lake(sys.argv[1])
-ingest(lake, pyarrow.table({"item_id": [1]}), "items")
-print(lake.table("items").count())
-"""
-
-
-def test_a_frame_of_arrow_needs_neither_pandas_nor_polars(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WITHOUT, str(tmp_path / "tables")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "1"
