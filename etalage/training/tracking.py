@@ -8,8 +8,9 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,8 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         for file in sorted(exported.rglob("*.onnx")):
-            with closing(SummaryWriter(str(self._folder / file.stem))) as events:
-                events.add_onnx_graph(str(file))
+            with closing(SummaryWriter(str(self._folder / file.stem))) as events, redirect_stdout(StringIO()):
+                events.add_onnx_graph(str(file))  # torch prints the name of every node
 
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""
