@@ -17,6 +17,7 @@ from PIL import Image
 from etalage import EtalageError, Shop
 from etalage.api import Answer, Slot
 from etalage.errors import ConfigError, NotFound
+from etalage.evaluation.comparison import ModelComparison, Row
 from etalage.evaluation.figures import Figure, figures_html, figures_of
 from etalage.evaluation.measured import SliceFigures
 from etalage.metrics import Interval
@@ -214,3 +215,19 @@ def test_a_bar_writes_one_line_and_is_silent_where_nobody_looks() -> None:
 def test_an_error_in_a_notebook_is_its_sentence() -> None:
     error: EtalageError = ConfigError("k = 0: at least 1")
     assert error._render_traceback_() == ["ConfigError: k = 0: at least 1"]
+
+
+def test_what_orders_candidates_stands_beside_what_finds_them() -> None:
+    at_10 = {
+        name: {"ndcg_at_10": Interval(value, 0.0, 1.0)} for name, value in (("dlrm", 0.7), ("ours", 0.4))
+    }
+    row = Row("dlrm", "ranker", "ndcg_at_10", at_10["dlrm"]["ndcg_at_10"], "ours", None, "beats ours")
+    compared = ModelComparison(
+        "recall_at_2", "test", 7, "ours finds most", [row], SCORES, {}, at_10, [COLD], {}, ()
+    )
+    assert compared.best == {"all": "ours", "order of the candidates": "dlrm"}
+    frame = compared.to_pandas()
+    assert frame.groupby("slice").size().to_dict() == {
+        "all": 4, "cold items": 2, "order of the candidates": 2
+    }  # fmt: skip
+    assert "\n" not in repr(compared) and "ours finds most" in compared._repr_html_()

@@ -40,6 +40,8 @@ from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
 from etalage.runtime.scorer import Scorer
 
+CANDIDATES = "order of the candidates"
+"""What the figures of rankers are of, where they stand beside those of the slices."""
 RETRIEVER = "embedder"
 """The role by which all that retrieves is measured: on the whole catalogue."""
 _WITHIN = "auroc"
@@ -95,9 +97,9 @@ class ModelComparison(Figures):
         return f"{len(self.scores)} systems compared on {self.part}: {self.answer}"
 
     def figure_rows(self) -> list[Figure]:
-        found = figures_of(self.scores, self.metric, self.slices)
-        ranked = {name: one for name, one in self.ordered.items() if name not in self.scores}
-        return found + [replace(one, best=False) for one in figures_of(ranked, self.metric)]
+        ranking = next((row.metric for row in self.rows if row.role == RANKER), "")
+        ordered = [replace(one, slice=CANDIDATES) for one in figures_of(self.ordered, ranking)]
+        return figures_of(self.scores, self.metric, self.slices) + ordered
 
     def headings(self) -> list[str]:
         figures = f"figures of {self.part} ({self.queries:,} shoppers)"

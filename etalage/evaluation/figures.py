@@ -81,13 +81,21 @@ def _of_slice(name: str, values: Mapping[tuple[str, str], Interval], metric: str
 
 
 def figures_html(rows: Sequence[Figure]) -> str:
-    """A table of the metrics of all systems, and one of the slices, each figure with its interval."""
-    whole = [one for one in rows if one.slice == ALL]
-    made = _crossed([(one.metric, one.system, one) for one in whole], "metric")
-    parts = [one for one in rows if one.slice != ALL]
+    """A table of the metrics of all systems, and one of the slices of which there is one metric, each figure
+    with its interval."""
+    of_slice: dict[str, list[Figure]] = {}
+    for one in rows:
+        of_slice.setdefault(one.slice, []).append(one)
+    parts = {name: some for name, some in of_slice.items() if len({one.metric for one in some}) == 1}
+    parts.pop(ALL, None)
+    made = ""
+    for name, some in of_slice.items():
+        if name not in parts:
+            head = "" if name == ALL else f"<p>{escape(name)}:</p>"
+            made += head + _crossed([(one.metric, one.system, one) for one in some], "metric")
     if parts:
-        made += f"<p>{escape(parts[0].metric)} by slice:</p>"
-        made += _crossed([(one.slice, one.system, one) for one in parts], "slice")
+        cells = [(name, one.system, one) for name, some in parts.items() for one in some]
+        made += f"<p>{escape(cells[0][2].metric)} by slice:</p>{_crossed(cells, 'slice')}"
     return made
 
 

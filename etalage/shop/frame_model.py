@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,13 @@ class FrameModel:
     def __repr__(self) -> str:
         given = "".join(f", {key}={value!r}" for key, value in self._config.models[self.name].items())
         said = "not fitted yet" if self._fitted is None else str(self._fitted.learned)
-        return f"<model {self.name}{given}: {said}>"
+        notes = sum(len(one.notes) for one in self.loaded.values())
+        return f"<model {self.name}{given}: {said}{f'; {notes} notes (`.loaded`)' if notes else ''}>"
+
+    def _repr_html_(self) -> str:
+        """With what was guessed and refused of each frame."""
+        frames = "".join(f"<p>{table}:</p>{one._repr_html_()}" for table, one in self.loaded.items())
+        return f"<p>{escape(repr(self))}</p>{frames}"
 
     @property
     def learned(self) -> Learned:
