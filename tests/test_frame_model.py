@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -129,7 +130,9 @@ def test_numbers_as_ids_are_asked_as_numbers() -> None:
     rows = [(user, user + step, 1_700_000_000 + 60 * step) for user in range(20) for step in range(5)]
     frame = pd.DataFrame(rows, columns=["userId", "movieId", "timestamp"]).assign(rating=5.0)
     asked = model("item_knn").fit(pl.from_pandas(frame).lazy())
-    assert asked.recommend(3, n=2)[0].item_id in {str(n) for n in range(25)}
+    slate = asked.recommend(3, n=2)
+    assert slate[0].item_id in {str(n) for n in range(25)}
+    assert slate == asked.recommend(3.0, n=2) == asked.recommend(np.int64(3), n=2)
     assert asked.recommend(history=[4, 5], n=2)
     assert "kind is 'rating' in every row" in str(asked.loaded["interactions"].notes[0])
 

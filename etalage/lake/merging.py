@@ -83,7 +83,8 @@ class Ingested:
             )
         }  # fmt: skip
         told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        said = f"; {len(self.notes)} notes (`.notes`)" if self.notes else ""
+        count = len(self.notes)
+        said = f"; {count} {'note' if count == 1 else 'notes'} (`.notes`)" if count else ""
         return f"{self.read:,} rows read: {told or 'nothing changed'}{said}"
 
     def _repr_html_(self) -> str:

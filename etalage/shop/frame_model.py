@@ -7,6 +7,7 @@ given; a network holds back what it is validated on, as in a shop. `evaluate` tr
 leaves.
 """
 
+import shutil
 import tempfile
 import time
 import tomllib
@@ -22,10 +23,12 @@ import pyarrow as pa
 
 from etalage.api import Answer, Slot
 from etalage.config import MappingConfig, ShopConfig, texts_of, validated
+from etalage.console import counted
 from etalage.errors import ConfigError, InputUnreadable, NotFound, TooLittleData, Unprocessable
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import Histories
+from etalage.lake.casting import identity
 from etalage.lake.column_names import likely
 from etalage.lake.drafting.drafts import Ids
 from etalage.lake.drafting.guessing import drafted
@@ -120,7 +123,8 @@ class FrameModel:
         given = "".join(f", {key}={value!r}" for key, value in self._config.models[self.name].items())
         said = "not fitted yet" if self._fitted is None else str(self._fitted.learned)
         notes = sum(len(one.notes) for one in self.loaded.values())
-        return f"<model {self.name}{given}: {said}{f'; {notes} notes (`.loaded`)' if notes else ''}>"
+        noted = f"; {counted(notes, 'note', 'notes')} (`.loaded`)" if notes else ""
+        return f"<model {self.name}{given}: {said}{noted}>"
 
     def _repr_html_(self) -> str:
         """With what was guessed and refused of each frame."""
@@ -154,22 +158,28 @@ class FrameModel:
         item; TooLittleData.
         """
         started = time.perf_counter()
+        if self._fitted is not None:
+            shutil.rmtree(self._fitted.shop.folder, ignore_errors=True)
         self._fitted, self.loaded = None, {}
         shop = self._shop = _Aside(self._new_folder("fit"), self._config)
         frames: dict[TableName, DataFrame | None] = {
             "items": items, "users": users, "interactions": interactions,
         }  # fmt: skip
-        for table, frame in frames.items():
-            if frame is not None:
-                self.loaded[table] = _load(shop, frame, table, columns if table == "interactions" else None)
+        mapping = MappingConfig()
+        for table, given in frames.items():
+            if given is not None:
+                frame = _frame(given, table)
+                mapping, notes = _guess(frame, table, columns or {} if table == "interactions" else {})
+                self.loaded[table] = _load(shop, frame, table, mapping)
+                self.loaded[table].notes[:0] = notes
         whole, export = self._trained(shop, everything=self._recipe.role == "closed_form")
         refused = sum(one.refused for one in self.loaded.values())
         learned = _learned(whole.data, refused, time.perf_counter() - started)
-        self._fitted = _Fitted(shop, whole, export, learned)
+        self._fitted = _Fitted(shop, whole, export, learned, mapping)
         return self
 
     def recommend(
-        self, user: str | int | None = None, n: int = 10, *, history: Sequence[str | int] | None = None
+        self, user: str | float | None = None, n: int = 10, *, history: Sequence[str | float] | None = None
     ) -> Alike:
         """The n items that the model finds for a shopper of the frame, or for one who had the items of
         `history`, oldest first. What a shopper has is left out, as [funnel] seen has it by default.
@@ -182,8 +192,8 @@ class FrameModel:
         if n < 1:
             raise Unprocessable(f"n = {n}: at least 1")
         if user is not None:
-            return fitted.for_user(str(user), n)
-        return fitted.for_history([str(one) for one in history or ()], n)
+            return fitted.for_user(_id(user), n)
+        return fitted.for_history([_id(one) for one in history or ()], n)
 
     def evaluate(
         self,
@@ -196,11 +206,10 @@ class FrameModel:
 
         split: `time` (by default, or as `behaviour` says), `leave_one_out`, `last_n`, `random`. test: a frame
         to measure on instead, as a split that was published; one interaction of each shopper of the frame is
-        then held back for validation. columns: as in `fit`, of `test`. The figures are those of a shop with
-        the same data. Raises ConfigError: `test` and `split`; TooLittleData, LeakageFound.
+        then held back for validation. columns: where those of `test` are called otherwise than in `fit`.
+        The figures are those of a shop with the same data. Raises ConfigError: `test` and `split`;
+        TooLittleData, LeakageFound.
         """
-        from etalage.evaluation.evaluation import evaluate
-
         fitted = self._require_fitted()
         if test is not None and split is not None:
             raise ConfigError("give test or split, one of them: a frame to test on is a split already")
@@ -209,10 +218,11 @@ class FrameModel:
             shop = self._with_test(test, columns)
         elif split is not None:
             shop = _Aside(shop.folder, _with_split(self._config, split))
-        whole, export = self._trained(shop, everything=False)
-        done = evaluate(judging_steps.evaluator_of(shop, self._recipe, export))
+        whole, done = self._judged(shop)
         parts = {name: len(part) for name, part in whole.data.parts.items() if len(part)}
         told = ", ".join(f"{count:,} {name}" for name, count in parts.items())
+        if left := whole.data.facts.get("repeated"):
+            told += f" ({left:,} left out of the later parts: their shoppers had the item before)"
         how = "test frame" if test is not None else f"split {shop.config.behaviour.split!r}"
         return replace(done, about=(f"interactions by {how}: {told}", *done.about))
 
@@ -222,6 +232,17 @@ class FrameModel:
         if self._fitted is None:
             raise ConfigError(f"model {self.name}: not fitted yet: `.fit(interactions)` first")
         return self._fitted
+
+    def _judged(self, shop: Shop) -> "tuple[Behaviour, Evaluation]":
+        """Train on what the shop's split leaves, and measure on the rest. What was trained goes again; what
+        it was compared with stays."""
+        from etalage.evaluation.evaluation import evaluate
+
+        whole, export = self._trained(shop, everything=False)
+        try:
+            return whole, evaluate(judging_steps.evaluator_of(shop, self._recipe, export))
+        finally:
+            shutil.rmtree(export.parent, ignore_errors=True)
 
     def _new_folder(self, name: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder.name))
@@ -250,8 +271,22 @@ class FrameModel:
         part = acts.schema.get_field_index("part")
         acts = acts.set_column(part, acts.schema.field(part), pa.array(["train"] * len(acts), pa.string()))
         shop.lake.table("interactions").merge(acts)
-        self.loaded["test"] = _load(shop, test, "interactions", columns, part="test")
+        mapping = self._require_fitted().mapping
+        said = {
+            "columns": {**mapping.columns, **(columns or {})},
+            "constants": {**mapping.constants, "part": "test"},
+        }
+        mapping = mapping.model_copy(update=said)
+        self.loaded["test"] = _load(shop, _frame(test, "test"), "interactions", mapping)
         return shop
+
+
+def _id(given: object) -> str:
+    """An id as the tables have it: 3 and 3.0 are `3`. Raises Unprocessable."""
+    try:
+        return identity(given.item() if isinstance(given, np.generic) else given)
+    except ValueError as error:
+        raise Unprocessable(f"{given!r}: an id {error}") from None
 
 
 class _Aside(Shop):
@@ -287,28 +322,21 @@ def _learned(data: "BehaviourSet", refused: int, seconds: float) -> Learned:
 # -- frames in ---------------------------------------------------------------------------------
 
 
-def _load(
-    shop: Shop,
-    given: DataFrame,
-    table: "TableName",
-    columns: Mapping[str, str] | None,
-    part: str | None = None,
-) -> "Ingested":
-    """Ingest a frame by a mapping that is guessed where `columns` says nothing. Raises InputUnreadable,
-    TooLittleData: no row could be taken."""
+def _frame(given: DataFrame, name: str) -> "Frame":
+    """Raises InputUnreadable: it is no data frame, or can mean several things."""
+    if is_frame(given):
+        return frame_of(given, name)
+    raise InputUnreadable(
+        f"{name}: {type(given).__name__} is no data frame; `pandas.read_csv(file)`, `polars.read_csv`, or a "
+        "shop, which loads files: `Shop.create(folder, name)`"
+    )
+
+
+def _load(shop: Shop, frame: "Frame", table: "TableName", mapping: MappingConfig) -> "Ingested":
+    """Ingest a frame. Raises InputUnreadable; TooLittleData: no row could be taken."""
     from etalage.lake.ingest import ingest
 
-    if not is_frame(given):
-        raise InputUnreadable(
-            f"{table}: {type(given).__name__} is no data frame; `pandas.read_csv(file)`, `polars.read_csv`, "
-            "or a shop, which loads files: `Shop.create(folder, name)`"
-        )
-    frame = frame_of(given, table if part is None else part)
-    mapping, notes = _guess(frame, table, columns or {})
-    if part is not None:
-        mapping = mapping.model_copy(update={"constants": {**mapping.constants, "part": part}})
     done = ingest(shop.lake, frame, table, mapping)
-    done.notes[:0] = notes
     if not done.read or done.read == done.refused - done.photos_refused:
         why = next(iter(done.first_refused.values()), "it has no rows")
         raise TooLittleData(f"{frame.whence}: none of {done.read:,} rows could be taken: {why}")
@@ -367,6 +395,8 @@ class _Fitted:
     whole: "Behaviour"
     export: Path
     learned: Learned
+    mapping: MappingConfig
+    """Of the interactions."""
 
     @cached_property
     def scorer(self) -> "ExportScorer":
@@ -387,8 +417,11 @@ class _Fitted:
         row = self.data.users.row(user)
         if not row:
             near = nearest(user, self.data.users.ids.to_pylist())
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise NotFound(f"nothing is known of shopper {user[:60]!r}{hint} Of a stranger: history=[...]")
+            hint = f"did you mean {near!r}? " if near else ""
+            raise NotFound(
+                f"nothing is known of shopper {user[:60]!r}; {hint}of a stranger, say what they had: "
+                "history=[...]"
+            )
         users = np.array([row])
         queries = self.data.queries_of(users, self.data.before("test").positive, self._now)
         seen = self.data.seen("test").of_users(users).items
@@ -401,7 +434,7 @@ class _Fitted:
         kinds = np.full(len(rows), self._commonest_kind)
         histories = Histories(np.array([0, len(rows)]), rows, kinds, np.full(len(rows), self._now[0]))
         queries = Queries.of(np.zeros(1, np.int64), histories, self._now, self._no_features)
-        return self._slate(queries, rows, n, f"somebody who had {len(rows)} items")
+        return self._slate(queries, rows, n, f"somebody who had {counted(len(rows), 'item', 'items')}")
 
     def _row(self, item: str) -> int:
         row = self.data.items.row(item)

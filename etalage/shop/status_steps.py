@@ -91,10 +91,9 @@ def tables(workspace: Workspace) -> Rows[TableStatus]:
 def known_table(workspace: Workspace, name: str) -> "Table":
     """Raises NotFound: there is no table of this name; it says which there are."""
     if name not in TABLES:
-        there = ", ".join(workspace.lake.versions()) or "none yet"
         near = nearest(name, TABLES)
-        hint = f"; did you mean {near!r}?" if near is not None else ""
-        raise NotFound(f"table {name!r}: there is none of that name{hint} Tables with rows: {there}")
+        hint = f"did you mean {near!r}?" if near is not None else f"there are {', '.join(TABLES)}"
+        raise NotFound(f"table {name!r}: there is none of that name; {hint}")
     return workspace.lake.table(name)
 
 
