@@ -16,6 +16,7 @@ from PIL import Image
 
 from etalage import EtalageError, Shop
 from etalage.api import Answer, Slot
+from etalage.config import as_values
 from etalage.errors import ConfigError, NotFound
 from etalage.evaluation.comparison import ModelComparison, Row
 from etalage.evaluation.figures import Figure, figures_html, figures_of
@@ -118,6 +119,16 @@ def test_a_table_of_one_shop_goes_into_another(shop: Shop, tmp_path: Path) -> No
     assert done.inserted == 20 and not done.refused
     columns = ["item_id", "title", "price", "in_stock", "attributes"]
     assert other.table("items").to_arrow(columns).equals(shop.table("items").to_arrow(columns))
+
+
+def test_what_no_table_takes_says_which_does(shop: Shop) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'items'"):
+        shop.ingest(pa.table({"item_id": ["a"]}), "itmes")  # type: ignore[arg-type]
+
+
+def test_settings_are_values_in_python_and_texts_when_typed() -> None:
+    given = {"neighbours": 50, "shrink": "2.5", "similarity": "bm25", "last": None}
+    assert as_values(given) == {"neighbours": 50, "shrink": 2.5, "similarity": "bm25", "last": None}
 
 
 def test_lists_of_answers_are_frames_too(shop: Shop) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import MappingConfig, as_values, validated
+from etalage.config import IngestConfig, MappingConfig, as_values, suggestion, validated
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
 from etalage.shop import (
@@ -71,6 +71,15 @@ if TYPE_CHECKING:
 MODEL = photo_steps.MODEL
 
 
+def _mapping_of(config: IngestConfig, table: str) -> MappingConfig:
+    """[ingest.<table>]. Raises ConfigError: nothing is loaded into a table of this name."""
+    if table not in IngestConfig.model_fields:
+        meant = suggestion(table, IngestConfig.model_fields, "rows are loaded into")
+        raise ConfigError(f"table {str(table)!r}: nothing is loaded into it; {meant}")
+    found: MappingConfig = getattr(config, table)
+    return found
+
+
 def _named(source: object, frame: str) -> str:
     """What the progress bar calls a source."""
     if isinstance(source, str | Path):
@@ -118,7 +127,7 @@ class Shop(Workspace):
         """
         from etalage.lake.ingest import Whole, ingest
 
-        mapping: MappingConfig = getattr(self.config.ingest, table)
+        mapping = _mapping_of(self.config.ingest, table)
         if columns:
             said = {**mapping.model_dump(), "columns": {**mapping.columns, **columns}}
             mapping = validated(MappingConfig, said, where="columns")
@@ -207,12 +216,13 @@ class Shop(Workspace):
     def train(
         self,
         model: str = MODEL,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
         fresh: bool = False,
         start: str | Path | None = None,
     ) -> "tuple[Trained[Any], Path]":
         """Train a model on the present tables, track the run, and export it. Return the model and its export.
 
+        settings: of the model, {"neighbours": 50}, before those of shop.toml; texts may be JSON.
         start: another shop, to start from the weights in its newest export of this model; or the folder of
         an export or of a checkpoint. Raises ConfigError: the weights do not fit, or the model cannot start
         from others.
@@ -241,7 +251,7 @@ class Shop(Workspace):
         model: str,
         trials: int = 32,
         parallel: int = 1,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> "Tuned":
         """Try settings of the model on validation, `parallel` trials at a time, and train the best ones.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 
-def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str]) -> Any:
+def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, Any]) -> Any:
     """The recipe's config: its defaults, then the shop's [models.NAME], then `--set key=value`.
 
     Values of `settings` are JSON where they parse as JSON, else text. Raises ConfigError.
