@@ -10,7 +10,6 @@ leaves.
 import shutil
 import tempfile
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,8 +30,7 @@ from etalage.features.history import Histories
 from etalage.lake.casting import identity
 from etalage.lake.column_names import likely
 from etalage.lake.drafting.drafts import Ids
-from etalage.lake.drafting.guessing import drafted
-from etalage.lake.drafting.writing import shop_toml
+from etalage.lake.drafting.guessing import columns_of, drafted
 from etalage.lake.feeds.contract import Head
 from etalage.lake.feeds.recognising import Recognised
 from etalage.lake.frames import DataFrame, frame_of, is_frame
@@ -349,7 +347,7 @@ def _guess(frame: "Frame", table: str, columns: Mapping[str, str]) -> tuple[Mapp
     draft = _draft(frame)
     guessed: dict[str, Any] = {}
     if draft is not None and draft.table == table:
-        guessed = tomllib.loads(shop_toml("", [draft]))["ingest"][table]
+        guessed = _settings(draft)
     else:
         names = {ours: name for name in frame.columns if (ours := likely(table, name)) is not None}
         guessed["columns"] = {ours: name for ours, name in names.items() if ours not in frame.columns}
@@ -359,7 +357,6 @@ def _guess(frame: "Frame", table: str, columns: Mapping[str, str]) -> tuple[Mapp
         for ours, source in read.items()
         if ours not in columns and source not in columns.values()
     } | dict(columns)
-    guessed.get("constants", {}).pop("currency", None)
     for name in columns:
         guessed.get("constants", {}).pop(name, None)
     mapping = validated(MappingConfig, guessed, where=f"columns of {frame.whence}")
@@ -370,6 +367,18 @@ def _guess(frame: "Frame", table: str, columns: Mapping[str, str]) -> tuple[Mapp
     if not told:
         return mapping, []
     return mapping, [Note(f"guessed: {', '.join(told)} (columns={{...}} says otherwise)")]
+
+
+def _settings(draft: "Draft") -> dict[str, Any]:
+    """What the draft is sure of, as it stands beneath [ingest.<table>]."""
+    found: dict[str, Any] = {"columns": columns_of(draft.lines)}
+    for one in draft.settings:
+        if one.sure and one.name != "#":
+            at = found
+            for part in one.within.split(".") if one.within else ():
+                at = at.setdefault(part, {})
+            at[one.name] = one.value
+    return found
 
 
 def _draft(frame: "Frame") -> "Draft | None":
