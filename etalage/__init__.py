@@ -1,19 +1,31 @@
 """Etalage is a recommender for online shops: it turns a catalogue, photos and behaviour into
 recommendations, on one machine, in one folder.
 
-Use `Shop` to load, train and publish, `Recommender` to ask a published bundle, and catch `EtalageError`.
+Use `Shop` to load, train and publish, `model` to try a model on a data frame without a shop, `Recommender` to
+ask a published bundle, `Client` to ask a server, and catch `EtalageError`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etalage.client import Client as Client
+    from etalage.errors import EtalageError as EtalageError
     from etalage.recommend import Recommender as Recommender
     from etalage.shop import Shop as Shop
+    from etalage.shop.frame_model import FrameModel as FrameModel
+    from etalage.shop.frame_model import model as model
 
 __version__ = "0.1.0"
-__all__ = ["EtalageError", "Recommender", "Shop"]
+__all__ = ["Client", "EtalageError", "FrameModel", "Recommender", "Shop", "model"]
 
-_HOMES = {"Shop": "etalage.shop", "Recommender": "etalage.recommend", "EtalageError": "etalage.errors"}
+_HOMES = {
+    "Shop": "etalage.shop",
+    "model": "etalage.shop.frame_model",
+    "FrameModel": "etalage.shop.frame_model",
+    "Recommender": "etalage.recommend",
+    "Client": "etalage.client",
+    "EtalageError": "etalage.errors",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -23,3 +35,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """So that a notebook completes the names that are imported on use."""
+    return sorted([*globals(), *_HOMES])

@@ -63,6 +63,10 @@ class EtalageError(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, which says what to do, and no stack of our own functions."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(EtalageError):
     exit_code = 2

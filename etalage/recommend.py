@@ -86,6 +86,10 @@ class Recommender:
         }
         self._stock: tuple[object, Stock] = (None, parts.catalogue.stock)
 
+    def __repr__(self) -> str:
+        models = ", ".join(one.name for one in self.manifest.models)
+        return f"<Recommender of bundle {self.bundle}: {len(self.catalogue):,} items; {models}>"
+
     @classmethod
     def open(
         cls,

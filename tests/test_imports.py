@@ -39,9 +39,19 @@ def test_a_client_brings_nothing_heavy_along() -> None:
     assert not loaded("import etalage.client") & heavy
 
 
+def test_names_are_completed_before_anything_heavy_is_imported() -> None:
+    assert not loaded("import etalage; assert {'Shop', 'model', 'Client'} <= set(dir(etalage))") & {
+        "numpy", "pyarrow", "pydantic",
+    }  # fmt: skip
+
+
+def test_a_client_by_its_public_name_brings_nothing_heavy_along() -> None:
+    assert not loaded("from etalage import Client") & {"numpy", "pyarrow", "pydantic", "torch"}
+
+
 def test_the_public_names_are_found() -> None:
     assert "etalage" in loaded(
-        "from etalage import EtalageError, Recommender, Shop; import etalage; dir(etalage)"
+        "from etalage import EtalageError, Recommender, Shop, model; import etalage; dir(etalage)"
     )
 
 

@@ -160,6 +160,10 @@ class Manifest(Settings):
     synced_from: str | None = None
     files: dict[str, FileFacts]
 
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.models)
+        return f"<bundle {self.id}: {self.items:,} items; {names or 'no model'}>"
+
     def of_kind(self, *kinds: ModelKind) -> tuple[ModelEntry, ...]:
         """The models of these kinds."""
         return tuple(one for one in self.models if one.kind in kinds)

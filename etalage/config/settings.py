@@ -23,14 +23,15 @@ class Settings(BaseModel):
     """Keys of earlier versions → their present names."""
 
 
-def as_values(settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that were typed, `--set key=value`: JSON where the text parses as JSON, else the text."""
+def as_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were typed, `--set key=value`: JSON where the text parses as JSON, else the text. What is
+    no text, as Python gives it, is itself."""
     given: dict[str, Any] = {}
-    for key, text in settings.items():
+    for key, said in settings.items():
         try:
-            given[key] = json.loads(text)
+            given[key] = json.loads(said) if isinstance(said, str) else said
         except ValueError:
-            given[key] = text
+            given[key] = said
     return given
 
 

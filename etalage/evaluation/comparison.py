@@ -7,7 +7,7 @@ B queries   N items
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
 from etalage.evaluation.behaviour import in_order, ks_with, verdict_on
 from etalage.evaluation.blocks import Workers
+from etalage.evaluation.figures import Figure, Figures, figures_of
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.measured import (
     CHANCE,
@@ -39,6 +40,8 @@ from etalage.features.leakage import check_leakage
 from etalage.metrics import Interval
 from etalage.runtime.scorer import Scorer
 
+CANDIDATES = "order of the candidates"
+"""What the figures of rankers are of, where they stand beside those of the slices."""
 RETRIEVER = "embedder"
 """The role by which all that retrieves is measured: on the whole catalogue."""
 _WITHIN = "auroc"
@@ -60,8 +63,8 @@ class Row:
     """In words; empty where nothing was judged."""
 
 
-@dataclass(frozen=True)
-class ModelComparison:
+@dataclass(frozen=True, repr=False)
+class ModelComparison(Figures):
     """What all models of behaviour of a shop are worth, beside each other."""
 
     metric: str
@@ -89,6 +92,18 @@ class ModelComparison:
     """System → the protocol of published negatives on `part`, where the data has one."""
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"{len(self.scores)} systems compared on {self.part}: {self.answer}"
+
+    def figure_rows(self) -> list[Figure]:
+        ranking = next((row.metric for row in self.rows if row.role == RANKER), "")
+        ordered = [replace(one, slice=CANDIDATES) for one in figures_of(self.ordered, ranking)]
+        return figures_of(self.scores, self.metric, self.slices) + ordered
+
+    def headings(self) -> list[str]:
+        figures = f"figures of {self.part} ({self.queries:,} shoppers)"
+        return [figures, self.answer, *self.left_out, *self.notes]
 
     def figures(self, system: str) -> dict[str, float]:
         """Metric → value of one model, as MLflow takes them."""

@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from etalage.config import EvaluateConfig
+from etalage.evaluation.figures import Figure, Figures, figures_of
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.report import write_report
-from etalage.evaluation.sections import Scores, Section, Training
+from etalage.evaluation.sections import Scores, Section, Slices, Training
 from etalage.metrics import Interval
 from etalage.runtime.export_files import write_beside, write_verdict
 
@@ -73,9 +74,9 @@ class Evaluator(ABC, Generic[M]):
         return {}
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What `etalage evaluate NAME` found: for the terminal, MLflow and the report."""
+@dataclass(frozen=True, repr=False)
+class Evaluation(Figures):
+    """What `etalage evaluate NAME` found: for the terminal, MLflow, the report, data frames and notebooks."""
 
     model: str
     part: str
@@ -87,6 +88,29 @@ class Evaluation:
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
     """The report and what lies in the folder beside it."""
+    about: tuple[str, ...] = ()
+    """How many questions were asked, of which part."""
+
+    def __repr__(self) -> str:
+        told = [f"{n} {_with_interval(self.scores[self.model][n])}" for n in self.headline[:1]]
+        beats = "passes" if self.verdict.passed else "does not pass"
+        return f"<{self.model} on {self.part}: {', '.join(told)}; {beats} the gate>"
+
+    @property
+    def rows(self) -> list[Figure]:
+        """Each metric of each system with its interval; of other slices than `all`, the metric that
+        decides."""
+        metric = self.headline[0] if self.headline else ""
+        slices = [part for one in self.sections if isinstance(one, Slices) for part in one.rows]
+        return figures_of(self.scores, metric, slices)
+
+    def figure_rows(self) -> list[Figure]:
+        return self.rows
+
+    def headings(self) -> list[str]:
+        after = [text for section in self.sections for text in section.sentences()]
+        verdict = f"gate, on validation: {self.verdict.sentence}"
+        return [f"{self.model}, evaluated on {self.part}", verdict, *self.about, *after]
 
     def section(self, kind: type[S]) -> S:
         """The section of this kind. Raises KeyError: there is none."""
@@ -135,7 +159,9 @@ def evaluate(
     if history:
         sections.insert(1, Training(history))
     model, export = evaluator.model, evaluator.export
-    done = Evaluation(model, part, verdict, scores, evaluator.headline(), tuple(sections))
+    figures_on = f"{part}: {evaluator.describe(shown)}"
+    about = (f"figures on {figures_on}", f"verdict on validation: {evaluator.describe(gate)}")
+    done = Evaluation(model, part, verdict, scores, evaluator.headline(), tuple(sections), about=about)
     if export is not None:
         keep_verdict(export, evaluator.model_hash, verdict, sections)
     if reports is None:
@@ -143,7 +169,7 @@ def evaluate(
     facts = {} if export is None else {"model": f"{export.name} ({evaluator.model_hash[:12]})"}
     facts |= {
         **evaluator.facts(),
-        "figures on": f"{part}: {evaluator.describe(shown)}",
+        "figures on": figures_on,
         "verdict on": f"validation: {evaluator.describe(gate)}",
     }
     if evaluator.versions:

@@ -42,6 +42,7 @@ from etalage.lake.row_photos import add_photo, row_photo
 from etalage.lake.schema import CLEARED, PHOTO_PENDING, TABLES, TableSpec
 from etalage.lake.shown import shown
 from etalage.lake.spreadsheets import is_shortened
+from etalage.lake.whence import Whence, noun, place
 from etalage.lake.written_times import Order, proven_order, zone_of
 
 _PATHS = ("photo_path", "path")
@@ -92,7 +93,7 @@ class Checker:
 
     def __init__(
         self,
-        file: Path,
+        file: Whence,
         table: str,
         mapping: MappingConfig,
         extra: dict[str, str] | None,
@@ -222,9 +223,8 @@ class Checker:
             return self._times
         (order,) = self._orders
         if self._two_dates:
-            self.notes.add(
-                f"{name}: dates such as 03/04/2025 are read as others of the file show, dates = {order!r}"
-            )
+            others = f"others of the {noun(self.file)}"
+            self.notes.add(f"{name}: dates such as 03/04/2025 are read as {others} show, dates = {order!r}")
         return replace(self._times, proven=order)
 
     def _amount(self, name: str, value: Any) -> Amount | None:
@@ -461,13 +461,14 @@ class _Sheet:
             self.cleared.setdefault(n, []).append(name)
 
     def _note(self, what: str, n: int) -> None:
-        self._checker.notes.add(what, 1, f"line {self._chunk.lines[n]}")
+        self._checker.notes.add(what, 1, place(self._checker.file, self._chunk.lines[n]))
 
     def _kinds(self, given: list[Any] | None) -> list[Any]:
         """An act of no kind is a view: that somebody was there is all it says."""
         if given is None:
             count = len(self._chunk.lines)
-            self._checker.notes.add("kind: the file does not say it; taken for a view", count)
+            what = f"kind: the {noun(self._checker.file)} does not say it; taken for a view"
+            self._checker.notes.add(what, count)
             return ["view"] * count
         none = {kind for kind in set(given) if kind is None or kind == "" or says_nothing(kind)}
         if not none:
@@ -483,7 +484,8 @@ class _Sheet:
     def _count_timeless(self, times: list[Any] | None) -> None:
         """Acts whose time nobody knows have no order, and are left out of splits by time."""
         if times is None:
-            self._checker.notes.add("time: the file does not say it", len(self._chunk.lines))
+            what = f"time: the {noun(self._checker.file)} does not say it"
+            self._checker.notes.add(what, len(self._chunk.lines))
         elif None in times:
             for n, time in enumerate(times):
                 if time is None and n not in self.bad:

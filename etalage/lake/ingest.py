@@ -1,4 +1,4 @@
-"""Files → checked rows in Delta tables. A bad row never stops a load: it goes to `refused`.
+"""Files, or a data frame → checked rows in Delta tables. A bad row never stops a load: it goes to `refused`.
 
 The work is done in parts, each committed by an idempotent merge: an ingest that was killed is run
 again, and every row is there exactly once.
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from etalage.config import MappingConfig
-from etalage.errors import InputUnreadable
+from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.delta import Lake
+from etalage.lake.frames import DataFrame, Frame, frame_of, is_frame
 from etalage.lake.image_sources import is_idx
 from etalage.lake.many_files import FileLoop, files_of, folder_columns
 from etalage.lake.merging import Ingested, Merging, Whole
@@ -33,10 +34,11 @@ TableName = Literal["items", "photos", "users", "interactions"]
 
 def ingest(
     lake: Lake,
-    source: Path | str | Sequence[Path | str],
+    source: Path | str | Sequence[Path | str] | DataFrame | Frame,
     table: TableName,
     mapping: MappingConfig | None = None,
     *,
+    name: str | None = None,
     format: str | None = None,
     attributes: dict[str, str] | None = None,
     class_names: Sequence[str] | None = None,
@@ -52,7 +54,9 @@ def ingest(
     """Load files into `table` (an image set into items and photos), by merges of `chunk_rows` rows or more.
 
     `source`: a file, a folder of images or of tables, a pattern such as `days/*.csv`, or several of these; as
-    if one file after the other were loaded, though what cannot be read does not keep the others from it.
+    if one file after the other were loaded, though what cannot be read does not keep the others from it. Or a
+    data frame (lake/frames.py), which messages call `name`: by default as the table. Options about files are
+    refused there.
     `loop`: where several files are read and checked; None: here.
 
     `format`: one of FORMATS, else told from the name and from what is in the file; a feed that is known
@@ -69,17 +73,18 @@ def ingest(
     go. What was merged before stays; a rerun completes it.
     """
     lake.require_writable()
-    sources = [source] if isinstance(source, str | Path) else source
-    named = ", ".join(map(str, sources))
-    files = files_of([Path(one) for one in sources], format)
-    if whole is not None and table != "items":
-        raise InputUnreadable(
-            f"{named}: a whole catalogue is one of items; {table} are added to, never replaced"
-        )
     reading = Reading(
         table, mapping or MappingConfig(), format, attributes, class_names, ids, photo_root,
         delimiter, encoding, chunk_rows,
     )  # fmt: skip
+    if is_frame(source):
+        return _of_frame(lake, frame_of(source, name or table), reading, whole, progress)
+    if name is not None:
+        raise ConfigError(f"name = {name!r}: a file is called by its path; leave it out")
+    sources = paths_of(source)
+    named = ", ".join(map(str, sources))
+    files = files_of(sources, format)
+    _require_items(named, table, whole)
     only = files[0] if len(files) == 1 else None
     images = only is not None and reading.format_of(only) in IMAGE_SETS and table in ("items", "photos")
     work = Merging(
@@ -91,6 +96,46 @@ def ingest(
             work.add(only, part)
         return work.finish()
     return _each_of_several(work, reading, files, loop or FileLoop())
+
+
+def paths_of(source: object) -> list[Path]:
+    """The paths that `source` names. Raises InputUnreadable: it is neither paths nor a data frame."""
+    sources = [source] if isinstance(source, str | Path) else source
+    if isinstance(sources, list | tuple) and all(isinstance(one, str | Path) for one in sources):
+        return [Path(one) for one in sources]
+    hint = "make one of it: `pyarrow.Table.from_pylist(rows)`, `pandas.DataFrame(rows)`"
+    if isinstance(sources, list | tuple) and any(is_frame(one) for one in sources):
+        hint = "load one frame at a time, or join them first"
+    if type(source).__name__ == "Series":
+        hint = "one column; `.reset_index()` or `.to_frame()` makes a frame of it"
+    raise InputUnreadable(
+        f"{type(source).__name__}: neither a path, nor several, nor a data frame (pandas, polars, Arrow, or "
+        f"anything with __arrow_c_stream__); {hint}"
+    )
+
+
+def _require_items(named: str, table: str, whole: Whole | None) -> None:
+    if whole is not None and table != "items":
+        raise InputUnreadable(
+            f"{named}: a whole catalogue is one of items; {table} are added to, never replaced"
+        )
+
+
+def _of_frame(
+    lake: Lake,
+    frame: Frame,
+    reading: Reading,
+    whole: Whole | None,
+    progress: Callable[[int], None] | None,
+) -> Ingested:
+    named = str(frame.whence)
+    _require_items(named, reading.table, whole)
+    work = Merging(
+        lake, reading.table, named, noun="frame", whole=whole, step=reading.chunk_rows, progress=progress
+    )
+    for part in reading.read_frame(frame, work.notes):
+        work.add(frame.whence, part)
+    return work.finish()
 
 
 def _each_of_several(work: Merging, reading: Reading, files: Sequence[Path], loop: FileLoop) -> Ingested:

@@ -8,7 +8,6 @@ rows that are to be skipped, and remembers what a mapping named and the file doe
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as File
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from etalage.lake.notes import Notes
 from etalage.lake.paths import Path, path_of, unpacked, value_at
 from etalage.lake.raw import RawChunk, Refusal
 from etalage.lake.shown import shown
+from etalage.lake.whence import FrameName, Whence, noun, place
 from etalage.nearest import nearest
 
 ATTRIBUTE = "attributes."
@@ -78,7 +78,7 @@ class Mapping:
 
     def __init__(
         self,
-        file: File,
+        file: Whence,
         table: str,
         config: MappingConfig,
         known: Collection[str],
@@ -202,8 +202,8 @@ class Mapping:
                     f"{self.file}: no column {says}, the {ours} of this feed. It has: {listed}"
                 )
             raise InputUnreadable(
-                f"{self.file}: [ingest.{self.table}.columns] says {ours} = {says}, but the file has no such "
-                f"column{self._did_you_mean(texts)}. It has: {listed}"
+                f"{self.file}: [ingest.{self.table}.columns] says {ours} = {says}, but the {noun(self.file)} "
+                f"has no such column{self._did_you_mean(texts)}. It has: {listed}"
             )
         missing = [name for name in needed if name not in given]
         if either and given.isdisjoint(either):
@@ -212,9 +212,13 @@ class Mapping:
             lines = "\n".join(f'{name} = "{self._guess(name, chunk)}"' for name in missing)
             if either and either[0] in missing:
                 lines += f"\n(for links instead of files: {either[-1]})"
+            found = f"{self.file}: no column for {', '.join(missing)}. Columns found: {listed}. "
+            in_toml = f"in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}"
+            if isinstance(self.file, FrameName):
+                said = {name: self._guess(name, chunk) for name in missing}
+                raise InputUnreadable(f"{found}Say which they are, columns={said}, or write {in_toml}")
             raise InputUnreadable(
-                f"{self.file}: no column for {', '.join(missing)}. Columns found: {listed}. "
-                f"Write in shop.toml which they are:\n[ingest.{self.table}.columns]\n{lines}\n"
+                f"{found}Write {in_toml}\n"
                 f"(guessed for all columns: `etalage new SHOP --from {shlex.quote(str(self.file))}`)"
             )
 
@@ -250,14 +254,17 @@ class Mapping:
             read = next((text for text in behind if self._is_there(text, self._found)), None)
             hinted.add(self._near(absent))
             if len(absent) == len(texts) and read is not None:
-                notes.add(f"{ours}: read from {read!r}, as the file has no column {absent[0]!r}")
+                notes.add(f"{ours}: read from {read!r}, as the {noun(self.file)} has no column {absent[0]!r}")
             elif absent and (hint or len(absent) == len(texts)):
                 says = " and ".join(map(repr, absent))
                 stays = "" if len(absent) < len(texts) else f"; {ours} stays as the table has it"
-                notes.add(f"{ours}: the file has no column {says} ({where}.columns]){hint}{stays}")
+                notes.add(
+                    f"{ours}: the {noun(self.file)} has no column {says} ({where}.columns]){hint}{stays}"
+                )
         for name in self._own.leave_out:
             if name not in self._found and name not in self._known:
-                notes.add(f"{where}] leave_out: the file has no column {name!r}{self._did_you_mean([name])}")
+                lacks = f"the {noun(self.file)} has no column {name!r}{self._did_you_mean([name])}"
+                notes.add(f"{where}] leave_out: {lacks}")
         if self._own is self.config:
             self._tell_unread(notes, hinted)
 
@@ -323,7 +330,8 @@ class Mapping:
                     continue
                 passed += 1
                 if notes is not None:
-                    notes.add(f"nothing in {walking.list_name}: passed over", 1, f"line {chunk.lines[n]}")
+                    at = place(self.file, chunk.lines[n])
+                    notes.add(f"nothing in {walking.list_name}: passed over", 1, at)
             elif isinstance(found, list | dict):
                 each = found if isinstance(found, list) else [found]
                 origins += [n] * len(each)
@@ -387,7 +395,7 @@ class Mapping:
                     wanted[n] = False
                     if notes is not None:
                         what = f"{ours} is {_word(value)!r}: passed over ([ingest.{self.table}.skip])"
-                        notes.add(what, 1, f"line {mapped.lines[n]}")
+                        notes.add(what, 1, place(self.file, mapped.lines[n]))
         if wanted.all():
             return mapped
         left = mapped.part(wanted, rest=True)

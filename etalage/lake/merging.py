@@ -5,8 +5,8 @@ An ingest that was killed is run again, and every row is there exactly once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from etalage.lake.refusals import Refusals
 from etalage.lake.removal import LOOKS_WHOLE, Present, check_shrink, item_ids, remove_items
 from etalage.lake.schema import TABLES
 from etalage.lake.unknown_ids import IdCounts, unknown_among
+from etalage.lake.whence import Whence, place
 
 MERGE_SHARE = 0.25
 """A merge looks through the whole table, so that one is made when a quarter as many rows wait as are stored:
@@ -41,7 +42,7 @@ class Whole:
     force: bool = False
 
 
-@dataclass
+@dataclass(repr=False)
 class Ingested:
     """What an ingest did, in rows of the source (a row for each element, where a list is walked).
 
@@ -73,12 +74,34 @@ class Ingested:
     notes: list[Note] = field(default_factory=list)
     """What was done unasked, what a mapping names and the file lacks, what is missing."""
 
+    def __repr__(self) -> str:
+        counts = {
+            name: getattr(self, name)
+            for name in (
+                "inserted", "updated", "unchanged", "repeated", "older", "erased", "passed", "refused",
+                "values_lost", "removed",
+            )
+        }  # fmt: skip
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        count = len(self.notes)
+        said = f"; {count} {'note' if count == 1 else 'notes'} (`.notes`)" if count else ""
+        return f"{self.read:,} rows read: {told or 'nothing changed'}{said}"
+
+    def _repr_html_(self) -> str:
+        first = [
+            f"{count:,} × {self.first_refused.get(why, why)}" for why, count in self.refused_by_reason.items()
+        ]
+        lines = [f"refused, such as {line}" for line in first] + [str(note) for note in self.notes]
+        listed = "".join(f"<li>{escape(line)}</li>" for line in [*self.unreadable, *lines])
+        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{listed}</ul>" if listed else "")
+
 
 class Merging:
     """One ingest under way: merges what it is given, counts it, and sees to refusals and to what is missing.
 
-    `sources`: the files, as messages name them. `several`: an example says which file it is in. `step` rows
-    wait at least before they are merged. `progress` is told the rows read, as they are merged.
+    `sources`: the files, as messages name them; `noun`: what each is called. `several`: an example says
+    which file it is in. `step` rows wait at least before they are merged. `progress` is told the rows read,
+    as they are merged.
     """
 
     def __init__(
@@ -88,6 +111,7 @@ class Merging:
         sources: str,
         *,
         several: bool = False,
+        noun: str = "file",
         whole: Whole | None = None,
         step: int = 10_000,
         progress: Callable[[int], None] | None = None,
@@ -97,6 +121,7 @@ class Merging:
         self._table = table
         self._sources = sources
         self._several = several
+        self._noun = noun
         self._whole = whole
         self._step = step
         self._progress = progress
@@ -108,10 +133,10 @@ class Merging:
         self._before = self._stored if table == "items" else 0
         self._done = Ingested()
         self._counts = {column: IdCounts() for column in ("item_id", "user_id")}
-        self._waiting: list[tuple[Path, Loaded]] = []
+        self._waiting: list[tuple[Whence, Loaded]] = []
         self._waiting_rows = self._waiting_bytes = 0
 
-    def add(self, source: Path, part: Loaded) -> None:
+    def add(self, source: Whence, part: Loaded) -> None:
         """Some checked rows of `source`; they are merged now, or with those that come next."""
         self._waiting.append((source, part))
         self._waiting_rows += part.read
@@ -144,9 +169,9 @@ class Merging:
             if self._progress and part.read:
                 self._progress(part.read)
 
-    def _count(self, source: Path, part: Loaded) -> None:
+    def _count(self, source: Whence, part: Loaded) -> None:
         done, table = self._done, self._table
-        where = f"{source.name}, line" if self._several else "line"
+        where = f"{source.name}, " if self._several else ""
         done.read += part.read
         done.passed += part.passed
         for refusal in part.refused:
@@ -154,7 +179,7 @@ class Merging:
                 done.values_lost += 1
                 what = f"{refusal.field} cannot be read: the row is taken without it"
                 why = refusal.reason.removeprefix(f"{refusal.field}: ")
-                self.notes.add(what, 1, f"{where} {refusal.line}: {why}")
+                self.notes.add(what, 1, f"{where}{place(source, refusal.line)}: {why}")
                 continue
             done.refused += 1
             done.photos_refused += refusal.what is not None and refusal.what != table
@@ -217,7 +242,8 @@ class Merging:
         self.merge()
         self._refusals.finish()
         if not self._done.read:
-            self.notes.add("the file has no rows: was its export cut short?")
+            cut = ": was its export cut short?" if self._noun == "file" else ""
+            self.notes.add(f"the {self._noun} has no rows{cut}")
         if self._done.older:
             self.notes.add("older than what is stored, by updated_at: left as it is", self._done.older)
         if self._done.erased:
@@ -239,8 +265,9 @@ class Merging:
             if missing:
                 verb, named = ("is", "item") if len(missing) == 1 else ("are", "items")
                 self.notes.add(
-                    f"{len(missing):,} {named} of the catalogue {verb} not in this file ({_some(missing)}); "
-                    "if the file is all there is: --whole"
+                    f"{len(missing):,} {named} of the catalogue {verb} not in this {self._noun} "
+                    f"({_some(missing)}); if the {self._noun} is all there is: "
+                    f"{'--whole' if self._noun == 'file' else 'whole=True'}"
                 )
         self._done.notes = self.notes.all()
         return self._done
@@ -260,7 +287,7 @@ class Merging:
         removed = remove_items(self._lake, missing, whole.max_shrink, force=True)
         self._done.removed = len(removed.items)
         self.notes.add(
-            f"items that are not in this file left the catalogue: {len(removed.items):,} "
+            f"items that are not in this {self._noun} left the catalogue: {len(removed.items):,} "
             f"({_some(removed.items)}); the next `etalage sync` takes them out of the bundle"
         )
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from etalage.errors import InputUnreadable
 from etalage.lake.notes import Note
+from etalage.lake.whence import Whence
 
 LONGEST_VALUE = 32 * 2**20
 """Characters of one CSV record, bytes of one JSONL line or XML element; room for a base64 photo."""
@@ -54,10 +55,10 @@ class RawChunk:
 
 @dataclass(frozen=True)
 class RawTable:
-    """A readable file. `chunks()` starts from the top each time it is called. `one_header`: each chunk has
-    all columns of the file; of JSON each has those of its own rows."""
+    """A readable file, or a frame. `chunks()` starts from the top each time it is called. `one_header`: each
+    chunk has all columns of the file; of JSON each has those of its own rows."""
 
-    file: Path
+    file: Whence
     chunks: Callable[[], Iterator[RawChunk]]
     one_header: bool = True
 

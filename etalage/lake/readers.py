@@ -55,7 +55,7 @@ def _parquet_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
             if parquet.metadata.num_rows == 0:
                 yield RawChunk([], {name: [] for name in parquet.schema_arrow.names})
             for batch in parquet.iter_batches(batch_size=rows, use_threads=False):
-                columns = {name: _values(batch.column(n)) for n, name in enumerate(batch.schema.names)}
+                columns = {name: column_values(batch.column(n)) for n, name in enumerate(batch.schema.names)}
                 notes = Notes()
                 for n, name in enumerate(batch.schema.names):
                     if name != _PHOTO and _has_binary(batch.schema.field(n).type):
@@ -67,12 +67,13 @@ def _parquet_chunks(file: Path, rows: int) -> Iterator[RawChunk]:
             raise InputUnreadable(f"{file}: broken after row {line - 1}: {_first_line(error)}") from error
 
 
-def _values(column: Any) -> list[Any]:
+def column_values(column: Any) -> list[Any]:
+    """An Arrow column's values as Python's; what Python cannot hold as something refusable."""
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.dictionary_decode()
+    if pa.types.is_dictionary(kind) and kind.value_type != pa.string_view():
+        column = column.cast(kind.value_type) if hasattr(column, "chunks") else column.dictionary_decode()
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         # Python's datetime has no nanoseconds; the tables keep microseconds anyway.
         column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)

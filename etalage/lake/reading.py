@@ -1,4 +1,5 @@
-"""One file of rows, or one image set → checked rows, part by part, as `ingest` was told to read it."""
+"""One file of rows, one data frame, or one image set → checked rows, part by part, as `ingest` was told to
+read it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.config import MappingConfig
-from etalage.errors import InputUnreadable
+from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.checked import Checker, Loaded
+from etalage.lake.frames import Frame
 from etalage.lake.image_sources import folder_rows, idx_rows
 from etalage.lake.notes import Notes
 from etalage.lake.raw import RawTable
@@ -63,6 +65,23 @@ class Reading:
         if opened.note is not None:
             notes.add(opened.note)
         yield from _once_each(opened.raw, checker)
+        checker.mapping.tell_missing(notes)
+
+    def read_frame(self, frame: Frame, notes: Notes) -> Iterator[Loaded]:
+        """The same of a data frame; photo paths in it start at `photo_root`, else at the current folder.
+
+        Raises InputUnreadable: a needed column is not there; ConfigError: a setting that only files have.
+        """
+        for name in ("format", "class_names", "delimiter", "encoding"):
+            if getattr(self, name) is not None:
+                raise ConfigError(
+                    f"{frame.whence}: {name} is about files, and a frame has none; leave it out"
+                )
+        for note in frame.notes:
+            notes.add(note.what, note.count, note.example)
+        root = self.photo_root or Path()
+        checker = Checker(frame.whence, self.table, self.mapping, self.attributes, root, None, notes)
+        yield from _once_each(frame.raw(self.chunk_rows), checker)
         checker.mapping.tell_missing(notes)
 
 

@@ -22,6 +22,7 @@ from etalage.lake.erasures import digest
 from etalage.lake.raw import Refusal
 from etalage.lake.schema import TABLES
 from etalage.lake.shown import legible, shortened
+from etalage.lake.whence import Whence, absolute, place
 
 _KNOWN = ("refused_id", "what", "file", "line", "key", "field")
 
@@ -72,7 +73,7 @@ class Refusals:
                 kind = reason_kind(r.reason)
                 self.by_reason[kind] += 1
                 places = [Path(r.file).name] if self._several else []
-                places += [f"line {r.line}"] if r.line is not None else []
+                places += [place(r.file, r.line)] if r.line is not None else []
                 where = f"{', '.join(places)}: " if places else ""
                 self.first.setdefault(kind, where + legible(r.reason))
         self._refused.merge(table_of(TABLES["refused"], columns))
@@ -91,7 +92,7 @@ class Refusals:
             values = re.split(r"[^\w.@:+-]+", str(row))  # a line that no reader could take apart
         return any(digest(str(one)) in self._erased for one in (*values, refusal.key) if one is not None)
 
-    def taken(self, file: Path, part: Loaded) -> None:
+    def taken(self, file: Whence, part: Loaded) -> None:
         """Remember which refusals the rows of `part` mend."""
         if self._by_line:
             where = _path(str(file))
@@ -134,4 +135,4 @@ def reason_kind(reason: str) -> str:
 
 
 def _path(file: str) -> str:
-    return legible(str(Path(file).absolute()))
+    return legible(absolute(file))

@@ -211,8 +211,12 @@ _REFUSED = TableSpec(
     (
         Column("refused_id", _TEXT, "hash of what, file, line and reason", required=True),
         Column("what", _TEXT, "the table that the row was meant for"),
-        Column("file", _TEXT, "the file it came from"),
-        Column("line", pa.int64(), "physical line in CSV and JSONL, row number (from 1) elsewhere"),
+        Column("file", _TEXT, "the file that it came from, or `frame 'NAME'`"),
+        Column(
+            "line",
+            pa.int64(),
+            "physical line in CSV and JSONL; position (from 0) in a data frame; else row number (from 1)",
+        ),
         Column("reason", _TEXT, "what is wrong with it: field and value"),
         Column("row", _TEXT, "the raw row as JSON, shortened"),
         Column("key", _TEXT, "the id of the row; null = it cannot be read, or the rows have none"),

@@ -463,7 +463,7 @@ class Recipe(Generic[C]):
     """The shop's own file that it comes from, if any; `Models.find` sets it, not the file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained(Generic[C]):
     """A model after training. The network has the best weights; a closed-form model has arrays instead."""
 
@@ -478,6 +478,11 @@ class Trained(Generic[C]):
     run: Path
     facts: dict[str, Any] = field(default_factory=dict)
     counted: ClosedFormArrays | None = None
+
+    def __repr__(self) -> str:
+        told = "".join(f", {name} {value:.4f}" for name, value in self.metrics.items())
+        how = "fitted in closed form" if self.network is None else "trained"
+        return f"<{self.recipe}: {how} in {self.seconds:.1f} s{told}>"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ def open_recommender(workspace: Workspace) -> "Recommender":
     return Recommender.open(folder, live=lambda: live_steps.found(workspace))
 
 
+def kept_recommender(workspace: Workspace) -> "Recommender":
+    """The current bundle, opened once for all questions of this process, until another one is current."""
+    current = workspace.bundles.current_id()
+    kept = workspace.kept_recommender
+    if kept is None or kept.bundle != current:
+        kept = workspace.kept_recommender = open_recommender(workspace)
+    return kept
+
+
 def similar(
     workspace: Workspace,
     item_id: str | None,
@@ -42,7 +51,7 @@ def similar(
     """What is like one item, or one photo. Raises NotFound, PhotoRefused, Unprocessable, BundleError."""
     if (item_id is None) == (photos is None):
         raise Unprocessable("give an item_id or --photo FILE, one of them")
-    recommender = open_recommender(workspace)
+    recommender = kept_recommender(workspace)
     if item_id is not None:
         require_items(workspace, recommender, [item_id], "item")
     (answer,) = recommender.similar(item_id=item_id, photos=photos, k=k, threshold=threshold)
@@ -59,7 +68,7 @@ def recommend(
     """
     if user_id is not None and had:
         raise Unprocessable(f"give a user or --had, not both: {user_id!r} has a history of their own")
-    recommender = open_recommender(workspace)
+    recommender = kept_recommender(workspace)
     require_items(workspace, recommender, had or (), "--had")
     history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
     answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
@@ -68,14 +77,14 @@ def recommend(
 
 def users_for(workspace: Workspace, item_id: str, k: int) -> "list[NearUser]":
     """The shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
-    recommender = open_recommender(workspace)
+    recommender = kept_recommender(workspace)
     require_items(workspace, recommender, [item_id], "item")
     return recommender.users_for_item(item_id, k)
 
 
 def users_like(workspace: Workspace, user_id: str, k: int) -> "list[NearUser]":
     """The shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
-    recommender = open_recommender(workspace)
+    recommender = kept_recommender(workspace)
     if not recommender.users.ids.row(user_id):
         raise NotFound(f"{_stranger(recommender, user_id)} (bundle {recommender.bundle})")
     return recommender.users_like(user_id, k)

@@ -214,6 +214,7 @@ def train(
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
             blocks=workspace.array_loop,
+            tracked=workspace.tracked,
         )
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etalage.config import MappingConfig, as_values, validated
+from etalage.config import IngestConfig, MappingConfig, as_values, suggestion, validated
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
 from etalage.shop import (
@@ -36,7 +36,7 @@ from etalage.shop import (
     trust_steps,
     vector_steps,
 )
-from etalage.shop.progress import Bar, silent
+from etalage.shop.progress import Bar
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from etalage.bundle.sync import Synced
     from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.evaluation import Evaluation
+    from etalage.lake.frames import DataFrame
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
@@ -53,19 +54,37 @@ if TYPE_CHECKING:
     from etalage.online import LiveStore
     from etalage.recommend import Recommender
     from etalage.runtime.classifier import Classified
+    from etalage.shop.answers import Alike, TableFrame, Wanted
     from etalage.shop.behaviour_steps import KindFacts
     from etalage.shop.best_steps import BestItems
     from etalage.shop.classify_steps import ClassifiedShop
     from etalage.shop.grid_steps import Compared
     from etalage.shop.held_steps import Collected
     from etalage.shop.live_steps import Erased
-    from etalage.shop.status_steps import ShopStatus
+    from etalage.shop.status_steps import ShopStatus, TableStatus
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
     from etalage.shop.vector_steps import Handed
+    from etalage.tabular import Rows
 
 
 MODEL = photo_steps.MODEL
+
+
+def _mapping_of(config: IngestConfig, table: str) -> MappingConfig:
+    """[ingest.<table>]. Raises ConfigError: nothing is loaded into a table of this name."""
+    if table not in IngestConfig.model_fields:
+        meant = suggestion(table, IngestConfig.model_fields, "rows are loaded into")
+        raise ConfigError(f"table {str(table)!r}: nothing is loaded into it; {meant}")
+    found: MappingConfig = getattr(config, table)
+    return found
+
+
+def _named(source: object, frame: str) -> str:
+    """What the progress bar calls a source."""
+    if isinstance(source, str | Path):
+        return Path(source).name
+    return f"{len(source)} files" if isinstance(source, list | tuple) else f"the frame {frame}"
 
 
 class Shop(Workspace):
@@ -75,7 +94,7 @@ class Shop(Workspace):
     """
 
     @classmethod
-    def create(cls, folder: str | Path, name: str, bar: Bar = silent) -> "Shop":
+    def create(cls, folder: str | Path, name: str, bar: Bar | None = None) -> "Shop":
         """Make a shop with a shop.toml to edit, and open it; an existing shop.toml stays as it is."""
         file = Path(folder) / "shop.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,35 +106,41 @@ class Shop(Workspace):
 
     def ingest(
         self,
-        source: str | Path | Sequence[str | Path],
+        source: "str | Path | Sequence[str | Path] | DataFrame",
         table: "TableName",
         whole: bool = False,
         force: bool = False,
         part: str | None = None,
+        columns: Mapping[str, str] | None = None,
         **options: Any,
     ) -> "Ingested":
-        """Load files into a table as checked rows; [ingest.<table>] of shop.toml maps the columns. Several
-        large files are read by the engine's workers.
+        """Load files or a data frame into a table as checked rows; [ingest.<table>] of shop.toml maps the
+        columns. Several large files are read by the engine's workers.
 
         source: a file, a folder, a pattern such as `days/*.csv`, or several; of several, those that cannot be
-        read are named in the result, and the others are loaded. whole: the source is complete, so items that
+        read are named in the result, and the others are loaded. Or a frame of pandas, polars or Arrow, whose
+        refused rows are kept with its `name` (by default the table's) and their positions. columns: Etalage's
+        column → the source's, before those of shop.toml. whole: the source is complete, so items that
         it does not have leave the catalogue; force: however many they are. part: the part of a published
         split that all these interactions belong to. options: those of lake.ingest.ingest. Raises DataError
         and its subclasses, CatalogueShrank.
         """
         from etalage.lake.ingest import Whole, ingest
 
-        mapping: MappingConfig = getattr(self.config.ingest, table)
+        mapping = _mapping_of(self.config.ingest, table)
+        if columns:
+            said = {**mapping.model_dump(), "columns": {**mapping.columns, **columns}}
+            mapping = validated(MappingConfig, said, where="columns")
         if part is not None:
             if table != "interactions":
                 raise ConfigError(
                     f"--part {part}: only interactions have parts, {table} have none; leave --part out"
                 )
-            columns = {name: source for name, source in mapping.columns.items() if name != "part"}
+            others = {name: source for name, source in mapping.columns.items() if name != "part"}
             constants = {**mapping.constants, "part": part}
-            mapping = mapping.model_copy(update={"columns": columns, "constants": constants})
+            mapping = mapping.model_copy(update={"columns": others, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
-        named = Path(source).name if isinstance(source, str | Path) else f"{len(source)} files"
+        named = _named(source, options.get("name") or table)
         with self.bar(f"ingest {named}", None) as meter:
             return ingest(
                 self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
@@ -133,13 +158,34 @@ class Shop(Workspace):
         wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
         return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
 
+    def table(self, name: str, version: int | None = None) -> "TableFrame":
+        """A table as a frame: `shop.table("items").to_pandas()`. version: None: the newest.
+
+        Raises TableMissing: nothing was loaded into it yet; NotFound: there is no such table.
+        """
+        from etalage.shop.answers import TableFrame
+
+        return TableFrame(status_steps.known_table(self, name), version)
+
+    def tables(self) -> "Rows[TableStatus]":
+        """Every table that has rows: its name, how many rows, its version."""
+        return status_steps.tables(self)
+
     def status(self) -> "ShopStatus":
         """Where the shop stands: tables, trained models and their verdicts, the bundle, the next command."""
         return status_steps.status(self)
 
-    def kinds(self) -> "list[KindFacts]":
+    def kinds(self) -> "Rows[KindFacts]":
         """What each kind of interaction in the tables counts as."""
-        return behaviour_steps.kinds(self)
+        from etalage.tabular import Rows
+
+        return Rows(behaviour_steps.kinds(self), behaviour_steps.KindFacts)
+
+    def __repr__(self) -> str:
+        return f"<Shop {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
@@ -170,12 +216,13 @@ class Shop(Workspace):
     def train(
         self,
         model: str = MODEL,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
         fresh: bool = False,
         start: str | Path | None = None,
     ) -> "tuple[Trained[Any], Path]":
         """Train a model on the present tables, track the run, and export it. Return the model and its export.
 
+        settings: of the model, {"neighbours": 50}, before those of shop.toml; texts may be JSON.
         start: another shop, to start from the weights in its newest export of this model; or the folder of
         an export or of a checkpoint. Raises ConfigError: the weights do not fit, or the model cannot start
         from others.
@@ -204,7 +251,7 @@ class Shop(Workspace):
         model: str,
         trials: int = 32,
         parallel: int = 1,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> "Tuned":
         """Try settings of the model on validation, `parallel` trials at a time, and train the best ones.
@@ -350,6 +397,46 @@ class Shop(Workspace):
         self.require_writable()
         return live_steps.erase(self, user_id)
 
+    def recommend(
+        self,
+        user_id: str | None = None,
+        *,
+        had: Sequence[str] | None = None,
+        k: int = 10,
+        explain: bool = False,
+    ) -> "Wanted":
+        """The k items for a shopper, by what they did until now; or for one who has the items `had`.
+
+        A shopper of whom nothing is known is answered as on the page, and the slate says so. explain: say of
+        each item why it is shown. Raises NotFound: no item of `had` is in the bundle; Unprocessable,
+        BundleError.
+        """
+        from etalage.shop.answers import wanted
+
+        answer, stranger = asking.recommend(self, user_id, had, k, explain)
+        whom = user_id if user_id is not None else f"somebody who has {', '.join(had)}" if had else "anybody"
+        told = f"{whom} ({stranger})" if stranger and user_id is not None else whom
+        return wanted(answer, told, asking.kept_recommender(self))
+
+    def similar(
+        self,
+        item_id: str | None = None,
+        *,
+        photo: bytes | str | Path | None = None,
+        k: int = 10,
+        threshold: float | None = None,
+    ) -> "Alike":
+        """The k items that look most like an item, or like a photo: an image file, or its path.
+
+        threshold: leave out items that score lower. Raises NotFound: no such item in the bundle;
+        PhotoRefused, Unprocessable, BundleError.
+        """
+        from etalage.shop.answers import alike
+
+        photos = None if photo is None else [photo if isinstance(photo, bytes) else Path(photo).read_bytes()]
+        answer = asking.similar(self, item_id, photos, k, threshold)
+        return alike(answer, item_id or "the photo", asking.kept_recommender(self))
+
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
         return asking.open_recommender(self)
@@ -370,13 +457,19 @@ class Shop(Workspace):
         self.require_writable()
         return best_steps.best_items(self, k, model)
 
-    def users_for(self, item_id: str, k: int = 10) -> "list[NearUser]":
+    def users_for(self, item_id: str, k: int = 10) -> "Rows[NearUser]":
         """The k shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
-        return asking.users_for(self, item_id, k)
+        from etalage.api import NearUser
+        from etalage.tabular import Rows
 
-    def users_like(self, user_id: str, k: int = 10) -> "list[NearUser]":
+        return Rows(asking.users_for(self, item_id, k), NearUser)
+
+    def users_like(self, user_id: str, k: int = 10) -> "Rows[NearUser]":
         """The k shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
-        return asking.users_like(self, user_id, k)
+        from etalage.api import NearUser
+        from etalage.tabular import Rows
+
+        return Rows(asking.users_like(self, user_id, k), NearUser)
 
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle as a model to the shop's MLflow, and register it. Return its URI.

@@ -4,13 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from etalage.errors import BundleError, NoBundle, ObjectStoreError
+from etalage.errors import BundleError, NoBundle, NotFound, ObjectStoreError
+from etalage.lake.schema import TABLES
+from etalage.nearest import nearest
 from etalage.shop.photo_steps import newest_exports
 from etalage.shop.workspace import Workspace
+from etalage.tabular import Rows
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
     from etalage.bundle.manifest import Manifest
+    from etalage.lake.delta import Table
 
 SERVED = ("items", "photos", "users", "interactions", "classifications")
 """Tables that a bundle is made of."""
@@ -54,7 +58,7 @@ class Step:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShopStatus:
     name: str
     tables: tuple[TableStatus, ...]
@@ -66,13 +70,38 @@ class ShopStatus:
     """Why the bundle that should be current cannot be read."""
     next: Step
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{one.rows:,} {one.name}" for one in self.tables if one.name in SERVED)
+        bundle = "nothing published" if self.bundle is None else f"bundle {self.bundle.id}"
+        return f"<{self.name}: {rows or 'no tables'}; {len(self.models)} models; {bundle}>"
+
+    def _repr_html_(self) -> str:
+        from etalage.shop.showing import status_html
+
+        return status_html(self)
+
+
+def tables(workspace: Workspace) -> Rows[TableStatus]:
+    """Every table that has rows; read from the tables' logs."""
+    lake = workspace.lake
+    found = (TableStatus(name, lake.table(name).count(), v) for name, v in lake.versions().items())
+    return Rows(found, TableStatus)
+
+
+def known_table(workspace: Workspace, name: str) -> "Table":
+    """Raises NotFound: there is no table of this name; it says which there are."""
+    if name not in TABLES:
+        near = nearest(name, TABLES)
+        hint = f"did you mean {near!r}?" if near is not None else f"there are {', '.join(TABLES)}"
+        raise NotFound(f"table {name!r}: there is none of that name; {hint}")
+    return workspace.lake.table(name)
+
 
 def status(workspace: Workspace) -> ShopStatus:
     """Looks at the tables' logs, the exports and the current bundle; reads no table but the photos' states,
     and writes nothing. Raises ConfigError, TableDamaged."""
-    lake = workspace.lake
-    tables = tuple(TableStatus(name, lake.table(name).count(), v) for name, v in lake.versions().items())
-    versions = {one.name: one.version for one in tables}
+    there = tuple(tables(workspace))
+    versions = {one.name: one.version for one in there}
     manifest, problem = _current(workspace)
     models = tuple(_models(workspace, versions, manifest))
     bundle = None
@@ -80,8 +109,8 @@ def status(workspace: Workspace) -> ShopStatus:
         behind = _changed(versions, manifest.tables)
         bundle = BundleStatus(manifest.id, manifest.created_at, manifest.items, behind)
     pending = _pending_links(workspace, versions)
-    next = _next(workspace, {one.name: one.rows for one in tables}, pending, models, bundle, problem)
-    return ShopStatus(workspace.config.name, tables, pending, models, bundle, problem, next)
+    next = _next(workspace, {one.name: one.rows for one in there}, pending, models, bundle, problem)
+    return ShopStatus(workspace.config.name, there, pending, models, bundle, problem, next)
 
 
 def _current(workspace: Workspace) -> "tuple[Manifest | None, str | None]":

@@ -32,7 +32,7 @@ STUDIES = "studies"
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tuned:
     """What a study found."""
 
@@ -48,6 +48,12 @@ class Tuned:
     report: Path
     trained: "tuple[Trained[Any], Path] | None" = None
     """Of the best settings, trained as `etalage train` does; and the export."""
+
+    def __repr__(self) -> str:
+        value = "" if self.best.value is None else f"{self.best.value:.4f}"
+        return (
+            f"<{self.model}: {len(self.trials)} trials, best {self.metric} {value} with {self.best.settings}>"
+        )
 
     @property
     def toml(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from etalage.config import ShopConfig, StorageConfig, memory_size, read_config
 from etalage.engine.contract import Engine
@@ -16,7 +16,7 @@ from etalage.errors import BundleError, ConfigError, DataError, ObjectStoreError
 from etalage.models.own import Models
 from etalage.nearest import nearest
 from etalage.shop.known_names import require_known_names
-from etalage.shop.progress import Bar, silent
+from etalage.shop.progress import Bar, usual_bar
 
 if TYPE_CHECKING:
     from etalage.bundle.pointer import Bundles
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from etalage.lake.delta import Lake
     from etalage.lake.many_files import FileLoop
     from etalage.lake.places import Place
+    from etalage.recommend import Recommender
 
 Loop = TypeVar("Loop", bound=BlockLoop)
 LOOKED_AT = 200
@@ -70,16 +71,21 @@ def _shops_in(folder: Path) -> list[Path]:
 
 class Workspace:
     """The shop in `folder`; nothing is written until a step needs it. Steps take it, and know no other step's
-    shop.
+    shop. bar: how progress is shown; None: where somebody looks (progress.usual_bar).
 
     Raises ConfigError: no such folder, or one that is no shop.
     """
 
-    def __init__(self, folder: str | Path, bar: Bar = silent) -> None:
+    tracked: ClassVar[bool] = True
+    """Whether trainings are kept in MLflow; not where a shop lives for a moment (frame_model.py)."""
+
+    def __init__(self, folder: str | Path, bar: Bar | None = None) -> None:
         configure_threads()
         self.folder = Path(folder)
         require_shop(self.folder)
-        self.bar = bar
+        self.bar = usual_bar() if bar is None else bar
+        self.kept_recommender: Recommender | None = None
+        """The bundle that was asked last, opened (asking.py)."""
 
     @cached_property
     def config(self) -> ShopConfig:

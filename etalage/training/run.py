@@ -21,7 +21,7 @@ from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
 from etalage.training.closed_form import export_closed_form, solve
 from etalage.training.export_source import Source
-from etalage.training.tracking import Run
+from etalage.training.tracking import Run, Untracked
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 
-def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, str]) -> Any:
+def resolve(recipe: Recipe[Any], shop: dict[str, Any], settings: dict[str, Any]) -> Any:
     """The recipe's config: its defaults, then the shop's [models.NAME], then `--set key=value`.
 
     Values of `settings` are JSON where they parse as JSON, else text. Raises ConfigError.
@@ -121,6 +121,7 @@ def train_behaviour(
     progress: Progress | None = None,
     engine: Engine = LOCAL,
     blocks: ArrayLoop | None = None,
+    tracked: bool = True,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
@@ -128,6 +129,7 @@ def train_behaviour(
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
     training that this one starts from. blocks: where a closed-form model is counted, if it can be by blocks.
+    tracked: whether MLflow keeps the run.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -167,6 +169,7 @@ def train_behaviour(
         progress=progress,
         engine=engine,
         blocks=blocks,
+        tracked=tracked,
     )
 
 
@@ -186,6 +189,7 @@ def _tracked(
     progress: Progress | None,
     engine: Engine,
     blocks: ArrayLoop | None = None,
+    tracked: bool = True,
 ) -> tuple[Trained[Any], Path]:
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
@@ -204,15 +208,18 @@ def _tracked(
         follow_torchrun(recipe, config, data, folder)
     note = folder / "mlflow-run"
     known = note.read_text(encoding="utf-8").strip() if note.exists() else None
-    with Run(runs, recipe.name, folder.name, resume=known) as tracker:
-        note.write_text(tracker.id, encoding="utf-8")
+    with Run(runs, recipe.name, folder.name, resume=known) if tracked else Untracked() as tracker:
+        if tracker.id is not None:
+            note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
         task = recipe.bind(config, data)
         if recipe.role == "closed_form":
             trained = solve(recipe, task, config, folder, blocks)
         else:
             trained = _fitted(recipe, config, data, task, folder, engine, tracker, progress)
-        trained = replace(trained, facts={**trained.facts, **facts, "mlflow_run": tracker.id})
+        if tracker.id is not None:
+            facts = {**facts, "mlflow_run": tracker.id}
+        trained = replace(trained, facts={**trained.facts, **facts})
         exported = write(trained, task)
         tracker.file(exported, "model")
         if trained.network is not None:
@@ -227,7 +234,7 @@ def _fitted(
     task: Any,
     folder: Path,
     engine: Engine,
-    tracker: Run,
+    tracker: Run | Untracked,
     progress: Progress | None,
 ) -> Trained[Any]:
     from etalage.training.loop import fit

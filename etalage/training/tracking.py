@@ -8,8 +8,9 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,27 @@ PICTURED = 512
 def store(runs: Path) -> str:
     """The tracking URI of a shop's runs folder."""
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+
+
+class Untracked:
+    """A run of which nothing is kept."""
+
+    id: None = None
+
+    def parameters(self, values: Mapping[str, Any]) -> None: ...
+
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+    def weights(self, step: int, network: "nn.Module") -> None: ...
+
+    def graph(self, exported: Path) -> None: ...
+
+    def file(self, path: Path, under: str) -> None: ...
+
+    def __enter__(self) -> "Untracked":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Run:
@@ -102,8 +124,8 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         for file in sorted(exported.rglob("*.onnx")):
-            with closing(SummaryWriter(str(self._folder / file.stem))) as events:
-                events.add_onnx_graph(str(file))
+            with closing(SummaryWriter(str(self._folder / file.stem))) as events, redirect_stdout(StringIO()):
+                events.add_onnx_graph(str(file))  # torch prints the name of every node
 
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""

@@ -60,13 +60,16 @@ def one_layer() -> onnx.ModelProto:
     return onnx.helper.make_model(onnx.helper.make_graph([node], "towers", ends[:1], ends[1:]))
 
 
-def test_the_graph_of_each_network_of_an_export_is_shown(tmp_path: Path) -> None:
+def test_the_graph_of_each_network_of_an_export_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     exported = tmp_path / "export"
     exported.mkdir()
     for name in ("query", "item"):
         onnx.save(one_layer(), exported / f"{name}.onnx")
     with Run(tmp_path, "towers", "drawn") as run:
         run.graph(exported)
+    assert capsys.readouterr().out == "", "no names of its nodes"
     for name in ("query", "item"):
         assert shown(tmp_path / "towers" / "drawn" / "tensorboard" / name).Tags()["graph"], name
 
