@@ -13,9 +13,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from etalage.config import EvaluateConfig
+from etalage.errors import ConfigError, TooLittleData
+from etalage.evaluation.decision_words import admission_words
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.report import write_report
 from etalage.evaluation.sections import Scores, Section, Training
+from etalage.evaluation.timing import median_milliseconds
 from etalage.metrics import Interval
 from etalage.runtime.export_files import write_beside, write_verdict
 
@@ -37,6 +40,9 @@ class Evaluator(ABC, Generic[M]):
     model_hash: str = ""
     versions: Mapping[str, int] = MappingProxyType({})
     """Of the tables that it is judged on."""
+    request: Callable[[int], object] | None = None
+    """Answers one question, as in serving, given the number of its turn; it is timed. None: it is not."""
+    looks_at_photos: bool = False
 
     @abstractmethod
     def has_test(self) -> bool:
@@ -84,6 +90,11 @@ class Evaluation:
     scores: Scores
     headline: tuple[str, ...]
     sections: tuple[Section, ...] = ()
+    shown: Verdict | None = None
+    """The same comparison on `part`, for its figures; it decides nothing. None: test lacks the slice."""
+    milliseconds: float | None = None
+    """Of one request; None: not measured."""
+    looks_at_photos: bool = False
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
     """The report and what lies in the folder beside it."""
@@ -103,6 +114,11 @@ class Evaluation:
         for section in self.sections:
             found |= section.figures(system)
         return {f"{self.part}_{name}": value for name, value in found.items()}
+
+    @property
+    def decision(self) -> str:
+        """Whether the model may be published, in one line."""
+        return admission_words(self.verdict)
 
     def summary(self) -> str:
         """The whole of it in a few lines, for the terminal."""
@@ -130,12 +146,16 @@ def evaluate(
     verdict = evaluator.judge(gate)
     part = "test" if evaluator.has_test() else "validation"
     shown = evaluator.measure(part, progress) if part == "test" else gate
+    beside = verdict if part == "validation" else _beside(evaluator, shown)
     scores = evaluator.scores(shown)
     sections = list(evaluator.sections(gate, shown, scores, part))
     if history:
         sections.insert(1, Training(history))
     model, export = evaluator.model, evaluator.export
-    done = Evaluation(model, part, verdict, scores, evaluator.headline(), tuple(sections))
+    timed = None if evaluator.request is None else median_milliseconds(evaluator.request)
+    told = tuple(sections)
+    seen = evaluator.looks_at_photos
+    done = Evaluation(model, part, verdict, scores, evaluator.headline(), told, beside, timed, seen)
     if export is not None:
         keep_verdict(export, evaluator.model_hash, verdict, sections)
     if reports is None:
@@ -156,6 +176,13 @@ def evaluate(
     file, title = reports / f"{model}-{name}.html", f"{model} {name}"
     files = write_report(file, title, sections, facts=facts, verdict=verdict)
     return replace(done, report=file, files=files)
+
+
+def _beside(evaluator: Evaluator[M], shown: M) -> Verdict | None:
+    try:
+        return evaluator.judge(shown)
+    except (ConfigError, TooLittleData):  # test has none of the slice, or nothing to compare with
+        return None
 
 
 def keep_verdict(

@@ -3,7 +3,7 @@
 N embeddings   D dimension   C categories
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,15 @@ class Neighbours(Section):
 
     def content(self) -> dict[str, Any]:
         return {"strips": [_strip(*strip) for strip in self.strips]}
+
+
+@dataclass(frozen=True)
+class ComparedNeighbours(Section):
+    """Queries that a rule chose, with what two systems find for each: for the page of the whole shop."""
+
+    rule: str
+    strips: Sequence[tuple[str, Mapping[str, Strip]]]
+    """Why it was chosen; system → the query and its neighbours."""
 
 
 @dataclass(frozen=True)
