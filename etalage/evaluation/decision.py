@@ -230,6 +230,9 @@ def _decision(
         for name in may
         if shown.part != gate.part and name != chosen and shown.better(name, chosen)
     ]
+    gain = None if over is None else shown.gain(chosen, over)
+    if gain is not None and gain.low <= 0 and chosen != known.floor:
+        doubts.append(f"on {shown.part} its gain over {over} is not shown: {_signed(gain)}")
     return Decision(
         known.question,
         chosen,
@@ -242,7 +245,7 @@ def _decision(
         shown.values.get(chosen),
         over,
         None if over is None else shown.values.get(over),
-        None if over is None else shown.gain(chosen, over),
+        gain,
         may[chosen].cost,
         may[chosen].members,
         best if best != chosen else None,

@@ -48,6 +48,20 @@ def reasons(one: Decision) -> list[str]:
     return found
 
 
+def short_words(one: Decision) -> str:
+    """Why, in one short line: a figure where there is one."""
+    if one.publish is None or one.value is None:
+        return one.why
+    told = f"{spelled(one.metric)} {one.value.value:.4f}"
+    if one.over is None or one.over_value is None:
+        return told
+    told += f" against {one.over_value.value:.4f} of {one.over}"
+    if one.gain is None:
+        return told
+    shown = "better" if one.gain.low > 0 else "worse" if one.gain.high < 0 else f"not shown on {one.part}"
+    return f"{told}: {signed(one.gain)}, {shown}"
+
+
 def admission_words(verdict: Verdict) -> str:
     """Whether `etalage publish` takes a model, by its verdict, in one line."""
     name = verdict.model

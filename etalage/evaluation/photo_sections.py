@@ -54,6 +54,10 @@ class VotedConfusion(Section):
 
         return {"confusion": draw_confusion_by_row(self.counts_CC, self.names) if len(self.names) else None}
 
+    def alts(self) -> dict[str, str]:
+        right = self.counts_CC.trace() / max(int(self.counts_CC.sum()), 1)
+        return {"confusion": f"{right:.0%} of these queries are voted into their own category"}
+
 
 @dataclass(frozen=True)
 class EmbeddingMap(Section):
@@ -81,6 +85,12 @@ class EmbeddingMap(Section):
             return {}
         points, _, labels, named = self._projected
         return {"map": draw_map(points, labels, named)}
+
+    def alts(self) -> dict[str, str]:
+        if len(self.categories_N) < 3:
+            return {}
+        points, explained, _, named = self._projected
+        return {"map": f"{len(points)} photos of {len(named)} categories; {explained:.0%} of the variance"}
 
     @cached_property
     def _projected(self) -> tuple[np.ndarray, float, np.ndarray, list[str]]:

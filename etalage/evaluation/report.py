@@ -4,7 +4,6 @@ The frame is report.html.j2; what stands in it are sections (sections.py), each 
 """
 
 import base64
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +46,7 @@ def write_report(
             continue
         plots = {name: plot for name, plot in section.plots().items() if plot is not None}
         template, macro = section.page
-        content = {**section.content(), "plots": plots}
+        content = {**section.content(), "plots": plots, "alts": section.alts()}
         shown.append({"template": f"{template}.html.j2", "macro": macro, "content": content})
         kept |= {f"{name}.png": base64.b64decode(plot.partition(",")[2]) for name, plot in plots.items()}
         kept |= {name: text.encode() for name, text in section.files().items()}
@@ -63,14 +62,12 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _inlined("report.js")
-    pages.globals |= {"term": Terms(), "style": _inlined("report.css"), "script": script}
+    pages.globals |= {"term": Terms(), "coded": coded, "style": _inlined("report.css")}
     page = pages.get_template("report.html.j2").render(
         title=title,
         facts=dict(facts or {}),
         verdict=verdict,
         sections=shown,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     path.write_text(page, encoding="utf-8")
     return [path, *(folder / name for name in sorted(kept))]
@@ -79,6 +76,15 @@ def write_report(
 def _inlined(name: str) -> Markup:
     """A file beside this one, to stand in the page as it is."""
     return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def coded(text: str) -> Markup:
+    """With what stands between `backticks` as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 and number < len(parts) - 1 else escape(part)
+        for number, part in enumerate(parts)
+    )
 
 
 class Terms:

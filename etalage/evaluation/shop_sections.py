@@ -12,6 +12,7 @@ from etalage.evaluation.decision_words import (
     duration,
     headline,
     otherwise,
+    short_words,
     simpler_words,
     size,
     spelled,
@@ -80,16 +81,17 @@ class Decisions(Section):
             "headline": headline(one),
             "publish": one.publish,
             "members": one.members,
+            "short": short_words(one),
             "why": one.why[:1].upper() + one.why[1:],
             "metric": one.metric,
             "spelled": spelled(one.metric) if one.metric else "",
             "slice": one.slice,
             "part": one.part,
             "asked": f"{one.questions:,} {one.asked}",
-            "value": None if one.value is None else written(one.value, 3),
+            "value": None if one.value is None else written(one.value, 4),
             "over": one.over,
-            "over_value": None if one.over_value is None else written(one.over_value, 3),
-            "gain": None if one.gain is None else {**written(one.gain, 3, "+"), "sure": sureness(one.gain)},
+            "over_value": None if one.over_value is None else written(one.over_value, 4),
+            "gain": None if one.gain is None else {**written(one.gain, 4, "+"), "sure": sureness(one.gain)},
             "cost": cost_words(one.cost),
             "simpler": simpler_words(one),
             "level": one.level,
@@ -141,9 +143,9 @@ def _row(
         "colour": mark[0],
         "mark": mark[1],
         "chosen": name == one.publish,
-        "value": written(value, 3),
+        "value": written(value, 4),
         "at": [f"{100 * max(0.0, part) / top:.1f}%" for part in value],
-        "gain": None if gain is None else {**written(gain, 3, "+"), "sure": sureness(gain)},
+        "gain": None if gain is None else {**written(gain, 4, "+"), "sure": sureness(gain)},
         "over": over,
         "training": "" if contender.cost.seconds is None else duration(contender.cost.seconds),
         "size": "" if contender.cost.megabytes is None else size(contender.cost.megabytes),
@@ -236,7 +238,7 @@ class SliceTable(Section):
                 continue
             beside = chosen is not None and name != chosen
             gain = one.shown.gain(name, str(chosen)) if beside else None
-            cells.append({**written(value, 3), "sure": "" if gain is None else sureness(gain)})
+            cells.append({**written(value, 4), "sure": "" if gain is None else sureness(gain)})
         few = one.shown.questions < FEWEST
         return {
             "name": one.name,
