@@ -33,8 +33,8 @@ class ShopperExample:
     """How many acts were known."""
     history: tuple[str, ...]
     """The newest items of them, the newest last."""
-    slates: Mapping[str, tuple[tuple[str, bool], ...]]
-    """System → items, the best first, and whether each is right."""
+    slates: Mapping[str, tuple[tuple[str, int, bool], ...]]
+    """System → item, its place and whether it is right: the first places, and right ones further down."""
     values: Mapping[str, float]
     """System → the metric for this shopper."""
     took: tuple[str, ...]
@@ -42,7 +42,7 @@ class ShopperExample:
     @property
     def items(self) -> set[str]:
         """All items that are shown of this shopper."""
-        return {*self.history, *self.took, *(item for slate in self.slates.values() for item, _ in slate)}
+        return {*self.history, *self.took, *(item for slate in self.slates.values() for item, *_ in slate)}
 
 
 def choose(
@@ -96,9 +96,9 @@ def _example(
     newest = asked.queries.items[max(begin, end - REMEMBERED) : end]
     slates = {
         name: tuple(
-            (data.items.id(int(row)), int(row) in right)
-            for row in ranked[name].slates[query, :SHOWN]
-            if row > 0
+            (data.items.id(int(row)), place, int(row) in right)
+            for place, row in enumerate(ranked[name].slates[query], start=1)
+            if row > 0 and (place <= SHOWN or int(row) in right)
         )
         for name in values
     }

@@ -9,15 +9,13 @@ from etalage.evaluation.category_sections import Mistakes
 from etalage.evaluation.decision import Contender, Decision, Evidence, SliceFound
 from etalage.evaluation.decision_words import (
     cost_words,
-    duration,
     headline,
     otherwise,
     short_words,
     simpler_words,
-    size,
     spelled,
 )
-from etalage.evaluation.examples import RULE, ShopperExample
+from etalage.evaluation.examples import RULE, SHOWN, ShopperExample
 from etalage.evaluation.names import CATEGORY, name_of_leaf
 from etalage.evaluation.palette import Marks
 from etalage.evaluation.photo_sections import ComparedNeighbours, Strip
@@ -147,10 +145,7 @@ def _row(
         "at": [f"{100 * max(0.0, part) / top:.1f}%" for part in value],
         "gain": None if gain is None else {**written(gain, 4, "+"), "sure": sureness(gain)},
         "over": over,
-        "training": "" if contender.cost.seconds is None else duration(contender.cost.seconds),
-        "size": "" if contender.cost.megabytes is None else size(contender.cost.megabytes),
-        "request": "" if contender.cost.milliseconds is None else f"{contender.cost.milliseconds:.1f} ms",
-        "photos": "" if contender.comparison else "yes" if contender.cost.photos else "no",
+        "cost": cost_words(contender.cost),
         "said": _standing(contender, one),
     }
 
@@ -293,25 +288,25 @@ class ShopperExamples(Section):
         order: Sequence[str],
         thumbnails: Mapping[str, str],
     ) -> dict[str, Any]:
-        def item(item_id: str, hit: bool = False) -> dict[str, Any]:
-            return {"name": self.titles.get(item_id, item_id), "photo": thumbnails.get(item_id), "hit": hit}
+        def item(item_id: str, place: int = 0, hit: bool = False) -> dict[str, Any]:
+            name, far = self.titles.get(item_id, item_id), place if place > SHOWN else 0
+            return {"name": name, "photo": thumbnails.get(item_id), "hit": hit, "place": far}
 
-        shown = {item_id for slate in one.slates.values() for item_id, _ in slate}
+        shown = {item_id for slate in one.slates.values() for item_id, *_ in slate}
         return {
             "why": one.why,
             "shopper": one.shopper,
             "acts": f"{one.acts:,} act{'' if one.acts == 1 else 's'} before",
             "history": [item(item_id) for item_id in one.history],
-            "took": [item(item_id, item_id in shown) for item_id in one.took[:8]],
+            "took": [item(item_id, hit=item_id in shown) for item_id in one.took[:8]],
             "more": max(0, len(one.took) - 8),
             "slates": [
                 {
                     "system": name,
                     "colour": self.marks[name][0],
                     "mark": self.marks[name][1],
-                    "value": f"{one.values[name]:.3f}",
-                    "right": sum(hit for _, hit in one.slates[name]),
-                    "items": [item(item_id, hit) for item_id, hit in one.slates[name]],
+                    "value": f"{spelled(self.known.metric)} {one.values[name]:.3f}",
+                    "items": [item(*slot) for slot in one.slates[name]],
                 }
                 for name in order
             ],
@@ -347,7 +342,12 @@ class PhotoExamples(Section):
                     "right": sum(hit for _, _, hit, _ in answers[:NEIGHBOURS]),
                     "of": len(answers[:NEIGHBOURS]),
                     "answers": [
-                        {"photo": photo_uri(one, THUMBNAIL), "name": name_of_leaf(label), "hit": hit}
+                        {
+                            "photo": photo_uri(one, THUMBNAIL),
+                            "name": name_of_leaf(label),
+                            "hit": hit,
+                            "place": 0,
+                        }
                         for one, label, hit, _ in answers[:NEIGHBOURS]
                     ],
                 }
