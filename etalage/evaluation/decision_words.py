@@ -52,14 +52,14 @@ def short_words(one: Decision) -> str:
     """Why, in one short line: a figure where there is one."""
     if one.publish is None or one.value is None:
         return one.why
-    told = f"{spelled(one.metric)} {one.value.value:.4f}"
+    told = f"{spelled(one.metric)}: {one.value.value:.4f}"
     if one.over is None or one.over_value is None:
         return told
-    told += f" against {one.over_value.value:.4f} of {one.over}"
+    told += f", {one.over} {one.over_value.value:.4f}"
     if one.gain is None:
         return told
-    shown = "better" if one.gain.low > 0 else "worse" if one.gain.high < 0 else f"not shown on {one.part}"
-    return f"{told}: {signed(one.gain)}, {shown}"
+    shown = "shown" if one.gain.low > 0 else "a loss" if one.gain.high < 0 else f"not shown on {one.part}"
+    return f"{told}; the gain {signed(one.gain)}, {shown}"
 
 
 def admission_words(verdict: Verdict) -> str:
@@ -105,7 +105,9 @@ def cost_words(cost: Cost) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds, or minutes where these are many."""
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    if seconds >= 100:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def size(megabytes: float) -> str:

@@ -208,7 +208,7 @@ def test_photos_alone_are_held_against_the_best_that_is_only_compared_with() -> 
 
 def test_a_cost_says_only_what_is_known() -> None:
     assert cost_words(Cost()) == ""
-    assert cost_words(Cost(0.04, 0.5, None)) == "0.0 s of training, 512 kB, no photos"
+    assert cost_words(Cost(0.04, 0.5, None)) == "40 ms of training, 512 kB, no photos"
     assert cost_words(Cost(None, None, 3.21, True)) == "3.2 ms a request, needs photos"
     assert cost_words(Cost(600, 12.3)) == "10 minutes of training, 12.3 MB, no photos"
 

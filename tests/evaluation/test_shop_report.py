@@ -17,11 +17,13 @@ from etalage.evaluation.examples import GAIN, LOSS, NEW, TYPICAL, choose, shorte
 from etalage.evaluation.glossary import METRICS, SLICES, define, undefined
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, slice_names
 from etalage.evaluation.palette import COLOURS, FIXED, palette
-from etalage.evaluation.protocols import evaluate_embeddings
+from etalage.evaluation.protocols import evaluate_embeddings, evaluate_photos
 from etalage.evaluation.verdict_evidence import evidence_of
 from tests.evaluation.made_reports import HOSTILE, made_page, made_photos
-from tests.evaluation.test_report import Page
-from tests.evaluation.trees import ragged
+from tests.evaluation.test_category_report import SYSTEMS, TREE, TRUTH, VALUES
+from tests.evaluation.test_category_report import written as classifier
+from tests.evaluation.test_report import GOOD, LABELS, NOISE, OWN, Page
+from tests.evaluation.test_report import whole as embedder
 from tests.page.conftest import FLAGS, chromium
 
 # -- what every word means ---------------------------------------------------------------------
@@ -30,11 +32,10 @@ from tests.page.conftest import FLAGS, chromium
 def test_every_metric_and_slice_that_can_occur_has_an_entry_in_the_glossary() -> None:
     ranks = metrics.at_ranks(np.array([1, 3]), np.array([0, 1, 2]), (1, 20), np.array([9, 9]))
     labels = evaluate_embeddings(np.eye(2), ["a", "b"], np.eye(2), ["a", "b"], (1, 5), 10).intervals
-    tree = ragged()
-    leaves = len(tree.leaves_L)
+    leaves = len(TREE.leaves_L)
     truth = np.arange(leaves)
     answers = {"a": Answers(np.eye(leaves, dtype=np.float32))}
-    sorts = measure_categories(truth, answers, tree, np.ones(leaves), ks=(1, 3), bootstrap=10)
+    sorts = measure_categories(truth, answers, TREE, np.ones(leaves), ks=(1, 3), bootstrap=10)
     given = [f"{name}_at_7" for name in (*OF_RANKS, *OF_LABELS)]
     of_pairs = ("auroc_of_all", "log_loss", "calibration_error", "coverage_at_10", "novelty_at_10")
     names = [*ranks, *labels, *sorts.scores["a"].intervals, *given, *WITHOUT_K, *of_pairs]
@@ -153,6 +154,17 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def others(opened: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The page of a photo embedder, and that of a classifier."""
+    folder = tmp_path_factory.mktemp("others")
+    systems = {"cnn": (GOOD[:60], GOOD[60:]), "raw pixels": (NOISE[:60], NOISE[60:])}
+    embedder(folder / "photos", evaluate_photos(systems, OWN, LABELS, (1, 5), 10))
+    measured = measure_categories(TRUTH, SYSTEMS, TREE, VALUES, bootstrap=10)
+    classifier(folder / "categories", measured, history=[{"leaf_accuracy": 0.5}, {"leaf_accuracy": 0.75}])
+    return sorted(folder.rglob("*.html"))
+
+
 CONTRAST = """() => {
   const parse = (c) => c.match(/[\\d.]+/g).map(Number);
   const light = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => v / 255)
@@ -269,3 +281,19 @@ def test_in_print_what_is_folded_is_open_and_no_table_is_cut(opened: Any) -> Non
     assert opened.evaluate(cut) == 0
     opened.emulate_media(media="screen")
     opened.set_viewport_size({"width": 390, "height": 900})
+
+
+def test_the_longer_pages_can_be_read_by_everybody_too(opened: Any, others: list[Path]) -> None:
+    assert len(others) == 2
+    tab = opened.context.browser.new_page(viewport={"width": 390, "height": 900})
+    for file in others:
+        tab.goto(file.as_uri())
+        seen, poor = tab.evaluate(CONTRAST)
+        assert seen > 60 and poor == [], file
+        levels = tab.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5')].map((h) => +h.tagName[1])")
+        assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        assert tab.evaluate("[...document.querySelectorAll('table')].every((t) => t.caption)")
+        drawn = tab.evaluate("[...document.querySelectorAll('img.drawing')].map((i) => i.alt)")
+        assert len(drawn) >= 3 and all(re.search(r": .*\d", words) for words in drawn), drawn
+    tab.close()
