@@ -256,9 +256,16 @@ def _decision(
         tuple(doubts),
         refused,
         notes,
-        may[chosen].settings,
+        "" if _answers_alike(known, may, chosen) else may[chosen].settings,
         "etalage publish",
     )
+
+
+def _answers_alike(known: Evidence, may: Mapping[str, Contender], chosen: str) -> bool:
+    """Whether one that needs no settings, and has the chosen one in it, found the very same for everybody."""
+    whole = [name for name, one in may.items() if not one.settings and chosen in one.members]
+    gains = [(part.gain(name, chosen)) for name in whole for part in (known.gate, known.shown)]
+    return bool(gains) and all(gain is not None and gain.low == gain.high == 0 for gain in gains)
 
 
 def _held_against(known: Evidence, by_name: Mapping[str, Contender], chosen: str) -> str | None:

@@ -48,16 +48,13 @@ def evaluate_shop(
             if behaviour.decision is not None and behaviour.evidence is not None:
                 decisions.append(behaviour.decision)
                 evidence[SHOPPER] = behaviour.evidence
-    else:
-        decisions.append(
-            nothing(SHOPPER, "no model of behaviour was trained", command=_train(workspace, "interactions"))
-        )
+    elif command := _train(workspace, "interactions"):
+        decisions.append(nothing(SHOPPER, "no model of behaviour was trained", command=command))
     for question, data, table in ((ALIKE, "photos", "photos"), (PRODUCT, "categories", "items")):
         names = newest_exports(workspace, data)
         if not names:
-            decisions.append(
-                nothing(question, f"no model of {data} was trained", command=_train(workspace, table))
-            )
+            if command := _train(workspace, table):
+                decisions.append(nothing(question, f"no model of {data} was trained", command=command))
             continue
         done, known, decision, trouble = _of_kind(question, names, evaluate)
         evaluations += done
@@ -107,7 +104,7 @@ _TRAIN = {"interactions": "popularity", "photos": "image_similarity", "items": "
 
 
 def _train(workspace: Workspace, table: str) -> str:
-    """The command that begins with a question; "" where the shop has no data for it."""
+    """The command that begins with a question; "" where the shop has no data for it, and does not ask it."""
     there = workspace.lake.table(table).exists()
     if table == "items" and workspace.config.taxonomy.file is None:
         return ""

@@ -149,6 +149,16 @@ def test_what_is_not_shown_to_be_better_than_items_in_any_order_is_not_published
     assert one.publish is None and "popularity is not shown to be better than items in any order" in one.why
 
 
+def test_where_the_funnel_finds_the_very_same_nothing_has_to_be_changed() -> None:
+    """Popularity is in it, and answers nobody whom the other one knows."""
+    whole = Contender("the funnel", models=2, members=("ease", "popularity"))
+    for other, told in ((0.2, ""), (0.2001, "name it")):
+        found = figures({"popularity": 0.1, "ease": 0.2, "the funnel": other}, reach=0.0)
+        one = decided(gate=found, shown=found, contenders=(POPULARITY, EASE, whole), floor="popularity")
+        assert one.settings == (told if one.publish == "ease" else "")
+        assert (one.publish == "ease") == (other == 0.2)
+
+
 def test_without_a_test_part_the_figures_are_those_of_validation() -> None:
     gate = figures(MEANS)
     one = decided(gate=gate, shown=gate)
