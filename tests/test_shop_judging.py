@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
-from etalage.errors import ConfigError, GateRefused, NothingToPublish
+from etalage.errors import ConfigError, GateRefused, NothingToPublish, TableMissing, TooLittleData
 from etalage.runtime.export_files import newest_export, read_verdict
 from tests.test_shop_behaviour import rows_of
 
@@ -270,12 +270,31 @@ def test_examples_name_nobody_and_show_the_systems_that_the_decision_is_between(
         assert one.items == {*one.items} and all(item.startswith("tin-") for item in one.items)
 
 
-def test_models_of_other_data_are_said_and_the_error_ends_the_command(bestsellers: Shop) -> None:
-    """Nothing else was trained, so there is no page to write."""
-    words = {"item_id": ["tin-003"], "title": ["Another tin"]}
-    bestsellers.lake.table("items").merge(rows_of("items", words))
+def test_where_nothing_can_be_measured_the_reason_is_raised(bestsellers: Shop) -> None:
+    """All that was trained is of older data, so there is no page to write."""
+    late = {"interaction_id": ["late"], "user_id": ["u001"], "item_id": ["tin-299"], "kind": ["buy"]}
+    bestsellers.lake.table("interactions").merge(rows_of("interactions", {**late, "time": [BEGIN]}))
     with pytest.raises(NothingToPublish, match="item_knn was trained on other data"):
         bestsellers.evaluate_shop()
+    assert not (bestsellers.folder / "reports" / "shop.html").exists()
+
+
+def test_a_question_that_cannot_be_measured_does_not_keep_the_others_from_being_decided(
+    bestsellers: Shop,
+) -> None:
+    """The shop has an embedder of photos, and no photo. The page is written, and the error ends the command."""
+    export = bestsellers.exports("image_similarity") / "0001-aaaaaaaa"
+    export.mkdir(parents=True)
+    (export / "export.json").write_text('{"name": "image_similarity", "model_hash": "a"}', "utf-8")
+    done = CliRunner().invoke(
+        cli.app, ["evaluate", "--shop", str(bestsellers.folder)], env={"COLUMNS": "200"}
+    )
+    assert isinstance(done.exception, TableMissing | TooLittleData | NothingToPublish)
+    assert "What would this shopper want? Publish popularity" in done.output
+    assert "What is like this? Publish nothing: image_similarity could not be measured: " in done.output
+    assert "shop.html" in done.output.splitlines()[-1]
+    page = (bestsellers.folder / "reports" / "shop.html").read_text("utf-8")
+    assert "image_similarity could not be measured" in page
 
 
 def test_without_a_name_all_that_is_trained_is_judged_in_one_table_and_nothing_is_trained(

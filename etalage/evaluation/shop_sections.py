@@ -184,10 +184,8 @@ class Systems(Section):
         return {
             "question": self.known.question,
             "anchor": anchor(self.known.question),
-            "metric": self.known.metric,
             "spelled": spelled(self.known.metric),
-            "part": self.known.shown.part,
-            "asked": f"{self.known.shown.questions:,} {self.known.asked}",
+            "counted": counted(self.known),
             "over": self.decision.over,
             "rows": rows_of(self.known, self.decision, names, self.marks),
             "rest": rows_of(self.known, self.decision, rest, self.marks),
@@ -211,8 +209,6 @@ class SliceTable(Section):
         first = [s for s in self.known.slices if s.name in found or not s.name.startswith(CATEGORY)]
         rest = [s for s in self.known.slices if s not in first]
         return {
-            "question": self.known.question,
-            "metric": self.known.metric,
             "spelled": spelled(self.known.metric),
             "part": self.known.shown.part,
             "asked": self.known.asked,
