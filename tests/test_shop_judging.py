@@ -282,7 +282,7 @@ def test_where_nothing_can_be_measured_the_reason_is_raised(bestsellers: Shop) -
 def test_a_question_that_cannot_be_measured_does_not_keep_the_others_from_being_decided(
     bestsellers: Shop,
 ) -> None:
-    """The shop has an embedder of photos, and no photo. The page is written, and the error ends the command."""
+    """It has an embedder of photos, and no photo: the page is written, and the error ends the command."""
     export = bestsellers.exports("image_similarity") / "0001-aaaaaaaa"
     export.mkdir(parents=True)
     (export / "export.json").write_text('{"name": "image_similarity", "model_hash": "a"}', "utf-8")

@@ -1,6 +1,7 @@
 """What to publish, on results that are made up: every case has one answer that can be told beforehand."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,15 @@ from etalage.evaluation.decision import (
     decide,
     nothing,
 )
-from etalage.evaluation.decision_words import cost_words, lines, short_words, simpler_words, spelled
+from etalage.evaluation.decision_words import (
+    admission_words,
+    cost_words,
+    lines,
+    short_words,
+    simpler_words,
+    spelled,
+)
+from etalage.evaluation.gate import Verdict
 from etalage.metrics import Interval
 
 POPULARITY = Contender("popularity", Cost(0.1, 0.01, 0.5))
@@ -227,3 +236,29 @@ def test_metrics_are_spelled_as_a_reader_writes_them() -> None:
     assert [spelled(name) for name in ("ndcg_at_10", "mrr", "recall_at_5", "accuracy")] == [
         "nDCG @ 10", "MRR", "recall @ 5", "accuracy",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("role", "gain", "told"),
+    [
+        ("embedder", (0.1, 0.05, 0.15), "publish m: it beats popularity, the best simple one"),
+        ("embedder", (0.1, -0.05, 0.15), "do not publish m: it is not shown to beat popularity"),
+        ("closed_form", (0.1, 0.05, 0.15), "publish m: it beats popularity"),
+        ("closed_form", (0.1, -0.05, 0.15), "m is not shown to differ from popularity, which is cheaper"),
+        ("closed_form", (-0.1, -0.15, -0.05), "do not publish m: it loses to popularity"),
+    ],
+)
+def test_one_model_alone_is_told_in_a_line_whether_the_gate_takes_it(
+    role: str, gain: tuple[float, float, float], told: str
+) -> None:
+    value, low, high = gain
+    over = {"gain": value, "gain_low": low, "gain_high": high, "best": True}
+    rows = [
+        {"system": "m", "value": 0.3, "low": 0.2, "high": 0.4, "questions": 50},
+        {"system": "popularity", "value": 0.2, "low": 0.1, "high": 0.3, **over},
+    ]
+    verdict = Verdict("m", role, "recall_at_20", low > 0, rows)
+    assert admission_words(verdict).startswith(told)
+    few = [{**rows[0], "questions": 5}, rows[1]]
+    if role == "closed_form":
+        assert admission_words(replace(verdict, rows=few)).startswith("nobody can tell yet whether m")
