@@ -281,9 +281,10 @@ def _why(known: Evidence, chosen: str, best: str, over: str | None) -> str:
     gate, told = known.gate, f"on {known.gate.part}, which decides, "
     if best != chosen:
         gain = gate.gain(best, chosen)
+        own = "" if over is None else f"; its own gain over {over} is {_signed(gate.gain(chosen, over))}"
         return (
             f"{told}{best} has the highest mean, but its gain over {chosen}, {_signed(gain)}, is not shown: "
-            "the cheaper one is taken"
+            f"the cheaper one is taken{own}"
         )
     if over is None:
         return f"{told}it is the only one that was measured"

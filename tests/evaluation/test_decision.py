@@ -86,6 +86,7 @@ def test_of_two_that_are_not_shown_to_differ_the_cheaper_one_is_taken() -> None:
     assert one.publish == "ease" and one.best == "the funnel" and one.settings == "name it"
     assert one.level == ("the funnel", "two_tower")
     assert "+0.0150 [-0.0050, +0.0350], is not shown: the cheaper one is taken" in one.why
+    assert one.why.endswith("; its own gain over popularity is +0.1000 [+0.0800, +0.1200]")
 
 
 def test_equal_means_are_a_tie_and_the_price_decides_not_the_order_in_which_they_come() -> None:
