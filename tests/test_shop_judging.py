@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from etalage import Shop, cli
 from etalage.bundle.admission import FEWEST, standing
-from etalage.errors import ConfigError, GateRefused, NothingToPublish
+from etalage.errors import ConfigError, GateRefused, NothingToPublish, TableMissing, TooLittleData
 from etalage.runtime.export_files import newest_export, read_verdict
 from tests.test_shop_behaviour import rows_of
 
@@ -239,6 +239,62 @@ def test_the_yardsticks_of_a_network_are_not_published(bestsellers_and_network: 
 
 
 # -- which one should I publish? ---------------------------------------------------------------
+
+
+def test_the_decision_is_printed_first_and_the_page_last(bestsellers: Shop) -> None:
+    lines = typed(bestsellers, "evaluate").splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("What would this shopper want?"))
+    table = next(n for n, line in enumerate(lines) if line.startswith("system "))
+    assert lines[first] == "What would this shopper want? Publish popularity" and first < table
+    assert any(line.startswith("  kept out: item_knn: item_knn loses to popularity") for line in lines)
+    assert lines[-1].startswith("report: ") and lines[-1].endswith("shop.html")
+    page = (bestsellers.folder / "reports" / "shop.html").read_text("utf-8")
+    assert "Publish popularity" in page and 'href="behaviour.html"' in page
+    assert "What is like this?" not in "".join(lines), "a shop without photos is not asked about them"
+
+
+def test_what_the_decision_says_of_a_model_is_what_publish_does(bestsellers: Shop) -> None:
+    (decision,) = bestsellers.evaluate_shop().decisions
+    manifest = bestsellers.publish()
+    assert [one.name for one in manifest.models] == [decision.publish] == ["popularity"]
+    assert [(one.name, one.reason) for one in manifest.refused] == list(decision.refused)
+    assert decision.settings == "" and decision.cost.milliseconds is not None and not decision.cost.photos
+
+
+def test_examples_name_nobody_and_show_the_systems_that_the_decision_is_between(bestsellers: Shop) -> None:
+    done = bestsellers.evaluate_shop().behaviour
+    assert done is not None and 3 <= len(done.examples) <= 5
+    for one in done.examples:
+        assert one.shopper.startswith("…") and {"popularity", "item_knn"} <= set(one.slates)
+        assert all(place <= 6 or right for slate in one.slates.values() for _, place, right in slate)
+        assert one.items == {*one.items} and all(item.startswith("tin-") for item in one.items)
+
+
+def test_where_nothing_can_be_measured_the_reason_is_raised(bestsellers: Shop) -> None:
+    """All that was trained is of older data, so there is no page to write."""
+    late = {"interaction_id": ["late"], "user_id": ["u001"], "item_id": ["tin-299"], "kind": ["buy"]}
+    bestsellers.lake.table("interactions").merge(rows_of("interactions", {**late, "time": [BEGIN]}))
+    with pytest.raises(NothingToPublish, match="item_knn was trained on other data"):
+        bestsellers.evaluate_shop()
+    assert not (bestsellers.folder / "reports" / "shop.html").exists()
+
+
+def test_a_question_that_cannot_be_measured_does_not_keep_the_others_from_being_decided(
+    bestsellers: Shop,
+) -> None:
+    """It has an embedder of photos, and no photo: the page is written, and the error ends the command."""
+    export = bestsellers.exports("image_similarity") / "0001-aaaaaaaa"
+    export.mkdir(parents=True)
+    (export / "export.json").write_text('{"name": "image_similarity", "model_hash": "a"}', "utf-8")
+    done = CliRunner().invoke(
+        cli.app, ["evaluate", "--shop", str(bestsellers.folder)], env={"COLUMNS": "200"}
+    )
+    assert isinstance(done.exception, TableMissing | TooLittleData | NothingToPublish)
+    assert "What would this shopper want? Publish popularity" in done.output
+    assert "What is like this? Publish nothing: image_similarity could not be measured: " in done.output
+    assert "shop.html" in done.output.splitlines()[-1]
+    page = (bestsellers.folder / "reports" / "shop.html").read_text("utf-8")
+    assert "image_similarity could not be measured" in page
 
 
 def test_without_a_name_all_that_is_trained_is_judged_in_one_table_and_nothing_is_trained(

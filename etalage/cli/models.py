@@ -118,7 +118,7 @@ def tune(
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="A model's name. Default: all trained models of behaviour."),
+        typer.Argument(help="A model's name. Default: everything that was trained."),
     ] = None,
     shop: ShopFolder = HERE,
 ) -> None:
@@ -127,24 +127,35 @@ def evaluate(
     With a name, it evaluates the model's newest export, and writes a report and the verdict that publish
     requires.
 
-    Without a name, it helps you choose what to publish: it asks every trained model of behaviour the same
-    questions, compares each with the others, and evaluates the funnel as a whole. It trains nothing for this.
-    Then it evaluates the models of photos and categories that have no verdict yet.
+    Without a name, it decides what to publish: it evaluates everything that was trained, each model beside
+    the others and the funnel as a whole, and writes one page, reports/shop.html. It trains nothing for this.
     """
     here = opened(shop)
-    wanted = [model] if model is not None else here.unjudged()
-    if model is None and here.trained_on_behaviour():
-        _tell_compared(here.evaluate_all())
-    elif not wanted:
+    if model is not None:
+        _tell_evaluated(here.evaluate(model))
+        return
+    if not here.trained_models():
         for orphan in here.orphan_exports():
             out.print(orphan.sentence)
         if here.lake.table("interactions").exists() and not here.lake.table("photos").exists():
             here.evaluate_all()  # which says what to train first
-        wanted = [MODEL]
-    for name in wanted:
-        done = here.evaluate(name)
-        out.print(done.summary())
-        out.print(f"report: {done.report}")
+        here.evaluate(MODEL)
+    done = here.evaluate_shop()
+    for line in done.lines():
+        out.print(line)
+    if done.behaviour is not None:
+        _tell_compared(done.behaviour)
+    for one in done.evaluations:
+        out.print(one.summary())
+    out.print(f"report: {done.report}")
+    for error in done.failed.values():
+        raise error
+
+
+def _tell_evaluated(done: Any) -> None:
+    out.print(done.decision)
+    out.print(done.summary())
+    out.print(f"report: {done.report}")
 
 
 def _interval(one: Any, sign: str = "") -> str:
@@ -166,7 +177,6 @@ def _tell_compared(done: Any) -> None:
         out.print(f"left out: {reason}")
     for note in done.notes:
         out.print(note)
-    out.print(f"report: {done.report}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from etalage.evaluation.measured import Measured
+from etalage.evaluation.palette import palette
 from etalage.evaluation.rankers import Ordered
 from etalage.evaluation.sections import Section
 from etalage.features.behaviour import BehaviourSet
@@ -37,7 +38,12 @@ class Probabilities(Section):
         from etalage.evaluation.drawing import draw_calibration
 
         found = {name: self.ordered.calibration(name) for name in self.systems}
-        return {"calibration": draw_calibration(found) if found else None}
+        marks = palette(self.ordered.ranked)
+        return {"calibration": draw_calibration(found, marks) if found else None}
+
+    def alts(self) -> dict[str, str]:
+        errors = (f"{name} {one['calibration_error']:.4f}" for name, one in self.systems.items())
+        return {"calibration": f"calibration error of {', '.join(errors)}"}
 
     def figures(self, system: str) -> dict[str, float]:
         return self.systems.get(system, {})

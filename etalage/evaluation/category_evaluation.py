@@ -65,6 +65,15 @@ class CategoryEvaluator(Evaluator[CategoryMeasures]):
         self.model, self.looked, self.classifier = classifier.name, looked, classifier
         self.config, self.export, self._about = config, export, read_facts(export)
         self.model_hash, self.versions = classifier.model_hash, looked.versions
+        self.looks_at_photos, self.request = classifier.uses_photos, self._classify_one
+
+    def _classify_one(self, number: int) -> object:
+        """One item of those that are measured: its main photo, where it has one, and its title."""
+        data = self.looked.data
+        rows = data.rows("validation", leaf=True)
+        row = int(rows[number % len(rows)])
+        photo = _png(data, row)
+        return self.classifier.classify([[photo] if photo else []], [data.titles[row]])
 
     def has_test(self) -> bool:
         return len(self.looked.data.rows("test", leaf=True)) > 0

@@ -13,7 +13,7 @@ from etalage.console import counted
 from etalage.evaluation.categories import LOWER, CategoryMeasures
 from etalage.evaluation.category_confusion import Confusion, Mistake, most_valuable, worst_mistakes
 from etalage.evaluation.report import photo_uri
-from etalage.evaluation.sections import Metrics, Section, metric_rows
+from etalage.evaluation.sections import Metrics, Section, best_first, metric_rows
 from etalage.runtime.classifier import CONFUSION
 
 if TYPE_CHECKING:
@@ -138,6 +138,12 @@ class Levels(Section):
             )
         }
 
+    def alts(self) -> dict[str, str]:
+        scores = {name: one.intervals for name, one in self.measured.scores.items()}
+        levels = self.measured.levels
+        told = (f"level {one.depth}, {best_first(scores, f'accuracy{one.suffix}')}" for one in levels)
+        return {"levels": "; ".join(told)}
+
 
 @dataclass(frozen=True)
 class Sureness(Section):
@@ -159,6 +165,15 @@ class Sureness(Section):
                 ours.reliability.confidence, ours.reliability.accuracy, ours.confidence_N
             ),
             "coverage": draw_coverage(curves),
+        }
+
+    def alts(self) -> dict[str, str]:
+        model, ours = next(iter(self.measured.scores.items()))
+        wrong = ours.intervals["calibration_error"].value
+        answered = ours.intervals["coverage_at_90"].value
+        return {
+            "reliability": f"{model} is off by {wrong:.3f} on average",
+            "coverage": f"{model} answers {answered:.0%} of the items while 90% of the answers are right",
         }
 
 
@@ -183,6 +198,12 @@ class MostValuableConfusion(Section):
         from etalage.evaluation.drawing import draw_confusion
 
         return {"confusion": draw_confusion(self.matrix)}
+
+    def alts(self) -> dict[str, str]:
+        counts = self.matrix.counts_CC
+        whole = counts.sum() + self.matrix.elsewhere_C.sum()
+        right = counts.trace() / max(int(whole), 1)
+        return {"confusion": f"{right:.0%} of their items are put into the right one"}
 
     def files(self) -> dict[str, str]:
         text = json.dumps(self.matrix.to_json(), ensure_ascii=False) + "\n"

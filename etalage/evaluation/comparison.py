@@ -19,7 +19,10 @@ from etalage.bundle.admission import FLOOR, standing, tells_nothing
 from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
 from etalage.evaluation.behaviour import in_order, ks_with, verdict_on
+from etalage.evaluation.behaviour_figures import part_figures, slices_found
 from etalage.evaluation.blocks import Workers
+from etalage.evaluation.decision import Decision, Evidence, PartFigures, SliceFound
+from etalage.evaluation.examples import ShopperExample
 from etalage.evaluation.figures import Figure, Figures, figures_of
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.measured import (
@@ -34,6 +37,7 @@ from etalage.evaluation.measured import (
 )
 from etalage.evaluation.names import ALL
 from etalage.evaluation.ranking import Published, Ranked
+from etalage.evaluation.slices import Questions
 from etalage.evaluation.whole_funnel import FUNNEL, WholeFunnel
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.leakage import check_leakage
@@ -90,6 +94,15 @@ class ModelComparison(Figures):
     """What is not measured or not judged, and what to do."""
     published: dict[str, Published] = field(default_factory=dict)
     """System → the protocol of published negatives on `part`, where the data has one."""
+    gate: PartFigures | None = None
+    """`metric` of all that retrieves, and of the funnels, on validation; each pair compared."""
+    shown: PartFigures | None = None
+    """The same on `part`."""
+    by_slice: tuple[SliceFound, ...] = ()
+    evidence: Evidence | None = None
+    decision: Decision | None = None
+    """What to publish, by `evidence`; None: the costs of the models are not known here."""
+    examples: tuple[ShopperExample, ...] = ()
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
 
@@ -139,6 +152,8 @@ class Comparison:
         self.systems: dict[str, Scorer] = {**systems, **chance}
         self.rankers: dict[str, Scorer] = {**rankers, **self.systems} if rankers else {}
         self.ranks = tuple(rankers)
+        self.answers: tuple[Questions, dict[str, Ranked]] | None = None
+        """After `compared`: the questions of the part that is shown, and all ranks of what retrieves."""
         require_same_items(data, {**self.systems, **self.rankers})
         self.gate = self._measured("validation", RETRIEVER)
 
@@ -189,6 +204,12 @@ class Comparison:
         else:
             whole = {n: one.rank(shown.asked, self.config.ks, self.progress) for n, one in funnels.items()}
         ranked = {**shown.ranked, **whole}
+        self.answers = shown.asked, ranked
+        decided = whole
+        if tested and whole:
+            decided = {
+                n: one.rank(self.gate.asked, self.config.ks, self.progress) for n, one in funnels.items()
+            }
         values = {name: self._comparable(one.per_query) for name, one in ranked.items()}
         scores = in_order(self._intervals(values), self.metric)
         order = sorted(scores, key=lambda name: -scores[name][self.metric].value)
@@ -209,6 +230,9 @@ class Comparison:
             tuple(left_out),
             (*notes, *more),
             published(self.data, self.systems, shown.asked.part, self.leakage.cleaned, self.config),
+            part_figures(self.gate, decided, self.metric, self.config.bootstrap),
+            part_figures(shown, whole, self.metric, self.config.bootstrap),
+            tuple(slices_found((self.gate, decided), (shown, whole), self.metric, self.config.bootstrap)),
         )
 
     # -- parts -----------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from etalage.evaluation.palette import palette
 from etalage.evaluation.report import write_report
 from etalage.evaluation.sections import (
     Metrics,
@@ -20,6 +21,7 @@ from etalage.evaluation.sections import (
 if TYPE_CHECKING:
     from etalage.evaluation.comparison import ModelComparison, Row
 
+T = TypeVar("T")
 TITLE = "models of behaviour"
 
 
@@ -41,17 +43,24 @@ def comparison_sections(done: "ModelComparison") -> list[Section]:
             "Every item of the catalogue is ranked; the funnel ranks its candidates. The best of each row in "
             "bold.",
             bars=metrics_at(names, None, recall=True),
+            marks=palette([*done.scores, *done.ordered]),
         ),
         Slices(
             done.slices, list(done.scores), done.metric, "; a system without a figure is not measured there."
         ),
-        PublishedProtocol(done.published),
+        PublishedProtocol(_in_one_order(done, done.published)),
         Ordering(
-            done.ordered,
+            _in_one_order(done, done.ordered),
             "Every system orders what the retrievers found, for the shoppers whose candidates hold something "
             "that they took.",
         ),
     ]
+
+
+def _in_one_order(done: "ModelComparison", of: Mapping[str, T]) -> dict[str, T]:
+    """By system, in the order of the first table: every chart and table of the page has the same."""
+    order = [*(name for name in done.scores if name in of), *(name for name in of if name not in done.scores)]
+    return {name: of[name] for name in order}
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ def _row(one: "Row") -> dict[str, Any]:
         "system": one.system,
         "role": one.role,
         "funnel": one.role == "funnel",
+        "name": one.metric,
         "metric": spelled(one.metric),
         "value": written(one.value, 4),
         "over": one.over,

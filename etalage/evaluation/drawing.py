@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from etalage.evaluation.category_confusion import ELSEWHERE, MOST, Confusion, short_names
 from etalage.evaluation.names import name_of_leaf
+from etalage.evaluation.palette import COLOURS, Marks, palette
 from etalage.metrics import Calibration, Interval
 
-INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"
-SERIES = ("#2f5d8c", "#c8c2b6", "#a39b8b", "#7d7568", "#e0b15a", "#d8d3ca", "#5c5549", "#efe0b9")
-"""The model in blue, the simple systems in greys."""
+INK, MUTED, RULE = "#1f2430", "#565e6c", "#e2e4e8"
 CURVES = ("accuracy", "auroc", "ndcg", "recall", "hit", "mrr", "loss")
 """Metrics by epoch are drawn in this order; the first two kinds that there are."""
 
@@ -48,6 +47,7 @@ def draw_bars(
     top: float | None = None,
     labels: Sequence[str] | None = None,
     ylabel: str = "",
+    marks: Marks | None = None,
 ) -> str:
     """The metrics `names` of each system with their intervals, a group of bars each.
 
@@ -56,10 +56,11 @@ def draw_bars(
     figure = Figure(figsize=(9.2, 3.2))
     axes = figure.subplots()
     width = 0.8 / len(scores)
+    colours = marks or palette(scores)
     for number, (system, one) in enumerate(scores.items()):
         values = np.array([one[name] for name in names])
         at = np.arange(len(names)) + (number - (len(scores) - 1) / 2) * width
-        axes.bar(at, values[:, 0], width * 0.92, label=plain(system), color=SERIES[number % len(SERIES)])
+        axes.bar(at, values[:, 0], width * 0.92, label=plain(system), color=colours[system][0])
         reach = np.maximum(0, np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]))
         axes.errorbar(at, values[:, 0], reach, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
     below = labels or [name.replace("_at_", " @ ").replace("knn_", "kNN\n") for name in names]
@@ -86,7 +87,7 @@ def draw_epochs(history: Sequence[Mapping[str, float]]) -> str | None:
         for number, name in enumerate(some):
             at = [n for n, one in enumerate(history, 1) if name in one]
             values = [history[n - 1][name] for n in at]
-            axes.plot(at, values, marker="o", ms=3.5, color=SERIES[number % len(SERIES)], label=plain(name))
+            axes.plot(at, values, marker="o", ms=3.5, color=COLOURS[number % len(COLOURS)], label=plain(name))
         axes.set_xlabel("epoch")
         axes.grid(axis="y", color=RULE, linewidth=0.8)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -148,14 +149,15 @@ def _colours(count: int) -> Any:
     return colormaps[palette].colors  # type: ignore[attr-defined]
 
 
-def draw_calibration(systems: Mapping[str, Calibration]) -> str:
+def draw_calibration(systems: Mapping[str, Calibration], marks: Marks | None = None) -> str:
     """Predicted against observed, each system a line; below it how often each prediction is made."""
     figure = Figure(figsize=(9.2, 4.2))
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    for number, (name, found) in enumerate(systems.items()):
+    colours = marks or palette(systems)
+    for name, found in systems.items():
         there = found.counts > 0
-        colour = SERIES[number % len(SERIES)]
+        colour = colours[name][0]
         label = f"{plain(name)} (error {found.error:.4f})"
         axes.plot(found.predicted[there], found.observed[there], marker="o", ms=4, color=colour, label=label)
         middles = (np.arange(len(found.counts)) + 0.5) / len(found.counts)
@@ -175,10 +177,10 @@ def draw_reliability(confidence: np.ndarray, accuracy: np.ndarray, confidence_N:
     figure = Figure(figsize=(4.5, 4.3))
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
-    above.plot(confidence, accuracy, "o-", color=SERIES[0], markersize=5)
+    above.plot(confidence, accuracy, "o-", color=COLOURS[0], markersize=5)
     above.set_ylabel("share that is right")
     above.set_ylim(0, 1.02)
-    below.hist(confidence_N, bins=20, range=(0, 1), color=SERIES[0], rwidth=0.92)
+    below.hist(confidence_N, bins=20, range=(0, 1), color=COLOURS[0], rwidth=0.92)
     below.set_xlabel("confidence")
     below.set_ylabel("items")
     below.set_xlim(0, 1.02)
@@ -191,11 +193,12 @@ def draw_coverage(systems: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """Accuracy of those that are answered, as fewer are: system → coverage, accuracy."""
     figure = Figure(figsize=(4.5, 4.3))
     axes = figure.subplots()
+    colours = palette(systems)
     for number, (system, (coverage, accuracy)) in enumerate(systems.items()):
         axes.plot(
             coverage,
             accuracy,
-            color=SERIES[number % len(SERIES)],
+            color=colours[system][0],
             label=plain(system),
             linewidth=2.2 if number == 0 else 1.5,
             zorder=3 if number == 0 else 2,  # two ways of deciding may draw one line: ours is seen

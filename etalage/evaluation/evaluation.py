@@ -13,10 +13,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from etalage.config import EvaluateConfig
+from etalage.errors import ConfigError, TooLittleData
+from etalage.evaluation.decision_words import admission_words
 from etalage.evaluation.figures import Figure, Figures, figures_of
 from etalage.evaluation.gate import Verdict
 from etalage.evaluation.report import write_report
 from etalage.evaluation.sections import Scores, Section, Slices, Training
+from etalage.evaluation.timing import median_milliseconds
 from etalage.metrics import Interval
 from etalage.runtime.export_files import write_beside, write_verdict
 
@@ -38,6 +41,9 @@ class Evaluator(ABC, Generic[M]):
     model_hash: str = ""
     versions: Mapping[str, int] = MappingProxyType({})
     """Of the tables that it is judged on."""
+    request: Callable[[int], object] | None = None
+    """Answers one question, as in serving, given the number of its turn; it is timed. None: it is not."""
+    looks_at_photos: bool = False
 
     @abstractmethod
     def has_test(self) -> bool:
@@ -85,6 +91,11 @@ class Evaluation(Figures):
     scores: Scores
     headline: tuple[str, ...]
     sections: tuple[Section, ...] = ()
+    shown: Verdict | None = None
+    """The same comparison on `part`, for its figures; it decides nothing. None: test lacks the slice."""
+    milliseconds: float | None = None
+    """Of one request; None: not measured."""
+    looks_at_photos: bool = False
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
     """The report and what lies in the folder beside it."""
@@ -128,6 +139,11 @@ class Evaluation(Figures):
             found |= section.figures(system)
         return {f"{self.part}_{name}": value for name, value in found.items()}
 
+    @property
+    def decision(self) -> str:
+        """Whether the model may be published, in one line."""
+        return admission_words(self.verdict)
+
     def summary(self) -> str:
         """The whole of it in a few lines, for the terminal."""
         lines = []
@@ -154,6 +170,7 @@ def evaluate(
     verdict = evaluator.judge(gate)
     part = "test" if evaluator.has_test() else "validation"
     shown = evaluator.measure(part, progress) if part == "test" else gate
+    beside = verdict if part == "validation" else _beside(evaluator, shown)
     scores = evaluator.scores(shown)
     sections = list(evaluator.sections(gate, shown, scores, part))
     if history:
@@ -161,7 +178,11 @@ def evaluate(
     model, export = evaluator.model, evaluator.export
     figures_on = f"{part}: {evaluator.describe(shown)}"
     about = (f"figures on {figures_on}", f"verdict on validation: {evaluator.describe(gate)}")
-    done = Evaluation(model, part, verdict, scores, evaluator.headline(), tuple(sections), about=about)
+    timed = None if evaluator.request is None else median_milliseconds(evaluator.request)
+    done = Evaluation(
+        model, part, verdict, scores, evaluator.headline(), tuple(sections), beside, timed,
+        evaluator.looks_at_photos, about=about,
+    )  # fmt: skip
     if export is not None:
         keep_verdict(export, evaluator.model_hash, verdict, sections)
     if reports is None:
@@ -182,6 +203,13 @@ def evaluate(
     file, title = reports / f"{model}-{name}.html", f"{model} {name}"
     files = write_report(file, title, sections, facts=facts, verdict=verdict)
     return replace(done, report=file, files=files)
+
+
+def _beside(evaluator: Evaluator[M], shown: M) -> Verdict | None:
+    try:
+        return evaluator.judge(shown)
+    except (ConfigError, TooLittleData):  # test has none of the slice, or nothing to compare with
+        return None
 
 
 def keep_verdict(

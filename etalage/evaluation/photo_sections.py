@@ -3,7 +3,7 @@
 N embeddings   D dimension   C categories
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,15 @@ class Neighbours(Section):
 
 
 @dataclass(frozen=True)
+class ComparedNeighbours(Section):
+    """Queries that a rule chose, with what two systems find for each: for the page of the whole shop."""
+
+    rule: str
+    strips: Sequence[tuple[str, Mapping[str, Strip]]]
+    """Why it was chosen; system → the query and its neighbours."""
+
+
+@dataclass(frozen=True)
 class VotedConfusion(Section):
     """(C, C) counts of what the neighbours vote for, own category by row, and the C names."""
 
@@ -44,6 +53,10 @@ class VotedConfusion(Section):
         from etalage.evaluation.drawing import draw_confusion_by_row
 
         return {"confusion": draw_confusion_by_row(self.counts_CC, self.names) if len(self.names) else None}
+
+    def alts(self) -> dict[str, str]:
+        right = self.counts_CC.trace() / max(int(self.counts_CC.sum()), 1)
+        return {"confusion": f"{right:.0%} of these queries are voted into their own category"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,12 @@ class EmbeddingMap(Section):
             return {}
         points, _, labels, named = self._projected
         return {"map": draw_map(points, labels, named)}
+
+    def alts(self) -> dict[str, str]:
+        if len(self.categories_N) < 3:
+            return {}
+        points, explained, _, named = self._projected
+        return {"map": f"{len(points)} photos of {len(named)} categories; {explained:.0%} of the variance"}
 
     @cached_property
     def _projected(self) -> tuple[np.ndarray, float, np.ndarray, list[str]]:

@@ -17,10 +17,19 @@ from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation import sections
 from etalage.evaluation.calibrate import calibrate
+from etalage.evaluation.decision_words import spelled
 from etalage.evaluation.evaluation import Evaluator, Progress
+from etalage.evaluation.examples import RULE, choose
 from etalage.evaluation.gate import Verdict, judge
 from etalage.evaluation.names import cut_of
-from etalage.evaluation.photo_sections import EmbeddingMap, MatchThreshold, Neighbours, Strip, VotedConfusion
+from etalage.evaluation.photo_sections import (
+    ComparedNeighbours,
+    EmbeddingMap,
+    MatchThreshold,
+    Neighbours,
+    Strip,
+    VotedConfusion,
+)
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
 from etalage.evaluation.sections import Metrics, Section, metrics_at
 from etalage.features.photo_set import PhotoSet
@@ -46,6 +55,7 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
     """An embedder beside raw pixels and whatever else is given: who is nearest bears the query's category."""
 
     resampled = "queries"
+    looks_at_photos = True
 
     def __init__(
         self,
@@ -56,8 +66,10 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
         export: Path | None = None,
         model_hash: str = "",
         versions: Mapping[str, int] | None = None,
+        request: Callable[[int], object] | None = None,
     ) -> None:
-        """systems: name → (N, D) embeddings of all photos, the model first."""
+        """systems: name → (N, D) embeddings of all photos, the model first. request: embeds one photo."""
+        self.request = request
         self.export, self.model_hash, self.versions = export, model_hash, versions or {}
         if (k := cut_of(config.metric)[1]) and k not in config.ks:
             config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
@@ -103,10 +115,33 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
         return [
             photo_metrics(scores, self.config.metric, len(shown.queries)),
             Neighbours(_strips(photos, ours, shown.queries, shown.index)),
+            self._compared(gate, shown, part),
             VotedConfusion(counts, names),
             EmbeddingMap(self.systems[self.model][shown.queries], labels[shown.queries]),
             self._match(gate),
         ]
+
+    def _compared(self, gate: SearchedPhotos, shown: SearchedPhotos, part: str) -> ComparedNeighbours:
+        """The model's neighbours beside those of the best simple system, of queries chosen by a rule."""
+        metric, model = self.config.metric, self.model
+        rows = self.judge(gate).rows
+        over = next(str(row["system"]) for row in rows if row.get("best"))
+        ours, theirs = (shown.scores[name].per_query[metric] for name in (model, over))
+        chosen = choose(ours - theirs, (ours > 0) | (theirs > 0))
+        rule = RULE.format(
+            queries=len(ours), asked="photos", part=part, chosen=model, over=over, metric=spelled(metric)
+        )
+        strips = [
+            (
+                why,
+                {
+                    name: _strip_of(self.photos, shown.scores[name], shown.queries, shown.index, query)
+                    for name in (model, over)
+                },
+            )
+            for why, query in chosen
+        ]
+        return ComparedNeighbours(f"{rule}.", strips)
 
     def _match(self, gate: SearchedPhotos) -> MatchThreshold:
         """Calibrated on validation photos, none of which is in the index."""
@@ -184,15 +219,17 @@ def _strips(photos: PhotoSet, scores: Scores, queries: np.ndarray, index: np.nda
     order = np.random.default_rng(0).permutation(len(queries))
     _, first = np.unique(photos.labels_N[queries][order], return_index=True)
     chosen = order[np.sort(first)][:STRIPS]
-    strips: list[Strip] = []
-    for query in chosen:
-        own = photos.labels_N[queries[query]]
-        found: list[tuple[bytes, str, bool, float]] = []
-        for place, score in zip(scores.neighbours[query], scores.similarities[query], strict=True):
-            if place < 0 or len(found) == STRIP_LENGTH:
-                break
-            row = index[place]
-            name = photos.categories[photos.labels_N[row]]
-            found.append((photos.photos[row], name, bool(photos.labels_N[row] == own), float(score)))
-        strips.append((photos.photos[queries[query]], photos.categories[own], found))
-    return strips
+    return [_strip_of(photos, scores, queries, index, int(query)) for query in chosen]
+
+
+def _strip_of(photos: PhotoSet, scores: Scores, queries: np.ndarray, index: np.ndarray, query: int) -> Strip:
+    """One query with its neighbours."""
+    own = photos.labels_N[queries[query]]
+    found: list[tuple[bytes, str, bool, float]] = []
+    for place, score in zip(scores.neighbours[query], scores.similarities[query], strict=True):
+        if place < 0 or len(found) == STRIP_LENGTH:
+            break
+        row = index[place]
+        name = photos.categories[photos.labels_N[row]]
+        found.append((photos.photos[row], name, bool(photos.labels_N[row] == own), float(score)))
+    return photos.photos[queries[query]], photos.categories[own], found

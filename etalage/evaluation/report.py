@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from etalage.errors import PhotoRefused
+from etalage.evaluation.glossary import define
 from etalage.features.photo import open_photo
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def write_report(
             continue
         plots = {name: plot for name, plot in section.plots().items() if plot is not None}
         template, macro = section.page
-        content = {**section.content(), "plots": plots}
+        content = {**section.content(), "plots": plots, "alts": section.alts()}
         shown.append({"template": f"{template}.html.j2", "macro": macro, "content": content})
         kept |= {f"{name}.png": base64.b64decode(plot.partition(",")[2]) for name, plot in plots.items()}
         kept |= {name: text.encode() for name, text in section.files().items()}
@@ -60,20 +62,57 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = pages.get_template("report.html.j2")
-    path.write_text(
-        page.render(title=title, facts=dict(facts or {}), verdict=verdict, sections=shown), encoding="utf-8"
+    pages.globals |= {"term": Terms(), "coded": coded, "style": _inlined("report.css")}
+    page = pages.get_template("report.html.j2").render(
+        title=title,
+        facts=dict(facts or {}),
+        verdict=verdict,
+        sections=shown,
     )
+    path.write_text(page, encoding="utf-8")
     return [path, *(folder / name for name in sorted(kept))]
 
 
-def photo_uri(data: bytes) -> str | None:
-    """A data URI of the photo, shrunk; None where it cannot be shown."""
+def _inlined(name: str) -> Markup:
+    """A file beside this one, to stand in the page as it is."""
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def coded(text: str) -> Markup:
+    """With what stands between `backticks` as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 and number < len(parts) - 1 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+class Terms:
+    """Marks up words that the glossary explains. The explanation shows on hover, on focus, and where one
+    taps; a reader of screens reads it after the word."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, name: str, words: str | None = None) -> Markup:
+        """`words` (else `name`), with what `name` means where the glossary has it."""
+        meaning = define(name)
+        if meaning is None:
+            return escape(words or name)
+        self._count += 1
+        return Markup(
+            '<span class="term"><button type="button" aria-describedby="term-{n}">{words}</button>'
+            '<span role="tooltip" id="term-{n}">{meaning}</span></span>'
+        ).format(n=self._count, words=words or name, meaning=meaning)
+
+
+def photo_uri(data: bytes, side: int = PHOTO_SIDE) -> str | None:
+    """A data URI of the photo, shrunk to `side` pixels; None where it cannot be shown."""
     try:
         image = open_photo(data)
     except PhotoRefused:
         return None
-    image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     # PNG keeps a small photo sharp; a larger one is smaller as JPEG.
     kind = "PNG" if max(image.size) <= 48 else "JPEG"

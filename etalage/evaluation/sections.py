@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from etalage.evaluation.palette import Marks
 from etalage.metrics import Interval
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class Section:
 
     def plots(self) -> dict[str, str | None]:
         """Name → data URI of a PNG, drawn when a report is written; also kept as `<name>.png`."""
+        return {}
+
+    def alts(self) -> dict[str, str]:
+        """Name of a plot → what it shows, in words, for whoever does not see it."""
         return {}
 
     def files(self) -> dict[str, str]:
@@ -91,6 +96,8 @@ class Metrics(Section):
     """The metrics that are drawn as bars; () = none."""
     top: float | None = None
     """Where the axis of the bars ends; None: where they do."""
+    marks: Marks | None = None
+    """System → its colour on the whole page; None: by the order of `scores`."""
 
     page = ("sections", "metrics")
 
@@ -102,7 +109,11 @@ class Metrics(Section):
             "systems": list(self.scores),
             "rows": self.rows or metric_rows(self.scores),
             "spread": [
-                {"name": spelled(name), "cells": [_plain_figure(self.spread, s, name) for s in self.scores]}
+                {
+                    "metric": name,
+                    "name": spelled(name),
+                    "cells": [_plain_figure(self.spread, s, name) for s in self.scores],
+                }
                 for name in names
             ],
             "spread_note": self.spread_note,
@@ -111,7 +122,10 @@ class Metrics(Section):
     def plots(self) -> dict[str, str | None]:
         from etalage.evaluation.drawing import draw_bars
 
-        return {"bars": draw_bars(self.scores, self.bars, self.top) if self.bars else None}
+        return {"bars": draw_bars(self.scores, self.bars, self.top, marks=self.marks) if self.bars else None}
+
+    def alts(self) -> dict[str, str]:
+        return {"bars": "; ".join(best_first(self.scores, name) for name in self.bars)}
 
     def figures(self, system: str) -> dict[str, float]:
         return dict(self.spread.get(system, {}))
@@ -132,6 +146,13 @@ class Training(Section):
         from etalage.evaluation.drawing import draw_epochs
 
         return {"epochs": draw_epochs(self.history) if self.history else None}
+
+    def alts(self) -> dict[str, str]:
+        if not self.history:
+            return {}
+        first, last = self.history[0], self.history[-1]
+        told = (f"{spelled(name)} {first[name]:.3f} to {last[name]:.3f}" for name in first if name in last)
+        return {"epochs": f"from the first to the last of {len(self.history)} epochs, {', '.join(told)}"}
 
 
 @dataclass(frozen=True)
@@ -200,6 +221,13 @@ class PublishedProtocol(Section):
 
     def sentences(self) -> list[str]:
         return [f"{system}, {one.sentence()}" for system, one in self.systems.items()]
+
+
+def best_first(scores: Scores, metric: str) -> str:
+    """What each system reaches, in words, the best first."""
+    there = {name: one[metric].value for name, one in scores.items() if metric in one}
+    order = sorted(there, key=lambda name: -there[name])
+    return f"{spelled(metric)}: " + ", ".join(f"{name} {there[name]:.3f}" for name in order)
 
 
 def metric_rows(

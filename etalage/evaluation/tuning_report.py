@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from etalage.evaluation.drawing import INK, SERIES, data_uri, plain, tidy
+from etalage.evaluation.drawing import INK, data_uri, plain, tidy
+from etalage.evaluation.palette import COLOURS
 from etalage.evaluation.report import write_report
 from etalage.evaluation.sections import Section, spelled
 from etalage.models.search_space import Choice, Dimension
@@ -109,6 +110,13 @@ class Plot(Section):
             return {self.name: _slices(tuned, metric)}
         draw = {"history": _history, "importance": _importance, "parallel": _parallel}[self.name]
         return {self.name: _drawn(draw, tuned.study.optuna(), metric)}
+
+    def alts(self) -> dict[str, str]:
+        done = [one for one in self.tuned.trials if one.value is not None]
+        if not done:
+            return {}
+        best = max(done, key=_value)
+        return {self.name: f"the best of {len(done)} is trial {best.number}, {best.value:.4f}"}
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ def _slices(tuned: TunedModel, metric: str) -> str:
             axes.set_xscale("log")
             axes.set_xlim(dimension.low / 1.2, dimension.high * 1.2)
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.scatter(values, [one.value for one in trials], s=18, color=SERIES[0], alpha=0.65)
+        axes.scatter(values, [one.value for one in trials], s=18, color=COLOURS[0], alpha=0.65)
         if name in tuned.best.settings:
             at = next(i for i, one in enumerate(trials) if one.number == tuned.best.number)
             axes.scatter([values[at]], [tuned.best.value], s=70, facecolors="none", edgecolors=INK)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from etalage.bundle.admission import CHANCE
 from etalage.errors import NothingToPublish
 from etalage.shop import behaviour_steps, judging_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
+from etalage.shop.contender_steps import behaviour_contenders
 from etalage.shop.judging_steps import FLOOR
 from etalage.shop.photo_steps import newest_exports
 from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    from etalage.evaluation.comparison import ModelComparison
+    from etalage.evaluation.comparison import Comparison, ModelComparison
     from etalage.evaluation.gate import Verdict
     from etalage.evaluation.whole_funnel import WholeFunnel
     from etalage.runtime.scorer import ExportScorer, Scorer
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPORT = "behaviour.html"
+SYSTEMS = 3
+"""So many systems are shown side by side for some shoppers."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,6 @@ class _Trained:
 def trained(workspace: Workspace) -> list[str]:
     """Names of the models of behaviour that have an export."""
     return list(newest_exports(workspace, "behaviour", "examples"))
-
-
-def unjudged(workspace: Workspace) -> list[str]:
-    """The models of photos and of categories whose newest export has no verdict."""
-    from etalage.runtime.export_files import read_verdict
-
-    exports = newest_exports(workspace, "photos", "categories")
-    return [name for name, export in exports.items() if read_verdict(export) is None]
 
 
 def evaluate_all(workspace: Workspace) -> "ModelComparison":
@@ -86,10 +82,54 @@ def evaluate_all(workspace: Workspace) -> "ModelComparison":
             keep_verdict(there.exports[name], scorer.model_hash, verdict)
         funnels, left_out, more = _funnels(workspace, there, every[FLOOR])
         done = asked.compared(verdicts, funnels, left_out, [*there.notes, *notes, *more])
+        done = _decided(workspace, there, asked, done, every, funnels)
         files = write_comparison_report(
             workspace.folder / "reports" / REPORT, done, _facts(there, done, verdicts)
         )
     return replace(done, report=files[0], files=files)
+
+
+def _decided(
+    workspace: Workspace,
+    there: _Trained,
+    asked: "Comparison",
+    done: "ModelComparison",
+    every: "Mapping[str, Scorer]",
+    funnels: "Mapping[str, WholeFunnel]",
+) -> "ModelComparison":
+    """With what to publish, and the shoppers who show it."""
+    from etalage.bundle.admission import tells_nothing
+    from etalage.evaluation.decision import SHOPPER, Evidence, decide
+    from etalage.evaluation.examples import shopper_examples
+
+    if done.gate is None or done.shown is None or asked.answers is None:
+        return done
+    questions, ranked = asked.answers
+    contenders = behaviour_contenders(
+        workspace, every, there.rankers, there.exports, funnels, _prior(every[FLOOR]), questions
+    )
+    useless = (tells_nothing(one.to_json()) for name, one in done.verdicts.items() if name in every)
+    evidence = Evidence(
+        SHOPPER,
+        contenders,
+        done.metric,
+        done.gate,
+        done.shown,
+        "shoppers",
+        floor=FLOOR,
+        slices=done.by_slice,
+        useless=next((one for one in useless if one is not None), None),
+        notes=done.notes,
+    )
+    decision = decide(evidence)
+    by_mean = done.gate.values
+    means = sorted(by_mean, key=lambda name: -by_mean[name].value)
+    wanted = [decision.publish, decision.over, decision.simpler, *means]
+    systems = list(dict.fromkeys(n for n in wanted if n is not None and n in ranked and n != CHANCE))[
+        :SYSTEMS
+    ]
+    examples = shopper_examples(there.whole.data, questions, ranked, systems, done.metric)
+    return replace(done, evidence=evidence, decision=decision, examples=tuple(examples))
 
 
 def _opened(workspace: Workspace) -> _Trained:

@@ -158,6 +158,7 @@ def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> 
         export=exported,
         model_hash=embedder.model_hash,
         versions=whole.versions,
+        request=lambda number: embedder.embed_pixels(decoded.pixels_NHWC[number % count][None]),
     )
 
 

@@ -26,6 +26,7 @@ from etalage.shop import (
     category_steps,
     classify_steps,
     comparing_steps,
+    deciding_steps,
     fetch_steps,
     judging_steps,
     live_steps,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from etalage.bundle.sync import Synced
     from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.evaluation import Evaluation
+    from etalage.evaluation.shop_evaluation import ShopEvaluation
     from etalage.lake.frames import DataFrame
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
@@ -307,13 +309,18 @@ class Shop(Workspace):
                 tracking.add(self.runs, run, metrics=figures, files=dict.fromkeys(done.files, "evaluation"))
         return done
 
-    def trained_on_behaviour(self) -> list[str]:
-        """The models of behaviour that have an export."""
-        return comparing_steps.trained(self)
+    def evaluate_shop(self) -> "ShopEvaluation":
+        """Evaluate everything that was trained, and decide what to publish for every question of the shop.
 
-    def unjudged(self) -> list[str]:
-        """The trained models of photos and categories that have no verdict yet."""
-        return comparing_steps.unjudged(self)
+        Writes reports/shop.html, the page that decides, besides what `evaluate_all` and `evaluate` write. A
+        question whose models cannot be measured says why; if nothing can be measured, its error is raised.
+        """
+        self.require_writable()
+        return deciding_steps.evaluate_shop(self, self.evaluate_all, self.evaluate)
+
+    def trained_models(self) -> list[str]:
+        """The models that have an export."""
+        return list(photo_steps.newest_exports(self))
 
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
         """Update the table `classifications` with the newest classifier; the table `items` stays as it is.

@@ -188,11 +188,12 @@ def test_fifty_categories_and_a_large_map_stay_one_readable_page(tmp_path: Path,
 
 
 def test_eight_systems_stand_side_by_side_each_in_its_own_colour(tmp_path: Path, scores) -> None:
-    from etalage.evaluation.drawing import SERIES, draw_bars
+    from etalage.evaluation.drawing import draw_bars
+    from etalage.evaluation.palette import palette
     from etalage.evaluation.sections import metrics_at
 
-    assert len(set(SERIES)) == len(SERIES) >= 8
     every = {f"system {n}": one.intervals for n, one in enumerate([*scores.values()] * 4)}
+    assert len({colour for colour, _ in palette(every).values()}) == len(every) == 8
     names = list(every["system 0"])
     wide = draw_bars(every, metrics_at(names, None, recall=True))
     image = Image.open(io.BytesIO(base64.b64decode(wide.partition("base64,")[2])))
