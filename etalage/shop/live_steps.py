@@ -305,20 +305,24 @@ def erased_but_known(workspace: Workspace, models: "Sequence[DraftedModel]") -> 
 
 def warn_of_erased(workspace: Workspace, bundle: str) -> None:
     """Tell of shoppers that a bundle knows, who were erased since it was made and have not come back."""
-    from etalage.lake.erasures import digest
-
     try:
         gone = {name for name, one in workspace.lake.erasures.known().items() if not one.back}
     except TableDamaged as error:
         log.warning("whether bundle %s knows shoppers who were erased is not known: %s", bundle, error)
         return
-    files = sorted(workspace.bundles.path(bundle).rglob("users.arrow")) if gone else []
-    names = {name for file in files for name in _vocabulary(file).to_pylist() if name is not None}
-    if known := sum(digest(name) in gone for name in names):
+    if known := erased_in(workspace.bundles.path(bundle), gone) if gone else 0:
         log.warning(
             "bundle %s knows %s of the shoppers who were erased since it was made: `etalage publish` makes "
             "one that does not", bundle, f"{known:,}",
         )  # fmt: skip
+
+
+def erased_in(folder: Path, gone: set[str]) -> int:
+    """How many shoppers with one of these digests a bundle, an export or a copy of one knows."""
+    from etalage.lake.erasures import digest
+
+    names = {name for file in folder.rglob("users.arrow") for name in _vocabulary(file).to_pylist()}
+    return sum(digest(name) in gone for name in names if name is not None)
 
 
 def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:

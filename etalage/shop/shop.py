@@ -34,8 +34,10 @@ from etalage.shop import (
     table_steps,
     transfer_steps,
     trust_steps,
+    upkeep_vacuum,
     vector_steps,
 )
+from etalage.shop.at_work import at_work
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
 
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from etalage.shop.status_steps import ShopStatus
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
+    from etalage.shop.upkeep_vacuum import Vacuumed
     from etalage.shop.vector_steps import Handed
 
 
@@ -145,6 +148,7 @@ class Shop(Workspace):
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
         return fetch_steps.probe(self, links, seed)
 
+    @at_work
     def fetch_photos(self, refresh: float | None = None, again: bool = False) -> "Fetched":
         """Download the photo of every link that is due (docs/links.md). After a kill, call it again to
         continue.
@@ -167,6 +171,7 @@ class Shop(Workspace):
         """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
         return trust_steps.trust_files(self, files)
 
+    @at_work
     def train(
         self,
         model: str = MODEL,
@@ -199,6 +204,7 @@ class Shop(Workspace):
             return table_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
+    @at_work
     def tune(
         self,
         model: str,
@@ -223,6 +229,7 @@ class Shop(Workspace):
         config = validated(recipe.config, done.settings, where=f"the best trial of {model}")
         return replace(done, trained=self._train(recipe, config, fresh=False))
 
+    @at_work
     def evaluate(self, model: str = MODEL) -> "Evaluation":
         """Compare the model's newest export with the simple models.
 
@@ -243,6 +250,7 @@ class Shop(Workspace):
             )
         return done
 
+    @at_work
     def evaluate_all(self) -> "ModelComparison":
         """Ask every trained model of behaviour, and the whole funnel, the same questions, and compare each
         with the others. Trains nothing; writes reports/behaviour.html and the verdicts.
@@ -268,6 +276,7 @@ class Shop(Workspace):
         """The trained models of photos and categories that have no verdict yet."""
         return comparing_steps.unjudged(self)
 
+    @at_work
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
         """Update the table `classifications` with the newest classifier; the table `items` stays as it is.
 
@@ -286,6 +295,7 @@ class Shop(Workspace):
         """
         return classify_steps.classify_one(self, photos, title, threshold)
 
+    @at_work
     def compare(self, model: str | None = None) -> "Compared":
         """Compare every export of the classifier `model`, or of all classifiers, on the golden set.
 
@@ -296,6 +306,7 @@ class Shop(Workspace):
         self.require_writable()
         return grid_steps.compare(self, model)
 
+    @at_work
     def publish(self, force: bool = False) -> "Manifest":
         """Embed and index the whole catalogue, align the models to it, and make the new bundle current.
 
@@ -303,6 +314,7 @@ class Shop(Workspace):
         """
         return bundling.publish(self, force)
 
+    @at_work
     def sync(self, force: bool = False) -> "Synced":
         """Publish a bundle with what changed in the tables since the current one; embed only photos that it
         does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
@@ -350,10 +362,27 @@ class Shop(Workspace):
         self.require_writable()
         return live_steps.erase(self, user_id)
 
+    def vacuum(
+        self,
+        days: float = upkeep_vacuum.DAYS,
+        exports: int = upkeep_vacuum.EXPORTS,
+        bundles: int | None = None,
+        unpin: bool = False,
+        dry: bool = True,
+    ) -> "Vacuumed":
+        """What nobody needs any more, and unless `dry` it goes (docs/upkeep.md).
+
+        days: versions of tables and caches that are younger stay. exports: so many of a model stay, judged or
+        not. bundles: so many stay; None: [publish] keep. unpin: versions go too that exports and bundles were
+        made of. Raises DataError: a step is at work in the shop.
+        """
+        return upkeep_vacuum.vacuum(self, days=days, exports=exports, bundles=bundles, unpin=unpin, dry=dry)
+
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
         return asking.open_recommender(self)
 
+    @at_work
     def vectors(self, to: str, model: str | None = None, users: bool = False) -> "Handed":
         """Write the vectors of the current bundle's items, or users, where others look them up: `table`,
         redis://…, `milvus` or a Milvus' address. What is there of older bundles is removed.
@@ -364,6 +393,7 @@ class Shop(Workspace):
         self.require_writable()
         return vector_steps.hand_over(self, to, model, users)
 
+    @at_work
     def best_items(self, k: int = 100, model: str | None = None) -> "BestItems":
         """Write the k best items of every shopper into the table `recommendations`, by a retriever of the
         current bundle (None: its first embedder). Raises TableMissing, Unprocessable, BundleError."""
@@ -378,6 +408,7 @@ class Shop(Workspace):
         """The k shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
         return asking.users_like(self, user_id, k)
 
+    @at_work
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle as a model to the shop's MLflow, and register it. Return its URI.
 
