@@ -134,7 +134,8 @@ def waste(
     keep = [one for one in known if one < first and _is_there(table, one) and not (dirty and one < clean)]
     live = log.live(first, newest).union(*(_files_of(table, one) for one in keep))
     feed = log.feed(max(newest if feed_since is None else feed_since, clean if dirty else -1))
-    gone = [one for one in log.files if _can_go(log, one.name, live, feed)]
+    named = log.named_until(newest)
+    gone = [one for one in log.files if _can_go(log, one.name, live | feed, named)]
     lost = tuple(one for one in known if one < first and one not in keep)
     commits = tuple(one for one in log.commits if one < clean) if dirty else ()
     return TableWaste(
@@ -156,6 +157,27 @@ def remove(table: Table, found: TableWaste) -> None:
             f"{LOG}/{one}" for one in _checkpoints(shelf) if found.commits and _number(one) < found.first
         )
         shelf.remove(list(before))
+
+
+def snapshot(table: Table) -> tuple[int, list[str]]:
+    """The newest version of a table in a folder, and the files that it and the older ones are read from, as
+    far as they are there: commits and checkpoints, records, data, beneath the table's folder. Who writes
+    meanwhile adds files that are not among them. Raises TableMissing, TableDamaged."""
+    storage = table.storage
+    assert isinstance(storage, LocalStorage)
+    version = table.version()
+    log = _Log(table)
+    there = {one.name for one in log.files}
+    data = there & (log.live(log.oldest, version) | log.named_until(version))
+    bases = {Path(one).name for one in data}
+    found = sorted(data)
+    for name in sorted(one.name for one in _Folder(storage.folder).files()):
+        folder, _, base = name.rpartition("/")
+        numbered = folder in (LOG, f"{FOLDER}/rows") and base[:20].isdigit() and int(base[:20]) <= version
+        summed = folder == f"{FOLDER}/sums" and base.removesuffix(".json") in bases
+        if numbered or summed:
+            found.append(name)
+    return version, found
 
 
 def _checkpoints(shelf: _Shelf) -> list[str]:
@@ -197,8 +219,7 @@ class _Log:
         self._added: dict[int, set[str]] = {}
         self._feed: dict[int, set[str]] = {}
         """Version → what its changes are read from: files of their own, else those that it added and took."""
-        self.named: set[str] = set()
-        """Every file that a commit speaks of."""
+        self._named: dict[int, set[str]] = {}
         for version in self.commits:
             self._take(version)
 
@@ -211,7 +232,7 @@ class _Log:
                 if path := (action.get(kind) or {}).get("path"):
                     into.add(unquote(path))
         self._added[version], self._feed[version] = added, feed or added | taken
-        self.named |= added | feed | taken
+        self._named[version] = added | feed | taken
 
     def at(self, moment: datetime, newest: int) -> int:
         """The version that was the newest at `moment`; the oldest that is there, where all are later."""
@@ -229,15 +250,17 @@ class _Log:
         """The files of the change feed of all versions behind `since`."""
         return set().union(*(files for version, files in self._feed.items() if version > since))
 
+    def named_until(self, version: int) -> set[str]:
+        """Every file that a commit up to `version` speaks of."""
+        return set[str]().union(*(files for one, files in self._named.items() if one <= version))
+
     def is_old(self, name: str) -> bool:
         """Whether a file that no commit names is older than anything that is about to be committed."""
         return self._shelf.age(name) > UNSEEN_SECONDS
 
 
-def _can_go(log: _Log, name: str, live: set[str], feed: set[str]) -> bool:
-    if name in live or name in feed:
-        return False
-    return name in log.named or log.is_old(name)
+def _can_go(log: _Log, name: str, stays: set[str], named: set[str]) -> bool:
+    return name not in stays and (name in named or log.is_old(name))
 
 
 def _files_of(table: Table, version: int) -> set[str]:

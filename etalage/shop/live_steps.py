@@ -216,10 +216,7 @@ def erase(workspace: Workspace, user_id: str) -> Erased:
     erasures = workspace.lake.erasures
     with workspace.disk(), erasures.turn():
         erasures.remember(user_id)
-        for name, columns, theirs in _theirs(user_id):
-            table = workspace.lake.table(name)
-            if table.exists():
-                rows[name] = table.delete_matching(columns, theirs)
+        rows |= delete_rows(workspace, user_id)
         stream_steps.forget(workspace)
         try:
             rows["online store"] = 0
@@ -232,13 +229,23 @@ def erase(workspace: Workspace, user_id: str) -> Erased:
             raise StoreUnavailable(
                 f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
             ) from error
-        near = None if any(rows.values()) else nearest(user_id, _shoppers(workspace))
+        near = None if any(rows.values()) else nearest(user_id, shoppers(workspace))
         return Erased(user_id, rows, (*remains, *_left(workspace, user_id)), near)
 
 
-def _shoppers(workspace: Workspace) -> list[str]:
-    """The ids of all shoppers in the tables."""
-    tables = [workspace.lake.table(name) for name in ("users", "interactions")]
+def delete_rows(workspace: Workspace, user_id: str) -> dict[str, int]:
+    """Delete a shopper's rows from the tables; how many of each."""
+    rows: dict[str, int] = {}
+    for name, columns, theirs in _theirs(user_id):
+        table = workspace.lake.table(name)
+        if table.exists():
+            rows[name] = table.delete_matching(columns, theirs)
+    return rows
+
+
+def shoppers(workspace: Workspace) -> list[str]:
+    """The ids of all shoppers in the tables, sorted."""
+    tables = [workspace.lake.table(name) for name in ("users", "interactions", "held", "recommendations")]
     found = [
         pc.unique(one.read(columns=["user_id"])["user_id"]).to_pylist() for one in tables if one.exists()
     ]

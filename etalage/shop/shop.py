@@ -34,6 +34,8 @@ from etalage.shop import (
     table_steps,
     transfer_steps,
     trust_steps,
+    upkeep_backup,
+    upkeep_restore,
     upkeep_vacuum,
     vector_steps,
 )
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from etalage.shop.status_steps import ShopStatus
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
+    from etalage.shop.upkeep_backup import BackedUp
+    from etalage.shop.upkeep_restore import Restored
     from etalage.shop.upkeep_vacuum import Vacuumed
     from etalage.shop.vector_steps import Handed
 
@@ -377,6 +381,29 @@ class Shop(Workspace):
         made of. Raises DataError: a step is at work in the shop.
         """
         return upkeep_vacuum.vacuum(self, days=days, exports=exports, bundles=bundles, unpin=unpin, dry=dry)
+
+    @at_work
+    def backup(self, target: str | Path) -> "BackedUp":
+        """Copy the shop as it is at this moment into a folder that holds backups, or into a file that is not
+        there yet (.tar.zst, .tar.gz, .tar). Raises ConfigError, DataError (docs/upkeep.md)."""
+        return upkeep_backup.backup(self, target)
+
+    @staticmethod
+    def check_backup(source: str | Path, name: str | None = None, bar: Bar = silent) -> "Restored":
+        """Compare every file of a backup with its manifest. Raises DataError: it is damaged; ConfigError."""
+        return upkeep_restore.check(source, name, bar)
+
+    @staticmethod
+    def restore(
+        source: str | Path,
+        folder: str | Path,
+        name: str | None = None,
+        erased: str | Path | None = None,
+        bar: Bar = silent,
+    ) -> "Restored":
+        """Make a new shop in `folder` out of a backup, or nothing; `name`: which of several; `erased`: a shop
+        that knows who was erased since. Raises ConfigError, DataError."""
+        return upkeep_restore.restore(source, folder, name, erased, bar)
 
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
