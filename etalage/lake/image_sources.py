@@ -101,6 +101,11 @@ def folder_rows(
         yield chunk.loaded()
 
 
+def path_ids(folder: Path) -> set[str]:
+    """The ids of a folder's items, where they are called by their paths."""
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in _files_beneath(folder)}
+
+
 class _Chunk:
     """Items with one photo each, under construction."""
 
