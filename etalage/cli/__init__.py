@@ -13,6 +13,7 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and os.path.realpath(sys.p
 from etalage.cli import (  # noqa: E402
     classify,
     data,
+    deleting,
     models,
     photos,
     serving,
@@ -27,8 +28,8 @@ from etalage.console import err  # noqa: E402
 from etalage.engine.children import SAFE_PATH  # noqa: E402
 from etalage.errors import EtalageError, installing  # noqa: E402
 
-__all__ = ["app", "classify", "data", "main", "models", "photos", "serving", "standing", "taxonomy", "upkeep",
-           "users", "vectors"]  # fmt: skip
+__all__ = ["app", "classify", "data", "deleting", "main", "models", "photos", "serving", "standing",
+           "taxonomy", "upkeep", "users", "vectors"]  # fmt: skip
 
 
 def main() -> None:

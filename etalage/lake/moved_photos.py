@@ -60,7 +60,7 @@ class MovedPhotos:
         by_hash: dict[str, list[str]] = {}
         others: dict[str, str] = {}
         for one in stored:
-            if one["item_id"] == PurePosixPath(one["url"]).with_suffix("").as_posix():
+            if _is_path_id(one["item_id"], one["url"]):
                 by_hash.setdefault(one["sha256"], []).append(one["item_id"])
             else:
                 others[one["sha256"]] = one["item_id"]
@@ -155,6 +155,12 @@ class MovedPhotos:
 def _is_link(urls: pa.ChunkedArray) -> pa.ChunkedArray:
     lower = pc.utf8_lower(urls)
     return pc.or_(pc.starts_with(lower, _LINK[0]), pc.starts_with(lower, _LINK[1]))
+
+
+def _is_path_id(item_id: str, url: str) -> bool:
+    """Whether an item was called by the path of its photo, beneath one root or another."""
+    path = PurePosixPath(url).with_suffix("").as_posix()
+    return item_id == path or ("/" in item_id and path.endswith(f"/{item_id}"))
 
 
 def _same_end(one: str, other: str) -> bool:

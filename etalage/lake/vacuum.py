@@ -27,7 +27,7 @@ LOG = "_delta_log"
 CHANGES = "_change_data"
 UNSEEN_SECONDS = 24 * 3600.0
 """A file that no commit names may be one that somebody is about to commit, until it is so old."""
-SETTLED_US = 24 * 3600 * 1_000_000
+SETTLED_US = 3600 * 1_000_000
 """So long after an erasure its deletion has been committed, unless it failed, and was run again."""
 
 
@@ -283,25 +283,26 @@ def _first_clean(table: Table, log: _Log, newest: int, erased: Known) -> int:
     if latest is None:
         return log.oldest
     for version in range(newest - 1, log.oldest - 1, -1):
-        if log.times.get(version, 0) > latest + SETTLED_US:
-            continue
-        if _has_erased(table, version, erased):
+        since = log.times.get(version, 0) - latest
+        if since <= SETTLED_US and _has_erased(table, version, erased, before=since <= 0):
             return version + 1
     return log.oldest
 
 
-def _has_erased(table: Table, version: int, erased: Known) -> bool:
-    """Also where that cannot be told: of a table without a column of shoppers, or a version of which files
-    are gone. Of a row without a time it does not matter whether its shopper has come back since."""
+def _has_erased(table: Table, version: int, erased: Known, before: bool) -> bool:
+    """Whether a version has such rows; of a table without a column of shoppers that is not known, and counts
+    as yes. `before`: whether it was made before the last erasure; then its commit may name somebody even if
+    its files are gone."""
     spec = table.spec
-    erased = {name: Erasure(one.at) for name, one in erased.items()}
     if spec.shopper is None:
         return True
+    # Of a row without a time it does not matter whether its shopper has come back since.
+    erased = {name: Erasure(one.at) for name, one in erased.items()}
     columns = [spec.shopper, *([spec.acted] if spec.acted is not None else [])]
     try:
         return without_erased(table.read(version, columns), spec, erased).left > 0
     except DataError:
-        return True
+        return before
 
 
 def days_ago(days: float) -> datetime:

@@ -358,7 +358,11 @@ def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:
         if file.name not in known and file.is_file() and not file.name.startswith("."):
             left.append(f"live/{file.name} may hold what the shopper did: remove it when it is not needed")
     if versioned := [name for name in ERASED_FROM if workspace.lake.table(name).exists()]:
-        left.append(_versions_left(workspace.lake, versioned))
+        shop = shlex.quote(str(workspace.folder))
+        left.append(
+            f"older versions of the tables {', '.join(versioned)}, and MLflow's copies of exports: "
+            f"`etalage vacuum --yes --shop {shop}` removes them"
+        )
     return tuple(left)
 
 
@@ -367,18 +371,6 @@ def _anew(export: Path) -> str:
     if export.parent.name == "everything":
         return "`etalage publish`"
     return f"`etalage train {export.parent.name}`"
-
-
-def _versions_left(lake: "Lake", names: Sequence[str]) -> str:
-    root, options = lake.root, lake.place.plain_options
-    opening = f"{root + '/'!r} + name" + (f", storage_options={options!r}" if options else "")
-    of_each = f"[T({opening}).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
-    code = f"from deltalake import DeltaTable as T; {of_each}"
-    typed = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
-    return (
-        f"older versions of the tables {', '.join(names)}; to be rid of them remove the folders _change_data "
-        f"in {root} and run, while nothing writes: python -c {typed}"
-    )
 
 
 def _knows(bundle: Path, user_id: str) -> bool:

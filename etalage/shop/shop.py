@@ -35,6 +35,7 @@ from etalage.shop import (
     transfer_steps,
     trust_steps,
     upkeep_backup,
+    upkeep_delete,
     upkeep_restore,
     upkeep_vacuum,
     vector_steps,
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
     from etalage.bundle.sync import Synced
     from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.evaluation import Evaluation
+    from etalage.lake.delta import PastVersion
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
-    from etalage.lake.removal import Removed
     from etalage.models.recipe import Recipe, Trained
     from etalage.online import LiveStore
     from etalage.recommend import Recommender
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
     from etalage.shop.upkeep_backup import BackedUp
+    from etalage.shop.upkeep_delete import Deletion, Undone
     from etalage.shop.upkeep_restore import Restored
     from etalage.shop.upkeep_vacuum import Vacuumed
     from etalage.shop.vector_steps import Handed
@@ -128,17 +130,39 @@ class Shop(Workspace):
                 self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
             )
 
-    def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
-        """Delete items from the catalogue, by ids or files of ids. The next sync removes them from the
-        bundle.
+    def delete_items(
+        self, ids: Sequence[str] = (), force: bool = False, where: Sequence[str] = (), dry: bool = False
+    ) -> "Deletion":
+        """Delete items from the catalogue, by ids, files of ids, or conditions such as `category=Shoes`; if
+        `dry`, only say what would go. The next sync removes them from the bundle.
 
-        Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable.
+        Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable, ConfigError.
         """
-        from etalage.lake.removal import ids_of, item_ids, remove_items
-
         self.require_writable()
-        wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
-        return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
+        return upkeep_delete.delete_items(self, ids, where, force, dry)
+
+    def delete_photos(
+        self, photos: Sequence[str] = (), of: Sequence[str] = (), every: bool = False, dry: bool = False
+    ) -> "Deletion":
+        """Delete photos by path, link or SHA-256, those of items, or `every` one; if `dry`, only say what
+        would go. Raises TableMissing, ConfigError."""
+        self.require_writable()
+        return upkeep_delete.delete_photos(self, photos, of, every, dry)
+
+    def reset(self, table: str, dry: bool = False) -> "Deletion":
+        """Delete all rows of a table; if `dry`, only say what would go. Raises TableMissing."""
+        self.require_writable()
+        return upkeep_delete.reset(self, table, dry)
+
+    def history(self, table: str, last: int = 20) -> "list[PastVersion]":
+        """The newest versions of a table, newest first. Raises TableMissing."""
+        return upkeep_delete.history(self, table, last)
+
+    def undo(self, table: str, to: int, dry: bool = False) -> "Undone":
+        """Make the rows of a table those of an older version again; if `dry`, only say what would change.
+        Raises TableMissing, DataError, ConfigError."""
+        self.require_writable()
+        return upkeep_delete.undo(self, table, to, dry)
 
     def status(self) -> "ShopStatus":
         """Where the shop stands: tables, trained models and their verdicts, the bundle, the next command."""

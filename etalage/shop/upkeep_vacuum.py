@@ -272,7 +272,7 @@ class _Looking:
 
     def _why(self, found: "TableWaste") -> str:
         if found.erased:
-            return f"versions before {found.first} have rows of erased shoppers"
+            return f"versions before {found.first} may have rows of erased shoppers"
         if found.first == found.newest:
             return f"only version {found.newest} is read" if found.newest else "no version has them"
         return f"of versions before {found.first}, older than {self.days:g} days"
@@ -281,13 +281,13 @@ class _Looking:
         lost = [one for one in of if one < found.first and one not in found.pinned]
         if found.pinned:
             self.notes.append(
-                f"table {found.table}: {_versions(found.pinned)} stay for what was made of them: "
-                f"{_makers(found.pinned, of)} (with --unpin they go too)"
+                f"table {found.table}: {_versions(found.pinned)} kept, since something that stays was made of "
+                f"it: {_makers(found.pinned, of)}; --unpin removes it"
             )
         if lost and (found.files or found.commits):
             self.notes.append(
-                f"table {found.table}: {_versions(lost)} cannot be read afterwards, so that nobody can make "
-                f"again of the same rows: {_makers(lost, of)}"
+                f"table {found.table}: {_versions(lost)} cannot be read afterwards, and so these cannot be "
+                f"made again of the same rows: {_makers(lost, of)}"
             )
 
     # -- runs ----------------------------------------------------------------------------------
