@@ -403,14 +403,16 @@ def _read_tar(backup: Path, take: Take) -> BackupManifest:
                 name = member.name.removeprefix(f"{SHOP}/")
                 require_inside(name, str(backup))
                 take(name, opened, member.mode & 0o777, None)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, pa_errors()) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, arrow_error()) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; what is wrong with compressed bytes has no number
         raise DataError(f"{backup}: cannot be read to its end ({error}); use another backup") from error
     if manifest is None:
         raise DataError(f"{backup}: is no whole backup: it ends without a {MANIFEST}; use another one")
     return manifest
 
 
-def pa_errors() -> type[Exception]:
+def arrow_error() -> type[Exception]:
     """What Arrow raises where compressed bytes are no such."""
     import pyarrow as pa
 

@@ -280,8 +280,8 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
         "`etalage train` and `etalage publish` make models that do not know what was said of shoppers",
     ),
     "interactions": (
-        "`etalage ingest FILE interactions`, then `etalage train` and `etalage publish`: models know what was "
-        "deleted until they are trained again",
+        "`etalage ingest FILE interactions`, then `etalage train` and `etalage publish`: until then models "
+        "know what was deleted",
     ),
     "classifications": ("`etalage classify` asks about all items again",),
     "recommendations": ("`etalage users best` writes them again",),
@@ -306,8 +306,8 @@ def _beside(workspace: Workspace, name: str) -> tuple[str, ...]:
             found.append(f"rows of {other} ({count:,}): {why}")
     if name == "interactions" and (workspace.folder / "live").is_dir():
         found.append(
-            "the online store; what was collected out of it is not collected again, what shoppers do from now "
-            "on is"
+            "the online store; what was collected out of it is not collected again, what shoppers do from "
+            "now on is"
         )
     return tuple(found)
 

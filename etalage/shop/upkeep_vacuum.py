@@ -281,8 +281,8 @@ class _Looking:
         lost = [one for one in of if one < found.first and one not in found.pinned]
         if found.pinned:
             self.notes.append(
-                f"table {found.table}: {_versions(found.pinned)} kept, since something that stays was made of "
-                f"it: {_makers(found.pinned, of)}; --unpin removes it"
+                f"table {found.table}: {_versions(found.pinned)} kept, since these were made of it: "
+                f"{_makers(found.pinned, of)}; --unpin removes it"
             )
         if lost and (found.files or found.commits):
             self.notes.append(
