@@ -120,8 +120,8 @@ def waste(
     """What of `table` can go.
 
     since: what was a version from then on stays one. pinned: versions that stay too, as long as they have
-    nothing of `erased` shoppers. feed_since: the change feed behind this version stays; None: nobody reads
-    one. Raises TableMissing, TableDamaged, ObjectStoreError.
+    nothing of `erased` shoppers. feed_since: the change feed behind this version stays, however old. Raises
+    TableMissing, TableDamaged, ObjectStoreError.
     """
     log = _Log(table)
     newest = table.version()
@@ -133,7 +133,8 @@ def waste(
         first = max(first, clean)
     keep = [one for one in known if one < first and _is_there(table, one) and not (dirty and one < clean)]
     live = log.live(first, newest).union(*(_files_of(table, one) for one in keep))
-    feed = log.feed(max(newest if feed_since is None else feed_since, clean if dirty else -1))
+    read_since = first if feed_since is None else min(first, feed_since)
+    feed = log.feed(max(read_since, clean) if dirty else read_since)
     named = log.named_until(newest)
     gone = [one for one in log.files if _can_go(log, one.name, live | feed, named)]
     lost = tuple(one for one in known if one < first and one not in keep)

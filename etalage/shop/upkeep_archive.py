@@ -105,6 +105,18 @@ def require_inside(name: str, where: str) -> None:
         )
 
 
+@contextmanager
+def in_our_words(where: Path, still: str) -> Iterator[None]:
+    """Turn an OSError inside into a DataError that says what failed, and what is `still` true."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or where}: {error.strerror or error}; {still}. Put that right, and run it "
+            "again: what was copied is used"
+        ) from error
+
+
 # -- writing -------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from etalage import __version__
 from etalage.errors import ConfigError, DataError
 from etalage.lake.durable_files import Written
 from etalage.lake.erasures import FILE as ERASED
-from etalage.shop.upkeep_archive import BackupManifest, Writer, written
+from etalage.shop.upkeep_archive import BackupManifest, Writer, in_our_words, written
 from etalage.shop.workspace import Workspace
 
 LEFT_OUT = ("cache", "runs/pixels", "runs/behaviour", "runs/rows", "runs/photos")
@@ -72,7 +72,10 @@ def backup(workspace: Workspace, target: str | Path) -> BackedUp:
     """
     target = _target(workspace, str(target))
     made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    with _in_our_words(target), written(target) as writer:
+    with (
+        in_our_words(target, "there is no backup of this moment, and earlier ones are as they were"),
+        written(target) as writer,
+    ):
         moment = _Moment(workspace)
         sources = list(moment.sources())
         with workspace.bar("back up", len(sources)) as meter:
@@ -113,17 +116,6 @@ def _target(workspace: Workspace, target: str) -> Path:
             f"{target}: lies in the shop that it would hold a copy of; name a place outside of it"
         )
     return path
-
-
-@contextmanager
-def _in_our_words(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or target}: {error.strerror or error}; there is no backup of this moment, "
-            "earlier ones are as they were. Put that right, and run it again"
-        ) from error
 
 
 class _Moment:

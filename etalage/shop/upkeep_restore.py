@@ -7,8 +7,7 @@ those of a shop that is named, are made again before the restored shop gets its 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +23,7 @@ from etalage.shop.upkeep_archive import (
     SHOP,
     BackupManifest,
     backups_in,
+    in_our_words,
     is_archive,
     read_backup,
 )
@@ -56,7 +56,7 @@ def check(source: str | Path, name: str | None = None, bar: Bar = silent) -> Res
     """Read a whole backup, and compare every file with its manifest. Raises DataError: it is none, or it is
     damaged; ConfigError."""
     backup = chosen(Path(source), name)
-    with _in_our_words(backup), bar(f"check {backup.name}", None) as meter:
+    with in_our_words(backup, "nothing was restored"), bar(f"check {backup.name}", None) as meter:
         found: dict[str, Written] = {}
 
         def take(name: str, opened: IO[bytes], mode: int, expected: Written | None) -> None:
@@ -85,7 +85,7 @@ def restore(
     _require_free(folder)
     later, whence = later_erasures(backup, None if erased is None else Path(erased))
     staging = folder.parent / f".{folder.name}.restoring"
-    with _in_our_words(folder), bar(f"restore {backup.name}", None) as meter:
+    with in_our_words(folder, "no shop was made"), bar(f"restore {backup.name}", None) as meter:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _begin(staging, backup)
         taking = _Taking(staging / SHOP, meter)
@@ -144,17 +144,6 @@ def _require_free(folder: Path) -> None:
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder}: is there, and holds something; name a new folder for the restored shop")
-
-
-@contextmanager
-def _in_our_words(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or where}: {error.strerror or error}; no shop was made. Put that right, "
-            "and run it again: it goes on where it was"
-        ) from error
 
 
 def require_same(backup: Path, manifest: BackupManifest, found: dict[str, Written]) -> None:
