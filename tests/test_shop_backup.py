@@ -41,6 +41,8 @@ def test_a_restored_shop_answers_as_the_one_that_was_backed_up(kept: Shop, tmp_p
     shop = Shop(tmp_path / "new")
     assert restored.tables == shop.lake.versions() == kept.lake.versions()
     assert answers(shop) == answers(kept)
+    for file in ("bundles/current", "bundles/log.jsonl", "live/events.sqlite", "shop.toml"):
+        assert (shop.folder / file).stat().st_mode == (kept.folder / file).stat().st_mode, file
     with shop.live_store() as store:
         assert [act.item_id for act in store.history("user-3", 1)] == ["item-00004"]
     for model in ("popularity", "item_knn"):

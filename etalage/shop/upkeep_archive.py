@@ -128,9 +128,9 @@ class Writer(Protocol):
     copied: int
     """Bytes that were written."""
 
-    def add(self, name: str, opened: IO[bytes], facts: os.stat_result) -> Written:
-        """Take a file in, as long as it was when `facts` were taken. Raises OSError, DataError: it has become
-        shorter meanwhile."""
+    def add(self, name: str, opened: IO[bytes], size: int, facts: os.stat_result) -> Written:
+        """Take in the first `size` bytes of what is opened, as the file of which the `facts` are: mode and
+        time. Raises OSError, DataError: it is shorter."""
         ...
 
     def finish(self, manifest: BackupManifest) -> Path:
@@ -193,19 +193,19 @@ class _FolderWriter:
         self._before = None if not before else before[-1]
         self._known = {} if self._before is None else read_manifest(self._before).files
 
-    def add(self, name: str, opened: IO[bytes], facts: os.stat_result) -> Written:
+    def add(self, name: str, opened: IO[bytes], size: int, facts: os.stat_result) -> Written:
         file = self._partial / SHOP / name
         file.parent.mkdir(parents=True, exist_ok=True)
         self._taken.add(file)
-        for there, link in ((file, False), (self._earlier(name, facts.st_size), True)):
-            if there is not None and (found := _same(there, opened, facts.st_size)) is not None:
+        for there, link in ((file, False), (self._earlier(name, size), True)):
+            if there is not None and (found := _same(there, opened, size)) is not None:
                 if link:
                     self._link(there, file)
                 return found
         draft = file.with_name(f".{file.name}.partial")
         draft.unlink(missing_ok=True)
         with draft.open("xb") as out:
-            found = _copied(opened, out, facts.st_size, name)
+            found = _copied(opened, out, size, name)
             out.flush()
             os.fsync(out.fileno())
         draft.chmod(facts.st_mode & 0o777 | 0o400)
@@ -310,14 +310,14 @@ class _TarWriter:
         self.finished = False
         self._tar, self._target = tar, target
 
-    def add(self, name: str, opened: IO[bytes], facts: os.stat_result) -> Written:
+    def add(self, name: str, opened: IO[bytes], size: int, facts: os.stat_result) -> Written:
         member = tarfile.TarInfo(f"{SHOP}/{name}")
-        member.size, member.mode = facts.st_size, facts.st_mode & 0o777 | 0o400
+        member.size, member.mode = size, facts.st_mode & 0o777 | 0o400
         member.mtime = int(facts.st_mtime)
-        hashing = _Hashing(opened, facts.st_size, name)
+        hashing = _Hashing(opened, size, name)
         self._tar.addfile(member, cast(IO[bytes], hashing))
-        self.copied += facts.st_size
-        return Written(hashing.digest.hexdigest(), facts.st_size)
+        self.copied += size
+        return Written(hashing.digest.hexdigest(), size)
 
     def finish(self, manifest: BackupManifest) -> Path:
         content = manifest.to_json()

@@ -5,6 +5,7 @@ knows to be erased. Bundles and exports never change. SQLite files are copied by
 then files are copied; what is written meanwhile is of a later moment.
 """
 
+import io
 import os
 import re
 import sqlite3
@@ -14,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from etalage import __version__
 from etalage.errors import ConfigError, DataError
@@ -60,6 +60,8 @@ class _Source:
 
     name: str
     content: bytes | None = None
+    facts: os.stat_result | None = None
+    """Of `content`: what the file's mode and time were."""
     group: str | None = None
     sqlite: bool = False
 
@@ -189,7 +191,8 @@ class _Moment:
     def _now(self, name: str) -> _Source | None:
         """A file as it is now; None: there is none."""
         try:
-            return _Source(name, (self._root / name).read_bytes())
+            file = self._root / name
+            return _Source(name, file.read_bytes(), facts=file.stat())
         except FileNotFoundError:
             return None
 
@@ -269,15 +272,10 @@ def _copy(file: Path, one: _Source, writer: Writer) -> Written:
         return _copy_sqlite(file, one.name, writer)
     if one.content is None:
         with file.open("rb") as opened:
-            return writer.add(one.name, opened, os.fstat(opened.fileno()))
-    with tempfile.TemporaryFile() as held:
-        return _add_held(held, one.content, one.name, writer)
-
-
-def _add_held(held: IO[bytes], content: bytes, name: str, writer: Writer) -> Written:
-    held.write(content)
-    held.seek(0)
-    return writer.add(name, held, os.fstat(held.fileno()))
+            facts = os.fstat(opened.fileno())
+            return writer.add(one.name, opened, facts.st_size, facts)
+    assert one.facts is not None
+    return writer.add(one.name, io.BytesIO(one.content), len(one.content), one.facts)
 
 
 def _copy_sqlite(file: Path, name: str, writer: Writer) -> Written:
@@ -294,4 +292,4 @@ def _copy_sqlite(file: Path, name: str, writer: Writer) -> Written:
                 f"{file}: cannot be copied: {error}; there is no backup of this moment"
             ) from error
         with copy.open("rb") as opened:
-            return writer.add(name, opened, os.fstat(opened.fileno()))
+            return writer.add(name, opened, copy.stat().st_size, file.stat())
