@@ -57,6 +57,18 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+def sized(count: int) -> str:
+    """`999 bytes`, `1.5 kB`, `2.0 GB`."""
+    if count < 1000:
+        return counted(count, "byte", "bytes")
+    size = float(count)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:,.1f} TB"
+
+
 def table_of(*columns: str) -> Table:
     """A table without lines, with these columns."""
     return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)

@@ -14,6 +14,7 @@ import pytest
 from tests import run_stores, run_traces, warm
 
 if TYPE_CHECKING:
+    from etalage.shop import Shop
     from tests.object_store import ObjectServer
 
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
@@ -106,6 +107,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets at {folder}; set ETALAGE_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def upkept(tmp_path_factory: pytest.TempPathFactory) -> "Shop":
+    """A small shop that was trained and published, for tests that copy it."""
+    from tests.upkeep import trained_shop
+
+    return trained_shop(tmp_path_factory.mktemp("upkept") / "shop")
 
 
 @pytest.fixture(scope="session")

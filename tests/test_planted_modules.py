@@ -104,7 +104,12 @@ COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "users like": ("user-1", (0, 12)),
     "collect": ("", (0,)),
     "erase": ("user-2", (0,)),
-    "delete": ("items item-00011", (0,)),
+    "delete": ("items item-00011 --yes", (0,)),
+    "undo": ("items", (0,)),
+    "vacuum": ("--yes", (0,)),
+    "backup": ("../backups", (0,)),
+    "restore": ("../backups --check", (0,)),
+    "reset": ("held", (3,)),
     "rollback": ("", (0,)),
     "demo": ("nowhere --items 5 --no-serve", (3,)),
 }

@@ -10,14 +10,26 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _HOME:
     del sys.path[0]
 
-from etalage.cli import classify, data, models, photos, serving, standing, taxonomy, users, vectors  # noqa: E402
+from etalage.cli import (  # noqa: E402
+    classify,
+    data,
+    deleting,
+    models,
+    photos,
+    serving,
+    standing,
+    taxonomy,
+    upkeep,
+    users,
+    vectors,
+)
 from etalage.cli.app import app  # noqa: E402
 from etalage.console import err  # noqa: E402
 from etalage.engine.children import SAFE_PATH  # noqa: E402
 from etalage.errors import EtalageError, installing  # noqa: E402
 
-__all__ = ["app", "classify", "data", "main", "models", "photos", "serving", "standing", "taxonomy", "users",
-           "vectors"]  # fmt: skip
+__all__ = ["app", "classify", "data", "deleting", "main", "models", "photos", "serving", "standing",
+           "taxonomy", "upkeep", "users", "vectors"]  # fmt: skip
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ IN_ORDER = (
     "new", "demo", "ingest", "status", "tables", "refused", "delete", "photos", "taxonomy", "models", "trust",
     "train", "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback", "similar",
     "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
+    "reset", "undo", "vacuum", "backup", "restore",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
 

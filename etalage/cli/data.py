@@ -1,16 +1,16 @@
-"""Commands about the shop's tables: make a shop, load files, look at tables, delete, collect, erase."""
+"""Commands about the shop's tables: make a shop, load files, look at tables, collect, erase."""
 
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import ShopConfig, parse_pairs, texts_of
 from etalage.console import add_row, bar, counted, out, table_of
-from etalage.errors import ConfigError, DataError, InputUnreadable, TooManyRefused
+from etalage.errors import ConfigError, InputUnreadable, TooManyRefused
 from etalage.shop import Shop
 
 if TYPE_CHECKING:
@@ -236,34 +236,6 @@ def ingest(
             f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
             f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
         )
-
-
-@app.command()
-def delete(
-    table: Annotated[
-        Literal["items"], typer.Argument(help="Only items; to remove a shopper, use `etalage erase`.")
-    ],
-    ids: Annotated[list[str], typer.Argument(help="Item ids, or .txt files with one id per line.")],
-    shop: ShopFolder = HERE,
-    force: Annotated[bool, typer.Option("--force", help="Delete them however many they are.")] = False,
-) -> None:
-    """Delete items from the catalogue.
-
-    The next `etalage sync` removes them from the bundle.
-    """
-    done = opened(shop).delete_items(ids, force)
-    for one in done.unknown[:10]:
-        out.print(
-            f"not in the catalogue: {one}{f'; did you mean {done.near[one]}?' if one in done.near else ''}"
-        )
-    if len(done.unknown) > 10:
-        out.print(f"… and {len(done.unknown) - 10:,} more that are not in the catalogue")
-    if not done.items:
-        raise DataError("the catalogue has none of these items; nothing was deleted")
-    out.print(
-        f"{counted(len(done.items), 'item', 'items')} left the catalogue; "
-        f"`etalage sync --shop {shlex.quote(str(shop))}` takes them out of the bundle"
-    )
 
 
 @app.command()

@@ -72,6 +72,18 @@ class Changes:
     until: int
 
 
+@dataclass(frozen=True)
+class PastVersion:
+    """One version of a table. `did`: the operation that made it, as Delta calls it; `whole`: all its files
+    are still there, so that it can be read and restored."""
+
+    version: int
+    at: datetime
+    did: str
+    rows: int
+    whole: bool
+
+
 class Lake:
     """The tables of a shop. `root`: a folder, or a place in an object store."""
 
@@ -126,6 +138,11 @@ class Table:
         self.name = spec.name
         self._storage = storage
         self._erasures = erasures or Erasures(None)
+
+    @property
+    def storage(self) -> Storage:
+        """The place that it lies in."""
+        return self._storage
 
     def exists(self) -> bool:
         """Whether anything was ever committed here."""
@@ -315,6 +332,70 @@ class Table:
             return int(doomed.num_rows)
 
         return self._storage.committed(attempt)
+
+    def clear(self) -> int:
+        """Delete all rows, in one commit; how many there were. Older versions stay. Raises TableMissing."""
+
+        def attempt() -> int:
+            opened = self._storage.open(None)
+            rows = sum(n for _, _, n in self._storage.files(opened))
+            if rows:
+                opened.delete(commit_properties=self._commit(opened))
+                self._storage.record(opened)
+            return rows
+
+        return self._storage.committed(attempt)
+
+    def restore(self, version: int) -> int:
+        """Make the rows those of an older version again, in one commit, except for those of shoppers who were
+        erased since; how many rows of theirs were left out.
+
+        Raises TableMissing: no such version. DataError: its files were vacuumed away.
+        """
+        self.require_files(version)
+
+        def attempt() -> int:
+            opened = self._storage.open(None)
+            commit = self._commit(opened)
+            left = 0
+            if self.spec.shopper is not None and (known := self._erasures.known()):
+                lasting = without_erased(self.read(version), self.spec, known)
+                left = lasting.left
+            if left:
+                write_deltalake(opened, lasting.rows, mode="overwrite", commit_properties=commit)
+            else:
+                opened.restore(version, commit_properties=commit)
+            self._storage.record(opened)
+            return left
+
+        return self._storage.committed(attempt)
+
+    def require_files(self, version: int) -> None:
+        """Raises TableMissing: no such version; DataError: a file of it was vacuumed away."""
+        opened = self._storage.open(version)
+        gone = sum(not self._storage.has_file(path) for path, _, _ in self._storage.files(opened))
+        if gone:
+            raise DataError(
+                f"table {self.name}: version {version} can no longer be had: a vacuum removed {gone} of its "
+                f"files. `etalage undo {self.name}` lists the versions that can"
+            )
+
+    def history(self, last: int) -> list[PastVersion]:
+        """The newest `last` versions, newest first, as far as the log reaches back. Raises TableMissing."""
+        opened = self._storage.open(None)
+        found = []
+        for commit in opened.history(last):
+            version = int(commit["version"])
+            at = datetime.fromtimestamp(commit.get("timestamp", 0) / 1000, UTC)
+            try:
+                past = self._storage.open(version)
+            except DataError:
+                continue  # the log before it was cleaned up
+            files = self._storage.files(past)
+            whole = all(self._storage.has_file(path) for path, _, _ in files)
+            rows = sum(n for _, _, n in files)
+            found.append(PastVersion(version, at, str(commit.get("operation", "")).lower(), rows, whole))
+        return found
 
     def changes(self, since: int, until: int | None = None) -> Changes:
         """The net effect of the versions (since, until] (until None: newest).

@@ -106,6 +106,11 @@ def category_of(relative: Path) -> str | None:
     return CATEGORY_SEPARATOR.join(relative.parts[:-1]) or None
 
 
+def path_ids(folder: Path) -> set[str]:
+    """The ids of a folder's items, where they are called by their paths."""
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in files_beneath(folder)}
+
+
 class _Chunk:
     """Items with one photo each, under construction."""
 

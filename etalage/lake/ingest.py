@@ -12,7 +12,7 @@ from etalage.config import MappingConfig
 from etalage.errors import ConfigError, InputUnreadable
 from etalage.lake.delta import Lake
 from etalage.lake.frames import DataFrame, Frame, frame_of, is_frame
-from etalage.lake.image_sources import is_idx
+from etalage.lake.image_sources import is_idx, path_ids
 from etalage.lake.many_files import FileLoop, files_of, folder_columns
 from etalage.lake.merging import Ingested, Merging, Whole
 from etalage.lake.reading import IMAGE_SETS, Reading
@@ -90,6 +90,7 @@ def ingest(
     work = Merging(
         lake, "items" if images else table, named,
         several=only is None, whole=whole, step=chunk_rows, progress=progress,
+        path_ids=path_ids(only) if images and only is not None and only.is_dir() and ids == "path" else None,
     )  # fmt: skip
     if only is not None:
         for part in reading.read(only, work.notes):

@@ -3,8 +3,8 @@
 An ingest that was killed is run again, and every row is there exactly once.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import groupby
 from typing import Literal
@@ -15,6 +15,7 @@ from etalage.errors import DataError
 from etalage.lake.checked import Loaded, pending, table_of
 from etalage.lake.coalescing import coalesced
 from etalage.lake.delta import Lake
+from etalage.lake.moved_photos import MovedPhotos
 from etalage.lake.notes import Note, Notes
 from etalage.lake.refusals import Refusals
 from etalage.lake.removal import LOOKS_WHOLE, Present, check_shrink, item_ids, remove_items
@@ -101,7 +102,7 @@ class Merging:
 
     `sources`: the files, as messages name them; `noun`: what each is called. `several`: an example says
     which file it is in. `step` rows wait at least before they are merged. `progress` is told the rows read,
-    as they are merged.
+    as they are merged. `path_ids`: of all items of a folder, where they are paths.
     """
 
     def __init__(
@@ -115,8 +116,10 @@ class Merging:
         whole: Whole | None = None,
         step: int = 10_000,
         progress: Callable[[int], None] | None = None,
+        path_ids: Collection[str] | None = None,
     ) -> None:
         self.notes = Notes()
+        self._moved = MovedPhotos(lake, self.notes, path_ids)
         self._lake = lake
         self._table = table
         self._sources = sources
@@ -138,6 +141,7 @@ class Merging:
 
     def add(self, source: Whence, part: Loaded) -> None:
         """Some checked rows of `source`; they are merged now, or with those that come next."""
+        part = self._moved.adopted(part)
         self._waiting.append((source, part))
         self._waiting_rows += part.read
         self._waiting_bytes += sum(rows.nbytes for rows in part.tables.values())
@@ -191,8 +195,10 @@ class Merging:
         done, count = self._done, rows.num_rows
         if name == "photos":
             links = "sha256" not in rows.column_names
+            renamed = 0 if links else self._moved.look(rows)
             # A link that was fetched is not pending again.
             merged = self._lake.table(name).merge(rows, only_new=links)
+            merged = replace(merged, inserted=merged.inserted - renamed, updated=merged.updated + renamed)
             older = 0
         else:
             told = rows
@@ -240,6 +246,7 @@ class Merging:
         """Behind the last part. `unreadable`: the files that could not be read, of several: then nobody knows
         what is missing, and nothing leaves. Raises DataError, CatalogueShrank: see `ingest`."""
         self.merge()
+        self._moved.finish()
         self._refusals.finish()
         if not self._done.read:
             cut = ": was its export cut short?" if self._noun == "file" else ""

@@ -84,6 +84,9 @@ class ObjectStorage(Storage):
     def commit_sha256(self, version: int) -> str | None:
         return self.ledger.commit_sha256(version)
 
+    def has_file(self, path: str) -> bool:
+        return self.ledger.has_file(path)
+
     def check_rows(self, version: int, rows: int) -> None:
         self.ledger.check_rows(version, rows, "in its data files")
 

@@ -139,21 +139,32 @@ def remove_items(lake: Lake, ids: Iterable[str], max_shrink: float, force: bool 
         _remove_links(lake, keys)
         lake.table("items").delete(pa.table({"item_id": keys}))
     unknown = [one for one in wanted if one not in known]
-    near: dict[str, str] = {}
-    if unknown:
-        repairs = Repairs(there)
-        near = {one: found for one in unknown if (found := repairs.of(one)) is not None}
-        for one in unknown[:_COMPARED]:
-            if one not in near and (found := nearest(one, there)) is not None:
-                near[one] = found
-    return Removed(gone, unknown, near)
+    return Removed(gone, unknown, unknown_near(unknown, there))
+
+
+def unknown_near(unknown: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """Unknown ids → the known ones that they may be."""
+    if not unknown:
+        return {}
+    repairs = Repairs(there)
+    near = {one: found for one in unknown if (found := repairs.of(one)) is not None}
+    for one in unknown[:_COMPARED]:
+        if one not in near and (found := nearest(one, there)) is not None:
+            near[one] = found
+    return near
+
+
+def links_of(lake: Lake, item_ids: pa.Array) -> pa.Table:
+    """(item_id, url) of the links of these items that nobody has asked for yet, or that gave no photo."""
+    photos = lake.table("photos")
+    if not photos.exists():
+        return pa.schema([("item_id", pa.string()), ("url", pa.string())]).empty_table()
+    rows = photos.read(columns=["item_id", "url", "sha256"])
+    rows = rows.filter(pc.and_(pc.is_in(rows["item_id"], value_set=item_ids), pc.is_null(rows["sha256"])))
+    return rows.select(["item_id", "url"])
 
 
 def _remove_links(lake: Lake, item_ids: pa.Array) -> None:
-    photos = lake.table("photos")
-    if not photos.exists():
-        return
-    rows = photos.read(columns=["item_id", "url", "sha256"])
-    rows = rows.filter(pc.and_(pc.is_in(rows["item_id"], value_set=item_ids), pc.is_null(rows["sha256"])))
-    if rows.num_rows:
-        photos.delete(rows.select(["item_id", "url"]))
+    links = links_of(lake, item_ids)
+    if links.num_rows:
+        lake.table("photos").delete(links)

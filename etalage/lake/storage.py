@@ -74,6 +74,10 @@ class Storage(ABC):
         """The recorded hash of the commit `version`; None when it was never recorded."""
 
     @abstractmethod
+    def has_file(self, path: str) -> bool:
+        """Whether the data file `path` (as the log writes it) is there at all."""
+
+    @abstractmethod
     def check_rows(self, version: int, rows: int) -> None:
         """Raises TableDamaged when `rows` were read of `version`, and another count was recorded."""
 
@@ -89,6 +93,16 @@ class Storage(ABC):
     @abstractmethod
     def options(self) -> dict[str, str] | None:
         """How delta-rs gets to it; None: by the file system."""
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """No other writer of this machine is at work meanwhile. Raises DataError, which says `what`: the
+        disk."""
+        try:
+            with self._turn():
+                yield
+        except (DeltaError, OSError) as error:
+            self._failed(error, what, DataError)
 
     @abstractmethod
     def _rows_in(self, path: str, size: int) -> int:
@@ -193,6 +207,9 @@ class LocalStorage(Storage):
 
     def commit_sha256(self, version: int) -> str | None:
         return self.ledger.commit_sha256(version)
+
+    def has_file(self, path: str) -> bool:
+        return self.ledger.has_file(path)
 
     def check_rows(self, version: int, rows: int) -> None:
         self.ledger.check_rows(version, rows, "in its data files")

@@ -216,10 +216,7 @@ def erase(workspace: Workspace, user_id: str) -> Erased:
     erasures = workspace.lake.erasures
     with workspace.disk(), erasures.turn():
         erasures.remember(user_id)
-        for name, columns, theirs in _theirs(user_id):
-            table = workspace.lake.table(name)
-            if table.exists():
-                rows[name] = table.delete_matching(columns, theirs)
+        rows |= delete_rows(workspace, user_id)
         stream_steps.forget(workspace)
         try:
             rows["online store"] = 0
@@ -232,13 +229,23 @@ def erase(workspace: Workspace, user_id: str) -> Erased:
             raise StoreUnavailable(
                 f"the tables are done, the online store is not: {error}. Run `etalage erase` again"
             ) from error
-        near = None if any(rows.values()) else nearest(user_id, _shoppers(workspace))
+        near = None if any(rows.values()) else nearest(user_id, shoppers(workspace))
         return Erased(user_id, rows, (*remains, *_left(workspace, user_id)), near)
 
 
-def _shoppers(workspace: Workspace) -> list[str]:
-    """The ids of all shoppers in the tables."""
-    tables = [workspace.lake.table(name) for name in ("users", "interactions")]
+def delete_rows(workspace: Workspace, user_id: str) -> dict[str, int]:
+    """Delete a shopper's rows from the tables; how many of each."""
+    rows: dict[str, int] = {}
+    for name, columns, theirs in _theirs(user_id):
+        table = workspace.lake.table(name)
+        if table.exists():
+            rows[name] = table.delete_matching(columns, theirs)
+    return rows
+
+
+def shoppers(workspace: Workspace) -> list[str]:
+    """The ids of all shoppers in the tables, sorted."""
+    tables = [workspace.lake.table(name) for name in ("users", "interactions", "held", "recommendations")]
     found = [
         pc.unique(one.read(columns=["user_id"])["user_id"]).to_pylist() for one in tables if one.exists()
     ]
@@ -305,20 +312,24 @@ def erased_but_known(workspace: Workspace, models: "Sequence[DraftedModel]") -> 
 
 def warn_of_erased(workspace: Workspace, bundle: str) -> None:
     """Tell of shoppers that a bundle knows, who were erased since it was made and have not come back."""
-    from etalage.lake.erasures import digest
-
     try:
         gone = {name for name, one in workspace.lake.erasures.known().items() if not one.back}
     except TableDamaged as error:
         log.warning("whether bundle %s knows shoppers who were erased is not known: %s", bundle, error)
         return
-    files = sorted(workspace.bundles.path(bundle).rglob("users.arrow")) if gone else []
-    names = {name for file in files for name in _vocabulary(file).to_pylist() if name is not None}
-    if known := sum(digest(name) in gone for name in names):
+    if known := erased_in(workspace.bundles.path(bundle), gone) if gone else 0:
         log.warning(
             "bundle %s knows %s of the shoppers who were erased since it was made: `etalage publish` makes "
             "one that does not", bundle, f"{known:,}",
         )  # fmt: skip
+
+
+def erased_in(folder: Path, gone: set[str]) -> int:
+    """How many shoppers with one of these digests a bundle, an export or a copy of one knows."""
+    from etalage.lake.erasures import digest
+
+    names = {name for file in folder.rglob("users.arrow") for name in _vocabulary(file).to_pylist()}
+    return sum(digest(name) in gone for name in names if name is not None)
 
 
 def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:
@@ -347,7 +358,11 @@ def _left(workspace: Workspace, user_id: str) -> tuple[str, ...]:
         if file.name not in known and file.is_file() and not file.name.startswith("."):
             left.append(f"live/{file.name} may hold what the shopper did: remove it when it is not needed")
     if versioned := [name for name in ERASED_FROM if workspace.lake.table(name).exists()]:
-        left.append(_versions_left(workspace.lake, versioned))
+        shop = shlex.quote(str(workspace.folder))
+        left.append(
+            f"older versions of the tables {', '.join(versioned)}, and MLflow's copies of exports: "
+            f"`etalage vacuum --yes --shop {shop}` removes them"
+        )
     return tuple(left)
 
 
@@ -356,18 +371,6 @@ def _anew(export: Path) -> str:
     if export.parent.name == "everything":
         return "`etalage publish`"
     return f"`etalage train {export.parent.name}`"
-
-
-def _versions_left(lake: "Lake", names: Sequence[str]) -> str:
-    root, options = lake.root, lake.place.plain_options
-    opening = f"{root + '/'!r} + name" + (f", storage_options={options!r}" if options else "")
-    of_each = f"[T({opening}).vacuum(0, False, False) for name in {' '.join(names)!r}.split()]"
-    code = f"from deltalake import DeltaTable as T; {of_each}"
-    typed = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
-    return (
-        f"older versions of the tables {', '.join(names)}; to be rid of them remove the folders _change_data "
-        f"in {root} and run, while nothing writes: python -c {typed}"
-    )
 
 
 def _knows(bundle: Path, user_id: str) -> bool:

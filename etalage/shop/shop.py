@@ -35,9 +35,14 @@ from etalage.shop import (
     table_steps,
     transfer_steps,
     trust_steps,
+    upkeep_backup,
+    upkeep_delete,
+    upkeep_restore,
+    upkeep_vacuum,
     vector_steps,
 )
-from etalage.shop.progress import Bar
+from etalage.shop.at_work import at_work
+from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -47,11 +52,11 @@ if TYPE_CHECKING:
     from etalage.evaluation.comparison import ModelComparison
     from etalage.evaluation.evaluation import Evaluation
     from etalage.evaluation.shop_evaluation import ShopEvaluation
+    from etalage.lake.delta import PastVersion
     from etalage.lake.frames import DataFrame
     from etalage.lake.ingest import Ingested, TableName
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
-    from etalage.lake.removal import Removed
     from etalage.models.recipe import Recipe, Trained
     from etalage.online import LiveStore
     from etalage.recommend import Recommender
@@ -66,6 +71,10 @@ if TYPE_CHECKING:
     from etalage.shop.status_steps import ShopStatus, TableStatus
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
+    from etalage.shop.upkeep_backup import BackedUp
+    from etalage.shop.upkeep_delete import Deletion, Undone
+    from etalage.shop.upkeep_restore import Restored
+    from etalage.shop.upkeep_vacuum import Vacuumed
     from etalage.shop.vector_steps import Handed
     from etalage.tabular import Rows
 
@@ -148,17 +157,39 @@ class Shop(Workspace):
                 self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
             )
 
-    def delete_items(self, ids: Sequence[str], force: bool = False) -> "Removed":
-        """Delete items from the catalogue, by ids or files of ids. The next sync removes them from the
-        bundle.
+    def delete_items(
+        self, ids: Sequence[str] = (), force: bool = False, where: Sequence[str] = (), dry: bool = False
+    ) -> "Deletion":
+        """Delete items from the catalogue, by ids, files of ids, or conditions such as `category=Shoes`; if
+        `dry`, only say what would go. The next sync removes them from the bundle.
 
-        Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable.
+        Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable, ConfigError.
         """
-        from etalage.lake.removal import ids_of, item_ids, remove_items
-
         self.require_writable()
-        wanted = ids_of(ids, self.config.ingest.items, set(item_ids(self.lake)))
-        return remove_items(self.lake, wanted, self.config.publish.max_shrink, force)
+        return upkeep_delete.delete_items(self, ids, where, force, dry)
+
+    def delete_photos(
+        self, photos: Sequence[str] = (), of: Sequence[str] = (), every: bool = False, dry: bool = False
+    ) -> "Deletion":
+        """Delete photos by path, link or SHA-256, those of items, or `every` one; if `dry`, only say what
+        would go. Raises TableMissing, ConfigError."""
+        self.require_writable()
+        return upkeep_delete.delete_photos(self, photos, of, every, dry)
+
+    def reset(self, table: str, dry: bool = False) -> "Deletion":
+        """Delete all rows of a table; if `dry`, only say what would go. Raises TableMissing."""
+        self.require_writable()
+        return upkeep_delete.reset(self, table, dry)
+
+    def history(self, table: str, last: int = 20) -> "list[PastVersion]":
+        """The newest versions of a table, newest first. Raises TableMissing."""
+        return upkeep_delete.history(self, table, last)
+
+    def undo(self, table: str, to: int, dry: bool = False) -> "Undone":
+        """Make the rows of a table those of an older version again; if `dry`, only say what would change.
+        Raises TableMissing, DataError, ConfigError."""
+        self.require_writable()
+        return upkeep_delete.undo(self, table, to, dry)
 
     def table(self, name: str, version: int | None = None) -> "TableFrame":
         """A table as a frame: `shop.table("items").to_pandas()`. version: None: the newest.
@@ -193,6 +224,7 @@ class Shop(Workspace):
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
         return fetch_steps.probe(self, links, seed)
 
+    @at_work
     def fetch_photos(self, refresh: float | None = None, again: bool = False) -> "Fetched":
         """Download the photo of every link that is due (docs/links.md). After a kill, call it again to
         continue.
@@ -215,6 +247,7 @@ class Shop(Workspace):
         """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
         return trust_steps.trust_files(self, files)
 
+    @at_work
     def train(
         self,
         model: str = MODEL,
@@ -248,6 +281,7 @@ class Shop(Workspace):
             return table_steps.train(self, recipe, config, fresh)
         return behaviour_steps.train(self, recipe, config, fresh)
 
+    @at_work
     def tune(
         self,
         model: str,
@@ -272,6 +306,7 @@ class Shop(Workspace):
         config = validated(recipe.config, done.settings, where=f"the best trial of {model}")
         return replace(done, trained=self._train(recipe, config, fresh=False))
 
+    @at_work
     def evaluate(self, model: str = MODEL) -> "Evaluation":
         """Compare the model's newest export with the simple models.
 
@@ -292,6 +327,7 @@ class Shop(Workspace):
             )
         return done
 
+    @at_work
     def evaluate_all(self) -> "ModelComparison":
         """Ask every trained model of behaviour, and the whole funnel, the same questions, and compare each
         with the others. Trains nothing; writes reports/behaviour.html and the verdicts.
@@ -322,6 +358,7 @@ class Shop(Workspace):
         """The models that have an export."""
         return list(photo_steps.newest_exports(self))
 
+    @at_work
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
         """Update the table `classifications` with the newest classifier; the table `items` stays as it is.
 
@@ -340,6 +377,7 @@ class Shop(Workspace):
         """
         return classify_steps.classify_one(self, photos, title, threshold)
 
+    @at_work
     def compare(self, model: str | None = None) -> "Compared":
         """Compare every export of the classifier `model`, or of all classifiers, on the golden set.
 
@@ -350,6 +388,7 @@ class Shop(Workspace):
         self.require_writable()
         return grid_steps.compare(self, model)
 
+    @at_work
     def publish(self, force: bool = False) -> "Manifest":
         """Embed and index the whole catalogue, align the models to it, and make the new bundle current.
 
@@ -357,6 +396,7 @@ class Shop(Workspace):
         """
         return bundling.publish(self, force)
 
+    @at_work
     def sync(self, force: bool = False) -> "Synced":
         """Publish a bundle with what changed in the tables since the current one; embed only photos that it
         does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
@@ -444,10 +484,50 @@ class Shop(Workspace):
         answer = asking.similar(self, item_id, photos, k, threshold)
         return alike(answer, item_id or "the photo", asking.kept_recommender(self))
 
+    def vacuum(
+        self,
+        days: float = upkeep_vacuum.DAYS,
+        exports: int = upkeep_vacuum.EXPORTS,
+        bundles: int | None = None,
+        unpin: bool = False,
+        dry: bool = True,
+    ) -> "Vacuumed":
+        """What nobody needs any more, and unless `dry` it goes (docs/upkeep.md).
+
+        days: versions of tables and caches that are younger stay. exports: so many of a model stay, judged or
+        not. bundles: so many stay; None: [publish] keep. unpin: versions go too that exports and bundles were
+        made of. Raises DataError: a step is at work in the shop.
+        """
+        return upkeep_vacuum.vacuum(self, days=days, exports=exports, bundles=bundles, unpin=unpin, dry=dry)
+
+    @at_work
+    def backup(self, target: str | Path) -> "BackedUp":
+        """Copy the shop as it is at this moment into a folder that holds backups, or into a file that is not
+        there yet (.tar.zst, .tar.gz, .tar). Raises ConfigError, DataError (docs/upkeep.md)."""
+        return upkeep_backup.backup(self, target)
+
+    @staticmethod
+    def check_backup(source: str | Path, name: str | None = None, bar: Bar = silent) -> "Restored":
+        """Compare every file of a backup with its manifest. Raises DataError: it is damaged; ConfigError."""
+        return upkeep_restore.check(source, name, bar)
+
+    @staticmethod
+    def restore(
+        source: str | Path,
+        folder: str | Path,
+        name: str | None = None,
+        erased: str | Path | None = None,
+        bar: Bar = silent,
+    ) -> "Restored":
+        """Make a new shop in `folder` out of a backup, or nothing; `name`: which of several; `erased`: a shop
+        that knows who was erased since. Raises ConfigError, DataError."""
+        return upkeep_restore.restore(source, folder, name, erased, bar)
+
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
         return asking.open_recommender(self)
 
+    @at_work
     def vectors(self, to: str, model: str | None = None, users: bool = False) -> "Handed":
         """Write the vectors of the current bundle's items, or users, where others look them up: `table`,
         redis://…, `milvus` or a Milvus' address. What is there of older bundles is removed.
@@ -458,6 +538,7 @@ class Shop(Workspace):
         self.require_writable()
         return vector_steps.hand_over(self, to, model, users)
 
+    @at_work
     def best_items(self, k: int = 100, model: str | None = None) -> "BestItems":
         """Write the k best items of every shopper into the table `recommendations`, by a retriever of the
         current bundle (None: its first embedder). Raises TableMissing, Unprocessable, BundleError."""
@@ -478,6 +559,7 @@ class Shop(Workspace):
 
         return Rows(asking.users_like(self, user_id, k), NearUser)
 
+    @at_work
     def register(self, name: str, task: str | None = None) -> str:
         """Log the current bundle as a model to the shop's MLflow, and register it. Return its URI.
 

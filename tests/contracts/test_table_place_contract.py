@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from deltalake import DeltaTable
 from etalage.engine.children import child
 from etalage.engine.local import LocalEngine
 from etalage.errors import ChangesGone, DataError, TableDamaged, TableMissing
+from etalage.lake import vacuum
 from etalage.lake.delta import Lake, Merged
 from etalage.lake.parts import Added, write_part
 from etalage.lake.places import Place
@@ -117,6 +119,70 @@ def test_rows_are_deleted_by_key_and_by_what_is_in_them(lake: Lake) -> None:
     assert table.delete(items(item_id=["a", "none"])) == 1
     assert table.delete_matching(["price"], lambda rows: pa.compute.greater(rows["price"], 3)) == 1
     assert prices(table.read()) == {"b": 2.0, "c": 3.0}
+
+
+def test_a_table_is_cleared_and_restored_in_one_version_each_and_the_feed_tells(lake: Lake) -> None:
+    table = lake.table("items")
+    table.merge(items(item_id=["a", "b"], price=[1.0, 2.0]))
+    assert table.clear() == 2 and table.version() == 2 and table.read().num_rows == 0
+    assert table.clear() == 0 and table.version() == 2
+    assert sorted(table.changes(1).deleted["item_id"].to_pylist()) == ["a", "b"]
+    assert table.restore(1) == 0 and table.version() == 3
+    assert prices(table.read()) == {"a": 1.0, "b": 2.0}
+    assert sorted(table.changes(2).upserted["item_id"].to_pylist()) == ["a", "b"]
+    assert [(one.version, one.rows, one.whole) for one in table.history(2)] == [(3, 2, True), (2, 0, True)]
+
+
+def test_a_vacuum_keeps_what_is_pinned_young_or_in_the_feed_and_removes_the_rest(
+    where: Where, lake: Lake
+) -> None:
+    table = lake.table("items")
+    for number in range(1, 6):
+        table.merge(items(item_id=["a", "b"], price=[float(number), 2.0]))
+    now = vacuum.days_ago(0)
+
+    def removed(pinned: Collection[int] = (), feed_since: int | None = None, days: float = 0) -> set[str]:
+        since = vacuum.days_ago(days) if days else now
+        found = vacuum.waste(table, since=since, pinned=pinned, feed_since=feed_since, erased={})
+        before = set(where.names(""))
+        vacuum.remove(table, found)
+        gone = before - set(where.names(""))
+        assert {one for one in gone if not one.startswith("items/_etalage/")} == {
+            f"items/{n}" for n in found.files
+        }
+        return gone
+
+    assert removed(days=1) == set()
+    assert removed(pinned=[1, 2, 3, 4, 5], feed_since=1) == set()
+    removed(pinned=[2], feed_since=4)
+    assert prices(table.read(2)) == {"a": 2.0, "b": 2.0}
+    assert prices(table.changes(4).upserted) == {"a": 5.0}
+    for version in (1, 3):
+        with pytest.raises(DataError):
+            table.read(version)
+    assert removed() and not removed()
+    assert prices(table.read()) == {"a": 5.0, "b": 2.0}
+    assert [name for name in where.names("items/") if "_change_data" in name] == []
+    assert table.merge(items(item_id=["c"], price=[3.0])).inserted == 1
+
+
+def test_f57_a_vacuum_leaves_nothing_of_who_was_erased_in_data_feed_and_log(where: Where, lake: Lake) -> None:
+    table = lake.table("users")
+    table.merge(items(user_id=["anna", "bert"], attributes=["{}", "{}"]))
+    table.merge(items(user_id=["carl"], attributes=["{}"]))
+    lake.erasures.remember("anna")
+    table.delete_matching(["user_id"], lambda rows: pa.compute.equal(rows["user_id"], "anna"))
+    table.merge(items(user_id=["dora"], attributes=["{}"]))
+    assert [name for name in where.names("") if b"anna" in where.read(name)]
+    found = vacuum.waste(
+        table, since=vacuum.days_ago(7), pinned=[1, 2], feed_since=1, erased=lake.erasures.known()
+    )
+    assert (found.erased, found.lost, found.first) == (True, (1, 2), 3)
+    vacuum.remove(table, found)
+    assert [name for name in where.names("") if b"anna" in where.read(name)] == []
+    assert sorted(Lake(where.place).table("users").read()["user_id"].to_pylist()) == ["bert", "carl", "dora"]
+    assert sorted(table.read(3)["user_id"].to_pylist()) == ["bert", "carl"]
+    assert table.merge(items(user_id=["emil"], attributes=["{}"])).inserted == 1
 
 
 def test_versions_and_change_feed_are_those_that_delta_rs_reads(where: Where, lake: Lake) -> None:

@@ -1,0 +1,35 @@
+"""Files and folders as upkeep looks at them: how large, how old, and whether a process has them open."""
+
+import os
+import time
+from pathlib import Path
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; links count as nothing."""
+    if path.is_symlink():
+        return 0
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+
+
+def age(path: Path) -> float:
+    """Seconds since anything in it was last written."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return time.time() - max(one.lstat().st_mtime for one in files)
+
+
+def held_open(folder: Path) -> bool:
+    """Whether a process of this machine that we may look at has a file of `folder` open or mapped."""
+    beneath = f"{folder.resolve()}{os.sep}"
+    return any(_uses(process, beneath) for process in Path("/proc").glob("[0-9]*"))
+
+
+def _uses(process: Path, beneath: str) -> bool:
+    try:
+        if beneath in (process / "maps").read_text(encoding="utf-8", errors="replace"):
+            return True
+        return any(str(one.readlink()).startswith(beneath) for one in (process / "fd").iterdir())
+    except OSError:  # it has ended, or is somebody else's
+        return False

@@ -1,0 +1,310 @@
+"""A shop that was restored answers as the one that was backed up did, and half a backup is none."""
+
+import os
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etalage.errors import ConfigError, DataError
+from etalage.online import Act, Event
+from etalage.runtime.export_files import read_export
+from etalage.shop import Shop, upkeep_archive
+from etalage.shop.upkeep_archive import MANIFEST, PARTIAL, SHOP, backups_in
+from tests.shops import fill
+from tests.upkeep import answers, copied, every_kill
+
+
+@pytest.fixture(scope="module")
+def kept(upkept: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    shop = copied(upkept, tmp_path_factory.mktemp("kept") / "shop")
+    with shop.live_store() as store:
+        store.append([Event("e1", "user-3", Act("item-00004", "buy"))])
+    return shop
+
+
+@pytest.fixture(scope="module")
+def backups(kept: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backups")
+    kept.backup(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["folder", "one.tar.zst", "one.tar.gz", "one.tar"])
+def test_a_restored_shop_answers_as_the_one_that_was_backed_up(kept: Shop, tmp_path: Path, name: str) -> None:
+    done = kept.backup(tmp_path / name)
+    assert Shop.check_backup(tmp_path / name).files == done.files > 20
+    restored = Shop.restore(tmp_path / name, tmp_path / "new")
+    shop = Shop(tmp_path / "new")
+    assert restored.tables == shop.lake.versions() == kept.lake.versions()
+    assert answers(shop) == answers(kept)
+    for file in ("bundles/current", "bundles/log.jsonl", "live/events.sqlite", "shop.toml"):
+        assert (shop.folder / file).stat().st_mode == (kept.folder / file).stat().st_mode, file
+    with shop.live_store() as store:
+        assert [act.item_id for act in store.history("user-3", 1)] == ["item-00004"]
+    for model in ("popularity", "item_knn"):
+        for export in (tmp_path / "new" / "exports" / model).glob("[0-9]*"):
+            read_export(export)  # raises where its hash does not hold
+    assert shop.status().next == kept.status().next
+
+
+def test_a_restored_shop_goes_on(kept: Shop, backups: Path, tmp_path: Path) -> None:
+    Shop.restore(backups, tmp_path / "new")
+    shop = Shop(tmp_path / "new")
+    fill(shop.lake, [12])
+    manifest = shop.sync(force=True).manifest
+    assert manifest is not None and manifest.items == 13
+    assert shop.collect().new == 1
+    assert shop.train("popularity")[1].exists()
+
+
+def test_a_second_backup_shares_the_files_of_the_first(kept: Shop, tmp_path: Path) -> None:
+    kept.backup(tmp_path / "b")
+    again = kept.backup(tmp_path / "b")
+    assert again.linked > 20 and again.copied == 0
+    first, second = backups_in(tmp_path / "b")
+    assert (first / SHOP / "shop.toml").samefile(second / SHOP / "shop.toml")
+    shutil.rmtree(first)
+    assert Shop.check_backup(tmp_path / "b").files == again.files
+
+
+def test_a_file_that_went_bad_in_the_first_backup_is_copied_again_by_the_second(
+    kept: Shop, tmp_path: Path
+) -> None:
+    kept.backup(tmp_path / "b")
+    (first,) = backups_in(tmp_path / "b")
+    _spoil(first / SHOP / "shop.toml")
+    assert kept.backup(tmp_path / "b").copied == (kept.folder / "shop.toml").stat().st_size
+    with pytest.raises(DataError, match=r"shop\.toml is not what was copied"):
+        Shop.check_backup(tmp_path / "b", first.name)
+    Shop.check_backup(tmp_path / "b")
+
+
+def _spoil(file: Path) -> None:
+    mode = file.stat().st_mode
+    file.chmod(0o600)
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    file.chmod(mode)
+
+
+def test_a_backup_is_of_one_moment_while_the_shop_is_written(kept: Shop, tmp_path: Path) -> None:
+    shop = copied(kept, tmp_path / "shop")
+    ended = threading.Event()
+
+    def write() -> None:
+        number = 100
+        other = Shop(shop.folder)
+        while not ended.is_set():
+            fill(other.lake, [number], [])
+            with other.live_store() as store:
+                store.append([Event(f"w{number}", "user-1", Act("item-00002", "view"))])
+            number += 1
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for _ in range(3):
+            shop.backup(tmp_path / "b")
+    finally:
+        ended.set()
+        writing.join()
+    for number, backup in enumerate(backups_in(tmp_path / "b")):
+        done = Shop.restore(tmp_path / "b", tmp_path / f"new-{number}", backup.name)
+        restored = Shop(tmp_path / f"new-{number}")
+        assert restored.lake.versions() == done.tables
+        assert restored.lake.table("items").read().num_rows == restored.lake.table("items").count()
+        file = restored.folder / "live" / "events.sqlite"
+        assert sqlite3.connect(file).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_is_not_whole_is_no_backup_and_the_same_command_goes_on(kept: Shop, tmp_path: Path) -> None:
+    target = tmp_path / "b"
+    for number in every_kill(target, "backup", kept.folder, target, every=17):
+        assert backups_in(target) == [], f"killed at change {number}"
+        assert number < 2000
+    (whole,) = backups_in(target)
+    Shop.check_backup(target)
+    assert not (target / PARTIAL).exists() and (whole / MANIFEST).exists()
+
+
+def test_a_killed_restore_leaves_no_shop_and_the_same_command_goes_on(
+    kept: Shop, backups: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new"
+    for number in every_kill(tmp_path, "restore", backups, folder, every=23):
+        assert not folder.exists(), f"killed at change {number}"
+        assert number < 2000
+    assert answers(Shop(folder)) == answers(kept)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["new"]
+
+
+def test_a_killed_restore_of_another_backup_leaves_nothing_of_it(
+    kept: Shop, backups: Path, tmp_path: Path
+) -> None:
+    staging = tmp_path / ".new.restoring" / SHOP
+    staging.mkdir(parents=True)
+    (staging / "stray").write_text("of another one")
+    Shop.restore(backups, tmp_path / "new")
+    assert not (tmp_path / "new" / "stray").exists()
+
+
+@pytest.mark.parametrize("broken", ["changed", "missing", "cut", "manifest"])
+def test_a_damaged_backup_is_named_and_restores_nothing(kept: Shop, tmp_path: Path, broken: str) -> None:
+    kept.backup(tmp_path / "b")
+    (backup,) = backups_in(tmp_path / "b")
+    file = next((backup / SHOP / "bundles").glob("b0*/items.arrow"))
+    if broken == "changed":
+        _spoil(file)
+    elif broken == "missing":
+        file.unlink()
+    elif broken == "cut":
+        os.truncate(file, 10)
+    else:
+        _spoil(backup / MANIFEST)
+    wanted = "manifest" if broken == "manifest" else r"items\.arrow"
+    for step in (
+        lambda: Shop.check_backup(tmp_path / "b"),
+        lambda: Shop.restore(tmp_path / "b", tmp_path / "n"),
+    ):
+        with pytest.raises(DataError, match=wanted):
+            step()
+    assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("suffix", [".tar.zst", ".tar.gz", ".tar"])
+def test_a_file_that_was_cut_is_no_whole_backup(kept: Shop, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"b{suffix}"
+    kept.backup(file)
+    os.truncate(file, file.stat().st_size * 2 // 3)
+    with pytest.raises(DataError, match=r"b\.tar.*(cannot be read to its end|no whole backup)"):
+        Shop.check_backup(file)
+    with pytest.raises(DataError):
+        Shop.restore(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_leads_out_of_the_shop_is_refused(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        member = tarfile.TarInfo("shop/../../planted")
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match="leads elsewhere"):
+        Shop.restore(tmp_path / "b.tar", tmp_path / "new")
+    assert not (tmp_path / "planted").exists() and not (tmp_path / "new").exists()
+
+
+def test_nothing_is_restored_over_a_shop_or_anything_else(kept: Shop, backups: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a shop, and nothing is restored over one"):
+        Shop.restore(backups, kept.folder)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="holds something"):
+        Shop.restore(backups, tmp_path / "full")
+    (tmp_path / "empty").mkdir()
+    Shop.restore(backups, tmp_path / "empty")
+    assert answers(Shop(tmp_path / "empty")) == answers(kept)
+
+
+def test_targets_that_make_no_sense_are_refused(kept: Shop, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lies in the shop"):
+        kept.backup(kept.folder / "backups")
+    with pytest.raises(ConfigError, match="object store"):
+        kept.backup("s3://bucket/backups")
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="holds other things"):
+        kept.backup(tmp_path)
+    (tmp_path / "b.tar").write_text("mine")
+    with pytest.raises(DataError, match="no backup is written over"):
+        kept.backup(tmp_path / "b.tar")
+    assert (tmp_path / "b.tar").read_text() == "mine"
+    with pytest.raises(ConfigError, match="holds no backup"):
+        Shop.restore(tmp_path, tmp_path / "new")
+
+
+def test_tables_in_an_object_store_are_refused(kept: Shop, tmp_path: Path) -> None:
+    shop = copied(kept, tmp_path / "shop")
+    (shop.folder / "shop.toml").write_text('[storage]\ntables = "s3://bucket/shop"\n')
+    with pytest.raises(ConfigError, match=r"\[storage\] tables = 's3://bucket/shop'.*versions of objects"):
+        Shop(shop.folder).backup(tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("name", ["b", "b.tar.gz"])
+def test_a_full_disk_leaves_no_backup_and_says_so(
+    kept: Shop, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = upkeep_archive._copied
+    calls = []
+
+    def full(*given: object) -> object:
+        calls.append(given)
+        if len(calls) > 20:
+            raise OSError(28, "No space left on device", str(tmp_path / name))
+        return copy(*given)  # type: ignore[arg-type]
+
+    owner, method = (upkeep_archive, "_copied") if name == "b" else (upkeep_archive._Hashing, "read")
+    if name != "b":
+        copy = upkeep_archive._Hashing.read  # type: ignore[assignment]
+    monkeypatch.setattr(owner, method, full)
+    with pytest.raises(DataError, match=r"No space left on device; there is no backup of this moment"):
+        kept.backup(tmp_path / name)
+    monkeypatch.undo()
+    assert backups_in(tmp_path / "b") == [] and not (tmp_path / "b.tar.gz").exists()
+    kept.backup(tmp_path / name)
+    Shop.check_backup(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    kept: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Path.open
+
+    def refuse(file: Path, *given: Any, **named: Any) -> Any:
+        if file.name == "items.arrow":
+            raise PermissionError(13, "Permission denied", str(file))
+        return known(file, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        DataError, match=r"items\.arrow: Permission denied; there is no backup of this moment"
+    ):
+        kept.backup(tmp_path / "b")
+    assert backups_in(tmp_path / "b") == []
+
+
+def test_who_was_erased_stays_erased_in_an_older_backup(kept: Shop, tmp_path: Path) -> None:
+    shop = copied(kept, tmp_path / "shop")
+    old = shop.backup(tmp_path / "b").target.name
+    shop.erase("user-3")
+    shop.backup(tmp_path / "b")
+    done = Shop.restore(tmp_path / "b", tmp_path / "by-later-backup", old)
+    assert done.erased_again == 1
+    lone = tmp_path / "lone"
+    shutil.copytree(tmp_path / "b" / old, lone / old)
+    assert Shop.restore(lone, tmp_path / "unknown").erased_until is None
+    assert Shop.restore(lone, tmp_path / "by-shop", erased=shop.folder).erased_again == 1
+    for name, gone in (("by-later-backup", True), ("by-shop", True), ("unknown", False)):
+        restored = Shop(tmp_path / name)
+        for table in ("users", "interactions"):
+            known = "user-3" in restored.lake.table(table).read(columns=["user_id"])["user_id"].to_pylist()
+            assert known is not gone, (name, table)
+        with restored.live_store() as store:
+            assert bool(store.history("user-3", 1)) is not gone, name
+        assert len(restored.lake.table("users").read()) >= 7
+
+
+def test_links_and_drafts_are_left_out_and_links_are_told(kept: Shop, tmp_path: Path) -> None:
+    shop = copied(kept, tmp_path / "shop")
+    (shop.folder / "elsewhere").symlink_to(tmp_path)
+    (shop.folder / "exports" / "item_knn" / ".draft-1").mkdir()
+    (shop.folder / "exports" / "item_knn" / ".draft-1" / "half.npy").write_bytes(b"half")
+    done = shop.backup(tmp_path / "b")
+    assert any("1 links" in note for note in done.notes)
+    assert not list(done.target.rglob("half.npy")) and not list(done.target.rglob("elsewhere"))
