@@ -90,6 +90,7 @@ def test_asking_what_is_like_an_item_that_nobody_knows_fails_with_the_nearest(sh
     refuses(quick("similar", "nosuch", "--shop", shop), 12, "NotFound", "'nosuch'", "'item-00000'")
     refuses(quick("similar", "item00007", "--shop", shop), 12, "did you mean 'item-00007'?")
     refuses(quick("similar", " ITEM-00007", "--shop", shop), 12, "did you mean 'item-00007'?")
+    refuses(quick("similar", shop / "shop.toml", "--shop", shop), 12, "etalage similar --photo ", "shop.toml")
     assert quick("similar", "item-00007", "--shop", shop).status == 0
 
 

@@ -6,6 +6,7 @@ command wants to know of the typing error.
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
@@ -117,11 +118,22 @@ def require_items(
         said = f"{named} {item_id[:60]!r}: no such item in bundle {recommender.bundle}"
         if _in_tables(workspace, item_id):
             raise NotFound(f"{said}; the table items has it: `etalage sync --shop {_typed(workspace)}`")
+        if _is_file(item_id):
+            raise NotFound(
+                f"{said}, but a file: `etalage similar --photo {shlex.quote(item_id)}` asks by a photo"
+            )
         near = nearest(item_id, catalogue.ids[1:])
         examples = ", ".join(repr(one) for one in catalogue.ids[1 : EXAMPLES + 1])
         raise NotFound(
             f"{said}; " + (f"did you mean {near!r}?" if near else f"its ids are such as {examples}")
         )
+
+
+def _is_file(item_id: str) -> bool:
+    try:
+        return Path(item_id).is_file()
+    except (OSError, ValueError):  # too long for a path, or a NUL in it
+        return False
 
 
 def _stranger(recommender: "Recommender", user_id: str | None) -> str:
