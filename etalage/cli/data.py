@@ -1,21 +1,29 @@
 """Commands about the shop's tables: make a shop, load files, look at tables, delete, collect, erase."""
 
 import shlex
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.config import parse_pairs, texts_of
-from etalage.console import add_row, bar, counted, out, table_of
+from etalage.console import add_row, bar, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError, InputUnreadable, TooManyRefused
-from etalage.shop import Shop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from etalage.lake.drafting.drafts import Draft
     from etalage.lake.drafting.looking import Tried
+    from etalage.lake.ingest import Ingested
+    from etalage.lake.removal import Removed
+    from etalage.shop.behaviour_steps import KindFacts
+    from etalage.shop.draft_steps import DraftedShop
+    from etalage.shop.held_steps import Collected
+    from etalage.shop.live_steps import Erased
 
 
 class TableChoice(StrEnum):
@@ -35,7 +43,29 @@ Format = StrEnum(
 )  # fmt: skip
 
 
-@app.command()
+@dataclass(frozen=True)
+class NewShop:
+    """A shop that was made: its settings, and the commands that load its files."""
+
+    settings: Path
+    next: list[str]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """A table: how many rows it has, and its version."""
+
+    table: str
+    rows: int
+    version: int
+
+
+@app.command(
+    epilog="""
+    etalage new shop --name "My shop"
+    etalage new shop --from items.csv --from orders.csv
+    """
+)
 def new(
     folder: Annotated[Path, typer.Argument(help="The folder to make; it must not hold a shop.toml.")],
     name: Annotated[str, typer.Option(help="The shop's name.")] = "A shop",
@@ -52,29 +82,44 @@ def new(
         if files:
             _draft(folder, name, files)
             return
+        from etalage.shop import Shop
+
         shop = Shop.create(folder, name, bar)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot make a shop there: {error.strerror}") from error
-    typed = shlex.quote(str(folder))
-    out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
+    file, following = (
+        shop.folder / "shop.toml",
+        f"etalage ingest FILE items --shop {shlex.quote(str(folder))}",
+    )
+    tell(NewShop(file, [following]), lambda: out.print(f"{file}: edit it, then `{following}`"))
 
 
 def _draft(folder: Path, name: str, files: list[Path]) -> None:
     from etalage.shop.draft_steps import draft_shop, write_draft
 
     drafted = draft_shop(name, files)
+    if not manner().json:
+        _print_drafts(folder, drafted)
+    made = NewShop(write_draft(folder, drafted), list(_ingests(folder, drafted)))
+    tell(made, lambda: out.print("\n  ".join([f"{made.settings}: check it, then run", *made.next])))
+
+
+def _ingests(folder: Path, drafted: "DraftedShop") -> "Iterator[str]":
+    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
+        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
+        yield shlex.join(words)
+
+
+def _print_drafts(folder: Path, drafted: "DraftedShop") -> None:
     for draft, trial in zip(drafted.drafts, drafted.trials, strict=True):
         _print_draft(draft, trial)
     if (folder / "shop.toml").exists():
         out.print(drafted.text)
-    file = write_draft(folder, drafted)
-    out.print(f"{file}: check it, then run")
-    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
-        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
-        out.print(f"  {shlex.join(words)}")
 
 
 def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
+    from etalage.config import texts_of
+
     out.print(f"{draft.head.file}: {'' if draft.sure else 'UNSURE, perhaps '}{draft.title}: {draft.why}")
     for line in draft.lines:
         if line.source is None:
@@ -111,7 +156,13 @@ def _files_and_table(words: list[str]) -> tuple[list[str], TableChoice]:
     return words, TableChoice.items
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage ingest items.csv
+    etalage ingest "days/*.csv" interactions --shop demo
+    etalage ingest feed.xml --whole
+    """
+)
 def ingest(
     sources: Annotated[
         list[str],
@@ -170,6 +221,8 @@ def ingest(
     """
     if force and not whole:
         raise ConfigError("--force needs --whole: without --whole, no item leaves the catalogue")
+    from etalage.config import parse_pairs
+
     names = class_names.split(",") if class_names else None
     files, table = _files_and_table(sources)
     done = opened(shop).ingest(
@@ -186,6 +239,21 @@ def ingest(
         delimiter=delimiter,
         encoding=encoding,
     )
+    tell(done, lambda: _show_ingested(done))
+    named = ", ".join(files)
+    if done.unreadable:
+        raise InputUnreadable(
+            f"{named}: {len(done.unreadable)} files could not be read, or not to their end; the others are "
+            "loaded. Mend them, and ingest them again"
+        )
+    if done.refused > max_refused:
+        raise TooManyRefused(
+            f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
+            f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
+        )
+
+
+def _show_ingested(done: "Ingested") -> None:
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     besides = (("older", done.older), ("of erased shoppers", done.erased), ("skipped", done.passed))
     more = "".join(f"{name} {n}, " for name, n in besides if n)
@@ -199,22 +267,16 @@ def ingest(
         out.print(f"  {count} × {such}{done.first_refused.get(reason, reason)}")
     for note in done.notes:
         out.print(f"  {note}")
-    named = ", ".join(files)
-    if done.unreadable:
-        for reason in done.unreadable[:10]:
-            out.print(f"  {reason}")
-        raise InputUnreadable(
-            f"{named}: {len(done.unreadable)} files could not be read, or not to their end; the others are "
-            "loaded. Mend them, and ingest them again"
-        )
-    if done.refused > max_refused:
-        raise TooManyRefused(
-            f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
-            f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
-        )
+    for reason in done.unreadable[:10]:
+        out.print(f"  {reason}")
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage delete items i000042 i000043
+    etalage delete items gone.txt
+    """
+)
 def delete(
     table: Annotated[
         Literal["items"], typer.Argument(help="Only items; to remove a shopper, use `etalage erase`.")
@@ -228,58 +290,74 @@ def delete(
     The next `etalage sync` removes them from the bundle.
     """
     done = opened(shop).delete_items(ids, force)
+    tell(done, lambda: _show_deleted(done, shop))
+    if not done.items:
+        raise DataError("the catalogue has none of these items; nothing was deleted")
+
+
+def _show_deleted(done: "Removed", shop: Path) -> None:
     for one in done.unknown[:10]:
         out.print(
             f"not in the catalogue: {one}{f'; did you mean {done.near[one]}?' if one in done.near else ''}"
         )
     if len(done.unknown) > 10:
         out.print(f"… and {len(done.unknown) - 10:,} more that are not in the catalogue")
-    if not done.items:
-        raise DataError("the catalogue has none of these items; nothing was deleted")
-    out.print(
-        f"{counted(len(done.items), 'item', 'items')} left the catalogue; "
-        f"`etalage sync --shop {shlex.quote(str(shop))}` takes them out of the bundle"
-    )
+    if done.items:
+        out.print(
+            f"{counted(len(done.items), 'item', 'items')} left the catalogue; "
+            f"`etalage sync --shop {shlex.quote(str(shop))}` takes them out of the bundle"
+        )
 
 
-@app.command()
+@app.command(epilog="etalage tables --shop demo")
 def tables(shop: ShopFolder = HERE) -> None:
     """List the tables, and what each kind of interaction counts as."""
-    table = table_of("table", "rows", "version")
     place = opened(shop)
     lake = place.lake
     versions = sorted(lake.versions().items())
-    for name, version in versions:
-        add_row(table, name, f"{lake.table(name).count():,}", version)
+    facts = [TableFacts(name, lake.table(name).count(), version) for name, version in versions]
+    kinds = place.kinds()
+    tell({"tables": facts, "kinds": kinds}, lambda: _show_tables(facts, kinds))
+
+
+def _show_tables(facts: list[TableFacts], kinds: "Sequence[KindFacts]") -> None:
+    table = table_of("table", "rows", "version")
+    for one in facts:
+        add_row(table, one.table, f"{one.rows:,}", one.version)
     out.print(table)
-    if not versions:
+    if not facts:
         out.print("no table has rows yet: load items with `etalage ingest FILE items`")
-    if found := place.kinds():
+    if kinds:
         table = table_of("kind", "interactions", "counts as", "weight", "owns the item")
-        for one in found:
-            known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
-            add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
+        for kind in kinds:
+            known, has = "unknown" if kind.meaning == "other" else kind.meaning, "yes" if kind.has else ""
+            add_row(table, kind.kind or "(none)", f"{kind.count:,}", known, f"{kind.weight:g}", has)
         out.print(table)
 
 
-@app.command()
+@app.command(epilog="etalage refused --last 100")
 def refused(
     shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20
 ) -> None:
     """List the newest refused rows: file, line, reason."""
-    table = table_of("table", "file", "line", "reason")
     stored = opened(shop).lake.table("refused")
     if not stored.exists():
-        out.print("nothing was refused")
+        tell([], lambda: out.print("nothing was refused"))
         return
-    rows = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
+    columns = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
     order = [("refused_at", "descending"), ("file", "ascending"), ("line", "ascending")]
-    for row in rows.sort_by(order).slice(0, last).to_pylist():
+    rows = columns.sort_by(order).slice(0, last).to_pylist()
+    tell(rows, lambda: _show_refused(rows))
+
+
+def _show_refused(rows: list[dict[str, Any]]) -> None:
+    table = table_of("table", "file", "line", "reason")
+    for row in rows:
         add_row(table, row["what"], row["file"], row["line"], row["reason"])
     out.print(table)
 
 
-@app.command()
+@app.command(epilog="etalage collect --shop demo")
 def collect(shop: ShopFolder = HERE) -> None:
     """Load the events that the server received into the tables.
 
@@ -288,6 +366,10 @@ def collect(shop: ShopFolder = HERE) -> None:
     Events about unknown items, or of unknown kinds, wait in the table `held` until they are known.
     """
     done = opened(shop).collect()
+    tell(done, lambda: _show_collected(done))
+
+
+def _show_collected(done: "Collected") -> None:
     more = f", {done.released:,} of which had been held back" if done.released else ""
     out.print(f"{counted(done.new, 'act is', 'acts are')} new in the table{more}")
     if done.waiting:
@@ -297,7 +379,7 @@ def collect(shop: ShopFolder = HERE) -> None:
         out.print(f"  {note}")
 
 
-@app.command()
+@app.command(epilog="etalage erase u000007")
 def erase(
     user: Annotated[str, typer.Argument(help="The shopper's user_id.")], shop: ShopFolder = HERE
 ) -> None:
@@ -306,6 +388,10 @@ def erase(
     This deletes the shopper's rows from the tables and the online store.
     """
     done = opened(shop).erase(user)
+    tell(done, lambda: _show_erased(done, user))
+
+
+def _show_erased(done: "Erased", user: str) -> None:
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} rows deleted")
     if not any(done.rows.values()):

@@ -18,24 +18,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import MappingConfig, as_values, validated
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
-from etalage.shop import (
-    asking,
-    behaviour_steps,
-    best_steps,
-    bundling,
-    category_steps,
-    classify_steps,
-    comparing_steps,
-    fetch_steps,
-    judging_steps,
-    live_steps,
-    photo_steps,
-    status_steps,
-    table_steps,
-    transfer_steps,
-    trust_steps,
-    vector_steps,
-)
+from etalage.models import MODEL
 from etalage.shop.progress import Bar, silent
 from etalage.shop.workspace import Workspace
 
@@ -63,9 +46,6 @@ if TYPE_CHECKING:
     from etalage.shop.trust_steps import OrphanExport, OwnFile
     from etalage.shop.tuning_steps import Tuned
     from etalage.shop.vector_steps import Handed
-
-
-MODEL = photo_steps.MODEL
 
 
 class Shop(Workspace):
@@ -135,14 +115,20 @@ class Shop(Workspace):
 
     def status(self) -> "ShopStatus":
         """Where the shop stands: tables, trained models and their verdicts, the bundle, the next command."""
+        from etalage.shop import status_steps
+
         return status_steps.status(self)
 
     def kinds(self) -> "list[KindFacts]":
         """What each kind of interaction in the tables counts as."""
+        from etalage.shop import behaviour_steps
+
         return behaviour_steps.kinds(self)
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
+        from etalage.shop import fetch_steps
+
         return fetch_steps.probe(self, links, seed)
 
     def fetch_photos(self, refresh: float | None = None, again: bool = False) -> "Fetched":
@@ -152,19 +138,27 @@ class Shop(Workspace):
         refresh: also ask again for photos that are this many days old. again: also ask for failed links that
         are not due yet. Raises ConfigError, DataError.
         """
+        from etalage.shop import fetch_steps
+
         self.require_writable()
         return fetch_steps.fetch(self, refresh, again)
 
     def own_files(self) -> "list[OwnFile]":
         """The files in the shop's folder `models/`, and which of them are trusted; runs none of them."""
+        from etalage.shop import trust_steps
+
         return trust_steps.own_files(self)
 
     def orphan_exports(self) -> "list[OrphanExport]":
         """Trained models whose file is gone: nothing takes them for models any more."""
+        from etalage.shop import trust_steps
+
         return trust_steps.orphan_exports(self)
 
     def trust(self, files: "list[OwnFile]") -> Path:
         """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
+        from etalage.shop import trust_steps
+
         return trust_steps.trust_files(self, files)
 
     def train(
@@ -180,6 +174,7 @@ class Shop(Workspace):
         an export or of a checkpoint. Raises ConfigError: the weights do not fit, or the model cannot start
         from others.
         """
+        from etalage.shop import transfer_steps
         from etalage.training.run import resolve
 
         recipe = self.models.find(model)
@@ -191,6 +186,8 @@ class Shop(Workspace):
         return self._train(recipe, config, fresh)
 
     def _train(self, recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+        from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
+
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
@@ -229,6 +226,7 @@ class Shop(Workspace):
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
         from etalage.runtime.export_files import newest_export, read_facts
+        from etalage.shop import judging_steps, photo_steps
         from etalage.training import tracking
 
         recipe = self.models.find(model)
@@ -250,6 +248,7 @@ class Shop(Workspace):
         Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
         """
         from etalage.runtime.export_files import newest_export, read_facts
+        from etalage.shop import comparing_steps
         from etalage.training import tracking
 
         self.require_writable()
@@ -262,10 +261,14 @@ class Shop(Workspace):
 
     def trained_on_behaviour(self) -> list[str]:
         """The models of behaviour that have an export."""
+        from etalage.shop import comparing_steps
+
         return comparing_steps.trained(self)
 
     def unjudged(self) -> list[str]:
         """The trained models of photos and categories that have no verdict yet."""
+        from etalage.shop import comparing_steps
+
         return comparing_steps.unjudged(self)
 
     def classify(self, threshold: float | None = None, every: bool = False) -> "ClassifiedShop":
@@ -274,6 +277,8 @@ class Shop(Workspace):
         Asks about new and changed items (`every`: about all), and stores each item's own category beside
         the answer. threshold: items with a lower confidence stay unclassified; None: [classify] threshold.
         """
+        from etalage.shop import classify_steps
+
         self.require_writable()
         return classify_steps.classify(self, threshold, every)
 
@@ -284,6 +289,8 @@ class Shop(Workspace):
 
         Raises PhotoRefused; NothingToPublish: no classifier was trained.
         """
+        from etalage.shop import classify_steps
+
         return classify_steps.classify_one(self, photos, title, threshold)
 
     def compare(self, model: str | None = None) -> "Compared":
@@ -301,6 +308,8 @@ class Shop(Workspace):
 
         Raises PublishError and its subclasses; the bundle that was current then stays current.
         """
+        from etalage.shop import bundling
+
         return bundling.publish(self, force)
 
     def sync(self, force: bool = False) -> "Synced":
@@ -308,6 +317,7 @@ class Shop(Workspace):
         does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
         others."""
         from etalage.bundle.sync import sync
+        from etalage.shop import bundling, vector_steps
 
         config = self.config  # refused before anything else
         bundling.tell_kept_rules(self)
@@ -327,6 +337,8 @@ class Shop(Workspace):
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one before the current one. Raises BundleError."""
+        from etalage.shop import live_steps
+
         manifest = self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
         live_steps.warn_of_erased(self, manifest.id)
         return manifest
@@ -334,6 +346,8 @@ class Shop(Workspace):
     @contextmanager
     def live_store(self) -> Iterator["LiveStore"]:
         """Open the online store: recent interactions, stock and prices. Raises ConfigError, DataError."""
+        from etalage.shop import live_steps
+
         store = live_steps.opened(self)
         try:
             yield store
@@ -343,15 +357,21 @@ class Shop(Workspace):
     def collect(self) -> "Collected":
         """Load the new events of the online store into the table `interactions`; hold back events about
         unknown items, or of unknown kinds, until they are known."""
+        from etalage.shop import live_steps
+
         return live_steps.collect(self)
 
     def erase(self, user_id: str) -> "Erased":
         """Erase a shopper, and say where traces of them are left."""
+        from etalage.shop import live_steps
+
         self.require_writable()
         return live_steps.erase(self, user_id)
 
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
+        from etalage.shop import asking
+
         return asking.open_recommender(self)
 
     def vectors(self, to: str, model: str | None = None, users: bool = False) -> "Handed":
@@ -361,21 +381,29 @@ class Shop(Workspace):
         model: None: the funnel's first embedder, else that of photos. Raises ConfigError, Unprocessable,
         StoreUnavailable, IndexUnavailable, BundleError.
         """
+        from etalage.shop import vector_steps
+
         self.require_writable()
         return vector_steps.hand_over(self, to, model, users)
 
     def best_items(self, k: int = 100, model: str | None = None) -> "BestItems":
         """Write the k best items of every shopper into the table `recommendations`, by a retriever of the
         current bundle (None: its first embedder). Raises TableMissing, Unprocessable, BundleError."""
+        from etalage.shop import best_steps
+
         self.require_writable()
         return best_steps.best_items(self, k, model)
 
     def users_for(self, item_id: str, k: int = 10) -> "list[NearUser]":
         """The k shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
+        from etalage.shop import asking
+
         return asking.users_for(self, item_id, k)
 
     def users_like(self, user_id: str, k: int = 10) -> "list[NearUser]":
         """The k shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
+        from etalage.shop import asking
+
         return asking.users_like(self, user_id, k)
 
     def register(self, name: str, task: str | None = None) -> str:
