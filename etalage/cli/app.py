@@ -208,7 +208,7 @@ def opened(folder: Path) -> "Shop":
 
 
 def group(name: str, help: str) -> Commands:
-    """Commands beneath `etalage NAME`."""
+    """Commands beneath one."""
     beneath = Commands(help=help, no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(beneath, name=name)
     return beneath

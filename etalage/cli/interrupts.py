@@ -34,7 +34,7 @@ GROUPS = ("photos", "taxonomy", "users")
 
 
 def interrupted(typed: Sequence[str]) -> str:
-    """The sentence for the command line `etalage TYPED`."""
+    """The sentence for what was typed behind `etalage`."""
     words = [word for word in typed if not word.startswith("-")]
     command = " ".join(words[: 2 if words and words[0] in GROUPS else 1])
     kept, again = KEPT.get(command, "nothing was changed; to ask again: {again}"), list(typed)
