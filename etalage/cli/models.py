@@ -49,7 +49,7 @@ Model = Annotated[str, typer.Argument(help="A model's name; the shop's own model
     cls=NamesModels,
     epilog="""
     etalage train popularity
-    etalage train two_tower --set epochs=5 --set dimension=64
+    etalage train two_tower --set epochs=5 --set width=64
     etalage train dssm --from ../other-shop
     """,
 )

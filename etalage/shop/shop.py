@@ -175,10 +175,13 @@ class Shop(Workspace):
         from others.
         """
         from etalage.shop import transfer_steps
+        from etalage.shop.missing import require_for_training
+
+        given = dict(settings or {})
+        require_for_training(self, model, given)
         from etalage.training.run import resolve
 
         recipe = self.models.find(model)
-        given = dict(settings or {})
         if start is not None:
             given = transfer_steps.starting_from(self, recipe, start, given)
         config = resolve(recipe, self.config.models.get(model, {}), given)
@@ -210,6 +213,9 @@ class Shop(Workspace):
         fresh, write (into shop.toml), as in tuning_steps.tune. Writes reports/<model>-tune.html.
         Raises ConfigError: the model's file names no search space; TrainingError: every trial failed.
         """
+        from etalage.shop.missing import require_for_training
+
+        require_for_training(self, model, settings or {})
         from etalage.shop import tuning_steps
 
         recipe = self.models.find(model)
@@ -226,14 +232,18 @@ class Shop(Workspace):
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
         from etalage.runtime.export_files import newest_export, read_facts
-        from etalage.shop import judging_steps, photo_steps
+        from etalage.shop.missing import require_model
+
+        if require_model(self, model).data == "photos":
+            from etalage.shop.photo_steps import require_photos
+
+            require_photos(self)
+        exported = newest_export(self.exports(model))
+        self.require_writable()
+        from etalage.shop import judging_steps
         from etalage.training import tracking
 
         recipe = self.models.find(model)
-        if recipe.data == "photos":
-            photo_steps.require_photos(self)
-        exported = newest_export(self.exports(model))
-        self.require_writable()
         done = judging_steps.evaluate(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
