@@ -134,7 +134,7 @@ class Lines:
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[Any]:
     """The progress of one step, on stderr: a bar that stays behind, or lines where stderr is no terminal."""
-    if manner().quiet:
+    if manner().quiet or (manner().json and not err.is_terminal):
         yield _Silent()
     elif err.is_terminal:
         with _drawn(title, total) as meter:

@@ -10,12 +10,12 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _HOME:
     del sys.path[0]
 
-from etalage.cli import classify, data, models, photos, serving, standing, taxonomy, users, vectors  # noqa: E402
+from etalage.cli import classify, data, health, models, photos, serving, standing, taxonomy, users, vectors  # noqa: E402
 from etalage.cli.app import app  # noqa: E402
 from etalage.engine.children import SAFE_PATH  # noqa: E402
 
-__all__ = ["app", "classify", "data", "main", "models", "photos", "serving", "standing", "taxonomy", "users",
-           "vectors"]  # fmt: skip
+__all__ = ["app", "classify", "data", "health", "main", "models", "photos", "serving", "standing", "taxonomy",
+           "users", "vectors"]  # fmt: skip
 
 
 def main() -> None:

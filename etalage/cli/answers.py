@@ -20,21 +20,18 @@ from etalage.console import err, manner
 def tell(answer: object, show: Callable[[], object]) -> None:
     """Print `answer` as JSON where --json asks for it; else let `show` print it for a person."""
     if manner().json:
-        _write(sys.stdout, answer)
+        print(json.dumps(tree(answer), indent=1, ensure_ascii=False), file=sys.stdout)
     else:
         show()
 
 
 def tell_error(name: str, message: str, exit_code: int) -> None:
-    """Print why a command failed, on stderr: a sentence or, with --json, an object."""
+    """Print why a command failed, on stderr: a sentence or, with --json, an object on its last line."""
     if manner().json:
-        _write(sys.stderr, {"class": name, "message": message, "exit_code": exit_code})
+        error = {"class": name, "message": message, "exit_code": exit_code}
+        print(json.dumps(error, ensure_ascii=False), file=sys.stderr)
     else:
         err.print(f"{name}: {message}")
-
-
-def _write(stream: Any, answer: object) -> None:
-    print(json.dumps(tree(answer), indent=1, ensure_ascii=False), file=stream)
 
 
 def tree(answer: Any) -> Any:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from etalage.shop import Shop
 
 IN_ORDER = (
-    "new", "demo", "ingest", "status", "tables", "refused", "delete", "photos", "taxonomy", "models",
-    "trust", "train", "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles", "rollback",
-    "similar", "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
+    "new", "demo", "ingest", "status", "doctor", "tables", "refused", "delete", "photos", "taxonomy",
+    "models", "trust", "train", "tune", "evaluate", "compare", "classify", "publish", "sync", "bundles",
+    "rollback", "similar", "recommend", "users", "serve", "page", "register", "vectors", "collect", "erase",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
 QUIET = "Show the answer and errors alone."

@@ -167,14 +167,18 @@ def ingest(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE... [TABLE]",
+            metavar="FILES [TABLE]",
             help="CSV, Parquet, JSONL, XML, a feed or export, an IDX file, a folder of images or of tables, "
             "or several. Then the table to fill: items (the default), photos, users or interactions.",
         ),
     ],
     shop: ShopFolder = HERE,
     format: Annotated[
-        Format | None, typer.Option(help="The file's format. Default: recognised by its name and content.")
+        Format | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"The file's format: {', '.join(Format)}. Default: recognised by its name and content.",
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(help="Set attribute NAME=VALUE on every item; repeat for more.")

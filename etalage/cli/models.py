@@ -428,11 +428,11 @@ def trust(
         tell({"trusted": [], "recorded": None}, lambda: out.print(said))
         return
     files = here.own_files()
-    if manner().json and not yes:
+    asked = [one for one in files if one.state != "trusted"]
+    if manner().json and asked and not yes:
         raise ConfigError("--json asks no question: look at the files, and add --yes")
     if not manner().json:
         _show_files(here.models.folder, files)
-    asked = [one for one in files if one.state != "trusted"]
     if asked and not yes and not typer.confirm("Allow Etalage to run these files, with all your rights?"):
         out.print("nothing changed")
         raise typer.Exit(1)

@@ -84,9 +84,9 @@ def map(
         Path | None, typer.Option("--output", "-o", help="Write to this new CSV file. Default: print.")
     ] = None,
 ) -> None:
-    """Draft a map from merchants' categories to the tree, by similar wording.
+    """Draft a map from merchants' categories to the tree.
 
-    Check every line before you use it: see docs/taxonomy.md.
+    It goes by similar wording. Check every line before you use it: see docs/taxonomy.md.
     """
     from etalage.shop import taxonomy_steps
 

@@ -24,9 +24,9 @@ def best(
         str | None, typer.Option(help="A retriever of the bundle; default: the first embedder.")
     ] = None,
 ) -> None:
-    """Write the k best items of every shopper into the table recommendations.
+    """Write the best items of every shopper into a table.
 
-    The shoppers are asked about in blocks, on the engine's workers. If a run was killed, run it again.
+    It is the table recommendations. The shoppers are asked about in blocks, on the engine's workers. If a run was killed, run it again.
     """
     done = opened(shop).best_items(k, model)
     tell(done, lambda: _show_written(done, k))
