@@ -56,9 +56,9 @@ def check(
     shop: ShopFolder = HERE,
     examples: Annotated[int, typer.Option(min=0, help="How many of each problem to show.")] = 5,
 ) -> None:
-    """Count how many items carry a category of the tree, and list the problems of the others.
+    """Count the items that carry a category of the tree.
 
-    The problems are unknown, retired, outside and unmapped categories, with examples.
+    It lists the problems of the others, with examples: unknown, retired, outside and unmapped categories.
     """
     from etalage.shop import taxonomy_steps
 

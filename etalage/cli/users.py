@@ -26,7 +26,8 @@ def best(
 ) -> None:
     """Write the best items of every shopper into a table.
 
-    It is the table recommendations. The shoppers are asked about in blocks, on the engine's workers. If a run was killed, run it again.
+    It is the table recommendations. The shoppers are asked about in blocks, on the engine's workers. If a run
+    was killed, run it again.
     """
     done = opened(shop).best_items(k, model)
     tell(done, lambda: _show_written(done, k))
