@@ -127,7 +127,7 @@ class Lines:
         share = min(self._done / self._total, 1.0)
         since, before = self._counted
         rate = (self._done - before) / (now - since) if now > since else 0.0
-        left = f", about {duration((self._total - self._done) / rate)} left" if rate and share < 1 else ""
+        left = f", about {roughly((self._total - self._done) / rate)} left" if rate and share < 1 else ""
         return f"{self._line}: {self._done:,}/{self._total:,} ({share:.0%}){left}"
 
 
@@ -169,6 +169,12 @@ def _written(title: str, total: int | None) -> Iterator[Lines]:
 def _drawn(title: str, total: int | None) -> Iterator[_Meter]:
     from rich import progress
 
+    class Title(progress.ProgressColumn):
+        """What is done; cut where the terminal is too narrow, since the others are not."""
+
+        def render(self, task: "progress.Task") -> Text:
+            return Text(task.description, no_wrap=True, overflow="ellipsis")
+
     class Count(progress.ProgressColumn):
         """How many of how many; nothing for a step that does not count."""
 
@@ -182,20 +188,22 @@ def _drawn(title: str, total: int | None) -> Iterator[_Meter]:
         def render(self, task: "progress.Task") -> Text:
             took = duration(task.finished_time if task.finished_time is not None else task.elapsed or 0)
             left = None if task.finished else task.time_remaining
-            return Text(took if left is None else f"{took}, about {duration(left)} left")
+            return Text(took if left is None else f"{took}, about {roughly(left)} left")
 
-    named = (
-        progress.SpinnerColumn(finished_text="✓"),
-        progress.TextColumn(
-            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-        ),
-    )
-    counted = (progress.BarColumn(bar_width=16), Count(), Left())
+    named = (progress.SpinnerColumn(finished_text="✓"), Title(Column(overflow="ellipsis")))
+    counted = (progress.BarColumn(bar_width=12), Count(Column(no_wrap=True)), Left(Column(no_wrap=True)))
     with progress.Progress(*named, *counted, console=err) as shown:
         task = shown.add_task(title, total=total)
         yield _Meter(shown, task)
         done = shown.tasks[0].completed
         shown.update(task, total=done or 1, completed=done or 1)
+
+
+def roughly(seconds: float) -> str:
+    """A time that is estimated: `40 s`, `19 min`, `3.2 h`."""
+    if seconds < 100:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def duration(seconds: float) -> str:

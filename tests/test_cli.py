@@ -502,6 +502,8 @@ def test_interrupting_is_no_traceback(shop: Path) -> None:
     server.send_signal(signal.SIGINT)
     _, err = server.communicate(timeout=240)
     assert b"Traceback" not in err
+    assert server.returncode == 130
+    assert b"stopped: the server has ended; to serve again: `etalage serve" in err.splitlines()[-1]
 
 
 # -- the demo ----------------------------------------------------------------------------------
