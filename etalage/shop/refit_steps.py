@@ -159,7 +159,7 @@ def _refit(
     from etalage.errors import NothingToPublish
     from etalage.models.recipe import Trained, count
     from etalage.runtime.export_files import newest_export, read_facts
-    from etalage.training.behaviour_export import export_behaviour
+    from etalage.training.closed_form import export_closed_form
     from etalage.training.export_source import Source
 
     name = str(facts["name"])
@@ -181,5 +181,5 @@ def _refit(
             "mlflow_run": facts.get("mlflow_run"),
         }
         trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
-        export = export_behaviour(recipe, trained, Source.of(data), folder)
+        export = export_closed_form(recipe, trained, Source.of(data), folder)
     return export
