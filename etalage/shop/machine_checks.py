@@ -115,7 +115,7 @@ def _memory() -> Finding:
         return Finding("memory", "ok", "how much is free cannot be told on this system")
     said = f"{there / GIGABYTE:.1f} GB free for this process"
     if there < LITTLE_MEMORY:
-        return Finding("memory", "warning", said, "[models.NAME] stream and buffer train within little of it")
+        return Finding("memory", "warning", said, "a model whose `stream` is on trains within `buffer`")
     return Finding("memory", "ok", said)
 
 
