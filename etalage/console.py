@@ -226,18 +226,23 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+LONG = 80
+"""Characters of a value that a terminal may cut."""
+
+
 def table_of(*columns: str) -> Table:
-    """A table without lines, with these columns. On a terminal that is too narrow for it the longest cells
-    end in an ellipsis; in a file or a pipe they are whole."""
-    return Table(*(Column(name, overflow="ellipsis") for name in columns), box=None, pad_edge=False)
+    """A table without lines, with these columns. On a terminal that is too narrow for it values take several
+    lines, and long ones end in an ellipsis; in a file or a pipe each row is a line."""
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
 
 
 def add_row(table: Table, *cells: object) -> None:
     """A row; line breaks and terminal escapes in a cell are shown, not obeyed."""
     shown = ("" if cell is None else str(cell) for cell in cells)
     table.add_row(
-        *(
-            Text(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], s), no_wrap=True)
-            for s in shown
-        )
+        *(_cell(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], s)) for s in shown)
     )
+
+
+def _cell(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis") if len(text) > LONG else Text(text, overflow="fold")

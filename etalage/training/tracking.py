@@ -9,8 +9,9 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,8 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         for file in sorted(exported.rglob("*.onnx")):
-            with closing(SummaryWriter(str(self._folder / file.stem))) as events:
+            # It prints the names of a graph's inputs and outputs, where answers go.
+            with closing(SummaryWriter(str(self._folder / file.stem))) as events, redirect_stdout(StringIO()):
                 events.add_onnx_graph(str(file))
 
     def file(self, path: Path, under: str) -> None:
