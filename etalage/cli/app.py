@@ -9,7 +9,8 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,14 +81,14 @@ class Acting(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs it; with --verbose it says what runs, and how long all of it took."""
-        if manner().quiet:
-            logging.getLogger().setLevel(logging.ERROR)
         if not manner().verbose:
-            return super().invoke(ctx)
+            with _logging(logging.getLogger(), logging.ERROR if manner().quiet else None):
+                return super().invoke(ctx)
         begun = time.perf_counter(), time.process_time()
-        _log_what_is_done()
+        _tell_versions()
         try:
-            return super().invoke(ctx)
+            with _logging(logging.getLogger("etalage"), logging.INFO, logging.StreamHandler(sys.stderr)):
+                return super().invoke(ctx)
         finally:
             took, cpu = time.perf_counter() - begun[0], time.process_time() - begun[1]
             err.print(
@@ -139,7 +140,10 @@ class InOrder(TyperGroup):
             tell_error("NotInstalled", f"{error.name} is not installed: {installing(extra)}", 1)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            err.print(interrupted(self.typed))
+            if manner().json:
+                tell_error("Interrupted", interrupted(self.typed), 130)
+            else:
+                err.print(interrupted(self.typed))
             raise typer.Exit(130) from error
         except Exception as error:
             # Of the parser: a word or an option that makes no sense.
@@ -151,11 +155,28 @@ class InOrder(TyperGroup):
             raise typer.Exit(code) from error
 
 
-def _log_what_is_done() -> None:
+@contextmanager
+def _logging(
+    logger: logging.Logger, level: int | None, handler: logging.Handler | None = None
+) -> Iterator[None]:
+    """While a command runs, `logger` has this level (None: its own), and this handler too."""
+    before = logger.level
+    if level is not None:
+        logger.setLevel(level)
+    if handler is not None:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        if handler is not None:
+            logger.removeHandler(handler)
+
+
+def _tell_versions() -> None:
     from importlib.metadata import PackageNotFoundError, version
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("etalage").setLevel(logging.INFO)
     told = [f"Python {sys.version.split()[0]}"]
     for name in ("etalage", "pyarrow", "deltalake", "torch", "onnxruntime", "mlflow"):
         try:

@@ -32,9 +32,9 @@ def require_for_training(workspace: Workspace, model: str, settings: Mapping[str
         wrong = [trouble for key in settings if (trouble := names.trouble(key.partition(".")[0]))]
         if wrong:
             raise ConfigError("\n".join(f"[models.{model}]: {trouble}" for trouble in wrong))
-    _require_data(workspace, listed, {**workspace.config.models.get(model, {}), **settings})
     if listed.role != "closed_form" and find_spec("torch") is None:
         raise ModuleNotFoundError("torch is not installed", name="torch")
+    _require_data(workspace, listed, {**workspace.config.models.get(model, {}), **settings})
 
 
 def _require_data(workspace: Workspace, listed: Listed, settings: Mapping[str, object]) -> None:

@@ -149,6 +149,8 @@ def _left_behind(folder: Path) -> Finding:
 
 def _port(host: str, port: int) -> Finding:
     """Whether `etalage serve` can listen where the settings say."""
+    if not port:
+        return Finding("port", "ok", f"{host}: `etalage serve` takes any free port")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
