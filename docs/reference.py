@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from etalage import errors
 from etalage.cli import app as cli
-from etalage.cli.app import IN_ORDER
+from etalage.cli.app import IN_ORDER, JSON, QUIET, VERBOSE
 from etalage.config import ServeConfig
 from etalage.config.reference import NOT_SET, Key, Section, section_of, sections
 from etalage.lake.schema import TABLES, Column
@@ -298,7 +298,18 @@ def commands() -> Iterator[str]:
         "",
         *prose(
             f"{BY} `etalage COMMAND --help` says the same. [The guide](../guide.md) goes through them in "
-            "order."
+            "order. Every command takes, before its name or behind it:"
+        ),
+        "",
+        "| option | meaning |",
+        "|---|---|",
+        _row("`--json`", JSON),
+        _row("`--quiet`", QUIET),
+        _row("`--verbose`", VERBOSE),
+        "",
+        *prose(
+            "`--json` is not for commands that go on until they are ended, nor for the demo. "
+            "[What the terminal shows](../guide.md#the-terminal)."
         ),
         "",
     )
@@ -309,7 +320,8 @@ def commands() -> Iterator[str]:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     yield from (f"## {name}", "", _paragraphs(inspect.cleandoc(command.help or "")), "")
-    parameters = [one for one in command.params if one.name != "help"]
+    switches = ("help", "json", "quiet", "verbose")
+    parameters = [one for one in command.params if one.name not in switches]
     if parameters and not getattr(command, "commands", {}):
         yield from ("| option | default | meaning |", "|---|---|---|")
         for one in parameters:
@@ -322,6 +334,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
             shown = "required" if one.required else "" if default in (None, (), False) else f"`{default}`"
             yield _row(flags, shown, getattr(one, "help", None) or "")
         yield ""
+    if command.epilog:
+        yield from ("```bash", *(line.strip() for line in command.epilog.strip().splitlines()), "```", "")
     for inner, below in getattr(command, "commands", {}).items():
         yield from _command(f"{name} {inner}", below)
 

@@ -25,7 +25,6 @@ from typer.testing import CliRunner
 from etalage import cli, console
 from etalage.bundle.pointer import Bundles
 from etalage.demo.command import CONFIG, show
-from etalage.errors import EtalageError
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
 from tests.ports import free_port
@@ -79,12 +78,9 @@ def started(*words: str | Path, program: Sequence[str] = ("-m", "etalage.cli"), 
 def quick(*words: str | Path) -> Said:
     """The same command in this process; an exception that `main` does not expect fails the test."""
     done = CliRunner().invoke(cli.app, list(map(str, words)))
-    status, err = done.exit_code, done.stderr
-    if isinstance(done.exception, EtalageError):
-        status, err = done.exception.exit_code, f"{err}{type(done.exception).__name__}: {done.exception}\n"
-    elif done.exception is not None and not isinstance(done.exception, SystemExit):
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return Said(status, done.stdout, err)
+    return Said(done.exit_code, done.stdout, done.stderr)
 
 
 def refuses(said: Said, status: int, *parts: str) -> None:
@@ -502,6 +498,8 @@ def test_interrupting_is_no_traceback(shop: Path) -> None:
     server.send_signal(signal.SIGINT)
     _, err = server.communicate(timeout=240)
     assert b"Traceback" not in err
+    assert server.returncode == 130
+    assert b"stopped: the server has ended; to serve again: `etalage serve" in err.splitlines()[-1]
 
 
 # -- the demo ----------------------------------------------------------------------------------

@@ -1,5 +1,10 @@
 """`etalage photos` as a user meets it: a shop's folder, a feed of links, and a server on loopback."""
 
+import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +13,7 @@ import pytest
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
 from tests.lake.photos.hostile import Hostile
-from tests.test_cli import Said, quick, refuses, typed
+from tests.test_cli import Said, environment, quick, refuses, typed
 
 LINKS = 30
 
@@ -126,3 +131,25 @@ def test_a_shop_without_items_has_no_links(tmp_path: Path) -> None:
         said = quick("photos", command, "--shop", folder)
         assert said.lines[0] == first
         assert "map a column to photo_url" in said.out
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(shop: Path, tmp_path: Path) -> None:
+    """A server of the shop's links that never answers: whoever asks it is in the middle of its work."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        answering = (shop / "shop.toml").read_text()
+        port = silent.getsockname()[1]
+        (shop / "shop.toml").write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", answering))
+        words = [sys.executable, "-m", "etalage.cli", "photos", "fetch", "--shop", str(shop)]
+        fetching = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment())
+        silent.settimeout(240)
+        asked, _ = silent.accept()
+        fetching.send_signal(signal.SIGINT)
+        _, err = fetching.communicate(timeout=240)
+        asked.close()
+    assert fetching.returncode == 130 and "Traceback" not in err
+    again = f"`etalage photos fetch --shop {shop}`"
+    assert err.splitlines()[-1] == (
+        f"stopped: photos downloaded until now are kept; to go on with the missing ones: {again}"
+    )
+    (shop / "shop.toml").write_text(answering)
+    assert quick("photos", "fetch", "--shop", shop).lines[0] == "31 links: 24 ok, 6 dead, 1 invalid"

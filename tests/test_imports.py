@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,31 @@ def test_the_public_names_are_found() -> None:
 
 def test_the_command_line_helps_without_the_heavy_parts() -> None:
     assert not loaded("import etalage.cli") & {"torch", "mlflow", "faiss", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train two_towr", "no model 'two_towr'; did you mean 'two_tower'?"),
+        ("train two_tower --set widht=8", "unknown key 'widht'; did you mean 'width'?"),
+        ("train two_tower", "there are no interactions"),
+        ("train item_category", "there are no items"),
+        ("train image_similarity", "the shop has no photo"),
+        ("tune neumf --trials 2", "there are no interactions"),
+        ("evaluate two_tower", "etalage train two_tower"),
+        ("publish", "no trained model"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_heavy_is_loaded(
+    tmp_path: Path, words: str, said: str
+) -> None:
+    (tmp_path / "shop.toml").write_text('name = "A shop"\n', encoding="utf-8")
+    code = (
+        "import atexit, sys; sys.argv = ['etalage', *sys.argv[1:]]\n"
+        "atexit.register(lambda: print(*{m.split('.')[0] for m in sys.modules}))\n"
+        "from etalage.cli import main; main()"
+    )
+    typed = [sys.executable, "-c", code, *words.split(), "--shop", str(tmp_path)]
+    done = subprocess.run(typed, capture_output=True, text=True)
+    assert done.returncode not in (0, 1) and said in done.stderr, done.stderr
+    assert not {"torch", "mlflow", "onnxruntime", "faiss", "optuna", "matplotlib"} & set(done.stdout.split())

@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "new": ("another", (0,)),
     "ingest": ("feed.csv items", (0,)),
     "status": ("", (0,)),
+    "doctor": ("", (0, 1)),
     "tables": ("", (0,)),
     "refused": ("", (0,)),
     "photos probe": ("", (0,)),

@@ -10,7 +10,7 @@ from etalage.cli import app
 from etalage.errors import CatalogueShrank, ConfigError, NothingToPublish, TableMissing
 from etalage.online import Act, Event
 from etalage.shop import Shop
-from etalage.shop.upkeep_delete import RESET, UNDONE
+from etalage.shop.upkeep_files import RESET, UNDONE
 from tests.shops import fill, rows_of, small_shop
 from tests.upkeep import answers, copied, every_kill
 

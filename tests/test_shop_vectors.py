@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from etalage import Shop
+from etalage import Shop, errors
 from etalage.bundle.contents import gather_user_histories
 from etalage.cli import app
 from etalage.config import FunnelConfig
@@ -40,7 +40,9 @@ def typed(shop: Shop, *words: str) -> str:
     done = CliRunner().invoke(app, [*words, "--shop", str(shop.folder)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    assert done.exit_code == 0, done.output
+    if done.exit_code:
+        name, _, said = done.stderr.splitlines()[-1].partition(": ")
+        raise getattr(errors, name)(said)
     return " ".join(done.output.split())
 
 

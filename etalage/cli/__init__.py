@@ -14,6 +14,7 @@ from etalage.cli import (  # noqa: E402
     classify,
     data,
     deleting,
+    health,
     models,
     photos,
     serving,
@@ -24,11 +25,9 @@ from etalage.cli import (  # noqa: E402
     vectors,
 )
 from etalage.cli.app import app  # noqa: E402
-from etalage.console import err  # noqa: E402
 from etalage.engine.children import SAFE_PATH  # noqa: E402
-from etalage.errors import EtalageError, installing  # noqa: E402
 
-__all__ = ["app", "classify", "data", "deleting", "main", "models", "photos", "serving", "standing",
+__all__ = ["app", "classify", "data", "deleting", "health", "main", "models", "photos", "serving", "standing",
            "taxonomy", "upkeep", "users", "vectors"]  # fmt: skip
 
 
@@ -37,13 +36,4 @@ def main() -> None:
     os.environ.setdefault(SAFE_PATH, "1")  # whatever Python a library starts beneath us, too
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks
-    try:
-        app()
-    except EtalageError as error:
-        err.print(f"{type(error).__name__}: {error}")
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        if (error.name or "etalage").startswith("etalage"):
-            raise
-        extra = "photos" if error.name in ("aiohttp", "protego", "yarl") else "train"
-        sys.exit(f"{error.name} is not installed: {installing(extra)}")
+    app()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.cli.serving import read_photo
 from etalage.console import add_row, out, table_of
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from etalage.shop.classify_steps import ClassifiedShop
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage classify
+    etalage classify --photo shoe.jpg --title "A leather boot"
+    """
+)
 def classify(
     shop: ShopFolder = HERE,
     threshold: Annotated[
@@ -34,7 +40,8 @@ def classify(
     """
     place = opened(shop)
     if photo is None and title is None:
-        _tell(place.classify(threshold, every))
+        done = place.classify(threshold, every)
+        tell(done, lambda: _show(done))
         return
     if every:
         raise ConfigError("--all classifies the catalogue: leave out --photo and --title")
@@ -43,10 +50,10 @@ def classify(
         found = place.classify_one(photos, title, threshold)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
-    _tell_one(found)
+    tell(found, lambda: _show_one(found))
 
 
-def _tell(done: "ClassifiedShop") -> None:
+def _show(done: "ClassifiedShop") -> None:
     out.print(
         f"asked about {done.asked:,} items by {done.model[:8]}, changed {done.changed:,} rows, "
         f"removed {done.gone:,}; threshold {done.threshold:g}"
@@ -61,7 +68,7 @@ def _tell(done: "ClassifiedShop") -> None:
         out.print(table)
 
 
-def _tell_one(found: "Classified") -> None:
+def _show_one(found: "Classified") -> None:
     if not found.steps:
         out.print("nothing to look at: this classifier reads no titles; give --photo")
         return

@@ -1,22 +1,30 @@
 """Commands about the shop's tables: make a shop, load files, look at tables, collect, erase."""
 
 import shlex
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.config import ShopConfig, parse_pairs, texts_of
-from etalage.console import add_row, bar, counted, out, table_of
+from etalage.config import ShopConfig
+from etalage.console import add_row, bar, counted, manner, out, table_of
 from etalage.errors import ConfigError, InputUnreadable, TooManyRefused
-from etalage.shop import Shop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from etalage.lake.drafting.drafts import Draft
     from etalage.lake.drafting.looking import Tried
     from etalage.lake.drafting.pictures import PictureFolder
+    from etalage.lake.ingest import Ingested
+    from etalage.shop.behaviour_steps import KindFacts
+    from etalage.shop.draft_steps import DraftedShop
+    from etalage.shop.held_steps import Collected
+    from etalage.shop.live_steps import Erased
 
 
 class TableChoice(StrEnum):
@@ -36,7 +44,29 @@ Format = StrEnum(
 )  # fmt: skip
 
 
-@app.command()
+@dataclass(frozen=True)
+class NewShop:
+    """A shop that was made: its settings, and the commands that load its files."""
+
+    settings: Path
+    next: list[str]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """A table: how many rows it has, and its version."""
+
+    table: str
+    rows: int
+    version: int
+
+
+@app.command(
+    epilog="""
+    etalage new shop --name "My shop"
+    etalage new shop --from items.csv --from orders.csv
+    """
+)
 def new(
     folder: Annotated[Path, typer.Argument(help="The folder to make; it must not hold a shop.toml.")],
     name: Annotated[str | None, typer.Option(help="The shop's name. Default: the folder's.")] = None,
@@ -56,32 +86,44 @@ def new(
         if files:
             _draft(folder, name, files)
             return
+        from etalage.shop import Shop
+
         shop = Shop.create(folder, name, bar)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot make a shop there: {error.strerror}") from error
-    typed = shlex.quote(str(folder))
-    out.print(f"{shop.folder / 'shop.toml'}: edit it, then `etalage ingest FILE items --shop {typed}`")
+    file = shop.folder / "shop.toml"
+    following = f"etalage ingest FILE items --shop {shlex.quote(str(folder))}"
+    tell(NewShop(file, [following]), lambda: out.print(f"{file}: edit it, then `{following}`"))
 
 
 def _draft(folder: Path, name: str, files: list[Path]) -> None:
     from etalage.shop.draft_steps import draft_shop, write_draft
 
     drafted = draft_shop(name, files)
+    if not manner().json:
+        _print_drafts(folder, drafted)
+    made = NewShop(write_draft(folder, drafted), list(_ingests(folder, drafted)))
+    said = "check it, then run" if drafted.drafts else "is written; now run"
+    tell(made, lambda: out.print("\n  ".join([f"{made.settings}: {said}", *made.next])))
+
+
+def _ingests(folder: Path, drafted: "DraftedShop") -> "Iterator[str]":
+    for pictures in drafted.pictures:
+        ids = ["--ids", pictures.ids] if pictures.ids != "stem" else []
+        words = ["etalage", "ingest", str(pictures.folder), "items", *ids, "--shop", str(folder)]
+        yield shlex.join(words)
+    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
+        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
+        yield shlex.join(words)
+
+
+def _print_drafts(folder: Path, drafted: "DraftedShop") -> None:
     for draft, trial in zip(drafted.drafts, drafted.trials, strict=True):
         _print_draft(draft, trial)
     for pictures in drafted.pictures:
         _print_pictures(pictures)
     if (folder / "shop.toml").exists():
         out.print(drafted.mappings)
-    file = write_draft(folder, drafted)
-    out.print(f"{file}: {'check it, then run' if drafted.drafts else 'is written; now run'}")
-    for pictures in drafted.pictures:
-        ids = ["--ids", pictures.ids] if pictures.ids != "stem" else []
-        words = ["etalage", "ingest", str(pictures.folder), "items", *ids, "--shop", str(folder)]
-        out.print(f"  {shlex.join(words)}")
-    for draft, options in zip(drafted.drafts, drafted.options, strict=True):
-        words = ["etalage", "ingest", str(draft.head.file), draft.table, *options, "--shop", str(folder)]
-        out.print(f"  {shlex.join(words)}")
 
 
 def _print_pictures(found: "PictureFolder") -> None:
@@ -99,6 +141,8 @@ def _print_pictures(found: "PictureFolder") -> None:
 
 
 def _print_draft(draft: "Draft", trial: "Tried | str") -> None:
+    from etalage.config import texts_of
+
     out.print(f"{draft.head.file}: {'' if draft.sure else 'UNSURE, perhaps '}{draft.title}: {draft.why}")
     for line in draft.lines:
         if line.source is None:
@@ -135,19 +179,29 @@ def _files_and_table(words: list[str]) -> tuple[list[str], TableChoice]:
     return words, TableChoice.items
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage ingest items.csv
+    etalage ingest "days/*.csv" interactions --shop demo
+    etalage ingest feed.xml --whole
+    """
+)
 def ingest(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE... [TABLE]",
+            metavar="FILES [TABLE]",
             help="CSV, Parquet, JSONL, XML, a feed or export, an IDX file, a folder of images or of tables, "
             "or several. Then the table to fill: items (the default), photos, users or interactions.",
         ),
     ],
     shop: ShopFolder = HERE,
     format: Annotated[
-        Format | None, typer.Option(help="The file's format. Default: recognised by its name and content.")
+        Format | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"The file's format: {', '.join(Format)}. Default: recognised by its name and content.",
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(help="Set attribute NAME=VALUE on every item; repeat for more.")
@@ -194,6 +248,8 @@ def ingest(
     """
     if force and not whole:
         raise ConfigError("--force needs --whole: without --whole, no item leaves the catalogue")
+    from etalage.config import parse_pairs
+
     names = class_names.split(",") if class_names else None
     files, table = _files_and_table(sources)
     done = opened(shop).ingest(
@@ -210,6 +266,21 @@ def ingest(
         delimiter=delimiter,
         encoding=encoding,
     )
+    tell(done, lambda: _show_ingested(done))
+    named = ", ".join(files)
+    if done.unreadable:
+        raise InputUnreadable(
+            f"{named}: {len(done.unreadable)} files could not be read, or not to their end; the others are "
+            "loaded. Mend them, and ingest them again"
+        )
+    if done.refused > max_refused:
+        raise TooManyRefused(
+            f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
+            f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
+        )
+
+
+def _show_ingested(done: "Ingested") -> None:
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     besides = (("older", done.older), ("of erased shoppers", done.erased), ("skipped", done.passed))
     more = "".join(f"{name} {n}, " for name, n in besides if n)
@@ -223,59 +294,59 @@ def ingest(
         out.print(f"  {count} × {such}{done.first_refused.get(reason, reason)}")
     for note in done.notes:
         out.print(f"  {note}")
-    named = ", ".join(files)
-    if done.unreadable:
-        for reason in done.unreadable[:10]:
-            out.print(f"  {reason}")
-        raise InputUnreadable(
-            f"{named}: {len(done.unreadable)} files could not be read, or not to their end; the others are "
-            "loaded. Mend them, and ingest them again"
-        )
-    if done.refused > max_refused:
-        raise TooManyRefused(
-            f"{named}: {done.refused} rows refused, --max-refused allows {max_refused}; the others are "
-            f"loaded. For file, line and reason of each: `etalage refused --shop {shlex.quote(str(shop))}`"
-        )
+    for reason in done.unreadable[:10]:
+        out.print(f"  {reason}")
 
 
-@app.command()
+@app.command(epilog="etalage tables --shop demo")
 def tables(shop: ShopFolder = HERE) -> None:
     """List the tables, and what each kind of interaction counts as."""
-    table = table_of("table", "rows", "version")
     place = opened(shop)
     lake = place.lake
     versions = sorted(lake.versions().items())
-    for name, version in versions:
-        add_row(table, name, f"{lake.table(name).count():,}", version)
+    facts = [TableFacts(name, lake.table(name).count(), version) for name, version in versions]
+    kinds = place.kinds()
+    tell({"tables": facts, "kinds": kinds}, lambda: _show_tables(facts, kinds))
+
+
+def _show_tables(facts: list[TableFacts], kinds: "Sequence[KindFacts]") -> None:
+    table = table_of("table", "rows", "version")
+    for one in facts:
+        add_row(table, one.table, f"{one.rows:,}", one.version)
     out.print(table)
-    if not versions:
+    if not facts:
         out.print("no table has rows yet: load items with `etalage ingest FILE items`")
-    if found := place.kinds():
+    if kinds:
         table = table_of("kind", "interactions", "counts as", "weight", "owns the item")
-        for one in found:
-            known, has = "unknown" if one.meaning == "other" else one.meaning, "yes" if one.has else ""
-            add_row(table, one.kind or "(none)", f"{one.count:,}", known, f"{one.weight:g}", has)
+        for kind in kinds:
+            known, has = "unknown" if kind.meaning == "other" else kind.meaning, "yes" if kind.has else ""
+            add_row(table, kind.kind or "(none)", f"{kind.count:,}", known, f"{kind.weight:g}", has)
         out.print(table)
 
 
-@app.command()
+@app.command(epilog="etalage refused --last 100")
 def refused(
     shop: ShopFolder = HERE, last: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20
 ) -> None:
     """List the newest refused rows: file, line, reason."""
-    table = table_of("table", "file", "line", "reason")
     stored = opened(shop).lake.table("refused")
     if not stored.exists():
-        out.print("nothing was refused")
+        tell([], lambda: out.print("nothing was refused"))
         return
-    rows = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
+    columns = stored.read(columns=["what", "file", "line", "reason", "refused_at"])
     order = [("refused_at", "descending"), ("file", "ascending"), ("line", "ascending")]
-    for row in rows.sort_by(order).slice(0, last).to_pylist():
+    rows = columns.sort_by(order).slice(0, last).to_pylist()
+    tell(rows, lambda: _show_refused(rows))
+
+
+def _show_refused(rows: list[dict[str, Any]]) -> None:
+    table = table_of("table", "file", "line", "reason")
+    for row in rows:
         add_row(table, row["what"], row["file"], row["line"], row["reason"])
     out.print(table)
 
 
-@app.command()
+@app.command(epilog="etalage collect --shop demo")
 def collect(shop: ShopFolder = HERE) -> None:
     """Load the events that the server received into the tables.
 
@@ -284,6 +355,10 @@ def collect(shop: ShopFolder = HERE) -> None:
     Events about unknown items, or of unknown kinds, wait in the table `held` until they are known.
     """
     done = opened(shop).collect()
+    tell(done, lambda: _show_collected(done))
+
+
+def _show_collected(done: "Collected") -> None:
     more = f", {done.released:,} of which had been held back" if done.released else ""
     out.print(f"{counted(done.new, 'act is', 'acts are')} new in the table{more}")
     if done.waiting:
@@ -293,7 +368,7 @@ def collect(shop: ShopFolder = HERE) -> None:
         out.print(f"  {note}")
 
 
-@app.command()
+@app.command(epilog="etalage erase u000007")
 def erase(
     user: Annotated[str, typer.Argument(help="The shopper's user_id.")], shop: ShopFolder = HERE
 ) -> None:
@@ -302,6 +377,10 @@ def erase(
     This deletes the shopper's rows from the tables and the online store.
     """
     done = opened(shop).erase(user)
+    tell(done, lambda: _show_erased(done, user))
+
+
+def _show_erased(done: "Erased", user: str) -> None:
     for name, rows in done.rows.items():
         out.print(f"{name}: {rows} rows deleted")
     if not any(done.rows.values()):

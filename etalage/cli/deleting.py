@@ -1,20 +1,32 @@
 """Commands that delete: items, photos, a whole table; and the one that brings it back."""
 
 import sys
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
-from etalage.console import add_row, counted, out, table_of
+from etalage.console import add_row, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError
-from etalage.shop.upkeep_delete import RESET, UNDONE, Deletion
+from etalage.shop.upkeep_files import RESET, UNDONE
+
+if TYPE_CHECKING:
+    from etalage.lake.delta import PastVersion
+    from etalage.shop.upkeep_delete import Deletion, Undone
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 SHOWN = 10
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage delete items i000042 i000043
+    etalage delete items --where category=Shoes
+    etalage delete photos --of i000042
+    """
+)
 def delete(
     table: Annotated[
         Literal["items", "photos"], typer.Argument(help="To remove a shopper, use `etalage erase`.")
@@ -49,15 +61,15 @@ def delete(
     _print(plan)
     if not plan.rows:
         raise DataError(f"none of these {table} is there; nothing was deleted")
-    _require_yes(yes)
+    _require_yes(yes, plan)
     if table == "items":
-        here.delete_items(words, force, where or [])
+        done = here.delete_items(words, force, where or [])
     else:
-        here.delete_photos(words, of or [], every)
-    _print_done(plan)
+        done = here.delete_photos(words, of or [], every)
+    tell(done, lambda: _print_done(plan))
 
 
-@app.command()
+@app.command(epilog="etalage reset interactions")
 def reset(
     table: Annotated[str, typer.Argument(help=f"One of {', '.join(RESET)}.")],
     shop: ShopFolder = HERE,
@@ -72,14 +84,18 @@ def reset(
     plan = here.reset(table, dry=True)
     _print(plan)
     if not plan.rows:
-        out.print(f"table {table} has no rows; nothing was changed")
+        tell(plan, lambda: out.print(f"table {table} has no rows; nothing was changed"))
         return
-    _require_yes(yes)
-    here.reset(table)
-    _print_done(plan)
+    _require_yes(yes, plan)
+    tell(here.reset(table), lambda: _print_done(plan))
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage undo items
+    etalage undo items --to 12
+    """
+)
 def undo(
     table: Annotated[str, typer.Argument(help=f"One of {', '.join(UNDONE)}.")],
     shop: ShopFolder = HERE,
@@ -93,19 +109,29 @@ def undo(
     _require_table(table, UNDONE)
     here = opened(shop)
     if to is None:
-        shown = table_of("version", "when (UTC)", "made by", "rows", "")
-        for one in here.history(table):
-            state = "" if one.whole else "vacuumed"
-            add_row(shown, one.version, f"{one.at:%Y-%m-%d %H:%M:%S}", one.did, f"{one.rows:,}", state)
-        out.print(shown)
+        versions = here.history(table)
+        tell(versions, lambda: _print_versions(versions))
         return
     plan = here.undo(table, to, dry=True)
-    out.print(f"table {table}: {plan.rows_now:,} rows now, {plan.rows_then:,} in version {to}")
-    _require_yes(yes)
+    if not manner().json:
+        out.print(f"table {table}: {plan.rows_now:,} rows now, {plan.rows_then:,} in version {to}")
+    _require_yes(yes, plan)
     done = here.undo(table, to)
+    tell(done, lambda: _print_undone(done))
+
+
+def _print_versions(versions: "Sequence[PastVersion]") -> None:
+    shown = table_of("version", "when (UTC)", "made by", "rows", "")
+    for one in versions:
+        state = "" if one.whole else "vacuumed"
+        add_row(shown, one.version, f"{one.at:%Y-%m-%d %H:%M:%S}", one.did, f"{one.rows:,}", state)
+    out.print(shown)
+
+
+def _print_undone(done: "Undone") -> None:
     if done.erased:
         out.print(f"left out: {counted(done.erased, 'row', 'rows')} of shoppers who were erased since")
-    out.print(f"table {table} has the rows of version {to}; next: etalage sync")
+    out.print(f"table {done.table} has the rows of version {done.version}; next: etalage sync")
     for line in done.undo:
         out.print(f"to take it back: {line}")
 
@@ -115,19 +141,21 @@ def _require_table(name: str, known: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}: no such table here; one of {', '.join(known)}")
 
 
-def _require_yes(yes: bool) -> None:
-    """Raises Exit: nobody said yes."""
+def _require_yes(yes: bool, plan: object) -> None:
+    """Raises Exit: nobody said yes. With --json nobody is asked: the answer is the plan."""
     if yes:
         return
-    if not sys.stdin.isatty():
-        out.print("nothing was changed: add --yes to do it")
+    if manner().json or not sys.stdin.isatty():
+        tell(plan, lambda: out.print("nothing was changed: add --yes to do it"))
         raise typer.Exit(1)
     if not typer.confirm("Do it?"):
         out.print("nothing was changed")
         raise typer.Exit(1)
 
 
-def _print(plan: Deletion) -> None:
+def _print(plan: "Deletion") -> None:
+    if manner().json:
+        return
     for one in plan.unknown[:SHOWN]:
         near = f"; did you mean {plan.near[one]}?" if one in plan.near else ""
         out.print(f"not there: {one}{near}")
@@ -145,7 +173,7 @@ def _print(plan: Deletion) -> None:
         out.print(f"stays: {line}")
 
 
-def _print_done(plan: Deletion) -> None:
+def _print_done(plan: "Deletion") -> None:
     rows = (f"{counted(count, 'row', 'rows')} of {name}" for name, count in plan.rows.items())
     out.print(f"deleted: {', '.join(rows)}")
     for line in plan.next:

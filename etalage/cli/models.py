@@ -1,27 +1,42 @@
 """Commands about models and bundles: list, trust, train, evaluate, compare, publish, sync, roll back."""
 
 import os
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from etalage.cli.app import HERE, Force, ShopFolder, app, opened
-from etalage.config import parse_pairs
-from etalage.console import add_row, out, table_of
-from etalage.models.own import Models
-from etalage.shop import MODEL
+from etalage.cli.answers import tell
+from etalage.cli.app import HERE, Command, Force, ShopFolder, app, opened
+from etalage.console import add_row, duration, err, manner, out, since_start, table_of
+from etalage.errors import ConfigError
+from etalage.models import MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from etalage.bundle.pointer import Survey
+    from etalage.bundle.sync import Synced
+    from etalage.models.recipe import Listed
+    from etalage.shop.grid_steps import Compared
+    from etalage.shop.trained_model import TrainedModel
+    from etalage.shop.trust_steps import OrphanExport, OwnFile
+    from etalage.shop.tuning_steps import Tuned
 
 
-class NamesModels(TyperCommand):
+class NamesModels(Command):
     """Lists the models beneath its help; also those of the shop in ETALAGE_SHOP, or in the current folder."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from etalage.models.own import Models
+
+        super().format_epilog(ctx, formatter)
         there, _ = Models(Path(os.environ.get("ETALAGE_SHOP", "."))).readable()
         own = [name for name, one in there.items() if one.own]
         with formatter.section("Models"):
-            formatter.write_text(", ".join(name for name in there if name not in own))
+            formatter.write_dl([(name, one.about) for name, one in there.items() if not one.own])
             if own:
                 formatter.write_text(f"The shop's own: {', '.join(own)}")
 
@@ -30,7 +45,14 @@ COSTS = ("minutes", "ms_1", "ms_64", "megabytes")
 Model = Annotated[str, typer.Argument(help="A model's name; the shop's own models too.")]
 
 
-@app.command(cls=NamesModels)
+@app.command(
+    cls=NamesModels,
+    epilog="""
+    etalage train popularity
+    etalage train two_tower --set epochs=5 --set width=64
+    etalage train dssm --from ../other-shop
+    """,
+)
 def train(
     model: Model = MODEL,
     shop: ShopFolder = HERE,
@@ -47,17 +69,32 @@ def train(
 
     MLflow tracks the run. A run that was killed continues from its last checkpoint.
     """
-    trained, exported = opened(shop).train(model, parse_pairs("--set", set), fresh, start)
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in trained.metrics.items())
-    figures = figures or f"fitted in closed form; `etalage evaluate {model}` judges it"
-    out.print(f"{model} {exported.name}: {figures}; {_took(trained.seconds)}")
+    from etalage.config import parse_pairs
+    from etalage.shop.trained_model import TrainedModel
+
+    done = TrainedModel.of(*opened(shop).train(model, parse_pairs("--set", set), fresh, start))
+    tell(done, lambda: _show_trained(done, shop))
 
 
-def _took(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+def _show_trained(done: "TrainedModel", shop: Path) -> None:
+    figures = "".join(f"; {name} {value:.4f}" for name, value in done.metrics.items())
+    took = duration(since_start())
+    out.print(f"{done.model} {done.export.name}: learned from {done.learned}{figures}; {took} in all")
+    out.print(f"next: `etalage evaluate {done.model}{_of(shop)}`")
 
 
-@app.command(cls=NamesModels)
+def _of(shop: Path) -> str:
+    """`--shop FOLDER`, where it was given."""
+    return "" if shop == HERE else f" --shop {shlex.quote(str(shop))}"
+
+
+@app.command(
+    cls=NamesModels,
+    epilog="""
+    etalage tune item_knn --trials 64 --write
+    etalage tune dssm --parallel 2 --set epochs=3
+    """,
+)
 def tune(
     model: Annotated[str, typer.Argument(help="A model, by its name; the shop's own too.")],
     shop: ShopFolder = HERE,
@@ -78,6 +115,9 @@ def tune(
 
     The search space stands in the model's own file. Every trial is an MLflow run; a killed study goes on.
     """
+    from etalage.config import parse_pairs
+    from etalage.shop.trained_model import TrainedModel
+
     here = opened(shop)
     done = here.tune(
         model,
@@ -89,6 +129,12 @@ def tune(
         fresh=fresh,
         write=write,
     )
+    last = None if done.trained is None else TrainedModel.of(*done.trained)
+    answer = {**vars(replace(done, trained=None)), "trained": last}
+    tell(answer, lambda: _show_tuned(done, here.folder / "shop.toml" if write else None))
+
+
+def _show_tuned(done: "Tuned", written: Path | None) -> None:
     failed = [one for one in done.trials if one.state == "failed"]
     table = table_of("trial", done.metric, "settings", "")
     best = sorted(done.trials, key=lambda one: -(one.value or 0))[:5]
@@ -103,18 +149,24 @@ def tune(
     if failed:
         why = (failed[0].error or "").strip().splitlines()[-1]
         out.print(f"{len(failed)} of {len(done.trials)} trials failed; trial {failed[0].number}: {why}")
-    out.print(f"the best, on validation; `etalage evaluate {model}` tells what it is worth on test:")
+    out.print(f"the best, on validation; `etalage evaluate {done.model}` tells what it is worth on test:")
     out.print(done.toml)
     if done.trained is not None:
         out.print(f"trained with them: {done.trained[1].name}")
-    if write:
-        out.print(f"written into {here.folder / 'shop.toml'}")
+    if written is not None:
+        out.print(f"written into {written}")
     else:
         out.print("shop.toml stays as it is: `--write` writes them there, and the next training takes them")
     out.print(f"report: {done.report}")
 
 
-@app.command(cls=NamesModels)
+@app.command(
+    cls=NamesModels,
+    epilog="""
+    etalage evaluate item_knn
+    etalage evaluate
+    """,
+)
 def evaluate(
     model: Annotated[
         str | None,
@@ -132,15 +184,22 @@ def evaluate(
     """
     here = opened(shop)
     if model is not None:
-        _tell_evaluated(here.evaluate(model))
+        one = here.evaluate(model)
+        tell(replace(one, sections=()), lambda: _tell_evaluated(one))
         return
     if not here.trained_models():
         for orphan in here.orphan_exports():
-            out.print(orphan.sentence)
+            err.print(orphan.sentence)
         if here.lake.table("interactions").exists() and not here.lake.table("photos").exists():
             here.evaluate_all()  # which says what to train first
         here.evaluate(MODEL)
     done = here.evaluate_shop()
+    tell(done, lambda: _tell_decided(done))
+    for error in done.failed.values():
+        raise error
+
+
+def _tell_decided(done: Any) -> None:
     for line in done.lines():
         out.print(line)
     if done.behaviour is not None:
@@ -148,8 +207,6 @@ def evaluate(
     for one in done.evaluations:
         out.print(one.summary())
     out.print(f"report: {done.report}")
-    for error in done.failed.values():
-        raise error
 
 
 def _tell_evaluated(done: Any) -> None:
@@ -179,7 +236,7 @@ def _tell_compared(done: Any) -> None:
         out.print(note)
 
 
-@app.command()
+@app.command(epilog="etalage compare")
 def compare(
     model: Annotated[str | None, typer.Argument(help="A classifier, by its name; none: all of them.")] = None,
     shop: ShopFolder = HERE,
@@ -189,6 +246,11 @@ def compare(
     One table shows how good, how fast and how large they are.
     """
     done = opened(shop).compare(model)
+    answer = {**vars(done), "grid": done.grid.to_json()}
+    tell(answer, lambda: _show_grid(done))
+
+
+def _show_grid(done: "Compared") -> None:
     shown = ("accuracy", "macro_f1", "value_true", "severity", "calibration_error")
     table = table_of("model", *shown, "minutes", "ms a photo, 1", "ms a photo, 64", "MB")
     for one in done.grid.to_json():
@@ -200,7 +262,7 @@ def compare(
     out.print(f"figures of {done.part}; the whole grid: {done.picture}, {done.table}")
 
 
-@app.command()
+@app.command(epilog="etalage publish --shop demo")
 def publish(
     shop: ShopFolder = HERE,
     force: Force = False,
@@ -209,16 +271,21 @@ def publish(
 
     Running servers switch to the new bundle by themselves.
     """
-    _tell(opened(shop).publish(force=force))
+    done = opened(shop).publish(force=force)
+    tell(done, lambda: _show_manifest(done))
 
 
-@app.command()
+@app.command(epilog="etalage sync --shop demo")
 def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
     """Publish a bundle with what changed since the current one.
 
     It embeds only new and changed photos.
     """
     done = opened(shop).sync(force)
+    tell(done, lambda: _show_synced(done))
+
+
+def _show_synced(done: "Synced") -> None:
     out.print(
         f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
         f"changed {done.upserted}, removed {done.deleted}"
@@ -226,14 +293,18 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
     if done.whole:
         out.print(f"read the whole tables: {done.whole}")
     if done.manifest is not None:
-        _tell(done.manifest)
+        _show_manifest(done.manifest)
 
 
-@app.command()
+@app.command(epilog="etalage bundles --shop demo")
 def bundles(shop: ShopFolder = HERE) -> None:
     """List the bundles on disk; an arrow marks the current one."""
-    table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
     there = list(opened(shop).bundles.survey())
+    tell(there, lambda: _show_bundles(there))
+
+
+def _show_bundles(there: "Survey") -> None:
+    table = table_of("", "bundle", "items", "indexed", "made", "models", "forced")
     if not there:
         out.print("nothing was published yet: `etalage publish` makes the first bundle")
         return
@@ -250,7 +321,12 @@ def bundles(shop: ShopFolder = HERE) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage rollback
+    etalage rollback b000003-1a2b3c4d
+    """
+)
 def rollback(
     bundle: Annotated[
         str | None, typer.Argument(help="A bundle's id. Default: the one that was current before.")
@@ -258,10 +334,11 @@ def rollback(
     shop: ShopFolder = HERE,
 ) -> None:
     """Make another bundle the current one."""
-    out.print(f"current: {opened(shop).rollback(bundle).id}")
+    now = opened(shop).rollback(bundle)
+    tell(now, lambda: out.print(f"current: {now.id}"))
 
 
-@app.command()
+@app.command(epilog="etalage register --name my-shop")
 def register(
     shop: ShopFolder = HERE,
     name: Annotated[str, typer.Option(help="The model's name in the registry.")] = "etalage",
@@ -271,10 +348,11 @@ def register(
     ] = None,
 ) -> None:
     """Register the current bundle as a model in MLflow."""
-    out.print(opened(shop).register(name, task))
+    uri = opened(shop).register(name, task)
+    tell({"uri": uri}, lambda: out.print(uri))
 
 
-def _tell(manifest: Any) -> None:
+def _show_manifest(manifest: Any) -> None:
     from etalage.bundle.admission import beside_popularity
 
     out.print(f"published {manifest.id}: {manifest.items:,} items")
@@ -313,22 +391,35 @@ def _tell_recall(name: str, measured: Any) -> None:
         out.print(f"{name}: recall@{measured[0].k} against exact, by share allowed: {found}")
 
 
-@app.command()
+@app.command(epilog="etalage models --shop demo")
 def models(shop: ShopFolder = HERE) -> None:
     """List the models that you can train, the shop's own among them."""
     here = opened(shop)
     states = {one.file.stem: one for one in here.own_files()}
+    listed, orphans = here.models.listed(), here.orphan_exports()
+    answer = [{**asdict(one), "file": states.get(name)} for name, one in listed.items()]
+    tell({"models": answer, "orphans": orphans}, lambda: _show_models(listed, states, orphans))
+
+
+def _show_models(
+    listed: "Mapping[str, Listed]", states: "Mapping[str, OwnFile]", orphans: "Sequence[OrphanExport]"
+) -> None:
     table = table_of("model", "role", "learns from", "file")
-    for name, one in here.models.listed().items():
+    for name, one in listed.items():
         mine = states.get(name)
         where = "Etalage" if mine is None else f"{mine.file} ({mine.state})"
         add_row(table, name, one.role, one.data, where)
     out.print(table)
-    for orphan in here.orphan_exports():
+    for orphan in orphans:
         out.print(orphan.sentence)
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage trust --shop demo
+    etalage trust --forget
+    """
+)
 def trust(
     shop: ShopFolder = HERE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
@@ -342,11 +433,28 @@ def trust(
     here = opened(shop)
     if forget:
         here.trust([])
-        out.print(f"{here.models.folder}: none of its files is trusted any longer")
+        said = f"{here.models.folder}: none of its files is trusted any longer"
+        tell({"trusted": [], "recorded": None}, lambda: out.print(said))
         return
     files = here.own_files()
+    asked = [one for one in files if one.state != "trusted"]
+    if manner().json and asked and not yes:
+        raise ConfigError("--json asks no question: look at the files, and add --yes")
+    if not manner().json:
+        _show_files(here.models.folder, files)
+    if asked and not yes and not typer.confirm("Allow Etalage to run these files, with all your rights?"):
+        out.print("nothing changed")
+        raise typer.Exit(1)
+    note = here.trust(files) if asked else None
+    tell(
+        {"trusted": files, "recorded": note},
+        lambda: out.print(f"trusted; recorded in {note}") if asked else None,
+    )
+
+
+def _show_files(folder: Path, files: "Sequence[OwnFile]") -> None:
     if not files:
-        out.print(f"{here.models.folder}: holds no models, so there is nothing to trust")
+        out.print(f"{folder}: holds no models, so there is nothing to trust")
         return
     table = table_of("file", "role", "SHA-256", "")
     for one in files:
@@ -354,8 +462,3 @@ def trust(
     out.print(table)
     if all(one.state == "trusted" for one in files):
         out.print("all files are trusted already")
-        return
-    if not yes and not typer.confirm("Allow Etalage to run these files, with all your rights?"):
-        out.print("nothing changed")
-        raise typer.Exit(1)
-    out.print(f"trusted; recorded in {here.trust(files)}")

@@ -1,20 +1,22 @@
 """`etalage photos`: downloads photos from links."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.answers import tell
+from etalage.cli.app import HERE, ShopFolder, group, opened
 from etalage.console import add_row, out, table_of
 
-photos = typer.Typer(
-    help="Download photos from the links in the feeds.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(photos, name="photos")
+if TYPE_CHECKING:
+    from etalage.lake.photos.fetch import Fetched
+    from etalage.lake.photos.probe import Probe
+
+photos = group("photos", "Download photos from the links in the feeds.")
 NO_LINKS = "no link is without its photo: to add links, map a column to photo_url and ingest again"
 
 
-@photos.command()
+@photos.command(epilog="etalage photos probe --links 200")
 def probe(
     shop: ShopFolder = HERE,
     links: Annotated[int, typer.Option(min=1, help="How many links to try.")] = 1000,
@@ -25,6 +27,10 @@ def probe(
     It shows what fails, for which merchant, and what downloading all links would cost. It writes nothing.
     """
     done = opened(shop).probe_photos(links, seed)
+    tell(done, lambda: _show_probe(done))
+
+
+def _show_probe(done: "Probe") -> None:
     out.print(f"{done.asked:,} of {done.links:,} links, seed {done.seed}")
     if not done.asked:
         out.print(NO_LINKS)
@@ -45,7 +51,12 @@ def probe(
         out.print(f"  {host} takes {hours:.2f} hours")
 
 
-@photos.command()
+@photos.command(
+    epilog="""
+    etalage photos fetch
+    etalage photos fetch --again
+    """
+)
 def fetch(
     shop: ShopFolder = HERE,
     refresh: Annotated[
@@ -58,6 +69,10 @@ def fetch(
     If a run was killed, the next one continues with what is missing.
     """
     done = opened(shop).fetch_photos(refresh, again)
+    tell(done, lambda: _show_fetched(done))
+
+
+def _show_fetched(done: "Fetched") -> None:
     if done.taken_up:
         out.print(f"stored {done.taken_up:,} links of a run that did not finish")
     states = ", ".join(f"{count:,} {state}" for state, count in done.states.items())

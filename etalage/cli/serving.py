@@ -1,18 +1,25 @@
 """Commands that answer: on the command line, over HTTP, on the page; and the demo."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etalage.api import Item
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.answers import tell
+from etalage.cli.app import HERE, Acting, ShopFolder, app, opened
 from etalage.console import add_row, bar, out, table_of
 from etalage.errors import InputUnreadable, PhotoRefused
-from etalage.shop import asking
+
+if TYPE_CHECKING:
+    from etalage.api import Answer, Item, Recommended
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage similar i000042 -k 10
+    etalage similar --photo shoe.jpg
+    """
+)
 def similar(
     item: Annotated[str | None, typer.Argument(help="The item_id to search with.")] = None,
     photo: Annotated[
@@ -26,11 +33,17 @@ def similar(
     shop: ShopFolder = HERE,
 ) -> None:
     """Show items similar to an item or a photo, without a server."""
+    from etalage.shop import asking
+
     photos = None if photo is None else [read_photo(photo)]
     try:
         answer = asking.similar(opened(shop), item, photos, k, threshold)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
+    tell(answer, lambda: _show_similar(answer))
+
+
+def _show_similar(answer: "Answer") -> None:
     table = table_of("rank", "item", "score", "title", "category", "price")
     for slot in answer.slate:
         named = (slot.item_id, f"{slot.score:.4f}", slot.title, slot.category_id)
@@ -40,7 +53,12 @@ def similar(
         out.print(note)
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage recommend u000007 --explain
+    etalage recommend --had i000042 --had i000311
+    """
+)
 def recommend(
     user: Annotated[str | None, typer.Argument(help="The shopper's user_id.")] = None,
     had: Annotated[
@@ -57,7 +75,13 @@ def recommend(
 
     It uses what the shopper did until now or, with --had, the items that you name.
     """
+    from etalage.shop import asking
+
     answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
+    tell(answer, lambda: _show_recommended(answer, stranger, explain))
+
+
+def _show_recommended(answer: "Recommended", stranger: str | None, explain: bool) -> None:
     table = table_of("rank", "item", "score", "title", "price", *(["why"] if explain else []))
     for slot in answer.slate:
         named = (slot.item_id, f"{slot.score:.4f}", slot.title, price_of(slot))
@@ -71,7 +95,13 @@ def recommend(
         out.print(answer.reason)
 
 
-@app.command()
+@app.command(
+    cls=Acting,
+    epilog="""
+    etalage serve --shop demo
+    etalage serve --host 0.0.0.0 --port 80 --key-file key.txt
+    """,
+)
 def serve(
     shop: ShopFolder = HERE,
     host: Annotated[
@@ -89,7 +119,7 @@ def serve(
     opened(shop).serve(host, port, key_file)
 
 
-@app.command()
+@app.command(cls=Acting, epilog="etalage page --url http://127.0.0.1:8765")
 def page(
     url: Annotated[str, typer.Option(help="The address of `etalage serve`.")] = "http://127.0.0.1:8765",
     port: Annotated[int, typer.Option(help="Port of the page, on loopback.")] = 8501,
@@ -103,7 +133,13 @@ def page(
     raise typer.Exit(run(url, port, compare))
 
 
-@app.command()
+@app.command(
+    cls=Acting,
+    epilog="""
+    etalage demo
+    etalage demo small --items 500 --shoppers 300 --no-serve
+    """,
+)
 def demo(
     folder: Annotated[Path, typer.Argument(help="The folder to make the demo shop in.")] = Path("demo"),
     items: Annotated[int, typer.Option(help="How many products to make.")] = 5000,
@@ -132,7 +168,7 @@ def demo(
         raise typer.Exit(show(shop, port, page_port, out.print))
 
 
-def price_of(item: Item) -> str:
+def price_of(item: "Item") -> str:
     return "" if item.price is None else f"{item.price:.2f} {item.currency or ''}"
 
 

@@ -1,10 +1,17 @@
 """The command that says where a shop stands."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, out, table_of
 
+if TYPE_CHECKING:
+    from etalage.shop.status_steps import ShopStatus
 
-@app.command()
+
+@app.command(epilog="etalage status --shop demo")
 def status(shop: ShopFolder = HERE) -> None:
     """Show where the shop stands, and the next command.
 
@@ -12,6 +19,10 @@ def status(shop: ShopFolder = HERE) -> None:
     changes nothing.
     """
     found = opened(shop).status()
+    tell(found, lambda: _show(found, shop))
+
+
+def _show(found: "ShopStatus", shop: Path) -> None:
     table = table_of("table", "rows", "version")
     for one in found.tables:
         add_row(table, one.name, f"{one.rows:,}", one.version)

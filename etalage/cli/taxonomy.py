@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.answers import tell
+from etalage.cli.app import HERE, ShopFolder, group, opened
 from etalage.console import add_row, out, table_of
 from etalage.errors import ConfigError
-from etalage.shop import taxonomy_steps
 
 if TYPE_CHECKING:
-    from etalage.shop.taxonomy_steps import Proposal
+    from etalage.shop.taxonomy_steps import Checked, Proposal, Shown
 
-taxonomy = typer.Typer(
-    help="Show the tree of categories; match merchants' own to it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(taxonomy, name="taxonomy")
+taxonomy = group("taxonomy", "Show the tree of categories; match merchants' own to it.")
 COLUMNS = ("merchant", "category", "id", "path", "similarity", "items")
 """Columns of a drafted map; Etalage ignores the last three when it reads a map."""
 
 
-@taxonomy.command()
+@taxonomy.command(
+    epilog="""
+    etalage taxonomy show
+    etalage taxonomy show "Apparel > Shoes"
+    """
+)
 def show(
     category: Annotated[
         str | None, typer.Argument(help="An id or a path. Default: the top of the tree.")
@@ -32,7 +32,13 @@ def show(
     shop: ShopFolder = HERE,
 ) -> None:
     """Show a category: its path, its names, and the categories beneath it."""
+    from etalage.shop import taxonomy_steps
+
     shown = taxonomy_steps.show(opened(shop), category)
+    tell(shown, lambda: _print(shown))
+
+
+def _print(shown: "Shown") -> None:
     out.print(shown.title)
     for language, name in shown.names.items():
         out.print(f"{language}: {name}")
@@ -45,16 +51,22 @@ def show(
         out.print(table)
 
 
-@taxonomy.command()
+@taxonomy.command(epilog="etalage taxonomy check --examples 20")
 def check(
     shop: ShopFolder = HERE,
     examples: Annotated[int, typer.Option(min=0, help="How many of each problem to show.")] = 5,
 ) -> None:
-    """Count how many items carry a category of the tree, and list the problems of the others.
+    """Count the items that carry a category of the tree.
 
-    The problems are unknown, retired, outside and unmapped categories, with examples.
+    It lists the problems of the others, with examples: unknown, retired, outside and unmapped categories.
     """
+    from etalage.shop import taxonomy_steps
+
     done = taxonomy_steps.check(opened(shop))
+    tell(done, lambda: _print_checked(done, examples))
+
+
+def _print_checked(done: "Checked", examples: int) -> None:
     ways = ", ".join(f"{how} {count:,}" for how, count in done.how.items())
     out.print(f"{done.items:,} items: {ways}")
     for finding in done.findings:
@@ -65,23 +77,30 @@ def check(
             out.print(f"  … and {more:,} others")
 
 
-@taxonomy.command()
+@taxonomy.command(epilog="etalage taxonomy map --output map.csv")
 def map(
     shop: ShopFolder = HERE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this new CSV file. Default: print.")
     ] = None,
 ) -> None:
-    """Draft a map from merchants' categories to the tree, by similar wording.
+    """Draft a map from merchants' categories to the tree.
 
-    Check every line before you use it: see docs/taxonomy.md.
+    It goes by similar wording. Check every line before you use it: see docs/taxonomy.md.
     """
+    from etalage.shop import taxonomy_steps
+
     place = opened(shop)
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already and may hold somebody's work; name a new file")
     found = taxonomy_steps.proposals(place)
     if output is not None:
         _write(output, found)
+    tell(found, lambda: _print_map(found, output))
+
+
+def _print_map(found: "list[Proposal]", output: Path | None) -> None:
+    if output is not None:
         out.print(f"{output}: {len(found):,} categories. Check every line, then name the file in shop.toml:")
         out.print(f"[taxonomy]\nmap = {str(output)!r}")
         return

@@ -2,18 +2,28 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, bar, counted, out, sized, table_of
 from etalage.errors import ConfigError
-from etalage.shop import Shop
-from etalage.shop.upkeep_vacuum import DAYS, EXPORTS
+from etalage.shop.upkeep_files import DAYS, EXPORTS
+
+if TYPE_CHECKING:
+    from etalage.shop.upkeep_backup import BackedUp
+    from etalage.shop.upkeep_restore import Restored
+    from etalage.shop.upkeep_vacuum import Vacuumed
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage vacuum
+    etalage vacuum --yes
+    """
+)
 def vacuum(
     shop: ShopFolder = HERE,
     days: Annotated[
@@ -36,6 +46,10 @@ def vacuum(
     what killed processes left behind, and old caches. What still knows an erased shopper goes first.
     """
     done = opened(shop).vacuum(days=days, exports=exports, bundles=bundles, unpin=unpin, dry=not yes)
+    tell(done, lambda: _show_vacuumed(done))
+
+
+def _show_vacuumed(done: "Vacuumed") -> None:
     table = table_of("what", "which", "files", "size", "why it can go")
     for one in done.wastes:
         add_row(table, one.kind, one.what, f"{one.count:,}", sized(one.bytes), one.why)
@@ -51,7 +65,12 @@ def vacuum(
         out.print(f"{sized(done.bytes)} can go; nothing was removed: add --yes")
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage backup /backups/shop
+    etalage backup shop.tar.zst
+    """
+)
 def backup(
     target: Annotated[
         str,
@@ -65,6 +84,10 @@ def backup(
     and compares every file.
     """
     done = opened(shop).backup(target)
+    tell(done, lambda: _show_backed_up(done))
+
+
+def _show_backed_up(done: "BackedUp") -> None:
     out.print(
         f"{done.target}: {counted(done.files, 'file', 'files')}, {sized(done.bytes)}; written "
         f"{sized(done.copied)}, {done.linked:,} files shared with the backup before"
@@ -75,7 +98,12 @@ def backup(
         out.print(note)
 
 
-@app.command()
+@app.command(
+    epilog="""
+    etalage restore /backups/shop --check
+    etalage restore /backups/shop --shop restored
+    """
+)
 def restore(
     source: Annotated[Path, typer.Argument(help="A folder of backups, one of them, or a file.")],
     shop: Annotated[
@@ -94,15 +122,22 @@ def restore(
 
     Every file is compared with what was copied; a shop appears only when all are whole.
     """
+    from etalage.shop import Shop
+
     if check:
         if shop is not None or erased is not None:
             raise ConfigError("--check restores nothing: leave --shop and --erased out")
-        done = Shop.check_backup(source, backup, bar)
-        out.print(f"{done.backup}: whole: {done.files:,} files, {sized(done.bytes)}, made {done.made_at}")
+        found = Shop.check_backup(source, backup, bar)
+        told = f"{found.backup}: whole: {found.files:,} files, {sized(found.bytes)}, made {found.made_at}"
+        tell(found, lambda: out.print(told))
         return
     if shop is None:
         raise ConfigError("--shop is missing: name the folder to make, or --check to only look at the backup")
     done = Shop.restore(source, shop, backup, erased, bar)
+    tell(done, lambda: _show_restored(done, shop))
+
+
+def _show_restored(done: "Restored", shop: Path) -> None:
     out.print(f"{done.folder}: {done.shop} as of {done.made_at}: {done.files:,} files, {sized(done.bytes)}")
     for note in done.notes:
         out.print(f"as the backup said: {note}")

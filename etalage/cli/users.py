@@ -1,23 +1,22 @@
 """`etalage users`: what all shoppers would want, whom an item is for, and who is like whom."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etalage.api import NearUser
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.answers import tell
+from etalage.cli.app import HERE, ShopFolder, group, opened
 from etalage.console import add_row, out, table_of
 
-users = typer.Typer(
-    help="Best items of every shopper; shoppers for an item, or like one.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(users, name="users")
+if TYPE_CHECKING:
+    from etalage.api import NearUser
+    from etalage.shop.best_steps import BestItems
+
+users = group("users", "Best items of every shopper; shoppers for an item, or like one.")
 Most = Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")]
 
 
-@users.command()
+@users.command(epilog="etalage users best --k 20")
 def best(
     shop: ShopFolder = HERE,
     k: Most = 100,
@@ -25,11 +24,16 @@ def best(
         str | None, typer.Option(help="A retriever of the bundle; default: the first embedder.")
     ] = None,
 ) -> None:
-    """Write the k best items of every shopper into the table recommendations.
+    """Write the best items of every shopper into a table.
 
-    The shoppers are asked about in blocks, on the engine's workers. If a run was killed, run it again.
+    It is the table recommendations. The shoppers are asked about in blocks, on the engine's workers. If a run
+    was killed, run it again.
     """
     done = opened(shop).best_items(k, model)
+    tell(done, lambda: _show_written(done, k))
+
+
+def _show_written(done: "BestItems", k: int) -> None:
     out.print(
         f"{done.model} (export {done.export[:8]}, bundle {done.bundle}): the {k} best items of "
         f"{done.users:,} shoppers; of {done.unknown:,} it knows nothing"
@@ -42,23 +46,25 @@ def best(
         out.print(f"{done.short:,} shoppers have fewer than {k}")
 
 
-@users.command("for")
+@users.command("for", epilog="etalage users for i000042 --k 50")
 def for_item(
     item: Annotated[str, typer.Argument(help="The item_id.")], shop: ShopFolder = HERE, k: Most = 10
 ) -> None:
     """Show the shoppers to tell about an item."""
-    _print(opened(shop).users_for(item, k))
+    found = opened(shop).users_for(item, k)
+    tell(found, lambda: _show(found))
 
 
-@users.command()
+@users.command(epilog="etalage users like u000007")
 def like(
     user: Annotated[str, typer.Argument(help="The shopper's user_id.")], shop: ShopFolder = HERE, k: Most = 10
 ) -> None:
     """Show the shoppers who are most similar to one."""
-    _print(opened(shop).users_like(user, k))
+    found = opened(shop).users_like(user, k)
+    tell(found, lambda: _show(found))
 
 
-def _print(found: list[NearUser]) -> None:
+def _show(found: "list[NearUser]") -> None:
     table = table_of("rank", "user", "score")
     for rank, one in enumerate(found, 1):
         add_row(table, rank, one.user_id, f"{one.score:.4f}")

@@ -1,14 +1,23 @@
 """`etalage vectors`: vectors of items and users, for others to look up."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import out
 
+if TYPE_CHECKING:
+    from etalage.shop.vector_steps import Handed
 
-@app.command()
+
+@app.command(
+    epilog="""
+    etalage vectors --to table
+    etalage vectors --to redis://localhost:6379/0 --users
+    """
+)
 def vectors(
     to: Annotated[
         str,
@@ -29,6 +38,10 @@ def vectors(
     not written twice.
     """
     done = opened(shop).vectors(to, model, users)
+    tell(done, lambda: _show(done))
+
+
+def _show(done: "Handed") -> None:
     facts, counts = done.facts, done.counts
     out.print(
         f"{facts.model} (export {facts.export[:8]}, bundle {facts.bundle}): {facts.dimension} numbers for "

@@ -118,7 +118,8 @@ class Storage(ABC):
 
     def files(self, opened: DeltaTable) -> list[tuple[str, int, int]]:
         """(path, bytes, rows) of each live data file."""
-        actions = pa.table(opened.get_add_actions(flatten=True))
+        # Not by `pa.table`, which loads pandas to see whether it was given a data frame.
+        actions = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
         paths, sizes = actions["path"].to_pylist(), actions["size_bytes"].to_pylist()
         if "num_records" in actions.column_names:
             counts = actions["num_records"].to_pylist()

@@ -496,6 +496,8 @@ class Listed:
     embeds_items: bool = False
     own: bool = False
     """Whether it is in the shop's own folder (models/own.py)."""
+    about: str = ""
+    """The first line that its file says of itself."""
 
     @property
     def retrieves(self) -> bool:
@@ -507,7 +509,8 @@ def listed() -> dict[str, Listed]:
     """The models of this folder by name: every module with a RECIPE. Nothing registers itself."""
     found = {}
     for file in sorted(Path(__file__).parent.glob("*.py")):
-        _, begin, recipe = file.read_text(encoding="utf-8").partition("\nRECIPE = ")
+        text = file.read_text(encoding="utf-8")
+        _, begin, recipe = text.partition("\nRECIPE = ")
         if begin:
             assigned = ast.parse(f"RECIPE = {recipe}").body[0]
             assert isinstance(assigned, ast.Assign) and isinstance(assigned.value, ast.Call)
@@ -515,7 +518,8 @@ def listed() -> dict[str, Listed]:
             given = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
             role, data = given["role"], given.get("data", "photos")
             more = (given.get("transfers", False), given.get("embeds_items", role == "embedder"))
-            found[file.stem] = Listed(file.stem, role, data, *more)  # type: ignore[arg-type]
+            about = text.removeprefix('"""').partition("\n")[0]
+            found[file.stem] = Listed(file.stem, role, data, *more, about=about)  # type: ignore[arg-type]
     return found
 
 

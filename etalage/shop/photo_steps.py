@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
 
-MODEL = "image_similarity"
-"""The model of photos."""
 KEPT_AT_ONCE = 4096
 """Embeddings that are written together: what a killed run has to make again, at most."""
 

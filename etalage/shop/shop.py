@@ -18,31 +18,10 @@ from typing import TYPE_CHECKING, Any
 from etalage.config import IngestConfig, MappingConfig, as_values, suggestion, validated
 from etalage.engine.threads import configure_threads
 from etalage.errors import ConfigError
-from etalage.shop import (
-    asking,
-    behaviour_steps,
-    best_steps,
-    bundling,
-    category_steps,
-    classify_steps,
-    comparing_steps,
-    deciding_steps,
-    fetch_steps,
-    judging_steps,
-    live_steps,
-    photo_steps,
-    status_steps,
-    table_steps,
-    transfer_steps,
-    trust_steps,
-    upkeep_backup,
-    upkeep_delete,
-    upkeep_restore,
-    upkeep_vacuum,
-    vector_steps,
-)
+from etalage.models import MODEL
 from etalage.shop.at_work import at_work
 from etalage.shop.progress import Bar, silent
+from etalage.shop.upkeep_files import DAYS, EXPORTS
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,9 +56,6 @@ if TYPE_CHECKING:
     from etalage.shop.upkeep_vacuum import Vacuumed
     from etalage.shop.vector_steps import Handed
     from etalage.tabular import Rows
-
-
-MODEL = photo_steps.MODEL
 
 
 def _mapping_of(config: IngestConfig, table: str) -> MappingConfig:
@@ -165,6 +141,8 @@ class Shop(Workspace):
 
         Raises CatalogueShrank (too many, without `force`), TableMissing, InputUnreadable, ConfigError.
         """
+        from etalage.shop import upkeep_delete
+
         self.require_writable()
         return upkeep_delete.delete_items(self, ids, where, force, dry)
 
@@ -173,21 +151,29 @@ class Shop(Workspace):
     ) -> "Deletion":
         """Delete photos by path, link or SHA-256, those of items, or `every` one; if `dry`, only say what
         would go. Raises TableMissing, ConfigError."""
+        from etalage.shop import upkeep_delete
+
         self.require_writable()
         return upkeep_delete.delete_photos(self, photos, of, every, dry)
 
     def reset(self, table: str, dry: bool = False) -> "Deletion":
         """Delete all rows of a table; if `dry`, only say what would go. Raises TableMissing."""
+        from etalage.shop import upkeep_delete
+
         self.require_writable()
         return upkeep_delete.reset(self, table, dry)
 
     def history(self, table: str, last: int = 20) -> "list[PastVersion]":
         """The newest versions of a table, newest first. Raises TableMissing."""
+        from etalage.shop import upkeep_delete
+
         return upkeep_delete.history(self, table, last)
 
     def undo(self, table: str, to: int, dry: bool = False) -> "Undone":
         """Make the rows of a table those of an older version again; if `dry`, only say what would change.
         Raises TableMissing, DataError, ConfigError."""
+        from etalage.shop import upkeep_delete
+
         self.require_writable()
         return upkeep_delete.undo(self, table, to, dry)
 
@@ -196,20 +182,26 @@ class Shop(Workspace):
 
         Raises TableMissing: nothing was loaded into it yet; NotFound: there is no such table.
         """
+        from etalage.shop import status_steps
         from etalage.shop.answers import TableFrame
 
         return TableFrame(status_steps.known_table(self, name), version)
 
     def tables(self) -> "Rows[TableStatus]":
         """Every table that has rows: its name, how many rows, its version."""
+        from etalage.shop import status_steps
+
         return status_steps.tables(self)
 
     def status(self) -> "ShopStatus":
         """Where the shop stands: tables, trained models and their verdicts, the bundle, the next command."""
+        from etalage.shop import status_steps
+
         return status_steps.status(self)
 
     def kinds(self) -> "Rows[KindFacts]":
         """What each kind of interaction in the tables counts as."""
+        from etalage.shop import behaviour_steps
         from etalage.tabular import Rows
 
         return Rows(behaviour_steps.kinds(self), behaviour_steps.KindFacts)
@@ -222,6 +214,8 @@ class Shop(Workspace):
 
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
+        from etalage.shop import fetch_steps
+
         return fetch_steps.probe(self, links, seed)
 
     @at_work
@@ -232,19 +226,27 @@ class Shop(Workspace):
         refresh: also ask again for photos that are this many days old. again: also ask for failed links that
         are not due yet. Raises ConfigError, DataError.
         """
+        from etalage.shop import fetch_steps
+
         self.require_writable()
         return fetch_steps.fetch(self, refresh, again)
 
     def own_files(self) -> "list[OwnFile]":
         """The files in the shop's folder `models/`, and which of them are trusted; runs none of them."""
+        from etalage.shop import trust_steps
+
         return trust_steps.own_files(self)
 
     def orphan_exports(self) -> "list[OrphanExport]":
         """Trained models whose file is gone: nothing takes them for models any more."""
+        from etalage.shop import trust_steps
+
         return trust_steps.orphan_exports(self)
 
     def trust(self, files: "list[OwnFile]") -> Path:
         """Trust exactly these files of `own_files` on this machine. Return the file that records it."""
+        from etalage.shop import trust_steps
+
         return trust_steps.trust_files(self, files)
 
     @at_work
@@ -262,10 +264,14 @@ class Shop(Workspace):
         an export or of a checkpoint. Raises ConfigError: the weights do not fit, or the model cannot start
         from others.
         """
+        from etalage.shop import transfer_steps
+        from etalage.shop.missing import require_for_training
+
+        given = dict(settings or {})
+        require_for_training(self, model, given)
         from etalage.training.run import resolve
 
         recipe = self.models.find(model)
-        given = dict(settings or {})
         if start is not None:
             given = transfer_steps.starting_from(self, recipe, start, given)
         config = resolve(recipe, self.config.models.get(model, {}), given)
@@ -273,6 +279,8 @@ class Shop(Workspace):
         return self._train(recipe, config, fresh)
 
     def _train(self, recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
+        from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
+
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":
@@ -296,6 +304,9 @@ class Shop(Workspace):
         fresh, write (into shop.toml), as in tuning_steps.tune. Writes reports/<model>-tune.html.
         Raises ConfigError: the model's file names no search space; TrainingError: every trial failed.
         """
+        from etalage.shop.missing import require_for_training
+
+        require_for_training(self, model, settings or {})
         from etalage.shop import tuning_steps
 
         recipe = self.models.find(model)
@@ -313,13 +324,18 @@ class Shop(Workspace):
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
         from etalage.runtime.export_files import newest_export, read_facts
+        from etalage.shop.missing import require_model
+
+        if require_model(self, model).data == "photos":
+            from etalage.shop.photo_steps import require_photos
+
+            require_photos(self)
+        exported = newest_export(self.exports(model))
+        self.require_writable()
+        from etalage.shop import judging_steps
         from etalage.training import tracking
 
         recipe = self.models.find(model)
-        if recipe.data == "photos":
-            photo_steps.require_photos(self)
-        exported = newest_export(self.exports(model))
-        self.require_writable()
         done = judging_steps.evaluate(self, recipe, exported)
         if run := read_facts(exported).get("mlflow_run"):
             tracking.add(
@@ -335,6 +351,7 @@ class Shop(Workspace):
         Raises NothingToPublish: no model of behaviour was trained on what the tables hold now.
         """
         from etalage.runtime.export_files import newest_export, read_facts
+        from etalage.shop import comparing_steps
         from etalage.training import tracking
 
         self.require_writable()
@@ -351,11 +368,15 @@ class Shop(Workspace):
         Writes reports/shop.html, the page that decides, besides what `evaluate_all` and `evaluate` write. A
         question whose models cannot be measured says why; if nothing can be measured, its error is raised.
         """
+        from etalage.shop import deciding_steps
+
         self.require_writable()
         return deciding_steps.evaluate_shop(self, self.evaluate_all, self.evaluate)
 
     def trained_models(self) -> list[str]:
         """The models that have an export."""
+        from etalage.shop import photo_steps
+
         return list(photo_steps.newest_exports(self))
 
     @at_work
@@ -365,6 +386,8 @@ class Shop(Workspace):
         Asks about new and changed items (`every`: about all), and stores each item's own category beside
         the answer. threshold: items with a lower confidence stay unclassified; None: [classify] threshold.
         """
+        from etalage.shop import classify_steps
+
         self.require_writable()
         return classify_steps.classify(self, threshold, every)
 
@@ -375,6 +398,8 @@ class Shop(Workspace):
 
         Raises PhotoRefused; NothingToPublish: no classifier was trained.
         """
+        from etalage.shop import classify_steps
+
         return classify_steps.classify_one(self, photos, title, threshold)
 
     @at_work
@@ -394,6 +419,8 @@ class Shop(Workspace):
 
         Raises PublishError and its subclasses; the bundle that was current then stays current.
         """
+        from etalage.shop import bundling
+
         return bundling.publish(self, force)
 
     @at_work
@@ -402,6 +429,7 @@ class Shop(Workspace):
         does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
         others."""
         from etalage.bundle.sync import sync
+        from etalage.shop import bundling, vector_steps
 
         config = self.config  # refused before anything else
         bundling.tell_kept_rules(self)
@@ -421,6 +449,8 @@ class Shop(Workspace):
 
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one before the current one. Raises BundleError."""
+        from etalage.shop import live_steps
+
         manifest = self.bundles.switch(bundle or self.bundles.before(self.bundles.current_id()))
         live_steps.warn_of_erased(self, manifest.id)
         return manifest
@@ -428,6 +458,8 @@ class Shop(Workspace):
     @contextmanager
     def live_store(self) -> Iterator["LiveStore"]:
         """Open the online store: recent interactions, stock and prices. Raises ConfigError, DataError."""
+        from etalage.shop import live_steps
+
         store = live_steps.opened(self)
         try:
             yield store
@@ -437,10 +469,14 @@ class Shop(Workspace):
     def collect(self) -> "Collected":
         """Load the new events of the online store into the table `interactions`; hold back events about
         unknown items, or of unknown kinds, until they are known."""
+        from etalage.shop import live_steps
+
         return live_steps.collect(self)
 
     def erase(self, user_id: str) -> "Erased":
         """Erase a shopper, and say where traces of them are left."""
+        from etalage.shop import live_steps
+
         self.require_writable()
         return live_steps.erase(self, user_id)
 
@@ -458,6 +494,7 @@ class Shop(Workspace):
         each item why it is shown. Raises NotFound: no item of `had` is in the bundle; Unprocessable,
         BundleError.
         """
+        from etalage.shop import asking
         from etalage.shop.answers import wanted
 
         answer, stranger = asking.recommend(self, user_id, had, k, explain)
@@ -478,6 +515,7 @@ class Shop(Workspace):
         threshold: leave out items that score lower. Raises NotFound: no such item in the bundle;
         PhotoRefused, Unprocessable, BundleError.
         """
+        from etalage.shop import asking
         from etalage.shop.answers import alike
 
         photos = None if photo is None else [photo if isinstance(photo, bytes) else Path(photo).read_bytes()]
@@ -486,8 +524,8 @@ class Shop(Workspace):
 
     def vacuum(
         self,
-        days: float = upkeep_vacuum.DAYS,
-        exports: int = upkeep_vacuum.EXPORTS,
+        days: float = DAYS,
+        exports: int = EXPORTS,
         bundles: int | None = None,
         unpin: bool = False,
         dry: bool = True,
@@ -498,17 +536,23 @@ class Shop(Workspace):
         not. bundles: so many stay; None: [publish] keep. unpin: versions go too that exports and bundles were
         made of. Raises DataError: a step is at work in the shop.
         """
+        from etalage.shop import upkeep_vacuum
+
         return upkeep_vacuum.vacuum(self, days=days, exports=exports, bundles=bundles, unpin=unpin, dry=dry)
 
     @at_work
     def backup(self, target: str | Path) -> "BackedUp":
         """Copy the shop as it is at this moment into a folder that holds backups, or into a file that is not
         there yet (.tar.zst, .tar.gz, .tar). Raises ConfigError, DataError (docs/upkeep.md)."""
+        from etalage.shop import upkeep_backup
+
         return upkeep_backup.backup(self, target)
 
     @staticmethod
     def check_backup(source: str | Path, name: str | None = None, bar: Bar = silent) -> "Restored":
         """Compare every file of a backup with its manifest. Raises DataError: it is damaged; ConfigError."""
+        from etalage.shop import upkeep_restore
+
         return upkeep_restore.check(source, name, bar)
 
     @staticmethod
@@ -521,10 +565,14 @@ class Shop(Workspace):
     ) -> "Restored":
         """Make a new shop in `folder` out of a backup, or nothing; `name`: which of several; `erased`: a shop
         that knows who was erased since. Raises ConfigError, DataError."""
+        from etalage.shop import upkeep_restore
+
         return upkeep_restore.restore(source, folder, name, erased, bar)
 
     def recommender(self) -> "Recommender":
         """Open the current bundle, together with the online store, as a server does."""
+        from etalage.shop import asking
+
         return asking.open_recommender(self)
 
     @at_work
@@ -535,6 +583,8 @@ class Shop(Workspace):
         model: None: the funnel's first embedder, else that of photos. Raises ConfigError, Unprocessable,
         StoreUnavailable, IndexUnavailable, BundleError.
         """
+        from etalage.shop import vector_steps
+
         self.require_writable()
         return vector_steps.hand_over(self, to, model, users)
 
@@ -542,12 +592,15 @@ class Shop(Workspace):
     def best_items(self, k: int = 100, model: str | None = None) -> "BestItems":
         """Write the k best items of every shopper into the table `recommendations`, by a retriever of the
         current bundle (None: its first embedder). Raises TableMissing, Unprocessable, BundleError."""
+        from etalage.shop import best_steps
+
         self.require_writable()
         return best_steps.best_items(self, k, model)
 
     def users_for(self, item_id: str, k: int = 10) -> "Rows[NearUser]":
         """The k shoppers to tell about an item. Raises NotFound, Unprocessable, BundleError."""
         from etalage.api import NearUser
+        from etalage.shop import asking
         from etalage.tabular import Rows
 
         return Rows(asking.users_for(self, item_id, k), NearUser)
@@ -555,6 +608,7 @@ class Shop(Workspace):
     def users_like(self, user_id: str, k: int = 10) -> "Rows[NearUser]":
         """The k shoppers most similar to one. Raises NotFound, Unprocessable, BundleError."""
         from etalage.api import NearUser
+        from etalage.shop import asking
         from etalage.tabular import Rows
 
         return Rows(asking.users_like(self, user_id, k), NearUser)

@@ -12,6 +12,7 @@ import numpy as np
 from etalage.config import suggestion
 from etalage.errors import ConfigError, NothingToPublish
 from etalage.features.sources import PHOTO
+from etalage.models import MODEL
 from etalage.shop import photo_steps
 from etalage.shop.transfer_steps import require_same_photos, taken_source
 from etalage.shop.workspace import Workspace
@@ -137,7 +138,7 @@ def _behind(workspace: Workspace, facts: Mapping[str, Any], above: tuple[str, ..
     for name, made_by in facts.get("feature_sources", {}).items():
         if name in elsewhere:
             continue
-        maker = (photo_steps.speaking_photos(workspace) or photo_steps.MODEL) if name == PHOTO else name
+        maker = (photo_steps.speaking_photos(workspace) or MODEL) if name == PHOTO else name
         try:
             newest = read_facts(newest_export(workspace.exports(maker)))
         except NothingToPublish:

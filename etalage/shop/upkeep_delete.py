@@ -17,16 +17,12 @@ import pyarrow.compute as pc
 from etalage.errors import ConfigError
 from etalage.lake.schema import CATEGORY_SEPARATOR, TABLES
 from etalage.nearest import nearest
+from etalage.shop.upkeep_files import UNDONE
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.lake.delta import PastVersion
 
-RESET = ("items", "photos", "users", "interactions", "held", "classifications", "recommendations", "links",
-         "refused", "embeddings")  # fmt: skip
-UNDONE = ("items", "photos", "users", "interactions", "held", "classifications", "recommendations", "links")
-"""Not `refused` and `embeddings`, in which rows of an erased shopper cannot be told from others; both are
-made again."""
 SHOWN = 3
 
 

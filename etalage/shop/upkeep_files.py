@@ -1,8 +1,17 @@
-"""Files and folders as upkeep looks at them: how large, how old, and whether a process has them open."""
+"""What upkeep is about: which tables, what stays; and files and folders as it looks at them: how large, how
+old, whether a process has them open."""
 
 import os
 import time
 from pathlib import Path
+
+RESET = ("items", "photos", "users", "interactions", "held", "classifications", "recommendations", "links",
+         "refused", "embeddings")  # fmt: skip
+UNDONE = ("items", "photos", "users", "interactions", "held", "classifications", "recommendations", "links")
+"""Not `refused` and `embeddings`, in which rows of an erased shopper cannot be told from others; both are
+made again."""
+DAYS, EXPORTS = 7.0, 3
+"""What a vacuum leaves unless told otherwise: versions that are younger, the newest exports of a model."""
 
 
 def size_of(path: Path) -> int:

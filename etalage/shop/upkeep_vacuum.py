@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from etalage.errors import DataError, ExportDamaged, PublishBusy
 from etalage.shop import at_work, live_steps
-from etalage.shop.upkeep_files import age, held_open, size_of
+from etalage.shop.upkeep_files import DAYS, EXPORTS, age, held_open, size_of
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
     from etalage.lake.vacuum import TableWaste
 
-DAYS, EXPORTS = 7.0, 3
 _DRAFTS = (
     "yardsticks/**/.draft-*", "*/*/.handed-*", "*/*/*/.handed-*", "*/*/checkpoints/.draft-*",
     "behaviour/.draft-*", ".best", ".*/blocks-*", ".*/new-*", "etalage-*",

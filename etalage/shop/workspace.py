@@ -182,7 +182,7 @@ class Workspace:
         storage = self.config.storage
         if storage.tables is None:
             return Lake(self.folder / "tables")
-        return Lake(_place(storage, storage.tables))
+        return Lake(place_of(storage, storage.tables))
 
     @cached_property
     def bundles(self) -> "Bundles":
@@ -196,7 +196,7 @@ class Workspace:
             return Bundles(self.folder / "bundles")
         from etalage.bundle.stored import StoredBundles
 
-        place = _place(storage, storage.bundles)
+        place = place_of(storage, storage.bundles)
         return StoredBundles(place.store(), self.folder / "cache" / "bundles")
 
     def exports(self, model: str) -> Path:
@@ -223,7 +223,7 @@ class Workspace:
             ) from error
 
 
-def _place(storage: StorageConfig, uri: str) -> "Place":
+def place_of(storage: StorageConfig, uri: str) -> "Place":
     from etalage.lake.places import Place
 
     return Place(uri, storage.endpoint, storage.region)

@@ -21,6 +21,7 @@ from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
 from etalage.training.closed_form import export_closed_form, solve
 from etalage.training.export_source import Source
+from etalage.training.learned_from import learned_from
 from etalage.training.tracking import Run, Untracked
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def _tracked(
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
     outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    facts = {**facts, "learned_from": learned_from(data)}
     if recipe.source is not None:  # ours stay as they are between releases, a shop's own is edited meanwhile
         facts = {**facts, SOURCE: recipe.source.sha256}
         outcome.append(facts[SOURCE])

@@ -1,11 +1,12 @@
 """Runs are kept in MLflow (a sqlite file in the shop) and as TensorBoard events.
 
-The client is used directly, with its own store: nothing here changes MLflow's global state, and
-figures go in batches, since a call a figure costs more than a training step.
+Nothing here changes MLflow's global state, and figures go in batches, since a call a figure costs more than a
+training step. MLflow itself is imported only where its tables are not those that run_rows.py knows.
 """
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import closing, redirect_stdout
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.training.artifact_places import artifacts, bring_home, require_own
+from etalage.training.experiment_store import MlflowRuns, RunStore
+from etalage.training.run_rows import RunRows, known
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,13 +63,12 @@ class Run:
     """One training run. Use it as a context: leaving by an exception marks the run as failed."""
 
     def __init__(self, runs: Path, model: str, name: str, resume: str | None = None) -> None:
-        client = _client(runs)
-        number = _experiment(client, runs, model)
-        self._client = client
-        kept = None if resume is None else _kept(client, runs, resume)
+        self._store = _runs_of(runs)
+        number = _experiment(self._store, runs, model)
+        kept = None if resume is None else _kept(self._store, runs, resume)
         if resume is None or kept is None:
-            resume = str(client.create_run(number, run_name=name).info.run_id)
-            kept = _kept(client, runs, resume)
+            resume = self._store.make_run(number, name)
+            kept = _kept(self._store, runs, resume)
         self.id: str = resume
         self._kept = kept
         self._folder = runs / model / name / "tensorboard"
@@ -82,20 +84,16 @@ class Run:
         """The resolved config and the versions of the data. What a run that goes on has otherwise already
         (the tables have newer versions, of which nothing changes what it learns from) becomes a tag: MLflow
         changes no parameter."""
-        from mlflow.entities import Param, RunTag
-
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-        known = self._client.get_run(self.id).data.params
-        new = [Param(key, text) for key, text in texts.items() if key not in known]
-        changed = [RunTag(key, text) for key, text in texts.items() if known.get(key, text) != text]
-        self._client.log_batch(self.id, params=new, tags=changed)
+        there = self._store.run(self.id)
+        known = {} if there is None else there.parameters
+        new = {key: text for key, text in texts.items() if key not in known}
+        changed = {key: text for key, text in texts.items() if known.get(key, text) != text}
+        self._store.log(self.id, parameters=new, tags=changed)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """One batch of figures; names hold no `@`, which MLflow refuses."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+        self._store.log(self.id, metrics=values, step=step)
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -124,8 +122,9 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         for file in sorted(exported.rglob("*.onnx")):
+            # It prints the names of a graph's inputs and outputs, where answers go.
             with closing(SummaryWriter(str(self._folder / file.stem))) as events, redirect_stdout(StringIO()):
-                events.add_onnx_graph(str(file))  # torch prints the name of every node
+                events.add_onnx_graph(str(file))
 
     def file(self, path: Path, under: str) -> None:
         """A picture, a report, or a whole folder such as the exported model."""
@@ -137,7 +136,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if "_events" in self.__dict__:
             self._events.close()
-        self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
+        self._store.end(self.id, _status(kind))
 
 
 class StudyRun:
@@ -146,7 +145,7 @@ class StudyRun:
 
     def __init__(self, runs: Path, model: str, name: str) -> None:
         self._client = _client(runs)
-        self._experiment = _experiment(self._client, runs, model)
+        self._experiment = _experiment(MlflowRuns(self._client), runs, model)
         found = self._search(f"tags.study = '{name}'")
         made = found or [
             self._client.create_run(self._experiment, run_name=f"tune {name}", tags={"study": name})
@@ -193,7 +192,13 @@ class StudyRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._client.set_terminated(self.id, "FINISHED" if kind is None else "FAILED")
+        self._client.set_terminated(self.id, _status(kind))
+
+
+def _status(ended_by: type[BaseException] | None) -> str:
+    if ended_by is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(ended_by, KeyboardInterrupt) else "FAILED"
 
 
 def add(runs: Path, run_id: str, *, metrics: dict[str, float], files: Mapping[Path, str]) -> None:
@@ -201,59 +206,57 @@ def add(runs: Path, run_id: str, *, metrics: dict[str, float], files: Mapping[Pa
 
     Where the store has no such run, that is said in the log. Raises DataError: its files are elsewhere.
     """
-    from mlflow.entities import Metric
-
-    client = _client(runs)
-    kept = _kept(client, runs, run_id)
+    runs_there = _runs_of(runs)
+    kept = _kept(runs_there, runs, run_id)
     if kept is None:
         log.warning("%s: has no run %s: what was evaluated is not tracked", runs / "mlflow.db", run_id)
         return
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+    runs_there.log(run_id, metrics=metrics)
     for path, under in files.items():
         _keep(kept, path, under)
 
 
 def require_own_experiment(runs: Path, name: str) -> None:
     """Raises DataError: an experiment of this name is there, and keeps its files outside of the shop."""
-    found = _client(runs).get_experiment_by_name(name)
+    found = _runs_of(runs).experiment(name)
     if found is not None:
-        require_own(runs, found.artifact_location, f"the experiment {name}")
+        require_own(runs, found.location, f"the experiment {name}")
 
 
-def _kept(client: Any, runs: Path, run_id: str) -> Path | None:
+def _kept(there: RunStore, runs: Path, run_id: str) -> Path | None:
     """Where a run's files are. None: the store has no such run, it may have been moved away.
 
     Raises DataError: they are not in this shop.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return require_own(runs, found.info.artifact_uri, f"the run {run_id}")
+    found = there.run(run_id)
+    return None if found is None else require_own(runs, found.location, f"the run {run_id}")
 
 
 def _keep(kept: Path | None, path: Path, under: str) -> None:
-    """Not by MLflow's client: it remembers for a run's id, in a whole process, where another shop kept it."""
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
+    """A file, or what is in a folder, into a folder of the run's."""
     assert kept is not None
-    keeper: Any = LocalArtifactRepository(kept.as_uri())
-    (keeper.log_artifacts if path.is_dir() else keeper.log_artifact)(str(path), under)
+    target = kept / under
+    target.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(path, target)
 
 
-def _experiment(client: Any, runs: Path, model: str) -> str:
+def _experiment(there: RunStore, runs: Path, model: str) -> str:
     """The id of the model's experiment, made where there is none. Raises DataError: its files are
     elsewhere."""
-    found = client.get_experiment_by_name(model)
+    found = there.experiment(model)
     if found is None:
-        return str(client.create_experiment(model, artifact_location=artifacts(runs).as_uri()))
-    require_own(runs, found.artifact_location, f"the experiment {model}")
-    return str(found.experiment_id)
+        return there.make_experiment(model, artifacts(runs).as_uri())
+    require_own(runs, found.location, f"the experiment {model}")
+    return found.id
+
+
+def _runs_of(runs: Path) -> RunStore:
+    runs.mkdir(parents=True, exist_ok=True)
+    bring_home(runs)
+    return RunRows(runs) if known(runs / "mlflow.db") else MlflowRuns(_client(runs))
 
 
 def _client(runs: Path) -> Any:
