@@ -100,11 +100,14 @@ def page(
         list[str] | None,
         typer.Option(help="A name that the page is called by too, behind a proxy; repeat for more."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The shop's name in the header. Default: ETALAGE_NAME.")
+    ] = None,
 ) -> None:
     """Show the storefront on loopback; it talks only to the server."""
     from etalage.page.run import run
 
-    run(url, port, compare, tuple(hosts or ()))
+    run(url, port, compare, tuple(hosts or ()), name)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -63,13 +63,21 @@ def create_app(settings: PageSettings) -> ASGIApp:
         Route("/static/{name}", page.static),
         Route("/healthz", alive),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: page.unrouted, Exception: page.broken})
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: page.unrouted, ClientDisconnect: gone, Exception: page.broken},
+    )
     return Guard(app, settings.hosts)
 
 
 async def alive(_: Request) -> Response:
     """The page answers, whatever its server does."""
     return PlainTextResponse("alive\n")
+
+
+async def gone(_: Request, error: Exception) -> Response:
+    """Whoever sent a form went away before all of it was there."""
+    return Response(status_code=400)
 
 
 class Storefront:
@@ -137,7 +145,10 @@ class Storefront:
     async def act(self, request: Request) -> Response:
         """What a shopper does on their page. The form's `once` is the event's id: sent twice, it counts
         once."""
-        form = await forms.read_form(request, forms.FORM_BYTES)
+        try:
+            form = await forms.read_form(request, forms.FORM_BYTES)
+        except EtalageError as error:
+            return await self._written(request, Place(for_shopper=True), _raising(error))
         event, user, item, kind = (forms.text_of(form, name) for name in ("once", "shopper", "item", "kind"))
         place = Place(for_shopper=True, shopper=user or None)
 

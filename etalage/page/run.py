@@ -1,10 +1,7 @@
 """Start the storefront: on loopback, with nothing sent anywhere but to the server."""
 
 import importlib.util
-import logging.config
 import os
-import sys
-from typing import Any
 
 from etalage.errors import ConfigError, installing
 
@@ -13,12 +10,18 @@ NEEDED = {"jinja2": "jinja2", "python_multipart": "python-multipart"}
 """Modules of the extra `page`, and their packages."""
 
 
-def run(url: str, port: int, compare: str | None = None, hosts: tuple[str, ...] = ()) -> None:
+def run(
+    url: str,
+    port: int,
+    compare: str | None = None,
+    hosts: tuple[str, ...] = (),
+    name: str | None = None,
+) -> None:
     """Serve the page at 127.0.0.1:port for the server at `url`, until SIGTERM or Ctrl-C.
 
     `compare`: a second server, whose slates are shown beside the first one's. `hosts`: names of the page
-    beside loopback's. The shop's name, and the servers' keys, if they have such, are taken from the
-    environment (ETALAGE_NAME, ETALAGE_KEY, ETALAGE_COMPARE_KEY): a command line can be read by everybody on
+    beside loopback's. `name`: the shop's; None: ETALAGE_NAME. The servers' keys, if they have such, are taken
+    from the environment alone (ETALAGE_KEY, ETALAGE_COMPARE_KEY): a command line can be read by everybody on
     the machine. Raises ConfigError: a package is missing; ServeError: the port is in use.
     """
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
@@ -27,19 +30,19 @@ def run(url: str, port: int, compare: str | None = None, hosts: tuple[str, ...] 
     import uvicorn
 
     from etalage.page.app import PageSettings, create_app
-    from etalage.web.listening import Announced, bound, url_of
+    from etalage.web.listening import Announced, bound, log_to_stderr, print_url, url_of
 
     settings = PageSettings(
         url,
         os.environ.get("ETALAGE_KEY") or None,
-        os.environ.get("ETALAGE_NAME") or "Étalage",
+        name or os.environ.get("ETALAGE_NAME") or "Étalage",
         compare or os.environ.get("ETALAGE_COMPARE_URL") or None,
         os.environ.get("ETALAGE_COMPARE_KEY") or None,
         hosts,
     )
     app = create_app(settings)
     listening = bound(HOST, port)
-    logging.config.dictConfig(_LOGGING)
+    log_to_stderr("etalage", "uvicorn")
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -52,21 +55,6 @@ def run(url: str, port: int, compare: str | None = None, hosts: tuple[str, ...] 
         timeout_graceful_shutdown=5,
     )
     try:
-        Announced(config, url_of(listening), _print).run(sockets=[listening])
+        Announced(config, url_of(listening), print_url).run(sockets=[listening])
     finally:
         listening.close()
-
-
-def _print(url: str) -> None:
-    print(url, flush=True)
-
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in ("etalage", "uvicorn")
-    },
-}

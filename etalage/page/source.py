@@ -27,6 +27,8 @@ from etalage.page.wording import Branch, branches
 
 PHOTOS_BYTES = 64 * 2**20
 """How much of the photos is kept for the next view."""
+SEARCH_WORDS, SEARCH_LETTERS = 10, 200
+"""So much of a search a server takes; whoever types more is still looking for something."""
 PATIENCE_SECONDS = 15.0
 """How long the page waits for the server: longer than the server lets a question wait."""
 
@@ -96,7 +98,7 @@ class Source:
         started = time.perf_counter()
         offset = (place.page - 1) * limit
         found = self.client.items(
-            place.search[:200],
+            " ".join(place.search.split()[:SEARCH_WORDS])[:SEARCH_LETTERS],
             **place.filters(),
             sort=place.sort,
             forgiving=True,

@@ -1,12 +1,9 @@
 """Run the server in this process, until SIGTERM or Ctrl-C; requests in flight are finished."""
 
 import ipaddress
-import logging.config
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -14,7 +11,7 @@ from etalage.config import ServeConfig
 from etalage.errors import ServeError
 from etalage.serve.app import ServedShop, create_app
 from etalage.serve.connection import PatientProtocol, most_connections
-from etalage.web.listening import Announced, bound, url_of
+from etalage.web.listening import Announced, bound, log_to_stderr, print_url, url_of
 
 KEEP_ALIVE_SECONDS = 5
 DRAIN_SECONDS = 10
@@ -37,7 +34,7 @@ def run(
     check_address(config.host, key)
     server_socket = bound(config.host, config.port)
     url = url_of(server_socket)
-    logging.config.dictConfig(_LOGGING)
+    log_to_stderr("etalage", "uvicorn", "uvicorn.access")
     settings = uvicorn.Config(
         create_app(shop, config, key),
         loop="uvloop",
@@ -51,7 +48,7 @@ def run(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = Announced(settings, url, announce or _print)
+    server = Announced(settings, url, announce or print_url)
     try:
         server.run(sockets=[server_socket])
     finally:
@@ -97,19 +94,3 @@ def is_loopback(host: str) -> bool:
     except (OSError, UnicodeError):
         return False
     return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)
-
-
-def _print(url: str) -> None:
-    print(url, flush=True)
-
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("etalage", "uvicorn", "uvicorn.access")
-    },
-}

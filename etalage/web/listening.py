@@ -1,7 +1,9 @@
-"""Where a server listens, and when it says so."""
+"""Where a server listens, when it says so, and where it logs."""
 
 import errno
+import logging.config
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -43,3 +45,25 @@ class Announced(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._announce(self._url)
+
+
+def print_url(url: str) -> None:
+    """As the first line of standard output."""
+    print(url, flush=True)
+
+
+def log_to_stderr(*loggers: str) -> None:
+    """What these loggers say from now on, a line each."""
+    line = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    handler = {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": line},
+            "handlers": {"stderr": handler},
+            "loggers": {
+                name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in loggers
+            },
+        }
+    )

@@ -54,6 +54,8 @@ def test_search_narrows_the_grid_and_says_so_when_nothing_is_left(visitor: Visit
     assert shown(page, "grid") == ids_of(found.items)
     assert page.one("h1").text == "“bellamy boots”"
     assert page.one("#q")["value"] == "bellamy boots"
+    long = "piece " * 9 + "bellamy " + "and so on " * 40
+    assert shown(visitor.get(f"/?q={long}"), "grid"), "what a server does not take is left out"
     page = visitor.get("/?q=qqqqqqqqqq+xxxxxxxxx")
     assert page.one(".notice h2").text == "Nothing like that here"
     assert page.one(".notice a")["href"] == "/"

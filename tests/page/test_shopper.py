@@ -85,6 +85,11 @@ def test_an_act_that_the_server_refuses_is_said_and_the_page_stays(visitor: Visi
     assert len(shown(page, "slate")) == SHOWN
 
 
+def test_a_form_that_is_too_large_is_no_act(visitor: Visitor) -> None:
+    page, _ = visitor.post("/act", 413, data={"shopper": "x" * 70_000, "item": "item-00001", "kind": "buy"})
+    assert page.all(".notice h1")
+
+
 def test_shoppers_who_acted_last_can_be_chosen_and_an_item_opened_and_left(
     visitor: Visitor, client: Client
 ) -> None:
