@@ -223,7 +223,7 @@ def _wanted(place: Place, shown: Shown) -> Shelf:
 ANOTHER_PHOTO = ("We could not use this photo", "Please try another one: JPEG, PNG or WebP work well.")
 TROUBLES: dict[type[EtalageError], tuple[str, str]] = {
     PhotoRefused: ANOTHER_PHOTO,
-    BodyTooLarge: ("This photo is too large", "Please choose one of at most 10 MB."),
+    BodyTooLarge: ("This is too large", "A photo may have at most 10 MB."),
     NotFound: ("This item is not here", "It may have left the shop. The others are still there."),
     KeyRefused: ("The server asks for a key", "Start the page with ETALAGE_KEY set to the server's key."),
     OriginRefused: ("This came from another site", "Please use the shop's own page."),

@@ -88,7 +88,7 @@ def test_a_photo_larger_than_allowed_is_said_so(visitor: Visitor, monkeypatch: p
     monkeypatch.setattr(forms, "UPLOAD_BYTES", 100)
     monkeypatch.setattr(forms, "FORM_BYTES", 200)
     page, _ = visitor.upload(drawn_photo(1) * 20, status=413)
-    assert page.one(".notice h1").text == "This photo is too large"
+    assert page.one(".notice h1").text == "This is too large"
 
 
 @pytest.mark.parametrize(
