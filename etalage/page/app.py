@@ -3,6 +3,7 @@
 The server is asked in threads: one that is slow holds up who waits for it, and nobody else.
 """
 
+import hashlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -113,13 +114,19 @@ class Storefront:
 
     async def _written(self, request: Request, place: Place, see: Callable[[], View]) -> Response:
         """The view that `see` makes in a thread; in trouble, what is said then."""
+        found = await self._asked(request, place, see)
+        assert found is not None
+        return found
 
-        def write() -> Response:
+    async def _asked(self, request: Request, place: Place, see: Callable[[], View | None]) -> Response | None:
+        """The same where `see` may have nothing to show."""
+
+        def write() -> Response | None:
             try:
                 view = see()
             except EtalageError as error:
                 view = views.trouble(error, place)
-            return self._templates.page(request, view)
+            return None if view is None else self._templates.page(request, view)
 
         return await anyio.to_thread.run_sync(write, limiter=self._pages)
 
@@ -149,28 +156,19 @@ class Storefront:
             form = await forms.read_form(request, forms.FORM_BYTES)
         except EtalageError as error:
             return await self._written(request, Place(for_shopper=True), _raising(error))
-        event, user, item, kind = (forms.text_of(form, name) for name in ("once", "shopper", "item", "kind"))
+        once, user, item, kind = (forms.text_of(form, name) for name in ("once", "shopper", "item", "kind"))
+        event = hashlib.sha256("\0".join((once, item, kind)).encode("utf-8", "replace")).hexdigest()
         place = Place(for_shopper=True, shopper=user or None)
 
         def see() -> View | None:
             try:
-                self._shop.act(f"{event}-{item}-{kind}"[:512], user, item, kind)
+                self._shop.act(event, user, item, kind)
             except EtalageError as error:
                 return shopper.view(place, self._shop, self._other, failed=str(error))
             return None
 
         failed = await self._asked(request, place, see)
         return failed or _see(place.address())
-
-    async def _asked(self, request: Request, place: Place, see: Callable[[], View | None]) -> Response | None:
-        def write() -> Response | None:
-            try:
-                view = see()
-            except EtalageError as error:
-                view = views.trouble(error, place)
-            return None if view is None else self._templates.page(request, view)
-
-        return await anyio.to_thread.run_sync(write, limiter=self._pages)
 
     # -- photos and files ------------------------------------------------------------------------
 

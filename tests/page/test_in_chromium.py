@@ -2,8 +2,6 @@
 told. One browser, one server and one page for all of it."""
 
 import asyncio
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,21 +14,13 @@ import uvicorn
 
 from etalage.client import Client
 from etalage.page.app import PageSettings, create_app
+from tests.chromium import launched
 from tests.page.conftest import ATTACK, HOSTILE, KEY, ids_of
 from tests.page.looking import LOOKS
 from tests.ports import free_port
 from tests.serve.servers import ProcessServer, ThreadServer, until
 from tests.shops import drawn_photo
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
 Visit = Callable[..., Any]
 
@@ -66,18 +56,8 @@ def storefront(server: ThreadServer) -> Iterator[PageThread]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; ETALAGE_NO_BROWSER=1 leaves these tests out."""
-    if os.environ.get("ETALAGE_NO_BROWSER") == "1":
-        pytest.skip("ETALAGE_NO_BROWSER=1")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.fail("no chromium on the PATH: install it, or set ETALAGE_NO_BROWSER=1 to test without one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
