@@ -1,10 +1,10 @@
-"""Take the README's screenshots of a running page: the grid, one item, an uploaded photo.
+"""Take the README's screenshots of a running page: the grid, one item, an uploaded photo, a phone.
 
     etalage demo &          # or: etalage serve … & etalage page …
     python docs/screenshot.py http://127.0.0.1:8765 http://127.0.0.1:8501 docs/pictures
 
-Writes page-grid.png, page-item.png and page-photo.png. Needs Playwright's Python package and a
-Chromium on the PATH; the server's key, if it has one, comes from ETALAGE_KEY.
+Writes page-grid.png, page-item.png, page-photo.png and page-phone.png. Needs Playwright's Python package and
+a Chromium on the PATH; the server's key, if it has one, comes from ETALAGE_KEY.
 """
 
 import argparse
@@ -12,17 +12,28 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
-from playwright.sync_api import sync_playwright
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
 
 from etalage.client import Client
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PHOTOS_SHOWN = """selector => {
-  const hosts = [...document.querySelectorAll(selector + " *")].filter((node) => node.shadowRoot);
-  const photos = hosts.flatMap((host) => [...host.shadowRoot.querySelectorAll("img")]);
-  return photos.length > 0 && photos.every((photo) => photo.complete);
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--hide-scrollbars",
+]
+PHOTOS_SHOWN = """() => {
+  const seen = (one) => one.getBoundingClientRect().top < innerHeight;
+  const photos = [...document.querySelectorAll("main img")].filter(seen);
+  return photos.length > 0 && photos.every((photo) => photo.complete && photo.naturalWidth > 0);
 }"""
+PHONE = {"width": 390, "height": 844}
+COLOURS = 256
+"""Of a picture: a third of the bytes; soft shades come out in steps."""
 
 
 def main() -> None:
@@ -47,18 +58,25 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height})
         page.goto(given.page)
-        page.wait_for_function(PHOTOS_SHOWN, arg=".st-key-grid")
-        page.wait_for_timeout(500)
-        page.screenshot(path=given.folder / "page-grid.png")
-        page.set_input_files("input[type=file]", {"name": "photo", "mimeType": "image/*", "buffer": photo})
-        page.wait_for_function(PHOTOS_SHOWN, arg=".st-key-like-photo")
-        page.wait_for_timeout(500)
-        page.screenshot(path=given.folder / "page-photo.png")
-        page.goto(f"{given.page}/?item={item_id}")
-        page.wait_for_function(PHOTOS_SHOWN, arg=".st-key-like-item")
-        page.wait_for_timeout(500)
-        page.screenshot(path=given.folder / "page-item.png")
+        take(page, given.folder / "page-grid.png")
+        page.set_input_files("#photo", {"name": "photo", "mimeType": "image/*", "buffer": photo})
+        page.wait_for_url("**photo=*")
+        take(page, given.folder / "page-photo.png")
+        page.goto(f"{given.page}/?item={quote(item_id, safe='')}")
+        take(page, given.folder / "page-item.png")
+        phone = browser.new_page(viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=1.5)
+        phone.goto(given.page)
+        take(phone, given.folder / "page-phone.png")
         browser.close()
+
+
+def take(page: Page, file: Path) -> None:
+    """The page's first screen, once its photos are there."""
+    page.wait_for_function(PHOTOS_SHOWN)
+    page.wait_for_timeout(500)
+    page.screenshot(path=file)
+    with Image.open(file) as taken:
+        taken.convert("RGB").quantize(COLOURS).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ class Item:
 
 
 @dataclass(frozen=True)
+class BrandCount:
+    """A brand, and how many of the items that match are of it."""
+
+    brand: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Items:
     """One page of the items that match."""
 
@@ -63,6 +71,11 @@ class Items:
     items: list[Item]
     degraded: str | None = None
     """What the answer lacks while the online store cannot be used; null: nothing."""
+    instead: str | None = None
+    """What was searched instead, because no item has some word of the request; only with `forgiving`."""
+    brands: list[BrandCount] = field(default_factory=list)
+    """The brands of the items that match, whatever brand was asked for, the most items first; only with
+    `brands`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ class WholeItem:
     """Its columns, including the shop's own attributes."""
     degraded: str | None = None
     """What the answer lacks while the online store cannot be used; null: nothing."""
+    colour: str | None = None
+    """Its colour, as its attributes say; null: they do not."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,9 @@ class Answer:
     reason: str | None
     """Why the slate has fewer than k items; null: it has k."""
     slate: list[Slot]
+    match: bool | None = None
+    """Of a photo: whether the most similar item is so similar that the two show the same kind of thing, by
+    the threshold that the evaluation calibrated. null: it calibrated none, or an item was asked about."""
 
 
 @dataclass(frozen=True)

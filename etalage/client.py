@@ -75,9 +75,13 @@ class Client:
         classified: str | None = None,
         min_confidence: float | None = None,
         model: str | None = None,
+        brand: str | None = None,
+        by_behaviour: bool | None = None,
+        same_colour: bool | None = None,
     ) -> api.Answers:
         """The k items most similar to one item, to one photo, or to each of several photos (image files).
 
+        by_behaviour, same_colour: of an item: what the same shoppers want; only what has its colour.
         model: which photo embedder compares, if there are several; None: as the shop has set it.
         Raises RequestError and its subclasses (PhotoRefused names the row), NoBundle, ServeError.
         """
@@ -88,8 +92,11 @@ class Client:
             in_stock=in_stock,
             classified=classified,
             min_confidence=min_confidence,
+            brand=brand,
         )
         query = _given(
+            by_behaviour=by_behaviour,
+            same_colour=same_colour,
             threshold=threshold,
             model=model,
             item_id=item_id,
@@ -100,11 +107,20 @@ class Client:
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that the bundle knows of an item. Raises NotFound."""
-        return self._ask(api.WholeItem, "GET", f"/v1/items/{_escaped(item_id)}").item
+        return self.whole_item(item_id).item
+
+    def whole_item(self, item_id: str) -> api.WholeItem:
+        """The same, with the bundle and the item's colour. Raises NotFound."""
+        return self._ask(api.WholeItem, "GET", f"/v1/items/{_escaped(item_id)}")
 
     def photo(self, item_id: str) -> bytes:
         """The item's image file. Raises NotFound."""
-        return self._send("GET", api.photo_path(item_id)).content
+        return self.photo_and_bundle(item_id)[0]
+
+    def photo_and_bundle(self, item_id: str) -> tuple[bytes, str | None]:
+        """The item's image file, and the id of the bundle that it is from. Raises NotFound."""
+        response = self._send("GET", api.photo_path(item_id))
+        return response.content, response.headers.get("x-etalage-bundle")
 
     def items(
         self,
@@ -118,8 +134,16 @@ class Client:
         limit: int = 50,
         classified: str | None = None,
         min_confidence: float | None = None,
+        brand: str | None = None,
+        sort: str | None = None,
+        forgiving: bool = False,
+        brands: bool = False,
     ) -> api.Items:
-        """One page of the items that contain every word of `search`, the most popular first."""
+        """One page of the items that contain every word of `search`.
+
+        sort: `price`, `-price` or `title`; None: the most popular first. forgiving: a word that no item has
+        is read as the nearest that some have. brands: with how many items of each brand match.
+        """
         asked = _given(
             search=search,
             category=category,
@@ -130,6 +154,10 @@ class Client:
             limit=limit,
             classified=classified,
             min_confidence=min_confidence,
+            brand=brand,
+            sort=sort,
+            forgiving="true" if forgiving else None,
+            brands="true" if brands else None,
         )
         return self._ask(api.Items, "GET", "/v1/items", params=asked)
 

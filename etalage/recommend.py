@@ -6,6 +6,7 @@ The stages are in funnel/: candidates.py, funnel.py (retrieve, rank), ordering.p
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -169,14 +170,18 @@ class Recommender:
         threshold: float | None = None,
         live: LiveStore | None = None,
         model: str | None = None,
+        by_behaviour: bool = False,
+        same_colour: bool = False,
     ) -> list[Answer]:
         """The k items most similar to an item, or to each of the photos (image files).
 
         `threshold` drops items that score lower. An item is never in its own slate. For an item that is
         unknown or has no photo, the answer comes from behaviour or else is the most popular items, labelled
-        as a fallback. `model`: the name of the photo embedder that compares; None: [funnel] photos. Raises
-        PhotoRefused (names the photo), NotFound (no such model), Unprocessable (not exactly one query; k <
-        1).
+        as a fallback. `model`: the name of the photo embedder that compares; None: [funnel] photos.
+        `by_behaviour`: the items that the same shoppers want, whatever the item's photo; `same_colour`: only
+        items whose attributes name the same colour; both of an item alone. Raises PhotoRefused (names the
+        photo), NotFound (no such model), Unprocessable (not exactly one query; k < 1; an item whose colour
+        is not known).
         """
         if (item_id is None) == (photos is None):
             raise Unprocessable("give exactly one of item_id and photos")
@@ -187,10 +192,19 @@ class Recommender:
                 )
             )
         assert item_id is not None
-        wanted = Wanted(_at_least_one(k), filters or Filters(), threshold, self.stock(live))
+        filters = filters or Filters()
+        if same_colour:
+            filters = self._of_same_colour(item_id, filters)
+        wanted = Wanted(_at_least_one(k), filters, threshold, self.stock(live), by_behaviour)
         if model is not None:
             _require_one_of(model, self.parts.photo_models, "photo embedder")
         return [self._answer(0, self._similar[model].to_item(item_id, wanted), wanted.stock)]
+
+    def _of_same_colour(self, item_id: str, filters: Filters) -> Filters:
+        colour = self.catalogue.colour(self.catalogue.known_row(item_id))
+        if colour is None:
+            raise Unprocessable(f"item_id {item_id[:60]!r}: none of its attributes names a colour")
+        return replace(filters, attributes={**(filters.attributes or {}), colour[0]: colour[1]})
 
     def similar_to_photos(
         self,
@@ -217,7 +231,7 @@ class Recommender:
             Slot(rank=rank, score=score, **self.catalogue.shown(at, stock))
             for rank, (at, score) in enumerate(alike.found, start=1)
         ]
-        return Answer(row, alike.fallback, alike.reason, slate)
+        return Answer(row, alike.fallback, alike.reason, slate, alike.match)
 
     def item(self, item_id: str) -> dict[str, Any]:
         """Everything that the bundle knows about an item. Raises NotFound."""

@@ -34,7 +34,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 LONGEST = (
-    "test_docs.py", "test_guide.py", "test_storefront.py", "test_online.py", "test_shop_categories.py",
+    "test_docs.py", "test_guide.py", "test_in_chromium.py", "test_online.py", "test_shop_categories.py",
     "test_fetch.py", "test_category_export.py", "test_category_served.py", "test_workers.py",
     "test_shop_behaviour.py", "test_shop_sources.py", "test_shop_judging.py", "test_openapi.py",
     "test_workers_contract.py", "test_planted_modules.py", "test_shopper.py", "test_erase.py",

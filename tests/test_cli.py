@@ -550,7 +550,7 @@ def test_the_demo_takes_server_and_page_with_it_when_it_is_ended(shop: Path) -> 
         f"sys.exit(show(Shop({str(shop)!r}), {port}, {page_port}, lambda line: None))"
     )
     both = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment())
-    urls = [f"http://127.0.0.1:{port}/healthz", f"http://127.0.0.1:{page_port}/_stcore/health"]
+    urls = [f"http://127.0.0.1:{port}/healthz", f"http://127.0.0.1:{page_port}/healthz"]
     deadline = time.monotonic() + 240
     while not all(map(answers, urls)):
         assert both.poll() is None and time.monotonic() < deadline

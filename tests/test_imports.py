@@ -23,7 +23,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "faiss",
         "onnxruntime",
         "fastapi",
-        "streamlit",
+        "jinja2",
     }
     assert not loaded("import etalage") & heavy
 
@@ -32,7 +32,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     "module", ["etalage.recommend", "etalage.serve.app", "etalage.serve.pyfunc", "etalage.client"]
 )
 def test_serving_imports_no_torch(module: str) -> None:
-    assert not loaded(f"import {module}") & {"torch", "pyspark", "matplotlib", "streamlit"}
+    assert not loaded(f"import {module}") & {"torch", "pyspark", "matplotlib", "jinja2"}
 
 
 def test_a_client_brings_nothing_heavy_along() -> None:

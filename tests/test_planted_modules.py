@@ -25,7 +25,8 @@ from tests.spark_cluster import require_spark
 from tests.test_cli import environment
 
 OURS = [
-    *("etalage", "numpy", "pyarrow", "PIL", "torch", "mlflow", "streamlit", "typer", "uvicorn", "faiss"),
+    *("etalage", "numpy", "pyarrow", "PIL", "torch", "mlflow", "typer", "uvicorn", "faiss"),
+    *("starlette", "jinja2", "python_multipart", "anyio", "httpx"),
     *("onnxruntime", "aiohttp", "sitecustomize", "usercustomize", "models", "conftest", "setup"),
 ]
 """Module names besides Python's own that a process of ours may look for."""
@@ -165,17 +166,13 @@ def type_there(shop: Path, name: str) -> None:
 @pytest.mark.usefixtures("untouched")
 def test_f62_servers_run_nothing_of_the_folder_that_they_are_started_in(shop: Path, name: str) -> None:
     port = free_port()
-    # The folder would also set up the page's server, if that were started in it.
-    (shop / ".streamlit").mkdir(exist_ok=True)
-    (shop / ".streamlit" / "config.toml").write_text('[server]\nbaseUrlPath = "elsewhere"\n')
     started = subprocess.Popen(typed(name, "--port", str(port)), cwd=shop, env=environment(),
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
-    path = {"serve": "healthz", "page": "_stcore/health"}[name]
 
     def is_up() -> bool:
         assert started.poll() is None, started.stderr and started.stderr.read().decode()
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).is_success
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -250,8 +247,7 @@ def test_f62_what_was_set_before_holds_again_afterwards(monkeypatch: pytest.Monk
 
 
 def test_f62_no_python_is_started_but_by_the_guarded_command(project: Path) -> None:
-    """`sys.executable` stands in two places: where the command is made, and at the page, which knows nothing
-    of the engine; both with -P."""
+    """`sys.executable` stands in one place: where the command is made, with -P."""
     found = {}
     for file in sorted((project / "etalage").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -259,7 +255,7 @@ def test_f62_no_python_is_started_but_by_the_guarded_command(project: Path) -> N
                 found[str(file.relative_to(project / "etalage"))] = ast.unparse(node.elts[1])
         text = file.read_text(encoding="utf-8")
         assert text.count("sys.executable") == (str(file.relative_to(project / "etalage")) in found), file
-    assert found == {"engine/children.py": "'-P'", "page/run.py": "'-P'"}
+    assert found == {"engine/children.py": "'-P'"}
 
 
 def test_two_threads_that_start_processes_at_once_leave_all_as_it_was(

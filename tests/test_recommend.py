@@ -16,12 +16,14 @@ from etalage.errors import BundleDamaged, PhotoRefused, Unprocessable
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.history import Acts, Judged
 from etalage.features.vocabulary import Vocabulary
+from etalage.funnel.browsing import Wish, browse
 from etalage.models import item_knn, popularity
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import open_scorer
 from tests.behaviour_exports import behaviour_export
 from tests.shops import (
+    BRANDS,
     PHOTO_EMBEDDINGS,
     PHOTO_INDEX,
     behaviour_shop,
@@ -190,13 +192,53 @@ def test_an_approximate_index_answers_the_same_questions(tmp_path: Path) -> None
 
 def test_browsing_finds_every_word_whatever_its_case(recommender: Recommender) -> None:
     catalogue = recommender.catalogue
-    rows, total = catalogue.browse("PIECE short ardent", Filters(), 0, 100)
+    found = browse(catalogue, Wish("PIECE short ardent"), 0, 100)
     # Short sleeves: n % 4 == 1; Ardent: n % 3 == 0.
-    assert [catalogue.ids[row] for row in rows] == [name(9), name(21), name(33)]
-    assert total == 3
-    rows, total = catalogue.browse("", Filters(in_stock=False), 2, 3)
-    assert ([catalogue.ids[row] for row in rows], total) == ([name(10), name(15), name(20)], 8)
-    assert catalogue.browse("sandwich", Filters(), 0, 10).total == 0
+    assert [catalogue.ids[row] for row in found.rows] == [name(9), name(21), name(33)]
+    assert (found.total, found.instead, found.brands) == (3, None, [])
+    found = browse(catalogue, Wish(filters=Filters(in_stock=False)), 2, 3)
+    assert ([catalogue.ids[row] for row in found.rows], found.total) == ([name(10), name(15), name(20)], 8)
+    assert browse(catalogue, Wish("sandwich"), 0, 10).total == 0
+
+
+def test_a_word_that_nobody_has_is_read_as_the_nearest_one_if_that_is_wished_for(
+    recommender: Recommender,
+) -> None:
+    catalogue = recommender.catalogue
+    found = browse(catalogue, Wish("peice SHORD ardent", forgiving=True), 0, 100)
+    assert [catalogue.ids[row] for row in found.rows] == [name(9), name(21), name(33)]
+    assert found.instead == "piece short ardent"
+    assert browse(catalogue, Wish("peice ardent"), 0, 100).total == 0
+    nothing = browse(catalogue, Wish("peice sandwich", forgiving=True), 0, 100)
+    assert (nothing.total, nothing.instead) == (0, "piece sandwich")
+
+
+def test_brands_are_counted_whatever_brand_is_asked_for(recommender: Recommender) -> None:
+    catalogue = recommender.catalogue
+    wish = Wish("short", Filters(brand="Ardent", max_price=40.0))
+    found = browse(catalogue, wish, 0, 100, brands=True)
+    short = [n for n in range(28) if n % 4 == 1]
+    assert found.total == len([n for n in short if n % 3 == 0])
+    assert found.brands == sorted(
+        ((brand, len([n for n in short if n % 3 == k])) for k, brand in enumerate(BRANDS)),
+        key=lambda pair: (-pair[1], pair[0]),
+    )
+
+
+def test_items_are_sorted_by_price_and_title_and_what_has_none_comes_last(recommender: Recommender) -> None:
+    catalogue = recommender.catalogue
+    priced = catalogue.stock_after(
+        {name(4): {"price": 0.5, "time": 2**60}, name(5): {"price": float("nan"), "time": 2**60}}
+    )
+    by = {
+        sort: [catalogue.ids[row] for row in browse(catalogue, Wish(sort=sort), 0, 100, priced).rows]
+        for sort in ("price", "-price", "title")
+    }
+    rest = [name(n) for n in range(40) if n not in (4, 5)]
+    assert by["price"] == [name(4), *rest, name(5)]
+    assert by["-price"] == [*rest[::-1], name(4), name(5)]
+    titles = sorted(range(40), key=lambda n: f"piece {n}")
+    assert by["title"] == [name(n) for n in titles]
 
 
 def test_the_category_tree_counts_what_is_beneath(recommender: Recommender) -> None:

@@ -140,7 +140,7 @@ def test_the_core_alone_has_nothing_of_the_extras(core: Path, tmp_path: Path) ->
     """Every module that serving needs imports, from the environment and not from the sources."""
     code = (
         "import importlib.util as u, etalage, etalage.recommend, etalage.serve.app, etalage.client; "
-        "print([n for n in ('torch', 'mlflow', 'streamlit', 'aiohttp', 'pandas') if u.find_spec(n)]); "
+        "print([n for n in ('torch', 'mlflow', 'jinja2', 'aiohttp', 'pandas') if u.find_spec(n)]); "
         "print(etalage.__file__)"
     )
     ended = subprocess.run(

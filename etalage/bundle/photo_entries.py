@@ -179,7 +179,14 @@ def open_photos(folder: Path, entry: ModelEntry, items: pa.Table, threads: int =
             f"{where}: {len(index)} items; {len(expected)} are to be in it, the manifest says "
             f"{entry.index.indexed}; publish again"
         )
-    return PhotoModel(embedder, embeddings, index, entry.index.per_category)
+    return PhotoModel(embedder, embeddings, index, entry.index.per_category, calibrated(entry))
+
+
+def calibrated(entry: ModelEntry) -> float | None:
+    """The similarity from which on two photos match, by the entry's verdict; None: it has none."""
+    kept = (entry.verdict or {}).get("match")
+    score = kept.get("score") if isinstance(kept, dict) else None
+    return float(score) if isinstance(score, int | float) else None
 
 
 # -- the same model, the same embeddings -------------------------------------------------------

@@ -126,11 +126,18 @@ def page(
     compare: Annotated[
         str | None, typer.Option(help="Address of a second server, to show its answers beside the first.")
     ] = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that the page is called by too, behind a proxy; repeat for more."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The shop's name in the header. Default: ETALAGE_NAME.")
+    ] = None,
 ) -> None:
     """Show the storefront on loopback; it talks only to the server."""
     from etalage.page.run import run
 
-    raise typer.Exit(run(url, port, compare))
+    run(url, port, compare, tuple(hosts or ()), name)
 
 
 @app.command(

@@ -149,16 +149,15 @@ def require_free(*ports: int) -> None:
 
 def show(shop: Shop, port: int, page_port: int, say: Say) -> int:
     """Serve the API and the page until Ctrl-C, SIGTERM, or the end of either. → the exit status."""
-    from etalage.page.run import FOLDER, command, environment
-
     url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
     server = python("-m", "etalage.cli", "serve", "--shop", str(shop.folder), "--port", str(port))
-    page = {**os.environ, **environment(url, name=shop.config.name)}
+    page = python("-m", "etalage.cli", "page", "--url", url, "--port", str(page_port))
+    named = {**os.environ, "ETALAGE_NAME": shop.config.name}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else both would outlive us
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes.append(child(server))
-        processes.append(child(command(url, page_port), page, FOLDER))
+        processes.append(child(page, named))
         say(f"the page: {page_url}")
         say(f"the API:  {url}   (try: curl '{url}/v1/items?limit=1'; its description: {url}/openapi.json)")
         say("Ctrl-C ends both")

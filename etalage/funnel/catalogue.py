@@ -23,9 +23,10 @@ from etalage.api import photo_path
 from etalage.errors import BundleDamaged, NotFound
 from etalage.funnel.attributes import AttributeIndex
 from etalage.funnel.filters import Filters, Stock
+from etalage.funnel.spelling import Vocabulary
 from etalage.index.conditions import Mask
 
-__all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Page", "Stock"]
+__all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Stock"]
 
 MASKS_KEPT = 32
 """How many masks of category, brand and attribute filters are kept; each takes a byte per item."""
@@ -39,6 +40,12 @@ NOT_SOLD_OUT = "not sold out"
 SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 """The columns of an item that every slot of a slate carries."""
 
+COLOUR_NAMES = frozenset(
+    {"colour", "color", "main_colour", "main_color", "base_colour", "base_color", "basecolour"}
+    | {"basecolor", "farbe", "couleur", "kleur"}
+)
+"""Attributes that name the colour of an item, in shops' own words."""
+
 HIDDEN = ("photo_sha256", "source_updated_at")
 """Columns of the payload that no answer shows."""
 
@@ -48,13 +55,6 @@ class Kept(NamedTuple):
 
     name: str
     items: int
-
-
-class Page(NamedTuple):
-    """`rows` (≤ limit,) of `total` items that match."""
-
-    rows: np.ndarray
-    total: int
 
 
 class Catalogue:
@@ -78,11 +78,11 @@ class Catalogue:
         if len(self._row_of) != len(self):
             raise BundleDamaged("items.arrow holds the same item_id twice; publish again")
         self.popularity: np.ndarray = _with_unknown(_floats(self._columns["popularity"], missing=0.0), 0.0)
-        self.has_photo: np.ndarray = _with_unknown(_bools(pc.is_valid(self._columns["photo_sha256"])), False)
+        self.has_photo: np.ndarray = _with_unknown(bools(pc.is_valid(self._columns["photo_sha256"])), False)
         stocked = self._columns["in_stock"]
         self.stock = Stock(
-            _frozen(_with_unknown(_bools(pc.fill_null(stocked, False)), False)),
-            _frozen(_with_unknown(_bools(pc.invert(pc.fill_null(stocked, True))), False)),
+            _frozen(_with_unknown(bools(pc.fill_null(stocked, False)), False)),
+            _frozen(_with_unknown(bools(pc.invert(pc.fill_null(stocked, True))), False)),
             _frozen(_with_unknown(_floats(self._columns["price"], missing=np.nan), np.nan)),
             {},
         )
@@ -199,6 +199,19 @@ class Catalogue:
         photo: bytes = self._photos[self._photo_of[name]].as_py()
         return photo
 
+    def colour(self, row: int) -> tuple[str, str] | None:
+        """The attribute that names an item's colour, and its value; None: no attribute does."""
+        column = self._columns.get("attributes")
+        written = None if column is None else self._cell(column, row)
+        try:
+            attributes = json.loads(written) if written else {}
+        except ValueError:
+            return None
+        for name, value in attributes.items() if isinstance(attributes, dict) else ():
+            if name.casefold() in COLOUR_NAMES and isinstance(value, str) and value.strip():
+                return name, value
+        return None
+
     def category(self, row: int) -> str | None:
         """The category path of one item."""
         path: str | None = self._cell(self._columns["category_id"], row)
@@ -294,7 +307,7 @@ class Catalogue:
         if what == "brand":
             column = self._columns.get("brand")
             equal = None if column is None else pc.fill_null(pc.equal(column, value), False)
-            found = np.zeros(len(self), bool) if equal is None else _bools(equal)
+            found = np.zeros(len(self), bool) if equal is None else bools(equal)
             return _frozen(_with_unknown(found, False))
         return _frozen(_with_unknown(self._attributes.mask(key, value), False))
 
@@ -308,10 +321,15 @@ class Catalogue:
         return _encoded(pc.coalesce(own, classified.cast(own.type)))[1]
 
     @cached_property
+    def brands(self) -> tuple[list[str], np.ndarray]:
+        """The distinct brands, and (N + 1,) int32 codes into them; -1 = none."""
+        column = self._columns.get("brand")
+        return ([], np.full(len(self) + 1, -1, np.int32)) if column is None else _encoded(column)
+
+    @property
     def brand_codes(self) -> np.ndarray:
         """(N + 1,) int32 codes of the brands; -1 = none."""
-        column = self._columns.get("brand")
-        return np.full(len(self) + 1, -1, np.int32) if column is None else _encoded(column)[1]
+        return self.brands[1]
 
     @cached_property
     def group_codes(self) -> np.ndarray | None:
@@ -338,18 +356,8 @@ class Catalogue:
                 continue
         return found
 
-    def browse(
-        self, search: str, filters: Filters, offset: int, limit: int, stock: Stock | None = None
-    ) -> Page:
-        """Items that pass the filters and contain every word of `search`; the most popular first."""
-        mask = self.mask(filters, stock)
-        for word in set(_folded(search).split()):
-            mask[1:] &= _bools(pc.match_substring(self._text, word))
-        rows = self.by_popularity[mask[self.by_popularity]]
-        return Page(rows[offset : offset + limit], len(rows))
-
     @cached_property
-    def _text(self) -> pa.Array:
+    def text(self) -> pa.Array:
         """(N,) title, brand and both categories in one folded string; made at the first search."""
         parts = [
             pc.fill_null(self._columns[name].cast(pa.large_string()), "")
@@ -358,6 +366,19 @@ class Catalogue:
         ]
         line = pa.scalar("\n", pa.large_string())
         return pc.utf8_lower(pc.utf8_normalize(pc.binary_join_element_wise(*parts, line), "NFKC"))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of `text`; made when the first search finds nothing."""
+        return Vocabulary(self.text)
+
+    @cached_property
+    def title_ranks(self) -> np.ndarray:
+        """(N + 1,) int64 place of each title in the alphabet; items without one come last."""
+        titles = self._columns.get("title", pa.nulls(len(self), pa.string())).cast(pa.large_string())
+        lowered = pc.utf8_lower(pc.utf8_normalize(titles, "NFKC"))
+        ranks = pc.rank(lowered, tiebreaker="dense")  # nulls last
+        return _with_unknown(np.asarray(ranks).astype(np.int64), np.int64(0))
 
     def categories(self, of: Whose = "merchants") -> list[tuple[str, int]]:
         """Every node of the category tree, by path, with the number of items at or beneath it."""
@@ -393,7 +414,8 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _bools(column: pa.Array) -> np.ndarray:
+def bools(column: pa.Array) -> np.ndarray:
+    """(N,) bool of a column without nulls."""
     return np.array(column.to_numpy(zero_copy_only=False), dtype=bool)
 
 
@@ -409,7 +431,8 @@ def _with_unknown(array: np.ndarray, unknown: Any) -> np.ndarray:
     return np.concatenate([np.array([unknown], array.dtype), array])
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """As `Catalogue.text` is."""
     # Folded by the same functions as the items' text: Python's own lower() knows more special cases.
     folded: str = pc.utf8_lower(pc.utf8_normalize(pa.scalar(text, pa.large_string()), "NFKC")).as_py()
     return folded

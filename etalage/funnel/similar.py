@@ -13,6 +13,7 @@ from etalage.funnel.catalogue import Catalogue, Filters, Stock
 from etalage.funnel.funnel import Funnel
 from etalage.index import Index
 from etalage.runtime.embeddings import EmbeddingScorer
+from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import PhotoModel
 
@@ -28,6 +29,8 @@ class Alike:
     fallback: str | None = None
     """`unknown_item`, `item_without_photo` (both: the most popular), `by_behaviour`."""
     reason: str | None = None
+    match: bool | None = None
+    """Whether the first is a match, by the calibrated threshold; None: nobody can say."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Wanted:
     filters: Filters
     threshold: float | None
     stock: Stock
+    by_behaviour: bool = False
+    """Of an item: what the same shoppers want, whatever its photo."""
 
 
 class SimilarItems:
@@ -56,6 +61,10 @@ class SimilarItems:
         self._index: Index | None = None if self._model is None else indexes[self._model.name]
         self._per_group = funnel.rules.funnel.order.per_group
         self._groups: np.ndarray | None = self.catalogue.group_codes if self._per_group else None
+        behind = funnel.fallback_policy.behind
+        counted = [one for one in funnel.models.values() if isinstance(one, ItemItemScorer)]
+        self._counted = sorted(counted, key=lambda one: one.name in behind)
+        """Models that count what shoppers act on together; those that lose to popularity last."""
         self._aligned = np.zeros(len(self.catalogue) + 1, dtype=bool)
         if self._index is not None:
             self._aligned[self._index.rows] = True
@@ -72,10 +81,12 @@ class SimilarItems:
         row = self.catalogue.row(item_id)
         if row == 0:
             return self._popular("unknown_item", None, wanted)
-        if self._photos is not None and self.catalogue.has_photo[row]:
+        if self._photos is not None and self.catalogue.has_photo[row] and not wanted.by_behaviour:
             return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
         if self._model is not None and self._index is not None and self._aligned[row]:
             return self._by_behaviour(self._model, self._index, row, wanted)
+        if wanted.by_behaviour:
+            return self._acted_on_together(row, wanted)
         return self._popular("item_without_photo", row, wanted)
 
     def _nearest(
@@ -113,7 +124,8 @@ class SimilarItems:
                 reason = _below(wanted.threshold, len(near))
             elif len(found) < wanted.k:
                 reason = self._short(len(found), variants, count, own, wanted, self._indexed, kind)
-            answers.append(Alike(near, None, reason))
+            match = None if own is not None else _is_match(photos.match, found)
+            answers.append(Alike(near, None, reason, match))
         return answers
 
     def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:
@@ -158,6 +170,22 @@ class SimilarItems:
         if len(found) < wanted.k:
             known = f"that {model.name} knows"
             reason = self._short(len(found), variants, count, row, wanted, self._aligned, known)
+        return Alike(found, "by_behaviour", reason)
+
+    def _acted_on_together(self, row: int, wanted: Wanted) -> Alike:
+        """The items that the same shoppers acted on, as the first model counts them that knows this one."""
+        if wanted.threshold is not None:
+            return Alike([], "by_behaviour", _no_photo(wanted.threshold))
+        known = next((one for one in self._counted if one.indptr[row + 1] > one.indptr[row]), None)
+        if known is None:
+            return Alike([], "by_behaviour", "no model of behaviour in this bundle knows the item")
+        allow = self.catalogue.mask(wanted.filters, wanted.stock)
+        allow[row] = False
+        rows, weights = known.neighbours(row)
+        rows, weights = rows[allow[rows]], weights[allow[rows]]
+        keep, _ = self._without_variants(rows, row, wanted.k)
+        found = [(int(rows[n]), float(weights[n])) for n in keep]
+        reason = None if len(found) == wanted.k else f"{known.name} knows only {len(found)} that may be shown"
         return Alike(found, "by_behaviour", reason)
 
     def _popular(self, fallback: str, own: int | None, wanted: Wanted) -> Alike:
@@ -212,6 +240,12 @@ def too_few(
     parts = ", ".join(f"{name} leaves {number}" for name, number in kept)
     amount = {0: "no item passes", 1: "only 1 passes"}.get(count, f"only {count} pass")
     return f"{amount} the filters: of {there}, {parts}"
+
+
+def _is_match(threshold: float | None, found: list[tuple[int, float]]) -> bool | None:
+    """Whether the best of item rows with their similarities is near enough; None: nobody knows how near that
+    is, or there is nothing to be near."""
+    return None if threshold is None or not found else found[0][1] >= threshold
 
 
 def _no_photo(threshold: float) -> str:

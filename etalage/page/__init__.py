@@ -1,1 +1,1 @@
-
+"""The storefront: pages that this server writes, with what `etalage serve` answers."""

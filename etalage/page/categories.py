@@ -1,38 +1,87 @@
 """The page of the categories: which of them the classifier takes for which, the most valuable first."""
 
+from dataclasses import dataclass
+
 from etalage.api import Confusion
 from etalage.errors import NotFound
-from etalage.page import pieces, wording
-from etalage.page.navigation import within
-from etalage.page.source import Mistakes, Source
+from etalage.page import wording
+from etalage.page.place import Place
+from etalage.page.source import Source
+from etalage.page.views import View, answered
 
 WORST = 10
+NUMBERED = 16
+"""Categories up to which a cell has room for its count."""
+SHADES = 20
+"""Steps of a cell's colour; page.css has a class for each."""
 
 
-def shown(shop: Source) -> Mistakes | None:
-    """The page; None where the server's bundle cannot say. Raises EtalageError and its kinds."""
+@dataclass(frozen=True)
+class Cell:
+    """How many of one category were taken for another."""
+
+    at: str
+    text: str
+    said: str
+    right: bool
+    shade: int
+
+
+def view(place: Place, shop: Source) -> View:
+    """The page; a word where the server's bundle cannot say. Raises EtalageError and its kinds."""
     try:
         found = shop.confusion()
     except NotFound as error:
-        pieces.notice(
-            "Nothing was measured yet", "No classifier was evaluated for what is shown here.", str(error)
-        )
-        return None
+        title, text = "Nothing was measured yet", "No classifier was evaluated for what is shown here."
+        way = ("Back to the shop", "/")
+        facts = {"place": place, "heading": title, "text": text, "detail": str(error), "way": way}
+        return View("trouble.html.j2", title, facts, 404)
     matrix = found.matrix
     right = sum(matrix.counts[n][n] for n in range(len(matrix.categories)))
     total = sum(matrix.totals)
     share = f", {wording.percent(right / total)} of them right" if total else ""
-    pieces.heading("What is taken for what", f"{wording.amount(total, 'item', 'items')}{share}")
-    pieces.note(
-        "The most valuable categories, the most valuable one first. A column holds the items that truly are "
-        "of a category, a row those that the classifier takes for one: colour off the diagonal is what it "
-        "gets wrong."
+    return View(
+        "categories.html.j2",
+        "What is taken for what",
+        {
+            "place": place,
+            "amount": f"{wording.amount(total, 'item', 'items')}{share}",
+            "columns": [(one.path, _leaf(one.path)) for one in matrix.categories],
+            "rows": rows(matrix, place),
+            "dense": len(matrix.categories) > NUMBERED,
+            "mistakes": worst(matrix, WORST),
+            **answered(found.bundle, found.seconds),
+        },
     )
-    pieces.confusion(matrix, lambda path: within(classified=path))
-    if rows := worst(matrix, WORST):
-        pieces.heading("Most often mistaken", "")
-        pieces.table("mistakes", ("truly", "taken for", "items", "of that category"), rows)
+
+
+def rows(matrix: Confusion, place: Place) -> list[tuple[str, str, str, list[Cell], str]]:
+    """Path, label and address of each predicted category; its cells; its value."""
+    totals, named = matrix.totals, [_leaf(one.path) for one in matrix.categories]
+    numbered = len(named) <= NUMBERED
+    found = []
+    for predicted, counts in enumerate(matrix.counts):
+        cells = []
+        for true, count in enumerate(counts):
+            share = count / totals[true] if totals[true] else 0.0
+            cells.append(
+                Cell(
+                    f"{predicted},{true}",
+                    str(count) if count and numbered else "",
+                    f"{count} of {totals[true]} of “{named[true]}” taken for “{named[predicted]}”",
+                    predicted == true,
+                    round(SHADES * min(1.0, share if predicted == true else 2.4 * share)),
+                )
+            )
+        one = matrix.categories[predicted]
+        found.append(
+            (one.path, named[predicted], place.within(classified=one.path), cells, f"{one.value:,.0f}")
+        )
     return found
+
+
+def _leaf(path: str) -> str:
+    return path.split(wording.SEPARATOR)[-1]
 
 
 def worst(matrix: Confusion, most: int) -> list[tuple[str, str, str, str]]:

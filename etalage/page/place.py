@@ -1,9 +1,15 @@
 """Where the shopper is: what is searched, filtered and opened. It stands in the address bar."""
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
+
+SORTS = {"price": "Price: low to high", "-price": "Price: high to low", "title": "Name"}
+"""What the grid may be sorted by, beside how popular its items are, and how that is said."""
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 @dataclass(frozen=True)
@@ -18,35 +24,43 @@ class Place:
     """The page that shows which category is taken for which, in place of the grid."""
     shopper: str | None = None
     """Whose page it is; None: nobody was chosen yet."""
-    photo: bool = False
-    """The grid shows what is like the uploaded photo (which itself never stands in an address)."""
+    photo: str | None = None
+    """The grid shows what is like this uploaded photo: the name that it was given."""
     search: str = ""
     category: str | None = None
     """A category path; everything beneath it is shown too."""
     classified: str | None = None
     """A path of the taxonomy, as the classifier told it; everything beneath it is shown too."""
+    brand: str | None = None
     in_stock: bool = False
     """Only what is in stock."""
     min_price: float | None = None
     max_price: float | None = None
+    sort: str | None = None
+    """A key of SORTS; None: the most popular first."""
+    same_colour: bool = False
+    """Of what is like an item, only what has its colour."""
     page: int = 1
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> "Place":
         """The place that an address names. What makes no sense in it is left out."""
-        page = query.get("page", "1")
+        page, photo, sort = query.get("page", "1"), query.get("photo", ""), query.get("sort")
         return cls(
             item=query.get("item") or None,
             for_shopper=query.get("view") == "shopper",
             for_categories=query.get("view") == "categories",
             shopper=query.get("shopper") or None,
-            photo=query.get("photo") == "1",
-            search=query.get("q", ""),
+            photo=photo if _TOKEN.fullmatch(photo) else None,
+            search=query.get("q", "").strip(),
             category=query.get("category") or None,
             classified=query.get("classified") or None,
+            brand=query.get("brand") or None,
             in_stock=query.get("in_stock") == "1",
             min_price=_price(query.get("min_price")),
             max_price=_price(query.get("max_price")),
+            sort=sort if sort in SORTS else None,
+            same_colour=query.get("colour") == "same",
             page=int(page) if page.isascii() and page.isdigit() and 0 < len(page) < 7 and int(page) else 1,
         )
 
@@ -56,22 +70,39 @@ class Place:
             "item": self.item or "",
             "view": "shopper" if self.for_shopper else "categories" if self.for_categories else "",
             "shopper": self.shopper or "",
-            "photo": "1" if self.photo else "",
+            "photo": self.photo or "",
             "q": self.search,
             "category": self.category or "",
             "classified": self.classified or "",
+            "brand": self.brand or "",
             "in_stock": "1" if self.in_stock else "",
-            "min_price": "" if self.min_price is None else f"{self.min_price:.15g}",
-            "max_price": "" if self.max_price is None else f"{self.max_price:.15g}",
+            "min_price": written_price(self.min_price),
+            "max_price": written_price(self.max_price),
+            "sort": self.sort or "",
+            "colour": "same" if self.same_colour else "",
             "page": str(self.page) if self.page > 1 else "",
         }
         return {name: value for name, value in query.items() if value}
+
+    def address(self, **changes: Any) -> str:
+        """The address of the place that differs from this one by `changes`."""
+        query = replace(self, **changes).to_query()
+        return f"/?{urlencode(query)}" if query else "/"
+
+    def narrowed(self, **changes: Any) -> str:
+        """The address of the grid with other filters: at its first page."""
+        return self.address(**{"item": None, "page": 1, "same_colour": False, **changes})
+
+    def within(self, category: str | None = None, classified: str | None = None) -> str:
+        """The address of the grid of one category, nothing else filtered."""
+        return Place(category=category, classified=classified).address()
 
     def filters(self) -> dict[str, Any]:
         """What an item must be, to be shown; without what asks nothing."""
         asked = {
             "category": self.category,
             "classified": self.classified,
+            "brand": self.brand,
             "in_stock": self.in_stock or None,
             "min_price": self.min_price,
             "max_price": self.max_price,
@@ -82,6 +113,11 @@ class Place:
     def is_filtered(self) -> bool:
         """Whether anything is left out of the grid."""
         return bool(self.search or self.filters())
+
+
+def written_price(price: float | None) -> str:
+    """A price as the address and the fields have it."""
+    return "" if price is None else f"{price:.15g}"
 
 
 def _price(text: str | None) -> float | None:

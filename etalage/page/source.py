@@ -1,24 +1,36 @@
 """What the server answers, timed, with its photos: the page's one way to the shop."""
 
-import threading
 import time
-import uuid
-from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from etalage.api import MAX_ACTS, Act, Categorised, Confusion, Event, Item, PastAct, Recommended, ToClassify
+from etalage.api import (
+    MAX_ACTS,
+    Act,
+    BrandCount,
+    Categorised,
+    Confusion,
+    Event,
+    Item,
+    PastAct,
+    Recommended,
+    ToClassify,
+    WholeItem,
+)
 from etalage.client import Client
-from etalage.errors import NotFound, Unprocessable
+from etalage.errors import Unprocessable
+from etalage.page.kept import KeptPhotos
 from etalage.page.place import Place
 from etalage.page.thumbnails import thumbnail
 from etalage.page.wording import Branch, branches
 
-PHOTOS_AT_ONCE = 8
 PHOTOS_BYTES = 64 * 2**20
 """How much of the photos is kept for the next view."""
+SEARCH_WORDS, SEARCH_LETTERS = 10, 200
+"""So much of a search a server takes; whoever types more is still looking for something."""
+PATIENCE_SECONDS = 15.0
+"""How long the page waits for the server: longer than the server lets a question wait."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +40,15 @@ class Shown:
     bundle: str
     seconds: float
     items: Sequence[Item]
-    """Slots, with their scores, where they answer a question."""
+    """Slots where they answer a question."""
     total: int
     fallback: str | None = None
     reason: str | None = None
-
-    @property
-    def with_photo(self) -> list[str]:
-        """The item_ids of those that have a photo."""
-        return [item.item_id for item in self.items if item.photo is not None]
+    match: bool | None = None
+    """Of a photo: whether the first is near enough; None: nobody knows how near that is."""
+    instead: str | None = None
+    """What was searched in place of what was typed."""
+    brands: Sequence[BrandCount] = ()
 
 
 @dataclass(frozen=True)
@@ -65,27 +77,47 @@ class Mistakes:
         return self.matrix.bundle
 
 
+@dataclass(frozen=True)
+class Photo:
+    """An item's photo as it is sent; `lasting`: it is of the bundle that the address names."""
+
+    content: bytes
+    lasting: bool
+
+
 class Source:
-    """Shared by all sessions of the page; safe between threads."""
+    """Shared by all visitors of the page; safe between threads."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        self.client = Client(url, key)
-        self._pool = ThreadPoolExecutor(PHOTOS_AT_ONCE, thread_name_prefix="photos")
-        self._photos: OrderedDict[tuple[str, str, int], bytes | None] = OrderedDict()
-        self._kept = 0
-        self._lock = threading.Lock()
+        self.client = Client(url, key, PATIENCE_SECONDS)
+        self._photos = KeptPhotos(PHOTOS_BYTES)
         self._trees: dict[str, tuple[str, list[tuple[str, int]]]] = {}
 
     def listing(self, place: Place, limit: int) -> Shown:
         """One page of the grid. Raises EtalageError and its kinds, as the methods below do."""
         started = time.perf_counter()
         offset = (place.page - 1) * limit
-        found = self.client.items(place.search[:200], **place.filters(), offset=offset, limit=limit)
-        return Shown(found.bundle, time.perf_counter() - started, found.items, found.total)
+        found = self.client.items(
+            " ".join(place.search.split()[:SEARCH_WORDS])[:SEARCH_LETTERS],
+            **place.filters(),
+            sort=place.sort,
+            forgiving=True,
+            brands=True,
+            offset=offset,
+            limit=limit,
+        )
+        seconds = time.perf_counter() - started
+        return Shown(
+            found.bundle, seconds, found.items, found.total, instead=found.instead, brands=found.brands
+        )
 
-    def similar_to_item(self, item_id: str, k: int) -> Shown:
+    def similar_to_item(self, item_id: str, k: int, same_colour: bool) -> Shown:
         """What is like an item of the catalogue."""
-        return self._similar(item_id=item_id, k=k)
+        return self._similar(item_id=item_id, k=k, same_colour=same_colour or None)
+
+    def wanted_with(self, item_id: str, k: int) -> Shown:
+        """What the shoppers want who want an item; nothing where no model knows."""
+        return self._similar(item_id=item_id, k=k, by_behaviour=True)
 
     def similar_to_photo(self, photo: bytes, k: int, place: Place) -> Shown:
         """What is like an uploaded photo, within the filters of the place."""
@@ -96,7 +128,15 @@ class Source:
         found = self.client.similar(**query)
         seconds = time.perf_counter() - started
         answer = found.answers[0]
-        return Shown(found.bundle, seconds, answer.slate, len(answer.slate), answer.fallback, answer.reason)
+        return Shown(
+            found.bundle,
+            seconds,
+            answer.slate,
+            len(answer.slate),
+            answer.fallback,
+            answer.reason,
+            answer.match,
+        )
 
     def shoppers(self, limit: int) -> list[str]:
         """Some shoppers: those who acted last."""
@@ -113,13 +153,13 @@ class Source:
         """The slate for whoever did this: what two servers can be asked alike."""
         return self.client.recommend(history=acts, k=k, explain=True)
 
-    def act(self, user_id: str, item_id: str, kind: str) -> None:
-        """Tell the server what a shopper did just now."""
-        self.client.send_events([Event(uuid.uuid4().hex, user_id, Act(item_id, kind))])
+    def act(self, event_id: str, user_id: str, item_id: str, kind: str) -> None:
+        """Tell the server what a shopper did just now; the same event counts once."""
+        self.client.send_events([Event(event_id, user_id, Act(item_id, kind))])
 
-    def item(self, item_id: str) -> dict[str, Any]:
+    def item(self, item_id: str) -> WholeItem:
         """All that the server tells of an item. Raises NotFound."""
-        return self.client.item(item_id)
+        return self.client.whole_item(item_id)
 
     def what_is(self, photo: bytes, others: int) -> Categorised | None:
         """What a photo shows, and `others` that it may be; None: the server's bundle has no classifier."""
@@ -128,7 +168,7 @@ class Source:
         except Unprocessable:
             return None
 
-    def confusion(self) -> "Mistakes":
+    def confusion(self) -> Mistakes:
         """Which category is taken for which. Raises NotFound: the server's bundle cannot say."""
         started = time.perf_counter()
         found = self.client.confusion()
@@ -142,26 +182,15 @@ class Source:
             self._trees[of] = (bundle, tree)
         return branches(tree, selected)
 
-    def photos(self, bundle: str, wanted: Sequence[str], side: int) -> dict[str, bytes]:
-        """Photos of these item_ids, at most side × side pixels where they are heavy."""
-        photos = self._pool.map(lambda item_id: self._photo(bundle, item_id, side), wanted)
-        return {item_id: photo for item_id, photo in zip(wanted, photos, strict=True) if photo is not None}
-
-    def _photo(self, bundle: str, item_id: str, side: int) -> bytes | None:
+    def photo(self, bundle: str, item_id: str, side: int) -> Photo:
+        """An item's photo, at most side × side pixels where it is heavy. Raises NotFound."""
         name = (bundle, item_id, side)
-        with self._lock:
-            if name in self._photos:
-                self._photos.move_to_end(name)
-                return self._photos[name]
-        try:
-            photo: bytes | None = thumbnail(self.client.photo(item_id), side)
-        except NotFound:  # a newer bundle has come meanwhile, without this item
-            photo = None
-        with self._lock:
-            if name not in self._photos:
-                self._photos[name] = photo
-                self._kept += len(photo or b"")
-            while self._kept > PHOTOS_BYTES and len(self._photos) > 1:
-                _, dropped = self._photos.popitem(last=False)
-                self._kept -= len(dropped or b"")
-        return photo
+        kept = self._photos.get(name)
+        if kept is not None:
+            return Photo(kept, True)
+        content, answered_by = self.client.photo_and_bundle(item_id)
+        small = thumbnail(content, side)
+        # A newer bundle may have come meanwhile: its photo must not be kept under the older one's name.
+        if answered_by == bundle:
+            self._photos.keep(name, small)
+        return Photo(small, answered_by == bundle)

@@ -1,6 +1,5 @@
-"""Photos as the browser gets them: inline, of a known raster type, and not larger than they are shown."""
+"""Photos as the browser gets them: of a known raster type, and not larger than they are shown."""
 
-import base64
 import io
 
 HEAVY = 150_000
@@ -20,12 +19,6 @@ def media_type(photo: bytes) -> str | None:
     if photo[:4] == b"RIFF" and photo[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for signature, kind in SIGNATURES.items() if photo.startswith(signature)), None)
-
-
-def inline(photo: bytes | None) -> str | None:
-    """A data URI; None when there is no photo that a browser shows."""
-    kind = media_type(photo) if photo else None
-    return f"data:{kind};base64,{base64.b64encode(photo).decode()}" if photo and kind else None
 
 
 def thumbnail(photo: bytes, side: int) -> bytes:

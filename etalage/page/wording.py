@@ -122,9 +122,21 @@ def percent(share: float) -> str:
     return "<1%" if share < 0.01 else ">99%" if share > 0.99 else f"{share:.0%}"
 
 
-def score(value: float | None) -> str:
-    """A score in a table: four digits that matter."""
-    return "" if value is None else f"{value:.4g}"
+SURE = ((0.95, "almost certainly"), (0.75, "very likely"), (0.5, "probably"), (0.2, "perhaps"))
+
+
+def sureness(share: float) -> str:
+    """How sure a classifier is, in words: a shopper is shown no figure."""
+    return next((said for least, said in SURE if share >= least), "hardly")
+
+
+def currency_sign(codes: Iterable[str | None]) -> str:
+    """The sign of the one currency of some prices, for the fields of a price; "" where there are several."""
+    known = {code.strip().upper() for code in codes if code}
+    if len(known) != 1:
+        return ""
+    (code,) = known
+    return SYMBOLS.get(code, code)
 
 
 def amount(number: int, one: str, many: str) -> str:

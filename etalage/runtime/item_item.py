@@ -79,6 +79,16 @@ class ItemItemScorer(ExportScorer):
         at = np.arange(len(act)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + starts[act]
         return self.indices[at].astype(np.int64), self.weights[at] * weights[act], act
 
+    def neighbours(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of one item: (E,) rows of the items that the same shoppers acted on, (E,) float32 weights above 0,
+        the highest first."""
+        at = slice(int(self.indptr[row]), int(self.indptr[row + 1]))
+        rows, weights = self.indices[at].astype(np.int64), np.asarray(self.weights[at], np.float32)
+        keep = (weights > 0) & (rows > 0)
+        rows, weights = rows[keep], weights[keep]
+        order = np.lexsort((rows, -weights))
+        return rows[order], weights[order]
+
     def scores(self, queries: Queries) -> np.ndarray:
         rows, weights, owners = self.speaking(queries)
         count = len(self.items)

@@ -113,6 +113,9 @@ class PhotoModel:
     index: Index
     per_category: int | None = None
     """How many items of each category are in the index; None: all that have a photo."""
+    match: float | None = None
+    """From this similarity on, two photos show the same kind of thing, says the evaluation; None: it
+    calibrated no threshold."""
 
     @property
     def name(self) -> str:

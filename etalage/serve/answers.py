@@ -24,13 +24,15 @@ def written(answer: Any) -> bytes:
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)  # a trace holds numbers of numpy
 
 
-def whole_item(bundle: str, columns: Mapping[str, Any], degraded: str | None) -> api.WholeItem:
+def whole_item(
+    bundle: str, columns: Mapping[str, Any], degraded: str | None, colour: str | None
+) -> api.WholeItem:
     """All columns of an item; `attributes`, which the table holds as text, becomes an object."""
     item = dict(columns)
     if isinstance(item.get("attributes"), str):
         with contextlib.suppress(orjson.JSONDecodeError):  # else shown as the text that it is
             item["attributes"] = orjson.loads(item["attributes"])
-    return api.WholeItem(bundle, item, degraded)
+    return api.WholeItem(bundle, item, degraded, colour)
 
 
 def refused(bundle: str | None, error: EtalageError) -> bytes:

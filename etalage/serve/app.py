@@ -19,7 +19,6 @@ from etalage.errors import EtalageError
 from etalage.lake.erasures import Erasures
 from etalage.online.marks import read_marks
 from etalage.serve.answers import refused, refused_as
-from etalage.serve.callers import Callers
 from etalage.serve.erased import followed
 from etalage.serve.gate import Gate
 from etalage.serve.gauges import Gauges
@@ -30,6 +29,7 @@ from etalage.serve.reload import BundleWatcher, watched
 from etalage.serve.requests import explain
 from etalage.serve.routes import classifiers, health, v1
 from etalage.serve.shopper_routes import shoppers
+from etalage.web.callers import Callers
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from etalage.errors import KeyRefused, RequestError
 from etalage.serve.answers import refused, refused_as
-from etalage.serve.callers import Callers, Headers
 from etalage.serve.gauges import Gauges
 from etalage.serve.limits import CLIENT_GONE
 from etalage.serve.reload import BundleWatcher
+from etalage.web.callers import Callers, Headers
 
 log = logging.getLogger("etalage.serve")
 

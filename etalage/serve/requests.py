@@ -111,6 +111,12 @@ class SimilarToItem(Similar):
     """Like an item of the catalogue; the item itself is never in the slate."""
 
     item_id: Id
+    by_behaviour: bool = Field(
+        False, description="What the same shoppers want, in place of what looks alike; empty: nobody knows."
+    )
+    same_colour: bool = Field(
+        False, description="Only items whose attributes name the item's own colour; 422: they name none."
+    )
 
 
 class SimilarToPhoto(Similar):

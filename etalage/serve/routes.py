@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from etalage import api
 from etalage.errors import NoBundle, NotFound, RequestError
+from etalage.funnel.browsing import Sort, Wish, browse
 from etalage.funnel.catalogue import Whose
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.steps import Steps
@@ -170,6 +171,7 @@ async def similar(request: Request, x_deadline_ms: Deadline = None) -> Response:
             "model": asked.model,
         }
         if isinstance(asked, requests.SimilarToItem):
+            wanted |= {"by_behaviour": asked.by_behaviour, "same_colour": asked.same_colour}
             answers = recommender.similar(item_id=asked.item_id, **wanted)
         else:
             photos = requests.decode_photos(requests.photos_of(asked))
@@ -200,19 +202,40 @@ async def items(
         Query(max_length=requests.MAX_TEXT, description="A path of the taxonomy, and all beneath it."),
     ] = None,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
+    brand: Annotated[str | None, Query(max_length=requests.MAX_TEXT)] = None,
+    sort: Annotated[
+        Sort, Query(description="`-price`: the highest first. What has no price, or no title, comes last.")
+    ] = "popular",
+    forgiving: Annotated[
+        Literal["true", "false"],
+        Query(description="Read a word that no item has as the nearest one that some have: `instead`."),
+    ] = "false",
+    brands: Annotated[
+        Literal["true", "false"], Query(description="Count the matching items of each brand: `brands`.")
+    ] = "false",
 ) -> Response:
     """Browse the items, the most popular first."""
     recommender, live = current(request), live_of(request)
     stocked = None if in_stock is None else in_stock == "true"
     filters = Filters(
-        category, min_price, max_price, stocked, classified=classified, min_confidence=min_confidence
+        category,
+        min_price,
+        max_price,
+        stocked,
+        brand,
+        classified=classified,
+        min_confidence=min_confidence,
     )
+    wish = Wish(search, filters, sort, forgiving == "true")
 
     def page() -> bytes:
         catalogue, stock = recommender.catalogue, recommender.stock(live)
-        rows, total = catalogue.browse(search, filters, offset, limit, stock)
-        shown = [api.Item(**catalogue.shown(int(row), stock)) for row in rows]
-        return written(api.Items(recommender.bundle, total, offset, shown, live.degraded))
+        found = browse(catalogue, wish, offset, limit, stock, brands=brands == "true")
+        shown = [api.Item(**catalogue.shown(int(row), stock)) for row in found.rows]
+        counted = [api.BrandCount(*one) for one in found.brands]
+        return written(
+            api.Items(recommender.bundle, found.total, offset, shown, live.degraded, found.instead, counted)
+        )
 
     return await scored(request, page)
 
@@ -243,8 +266,11 @@ async def item(request: Request, item_id: str) -> Response:
 
     def read() -> bytes:
         found = recommender.item(asked)
-        shown = recommender.catalogue.shown(recommender.catalogue.known_row(asked), recommender.stock(live))
-        return written(whole_item(recommender.bundle, {**found, **shown}, live.degraded))
+        row = recommender.catalogue.known_row(asked)
+        shown = recommender.catalogue.shown(row, recommender.stock(live))
+        colour = recommender.catalogue.colour(row)
+        named = None if colour is None else colour[1]
+        return written(whole_item(recommender.bundle, {**found, **shown}, live.degraded, named))
 
     return await scored(request, read)
 

@@ -1,12 +1,9 @@
 """Run the server in this process, until SIGTERM or Ctrl-C; requests in flight are finished."""
 
 import ipaddress
-import logging.config
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -14,6 +11,7 @@ from etalage.config import ServeConfig
 from etalage.errors import ServeError
 from etalage.serve.app import ServedShop, create_app
 from etalage.serve.connection import PatientProtocol, most_connections
+from etalage.web.listening import Announced, bound, log_to_stderr, print_url, url_of
 
 KEEP_ALIVE_SECONDS = 5
 DRAIN_SECONDS = 10
@@ -34,9 +32,9 @@ def run(
     standard output. Raises ServeError: a public address without a key, an empty key, a port in use.
     """
     check_address(config.host, key)
-    server_socket = _bound(config.host, config.port)
-    url = _url(server_socket)
-    logging.config.dictConfig(_LOGGING)
+    server_socket = bound(config.host, config.port)
+    url = url_of(server_socket)
+    log_to_stderr("etalage", "uvicorn", "uvicorn.access")
     settings = uvicorn.Config(
         create_app(shop, config, key),
         loop="uvloop",
@@ -50,7 +48,7 @@ def run(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = _Announced(settings, url, announce or _print)
+    server = Announced(settings, url, announce or print_url)
     try:
         server.run(sockets=[server_socket])
     finally:
@@ -96,49 +94,3 @@ def is_loopback(host: str) -> bool:
     except (OSError, UnicodeError):
         return False
     return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:  # the resolver would silently take it modulo 65,536
-        raise ServeError(f"{host}:{port}: cannot listen there: a port is 0 to 65535; choose another --port")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except (OSError, UnicodeError) as error:
-        raise ServeError(f"{host}:{port}: cannot listen there: {error}; choose another --port") from error
-    return bound
-
-
-def _url(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _print(url: str) -> None:
-    print(url, flush=True)
-
-
-class _Announced(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, url: str, announce: Callable[[str], None]) -> None:
-        super().__init__(config)
-        self._url = url
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._announce(self._url)
-
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("etalage", "uvicorn", "uvicorn.access")
-    },
-}

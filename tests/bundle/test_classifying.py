@@ -12,6 +12,7 @@ from etalage.bundle.manifest import verify
 from etalage.bundle.selfcheck import check_consistency
 from etalage.config import ClassifyConfig
 from etalage.errors import BundleDamaged, ExportDamaged, GateRefused, IndexMismatch, NotFound, Unprocessable
+from etalage.funnel.browsing import Wish, browse
 from etalage.recommend import Filters, Recommender
 from etalage.runtime.classifier import CONFUSION, ItemClassifier
 from etalage.shop import Shop
@@ -342,8 +343,8 @@ def test_filters_tell_the_classified_category_from_the_merchants(recommender: Re
 
 
 def test_a_search_reads_the_classified_category_too(recommender: Recommender) -> None:
-    page = recommender.catalogue.browse("APPLES bellamy", Filters(), 0, 50)
-    found = {int(recommender.catalogue.ids[row][-5:]) for row in page.rows}
+    rows = browse(recommender.catalogue, Wish("APPLES bellamy"), 0, 50).rows
+    found = {int(recommender.catalogue.ids[row][-5:]) for row in rows}
     assert found == {n for n in range(24) if n % 4 == 2 and n % 6 and n % 3 == 1}
 
 

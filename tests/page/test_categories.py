@@ -13,16 +13,8 @@ from etalage.page.categories import worst
 from etalage.runtime.classifier import CONFUSION
 from etalage.shop import Shop
 from tests.category_exports import CLASSIFIER, classified_shop, coloured
-from tests.page.conftest import ATTACK, KEY, PageProcess, Visit
-from tests.page.test_storefront import (
-    GRID,
-    expect_ids,
-    expect_text,
-    expect_texts,
-    expect_that,
-    ids_of,
-    unharmed,
-)
+from tests.page.conftest import ATTACK, KEY, Visitor, ids_of, opened, shown
+from tests.page.test_grid import unharmed
 from tests.serve.servers import ThreadServer
 
 MATRIX = {
@@ -55,59 +47,51 @@ def client(shop: Shop) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def storefront(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
-    with PageProcess(client.url, tmp_path_factory.mktemp("page") / "log", KEY) as running:
-        yield running
+def visitor(client: Client) -> Visitor:
+    return opened(client.url)
 
 
 def test_an_item_shows_its_path_and_how_sure_that_is_beside_the_merchants_own(
-    visit: Visit, client: Client
+    visitor: Visitor, client: Client
 ) -> None:
-    page = visit("?item=item-00005")
-    told = "article.item .classified"
-    expect_text(page, f"{told} .crumbs", "FoodDrinksJuice")
-    expect_text(page, f"{told} .percent", "60%")
-    width = page.locator(f"{told} .bar > span").evaluate("part => part.getBoundingClientRect().width")
-    whole = page.locator(f"{told} .bar").evaluate("bar => bar.getBoundingClientRect().width")
-    assert width / whole == pytest.approx(0.603, abs=0.01)
-    expect_text(page, "article.item .words > .crumbs", "OursShelf 2")
-    facts = page.locator("article.item .facts").inner_text()
-    assert "lassified" not in facts, "told once"
-    page.locator(f"{told} .crumbs a").nth(1).click()
-    expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks", limit=30).items))
-    expect_text(page, ".st-key-grid-title h2", "Drinks")
-    expect_that(lambda: "classified=Food" in page.url and "category=" not in page.url)
+    page = visitor.get("/?item=item-00005")
+    told = page.one("article .classified")
+    assert told.texts(".crumbs a") == ["Food", "Drinks", "Juice"]
+    assert told.one(".sure").text == "probably"
+    assert float(told.one("rect.part")["width"]) == pytest.approx(60.3, abs=0.1)
+    assert page.all("article .crumbs")[0].text == "OursShelf 2"
+    assert "lassified" not in page.one("article .facts").text, "told once"
+    page = visitor.get(told.all(".crumbs a")[1]["href"])
+    assert shown(page, "grid") == ids_of(client.items(classified="Food > Drinks", limit=30).items)
+    assert page.one("h1").text == "Drinks"
 
 
-def test_an_item_that_is_not_classified_shows_no_such_line(visit: Visit) -> None:
-    page = visit("?item=item-00006")
-    expect_text(page, "article.item h1", "Piece 6")
-    assert page.locator("article.item .classified").count() == 0
+def test_an_item_that_is_not_classified_shows_no_such_line(visitor: Visitor) -> None:
+    page = visitor.get("/?item=item-00006")
+    assert page.one("article h1").text == "Piece 6"
+    assert page.all("article .classified") == []
 
 
-def test_an_uploaded_photo_is_told_what_it_is(visit: Visit, client: Client) -> None:
-    page = visit()
+def test_an_uploaded_photo_is_told_what_it_is(visitor: Visitor, client: Client) -> None:
     photo = coloured("300", 31, size=40)
-    upload = page.locator("input[type=file]")
-    upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo})
+    page, _ = visitor.upload(photo)
     (found,) = client.classify([ToClassify([photo])]).answers
     assert [step.name for step in found.steps] == ["Food", "Drinks", "Juice"]
-    expect_text(page, ".told .lead", "This is")
-    expect_texts(page, ".told li .label", ["Food", "Drinks", "Juice"])
-    page.locator(".st-key-like-photo .card").first.wait_for()
+    assert page.one(".told .lead").text == "This is"
+    assert page.texts(".told li .label") == ["Food", "Drinks", "Juice"]
+    assert set(page.texts(".told .sure")) <= {"almost certainly", "very likely", "probably"}
+    assert "%" not in page.one("main").text, "no figure for shoppers"
 
 
 def test_a_photo_of_which_the_classifier_is_not_sure_is_said_to_be_a_guess(
-    visit: Visit, client: Client
+    visitor: Visitor, client: Client
 ) -> None:
     photo = between_juice_and_apples()
     (found,) = client.classify([ToClassify([photo])]).answers
     assert found.category_id is None and found.confidence is not None and 0.4 < found.confidence < 0.6
-    page = visit()
-    upload = page.locator("input[type=file]")
-    upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo})
-    expect_text(page, ".told .lead", "Not sure. Perhaps")
-    expect_that(lambda: page.locator(".told .others").inner_text().startswith("Or: "))
+    page, _ = visitor.upload(photo)
+    assert page.one(".told .lead").text == "Not sure. Perhaps"
+    assert page.one(".told .others").text.startswith("Or: ")
 
 
 def between_juice_and_apples() -> bytes:
@@ -116,47 +100,38 @@ def between_juice_and_apples() -> bytes:
     return buffer.getvalue()
 
 
-def test_the_grid_can_be_narrowed_by_the_classified_tree(visit: Visit, client: Client) -> None:
-    page = visit()
-    tree = page.locator(".st-key-told-tree")
-    tree.locator("[data-category=Food]").click()
-    expect_ids(page, GRID, ids_of(client.items(classified="Food", limit=30).items))
-    tree.locator("[data-category='Food > Apples']").click()
-    expect_ids(page, GRID, ids_of(client.items(classified="Food > Apples", limit=30).items))
-    page.locator(".st-key-tree [data-category=Ours]").click()
-    expect_ids(page, GRID, ids_of(client.items(classified="Food > Apples", category="Ours", limit=30).items))
-    expect_text(page, ".st-key-grid-title h2", "Ours, Apples")
-    tree.locator("[data-category='']").click()
-    expect_ids(page, GRID, ids_of(client.items(category="Ours", limit=30).items))
+def test_the_grid_can_be_narrowed_by_the_classified_tree(visitor: Visitor, client: Client) -> None:
+    page = visitor.get(visitor.get().one("#classified a[data-value=Food]")["href"])
+    assert shown(page, "grid") == ids_of(client.items(classified="Food", limit=30).items)
+    page = visitor.get(page.one("#classified a[data-value=Food > Apples]")["href"])
+    assert shown(page, "grid") == ids_of(client.items(classified="Food > Apples", limit=30).items)
+    page = visitor.get(page.one("#categories a[data-value=Ours]")["href"])
+    both = client.items(classified="Food > Apples", category="Ours", limit=30)
+    assert shown(page, "grid") == ids_of(both.items)
+    assert page.one("h1").text == "Ours, Apples"
+    page = visitor.get(page.one("#classified a[data-value=]")["href"])
+    assert shown(page, "grid") == ids_of(client.items(category="Ours", limit=30).items)
 
 
-def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(visit: Visit, client: Client) -> None:
-    page = visit()
-    page.get_by_role("button", name="What is taken for what").click()
-    expect_text(page, ".heading h2 >> nth=0", "What is taken for what")
-    cell = page.locator(".confusion td[data-cell='1,0']")
-    cell.wait_for()
-    expect_text(page, ".confusion td[data-cell='1,0']", "4")
-    assert cell.get_attribute("title") == "4 of 40 of “Dresses” taken for “Juice”"
-    for names in (".confusion th.predicted", ".confusion th.true"):
-        expect_texts(page, names, ["Dresses", "Juice", ATTACK])
-    expect_texts(page, ".confusion tr >> nth=1 >> td", ["31", "2", "", "4,100"])
-    places = [page.locator(f".confusion td[data-cell='{at}']").bounding_box() for at in ("0,0", "1,0", "0,1")]
-    assert places[1]["y"] > places[0]["y"] and places[1]["x"] == places[0]["x"], "predicted goes down"
-    assert places[2]["x"] > places[0]["x"] and places[2]["y"] == places[0]["y"], "true goes across"
+def test_the_matrix_has_what_was_predicted_down_and_what_is_true_across(
+    visitor: Visitor, client: Client
+) -> None:
+    page = visitor.get(visitor.get().one(".aside-link a")["href"])
+    assert page.one("h1").text == "What is taken for what"
+    cell = page.one(".confusion td[data-cell=1,0]")
+    assert (cell.text, cell["title"]) == ("4", "4 of 40 of “Dresses” taken for “Juice”")
+    assert "shade-5" in cell["class"], "a tenth, 2.4 times as strong, in steps of a twentieth"
+    for names in ("th.predicted", "th.true"):
+        assert page.texts(f".confusion {names}") == ["Dresses", "Juice", ATTACK]
+    first = page.all(".confusion tbody tr")[0]
+    assert first.texts("td") == ["31", "2", "", "4,100"]
+    assert [one["data-cell"] for one in first.all("td[data-cell]")] == ["0,0", "0,1", "0,2"]
     mistake = ["Clothing › Dresses", "Food › Drinks › Juice", "4", "10%"]
-    expect_texts(page, ".table.mistakes tbody tr >> nth=0 >> td", mistake)
-    expect_that(lambda: "view=categories" in page.url)
+    assert page.all(".mistakes tbody tr")[0].texts("td") == mistake
     assert unharmed(page)
-    page.locator(".confusion th.predicted a").nth(1).click()
-    expect_ids(page, GRID, ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items))
-
-
-def test_the_page_of_categories_has_an_address_and_a_way_back(visit: Visit, client: Client) -> None:
-    page = visit("?view=categories")
-    page.locator(".confusion td").first.wait_for()
-    page.get_by_role("button", name="The shop").click()
-    expect_ids(page, GRID, ids_of(client.items(limit=30).items))
+    grid = visitor.get(page.all(".confusion th.predicted a")[1]["href"])
+    assert shown(grid, "grid") == ids_of(client.items(classified="Food > Drinks > Juice", limit=30).items)
+    assert page.all(".ways a")[0]["href"] == "/"
 
 
 def test_the_worst_mistakes_are_told_first() -> None:

@@ -8,10 +8,13 @@ EVERYTHING = Place(
     item="a/b?c=d&e",
     for_shopper=True,
     shopper="no one & nobody",
-    photo=True,
+    photo="0123456789abcdefABC_-x",
     search="wool coat",
     category="Clothing > Coats & jackets",
     classified="Apparel > Outerwear",
+    brand="Ardent & sons",
+    sort="-price",
+    same_colour=True,
     in_stock=True,
     min_price=10.05,
     max_price=1234567.89,
@@ -37,7 +40,8 @@ def test_a_place_is_read_back_from_its_address() -> None:
         {"page": "9" * 5000},
         {"min_price": "nan", "max_price": "inf"},
         {"min_price": "-1", "max_price": "cheap"},
-        {"item": "", "category": "", "in_stock": "yes", "photo": "true", "view": "grid"},
+        {"item": "", "category": "", "in_stock": "yes", "photo": "../../etc", "view": "grid"},
+        {"sort": "score", "brand": "", "colour": "red"},
         {"something": "else"},
     ],
 )
@@ -55,3 +59,10 @@ def test_a_search_is_a_filter_of_the_grid_too() -> None:
     assert Place(search="coat").is_filtered
     assert Place(category="Bags").is_filtered
     assert not Place(page=2, item="item-1").is_filtered
+
+
+def test_an_address_is_the_place_and_another_filter_begins_at_the_first_page() -> None:
+    here = Place(category="A > B", page=3, search="wool coat")
+    assert here.address() == "/?q=wool+coat&category=A+%3E+B&page=3"
+    assert here.narrowed(brand="Ardent") == "/?q=wool+coat&category=A+%3E+B&brand=Ardent"
+    assert Place().address() == "/" and here.within(classified="X") == "/?classified=X"

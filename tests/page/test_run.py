@@ -2,58 +2,74 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
-from etalage.page.run import command, environment
+from etalage.cli.app import app
+from etalage.errors import ConfigError, ServeError
+from etalage.page import run as running
 from tests.ports import free_port
 from tests.serve.servers import until
 
 
-def test_the_key_is_in_the_environment_and_never_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ETALAGE_KEY", "from-outside")
-    url = "http://127.0.0.1:9999"
-    assert environment(url)["ETALAGE_KEY"] == "from-outside"
-    given = environment(url, "secret-key", "Chez Ada")
-    assert (given["ETALAGE_URL"], given["ETALAGE_KEY"], given["ETALAGE_NAME"]) == (
-        url,
-        "secret-key",
-        "Chez Ada",
-    )
-    assert os.environ["ETALAGE_KEY"] == "from-outside"
-    assert "ETALAGE_COMPARE_URL" not in given
-    assert environment(url, compare="http://127.0.0.1:9998")["ETALAGE_COMPARE_URL"] == "http://127.0.0.1:9998"
-    line = " ".join(command(url, 8501))
-    assert "from-outside" not in line and "secret" not in line
-
-
-def test_the_page_listens_on_loopback_alone_and_sends_no_statistics() -> None:
-    line = command("http://127.0.0.1:9999", 8123)
-    assert line[:5] == [sys.executable, "-P", "-m", "streamlit", "run"]
-    assert {"--server.address=127.0.0.1", "--server.port=8123", "--server.headless=true"} < set(line)
-    assert "--browser.gatherUsageStats=false" in line
-
-
-def test_who_ends_the_command_ends_the_page_too() -> None:
-    port = free_port()
-    launch = f"from etalage.page.run import run; raise SystemExit(run('http://127.0.0.1:9', {port}))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", launch], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+def started(port: int, **environment: str) -> subprocess.Popen[str]:
+    words = ["-m", "etalage.cli", "page", "--url", "http://127.0.0.1:9", "--port", str(port)]
+    return subprocess.Popen(
+        [sys.executable, "-P", *words],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
+
+def answers(port: int) -> Callable[[], bool]:
     def is_up() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/_stcore/health", trust_env=False).is_success
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
+    return is_up
+
+
+def test_the_page_listens_on_loopback_says_where_and_ends_when_it_is_told() -> None:
+    port = free_port()
+    process = started(port, ETALAGE_KEY="the-secret-key", ETALAGE_NAME="Chez <Ada>")
     try:
-        until(is_up, 240)
+        until(answers(port), 240)
+        page = httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+        assert page.status_code == 503 and "Chez &lt;Ada&gt;" in page.text and "secret" not in page.text
+        line = Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert "secret" not in line
+        listening = {entry.split()[1] for entry in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+        assert f"0100007F:{port:04X}" in listening and f"00000000:{port:04X}" not in listening
         process.send_signal(signal.SIGTERM)
-        process.wait(120)
-        until(lambda: not is_up())
+        out, err = process.communicate(timeout=240)
+        assert out == f"http://127.0.0.1:{port}\n" and "secret" not in err
+        assert not answers(port)()
     finally:
         process.kill()
+
+
+def test_a_port_in_use_is_said_in_our_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = rf"127.0.0.1:{port}: cannot listen there: another program already does; choose another --port"
+        with pytest.raises(ServeError, match=words):
+            running.run("http://127.0.0.1:9", port)
+        done = CliRunner().invoke(app, ["page", "--port", str(port)])
+        assert isinstance(done.exception, ServeError)
+
+
+def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "NEEDED", {"no_such_module": "no-such-package"})
+    with pytest.raises(ConfigError, match=r"no-such-package.*\.\[page\]"):
+        running.run("http://127.0.0.1:9", 0)

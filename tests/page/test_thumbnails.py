@@ -1,13 +1,13 @@
 """Photos as the browser gets them."""
 
-import base64
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from etalage.page.thumbnails import HEAVY, inline, media_type, thumbnail
+from etalage.page.answers import photo
+from etalage.page.thumbnails import HEAVY, media_type, thumbnail
 
 
 def heavy(mode: str, form: str, **options: object) -> bytes:
@@ -53,17 +53,16 @@ def test_a_broken_photo_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-def test_a_raster_image_is_inlined_under_its_own_type(form: str) -> None:
+def test_a_raster_image_is_sent_under_its_own_type(form: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), "teal").save(buffer, form)
-    assert inline(buffer.getvalue()) == (
-        f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    )
+    assert media_type(buffer.getvalue()) == f"image/{form.lower()}"
+    assert photo(buffer.getvalue(), lasting=True).headers["content-type"] == f"image/{form.lower()}"
 
 
 @pytest.mark.parametrize(
     "content", [b"<svg onload='alert(1)'/>", b"<html>", b"", b"RIFF....WAVE", b"\xff\xd8"]
 )
-def test_what_is_no_raster_image_is_never_inlined(content: bytes) -> None:
+def test_f38_what_is_no_raster_image_is_never_sent(content: bytes) -> None:
     assert media_type(content) is None
-    assert inline(content) is None
+    assert photo(content, lasting=True).status_code == 404

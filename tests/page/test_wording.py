@@ -79,13 +79,12 @@ def test_amounts_and_durations_are_short() -> None:
     assert wording.took(1.234) == "1.2 s"
 
 
-def test_acts_tiers_and_scores_are_said_plainly() -> None:
+def test_acts_and_tiers_are_said_plainly() -> None:
     said = [wording.done(kind) for kind in ("buy", "rating", "lent")]
     assert [*said, wording.done("rating", 4.5)] == ["bought", "rated", "lent", "rated 4.5"]
     known, unknown = wording.tier("popular", True), wording.tier("popular", False)
     assert unknown == f"Nothing is known of this shopper yet. {known}"
     assert wording.tier("collaborative", True) != known and wording.tier("new", True) == "new"
-    assert [wording.score(None), wording.score(0.123456), wording.score(1234.5)] == ["", "0.1235", "1234"]
 
 
 @pytest.mark.parametrize(
@@ -102,3 +101,17 @@ def test_acts_tiers_and_scores_are_said_plainly() -> None:
 )
 def test_nothing_that_a_classifier_says_is_certain(share: float, said: str) -> None:
     assert wording.percent(share) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(1.0, "almost certainly"), (0.75, "very likely"), (0.6, "probably"), (0.2, "perhaps"), (0.1, "hardly")],
+)
+def test_how_sure_something_is_is_said_in_words(share: float, said: str) -> None:
+    assert wording.sureness(share) == said
+
+
+def test_the_sign_of_a_currency_is_that_of_all_prices_or_none() -> None:
+    assert wording.currency_sign(["EUR", "eur", None]) == "€"
+    assert wording.currency_sign(["SEK"]) == "SEK"
+    assert wording.currency_sign(["EUR", "USD"]) == wording.currency_sign([None]) == ""

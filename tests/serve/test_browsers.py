@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.page.conftest import FLAGS, chromium
+from tests.chromium import launched
 from tests.serve.servers import ThreadServer, until
 
 MAPPED = "--host-resolver-rules=MAP *.test 127.0.0.1"
@@ -67,13 +67,8 @@ def server(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=[*FLAGS, MAPPED])
+    with launched(MAPPED) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.errors import ConfigError, HostRefused, RequestError, ServeError
-from etalage.serve.callers import Callers
+from etalage.web.callers import Callers
 from tests.serve.servers import ThreadServer
 
 SHOP = "https://www.shop.example"

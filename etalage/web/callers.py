@@ -13,6 +13,7 @@ What is no browser sends neither `Origin` nor `Sec-Fetch-Site`, and calls by a n
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
@@ -32,14 +33,37 @@ SHOWN = "x-etalage-bundle, retry-after"
 PREFLIGHT_SECONDS = 600
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What is to be done about a refusal: for a host, whose name stands for `{}`, and for an origin."""
+
+    host: str
+    origin: str
+
+
+OF_SERVE = Advice(
+    'name what it is called in shop.toml, [serve] hosts = ["{}"]',
+    "what may ask from a browser is named in shop.toml, [serve] origins",
+)
+
+
 class Callers:
     """What one server lets in."""
 
-    def __init__(self, bound: str, hosts: Iterable[str], origins: Iterable[str], has_key: bool) -> None:
-        """`bound`: the address or name that it listens on; hosts, origins: of [serve].
+    def __init__(
+        self,
+        bound: str,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        has_key: bool,
+        advice: Advice = OF_SERVE,
+    ) -> None:
+        """`bound`: the address or name that it listens on; hosts, origins: of [serve]; `advice`: what whoever
+        is refused is told to do.
 
         Raises ConfigError: no host, no origin. ServeError: anybody is let in without a key.
         """
+        self._advice = advice
         self._names = frozenset({LOOPBACK, bound.lower(), *map(read_host, hosts)})
         self._beneath = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._origins = frozenset(map(read_origin, origins))
@@ -52,13 +76,16 @@ class Callers:
 
     def check(self, scope: Scope) -> None:
         """Raises HostRefused, OriginRefused; RequestError: more than one Host, or none that can be read."""
+        self.check_host(scope)
+        self._check_origin(_one(scope, b"host") or "", scope)
+
+    def check_host(self, scope: Scope) -> None:
+        """By which name we are called alone. Raises HostRefused, RequestError."""
         host = _one(scope, b"host")
-        if host is None:
-            if scope.get("http_version") != "1.0":  # a browser always says it
-                raise RequestError("the header Host is missing")
-        else:
+        if host is not None:
             self._check_host(host, scope)
-        self._check_origin(host or "", scope)
+        elif scope.get("http_version") != "1.0":  # a browser always says it
+            raise RequestError("the header Host is missing")
 
     def cors(self, scope: Scope) -> Headers:
         """What an answer's head says so that the browser shows the answer to a page that is allowed."""
@@ -100,10 +127,7 @@ class Callers:
             # An address cannot be made to stand for another machine, as a name can.
             if address.is_loopback or str(address) in self._names or _is(address, scope.get("server")):
                 return
-        raise HostRefused(
-            f"this server is not called {name[:80]!r}: name what it is called in shop.toml, "
-            f'[serve] hosts = ["{name[:80]}"]'
-        )
+        raise HostRefused(f"this server is not called {name[:80]!r}: {self._advice.host.format(name[:80])}")
 
     def _check_origin(self, host: str, scope: Scope) -> None:
         origin, site = _one(scope, b"origin"), _one(scope, b"sec-fetch-site")
@@ -117,8 +141,7 @@ class Callers:
         if page is not None and self._is_allowed(page):
             return
         raise OriginRefused(
-            f"asked by a page of {'another site' if page is None else repr(page[:80])}: what may ask from a "
-            "browser is named in shop.toml, [serve] origins"
+            f"asked by a page of {'another site' if page is None else repr(page[:80])}: {self._advice.origin}"
         )
 
     def _is_allowed(self, origin: str) -> bool:
