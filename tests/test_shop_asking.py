@@ -2,17 +2,21 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etalage.api import Slot
+from etalage.cli.serving import _show_slate
+from etalage.console import out
 from etalage.errors import ConfigError, NothingToPublish, TooLittleData
 from etalage.lake.delta import Lake
 from etalage.nearest import LOOKED_THROUGH, nearest
 from etalage.shop import Shop
 from tests.exports import tiny_export
-from tests.shops import fill, item_row, rows_of, small_shop
+from tests.shops import act_rows, fill, item_row, rows_of, small_shop
 from tests.test_cli import quick, refuses
 
 WITHOUT_PHOTO = 5
@@ -179,3 +183,44 @@ def test_among_many_names_those_are_compared_that_begin_or_end_alike() -> None:
 def test_the_nearest_name_is_a_known_one_and_itself_when_known(name: str, known: list[str]) -> None:
     found = nearest(name, known)
     assert found is None or found in known
+
+
+# -- what a slate shows --------------------------------------------------------------------------
+
+
+def shown(columns: list[str], **given: list[Any]) -> list[str]:
+    """The lines of a slate of items that have these fields."""
+    slots = [
+        Slot(**({"title": None, "brand": None, "price": None, "currency": None, "category_id": None,
+                 "in_stock": None, "photo": None, "item_id": f"i{n}", "rank": n + 1, "score": 0.5}
+                | {name: values[n] for name, values in given.items()}))  # type: ignore[arg-type]
+        for n in range(2)
+    ]  # fmt: skip
+    with out.capture() as told:
+        _show_slate(slots, columns)
+    return [" ".join(line.split()) for line in told.get().splitlines()]
+
+
+def test_a_slate_leaves_out_columns_that_no_item_fills() -> None:
+    lines = shown([], title=["Mug", "Cup"], brand=["Kolm", "Kolm"], category_id=["Home", "Home"])
+    assert lines == ["rank item score title", "1 i0 0.5000 Mug", "2 i1 0.5000 Cup"]
+
+
+def test_an_item_without_a_title_is_shown_by_brand_and_category() -> None:
+    lines = shown([], title=["Mug", None], brand=["Kolm", "Nordhem"], category_id=["Home", "Cups"])
+    assert lines == ["rank item score title brand category", "1 i0 0.5000 Mug", "2 i1 0.5000 Nordhem Cups"]
+    assert shown(["category"], category_id=["Home", "Cups"])[0] == "rank item score category"
+
+
+def test_publishing_names_a_shopper_to_ask_for(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "S")
+    acts = act_rows([(f"user-{n}", item, "buy") for n in range(6) for item in range(n % 3, 9, 2)])
+    fill(shop.lake, range(9), [])
+    shop.lake.table("interactions").merge(rows_of("interactions", acts))
+    shop.train("popularity")
+    said = quick("publish", "--shop", shop.folder, "--force")
+    assert said.status == 0, said.err
+    (line,) = [line for line in said.lines if line.startswith("next: ")]
+    whom = line.split("`")[1].split()[2]
+    assert quick("recommend", whom, "--shop", shop.folder).status == 0
+    assert whom in {f"user-{n}" for n in range(6)} and f"`etalage serve --shop {shop.folder}`" in line

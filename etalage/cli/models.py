@@ -17,9 +17,11 @@ from etalage.models import MODEL
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from etalage.bundle.manifest import Manifest
     from etalage.bundle.pointer import Survey
     from etalage.bundle.sync import Synced
     from etalage.models.recipe import Listed
+    from etalage.shop import Shop
     from etalage.shop.grid_steps import Compared
     from etalage.shop.trained_model import TrainedModel
     from etalage.shop.trust_steps import OrphanExport, OwnFile
@@ -271,8 +273,18 @@ def publish(
 
     Running servers switch to the new bundle by themselves.
     """
-    done = opened(shop).publish(force=force)
-    tell(done, lambda: _show_manifest(done))
+    here = opened(shop)
+    done = here.publish(force=force)
+    tell(done, lambda: _show_published(done, here, shop))
+
+
+def _show_published(done: "Manifest", here: "Shop", shop: Path) -> None:
+    from etalage.shop import asking
+
+    _show_manifest(done)
+    whom = asking.somebody(here) if done.funnel else None
+    slate = "" if whom is None else f"`etalage recommend {shlex.quote(whom)}{_of(shop)}` shows a slate; "
+    out.print(f"next: {slate}`etalage serve{_of(shop)}` serves the bundle")
 
 
 @app.command(epilog="etalage sync --shop demo")

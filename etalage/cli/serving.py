@@ -1,5 +1,6 @@
 """Commands that answer: on the command line, over HTTP, on the page; and the demo."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from etalage.console import add_row, bar, out, table_of
 from etalage.errors import InputUnreadable, PhotoRefused
 
 if TYPE_CHECKING:
-    from etalage.api import Answer, Item, Recommended
+    from etalage.api import Answer, Item, ReasonedSlot, Recommended, Slot
 
 
 @app.command(
@@ -44,11 +45,7 @@ def similar(
 
 
 def _show_similar(answer: "Answer") -> None:
-    table = table_of("rank", "item", "score", "title", "category", "price")
-    for slot in answer.slate:
-        named = (slot.item_id, f"{slot.score:.4f}", slot.title, slot.category_id)
-        add_row(table, slot.rank, *named, price_of(slot))
-    out.print(table)
+    _show_slate(answer.slate, ("category",))
     for note in filter(None, (answer.fallback, answer.reason)):
         out.print(note)
 
@@ -78,15 +75,11 @@ def recommend(
     from etalage.shop import asking
 
     answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
-    tell(answer, lambda: _show_recommended(answer, stranger, explain))
+    tell(answer, lambda: _show_recommended(answer, stranger))
 
 
-def _show_recommended(answer: "Recommended", stranger: str | None, explain: bool) -> None:
-    table = table_of("rank", "item", "score", "title", "price", *(["why"] if explain else []))
-    for slot in answer.slate:
-        named = (slot.item_id, f"{slot.score:.4f}", slot.title, price_of(slot))
-        add_row(table, slot.rank, *named, *((slot.why or "",) if explain else ()))
-    out.print(table)
+def _show_recommended(answer: "Recommended", stranger: str | None) -> None:
+    _show_slate(answer.slate)
     out.print(answer.tier if stranger is None else f"{answer.tier}: {stranger}")
     for stage in (answer.trace or {}).get("stages", ()):
         dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
@@ -173,6 +166,25 @@ def demo(
     shop = build(folder, items, shoppers, seed, bar, out.print)
     if serve:
         raise typer.Exit(show(shop, port, page_port, out.print))
+
+
+def _show_slate(slots: "Sequence[Slot | ReasonedSlot]", wanted: Sequence[str] = ()) -> None:
+    """Each item at its place; an item without a title by brand and category. A column that no item fills is
+    left out."""
+    rows = []
+    for slot in slots:
+        named = None if slot.title else slot.brand, None if slot.title else slot.category_id
+        cells = {
+            "rank": slot.rank, "item": slot.item_id, "score": f"{slot.score:.4f}", "title": slot.title,
+            "brand": named[0], "category": slot.category_id if "category" in wanted else named[1],
+            "price": price_of(slot), "why": getattr(slot, "why", None),
+        }  # fmt: skip
+        rows.append(cells)
+    filled = [name for name in rows[0] if any(row[name] for row in rows)] if rows else ["rank", "item"]
+    table = table_of(*filled)
+    for row in rows:
+        add_row(table, *(row[name] for name in filled))
+    out.print(table)
 
 
 def price_of(item: "Item") -> str:

@@ -6,6 +6,7 @@ command wants to know of the typing error.
 
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,15 @@ def _owner_of(had: Sequence[str], rule: "BehaviourRule") -> "tuple[list[Act], Fi
     kind = next((kind for kind in counted if rule.has(kind)), next(iter(counted), "buy"))
     keep = rule.seen == "keep" or rule.drops(kind)
     return [Act(item_id, kind) for item_id in had], Filters(exclude=() if keep else tuple(had))
+
+
+def somebody(workspace: Workspace) -> str | None:
+    """A shopper to ask for: the one who acted last, as the online store knows; None: it knows nobody."""
+    store = live_steps.found(workspace)
+    if store is None:
+        return None
+    with closing(store):
+        return next(iter(store.users(1)), None)
 
 
 def require_items(
