@@ -283,8 +283,13 @@ def _show_published(done: "Manifest", here: "Shop", shop: Path) -> None:
 
     _show_manifest(done)
     whom = asking.somebody(here) if done.funnel else None
-    slate = "" if whom is None else f"`etalage recommend {shlex.quote(whom)}{_of(shop)}` shows a slate; "
-    out.print(f"next: {slate}`etalage serve{_of(shop)}` serves the bundle")
+    of = [] if shop == HERE else ["--shop", str(shop)]
+    serve = shlex.join(["etalage", "serve", *of])
+    if whom is not None:
+        slate = shlex.join(["etalage", "recommend", whom, *of])
+        out.print(f"next: `{slate}` shows a slate; `{serve}` serves the bundle")
+    else:
+        out.print(f"next: `{serve}`")
 
 
 @app.command(epilog="etalage sync --shop demo")
