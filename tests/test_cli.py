@@ -198,7 +198,7 @@ def test_a_model_that_the_gate_refuses_is_status_9_and_can_be_forced(shop: Path)
         rf"the photo embedder: image_similarity [0-9a-f]{{8}}, {ITEMS} items in the exact index",
         forced.lines[1],
     )
-    assert forced.lines[-1] == "forced past: gate"
+    assert forced.lines[-2] == "forced past: gate"
 
 
 def test_asking_before_publishing_is_status_10(empty: Path) -> None:

@@ -59,6 +59,25 @@ def test_what_is_unsure_is_said_on_the_screen_and_in_the_file(tmp_path: Path) ->
     )
 
 
+def test_a_table_of_something_else_is_not_loaded_as_items_or_ratings(tmp_path: Path) -> None:
+    ratings, tags, shop = tmp_path / "ratings.csv", tmp_path / "tags.csv", tmp_path / "films"
+    ratings.write_text(
+        "userId,movieId,rating,timestamp\n"
+        + "".join(f"{n // 9},{n % 30},{n % 5 + 1},{1_260_759_144 + n}\n" for n in range(90))
+    )
+    tags.write_text(
+        "userId,movieId,tag,timestamp\n"
+        + "".join(f"{n // 9},{n % 30},fun,{1_260_759_144 + n}\n" for n in range(90))
+    )
+    assert quick("new", shop, "--from", ratings).status == 0
+    said = quick("ingest", tags, "--shop", shop)
+    refuses(said, 2, "is a table of interactions", f"`etalage ingest {tags} interactions`")
+    refuses(
+        quick("ingest", tags, "interactions", "--shop", shop), 3, "says value = 'rating'", "no such column"
+    )
+    assert quick("ingest", ratings, "interactions", "--shop", shop).status == 0
+
+
 def test_a_feed_is_recognised_and_named(tmp_path: Path) -> None:
     feed = tmp_path / "feed.txt"
     feed.write_text(

@@ -107,7 +107,9 @@ def test_a_shop_without_a_taxonomy_is_told_what_to_write(tmp_path: Path) -> None
         lambda: taxonomy_steps.labels(shop, items_of()),
         lambda: taxonomy_steps.check(shop),
     ):
-        with pytest.raises(ConfigError, match=r"shop\.toml: no taxonomy; write \[taxonomy\] and file"):
+        with pytest.raises(
+            ConfigError, match=r"shop\.toml: no taxonomy; put Google.* write \[taxonomy\] and file"
+        ):
             step()
 
 

@@ -164,6 +164,8 @@ class Manifest(Settings):
         names = ", ".join(one.name for one in self.models)
         return f"<bundle {self.id}: {self.items:,} items; {names or 'no model'}>"
 
+    __str__ = __repr__
+
     def of_kind(self, *kinds: ModelKind) -> tuple[ModelEntry, ...]:
         """The models of these kinds."""
         return tuple(one for one in self.models if one.kind in kinds)

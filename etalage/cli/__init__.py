@@ -10,22 +10,25 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _HOME:
     del sys.path[0]
 
-from etalage.cli import (  # noqa: E402
-    classify,
-    data,
-    deleting,
-    health,
-    models,
-    photos,
-    serving,
-    standing,
-    taxonomy,
-    upkeep,
-    users,
-    vectors,
-)
-from etalage.cli.app import app  # noqa: E402
-from etalage.engine.children import SAFE_PATH  # noqa: E402
+try:
+    from etalage.cli import (
+        classify,
+        data,
+        deleting,
+        health,
+        models,
+        photos,
+        serving,
+        standing,
+        taxonomy,
+        upkeep,
+        users,
+        vectors,
+    )
+    from etalage.cli.app import app
+    from etalage.engine.children import SAFE_PATH
+except KeyboardInterrupt:  # while its commands are loaded nothing has begun
+    sys.exit(130)
 
 __all__ = ["app", "classify", "data", "deleting", "health", "main", "models", "photos", "serving", "standing",
            "taxonomy", "upkeep", "users", "vectors"]  # fmt: skip

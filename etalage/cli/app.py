@@ -33,6 +33,9 @@ IN_ORDER = (
     "reset", "undo", "vacuum", "backup", "restore",
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
+EXTRAS = {"aiohttp": "photos", "protego": "photos", "yarl": "photos", "multipart": "page", "redis": "redis",
+          "python_multipart": "page", "pyspark": "spark", "boto3": "s3", "pymilvus": "milvus"}  # fmt: skip
+"""Module that is not installed → the extra that brings it; else it is one that trainings need."""
 QUIET = "Show the answer and errors alone."
 VERBOSE = "Log what is done, and where the time goes."
 JSON = "Print the answer, or the error, as JSON."
@@ -137,7 +140,7 @@ class InOrder(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "etalage").startswith("etalage"):
                 raise
-            extra = "photos" if error.name in ("aiohttp", "protego", "yarl") else "train"
+            extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
             tell_error("NotInstalled", f"{error.name} is not installed: {installing(extra)}", 1)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:

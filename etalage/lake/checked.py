@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from etalage.config import MappingConfig
 from etalage.errors import ConfigError, InputUnreadable
+from etalage.kinds import known_meaning
 from etalage.lake.amounts import Amount, Mark, currency_code, proven_mark, read_amount
 from etalage.lake.availability import can_be_bought
 from etalage.lake.casting import (
@@ -253,6 +254,10 @@ class Checker:
         if table == "items" and "item_id" not in self.mapping.config.columns:
             given = {*self.mapping.sources(chunk.columns), *self.mapping.config.constants}
             needed = () if not given.isdisjoint(_PATHS) else needed
+        kind = self.mapping.config.constants.get("kind")
+        if table == "interactions" and kind is not None and known_meaning(str(kind)) == "rating":
+            # A rating that nothing rates is none: such a file is of something else.
+            needed = (*needed, *(name for name in ("value",) if name in self.mapping.config.columns))
         self.mapping.require(
             chunk, needed, ("photo_path", "path", "photo", "url") if table == "photos" else ()
         )

@@ -9,6 +9,7 @@ from etalage.errors import ConfigError, TableMissing
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Listed
 from etalage.models.setting_names import setting_names
+from etalage.shop.taxonomy_steps import require_taxonomy
 from etalage.shop.transfer_steps import require_transfers
 from etalage.shop.workspace import Workspace
 
@@ -52,5 +53,6 @@ def _require_data(workspace: Workspace, listed: Listed, settings: Mapping[str, o
     elif listed.data == "categories":
         if not workspace.lake.table("items").exists():
             raise TableMissing("there are no items: `etalage ingest FILE items` first")
+        require_taxonomy(workspace)
     elif settings.keys().isdisjoint(OWN_DATA) and not workspace.lake.table("interactions").exists():
         raise TableMissing("there are no interactions: `etalage ingest FILE interactions` first")

@@ -65,14 +65,21 @@ class Proposal:
     items: int
 
 
+def require_taxonomy(workspace: Workspace) -> None:
+    """Raises ConfigError: none is set."""
+    if workspace.config.taxonomy.file is None:
+        raise ConfigError(
+            f"{workspace.folder / 'shop.toml'}: no taxonomy; put Google's, taxonomy-with-ids.en-US.txt, or a "
+            "tree.csv of your own with columns id,parent,name beside it, and write [taxonomy] and file = "
+            '"tree.csv" (docs/taxonomy.md)'
+        )
+
+
 def whole(workspace: Workspace) -> Taxonomy:
     """[taxonomy] `file` with `extend`, before the cut. Raises ConfigError: none is set, InputUnreadable."""
     config = workspace.config.taxonomy
-    if config.file is None:
-        raise ConfigError(
-            f"{workspace.folder / 'shop.toml'}: no taxonomy; write [taxonomy] and "
-            'file = "taxonomy-with-ids.en-US.txt"'
-        )
+    require_taxonomy(workspace)
+    assert config.file is not None
     found = read_taxonomy(workspace.folder / config.file)
     return read_extension(found, workspace.folder / config.extend) if config.extend else found
 

@@ -43,7 +43,10 @@ def pictures_in(folder: Path) -> PictureFolder:
                 f"{folder}: is a folder of {len(tables)} tables; name one of them, such as {tables[0]}: "
                 f"`etalage ingest {folder}` reads them all by its mapping"
             )
-        raise InputUnreadable(f"{folder}: is a folder without a picture in it")
+        seen = ", ".join(others[:4]) or "nothing"
+        raise InputUnreadable(
+            f"{folder}: is a folder without a picture in it; it holds {seen}: name a file of it"
+        )
     stems = Counter(path.stem for path in pictures)
     doubled = tuple((stem, count) for stem, count in stems.most_common() if count > 1)
     first = pictures[0]
