@@ -192,8 +192,8 @@ def _require_items(file: Path) -> None:
     if draft.sure and draft.table != "items":
         typed = shlex.quote(str(file))
         raise ConfigError(
-            f"{file}: is {draft.title}, as {draft.why}: `etalage ingest {typed} {draft.table}` loads it. If it "
-            f"is of items all the same, say so: `etalage ingest {typed} items`"
+            f"{file}: is {draft.title}, as {draft.why}: `etalage ingest {typed} {draft.table}` loads it. If "
+            f"it is of items all the same, say so: `etalage ingest {typed} items`"
         )
 
 
