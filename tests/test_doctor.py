@@ -13,6 +13,7 @@ from etalage.bundle.pointer import PUBLISHING, Bundles
 from etalage.shop.doctor import check
 from etalage.shop.findings import Finding, looked_at
 from etalage.shop.shop_checks import _left_behind
+from tests.ports import held_port
 from tests.shops import small_shop
 from tests.test_cli import feed, listing, quick
 
@@ -29,9 +30,8 @@ def well(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deaf() -> Iterator[int]:
     """A port that is taken, and on which nobody answers."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    with held_port() as port:
+        yield port
 
 
 def found(folder: Path, subject: str) -> Finding:

@@ -42,12 +42,12 @@ PAGES_AT_ONCE, PHOTOS_AT_ONCE = 32, 16
 class PageSettings:
     """What a page is made of."""
 
-    url: str
+    url: str = field(repr=False)
     """The address of the server."""
     key: str | None = field(default=None, repr=False)
     name: str = "Étalage"
     """The shop's."""
-    compare_url: str | None = None
+    compare_url: str | None = field(default=None, repr=False)
     """A second server, whose slates are shown beside the first one's. It never gets the first one's key."""
     compare_key: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
