@@ -289,7 +289,7 @@ def test_a_question_that_cannot_be_measured_does_not_keep_the_others_from_being_
     done = CliRunner().invoke(
         cli.app, ["evaluate", "--shop", str(bestsellers.folder)], env={"COLUMNS": "200"}
     )
-    assert isinstance(done.exception, TableMissing | TooLittleData | NothingToPublish)
+    assert done.exit_code in {TableMissing.exit_code, TooLittleData.exit_code, NothingToPublish.exit_code}
     assert "What would this shopper want? Publish popularity" in done.output
     assert "What is like this? Publish nothing: image_similarity could not be measured: " in done.output
     assert "shop.html" in done.output.splitlines()[-1]

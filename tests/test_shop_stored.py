@@ -79,7 +79,7 @@ def test_a_shop_in_a_store_is_loaded_trained_published_served_and_erased(
 
         left = shop.erase("u1")
         assert left.rows["interactions"] == 8 and any(f"bundle {first} knows" in one for one in left.left)
-        assert any("storage_options={'AWS_ENDPOINT_URL'" in one for one in left.left)
+        assert any("`etalage vacuum --yes --shop " in one for one in left.left)
         synced = shop.sync().manifest
         assert synced is not None and synced.users == 79
         until(lambda: httpx.get(f"{server.url}/readyz").json()["bundle"] == synced.id)

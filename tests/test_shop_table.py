@@ -13,6 +13,7 @@ from etalage.runtime.opening import open_scorer
 from etalage.shop import Shop
 from etalage.training import tracking
 from tests.features.example_tables import ROWS, drawn, stored
+from tests.shops import act_rows, rows_of
 
 SETTINGS = {
     "table": "clicks", "dimension": "4", "bottom": "[8]", "top": "[8]", "batch_size": "128", "epochs": "2",
@@ -62,9 +63,11 @@ def test_a_damaged_row_group_ends_the_training_and_is_named(tmp_path: Path) -> N
         shop.train("dlrm", SETTINGS)
 
 
-def test_settings_of_a_table_do_nothing_without_one(shop: Shop) -> None:
+def test_settings_of_a_table_do_nothing_without_one(shop: Shop, tmp_path: Path) -> None:
+    other = Shop.create(tmp_path, "acts")
+    other.lake.table("interactions").merge(rows_of("interactions", act_rows([("u", 1, "buy")])))
     for given in ({"buffer": "64"}, {"stream": "always"}, {"sparse": json.dumps(["colour"])}):
         with pytest.raises(ConfigError, match="does nothing here: it needs table"):
-            shop.train("dlrm", given)
+            other.train("dlrm", given)
     with pytest.raises(ConfigError, match="window = 100 does nothing here"):
         shop.train("dlrm", {"table": "clicks", "window": "100"})

@@ -122,6 +122,7 @@ class Worker:
         with self._counting:
             self.waiting -= 1
         end = self.clock() + TURN_SECONDS
+        stepped = False  # in each turn something is done, however late it comes
         while not job.stopped.is_set():
             now = self.clock()
             if now > job.deadline:
@@ -129,9 +130,9 @@ class Worker:
                 what = "took" if job.begun else "waited"
                 how = "was not finished" if job.begun else "was not begun"
                 raise Overloaded(f"{what} longer than {job.seconds:g} s and {how}; try again")
-            if now > end and self.waiting:
+            if stepped and now > end and self.waiting:
                 return None
-            job.begun = True
+            stepped = job.begun = True
             try:
                 next(job.steps)
             except StopIteration as finished:

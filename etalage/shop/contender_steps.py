@@ -31,12 +31,12 @@ def cost_of(export: Path, milliseconds: float | None = None, photos: bool = Fals
 
 
 def summed(costs: "Sequence[Cost]", milliseconds: float | None) -> "Cost":
-    """Of a funnel made of models with these costs."""
+    """Of a funnel made of models with these costs; what is not known of one of them is not known of all."""
     from etalage.evaluation.decision import Cost
 
     def added(values: list[float | None]) -> float | None:
         known = [one for one in values if one is not None]
-        return sum(known) if known else None
+        return sum(known) if known and len(known) == len(values) else None
 
     return Cost(
         added([one.seconds for one in costs]),
@@ -59,17 +59,19 @@ def behaviour_contenders(
     gate refuses them, to say why. systems: all that retrieves, by name; exports: of those that were trained.
     """
     from etalage.bundle.admission import CHANCE
-    from etalage.evaluation.decision import Contender
+    from etalage.evaluation.decision import Contender, Cost
     from etalage.evaluation.timing import request_milliseconds
     from etalage.evaluation.whole_funnel import FUNNEL
 
     refused = _refused(workspace, exports)
-    costs = {name: cost_of(export) for name, export in exports.items()}
+    # What was not trained is counted at evaluation and publishing, and takes no room to speak of.
+    costs = {name: cost_of(exports[name]) if name in exports else Cost(megabytes=0.0) for name in systems}
+    costs |= {name: cost_of(export) for name, export in exports.items()}
     found = [Contender(CHANCE, comparison=True)]
     whole = funnels.get(FUNNEL)
     for name, scorer in systems.items():
         alone = _alone(workspace, scorer, popularity)
-        cost = summed([costs[name]] if name in costs else [], request_milliseconds(alone, asked, 20))
+        cost = summed([costs[name]], request_milliseconds(alone, asked, 20))
         network = int(scorer.role != "closed_form")
         settings = "" if whole is not None and whole.names == [name] else _settings(workspace, name, exports)
         found.append(Contender(name, cost, network, 1, (), settings, refused.get(name)))

@@ -3,11 +3,13 @@ setting of that name, a table, a package."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from etalage.errors import ConfigError, TableMissing
 from etalage.models import recipe as recipes
 from etalage.models.recipe import Listed
 from etalage.models.setting_names import setting_names
+from etalage.shop.transfer_steps import require_transfers
 from etalage.shop.workspace import Workspace
 
 OWN_DATA = ("table", "rows")
@@ -23,10 +25,15 @@ def require_model(workspace: Workspace, model: str) -> Listed:
     return workspace.models.listed()[model]
 
 
-def require_for_training(workspace: Workspace, model: str, settings: Mapping[str, str]) -> None:
-    """Raises ConfigError: no such model, or setting of it; TableMissing, TooLittleData: nothing to learn by;
-    ModuleNotFoundError: torch is not installed, and the model needs it."""
+def require_for_training(
+    workspace: Workspace, model: str, settings: Mapping[str, str], start: str | Path | None = None
+) -> None:
+    """Raises ConfigError: no such model, or setting of it, or it cannot `start` from another training;
+    TableMissing, TooLittleData: nothing to learn by; ModuleNotFoundError: torch is not installed, and the
+    model needs it."""
     listed = require_model(workspace, model)
+    if start is not None:
+        require_transfers(workspace, listed, start)
     if not listed.own:
         names = setting_names(model)
         wrong = [trouble for key in settings if (trouble := names.trouble(key.partition(".")[0]))]

@@ -267,15 +267,15 @@ class Shop(Workspace):
         from etalage.shop import transfer_steps
         from etalage.shop.missing import require_for_training
 
+        self.require_writable()
         given = dict(settings or {})
-        require_for_training(self, model, given)
+        require_for_training(self, model, given, start)
         from etalage.training.run import resolve
 
         recipe = self.models.find(model)
         if start is not None:
             given = transfer_steps.starting_from(self, recipe, start, given)
         config = resolve(recipe, self.config.models.get(model, {}), given)
-        self.require_writable()
         return self._train(recipe, config, fresh)
 
     def _train(self, recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":

@@ -22,7 +22,7 @@ from etalage.shop.workspace import Workspace, is_shop
 
 if TYPE_CHECKING:
     from etalage.features.behaviour import BehaviourSet
-    from etalage.models.recipe import Recipe
+    from etalage.models.recipe import Listed, Recipe
     from etalage.runtime.export_files import ExportFiles
 
 log = logging.getLogger(__name__)
@@ -78,17 +78,22 @@ class Taken:
         }
 
 
+def require_transfers(workspace: Workspace, model: "Listed | Recipe[Any]", start: str | Path) -> None:
+    """Raises ConfigError: this model starts from no other training."""
+    if not model.transfers:
+        able = ", ".join(name for name, one in workspace.models.listed().items() if one.transfers)
+        raise ConfigError(
+            f"--from {start}: {model.name} starts from no other training, its weights are of one shop's own "
+            f"items and photos; leave --from out. Models that do: {able}"
+        )
+
+
 def starting_from(
     workspace: Workspace, recipe: "Recipe[Any]", start: str | Path, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """`settings` with `start`, a path as the caller sees it. Raises ConfigError: this model starts from no
     other training, or `pretrained` says another one."""
-    if not recipe.transfers:
-        able = ", ".join(name for name, one in workspace.models.listed().items() if one.transfers)
-        raise ConfigError(
-            f"--from {start}: {recipe.name} starts from no other training, its weights are of one shop's own "
-            f"items and photos; leave --from out. Models that do: {able}"
-        )
+    require_transfers(workspace, recipe, start)
     if "pretrained" in settings:
         raise ConfigError(f"--from {start} and --set pretrained={settings['pretrained']}: say one of them")
     return {**settings, "pretrained": str(Path(start).absolute())}

@@ -38,7 +38,9 @@ def known(database: Path) -> bool:
     if not database.exists():
         return True
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30.0)) as opened:
+        with closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)
+        ) as opened:
             return opened.execute("SELECT version_num FROM alembic_version").fetchall() == [(ours,)]
     except sqlite3.Error:
         return False
@@ -89,8 +91,11 @@ class RunRows:
                 os.link(part, self.file)  # whoever is first
             except FileExistsError:
                 pass
+            except OSError:  # a file system without hard links
+                if not self.file.exists():
+                    part.rename(self.file)
             finally:
-                part.unlink()
+                part.unlink(missing_ok=True)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -125,9 +130,11 @@ class RunRows:
         return Experiment(str(found[0]), str(found[1]))
 
     def make_experiment(self, name: str, location: str) -> str:
-        """The id of a new one, whose files are beneath `location`, a URI."""
+        """The id of a new one, whose files are beneath `location`, a URI; or of the one of this name that
+        another training has made meanwhile."""
         with self._transaction() as opened:
-            return str(_insert_experiment(opened, name, location))
+            there = opened.execute("SELECT experiment_id FROM experiments WHERE name = ?", (name,)).fetchone()
+            return str(there[0] if there else _insert_experiment(opened, name, location))
 
     def make_run(self, experiment: str, name: str) -> str:
         """The id of a new run."""

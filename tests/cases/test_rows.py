@@ -60,11 +60,11 @@ def test_f56_an_item_that_a_whole_file_does_not_have_is_never_recommended_again(
 def test_f56_an_item_that_somebody_deletes_is_never_recommended_again(play: Play) -> None:
     played = play("gone_from_the_feed_stays", [
         "ingest monday.csv items", "ingest acts.csv interactions", "train popularity", "publish",
-        "delete items p2", "sync", "recommend nobody -k 3", "similar p2", "delete items p2",
+        "delete items p2 --yes", "sync", "recommend nobody -k 3", "similar p2", "delete items p2",
     ])  # fmt: skip
     assert [one.status for one in played.commands][:7] == [0] * 7
     assert sorted(played.last("recommend").items) == ["p1", "p3"]
-    assert played.commands[-1].status == 3 and "not in the catalogue: p2" in played.commands[-1].text
+    assert played.commands[-1].status == 3 and "not there: p2" in played.commands[-1].text
 
 
 def test_dates_as_numbers_are_dates(play: Play) -> None:

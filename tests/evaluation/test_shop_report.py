@@ -19,12 +19,12 @@ from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, s
 from etalage.evaluation.palette import COLOURS, FIXED, palette
 from etalage.evaluation.protocols import evaluate_embeddings, evaluate_photos
 from etalage.evaluation.verdict_evidence import evidence_of
+from tests.chromium import FLAGS, chromium
 from tests.evaluation.made_reports import HOSTILE, made_page, made_photos
 from tests.evaluation.test_category_report import SYSTEMS, TREE, TRUTH, VALUES
 from tests.evaluation.test_category_report import written as classifier
 from tests.evaluation.test_report import GOOD, LABELS, NOISE, OWN, Page
 from tests.evaluation.test_report import whole as embedder
-from tests.page.conftest import FLAGS, chromium
 
 # -- what every word means ---------------------------------------------------------------------
 

@@ -4,13 +4,16 @@ import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etalage.lake.casting import cast_column, identity, instant, number, text
 
-MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2040, 1, 1))
+MOMENTS = st.datetimes(
+    datetime(1990, 1, 1), datetime(2040, 1, 1), timezones=st.none() | st.timezones(), allow_imaginary=False
+)
 VALUES = (
     st.sampled_from(["a", "", " ", "7", "2024-01-02", "1.5", "NaN"])
     | st.integers(-3, 2_000_000_000)
@@ -43,6 +46,13 @@ def one_by_one(values: list[Any], convert: Any) -> tuple[list[Any], dict[int, st
 def test_a_column_becomes_what_its_values_become_one_by_one(values: list[Any], convert: Any) -> None:
     # repr: the sign of a zero counts, as interactions without an id are told apart by it.
     assert repr(cast_column(values, convert)) == repr(one_by_one(values, convert))
+
+
+def test_the_hour_that_comes_twice_is_two_hours() -> None:
+    first = datetime(2024, 10, 27, 2, 10, tzinfo=ZoneInfo("Europe/Berlin"))
+    night = [first, first.replace(fold=1)] * 3
+    read, _ = cast_column(night, instant(datetime(2026, 1, 1, tzinfo=UTC)))
+    assert [one.hour for one in read[:2]] == [0, 1]
 
 
 def test_equal_values_are_converted_once_unless_they_are_counted() -> None:

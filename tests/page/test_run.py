@@ -66,7 +66,7 @@ def test_a_port_in_use_is_said_in_our_words() -> None:
         with pytest.raises(ServeError, match=words):
             running.run("http://127.0.0.1:9", port)
         done = CliRunner().invoke(app, ["page", "--port", str(port)])
-        assert isinstance(done.exception, ServeError)
+        assert done.exit_code == ServeError.exit_code
 
 
 def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

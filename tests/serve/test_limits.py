@@ -1,6 +1,7 @@
 """More than it can take: F32, F33, and heads without end."""
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from etalage.errors import Overloaded
 from etalage.serve.connection import MAX_HEAD_BYTES
-from etalage.serve.limits import Worker
+from etalage.serve.limits import TURN_SECONDS, Worker, _Job, one_step
 from tests.serve.servers import Clock, ThreadServer, metric, until
 
 WAITING = 3
@@ -96,6 +97,16 @@ def test_f33_a_request_whose_deadline_passed_in_the_queue_is_not_scored(
 def test_a_deadline_that_is_none_is_422(narrow: ThreadServer, deadline: str) -> None:
     response = post(narrow, **{"x-deadline-ms": deadline})
     assert response.status_code == 422 and "x-deadline-ms" in response.json()["error"]["message"]
+
+
+def test_in_each_turn_something_is_done_however_late_it_comes() -> None:
+    worker = Worker(9)
+    ticks = itertools.count(step=TURN_SECONDS + 1)  # a turn is over between any two looks at the clock
+    worker.clock = lambda: float(next(ticks))
+    worker.waiting = 2  # this one, and another that waits for its turn
+    done = worker._go_on(_Job(one_step(lambda: "done"), deadline=1e6, seconds=1e6))
+    assert done is not None and done.result == "done"
+    worker.close()
 
 
 def test_the_count_of_the_waiting_survives_a_caller_that_goes_away() -> None:

@@ -127,3 +127,27 @@ def test_tracking_a_run_imports_no_mlflow(tmp_path: Path) -> None:
         "assert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_trainings_that_begin_a_model_at_once_share_its_experiment(tmp_path: Path) -> None:
+    one, other = by_rows(tmp_path), by_rows(tmp_path)
+    assert one.experiment("ease") is None and other.experiment("ease") is None
+    assert one.make_experiment("ease", "file:///a") == other.make_experiment("ease", "file:///b")
+    assert other.experiment("ease") == one.experiment("ease")
+
+
+def test_a_database_is_made_where_the_file_system_has_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(run_rows.os, "link", refuse)
+    assert by_rows(tmp_path).make_experiment("ease", "file:///a") == "1"
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("name", ["100% wool", "what? #1"])
+def test_a_folder_with_signs_of_an_address_in_its_name_is_known(tmp_path: Path, name: str) -> None:
+    by_rows(tmp_path / name).make_experiment("ease", "file:///a")
+    assert known(tmp_path / name / "mlflow.db")
