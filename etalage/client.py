@@ -45,11 +45,9 @@ class Client:
     def __init__(self, url: str, key: str | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
         """`url`: the address of `etalage serve`; `key`: its bearer key, if it has one; `timeout`: in
         seconds."""
-        headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout, trust_env=not _is_loopback(url)
-        )
+        self.url, auth = _without_userinfo(url)
+        """The address, without a name and password that it may have."""
+        self._http = _http(self.url, auth, key, timeout)
 
     def __enter__(self) -> "Client":
         return self
@@ -412,9 +410,7 @@ def _known_number(value: float | None) -> float | None:
 
 
 def _invoked(url: str, body: Mapping[str, Any], key: str | None, timeout: float) -> Any:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    trusting = not _is_loopback(url)
-    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=trusting) as http:
+    with _http(*_without_userinfo(url), key, timeout) as http:
         return _json(_sent(http, "POST", "/invocations", json=body))
 
 
@@ -451,6 +447,20 @@ def _image(text: str | None) -> "np.ndarray | None":
         if size * size * channels == len(values):
             return values.reshape(size, size, channels)
     raise ValueError(f"{len(values)} pixels are not a square photo")
+
+
+def _without_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
+    """The address as messages, logs and pages may show it; name and password, if it has them."""
+    whole = httpx.URL(url)
+    if not whole.userinfo:
+        return url.rstrip("/"), None
+    return str(whole.copy_with(username="", password="")).rstrip("/"), (whole.username, whole.password)
+
+
+def _http(url: str, auth: tuple[str, str] | None, key: str | None, timeout: float) -> httpx.Client:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    trusting = not _is_loopback(url)
+    return httpx.Client(base_url=url, auth=auth, headers=headers, timeout=timeout, trust_env=trusting)
 
 
 def _is_loopback(url: str) -> bool:

@@ -27,7 +27,7 @@ from etalage.bundle.pointer import Bundles
 from etalage.demo.command import CONFIG, show
 from etalage.lake.delta import Lake
 from etalage.shop import Shop
-from tests.ports import free_port
+from tests.ports import held_port
 from tests.shops import drawn_photo, fill, small_shop
 from tests.warm import COMMANDS
 
@@ -539,12 +539,21 @@ def taken() -> Iterator[int]:
 
 def test_the_demos_end_is_the_servers_when_its_port_is_taken(shop: Path, taken: int) -> None:
     said: list[str] = []
-    assert show(Shop(shop), taken, free_port(), said.append) == 11
+    with held_port(shared=True) as page_port:
+        assert show(Shop(shop), taken, page_port, said.append) == 11
     assert f"http://127.0.0.1:{taken}" in "".join(said)
 
 
-def test_the_demo_takes_server_and_page_with_it_when_it_is_ended(shop: Path) -> None:
-    port, page_port = free_port(), free_port()
+@pytest.fixture
+def two_ports() -> Iterator[tuple[int, int]]:
+    with held_port(shared=True) as one, held_port(shared=True) as other:
+        yield one, other
+
+
+def test_the_demo_takes_server_and_page_with_it_when_it_is_ended(
+    shop: Path, two_ports: tuple[int, int]
+) -> None:
+    port, page_port = two_ports
     code = (
         "import sys; from etalage.demo.command import show; from etalage.shop import Shop; "
         f"sys.exit(show(Shop({str(shop)!r}), {port}, {page_port}, lambda line: None))"

@@ -37,7 +37,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.mkdir()
     small_shop(folder, 12)
     (folder / "taxonomy.txt").write_text(TAXONOMY)
-    (folder / "shop.toml").write_text('[taxonomy]\nfile = "taxonomy.txt"\n')
+    (folder / "shop.toml").write_text(
+        'name = "Chez Zoë 👜"\n[taxonomy]\nfile = "taxonomy.txt"\n', encoding="utf-8"
+    )
     (folder / "feed.csv").write_text("item_id,title\ni1,A hat\ni2,A cap\n")
     acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]
     Lake(folder / "tables").table("interactions").merge(rows_of("interactions", act_rows(acts)))
@@ -95,6 +97,13 @@ def test_the_keys_are_the_fields_of_the_answer(shop: Path) -> None:
     assert {"name", "rows", "version"} == set(found["tables"][0])
     slate = json.loads(quick("--json", "recommend", "user-1", "-k", "2").out)["slate"]
     assert [one["rank"] for one in slate] == [1, 2]
+
+
+def test_json_is_json_where_an_output_can_write_ascii_alone(shop: Path) -> None:
+    said = quick("status", "--json")
+    assert said.out.isascii() and json.loads(said.out)["name"] == "Chez Zoë 👜"
+    said = quick("--json", "statüs")
+    assert said.err.isascii() and "statüs" in json.loads(said.err)["message"]
 
 
 def test_a_word_that_makes_no_sense_is_json_too(shop: Path) -> None:

@@ -18,9 +18,12 @@ from etalage.console import err, manner
 
 
 def tell(answer: object, show: Callable[[], object]) -> None:
-    """Print `answer` as JSON where --json asks for it; else let `show` print it for a person."""
+    """Print `answer` as JSON where --json asks for it; else let `show` print it for a person.
+
+    The JSON is ASCII: where an output can write no more than that, it stays JSON.
+    """
     if manner().json:
-        print(json.dumps(tree(answer), indent=1, ensure_ascii=False), file=sys.stdout)
+        print(json.dumps(tree(answer), indent=1), file=sys.stdout)
     else:
         show()
 
@@ -29,7 +32,7 @@ def tell_error(name: str, message: str, exit_code: int) -> None:
     """Print why a command failed, on stderr: a sentence or, with --json, an object on its last line."""
     if manner().json:
         error = {"class": name, "message": message, "exit_code": exit_code}
-        print(json.dumps(error, ensure_ascii=False), file=sys.stderr)
+        print(json.dumps(error), file=sys.stderr)
     else:
         err.print(f"{name}: {message}")
 

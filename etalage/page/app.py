@@ -27,12 +27,14 @@ from etalage.page.guard import Guard
 from etalage.page.kept import KeptPhotos
 from etalage.page.place import Place
 from etalage.page.source import Source
-from etalage.page.thumbnails import media_type, thumbnail
+from etalage.page.thumbnails import media_type, refuse_vast, thumbnail
 from etalage.page.views import View
 
 log = logging.getLogger("etalage.page")
 UPLOADS_BYTES = 128 * 2**20
 """How much of the shoppers' own photos is kept, so that a reload and the back button find them."""
+SMALL_BYTES = 16 * 2**20
+"""How much of what is shown of them is kept, so that each is made smaller once."""
 PAGES_AT_ONCE, PHOTOS_AT_ONCE = 32, 16
 
 
@@ -40,12 +42,12 @@ PAGES_AT_ONCE, PHOTOS_AT_ONCE = 32, 16
 class PageSettings:
     """What a page is made of."""
 
-    url: str
+    url: str = field(repr=False)
     """The address of the server."""
     key: str | None = field(default=None, repr=False)
     name: str = "Étalage"
     """The shop's."""
-    compare_url: str | None = None
+    compare_url: str | None = field(default=None, repr=False)
     """A second server, whose slates are shown beside the first one's. It never gets the first one's key."""
     compare_key: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
@@ -90,6 +92,7 @@ class Storefront:
         compare = settings.compare_url
         self._other = Source(compare, settings.compare_key) if compare else None
         self._uploads = KeptPhotos(UPLOADS_BYTES)
+        self._small = KeptPhotos(SMALL_BYTES)
         self._pages = anyio.CapacityLimiter(PAGES_AT_ONCE)
         self._photos = anyio.CapacityLimiter(PHOTOS_AT_ONCE)
 
@@ -98,9 +101,9 @@ class Storefront:
     async def view(self, request: Request) -> Response:
         """Whatever the address says."""
         place = Place.from_query(request.query_params)
-        return await self._written(request, place, lambda: self._seen(place))
+        return await self._written(request, place, lambda: self._view_of(place))
 
-    def _seen(self, place: Place) -> View:
+    def _view_of(self, place: Place) -> View:
         if place.item is not None:
             return views.item(place, self._shop)
         if place.for_shopper:
@@ -140,14 +143,15 @@ class Storefront:
             place = _place_of(forms.text_of(form, "place"))
             photo = await forms.file_of(form, "photo")
             if not photo:
-                return _see(place.address())
+                return redirect(place.address())
             if media_type(photo) is None:
                 raise PhotoRefused("this file is not an image")
+            refuse_vast(photo)
         except EtalageError as error:
             return await self._written(request, place, _raising(error))
         token = secrets.token_urlsafe(16)
         self._uploads.keep(token, photo)
-        return _see(place.narrowed(photo=token, search="", for_shopper=False, for_categories=False))
+        return redirect(place.narrowed(photo=token, search="", for_shopper=False, for_categories=False))
 
     async def act(self, request: Request) -> Response:
         """What a shopper does on their page. The form's `once` is the event's id: sent twice, it counts
@@ -168,7 +172,7 @@ class Storefront:
             return None
 
         failed = await self._asked(request, place, see)
-        return failed or _see(place.address())
+        return failed or redirect(place.address())
 
     # -- photos and files ------------------------------------------------------------------------
 
@@ -192,12 +196,15 @@ class Storefront:
 
     async def own_photo(self, request: Request) -> Response:
         """A shopper's own photo, small."""
-        found = self._uploads.get(request.path_params["token"])
+        token = request.path_params["token"]
+        found, small = self._uploads.get(token), self._small.get(token)
         if found is None:
             raise HTTPException(404)
-        small = await anyio.to_thread.run_sync(
-            lambda: thumbnail(found, parts.CARD_PIXELS), limiter=self._photos
-        )
+        if small is None:
+            small = await anyio.to_thread.run_sync(
+                lambda: thumbnail(found, parts.CARD_PIXELS), limiter=self._photos
+            )
+            self._small.keep(token, small)
         return answers.photo(small, lasting=True, side="private")
 
     async def static(self, request: Request) -> Response:
@@ -231,8 +238,8 @@ def _place_of(address: str) -> Place:
     return Place.from_query(dict(parse_qsl(address.removeprefix("/?"))))
 
 
-def _see(address: str) -> Response:
-    """Look there: a reload then sends nothing again."""
+def redirect(address: str) -> Response:
+    """To look there: a reload then sends nothing again."""
     return RedirectResponse(address, 303)
 
 

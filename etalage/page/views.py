@@ -107,7 +107,7 @@ def like_photo(place: Place, shop: Source, photo: bytes) -> View:
             "amount": wording.amount(len(shown.items), "item", "items"),
             "reason": shown.reason,
             "match": shown.match,
-            "told": None if told is None or not told.steps else _told(told),
+            "told": None if told is None or not told.steps else photo_categories(told),
             "cards": parts.cards(shown.items, place, shown.bundle),
             "back": place.address(photo=None, page=1),
             **side(place, shop, shown, wording.currency_sign(item.currency for item in shown.items)),
@@ -116,7 +116,7 @@ def like_photo(place: Place, shop: Source, photo: bytes) -> View:
     )
 
 
-def _told(found: Categorised) -> dict[str, Any]:
+def photo_categories(found: Categorised) -> dict[str, Any]:
     """What a photo shows: each step of the path with how sure that is, and what else it may be."""
     return {
         "sure": found.category_id is not None,

@@ -1,6 +1,6 @@
 """What `etalage doctor` finds: a line for each thing that was looked at, and what to do about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,9 +37,15 @@ class Checkup:
 
 def looked_at(subject: str, look: Callable[[], Finding]) -> Finding:
     """What `look` finds; an error that Etalage raises on purpose is a problem, and says itself what to do."""
+    (found,) = each_looked_at(subject, lambda: (look(),))
+    return found
+
+
+def each_looked_at(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """All that `look` finds, up to the error that ends it."""
     try:
-        return look()
+        yield from look()
     except EtalageError as error:
-        return Finding(subject, "problem", f"{type(error).__name__}: {error}")
+        yield Finding(subject, "problem", f"{type(error).__name__}: {error}")
     except OSError as error:
-        return Finding(subject, "problem", f"{error.filename or subject}: {error.strerror or error}")
+        yield Finding(subject, "problem", f"{error.filename or subject}: {error.strerror or error}")

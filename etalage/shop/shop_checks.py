@@ -6,14 +6,19 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from glob import glob
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from etalage.errors import EtalageError, ExportDamaged, NoBundle, PublishBusy
+from etalage.bundle.pointer import PUBLISHING
+from etalage.errors import EtalageError, ExportDamaged, NoBundle
 from etalage.shop import live_steps
-from etalage.shop.findings import Finding, looked_at
+from etalage.shop.at_work import is_held
+from etalage.shop.findings import Finding, each_looked_at, looked_at
 from etalage.shop.photo_steps import newest_exports
 from etalage.shop.status_steps import status
 from etalage.shop.workspace import Workspace
@@ -41,27 +46,14 @@ def shop_findings(shop: Workspace) -> Iterator[Finding]:
     if settings.state == "problem":
         return
     yield from _outside(shop)
-    versions = looked_at("tables", lambda: _tables_there(shop))
-    yield versions
-    if versions.state != "problem":
-        for name in sorted(shop.lake.versions()):
-            yield looked_at(f"table {name}", lambda name=name: _table(shop, name))  # type: ignore[misc]
-    for name, export in newest_exports(shop).items():
-        yield looked_at(f"model {name}", lambda export=export: _export(export))  # type: ignore[misc]
-    for orphan in shop_orphans(shop):
-        yield Finding("exports", "warning", orphan)
+    yield from each_looked_at("tables", lambda: _tables(shop))
+    yield from each_looked_at("models", lambda: _models(shop))
+    yield from each_looked_at("exports", lambda: _orphans(shop))
     yield looked_at("bundle", lambda: _bundle(shop))
     yield looked_at("publishing", lambda: _publishing(shop))
-    yield _left_behind(shop.folder)
-    yield _port(shop.config.serve.host, shop.config.serve.port)
+    yield looked_at("left behind", lambda: _left_behind(shop.folder))
+    yield looked_at("port", lambda: _port(shop.config.serve.host, shop.config.serve.port))
     yield looked_at("next", lambda: _next(shop))
-
-
-def shop_orphans(shop: Workspace) -> list[str]:
-    """Exports of models whose file is gone."""
-    from etalage.shop.trust_steps import orphan_exports
-
-    return [one.sentence for one in orphan_exports(shop)]
 
 
 def _settings(shop: Workspace) -> Finding:
@@ -71,11 +63,14 @@ def _settings(shop: Workspace) -> Finding:
     )
 
 
-def _tables_there(shop: Workspace) -> Finding:
-    there = shop.lake.versions()
+def _tables(shop: Workspace) -> Iterator[Finding]:
+    there = sorted(shop.lake.versions())
     if not there:
-        return Finding("tables", "warning", "no table has rows yet", "`etalage ingest FILE items`")
-    return Finding("tables", "ok", ", ".join(sorted(there)))
+        yield Finding("tables", "warning", "no table has rows yet", "`etalage ingest FILE items`")
+        return
+    yield Finding("tables", "ok", ", ".join(there))
+    for name in there:
+        yield looked_at(f"table {name}", lambda name=name: _table(shop, name))  # type: ignore[misc]
 
 
 def _table(shop: Workspace, name: str) -> Finding:
@@ -83,6 +78,19 @@ def _table(shop: Workspace, name: str) -> Finding:
     table = shop.lake.table(name)
     rows = sum(batch.num_rows for batch in table.batches(columns=[table.spec.key[0]]))
     return Finding(f"table {name}", "ok", f"{rows:,} rows, version {table.version()}")
+
+
+def _models(shop: Workspace) -> Iterator[Finding]:
+    for name, export in newest_exports(shop).items():
+        yield looked_at(f"model {name}", lambda export=export: _export(export))  # type: ignore[misc]
+
+
+def _orphans(shop: Workspace) -> Iterator[Finding]:
+    """Exports of models whose file is gone."""
+    from etalage.shop.trust_steps import orphan_exports
+
+    for orphan in orphan_exports(shop):
+        yield Finding("exports", "warning", orphan.sentence)
 
 
 def _export(folder: Path) -> Finding:
@@ -124,18 +132,15 @@ def _publishing(shop: Workspace) -> Finding:
         return Finding("publishing", "ok", "nobody publishes")
     if not os.access(shop.folder / "bundles", os.W_OK):
         return Finding("publishing", "warning", "bundles/ cannot be written", "publish as its owner")
-    try:
-        with shop.bundles.publishing():
-            return Finding("publishing", "ok", "nobody publishes")
-    except PublishBusy:
-        return Finding("publishing", "ok", "somebody publishes now")
+    busy = is_held(shop.folder / "bundles" / PUBLISHING)
+    return Finding("publishing", "ok", "somebody publishes now" if busy else "nobody publishes")
 
 
 def _left_behind(folder: Path) -> Finding:
-    found = [file for inner, pattern in LEFT for file in (folder / inner).glob(pattern)]
+    found = [file for inner, pattern in LEFT for file in _matching(folder / inner, pattern)]
     if not found:
         return Finding("left behind", "ok", "nothing of killed runs")
-    size = sum(one.stat().st_size for each in found for one in (each, *each.rglob("*")) if one.is_file())
+    size = sum(map(_size, found))
     names = ", ".join(str(one.relative_to(folder)) for one in found[:3])
     more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
     advice = "if no command runs here now, remove them"
@@ -145,6 +150,22 @@ def _left_behind(folder: Path) -> Finding:
         f"{names}{more}: {size / 1e6:,.1f} MB of runs that go on or were killed",
         advice,
     )
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """As Path.glob finds them, but a folder that vanishes meanwhile is no error: a run goes on there."""
+    return [folder / name for name in sorted(glob(pattern, root_dir=folder, include_hidden=True))]  # noqa: PTH207
+
+
+def _size(found: Path) -> int:
+    """Bytes of a file, or of all within a folder; what vanishes meanwhile has none."""
+    files = [found, *(Path(at) / name for at, _, names in os.walk(found) for name in names)]
+    size = 0
+    for one in files:
+        with suppress(OSError):
+            if one.is_file():
+                size += one.stat().st_size
+    return size
 
 
 def _port(host: str, port: int) -> Finding:
@@ -166,7 +187,7 @@ def _taken(host: str, port: int, why: str) -> Finding:
         with urlopen(f"{at}/healthz", timeout=SECONDS) as answer:
             found: dict[str, Any] = json.loads(answer.read(4096))
             return Finding("port", "ok", f"{at}: a server of Etalage answers, with bundle {found['bundle']}")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):  # also what speaks no HTTP
         return Finding(
             "port", "warning", f"{host}:{port}: {why}", "`etalage serve --port 0`, or another [serve] port"
         )

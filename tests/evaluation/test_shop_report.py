@@ -276,7 +276,7 @@ def test_in_print_what_is_folded_is_open_and_no_table_is_cut(opened: Any) -> Non
     assert len(folded) >= 4 and not any(folded)
     opened.set_viewport_size({"width": 720, "height": 1000})  # A4 within its margins
     opened.emulate_media(media="print")
-    opened.wait_for_function(f"{inside}.every(Boolean)", timeout=60_000)
+    opened.wait_for_function(f"{inside}.every(Boolean)", timeout=240_000)
     cut = "[...document.querySelectorAll('.wide')].filter((w) => w.scrollWidth > w.clientWidth + 1).length"
     assert opened.evaluate(cut) == 0
     opened.emulate_media(media="screen")

@@ -13,9 +13,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from etalage.client import Client
+from etalage.page import source
 from etalage.page.app import PageSettings, create_app
 from tests.page.reading import Element, read
-from tests.serve.servers import ThreadServer
+from tests.serve.servers import WAIT, ThreadServer
+
+source.PATIENCE_SECONDS = WAIT  # on a busy machine the page waits as long as the tests do
 
 KEY = "the-key-of-the-page"
 ATTACK = "<script>window.pwned=1</script><img src=x onerror=window.pwned=1>"

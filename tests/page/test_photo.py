@@ -1,11 +1,14 @@
 """A shopper's own photo: how it is sent, kept, compared, and refused."""
 
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from etalage.client import Client
+from etalage.errors import PhotoRefused
 from etalage.page import app as application
 from etalage.page import forms
 from tests.page.conftest import Visitor, ids_of, opened, shown
@@ -56,6 +59,36 @@ def test_a_photo_that_cannot_be_decoded_gets_the_servers_message(visitor: Visito
     page, _ = visitor.upload(drawn_photo(1)[:60], status=400)
     assert page.one(".notice h1").text == "We could not use this photo"
     assert page.one(".detail p").text
+
+
+def vast(side: int) -> bytes:
+    """A PNG that claims side × side pixels in a few bytes; nothing but its header can be read."""
+    header, data = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(b"")
+    parts = (
+        struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in (header, data)
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("side", [6_400, 13_000, 20_000])
+def test_a_photo_of_too_many_pixels_is_refused_by_its_header_in_the_servers_words(
+    visitor: Visitor, client: Client, side: int
+) -> None:
+    page, _ = visitor.upload(vast(side), status=400)
+    assert page.one(".notice h1").text == "We could not use this photo"
+    with pytest.raises(PhotoRefused) as refused:
+        client.similar(photo=vast(side))
+    assert page.one(".detail p").text == str(refused.value).removeprefix("row 0: ")
+    assert "more than 40,000,000" in page.one(".detail p").text
+
+
+def test_an_own_photo_is_made_small_once(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(application, "thumbnail", lambda photo, side: made.append(side) or photo)
+    page, _ = visitor.upload(drawn_photo(5))
+    for _ in range(3):
+        assert visitor.http.get(page.one(".uploaded")["src"]).content == drawn_photo(5)
+    assert len(made) == 1
 
 
 def test_no_photo_leads_back(visitor: Visitor) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from etalage.page import thumbnails
 from etalage.page.answers import photo
 from etalage.page.thumbnails import HEAVY, media_type, thumbnail
 
@@ -45,6 +46,14 @@ def test_a_light_photo_stays_as_it_is() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (900, 600), "teal").save(buffer, "PNG")
     assert thumbnail(buffer.getvalue(), 300) == buffer.getvalue()
+
+
+def test_a_vast_photo_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = heavy("RGB", "PNG")
+    monkeypatch.setattr(thumbnails, "MAX_PIXELS", 900 * 600 - 1)
+    assert thumbnail(photo, 300) == photo
+    monkeypatch.setattr(thumbnails, "MAX_PIXELS", 900 * 600)
+    assert thumbnail(photo, 300) != photo
 
 
 def test_a_broken_photo_stays_as_it_is() -> None:

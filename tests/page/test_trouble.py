@@ -7,13 +7,31 @@ from pathlib import Path
 
 import pytest
 
+from etalage.page import views
+from etalage.page.app import PageSettings, create_app
 from tests.page.conftest import KEY, Visitor, opened
-from tests.ports import free_port
+from tests.ports import held_port
 from tests.serve.servers import ThreadServer, until
 
 
-def test_a_server_that_is_down_is_said_so_and_can_be_tried_again() -> None:
-    visitor = opened(f"http://127.0.0.1:{free_port()}")
+@pytest.fixture
+def down() -> Iterator[int]:
+    """The port of a server that is down."""
+    with held_port() as port:
+        yield port
+
+
+def test_the_password_of_an_address_is_sent_and_never_shown(down: int, server: ThreadServer) -> None:
+    page = opened(f"http://ada:pa55@127.0.0.1:{down}").get("/", status=503)
+    assert f"http://127.0.0.1:{down}" in page.one(".detail p").text
+    for address in (f"http://ada:pa55@127.0.0.1:{down}", server.url.replace("//", "//ada:pa55@")):
+        response = opened(address, compare_url=address).http.get("/?view=shopper")
+        assert response.status_code in (502, 503) and "pa55" not in response.text
+    assert "pa55" not in repr(PageSettings("http://ada:pa55@shop", compare_url="http://ada:pa55@shop"))
+
+
+def test_a_server_that_is_down_is_said_so_and_can_be_tried_again(down: int) -> None:
+    visitor = opened(f"http://127.0.0.1:{down}")
     for address in ("/", "/?item=item-00003&category=Bags", "/?view=shopper", "/?view=categories"):
         page = visitor.get(address, status=503)
         assert page.one(".notice h1").text == "The shop does not answer"
@@ -93,9 +111,6 @@ def test_a_mistake_of_ours_is_logged_and_said_without_its_insides(
     server: ThreadServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from starlette.testclient import TestClient
-
-    from etalage.page import views
-    from etalage.page.app import PageSettings, create_app
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("the insides")
