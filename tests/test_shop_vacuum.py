@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from etalage.errors import DataError
+from etalage.lake.delta import Table
 from etalage.shop import Shop
 from etalage.shop.at_work import working
 from etalage.shop.upkeep_vacuum import Vacuumed
-from tests.shops import fill
+from tests.shops import act_rows, fill, rows_of
 from tests.upkeep import answers, copied, every_kill
 
 
@@ -121,6 +122,30 @@ def test_versions_that_were_made_after_an_erasure_stay(shop: Shop) -> None:
     table.clear()
     shop.vacuum(dry=False)
     assert table.read(after).num_rows == 7
+
+
+def test_a_pinned_version_between_an_erasure_and_the_first_version_that_stays_is_read_afterwards(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Its checkpoint is the one that the vacuum makes: the commits before it are gone."""
+    table = shop.lake.table("interactions")
+    shop.erase("user-3")
+    _act(table, 1)
+    shop.train("popularity")
+    shop.publish(force=True)
+    pinned = table.version()
+    rows = table.count(pinned)
+    _act(table, 2)
+    table.clear()
+    _act(table, 4)
+    shop.vacuum(days=0, dry=False)
+    assert table.read(pinned).num_rows == rows > 30
+    assert shop.backup(tmp_path / "b").tables["interactions"] == table.version()
+    assert shop.vacuum(days=3650).wastes == ()
+
+
+def _act(table: Table, item: int) -> None:
+    table.merge(rows_of("interactions", act_rows([("user-1", item, "buy")])))
 
 
 def test_f57_an_undo_does_not_bring_an_erased_shopper_back(shop: Shop) -> None:

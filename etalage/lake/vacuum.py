@@ -150,13 +150,13 @@ def remove(table: Table, found: TableWaste) -> None:
     commits go last, since they say which files nobody needs. Raises DataError: the disk."""
     shelf = _shelf(table)
     with table.storage.alone("cannot be vacuumed"):
+        # The oldest version that stays can no longer be put together from commits: it needs a checkpoint.
+        clean = found.commits[-1] + 1 if found.commits else 0
         if found.commits:
-            table.storage.open(found.first).create_checkpoint()
+            table.storage.open(clean).create_checkpoint()
         shelf.remove(found.files)
         shelf.remove([_commit(version) for version in found.commits])
-        before = (
-            f"{LOG}/{one}" for one in _checkpoints(shelf) if found.commits and _number(one) < found.first
-        )
+        before = (f"{LOG}/{one}" for one in _checkpoints(shelf) if found.commits and _number(one) < clean)
         shelf.remove(list(before))
 
 
