@@ -3,12 +3,16 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from etalage.bundle.pointer import Bundles
 from etalage.errors import ConfigError, DataError
 from etalage.online import Act, Event
 from etalage.runtime.export_files import read_export
@@ -94,24 +98,51 @@ def _spoil(file: Path) -> None:
 def test_a_backup_is_of_one_moment_while_the_shop_is_written(kept: Shop, tmp_path: Path) -> None:
     shop = copied(kept, tmp_path / "shop")
     ended = threading.Event()
+    written, errors = threading.Semaphore(0), list[BaseException]()
 
     def write() -> None:
         number = 100
         other = Shop(shop.folder)
-        while not ended.is_set():
-            fill(other.lake, [number], [])
-            with other.live_store() as store:
-                store.append([Event(f"w{number}", "user-1", Act("item-00002", "view"))])
-            number += 1
+        try:
+            while not ended.is_set():
+                fill(other.lake, [number], [])
+                with other.live_store() as store:
+                    store.append([Event(f"w{number}", "user-1", Act("item-00002", "view"))])
+                number += 1
+                written.release()
+        except BaseException as error:
+            errors.append(error)
+            written.release()
+
+    def wait_for_the_writer() -> None:
+        while written.acquire(blocking=False):
+            pass
+        written.acquire(timeout=300)
+        written.acquire(timeout=300)  # this one began after the call
+        assert errors == []
+
+    class Written(Shop):
+        """Waits, in the midst of a backup, until the shop has been written."""
+
+        waits = 0
+
+        @property
+        def bundles(self) -> Bundles:  # type: ignore[override]
+            wait_for_the_writer()
+            self.waits += 1
+            return super().bundles
 
     writing = threading.Thread(target=write)
     writing.start()
+    shop = Written(shop.folder)
     try:
-        for _ in range(3):
-            shop.backup(tmp_path / "b")
+        wait_for_the_writer()
+        moments = [shop.backup(tmp_path / "b").tables["items"] for _ in range(3)]
     finally:
         ended.set()
         writing.join()
+    assert errors == [] and shop.waits >= 3
+    assert moments == sorted(set(moments)), "the shop was written during each backup"
     for number, backup in enumerate(backups_in(tmp_path / "b")):
         done = Shop.restore(tmp_path / "b", tmp_path / f"new-{number}", backup.name)
         restored = Shop(tmp_path / f"new-{number}")
@@ -198,6 +229,68 @@ def test_a_file_that_leads_out_of_the_shop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leads elsewhere"):
         Shop.restore(tmp_path / "b.tar", tmp_path / "new")
     assert not (tmp_path / "planted").exists() and not (tmp_path / "new").exists()
+
+
+def test_a_manifest_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    import gzip
+    import tarfile
+
+    member = tarfile.TarInfo(MANIFEST)
+    member.size = 1 << 40
+    with gzip.open(tmp_path / "b.tar.gz", "wb") as out:
+        out.write(member.tobuf() + bytes(4096))
+    with pytest.raises(DataError, match=r"its manifest\.json has 1,099,511,627,776 bytes"):
+        Shop.check_backup(tmp_path / "b.tar.gz")
+
+
+def test_a_table_that_came_after_the_moment_is_of_a_later_one(kept: Shop, tmp_path: Path) -> None:
+    """Its first rows are committed when the versions have been pinned."""
+    shop = copied(kept, tmp_path / "shop")
+    shutil.rmtree(shop.folder / "tables" / "users")
+
+    class Later(Shop):
+        @property
+        def bundles(self) -> Bundles:  # type: ignore[override]
+            if not (self.folder / "tables" / "users").exists():
+                shutil.copytree(kept.folder / "tables" / "users", self.folder / "tables" / "users")
+            return super().bundles
+
+    done = Later(shop.folder).backup(tmp_path / "b")
+    assert (shop.folder / "tables" / "users").exists() and "users" not in done.tables
+    assert not (done.target / SHOP / "tables" / "users").exists()
+    Shop.restore(tmp_path / "b", tmp_path / "new")
+    assert Shop(tmp_path / "new").lake.versions() == done.tables
+
+
+def test_a_database_whose_writer_was_killed_is_copied_as_it_was_before(kept: Shop, tmp_path: Path) -> None:
+    shop = copied(kept, tmp_path / "shop")
+    file = shop.folder / "runs" / "notes.db"
+    with closing(sqlite3.connect(file)) as made:
+        made.execute("CREATE TABLE notes (said)")
+        made.executemany("INSERT INTO notes VALUES (?)", [("y" * 2000,)] * 400)
+        made.commit()
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 5'); "
+        "c.execute(\"UPDATE notes SET said = said || 'z'\"); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(file)]).returncode == 9
+    assert file.with_name("notes.db-journal").stat().st_size > 0
+    done = shop.backup(tmp_path / "b")
+    with closing(sqlite3.connect(done.target / SHOP / "runs" / "notes.db")) as copy:
+        assert copy.execute("SELECT DISTINCT said FROM notes").fetchall() == [("y" * 2000,)]
+
+
+def test_a_shop_is_not_restored_into_the_folder_that_one_is_in(
+    backups: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    for folder in (".", tmp_path / "new", "../new"):
+        with pytest.raises(ConfigError, match="is the folder that you are in"):
+            Shop.restore(backups, folder)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["new"]
+    Shop.restore(backups, "../other")
+    assert Shop(tmp_path / "other").lake.versions()
 
 
 def test_nothing_is_restored_over_a_shop_or_anything_else(kept: Shop, backups: Path, tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from etalage.errors import DataError
+from etalage.errors import ConfigError, DataError
+from etalage.lake import vacuum
+from etalage.lake.delta import Lake, Table
 from etalage.shop import Shop
-from etalage.shop.at_work import working
+from etalage.shop.at_work import alone, working
 from etalage.shop.upkeep_vacuum import Vacuumed
-from tests.shops import fill
+from tests.shops import act_rows, fill, rows_of
 from tests.upkeep import answers, copied, every_kill
 
 
@@ -123,6 +128,30 @@ def test_versions_that_were_made_after_an_erasure_stay(shop: Shop) -> None:
     assert table.read(after).num_rows == 7
 
 
+def test_a_pinned_version_between_an_erasure_and_the_first_version_that_stays_is_read_afterwards(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Its checkpoint is the one that the vacuum makes: the commits before it are gone."""
+    table = shop.lake.table("interactions")
+    shop.erase("user-3")
+    _act(table, 1)
+    shop.train("popularity")
+    shop.publish(force=True)
+    pinned = table.version()
+    rows = table.count(pinned)
+    _act(table, 2)
+    table.clear()
+    _act(table, 4)
+    shop.vacuum(days=0, dry=False)
+    assert table.read(pinned).num_rows == rows > 30
+    assert shop.backup(tmp_path / "b").tables["interactions"] == table.version()
+    assert shop.vacuum(days=3650).wastes == ()
+
+
+def _act(table: Table, item: int) -> None:
+    table.merge(rows_of("interactions", act_rows([("user-1", item, "buy")])))
+
+
 def test_f57_an_undo_does_not_bring_an_erased_shopper_back(shop: Shop) -> None:
     table = shop.lake.table("interactions")
     before, count = table.version(), table.count()
@@ -213,6 +242,56 @@ def test_nothing_is_removed_while_a_step_is_at_work(shop: Shop) -> None:
             shop.vacuum(days=0, unpin=True, dry=False)
         assert any("is at work" in note for note in shop.vacuum(days=0).notes)
     assert shop.vacuum(days=0, unpin=True, dry=False).done
+
+
+class Watched(Shop):
+    """Writes down, whenever a step looks at the tables, whether a vacuum could begin."""
+
+    quiet: ClassVar[list[bool]] = []
+
+    @property
+    def lake(self) -> Lake:  # type: ignore[override]
+        with alone(self.runs) as quiet:
+            self.quiet.append(quiet)
+        return super().lake
+
+
+STEPS: dict[str, Callable[[Shop], object]] = {
+    "ingest": lambda shop: shop.ingest(shop.folder / "feed.csv", "items"),
+    "delete items": lambda shop: shop.delete_items(["item-00001"]),
+    "delete photos": lambda shop: shop.delete_photos(every=True),
+    "reset": lambda shop: shop.reset("users"),
+    "undo": lambda shop: shop.undo("items", 0, dry=True),
+    "collect": lambda shop: shop.collect(),
+    "erase": lambda shop: shop.erase("user-3"),
+    "probe": lambda shop: shop.probe_photos(),
+    "rollback": lambda shop: shop.rollback(shop.bundles.current_id()),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_no_vacuum_begins_while_a_step_reads_or_writes_the_tables(shop: Shop, name: str) -> None:
+    (shop.folder / "feed.csv").write_text("item_id,title,photo_url\ni1,A hat,http://127.0.0.1:9/hat.jpg\n")
+    shop.ingest(shop.folder / "feed.csv", "items")
+    watched = Watched(shop.folder)
+    watched.quiet.clear()
+    with suppress(ConfigError):
+        STEPS[name](watched)
+    assert watched.quiet and not any(watched.quiet)
+    with alone(shop.runs) as quiet:
+        assert quiet, "it is over with the step"
+
+
+def test_what_was_committed_since_the_look_stays_whole(shop: Shop) -> None:
+    """By somebody who writes into the tables without a step."""
+    table = shop.lake.table("users")
+    before, rows = table.version(), table.read()
+    table.clear()
+    found = vacuum.waste(table, since=vacuum.days_ago(0), pinned=(), feed_since=None, erased={})
+    assert found.files
+    table.restore(before)
+    vacuum.remove(table, found)
+    assert table.read().equals(rows)
 
 
 def test_a_killed_vacuum_leaves_a_whole_shop_and_the_same_command_does_the_rest(

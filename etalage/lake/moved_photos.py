@@ -56,7 +56,7 @@ class MovedPhotos:
     def _known_as(self, photos: pa.Table, ids: Collection[str]) -> dict[str, str]:
         """Id as this folder gives it → the stored one."""
         stored = self._stored(photos["sha256"]).to_pylist()
-        known = {one["item_id"] for one in stored}
+        known = self._items_among(photos["item_id"])
         by_hash: dict[str, list[str]] = {}
         others: dict[str, str] = {}
         for one in stored:
@@ -83,6 +83,15 @@ class MovedPhotos:
                 " and ".join(shared[0]),
             )  # fmt: skip
         return found
+
+    def _items_among(self, ids: pa.ChunkedArray) -> set[str]:
+        """Those of `ids` that are items already, whatever photos they have."""
+        items = self._lake.table("items")
+        if not items.exists():
+            return set()
+        wanted = pc.unique(ids)
+        found = (batch["item_id"] for batch in items.batches(columns=["item_id"], rows=65_536))
+        return {one for some in found for one in some.filter(pc.is_in(some, value_set=wanted)).to_pylist()}
 
     # -- photos --------------------------------------------------------------------------------
 
@@ -160,7 +169,7 @@ def _is_link(urls: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_path_id(item_id: str, url: str) -> bool:
     """Whether an item was called by the path of its photo, beneath one root or another."""
     path = PurePosixPath(url).with_suffix("").as_posix()
-    return item_id == path or ("/" in item_id and path.endswith(f"/{item_id}"))
+    return item_id == path or ("/" in item_id and _same_end(item_id, path))
 
 
 def _same_end(one: str, other: str) -> bool:

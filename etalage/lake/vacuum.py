@@ -147,16 +147,18 @@ def waste(
 
 def remove(table: Table, found: TableWaste) -> None:
     """Remove what `waste` found. A kill leaves a whole table, and the same command finishes the rest: the
-    commits go last, since they say which files nobody needs. Raises DataError: the disk."""
+    commits go last, since they say which files nobody needs. What somebody committed since then stays whole.
+    Raises DataError: the disk."""
     shelf = _shelf(table)
     with table.storage.alone("cannot be vacuumed"):
+        # The oldest version that stays can no longer be put together from commits: it needs a checkpoint.
+        clean = found.commits[-1] + 1 if found.commits else 0
         if found.commits:
-            table.storage.open(found.first).create_checkpoint()
-        shelf.remove(found.files)
+            table.storage.open(clean).create_checkpoint()
+        since = _Log(table).live(found.newest, table.version())
+        shelf.remove([one for one in found.files if one not in since])
         shelf.remove([_commit(version) for version in found.commits])
-        before = (
-            f"{LOG}/{one}" for one in _checkpoints(shelf) if found.commits and _number(one) < found.first
-        )
+        before = (f"{LOG}/{one}" for one in _checkpoints(shelf) if found.commits and _number(one) < clean)
         shelf.remove(list(before))
 
 

@@ -91,6 +91,7 @@ class Shop(Workspace):
             file.write_text(starting_toml(name), encoding="utf-8")
         return cls(folder, bar)
 
+    @at_work
     def ingest(
         self,
         source: "str | Path | Sequence[str | Path] | DataFrame",
@@ -133,6 +134,7 @@ class Shop(Workspace):
                 self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
             )
 
+    @at_work
     def delete_items(
         self, ids: Sequence[str] = (), force: bool = False, where: Sequence[str] = (), dry: bool = False
     ) -> "Deletion":
@@ -146,6 +148,7 @@ class Shop(Workspace):
         self.require_writable()
         return upkeep_delete.delete_items(self, ids, where, force, dry)
 
+    @at_work
     def delete_photos(
         self, photos: Sequence[str] = (), of: Sequence[str] = (), every: bool = False, dry: bool = False
     ) -> "Deletion":
@@ -156,6 +159,7 @@ class Shop(Workspace):
         self.require_writable()
         return upkeep_delete.delete_photos(self, photos, of, every, dry)
 
+    @at_work
     def reset(self, table: str, dry: bool = False) -> "Deletion":
         """Delete all rows of a table; if `dry`, only say what would go. Raises TableMissing."""
         from etalage.shop import upkeep_delete
@@ -169,6 +173,7 @@ class Shop(Workspace):
 
         return upkeep_delete.history(self, table, last)
 
+    @at_work
     def undo(self, table: str, to: int, dry: bool = False) -> "Undone":
         """Make the rows of a table those of an older version again; if `dry`, only say what would change.
         Raises TableMissing, DataError, ConfigError."""
@@ -212,6 +217,7 @@ class Shop(Workspace):
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()
 
+    @at_work
     def probe_photos(self, links: int = 1000, seed: int = 0) -> "Probe":
         """Try a seeded sample of the links; store nothing. Raises ConfigError, DataError."""
         from etalage.shop import fetch_steps
@@ -362,6 +368,7 @@ class Shop(Workspace):
                 tracking.add(self.runs, run, metrics=figures, files=dict.fromkeys(done.files, "evaluation"))
         return done
 
+    @at_work
     def evaluate_shop(self) -> "ShopEvaluation":
         """Evaluate everything that was trained, and decide what to publish for every question of the shop.
 
@@ -447,6 +454,7 @@ class Shop(Workspace):
                 spread=vector_steps.spread(self),
             )
 
+    @at_work
     def rollback(self, bundle: str | None = None) -> "Manifest":
         """Make `bundle` current, by default the one before the current one. Raises BundleError."""
         from etalage.shop import live_steps
@@ -466,6 +474,7 @@ class Shop(Workspace):
         finally:
             store.close()
 
+    @at_work
     def collect(self) -> "Collected":
         """Load the new events of the online store into the table `interactions`; hold back events about
         unknown items, or of unknown kinds, until they are known."""
@@ -473,6 +482,7 @@ class Shop(Workspace):
 
         return live_steps.collect(self)
 
+    @at_work
     def erase(self, user_id: str) -> "Erased":
         """Erase a shopper, and say where traces of them are left."""
         from etalage.shop import live_steps

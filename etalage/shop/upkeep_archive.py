@@ -33,6 +33,8 @@ MANIFEST, SHOP, PARTIAL, LOCK = "manifest.json", "shop", ".partial", ".lock"
 SUFFIXES = (".tar.zst", ".tar.gz", ".tgz", ".tar")
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ")
 _BLOCK = 1 << 20
+_LARGEST = 1 << 30
+"""Bytes of a manifest, which is read into memory: of some five million files."""
 
 
 @dataclass(frozen=True)
@@ -410,6 +412,10 @@ def _read_tar(backup: Path, take: Take) -> BackupManifest:
                         f"{backup}: holds {member.name!r}, which is no file; it is no backup of Etalage"
                     )
                 if member.name == MANIFEST:
+                    if member.size > _LARGEST:
+                        raise DataError(
+                            f"{backup}: its {MANIFEST} has {member.size:,} bytes; it is no backup of Etalage"
+                        )
                     manifest = manifest_of(opened.read(), f"{backup}: {MANIFEST}")
                     continue
                 name = member.name.removeprefix(f"{SHOP}/")

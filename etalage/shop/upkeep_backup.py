@@ -20,6 +20,7 @@ from etalage import __version__
 from etalage.errors import ConfigError, DataError
 from etalage.lake.durable_files import Written
 from etalage.lake.erasures import FILE as ERASED
+from etalage.lake.schema import TABLES
 from etalage.shop.upkeep_archive import BackupManifest, Writer, in_our_words, written
 from etalage.shop.workspace import Workspace
 
@@ -159,13 +160,13 @@ class _Moment:
         self._tell(links, odd)
 
     def _left_out(self, folder: str) -> bool:
-        """What is made anew, drafts, and tables, which are pinned by themselves."""
+        """What is made anew, drafts, and tables: those that are pinned, and those that came later."""
         parts = folder.split("/")
-        pinned = parts[0] == "tables" and parts[1:2] and parts[1] in self.tables
+        of_table = parts[0] == "tables" and parts[1:2] and parts[1] in {*self.tables, *TABLES}
         resumed = parts[0] == "runs" and (
             parts[-1] == "checkpoints" or _SPOOL.match(parts[1] if parts[1:] else "")
         )
-        return bool(folder in LEFT_OUT or pinned or resumed or _DRAFT.match(parts[-1]))
+        return bool(folder in LEFT_OUT or of_table or resumed or _DRAFT.match(parts[-1]))
 
     def _pinned_tables(self) -> Iterator[_Source]:
         from etalage.lake.vacuum import snapshot
@@ -283,13 +284,22 @@ def _copy_sqlite(file: Path, name: str, writer: Writer) -> Written:
     with tempfile.TemporaryDirectory(prefix="etalage-") as folder:
         copy = Path(folder) / "copy.sqlite"
         try:
-            source = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0)
-            with closing(source), closing(sqlite3.connect(copy)) as target:
-                source.backup(target)
-                target.execute("PRAGMA journal_mode = DELETE")
+            try:
+                _back_up(file, copy, "ro")
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+                    raise
+                _back_up(file, copy, "rw")  # a killed writer left a journal: who may write rolls it back
         except sqlite3.Error as error:
             raise DataError(
                 f"{file}: cannot be copied: {error}; there is no backup of this moment"
             ) from error
         with copy.open("rb") as opened:
             return writer.add(name, opened, copy.stat().st_size, file.stat())
+
+
+def _back_up(file: Path, copy: Path, mode: str) -> None:
+    source = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=60.0)
+    with closing(source), closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")

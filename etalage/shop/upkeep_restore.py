@@ -81,7 +81,7 @@ def restore(
     one, that knows of later erasures. After a kill, call it again. Raises ConfigError: something is in
     `folder`; DataError: the backup is damaged; the disk: then there is no shop in `folder`.
     """
-    folder, backup = Path(folder), chosen(Path(source), name)
+    folder, backup = Path(folder).resolve(), chosen(Path(source), name)
     _require_free(folder)
     later, whence = later_erasures(backup, None if erased is None else Path(erased))
     staging = folder.parent / f".{folder.name}.restoring"
@@ -144,6 +144,11 @@ def _require_free(folder: Path) -> None:
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder}: is there, and holds something; name a new folder for the restored shop")
+    if folder == Path.cwd():
+        raise ConfigError(
+            f"{folder}: is the folder that you are in, and a shop gets its folder only when it is whole; "
+            "name a new one, such as `--shop restored`"
+        )
 
 
 def require_same(backup: Path, manifest: BackupManifest, found: dict[str, Written]) -> None:

@@ -82,6 +82,33 @@ def test_items_that_are_called_by_paths_keep_their_ids_under_another_root(lake: 
     assert ingest(lake, moved, "photos", ids="path").unchanged == 3
 
 
+def test_items_that_are_called_by_paths_keep_their_ids_under_a_root_further_down(
+    lake: Lake, tmp_path: Path
+) -> None:
+    folder_of(tmp_path / "a", {"photos/Shoes/red.png": 1, "photos/Shoes/blue.png": 2})
+    ingest(lake, tmp_path / "a", "photos", ids="path")
+    for again in (False, True):
+        done = ingest(lake, tmp_path / "a" / "photos", "photos", ids="path")
+        assert "2 x items whose photo came from another folder" in notes(done), again
+        assert photos(lake) == [
+            ("photos/Shoes/blue", "Shoes/blue.png"),
+            ("photos/Shoes/red", "Shoes/red.png"),
+        ]
+        assert lake.table("items").count() == 2
+
+
+def test_a_new_photo_of_an_item_is_its_own_also_if_an_item_of_another_folder_has_it(
+    lake: Lake, tmp_path: Path
+) -> None:
+    ingest(lake, folder_of(tmp_path / "a", {"Shoes/red.png": 1}), "photos", ids="path")
+    ingest(lake, folder_of(tmp_path / "b", {"old/Shoes/red.png": 2}), "photos", ids="path")
+    done = ingest(lake, folder_of(tmp_path / "c", {"Shoes/red.png": 2}), "photos", ids="path")
+    assert "came from another folder" not in notes(done)
+    rows = lake.table("photos").read(columns=["item_id", "sha256"]).to_pylist()
+    (old,) = (one["sha256"] for one in rows if one["item_id"] == "old/Shoes/red")
+    assert {"item_id": "Shoes/red", "sha256": old} in rows
+
+
 def test_another_way_of_naming_items_makes_other_items_and_says_that_they_share_photos(
     lake: Lake, tmp_path: Path
 ) -> None:
