@@ -17,7 +17,7 @@ from etalage.page.app import PageSettings, create_app
 from tests.chromium import launched
 from tests.page.conftest import ATTACK, HOSTILE, KEY, ids_of
 from tests.page.looking import LOOKS
-from tests.ports import free_port
+from tests.ports import held_port
 from tests.serve.servers import ProcessServer, ThreadServer, until
 from tests.shops import drawn_photo
 
@@ -216,8 +216,13 @@ def test_without_javascript_everything_works_by_links_and_forms(visit: Visit, cl
 def test_f38_script_in_the_catalogue_never_runs(visit: Visit, address: str) -> None:
     page = visit(address)
     page.wait_for_load_state("networkidle")  # an image that fails to load tells so later
-    page.get_by_role("searchbox", name="Search").fill(ATTACK)
-    page.wait_for_timeout(300)
+    search = page.get_by_role("searchbox", name="Search")
+    search.fill(ATTACK)
+    if page.locator("[data-part=results]").count():  # the grid follows, and says so when it has
+        page.locator("#said:not(:empty)").wait_for(state="attached")
+    else:
+        search.press("Enter")
+        page.locator("[data-part=results]").wait_for()
     assert page.evaluate("window.pwned") is None
     assert page.locator("img[src=x], a[href^=javascript]").count() == 0
 
@@ -225,8 +230,7 @@ def test_f38_script_in_the_catalogue_never_runs(visit: Visit, address: str) -> N
 def test_a_server_that_comes_back_is_shown_when_it_is_tried_again(
     visit: Visit, bundles: Path, tmp_path: Path
 ) -> None:
-    port = free_port()
-    with PageThread(f"http://127.0.0.1:{port}") as alone:
+    with held_port(shared=True) as port, PageThread(f"http://127.0.0.1:{port}") as alone:
         page = visit(at=alone)
         expect_text(page, ".notice h1", "The shop does not answer")
         with ProcessServer(bundles, tmp_path / "server.log", KEY, port=port):
