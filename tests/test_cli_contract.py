@@ -12,6 +12,7 @@ from etalage.cli import app
 from etalage.cli.app import Acting, Command
 from etalage.cli.interrupts import GROUPS, KEPT, interrupted
 from etalage.lake.delta import Lake
+from etalage.shop import Shop
 from tests.shops import act_rows, rows_of, small_shop
 from tests.test_advice import wrong
 from tests.test_cli import feed, quick, refuses
@@ -43,6 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "feed.csv").write_text("item_id,title\ni1,A hat\ni2,A cap\n")
     acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]
     Lake(folder / "tables").table("interactions").merge(rows_of("interactions", act_rows(acts)))
+    Shop(folder).backup(folder.parent / "backups")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         yield folder

@@ -17,6 +17,7 @@ import typer
 from etalage import cli
 from etalage.engine.children import SAFE_PATH, python, safe_path, without_script
 from etalage.lake.delta import Lake
+from etalage.shop import Shop
 from tests.lake.photos.hostile import Hostile
 from tests.ports import free_port
 from tests.serve.servers import until
@@ -61,6 +62,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "feed.csv").write_text("\n".join(["item_id,photo_url", *links]))
         acts = [(f"user-{user}", item, "buy") for user in range(8) for item in range(user % 4, 12, 2)]
         Lake(folder / "tables").table("interactions").merge(rows_of("interactions", act_rows(acts)))
+        Shop(folder).backup(folder.parent / "backups")
         plant(folder, folder.parent / "ran")
         yield folder
 

@@ -1,5 +1,6 @@
 """Items, photos and whole tables are deleted, told before, and brought back."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -182,6 +183,11 @@ def test_nothing_is_deleted_before_somebody_says_yes(shop: Shop) -> None:
     for words in (["delete", "items", "item-00001"], ["delete", "photos", "--all"], ["reset", "users"]):
         done = typed(shop, *words)
         assert done.exit_code == 1 and "nothing was changed: add --yes" in done.output, done.output
+        done = typed(shop, *words, "--json")
+        assert done.exit_code == 1 and json.loads(done.stdout)["done"] is False
+        assert json.loads(done.stderr.splitlines()[-1]) == {
+            "class": "ConfigError", "message": "nothing was changed: add --yes", "exit_code": 1,
+        }  # fmt: skip
     assert len(ids(shop)) == 12 and shop.lake.table("photos").count() == 6
     done = typed(shop, "delete", "items", "item-00001", "nobody", "--yes")
     assert done.exit_code == 0 and "goes: items, 1 row of 12: item-00001" in done.output, done.output

@@ -1,5 +1,6 @@
 """What a vacuum removes, what it keeps, and that nothing of an erased shopper is left behind it."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 
+from etalage.bundle.pointer import Bundles
 from etalage.errors import ConfigError, DataError
 from etalage.lake import vacuum
 from etalage.lake.delta import Lake, Table
@@ -242,6 +244,24 @@ def test_nothing_is_removed_while_a_step_is_at_work(shop: Shop) -> None:
             shop.vacuum(days=0, unpin=True, dry=False)
         assert any("is at work" in note for note in shop.vacuum(days=0).notes)
     assert shop.vacuum(days=0, unpin=True, dry=False).done
+
+
+def test_who_begins_while_a_vacuum_only_looks_need_not_wait(shop: Shop) -> None:
+    with alone(shop.runs, only_ask=True) as quiet, (shop.runs / ".at-work").open() as lock:
+        assert quiet
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # raises where it would wait
+    looks = []
+
+    class Asked(Shop):
+        @property
+        def bundles(self) -> Bundles:  # type: ignore[override]
+            with (self.runs / ".at-work").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                looks.append(1)
+            return super().bundles
+
+    Asked(shop.folder).vacuum()
+    assert looks
 
 
 class Watched(Shop):

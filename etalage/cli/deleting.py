@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from etalage.cli.answers import tell
+from etalage.cli.answers import tell, tell_error
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError
@@ -142,11 +142,14 @@ def _require_table(name: str, known: tuple[str, ...]) -> None:
 
 
 def _require_yes(yes: bool, plan: object) -> None:
-    """Raises Exit: nobody said yes. With --json nobody is asked: the answer is the plan."""
+    """Raises Exit: nobody said yes. With --json nobody is asked: the answer is the plan, and an error says
+    that nothing was done."""
     if yes:
         return
     if manner().json or not sys.stdin.isatty():
         tell(plan, lambda: out.print("nothing was changed: add --yes to do it"))
+        if manner().json:
+            tell_error(ConfigError.__name__, "nothing was changed: add --yes", 1)
         raise typer.Exit(1)
     if not typer.confirm("Do it?"):
         out.print("nothing was changed")

@@ -45,8 +45,9 @@ def working(runs: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(runs: Path) -> Iterator[bool]:
-    """Whether nobody is at work; who begins meanwhile waits. Raises OSError: nothing can be written."""
+def alone(runs: Path, only_ask: bool = False) -> Iterator[bool]:
+    """Whether nobody is at work; who begins meanwhile waits, unless this was `only_ask`ed: then we are at
+    work ourselves from here on. Raises OSError: nothing can be written."""
     runs.mkdir(parents=True, exist_ok=True)
     lock = os.open(runs / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -55,6 +56,8 @@ def alone(runs: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        if only_ask:
+            fcntl.flock(lock, fcntl.LOCK_SH)
         yield True
     finally:
         os.close(lock)

@@ -99,7 +99,7 @@ def vacuum(
     which stay were made of. Raises DataError: somebody is at work in the shop; the disk.
     """
     workspace.require_writable()
-    with workspace.disk(), at_work.alone(workspace.runs) as quiet:
+    with workspace.disk(), at_work.alone(workspace.runs, only_ask=dry) as quiet:
         if not quiet and not dry:
             raise DataError(
                 f"{workspace.folder}: a training, a publish or another step is at work, and reads what would "
