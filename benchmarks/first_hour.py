@@ -65,7 +65,7 @@ def main(
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         if small:
-            environment = Path(sys.prefix)
+            environment = Path(sys.prefix)  # where it is installed from these sources
         if environment is None:
             environment, installed = install(folder, shlex.split(pip_options))
             rows += figures("both", [("install", installed)])
@@ -151,7 +151,9 @@ def walked(binary: Path, folder: Path, step: Step) -> tuple[str, Took]:
 def timed(command: list[str], folder: Path) -> Took:
     before = os.times()
     began = time.monotonic()
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=plain(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     wall = time.monotonic() - began
     after = os.times()
     if done.returncode:
@@ -159,6 +161,11 @@ def timed(command: list[str], folder: Path) -> Took:
         raise subprocess.CalledProcessError(done.returncode, command)
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return Took(wall, used)
+
+
+def plain() -> dict[str, str]:
+    """The environment of somebody who has no checkout: one that is found first would pass for installed."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def figures(case: str, took: list[tuple[str, Took]]) -> list[Row]:
