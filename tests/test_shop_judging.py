@@ -135,6 +135,33 @@ def test_a_loser_is_published_by_force_and_named(bestsellers: Shop) -> None:
     assert "item_knn" in {one.name for one in bestsellers.recommender().manifest.models}
 
 
+def test_what_evaluate_tells_to_publish_is_published_when_it_was_split_another_way(bestsellers: Shop) -> None:
+    """Fitted on everything it is the same numbers as before, and another verdict is about them."""
+    first = bestsellers.publish()
+    toml = bestsellers.folder / "shop.toml"
+    toml.write_text(CONFIG + "[behaviour]\nvalidation = 0.2\n", "utf-8")
+    changed = Shop(bestsellers.folder)
+    changed.train("popularity")
+    assert "Publish popularity" in typed(changed, "evaluate")
+    second = changed.publish()
+    (before,), (after,) = first.models, second.models
+    assert after.hash == before.hash and after.verdict != before.verdict
+    bestsellers.rollback(first.id)
+    bestsellers.lake.table("items").merge(rows_of("items", {"item_id": ["tin-300"], "title": ["A tin"]}))
+    assert [one.verdict for one in bestsellers.sync().manifest.models] == [before.verdict]  # type: ignore[union-attr]
+
+
+def test_where_nothing_is_left_to_publish_every_model_says_why(bestsellers_and_network: Shop) -> None:
+    shutil.rmtree(bestsellers_and_network.exports("popularity"))
+    with pytest.raises(GateRefused) as refused:
+        bestsellers_and_network.publish()
+    said = str(refused.value)
+    assert "item_knn loses to popularity" in said and "two_tower was not evaluated" in said
+    assert said.endswith(
+        "So none of the models is left to publish; `etalage publish --force` publishes all the same"
+    )
+
+
 def test_where_shoppers_have_tastes_their_neighbours_are_published(tmp_path: Path) -> None:
     shop = made(tmp_path / "shop", tastes=True)
     for model in ("popularity", "item_knn"):
