@@ -233,8 +233,8 @@ def _exports_of(folder: Path) -> list[Path]:
 
 
 def _export_of(folder: Path, entry: ModelEntry) -> Path | None:
-    """The newest export of the bundle's model. What is fitted on everything may be the same numbers twice: what
-    the bundle's verdict is about comes first."""
+    """The newest export of the bundle's model. What is fitted on everything may be the same numbers twice:
+    the one that the bundle's verdict is about comes first."""
     found = [
         (one, facts) for one in _exports_of(folder) if (facts := _facts(one)).get("model_hash") == entry.hash
     ]
