@@ -291,7 +291,7 @@ def test_what_learned_from_the_answers_is_not_evaluated(bestsellers: Shop) -> No
     """Split by another rule, what is to be found now stood in what the model was trained on."""
     (bestsellers.folder / "shop.toml").write_text(CONFIG + '[behaviour]\nsplit = "random"\n', "utf-8")
     changed = Shop(bestsellers.folder)
-    with pytest.raises(ConfigError, match=r"item_knn was trained on other data .* `etalage train item_knn`"):
+    with pytest.raises(ConfigError, match=r"item_knn was trained with other .* `etalage train item_knn`"):
         changed.evaluate("item_knn")
     assert read_verdict(newest_export(changed.exports("item_knn"))) is None
 
