@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 SEPARATOR = " > "
 """Between the steps of a category path."""
+BOTH = "its category, then of the shop"
 RUNGS = {
     "deep": "By the models that learnt from many shoppers' behaviour.",
     "collaborative": "By what others did who acted on the same items.",
@@ -33,7 +34,7 @@ def whose(category: str | None, shown: Sequence[str | None]) -> str:
     own = sum(category is not None and is_within(one, category) for one in shown)
     if own == 0:
         return "the shop"
-    return "its category" if own == len(shown) else "its category, then of the shop"
+    return "its category" if own == len(shown) else BOTH
 
 
 def in_place_of_similar(of: str, acted: bool = True) -> str:

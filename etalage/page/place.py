@@ -112,6 +112,11 @@ class Place:
         return {name: value for name, value in asked.items() if value is not None}
 
     @property
+    def filter_count(self) -> int:
+        """How many filters are in use; a search is none, for its words stand in a field of their own."""
+        return len(self.filters())
+
+    @property
     def is_filtered(self) -> bool:
         """Whether anything is left out of the grid."""
         return bool(self.search or self.filters())

@@ -219,6 +219,7 @@ def _instead(item: Mapping[str, Any], shown: Shown, acted: bool, cards: list[par
     category = item.get("category_id")
     of = sentences.whose(category, [one.category_id for one in shown.items])
     near = category.split(wording.SEPARATOR)[-1] if category and of != "the shop" else "the shop"
+    near = f"{near} and the shop" if of == sentences.BOTH else near
     heading = f"Popular in {near}" if acted else f"More of {near}"
     why = "Its photo is not compared" if item.get("photo") else "There is no photo of this item to compare"
     return Shelf("similar", heading, f"{why}: {sentences.in_place_of_similar(of, acted)}.", cards)

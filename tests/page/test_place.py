@@ -59,6 +59,11 @@ def test_filters_hold_only_what_is_asked() -> None:
     assert Place(min_price=0.0, in_stock=True).filters() == {"in_stock": True, "min_price": 0.0}
 
 
+def test_a_search_is_not_counted_among_the_filters() -> None:
+    assert Place(search="coat").filter_count == 0
+    assert Place(search="coat", category="Bags", in_stock=True).filter_count == 2
+
+
 def test_a_search_is_a_filter_of_the_grid_too() -> None:
     assert Place(search="coat").is_filtered
     assert Place(category="Bags").is_filtered
