@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etalage import sentences
+from etalage.api import Item
 from etalage.kinds import known_meaning
 from etalage.sentences import is_within
 
@@ -92,6 +93,13 @@ DONE = {
     "negative": "not wanted",
 }
 """By meaning of the kind."""
+
+
+def name(item: Item) -> str:
+    """What an item is called: its title, or else its brand and the last step of its category, or else its
+    id."""
+    category = (item.category_id or "").split(SEPARATOR)[-1]
+    return item.title or " · ".join(filter(None, (item.brand, category))) or item.item_id
 
 
 def done(kind: str, value: float | None = None) -> str:

@@ -79,3 +79,8 @@ def test_where_nobody_did_anything_nothing_is_called_popular(page: Visitor) -> N
 def test_cards_of_a_shop_without_photos_have_no_empty_frame(page: Visitor, visitor: Visitor) -> None:
     assert page.get().one("body")["class"] == "bare"
     assert visitor.get().one("body").get("class") is None
+
+
+def test_an_item_without_a_title_is_called_by_brand_and_category(page: Visitor) -> None:
+    card = page.get("/?q=Bellamy").one("#grid [data-item=item-00004]")
+    assert card.one(".title").text == "Bellamy · Dresses" and card.one(".brand").text == "item-00004"
