@@ -203,6 +203,10 @@ def test_undo_lists_the_versions(shop: Shop) -> None:
     assert "delete" in listed and " 8 " in listed.replace("\n", " ") + " "
 
 
+def test_undo_with_yes_and_no_version_is_refused(shop: Shop) -> None:
+    assert "to which version?" in refused(typed(shop, "undo", "items", "--yes"))
+
+
 def test_options_of_the_other_table_are_refused(shop: Shop) -> None:
     for words in (["items", "--all"], ["photos", "--where", "brand=x"], ["items"], ["photos"]):
         assert "ConfigError: " in refused(typed(shop, "delete", *words))

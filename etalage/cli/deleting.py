@@ -110,6 +110,8 @@ def undo(
     _require_table(table, UNDONE)
     here = opened(shop)
     if to is None:
+        if yes:
+            raise ConfigError(f"--yes: to which version? `etalage undo {table}` lists them; say --to VERSION")
         versions = here.history(table)
         tell(versions, lambda: _print_versions(versions))
         return
