@@ -152,9 +152,9 @@ def opened(browser: Any, url: str, size: tuple[int, int]) -> dict[str, float]:
     network.on("Network.loadingFinished", finished)
     page.goto(url)
     page.wait_for_load_state("networkidle")
-    paint = page.evaluate(
-        "() => performance.getEntriesByName('first-contentful-paint').map((one) => one.startTime)[0]"
-    )
+    named = "performance.getEntriesByName('first-contentful-paint')"
+    page.wait_for_function(f"() => {named}.length")  # on a busy machine it is told later
+    paint = page.evaluate(f"() => {named}[0].startTime")
     photo = page.evaluate(
         "() => Math.min(...performance.getEntriesByType('resource')"
         ".filter((one) => one.name.includes('/photos/')).map((one) => one.responseEnd))"
