@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, ShopFolder, app, opened, print_next
+from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import ShopConfig
 from etalage.console import add_row, bar, counted, manner, out, table_of
 from etalage.errors import ConfigError, EtalageError, InputUnreadable, TooManyRefused
@@ -287,7 +287,7 @@ def ingest(
         delimiter=delimiter,
         encoding=encoding,
     )
-    tell(done, lambda: _show_ingested(done, shop))
+    tell(done, lambda: _show_ingested(done))
     named = ", ".join(files)
     if done.unreadable:
         raise InputUnreadable(
@@ -301,7 +301,7 @@ def ingest(
         )
 
 
-def _show_ingested(done: "Ingested", shop: Path) -> None:
+def _show_ingested(done: "Ingested") -> None:
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     besides = (("older", done.older), ("of erased shoppers", done.erased), ("skipped", done.passed))
     more = "".join(f"{name} {n}, " for name, n in besides if n)
@@ -317,7 +317,6 @@ def _show_ingested(done: "Ingested", shop: Path) -> None:
         out.print(f"  {note}")
     for reason in done.unreadable[:10]:
         out.print(f"  {reason}")
-    print_next(shop)
 
 
 @app.command(epilog="etalage tables --shop demo")

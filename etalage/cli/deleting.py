@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from etalage.cli.answers import tell, tell_error
-from etalage.cli.app import HERE, ShopFolder, app, of_shop, opened, print_next
+from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.console import add_row, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError
 from etalage.shop.upkeep_files import RESET, UNDONE
@@ -67,7 +66,7 @@ def delete(
         done = here.delete_items(words, force, where or [])
     else:
         done = here.delete_photos(words, of or [], every)
-    tell(done, lambda: _print_done(plan, shop))
+    tell(done, lambda: _print_done(plan))
 
 
 @app.command(epilog="etalage reset interactions")
@@ -88,7 +87,7 @@ def reset(
         tell(plan, lambda: out.print(f"table {table} has no rows; nothing was changed"))
         return
     _require_yes(yes, plan)
-    tell(here.reset(table), lambda: _print_done(plan, shop))
+    tell(here.reset(table), lambda: _print_done(plan))
 
 
 @app.command(
@@ -120,7 +119,7 @@ def undo(
         out.print(f"table {table}: {plan.rows_now:,} rows now, {plan.rows_then:,} in version {to}")
     _require_yes(yes, plan)
     done = here.undo(table, to)
-    tell(done, lambda: _print_undone(done, shop))
+    tell(done, lambda: _print_undone(done))
 
 
 def _print_versions(versions: "Sequence[PastVersion]") -> None:
@@ -131,11 +130,10 @@ def _print_versions(versions: "Sequence[PastVersion]") -> None:
     out.print(shown)
 
 
-def _print_undone(done: "Undone", shop: Path) -> None:
+def _print_undone(done: "Undone") -> None:
     if done.erased:
         out.print(f"left out: {counted(done.erased, 'row', 'rows')} of shoppers who were erased since")
-    out.print(f"table {done.table} has the rows of version {done.version}")
-    print_next(shop)
+    out.print(f"table {done.table} has the rows of version {done.version}; next: etalage sync")
     for line in done.undo:
         out.print(f"to take it back: {line}")
 
@@ -180,10 +178,10 @@ def _print(plan: "Deletion") -> None:
         out.print(f"stays: {line}")
 
 
-def _print_done(plan: "Deletion", shop: Path) -> None:
+def _print_done(plan: "Deletion") -> None:
     rows = (f"{counted(count, 'row', 'rows')} of {name}" for name, count in plan.rows.items())
     out.print(f"deleted: {', '.join(rows)}")
     for line in plan.next:
-        out.print(f"next: {of_shop(line, shop)}")
+        out.print(f"next: {line}")
     for line in plan.undo:
         out.print(f"to take it back, until a vacuum: {line}")

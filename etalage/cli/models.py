@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, Command, Force, ShopFolder, app, opened, print_next
+from etalage.cli.app import HERE, Command, Force, ShopFolder, app, opened
 from etalage.console import add_row, duration, err, manner, out, since_start, table_of
 from etalage.errors import ConfigError
 from etalage.models import MODEL
@@ -187,7 +187,7 @@ def evaluate(
     here = opened(shop)
     if model is not None:
         one = here.evaluate(model)
-        tell(replace(one, sections=()), lambda: _tell_evaluated(one, shop))
+        tell(replace(one, sections=()), lambda: _tell_evaluated(one))
         return
     if not here.trained_models():
         for orphan in here.orphan_exports():
@@ -211,11 +211,10 @@ def _tell_decided(done: Any) -> None:
     out.print(f"report: {done.report}")
 
 
-def _tell_evaluated(done: Any, shop: Path) -> None:
+def _tell_evaluated(done: Any) -> None:
     out.print(done.decision)
     out.print(done.summary())
     out.print(f"report: {done.report}")
-    print_next(shop)
 
 
 def _interval(one: Any, sign: str = "") -> str:
@@ -300,10 +299,10 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
     It embeds only new and changed photos.
     """
     done = opened(shop).sync(force)
-    tell(done, lambda: _show_synced(done, shop))
+    tell(done, lambda: _show_synced(done))
 
 
-def _show_synced(done: "Synced", shop: Path) -> None:
+def _show_synced(done: "Synced") -> None:
     out.print(
         f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
         f"changed {done.upserted}, removed {done.deleted}"
@@ -312,7 +311,6 @@ def _show_synced(done: "Synced", shop: Path) -> None:
         out.print(f"read the whole tables: {done.whole}")
     if done.manifest is not None:
         _show_manifest(done.manifest)
-    print_next(shop)
 
 
 @app.command(epilog="etalage bundles --shop demo")

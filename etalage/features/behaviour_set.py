@@ -220,16 +220,15 @@ def taken_again(data: BehaviourSet) -> tuple[int, int]:
     return moments, moments - 1 - int(np.count_nonzero(another))
 
 
-def describe_taken_again(data: BehaviourSet, training: str | None = None) -> list[str]:
-    """Nothing, or that this is a shop in which the same is taken again, and what then to set. training: the
-    model that learns from it now."""
+def describe_taken_again(data: BehaviourSet) -> list[str]:
+    """Nothing, or that this is a shop in which the same is taken again, and what then to set."""
     times, again = taken_again(data)
     if data.facts.get("repeat") or times < _TELLING or again < _OFTEN * times:
         return []
     return [
         f"{again / times:.0%} of what shoppers took ({again:,} of {times:,} times) they had taken before, "
         "and is not shown to them again: where things are used up and bought again, set [behaviour] repeat = "
-        f"true{', and train `buy_again` again' if training == 'buy_again' else ', and train `buy_again` too'}"
+        "true, and train `buy_again` too"
     ]
 
 

@@ -47,13 +47,10 @@ class Behaviour:
     """Where the interactions of `data` lie in files, what a model learns from."""
 
 
-def behaviour(
-    workspace: Workspace, whole: bool = False, streamed_by: Any = None, training: str | None = None
-) -> Behaviour:
+def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None) -> Behaviour:
     """Read it. Items have the category that the classifier told beside the merchant's own, and nothing of
     what other models embed of them (source_steps.py). whole: nothing is held back. streamed_by: the config of
     a model that reads the interactions as a stream (stream_steps.py); None: they come into memory.
-    training: the model that is trained on it, by name.
 
     Raises TableMissing, TooLittleData.
     """
@@ -89,7 +86,7 @@ def behaviour(
                 data = with_negatives(data, negatives)
     unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
-    for line in (*describe_facts(data.facts), *describe_taken_again(data, training)):
+    for line in (*describe_facts(data.facts), *describe_taken_again(data)):
         log.warning("%s", line)
     titles = {}
     if items is not None:
@@ -103,7 +100,7 @@ def for_training(workspace: Workspace, recipe: "Recipe[Any]", config: Any) -> Be
     """The shop's behaviour as this model is to learn from it: as a stream where its config says so. Raises as
     `behaviour`."""
     streamed = recipe.data == "behaviour" and stream_steps.streams(workspace, config)
-    return behaviour(workspace, streamed_by=config if streamed else None, training=recipe.name)
+    return behaviour(workspace, streamed_by=config if streamed else None)
 
 
 @dataclass(frozen=True)
@@ -213,7 +210,6 @@ def train(
             versions=whole.versions,
             learned=(whole.data.fingerprint(), given.inputs) if given.inputs else None,
             start=None if given.taken is None else given.taken.facts,
-            behaviour=workspace.config.behaviour.model_dump(mode="json"),
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
