@@ -333,19 +333,16 @@ def test_tables_in_an_object_store_are_refused(kept: Shop, tmp_path: Path) -> No
 def test_a_full_disk_leaves_no_backup_and_says_so(
     kept: Shop, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = upkeep_archive._copied
+    read = upkeep_archive._Whole.read
     calls = []
 
-    def full(*given: object) -> object:
+    def full(*given: Any) -> bytes:
         calls.append(given)
         if len(calls) > 20:
             raise OSError(28, "No space left on device", str(tmp_path / name))
-        return copy(*given)  # type: ignore[arg-type]
+        return read(*given)
 
-    owner, method = (upkeep_archive, "_copied") if name == "b" else (upkeep_archive._Hashing, "read")
-    if name != "b":
-        copy = upkeep_archive._Hashing.read  # type: ignore[assignment]
-    monkeypatch.setattr(owner, method, full)
+    monkeypatch.setattr(upkeep_archive._Whole, "read", full)
     with pytest.raises(DataError, match=r"No space left on device; there is no backup of this moment"):
         kept.backup(tmp_path / name)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from etalage.cli.answers import tell
 from etalage.cli.app import HERE, ShopFolder, app, opened
 from etalage.config import ShopConfig
 from etalage.console import add_row, bar, counted, manner, out, table_of
-from etalage.errors import ConfigError, EtalageError, InputUnreadable, TooManyRefused
+from etalage.errors import ConfigError, InputUnreadable, TooManyRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -179,24 +179,6 @@ def _files_and_table(words: list[str]) -> tuple[list[str], TableChoice]:
     return words, TableChoice.items
 
 
-def _require_items(file: Path) -> None:
-    """Raises ConfigError: no table was named, and the file is surely of another one than items."""
-    from etalage.lake.drafting.looking import draft_files
-
-    if not file.is_file():
-        return
-    try:
-        (draft,) = draft_files([file])
-    except EtalageError:
-        return  # ingest says it
-    if draft.sure and draft.table != "items":
-        typed = shlex.quote(str(file))
-        raise ConfigError(
-            f"{file}: is {draft.title}, as {draft.why}: `etalage ingest {typed} {draft.table}` loads it. If "
-            f"it is of items all the same, say so: `etalage ingest {typed} items`"
-        )
-
-
 @app.command(
     epilog="""
     etalage ingest items.csv
@@ -272,7 +254,9 @@ def ingest(
     files, table = _files_and_table(sources)
     here = opened(shop)
     if len(sources) == 1 and format is None:
-        _require_items(Path(sources[0]))
+        from etalage.shop.draft_steps import require_items
+
+        require_items(Path(sources[0]))
     done = here.ingest(
         files[0] if len(files) == 1 else files,
         table.value,

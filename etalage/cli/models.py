@@ -79,15 +79,12 @@ def train(
 
 
 def _show_trained(done: "TrainedModel", shop: Path) -> None:
+    from etalage.shop.workspace import of_shop
+
     figures = "".join(f"; {name} {value:.4f}" for name, value in done.metrics.items())
     took = duration(since_start())
     out.print(f"{done.model} {done.export.name}: learned from {done.learned}{figures}; {took} in all")
-    out.print(f"next: `etalage evaluate {done.model}{_of(shop)}`")
-
-
-def _of(shop: Path) -> str:
-    """`--shop FOLDER`, where it was given."""
-    return "" if shop == HERE else f" --shop {shlex.quote(str(shop))}"
+    out.print(f"next: `etalage evaluate {done.model}{of_shop(shop)}`")
 
 
 @app.command(
@@ -280,13 +277,13 @@ def publish(
 
 def _show_published(done: "Manifest", here: "Shop", shop: Path) -> None:
     from etalage.shop import asking
+    from etalage.shop.workspace import of_shop
 
     _show_manifest(done)
     whom = asking.somebody(here) if done.funnel else None
-    of = [] if shop == HERE else ["--shop", str(shop)]
-    serve = shlex.join(["etalage", "serve", *of])
+    serve = "etalage serve" + of_shop(shop)
     if whom is not None:
-        slate = shlex.join(["etalage", "recommend", whom, *of])
+        slate = f"etalage recommend {shlex.quote(whom)}{of_shop(shop)}"
         out.print(f"next: `{slate}` shows a slate; `{serve}` serves the bundle")
     else:
         out.print(f"next: `{serve}`")

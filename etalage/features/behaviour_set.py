@@ -222,8 +222,10 @@ def taken_again(data: BehaviourSet) -> tuple[int, int]:
 
 def describe_taken_again(data: BehaviourSet) -> list[str]:
     """Nothing, or that this is a shop in which the same is taken again, and what then to set."""
+    if data.facts.get("repeat"):
+        return []
     times, again = taken_again(data)
-    if data.facts.get("repeat") or times < _TELLING or again < _OFTEN * times:
+    if times < _TELLING or again < _OFTEN * times:
         return []
     return [
         f"{again / times:.0%} of what shoppers took ({again:,} of {times:,} times) they had taken before, "

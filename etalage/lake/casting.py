@@ -73,11 +73,14 @@ def _distinct(values: Sequence[Any], counts: bool) -> list[Any] | None:
     distinct = dict.fromkeys(values)
     if 4 * len(distinct) > 3 * len(values):
         return None
-    there = [value for value in values if value is not None]
-    if float in kinds and 0.0 in distinct and any(v == 0.0 and math.copysign(1.0, v) < 0 for v in there):
+    if (
+        float in kinds
+        and 0.0 in distinct
+        and any(v == 0.0 and math.copysign(1.0, v) < 0 for v in values if v is not None)
+    ):
         return None
     # The second 02:10 of the night in which the clocks go back is equal to the first, and an hour later.
-    if datetime in kinds and any(value.fold for value in there):
+    if datetime in kinds and any(v.fold for v in values if v is not None):
         return None
     return list(distinct)
 

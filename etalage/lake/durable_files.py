@@ -13,9 +13,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from etalage.errors import PublishError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 
 def replace_durably(file: Path, content: bytes) -> None:
@@ -107,11 +110,18 @@ def seal_file(path: Path) -> Written:
 def hash_file(path: Path) -> Written:
     """SHA-256 and length of a file, read in blocks; a symbolic link is not followed (OSError)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    digest, count = hashlib.sha256(), 0
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            count += len(block)
+        return hash_stream(file)
+
+
+def hash_stream(opened: "SupportsRead[bytes]", out: IO[bytes] | None = None) -> Written:
+    """SHA-256 and length of what is read, to its end; it is written into `out` too."""
+    digest, count = hashlib.sha256(), 0
+    while block := opened.read(_BLOCK):
+        digest.update(block)
+        count += len(block)
+        if out is not None:
+            out.write(block)
     return Written(digest.hexdigest(), count)
 
 

@@ -2,6 +2,7 @@
 looked at, guessed, written with the reasons, tried.
 """
 
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,22 @@ def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
             trials.append(str(error))
     options = [_options(draft, getattr(config.ingest, draft.table)) for draft in drafts]
     return DraftedShop(text, mappings, tuple(drafts), tuple(trials), tuple(options), pictures)
+
+
+def require_items(file: Path) -> None:
+    """Raises ConfigError: the file, of which nobody said the table, is surely of another one than items."""
+    if not file.is_file():
+        return
+    try:
+        (draft,) = draft_files([file])
+    except EtalageError:
+        return  # loading it says why
+    if draft.sure and draft.table != "items":
+        typed = shlex.quote(str(file))
+        raise ConfigError(
+            f"{file}: is {draft.title}, as {draft.why}: `etalage ingest {typed} {draft.table}` loads it. If "
+            f"it is of items all the same, say so: `etalage ingest {typed} items`"
+        )
 
 
 def _options(draft: Draft, mapping: MappingConfig) -> tuple[str, ...]:

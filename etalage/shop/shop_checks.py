@@ -3,7 +3,6 @@ settings name outside of it."""
 
 import json
 import os
-import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from etalage.shop.at_work import is_held
 from etalage.shop.findings import Finding, each_looked_at, looked_at
 from etalage.shop.photo_steps import newest_exports
 from etalage.shop.status_steps import status
-from etalage.shop.workspace import Workspace
+from etalage.shop.workspace import Workspace, of_shop
 
 SECONDS = 3.0
 """How long something that the settings name may take to answer."""
@@ -249,5 +248,4 @@ def _spark(shop: Workspace) -> Finding:
 
 def _next(shop: Workspace) -> Finding:
     step = status(shop).next
-    folder = "" if shop.folder == Path() else f" --shop {shlex.quote(str(shop.folder))}"
-    return Finding("next", "ok", step.why, f"`{step.command}{folder}`")
+    return Finding("next", "ok", step.why, f"`{step.command}{of_shop(shop.folder)}`")

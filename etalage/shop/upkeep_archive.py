@@ -26,13 +26,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from etalage.errors import DataError
-from etalage.lake.durable_files import Written, hash_file, sync_folder, write_durably
+from etalage.lake.durable_files import Written, hash_file, hash_stream, sync_folder, write_durably
 
 FORMAT = 1
 MANIFEST, SHOP, PARTIAL, LOCK = "manifest.json", "shop", ".partial", ".lock"
 SUFFIXES = (".tar.zst", ".tar.gz", ".tgz", ".tar")
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ")
-_BLOCK = 1 << 20
 _LARGEST = 1 << 30
 """Bytes of a manifest, which is read into memory: of some five million files."""
 
@@ -207,7 +206,7 @@ class _FolderWriter:
         draft = file.with_name(f".{file.name}.partial")
         draft.unlink(missing_ok=True)
         with draft.open("xb") as out:
-            found = _copied(opened, out, size, name)
+            found = hash_stream(_Whole(opened, size, name), out)
             out.flush()
             os.fsync(out.fileno())
         draft.chmod(facts.st_mode & 0o777 | 0o400)
@@ -264,22 +263,9 @@ def _same(there: Path, opened: IO[bytes], size: int) -> Written | None:
     except OSError:
         return None
     try:
-        return found if _copied(opened, None, size, there.name) == found else None
+        return found if hash_stream(_Whole(opened, size, there.name)) == found else None
     finally:
         opened.seek(0)
-
-
-def _copied(opened: IO[bytes], out: IO[bytes] | None, size: int, name: str) -> Written:
-    digest, left = hashlib.sha256(), size
-    while left:
-        block = opened.read(min(_BLOCK, left))
-        if not block:
-            raise DataError(f"{name}: became shorter while it was copied; run the backup again")
-        digest.update(block)
-        left -= len(block)
-        if out is not None:
-            out.write(block)
-    return Written(digest.hexdigest(), size)
 
 
 @contextmanager
@@ -330,11 +316,11 @@ class _TarWriter:
         return self._target
 
 
-class _Hashing:
-    """Hashes what is read through it, and so much is read."""
+class _Whole:
+    """A file of which just so many bytes are read, as many as it had when the backup looked."""
 
     def __init__(self, opened: IO[bytes], size: int, name: str) -> None:
-        self.digest, self._opened, self._left, self._name = hashlib.sha256(), opened, size, name
+        self._opened, self._left, self._name = opened, size, name
 
     def read(self, count: int = -1) -> bytes:
         wanted = self._left if count < 0 else min(count, self._left)
@@ -342,6 +328,18 @@ class _Hashing:
         if len(block) < wanted:
             raise DataError(f"{self._name}: became shorter while it was copied; run the backup again")
         self._left -= len(block)
+        return block
+
+
+class _Hashing(_Whole):
+    """The same for tarfile, which reads it; what is read is hashed."""
+
+    def __init__(self, opened: IO[bytes], size: int, name: str) -> None:
+        super().__init__(opened, size, name)
+        self.digest = hashlib.sha256()
+
+    def read(self, count: int = -1) -> bytes:
+        block = super().read(count)
         self.digest.update(block)
         return block
 

@@ -4,7 +4,6 @@ A backup is older than the erasures that came after it. Those that later backups
 those of a shop that is named, are made again before the restored shop gets its name.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from etalage.errors import ConfigError, DataError
-from etalage.lake.durable_files import Written, hash_file, sync_folder, write_durably
+from etalage.lake.durable_files import Written, hash_file, hash_stream, sync_folder, write_durably
 from etalage.lake.erasures import FILE as ERASED
 from etalage.lake.erasures import Erasure, Erasures, Known
 from etalage.shop import live_steps
@@ -30,7 +29,6 @@ from etalage.shop.upkeep_archive import (
 from etalage.shop.workspace import Workspace, is_shop
 
 _FROM = "from"
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def check(source: str | Path, name: str | None = None, bar: Bar = silent) -> Res
         found: dict[str, Written] = {}
 
         def take(name: str, opened: IO[bytes], mode: int, expected: Written | None) -> None:
-            found[name] = _hashed(opened, None)
+            found[name] = hash_stream(opened, None)
             meter(1)
 
         manifest = read_backup(backup, take)
@@ -160,16 +158,6 @@ def require_same(backup: Path, manifest: BackupManifest, found: dict[str, Writte
         raise DataError(f"{backup}: {name} {why}: this backup is damaged; restore another one")
 
 
-def _hashed(opened: IO[bytes], out: IO[bytes] | None) -> Written:
-    digest, count = hashlib.sha256(), 0
-    while block := opened.read(_BLOCK):
-        digest.update(block)
-        count += len(block)
-        if out is not None:
-            out.write(block)
-    return Written(digest.hexdigest(), count)
-
-
 def _begin(staging: Path, backup: Path) -> None:
     """What a killed restore of the same backup left is used; of another one it goes."""
     facts = (backup / MANIFEST if backup.is_dir() else backup).stat()
@@ -198,7 +186,7 @@ class _Taking:
         draft = file.with_name(f".{file.name}.partial")
         draft.unlink(missing_ok=True)
         with draft.open("xb") as out:
-            self.found[name] = _hashed(opened, out)
+            self.found[name] = hash_stream(opened, out)
             out.flush()
             os.fsync(out.fileno())
         draft.chmod(mode | 0o400)

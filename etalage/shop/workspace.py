@@ -37,6 +37,11 @@ def is_shop(folder: Path) -> bool:
     return (folder / "shop.toml").is_file() or any(folder.glob("tables/*/_delta_log"))
 
 
+def of_shop(folder: Path) -> str:
+    """What a command that is told to be typed next needs behind it: nothing in the current folder."""
+    return "" if folder == Path() else f" --shop {shlex.quote(str(folder))}"
+
+
 def require_shop(folder: Path) -> None:
     """Raises ConfigError: `folder` is no shop; names those that lie near, and how one is made."""
     if is_shop(folder):

@@ -19,7 +19,7 @@ from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, s
 from etalage.evaluation.palette import COLOURS, FIXED, palette
 from etalage.evaluation.protocols import evaluate_embeddings, evaluate_photos
 from etalage.evaluation.verdict_evidence import evidence_of
-from tests.chromium import FLAGS, chromium
+from tests.chromium import launched
 from tests.evaluation.made_reports import HOSTILE, made_page, made_photos
 from tests.evaluation.test_category_report import SYSTEMS, TREE, TRUTH, VALUES
 from tests.evaluation.test_category_report import written as classifier
@@ -143,15 +143,11 @@ def test_a_photo_model_that_the_gate_refuses_is_not_published_and_says_why() -> 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A tab with the page, 390 pixels wide."""
-    from playwright.sync_api import sync_playwright
-
-    found, file = chromium(), made_page(tmp_path_factory.mktemp("page"))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    file = made_page(tmp_path_factory.mktemp("page"))
+    with launched() as browser:
         tab = browser.new_page(viewport={"width": 390, "height": 900})
         tab.goto(file.as_uri())
         yield tab
-        browser.close()
 
 
 @pytest.fixture(scope="module")
