@@ -207,15 +207,16 @@ def describe_facts(facts: Mapping[str, Any]) -> list[str]:
 
 
 def taken_again(data: BehaviourSet) -> tuple[int, int]:
-    """(moments of train at which a shopper took an item, those of them at which they had it already)."""
+    """(moments of train at which a shopper took an item, those of them at which they had taken it before in
+    the same way): whoever puts a thing into the cart and then buys it takes it once in each way."""
     has = [n for n, kind in enumerate(data.kinds, 1) if kind in data.facts["has"]]
     train = data.part("train").positive
     taken = train.take(np.isin(train.kinds, has))
     if not len(taken):
         return 0, 0
-    order = np.lexsort((taken.times, taken.keys))
-    keys, times = taken.keys[order], taken.times[order]
-    another = keys[1:] != keys[:-1]
+    order = np.lexsort((taken.times, taken.kinds, taken.keys))
+    keys, kinds, times = taken.keys[order], taken.kinds[order], taken.times[order]
+    another = (keys[1:] != keys[:-1]) | (kinds[1:] != kinds[:-1])
     moments = 1 + int(np.count_nonzero(another | (times[1:] != times[:-1])))
     return moments, moments - 1 - int(np.count_nonzero(another))
 

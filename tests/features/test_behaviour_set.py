@@ -405,6 +405,12 @@ def test_a_shop_in_which_the_same_is_bought_again_is_told_what_to_set() -> None:
     assert described(rows_of_receipts(90)[:150]) == []
 
 
+def test_what_goes_into_the_cart_and_is_bought_then_is_not_taken_again() -> None:
+    config = BehaviourConfig(split="random", has=("cart", "buy"))
+    rows: list[Row] = [("u", "a", "cart", None, 1), ("u", "a", "buy", None, 2), ("u", "a", "buy", None, 9)]
+    assert taken_again(behaviour_set(table(rows), None, None, config, whole=True)) == (3, 1)
+
+
 def test_the_same_item_twice_at_one_moment_is_one_purchase() -> None:
     config = BehaviourConfig(split="random")
     rows: list[Row] = [("u", "a", "buy", None, 1), ("u", "a", "buy", None, 1), ("u", "a", "buy", None, 2)]
