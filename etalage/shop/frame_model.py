@@ -311,10 +311,12 @@ def _with_split(config: ShopConfig, split: str) -> ShopConfig:
 
 
 def _learned(data: "BehaviourSet", refused: int, seconds: float) -> Learned:
-    train = data.part("train")
+    from etalage.training.learned_from import learned_from
+
     held = sum(len(part) for name, part in data.parts.items() if name != "train")
-    users, items = len(np.unique(train.users)), len(np.unique(train.items))
-    return Learned(len(train), len(train.positive), users, items, held, refused, seconds)
+    of = learned_from(data)
+    positive = len(data.part("train").positive)
+    return Learned(of["interactions"], positive, of["shoppers"], of["items"], held, refused, seconds)
 
 
 # -- frames in ---------------------------------------------------------------------------------
