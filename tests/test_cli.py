@@ -153,7 +153,7 @@ def test_f51_too_many_refused_rows_are_status_4_and_the_good_ones_are_stored(
 ) -> None:
     said = typed("ingest", feed(tmp_path), "items", "--shop", empty)
     refuses(said, 4, "TooManyRefused", "2 rows refused", f"`etalage refused --shop {empty}`")
-    assert said.lines == [
+    assert said.lines[:-1] == [
         "read 4: inserted 2, updated 0, unchanged 0, refused 2",
         "  1 × line 4: has 1 fields, the header has 3",
         "  1 × line 3: item_id: is missing",
@@ -198,7 +198,7 @@ def test_a_model_that_the_gate_refuses_is_status_9_and_can_be_forced(shop: Path)
         rf"the photo embedder: image_similarity [0-9a-f]{{8}}, {ITEMS} items in the exact index",
         forced.lines[1],
     )
-    assert forced.lines[-2] == "forced past: gate"
+    assert "forced past: gate" in forced.lines
 
 
 def test_asking_before_publishing_is_status_10(empty: Path) -> None:
@@ -332,7 +332,8 @@ def test_an_idx_pair_is_loaded_with_its_classes_named(empty: Path, tmp_path: Pat
     labels.write_bytes(struct.pack(">2I", 0x801, 3) + bytes([0, 1, 0]))
     words = ("ingest", images, "--class-names", "Boots,Hats", "--attribute", "split=test", "--shop", empty)
     said = quick(*words)
-    assert (said.status, said.lines) == (0, ["read 3: inserted 3, updated 0, unchanged 0, refused 0"])
+    assert (said.status, said.lines[0]) == (0, "read 3: inserted 3, updated 0, unchanged 0, refused 0")
+    assert said.lines[1].startswith(f"next: etalage train image_similarity --shop {empty}")
     assert [row["category_id"] for _, row in sorted(rows(empty).items())] == ["Boots", "Hats", "Boots"]
     assert {row["attributes"] for row in rows(empty).values()} == {'{"split": "test"}'}
     assert len(rows(empty, "photos")) == 3
@@ -379,7 +380,7 @@ def test_similar_answers_for_a_photo_and_says_why_there_are_fewer(shop: Path, tm
 def test_sync_says_what_it_did(shop: Path, tmp_path: Path) -> None:
     first = Bundles(shop / "bundles").current_id()
     said = quick("sync", "--shop", shop)
-    assert said.lines == [
+    assert said.lines[:-1] == [
         f"no table has a newer version than bundle {first}: "
         f"embedded 0, carried over {ITEMS}, changed 0, removed 0"
     ]

@@ -51,7 +51,7 @@ def test_a_shop_that_is_well_has_no_problem_and_nothing_is_changed(well: Path) -
 
 def test_where_there_is_no_shop_the_machine_is_looked_at_all_the_same(tmp_path: Path) -> None:
     one = found(tmp_path / "none", "shop")
-    assert one.state == "warning" and "etalage new" in one.said
+    assert one.state == "problem" and "etalage new" in one.said, "it was named"
     assert found(tmp_path / "none", "python").state == "ok"
 
 

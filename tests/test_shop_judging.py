@@ -135,6 +135,84 @@ def test_a_loser_is_published_by_force_and_named(bestsellers: Shop) -> None:
     assert "item_knn" in {one.name for one in bestsellers.recommender().manifest.models}
 
 
+def test_what_evaluate_tells_to_publish_is_published_when_it_was_split_another_way(bestsellers: Shop) -> None:
+    """Fitted on everything it is the same numbers as before, and another verdict is about them."""
+    first = bestsellers.publish()
+    toml = bestsellers.folder / "shop.toml"
+    toml.write_text(CONFIG + "[behaviour]\nvalidation = 0.2\n", "utf-8")
+    changed = Shop(bestsellers.folder)
+    changed.train("popularity")
+    assert "Publish popularity" in typed(changed, "evaluate")
+    second = changed.publish()
+    (before,), (after,) = first.models, second.models
+    assert after.hash == before.hash and after.verdict != before.verdict
+    bestsellers.rollback(first.id)
+    bestsellers.lake.table("items").merge(rows_of("items", {"item_id": ["tin-300"], "title": ["A tin"]}))
+    assert [one.verdict for one in bestsellers.sync().manifest.models] == [before.verdict]  # type: ignore[union-attr]
+
+
+def test_a_model_that_other_settings_trained_is_left_out_and_the_next_command_trains_it(
+    bestsellers: Shop,
+) -> None:
+    typed(bestsellers, "evaluate")
+    toml = bestsellers.folder / "shop.toml"
+    toml.write_text(CONFIG + "[behaviour]\nrepeat = true\n", "utf-8")
+    changed = Shop(bestsellers.folder)
+    said = "popularity was trained with other [behaviour] settings (repeat false, now true): `etalage train"
+    step = changed.status().next
+    assert step.command == "etalage train item_knn" or step.command == "etalage train popularity"
+    assert said in step.why
+    with pytest.raises(GateRefused) as refused:
+        changed.publish()
+    assert said in str(refused.value) and "item_knn was trained with other" in str(refused.value)
+    with pytest.raises(ConfigError, match=r"settings \(repeat false, now true\)"):
+        changed.evaluate("item_knn")
+    printed = typed(changed, "train", "popularity")
+    assert "next: `etalage evaluate popularity" in printed
+    assert [one.name for one in changed.publish().models] == ["popularity"]
+
+
+def test_popularity_alone_is_a_setting(bestsellers: Shop) -> None:
+    said = "let [funnel] of shop.toml say `retrievers = {popularity = 200}`"
+    printed = typed(bestsellers, "evaluate")
+    assert "out of exports/" not in printed
+    (bestsellers.folder / "shop.toml").write_text(
+        CONFIG + "[funnel]\nretrievers = {popularity = 200}\n", "utf-8"
+    )
+    alone = Shop(bestsellers.folder)
+    assert said not in typed(alone, "evaluate")
+    manifest = alone.publish()
+    assert [one.name for one in manifest.models] == ["popularity"] and not manifest.refused
+    assert alone.status().next.command == "etalage serve"
+
+
+def test_where_most_judged_shoppers_are_cold_it_is_said(tmp_path: Path) -> None:
+    shop = made(tmp_path / "shop", tastes=False, users=0)
+    columns: dict[str, list[Any]] = {n: [] for n in ("interaction_id", "user_id", "item_id", "kind", "time")}
+    for at in range(800):
+        columns["interaction_id"].append(f"{at}")
+        columns["user_id"].append(f"u{at // 2:03d}")
+        columns["item_id"].append(f"tin-{(at * at) % 31:03d}")
+        columns["kind"].append("buy")
+        columns["time"].append(BEGIN + timedelta(minutes=37 * at % 800))
+    shop.lake.table("interactions").merge(rows_of("interactions", columns))
+    shop.train("item_knn")
+    printed = typed(shop, "evaluate", "item_knn")
+    assert "judged shoppers have fewer than 3 acts" in printed.replace("\n", " ")
+    assert "leave_one_out" in printed
+
+
+def test_where_nothing_is_left_to_publish_every_model_says_why(bestsellers_and_network: Shop) -> None:
+    shutil.rmtree(bestsellers_and_network.exports("popularity"))
+    with pytest.raises(GateRefused) as refused:
+        bestsellers_and_network.publish()
+    said = str(refused.value)
+    assert "item_knn loses to popularity" in said and "two_tower was not evaluated" in said
+    assert said.endswith(
+        "So none of the models is left to publish; `etalage publish --force` publishes all the same"
+    )
+
+
 def test_where_shoppers_have_tastes_their_neighbours_are_published(tmp_path: Path) -> None:
     shop = made(tmp_path / "shop", tastes=True)
     for model in ("popularity", "item_knn"):
@@ -213,7 +291,7 @@ def test_what_learned_from_the_answers_is_not_evaluated(bestsellers: Shop) -> No
     """Split by another rule, what is to be found now stood in what the model was trained on."""
     (bestsellers.folder / "shop.toml").write_text(CONFIG + '[behaviour]\nsplit = "random"\n', "utf-8")
     changed = Shop(bestsellers.folder)
-    with pytest.raises(ConfigError, match=r"item_knn was trained on other data .* `etalage train item_knn`"):
+    with pytest.raises(ConfigError, match=r"item_knn was trained with other .* `etalage train item_knn`"):
         changed.evaluate("item_knn")
     assert read_verdict(newest_export(changed.exports("item_knn"))) is None
 

@@ -1,9 +1,13 @@
 """`etalage status` names the command that a shop needs next, from an empty folder to one that serves."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from etalage import cli
 from etalage.shop import Shop
 from etalage.shop.status_steps import ShopStatus
 from tests.test_shop_stored import files
@@ -50,6 +54,33 @@ def test_each_command_that_is_named_leads_to_the_next(shop: Shop, tmp_path: Path
     assert [one.behind for one in found.models] == [("items",)] * 2
     shop.sync()
     assert next_of(shop) == "etalage serve"
+
+
+def test_the_next_command_can_be_pasted(shop: Shop) -> None:
+    done = CliRunner().invoke(cli.app, ["status", "--shop", str(shop.folder)], env={"COLUMNS": "300"})
+    assert f"next: etalage serve --shop {shop.folder}" in done.output
+    done = CliRunner().invoke(cli.app, ["--json", "status", "--shop", str(shop.folder)])
+    assert json.loads(done.stdout)["next"]["command"] == f"etalage serve --shop {shop.folder}"
+    done = CliRunner().invoke(cli.app, ["sync", "--shop", str(shop.folder)], env={"COLUMNS": "300"})
+    assert f"next: etalage serve --shop {shop.folder}" in done.output
+
+
+def test_a_shop_whose_models_are_all_refused_is_told_what_helps(shop: Shop, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(shop.folder, copy)
+    shutil.rmtree(copy / "bundles")
+    for export in (copy / "exports").glob("*/[0-9]*-*"):
+        verdict = {
+            "model": "x",
+            "model_hash": "another",
+            "metric": "recall_at_20",
+            "passed": False,
+            "rows": [],
+        }
+        (export / "evaluation.json").write_text(json.dumps(verdict), "utf-8")
+    step = Shop(copy).status().next
+    assert step.command == "etalage models" and "no model would be published" in step.why
+    assert "`etalage publish --force`" in step.why
 
 
 def test_a_model_that_the_funnel_names_is_trained_first(shop: Shop, tmp_path: Path) -> None:

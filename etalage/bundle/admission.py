@@ -23,6 +23,8 @@ FLOOR = "popularity"
 """What every other model is held against."""
 CHANCE = "chance"
 """Items in any order, as every verdict has it."""
+AGAIN = "buy_again"
+"""Finds what a shopper had before."""
 REMEDY = "set [models.{name}] and train it again, or publish it all the same with --force"
 
 
@@ -50,7 +52,7 @@ def admitted(
             good.append((replace(one, forced=False, unjudged=_unjudged(one, facts)), facts))
         elif force or one.forced:
             good.append((replace(one, forced=True), facts))
-        elif ranked and _about_it(one, facts) and _closed_form(facts):
+        elif ranked and one.outdated is None and _about_it(one, facts) and _closed_form(facts):
             good.append((replace(one, behind=True), facts))
         else:
             name, model_hash = str(facts["name"]), str(facts["model_hash"])
@@ -93,6 +95,17 @@ def tells_nothing(verdict: Mapping[str, Any] | None) -> str | None:
     return (
         f"{verdict.get('metric')} is 1 for items in any order, since they are so few: set [evaluate] "
         f"{setting} to one of fewer places, such as ndcg_at_5, and evaluate again"
+    )
+
+
+def cold_words(verdict: Mapping[str, Any] | None) -> str | None:
+    """That most shoppers by whom a model was judged are cold, and what then to set; None: they are not."""
+    ours: Mapping[str, Any] = next(iter((verdict or {}).get("rows", ())), {})
+    if "cold" not in ours:
+        return None
+    return (
+        f"{ours['cold']:,} of {ours['questions']:,} judged shoppers have fewer than {ours['few_acts']} acts "
+        'of history, too few to know them by: [behaviour] split = "leave_one_out" asks each for their last'
     )
 
 
@@ -151,20 +164,43 @@ def _about_it(one: DraftedModel, facts: Mapping[str, Any]) -> bool:
 def _trouble(one: DraftedModel, facts: Mapping[str, Any]) -> str | None:
     """Why the gate keeps this model out."""
     name, verdict = facts["name"], one.verdict
+    if one.outdated is not None:
+        return one.outdated
     if verdict is None:
         return None if _closed_form(facts) else f"{name} was not evaluated: `etalage evaluate {name}` first"
     if not _about_it(one, facts):
         return f"the verdict of {name} is about another model: `etalage evaluate {name}` again"
     if _closed_form(facts):
         loses = name != FLOOR and standing(verdict) == "loses"
-        return f"{name} loses to {FLOOR}: {compared(verdict)}; {REMEDY.format(name=name)}" if loses else None
+        return (
+            f"{name} loses to {FLOOR}: {compared(verdict)}; {_remedy(facts)}{_cold(verdict)}"
+            if loses
+            else None
+        )
     if verdict.get("passed") is not True:
         best = next((str(row["system"]) for row in verdict.get("rows", ())[1:] if row.get("best")), "")
+        if (asked := verdict["rows"][0].get("questions", FEWEST) if verdict.get("rows") else FEWEST) < FEWEST:
+            return f"{name}: {asked} questions are too few to tell, {FEWEST} are needed"
         figures = compared(verdict, best)
         if figures is None:
             return f"{name} does not beat the simple ones at {verdict.get('metric', 'its metric')}"
-        return f"{name} does not beat {best}: {figures}"
+        return f"{name} does not beat {best}: {figures}{_cold(verdict)}"
     return None
+
+
+def _cold(verdict: Mapping[str, Any]) -> str:
+    return "" if (said := cold_words(verdict)) is None else f"; {said}"
+
+
+def _remedy(facts: Mapping[str, Any]) -> str:
+    """What may help a closed-form model that loses to popularity."""
+    name = str(facts["name"])
+    if name == AGAIN and not (facts.get("behaviour") or {}).get("repeat"):
+        return (
+            "it finds what a shopper had before, which [behaviour] repeat = false keeps from them: set it to "
+            f"true and `etalage train {name}` again, or publish it all the same with --force"
+        )
+    return REMEDY.format(name=name)
 
 
 def _unjudged(one: DraftedModel, facts: Mapping[str, Any]) -> str | None:

@@ -45,6 +45,8 @@ class DraftedModel:
     """It loses to popularity, and is there for a ranker alone."""
     unjudged: str | None = None
     """Why a closed-form model has no verdict, where that is known."""
+    outdated: str | None = None
+    """That it was trained by other settings than the shop has, and which."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from etalage.bundle import behaviour_entries, classifier_entries, photo_entries
-from etalage.bundle.admission import admitted
+from etalage.bundle.admission import FLOOR, admitted
 from etalage.bundle.collections import Collections
 from etalage.bundle.contents import Progress
 from etalage.bundle.draft import Draft, DraftedModel, speaking, without_erased
@@ -92,7 +92,7 @@ def publish(
         models, refused = admitted(draft.models, force)
         embedders = _embedders(draft, models)
         if not models:
-            raise GateRefused(f"{refused[0].reason}; nothing else is there to publish, or use --force")
+            raise GateRefused(_nothing_left(refused))
         forced = require_whole(draft, before, config, force)
         if any(model.forced for model, _ in models):
             forced.insert(0, "gate")
@@ -134,6 +134,13 @@ def publish(
                 shutil.rmtree(folder, ignore_errors=True)
         _retire(bundles, config.keep, manifest)
     return manifest
+
+
+def _nothing_left(refused: Sequence[RefusedFacts]) -> str:
+    """Why nothing is published: of every model, popularity's reason first."""
+    reasons = [one.reason for one in sorted(refused, key=lambda one: one.name != FLOOR)]
+    told = "no model is left to publish" if len(reasons) == 1 else "none of the models is left to publish"
+    return f"{'; '.join(reasons)}. So {told}; `etalage publish --force` publishes all the same"
 
 
 def _reference(bundles: Bundles) -> Manifest | None:

@@ -13,7 +13,7 @@ result says so; even then nothing is embedded whose SHA-256 the bundle knows.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,7 @@ from etalage.bundle.contents import (
 from etalage.bundle.draft import DraftedModel, assemble
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.formats import opened_embeddings
-from etalage.bundle.manifest import Manifest, verify
+from etalage.bundle.manifest import Manifest, ModelEntry, verify
 from etalage.bundle.opening import read_rules
 from etalage.bundle.photo_entries import of_rows, photo_rows
 from etalage.bundle.pointer import Bundles
@@ -211,7 +211,7 @@ def _models(before: _Opened, exports: Path) -> tuple[DraftedModel, ...]:
     found = []
     for entry in before.manifest.models:
         own = before.folder / entry.dir if entry.kind in ("photos", "classifier") else None
-        export = own or next((p for p in _exports_of(exports / entry.name) if _is_of(p, entry.hash)), None)
+        export = own or _export_of(exports / entry.name, entry)
         if export is None:
             raise NothingToPublish(
                 f"{exports / entry.name}: the export {entry.hash[:8]} of model {entry.name} in bundle "
@@ -232,11 +232,22 @@ def _exports_of(folder: Path) -> list[Path]:
     return sorted([*folder.glob("[0-9]*-*"), *folder.glob("everything/[0-9]*-*")], reverse=True)
 
 
-def _is_of(export: Path, model_hash: str) -> bool:
+def _export_of(folder: Path, entry: ModelEntry) -> Path | None:
+    """The newest export of the bundle's model. What is fitted on everything may be the same numbers twice:
+    the one that the bundle's verdict is about comes first."""
+    found = [
+        (one, facts) for one in _exports_of(folder) if (facts := _facts(one)).get("model_hash") == entry.hash
+    ]
+    judged = (entry.verdict or {}).get("model_hash")
+    about = (one for one, facts in found if judged in (None, facts.get("judged", entry.hash)))
+    return next(about, found[0][0] if found else None)
+
+
+def _facts(export: Path) -> dict[str, Any]:
     try:
-        return bool(read_facts(export).get("model_hash") == model_hash)
+        return read_facts(export)
     except (OSError, ValueError):
-        return False
+        return {}
 
 
 def _updated(

@@ -6,6 +6,8 @@ code (errors.py); any other exception is a bug and shows its traceback. Ctrl-C e
 """
 
 import logging
+import re
+import shlex
 import sys
 import time
 import traceback
@@ -20,7 +22,7 @@ from typer.main import get_command
 
 from etalage.cli.answers import tell_error
 from etalage.cli.interrupts import interrupted
-from etalage.console import bar, duration, err, manner, speak, speaking
+from etalage.console import bar, duration, err, manner, out, speak, speaking
 from etalage.errors import EtalageError, installing
 
 if TYPE_CHECKING:
@@ -224,6 +226,26 @@ def _options(
 ShopFolder = Annotated[Path, typer.Option("--shop", "-s", help="The shop's folder.", envvar="ETALAGE_SHOP")]
 Force = Annotated[bool, typer.Option(help="Publish despite refusals; the manifest records it.")]
 HERE = Path()
+
+
+def of_shop(words: str, shop: Path) -> str:
+    """The commands in a sentence, each in backticks or alone, with `--shop FOLDER` where it was given."""
+    if shop == HERE:
+        return words
+    folder = f" --shop {shlex.quote(str(shop))}"
+    if words.startswith("etalage "):
+        return words if " --shop " in words else words + folder
+    return re.sub(r"`(etalage [^`]*)`", lambda found: f"`{of_shop(found[1], shop)}`", words)
+
+
+def print_next(shop: Path) -> None:
+    """What comes next for the shop, as `etalage status` has it."""
+    try:
+        step = opened(shop).status().next
+    except EtalageError:  # what was asked for is done: `status` says what is wrong with the rest
+        out.print(f"next: {of_shop('etalage status', shop)}")
+        return
+    out.print(f"next: {of_shop(step.command, shop)}  ({of_shop(step.why, shop)})")
 
 
 def opened(folder: Path) -> "Shop":

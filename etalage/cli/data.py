@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.app import HERE, ShopFolder, app, opened, print_next
 from etalage.config import ShopConfig
 from etalage.console import add_row, bar, counted, manner, out, table_of
 from etalage.errors import ConfigError, InputUnreadable, TooManyRefused
@@ -271,7 +271,7 @@ def ingest(
         delimiter=delimiter,
         encoding=encoding,
     )
-    tell(done, lambda: _show_ingested(done))
+    tell(done, lambda: _show_ingested(done, shop))
     named = ", ".join(files)
     if done.unreadable:
         raise InputUnreadable(
@@ -285,7 +285,7 @@ def ingest(
         )
 
 
-def _show_ingested(done: "Ingested") -> None:
+def _show_ingested(done: "Ingested", shop: Path) -> None:
     repeated = f"repeated {done.repeated}, " if done.repeated else ""
     besides = (("older", done.older), ("of erased shoppers", done.erased), ("skipped", done.passed))
     more = "".join(f"{name} {n}, " for name, n in besides if n)
@@ -301,6 +301,7 @@ def _show_ingested(done: "Ingested") -> None:
         out.print(f"  {note}")
     for reason in done.unreadable[:10]:
         out.print(f"  {reason}")
+    print_next(shop)
 
 
 @app.command(epilog="etalage tables --shop demo")

@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from etalage.cli.answers import tell, tell_error
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.app import HERE, ShopFolder, app, of_shop, opened, print_next
 from etalage.console import add_row, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError
 from etalage.shop.upkeep_files import RESET, UNDONE
@@ -66,7 +67,7 @@ def delete(
         done = here.delete_items(words, force, where or [])
     else:
         done = here.delete_photos(words, of or [], every)
-    tell(done, lambda: _print_done(plan))
+    tell(done, lambda: _print_done(plan, shop))
 
 
 @app.command(epilog="etalage reset interactions")
@@ -87,7 +88,7 @@ def reset(
         tell(plan, lambda: out.print(f"table {table} has no rows; nothing was changed"))
         return
     _require_yes(yes, plan)
-    tell(here.reset(table), lambda: _print_done(plan))
+    tell(here.reset(table), lambda: _print_done(plan, shop))
 
 
 @app.command(
@@ -119,7 +120,7 @@ def undo(
         out.print(f"table {table}: {plan.rows_now:,} rows now, {plan.rows_then:,} in version {to}")
     _require_yes(yes, plan)
     done = here.undo(table, to)
-    tell(done, lambda: _print_undone(done))
+    tell(done, lambda: _print_undone(done, shop))
 
 
 def _print_versions(versions: "Sequence[PastVersion]") -> None:
@@ -130,10 +131,11 @@ def _print_versions(versions: "Sequence[PastVersion]") -> None:
     out.print(shown)
 
 
-def _print_undone(done: "Undone") -> None:
+def _print_undone(done: "Undone", shop: Path) -> None:
     if done.erased:
         out.print(f"left out: {counted(done.erased, 'row', 'rows')} of shoppers who were erased since")
-    out.print(f"table {done.table} has the rows of version {done.version}; next: etalage sync")
+    out.print(f"table {done.table} has the rows of version {done.version}")
+    print_next(shop)
     for line in done.undo:
         out.print(f"to take it back: {line}")
 
@@ -178,10 +180,10 @@ def _print(plan: "Deletion") -> None:
         out.print(f"stays: {line}")
 
 
-def _print_done(plan: "Deletion") -> None:
+def _print_done(plan: "Deletion", shop: Path) -> None:
     rows = (f"{counted(count, 'row', 'rows')} of {name}" for name, count in plan.rows.items())
     out.print(f"deleted: {', '.join(rows)}")
     for line in plan.next:
-        out.print(f"next: {line}")
+        out.print(f"next: {of_shop(line, shop)}")
     for line in plan.undo:
         out.print(f"to take it back, until a vacuum: {line}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, Command, Force, ShopFolder, app, opened
+from etalage.cli.app import HERE, Command, Force, ShopFolder, app, opened, print_next
 from etalage.console import add_row, duration, err, manner, out, since_start, table_of
 from etalage.errors import ConfigError
 from etalage.models import MODEL
@@ -184,7 +184,7 @@ def evaluate(
     here = opened(shop)
     if model is not None:
         one = here.evaluate(model)
-        tell(replace(one, sections=()), lambda: _tell_evaluated(one))
+        tell(replace(one, sections=()), lambda: _tell_evaluated(one, shop))
         return
     if not here.trained_models():
         for orphan in here.orphan_exports():
@@ -208,10 +208,11 @@ def _tell_decided(done: Any) -> None:
     out.print(f"report: {done.report}")
 
 
-def _tell_evaluated(done: Any) -> None:
+def _tell_evaluated(done: Any, shop: Path) -> None:
     out.print(done.decision)
     out.print(done.summary())
     out.print(f"report: {done.report}")
+    print_next(shop)
 
 
 def _interval(one: Any, sign: str = "") -> str:
@@ -296,10 +297,10 @@ def sync(shop: ShopFolder = HERE, force: Force = False) -> None:
     It embeds only new and changed photos.
     """
     done = opened(shop).sync(force)
-    tell(done, lambda: _show_synced(done))
+    tell(done, lambda: _show_synced(done, shop))
 
 
-def _show_synced(done: "Synced") -> None:
+def _show_synced(done: "Synced", shop: Path) -> None:
     out.print(
         f"{done.reason}: embedded {done.embedded}, carried over {done.carried}, "
         f"changed {done.upserted}, removed {done.deleted}"
@@ -308,6 +309,7 @@ def _show_synced(done: "Synced") -> None:
         out.print(f"read the whole tables: {done.whole}")
     if done.manifest is not None:
         _show_manifest(done.manifest)
+    print_next(shop)
 
 
 @app.command(epilog="etalage bundles --shop demo")

@@ -1,10 +1,11 @@
 """The command that says where a shop stands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, ShopFolder, app, opened
+from etalage.cli.app import HERE, ShopFolder, app, of_shop, opened
 from etalage.console import add_row, out, table_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def status(shop: ShopFolder = HERE) -> None:
     changes nothing.
     """
     found = opened(shop).status()
+    step = replace(found.next, command=of_shop(found.next.command, shop), why=of_shop(found.next.why, shop))
+    found = replace(found, next=step)
     tell(found, lambda: _show(found, shop))
 
 
@@ -38,7 +41,8 @@ def _show(found: "ShopStatus", shop: Path) -> None:
         out.print(table)
         for model in found.models:
             if model.verdict == "refused":
-                out.print(f"{model.name} would not be published: {model.reason}")
+                state = "is published by force" if model.forced else "would not be published"
+                out.print(f"{model.name} {state}: {of_shop(model.reason or '', shop)}")
     if found.bundle is not None:
         behind = f"; since then {', '.join(found.bundle.behind)} changed" if found.bundle.behind else ""
         out.print(f"bundle {found.bundle.id}: {found.bundle.items:,} items, made {found.bundle.made}{behind}")

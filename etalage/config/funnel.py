@@ -32,7 +32,8 @@ class FunnelConfig(Settings):
     retrievers: dict[str, PositiveInt] = Field(
         default_factory=dict, examples=[{"item_knn": 200, "two_tower": 200}]
     )
-    """Model → how many candidates it retrieves. Empty: all trained retrievers, 200 each."""
+    """Model → how many candidates it retrieves. Empty: all trained retrievers, 200 each. Closed-form models
+    that were trained besides answer where none of these can, unless it names popularity alone."""
     ranker: str | None = Field(None, examples=["dlrm"])
     """The model that scores the candidates again. None: the retrievers' scores, merged, are the order."""
     photos: str | None = Field(None, examples=["image_similarity"])

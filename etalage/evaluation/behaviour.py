@@ -9,6 +9,8 @@ by the order it gives to what the retrievers found. Both beside every other syst
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from etalage import metrics
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError
@@ -30,6 +32,7 @@ from etalage.evaluation.measured import (
 from etalage.evaluation.names import ALL, WITHOUT_K, cut_of
 from etalage.evaluation.rankers import QUOTA
 from etalage.evaluation.sections import Metrics, PublishedProtocol, Scores, Section, Slices, metrics_at
+from etalage.evaluation.slices import FEW_ACTS
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_set import describe_facts
 from etalage.features.leakage import check_leakage
@@ -190,7 +193,11 @@ def verdict_on(
     if metric not in values[model]:
         raise ConfigError(f"metric {metric!r}: {suggestion(metric, values[model])}")
     theirs = {name: values[name][metric] for name in simple_ones(values, model, simple)}
-    return judge(model, role, metric, values[model][metric], theirs, config.bootstrap, slice=slice)
+    verdict = judge(model, role, metric, values[model][metric], theirs, config.bootstrap, slice=slice)
+    cold = int(np.count_nonzero(np.diff(gate.asked.queries.starts) < FEW_ACTS))
+    if slice == ALL and not verdict.passed and 2 * cold > len(gate.asked.truth):
+        verdict.rows[0] |= {"cold": cold, "few_acts": FEW_ACTS}
+    return verdict
 
 
 def ks_with(ks: Sequence[int], metric: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from etalage import metrics
-from etalage.bundle.admission import FLOOR, standing, tells_nothing
+from etalage.bundle.admission import FLOOR, cold_words, standing, tells_nothing
 from etalage.config import EvaluateConfig
 from etalage.errors import TooLittleData
 from etalage.evaluation.behaviour import in_order, ks_with, verdict_on
@@ -197,6 +197,7 @@ class Comparison:
         tested = len(self.data.truth("test")) > 0
         shown = self._measured("test", RETRIEVER) if tested else self.gate
         ordered, more = self._ordered(tested)
+        more += sorted({said for one in verdicts.values() if (said := cold_words(one.to_json()))})
         more += sorted({said for one in verdicts.values() if (said := tells_nothing(one.to_json()))})
         whole: dict[str, Ranked] = {}
         if self.metric == _WITHIN and funnels:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from etalage.bundle.admission import FEWEST, tells_nothing
+from etalage.bundle.admission import FEWEST, cold_words, tells_nothing
 from etalage.errors import ExportDamaged
 from etalage.evaluation.resampling import grouped_bootstrap
 from etalage.metrics import Interval, auroc_interval, paired_auroc, paired_bootstrap
@@ -17,7 +17,8 @@ from etalage.metrics import bootstrap as interval_of
 class Verdict:
     """May this model be published? `rows`: one a system, the model first:
 
-    {"system", "value", "low", "high"}, of the model "questions" too, and for each simple one {"gain",
+    {"system", "value", "low", "high"}, of the model "questions" too (and "cold" of them, where most have
+    fewer than "few_acts" acts of history), and for each simple one {"gain",
     "gain_low", "gain_high", "best"}: the model's gain over it, query by query, and whether it is the best
     of the simple ones.
     """
@@ -48,6 +49,7 @@ class Verdict:
             f"{self.model} {word} the best simple system, {best['system']}, at {self.metric}{where}: "
             f"{self.rows[0]['value']:.4f} against {best['value']:.4f}, a gain of {gain}"
             + (f"; {asked} questions are too few to tell" if asked < FEWEST else "")
+            + (f"; {cold}" if (cold := cold_words(self.to_json())) else "")
             + (f"; {said}" if (said := tells_nothing(self.to_json())) else "")
         )
 

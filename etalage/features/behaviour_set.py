@@ -221,8 +221,9 @@ def taken_again(data: BehaviourSet) -> tuple[int, int]:
     return moments, moments - 1 - int(np.count_nonzero(another))
 
 
-def describe_taken_again(data: BehaviourSet) -> list[str]:
-    """Nothing, or that this is a shop in which the same is taken again, and what then to set."""
+def describe_taken_again(data: BehaviourSet, training: str | None = None) -> list[str]:
+    """Nothing, or that this is a shop in which the same is taken again, and what then to set. training: the
+    model that learns from it now."""
     if data.facts.get("repeat"):
         return []
     times, again = taken_again(data)
@@ -231,7 +232,7 @@ def describe_taken_again(data: BehaviourSet) -> list[str]:
     return [
         f"{again / times:.0%} of what shoppers took ({again:,} of {times:,} times) they had taken before, "
         "and is not shown to them again: where things are used up and bought again, set [behaviour] repeat = "
-        "true, and train `buy_again` too"
+        f"true{', and train `buy_again` again' if training == 'buy_again' else ', and train `buy_again` too'}"
     ]
 
 

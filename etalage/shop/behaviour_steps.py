@@ -47,10 +47,13 @@ class Behaviour:
     """Where the interactions of `data` lie in files, what a model learns from."""
 
 
-def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None) -> Behaviour:
+def behaviour(
+    workspace: Workspace, whole: bool = False, streamed_by: Any = None, training: str | None = None
+) -> Behaviour:
     """Read it. Items have the category that the classifier told beside the merchant's own, and nothing of
     what other models embed of them (source_steps.py). whole: nothing is held back. streamed_by: the config of
     a model that reads the interactions as a stream (stream_steps.py); None: they come into memory.
+    training: the model that is trained on it, by name.
 
     Raises TableMissing, TooLittleData.
     """
@@ -86,7 +89,7 @@ def behaviour(workspace: Workspace, whole: bool = False, streamed_by: Any = None
                 data = with_negatives(data, negatives)
     unknown = unknown_in_tables(workspace.lake, at["interactions"])
     data = replace(data, facts={**data.facts, "unknown_ids": unknown})
-    for line in (*describe_facts(data.facts), *describe_taken_again(data)):
+    for line in (*describe_facts(data.facts), *describe_taken_again(data, training)):
         log.warning("%s", line)
     titles = {}
     if items is not None:
@@ -100,7 +103,7 @@ def for_training(workspace: Workspace, recipe: "Recipe[Any]", config: Any) -> Be
     """The shop's behaviour as this model is to learn from it: as a stream where its config says so. Raises as
     `behaviour`."""
     streamed = recipe.data == "behaviour" and stream_steps.streams(workspace, config)
-    return behaviour(workspace, streamed_by=config if streamed else None)
+    return behaviour(workspace, streamed_by=config if streamed else None, training=recipe.name)
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ def train(
             versions=whole.versions,
             learned=(whole.data.fingerprint(), given.inputs) if given.inputs else None,
             start=None if given.taken is None else given.taken.facts,
+            behaviour=workspace.config.behaviour.model_dump(mode="json"),
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from etalage.errors import NothingToPublish, StoreUnavailable
 from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps, vector_steps
 from etalage.shop.known_names import require_values
+from etalage.shop.settings_steps import outdated
 from etalage.shop.trust_steps import orphan_exports
 from etalage.shop.workspace import Workspace
 
@@ -186,11 +187,12 @@ def drafted(workspace: Workspace, data: str) -> "list[DraftedModel]":
 
 def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
     """The newest export of each model of the funnel with its verdict: those that [funnel] names and the
-    closed-form models that were trained besides, or, where it names none, all that were trained; and the
-    ranker.
+    closed-form models that were trained besides (none where it names popularity alone), or, where it names
+    none, all that were trained; and the ranker.
 
     Raises NothingToPublish: [funnel] names one that was not trained. ConfigError: one whose file is gone.
     """
+    from etalage.bundle.admission import FLOOR
     from etalage.bundle.draft import DraftedModel
     from etalage.runtime.export_files import newest_export, read_verdict
 
@@ -207,6 +209,8 @@ def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
             continue
         if funnel.retrievers and model.role == "embedder" and not named:
             continue
+        if set(funnel.retrievers) == {FLOOR} and not named:
+            continue
         try:
             export = newest_export(workspace.exports(name))
         except NothingToPublish as error:
@@ -217,5 +221,6 @@ def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
                     f"`etalage evaluate {name}` first, or take it out of shop.toml"
                 ) from error
             continue
-        found.append(DraftedModel(export, read_verdict(export), slices.get(name)))
+        old = outdated(export, workspace.config.behaviour)
+        found.append(DraftedModel(export, read_verdict(export), slices.get(name), outdated=old))
     return tuple(found)

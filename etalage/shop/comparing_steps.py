@@ -151,8 +151,8 @@ def _opened(workspace: Workspace) -> _Trained:
     notes = [one.sentence for one in orphan_exports(workspace)]
     for name in names:
         export = newest_export(workspace.exports(name))
-        if not judging_steps.learned_from(read_facts(export), whole):
-            notes.append(f"{name} was trained on other data than the tables hold now: `etalage train {name}`")
+        if (why := judging_steps.not_of_today(workspace, read_facts(export), whole)) is not None:
+            notes.append(why)
             continue
         exports[name] = export
         (rankers if listed[name].role == "ranker" else retrievers)[name] = open_scorer(export)

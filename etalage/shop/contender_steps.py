@@ -120,14 +120,13 @@ def _settings(workspace: Workspace, name: str, exports: Mapping[str, Path]) -> s
     from etalage.bundle.admission import FLOOR
 
     funnel = workspace.config.funnel
-    if name == FLOOR:
-        others = [f"exports/{one}" for one in exports if one != FLOOR]
-        train = "" if FLOOR in exports else f"`etalage train {FLOOR}`, and "
-        return f"{train}move {', '.join(others)} out of exports/" if others else train.removesuffix(", and ")
+    train = f"`etalage train {FLOOR}`, and " if name == FLOOR and FLOOR not in exports else ""
+    if name == FLOOR and not set(exports) - {FLOOR}:
+        return train.removesuffix(", and ")
     ranker = "" if funnel.ranker is None else f', and take `ranker = "{funnel.ranker}"` out'
     if dict(funnel.retrievers) == {name: funnel.retrievers.get(name)} and not ranker:
-        return ""
-    return f"let [funnel] of shop.toml say `retrievers = {{{name} = {ALONE}}}`{ranker}"
+        return train.removesuffix(", and ")
+    return f"{train}let [funnel] of shop.toml say `retrievers = {{{name} = {ALONE}}}`{ranker}"
 
 
 def _without_ranker(workspace: Workspace) -> str:

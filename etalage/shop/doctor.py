@@ -22,7 +22,8 @@ def _of_shop(folder: Path) -> Iterator[Finding]:
         try:
             require_shop(folder)
         except ConfigError as error:
-            yield Finding("shop", "warning", str(error))
+            # Whoever names a folder means a shop; the current folder need not be one.
+            yield Finding("shop", "warning" if folder == Path() else "problem", str(error))
         return
     from etalage.shop.shop_checks import shop_findings
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
+from etalage.shop.settings_steps import outdated_by
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,12 +66,8 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
     table_steps.require_own_data(facts, exported)
     whole = behaviour_steps.behaviour(workspace)
     ours = open_scorer(exported)
-    if not learned_from(facts, whole):
-        raise ConfigError(
-            f"{exported}: {recipe.name} was trained on other data than the tables hold now, or by other "
-            "settings of [behaviour]; what it would be judged by it may have learned from: "
-            f"`etalage train {recipe.name}` again"
-        )
+    if (why := not_of_today(workspace, facts, whole)) is not None:
+        raise ConfigError(f"{exported}: {why}; what it would be judged by it may have learned from")
     if recipe.role == "closed_form":
         simple: dict[str, Scorer] = {} if recipe.name == FLOOR else {FLOOR: floor(workspace, whole)}
     else:
@@ -162,6 +159,18 @@ def learned_from(facts: Mapping[str, Any], whole: Behaviour) -> bool:
     if facts.get("role") == "ranker":
         return bool(facts.get("tables") == whole.versions)
     return bool(facts.get("data") == whole.data.fingerprint())
+
+
+def not_of_today(workspace: Workspace, facts: Mapping[str, Any], whole: Behaviour) -> str | None:
+    """Why a model is not to be judged on this data, and what to do: the settings or the tables changed since
+    it was trained. None: it is of this data."""
+    if (why := outdated_by(facts, workspace.config.behaviour)) is not None:
+        return why
+    if learned_from(facts, whole):
+        return None
+    return (
+        f"{facts['name']} was trained on other data than the tables hold now: `etalage train {facts['name']}`"
+    )
 
 
 def judged(workspace: Workspace, drafted: "Sequence[DraftedModel]") -> "tuple[DraftedModel, ...]":

@@ -43,7 +43,7 @@ def refitted(
     chosen = [
         export_role(fact) == "closed_form"
         and fact["name"] not in read
-        and (force or standing(one.verdict) != "loses")
+        and (force or (one.outdated is None and standing(one.verdict) != "loses"))
         and _has_config(one.export, fact)
         and _is_of_its_file(workspace, fact)
         for one, fact in zip(drafted, facts, strict=True)

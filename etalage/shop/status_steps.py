@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etalage.errors import BundleError, NoBundle, NotFound, ObjectStoreError
 from etalage.lake.schema import TABLES
 from etalage.nearest import nearest
 from etalage.shop.photo_steps import newest_exports
+from etalage.shop.settings_steps import outdated
 from etalage.shop.workspace import Workspace
 from etalage.tabular import Rows
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
-    from etalage.bundle.manifest import Manifest
+    from etalage.bundle.manifest import Manifest, ModelEntry
     from etalage.lake.delta import Table
 
 SERVED = ("items", "photos", "users", "interactions", "classifications")
@@ -39,6 +40,10 @@ class ModelStatus:
     behind: tuple[str, ...]
     """Tables that changed since it was trained."""
     published: Literal["yes", "an older export", "no"]
+    outdated: bool = False
+    """[behaviour] has other settings than it was trained with; `reason` says which."""
+    forced: bool = False
+    """It is in the bundle although the gate refused it."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,30 @@ def _models(
             verdict = "not evaluated"
         published: Literal["yes", "an older export", "no"] = "no"
         if (entry := there.get(name)) is not None:
-            # What was fitted again when it was published has another hash than the export it comes from.
-            same = entry.fitted_on == "everything" or entry.hash == facts["model_hash"]
+            same = entry.hash == facts["model_hash"] or _fitted_again(workspace, entry, facts)
             published = "yes" if same else "an older export"
-        yield ModelStatus(name, drafted.export.name, verdict, reason, _changed(versions, learned), published)
+        yield ModelStatus(
+            name,
+            drafted.export.name,
+            verdict,
+            reason,
+            _changed(versions, learned),
+            published,
+            drafted.outdated is not None,
+            published == "yes" and entry is not None and entry.forced,
+        )
+
+
+def _fitted_again(workspace: Workspace, entry: "ModelEntry", facts: Mapping[str, Any]) -> bool:
+    """Whether what is published was fitted again, on everything, of the export that says these facts: it has
+    another hash then."""
+    from etalage.runtime.export_files import read_facts
+
+    if entry.fitted_on is None:
+        return False
+    made = (workspace.exports(entry.name) / entry.fitted_on).glob("[0-9]*-*")
+    judged = [fact.get("judged") for one in made if (fact := read_facts(one)).get("model_hash") == entry.hash]
+    return facts["model_hash"] in judged
 
 
 def _trained(workspace: Workspace) -> "Iterator[DraftedModel]":
@@ -152,7 +177,8 @@ def _trained(workspace: Workspace) -> "Iterator[DraftedModel]":
 
     slices = workspace.config.evaluate.slices
     for name, export in newest_exports(workspace).items():
-        yield DraftedModel(export, read_verdict(export), slices.get(name))
+        old = outdated(export, workspace.config.behaviour)
+        yield DraftedModel(export, read_verdict(export), slices.get(name), outdated=old)
 
 
 def _changed(versions: Mapping[str, int], known: Mapping[str, int]) -> tuple[str, ...]:
@@ -188,19 +214,46 @@ def _next(
     untrained = _untrained(workspace, rows, models)
     if untrained is not None:
         return untrained
+    old = [one for one in models if one.outdated]
+    if old:
+        return Step(f"etalage train {old[0].name}", "; ".join(str(one.reason) for one in old))
     unjudged = [one.name for one in models if one.verdict == "not evaluated"]
     if unjudged:
         return Step("etalage evaluate", f"{', '.join(unjudged)}: nobody knows yet what they are worth")
+    if models and all(one.verdict == "refused" and not one.forced for one in models):
+        return _all_refused(models)
     if problem is not None:
         return Step("etalage publish", f"the bundle that is current cannot be read: {problem}")
     if bundle is None:
         return Step("etalage publish", "nothing was published yet")
-    newer = [one.name for one in models if one.verdict == "passed" and one.published != "yes"]
+    taken = _of_the_funnel(workspace)
+    newer = [
+        one.name for one in models if one.verdict == "passed" and one.published != "yes" and one.name in taken
+    ]
     if newer:
         return Step("etalage publish", f"{', '.join(newer)}: not in the bundle as trained now")
     if bundle.behind:
         return Step("etalage sync", f"{', '.join(bundle.behind)} changed since the bundle was made")
     return Step("etalage serve", "what was evaluated is published, and the tables have not changed since")
+
+
+def _all_refused(models: tuple[ModelStatus, ...]) -> Step:
+    """What helps where the gate keeps every model out."""
+    reasons = "; ".join(str(one.reason) for one in models)
+    return Step(
+        "etalage models",
+        f"no model would be published: {reasons}. More data, a larger part to judge by ([split] validation "
+        "of photos, [behaviour] validation of acts) or another model may pass; `etalage publish --force` "
+        "publishes all the same",
+    )
+
+
+def _of_the_funnel(workspace: Workspace) -> set[str]:
+    """Names of the models that `publish` looks at: [funnel] may leave others out."""
+    from etalage.shop.bundling import drafted_behaviour
+
+    content = newest_exports(workspace, "photos", "categories")
+    return {*content, *(one.export.parent.name for one in drafted_behaviour(workspace))}
 
 
 def _untrained(workspace: Workspace, rows: Mapping[str, int], models: tuple[ModelStatus, ...]) -> Step | None:

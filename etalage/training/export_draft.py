@@ -16,8 +16,9 @@ from etalage.errors import NothingToPublish
 from etalage.models.recipe import Role, Trained
 from etalage.runtime.export_files import FACTS, FORMAT, ModelKind, hash_export, newest_export, read_facts
 
-_MADE_OF = ("model_hash", "data", "tables", "inputs", "config")
-"""Facts of an export that say what its model is, of what it was made, and how."""
+_MADE_OF = ("model_hash", "data", "tables", "inputs", "config", "judged", "behaviour")
+"""Facts of an export that say what its model is, of what it was made, how, and by which settings of
+[behaviour]; and which model was judged for it, where it was fitted on everything."""
 
 
 class ExportDraft:

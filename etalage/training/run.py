@@ -118,6 +118,7 @@ def train_behaviour(
     versions: dict[str, int] | None = None,
     learned: tuple[str, Mapping[str, str]] | None = None,
     start: Mapping[str, Any] | None = None,
+    behaviour: Mapping[str, Any] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
@@ -129,7 +130,9 @@ def train_behaviour(
     source: what an export keeps of the data beside the model; that of the BehaviourSet by default.
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
-    training that this one starts from. blocks: where a closed-form model is counted, if it can be by blocks.
+    training that this one starts from.
+    behaviour: the settings of [behaviour], which it says too. blocks: where a closed-form model is counted,
+    if it can be by blocks.
     tracked: whether MLflow keeps the run.
     Raises what `fit` and the export raise.
     """
@@ -151,6 +154,8 @@ def train_behaviour(
 
     if start is not None:
         facts["start"] = dict(start)
+    if behaviour is not None:
+        facts["behaviour"] = dict(behaviour)
 
     def write(trained: Trained[Any], task: Any) -> Path:
         if recipe.role == "closed_form":

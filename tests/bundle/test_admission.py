@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etalage.bundle.admission import FEWEST, FLOOR, beside_popularity, compared, standing
+from etalage.bundle.admission import FEWEST, FLOOR, _trouble, beside_popularity, compared, standing
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.manifest import Manifest, read_manifest
 from etalage.errors import GateRefused
@@ -158,3 +158,20 @@ def test_the_figures_of_a_slice_name_it() -> None:
     assert standing(told) == "loses"
     assert "at recall_at_20 of cold users, a gain of" in str(compared(told))
     assert standing(None) == "unknown" and compared(None) is None
+
+
+def test_a_refusal_of_few_questions_and_of_what_may_not_be_bought_again_says_so(tmp_path: Path) -> None:
+    few = {
+        "metric": "recall_at_20",
+        "passed": False,
+        "rows": [{"system": "x", "value": 0.1, "questions": 12}],
+    }
+    one = DraftedModel(tmp_path, few)
+    assert _trouble(one, {"name": "x", "role": "embedder", "model_hash": "h"}) == (
+        "x: 12 questions are too few to tell, 20 are needed"
+    )
+    again = {"name": "buy_again", "role": "closed_form", "model_hash": "h"}
+    said = _trouble(DraftedModel(tmp_path, verdict(*LOSES)), {**again, "behaviour": {"repeat": False}})
+    assert said is not None and "[behaviour] repeat = false" in said and "[models.buy_again]" not in said
+    said = _trouble(DraftedModel(tmp_path, verdict(*LOSES)), {**again, "behaviour": {"repeat": True}})
+    assert said is not None and "[models.buy_again]" in said

@@ -126,7 +126,7 @@ def test_a_bundle_of_a_classifier_alone(tmp_path: Path) -> None:
     assert opened.models == {CLASSIFIER: manifest.classifiers[0].hash}
     shutil.rmtree(shop.exports(CLASSIFIER))
     classifier_export(shop.exports(CLASSIFIER) / "0001-tiny", verdict=None)
-    with pytest.raises(GateRefused, match=r"item_category was not evaluated.*nothing else is there"):
+    with pytest.raises(GateRefused, match=r"item_category was not evaluated.*no model is left to publish"):
         shop.publish()
 
 
