@@ -108,6 +108,27 @@ class CategoryTree:
     categories: list[Category]
 
 
+@dataclass(frozen=True)
+class BundleFacts:
+    """What the bundle holds and can answer, so that a page offers nothing that the shop does not have."""
+
+    bundle: str
+    items: int
+    with_photo: int
+    """How many items have a photo."""
+    with_price: int
+    with_stock: int
+    """How many items say whether they are in stock."""
+    acted_on: int
+    """How many items shoppers acted on; 0: nobody did anything yet, and the most popular come in the order of
+    their ids."""
+    finds_by_photo: bool
+    """Whether the bundle has a model of photos, which finds what is like one."""
+    kinds: list[str]
+    """The kinds of acts that the shop counts: `view`, `cart` and `buy` if it counts them, and those of
+    its own."""
+
+
 # -- slates ------------------------------------------------------------------------------------
 
 

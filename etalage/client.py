@@ -163,6 +163,10 @@ class Client:
         """The nodes of the category tree, parents before children; of: `merchants` or `classified`."""
         return self._ask(api.CategoryTree, "GET", "/v1/categories", params={"of": of}).categories
 
+    def facts(self) -> api.BundleFacts:
+        """What the bundle that is served holds and can answer."""
+        return self._ask(api.BundleFacts, "GET", "/v1/bundle")
+
     # -- categories ----------------------------------------------------------------------------
 
     def classify(

@@ -7,6 +7,7 @@ The stages are in funnel/: candidates.py, funnel.py (retrieve, rank), ordering.p
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from etalage.api import (
     Act,
     Answer,
+    BundleFacts,
     Categorised,
     Confusion,
     Item,
@@ -157,6 +159,22 @@ class Recommender:
     def models(self) -> dict[str, str]:
         """The name of every model → the hash of its export."""
         return {one.name: one.hash for one in self.manifest.models}
+
+    @cached_property
+    def facts(self) -> BundleFacts:
+        """What the bundle holds and can answer. Stock and prices: as when it was made."""
+        catalogue, stock, rules = self.catalogue, self.catalogue.stock, self.funnel.rules
+        kinds = ["view", "cart", "buy", *rules.behaviour.weights, *sorted(self.funnel.taught)]
+        return BundleFacts(
+            self.bundle,
+            len(catalogue),
+            with_photo=int(catalogue.has_photo.sum()),
+            with_price=int(np.isfinite(stock.price).sum()),
+            with_stock=int((stock.stocked | stock.sold_out).sum()),
+            acted_on=int((catalogue.popularity > 0).sum()),
+            finds_by_photo=bool(self.parts.photo_models),
+            kinds=[kind for kind in dict.fromkeys(kinds) if rules.counts(kind)],
+        )
 
     # -- items ---------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def test_an_item_that_only_the_tables_have_asks_for_a_sync(shop: Path) -> None:
 def test_an_item_without_a_photo_is_answered_and_labelled(shop: Path) -> None:
     said = quick("similar", f"item-{WITHOUT_PHOTO:05d}", "--shop", shop)
     assert said.status == 0
-    assert said.lines[-1] == "item_without_photo"
+    assert said.lines[-1] == "no photo of it: the most popular of its category, then of the shop"
 
 
 def test_a_history_of_items_that_nobody_knows_fails(shop: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_history_of_items_that_nobody_knows_fails(shop: Path) -> None:
 def test_a_shopper_that_nobody_knows_is_answered_as_a_newcomer_and_it_is_said(shop: Path) -> None:
     said = quick("recommend", "nobody", "--shop", shop)
     assert said.status == 0
-    assert said.lines[-1] == "popular: nothing is known of shopper 'nobody'"
+    assert said.lines[-1] == ("nothing is known of shopper 'nobody': what is popular now, and not all alike.")
     assert quick("erase", "nobody", "--shop", shop).lines[-2].startswith("no row has user_id 'nobody'")
 
 

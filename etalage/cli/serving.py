@@ -37,16 +37,17 @@ def similar(
     from etalage.shop import asking
 
     photos = None if photo is None else [read_photo(photo)]
+    asked = opened(shop)
     try:
-        answer = asking.similar(opened(shop), item, photos, k, threshold)
+        answer = asking.similar(asked, item, photos, k, threshold)
     except PhotoRefused as error:
         raise PhotoRefused(f"{photo}: {str(error).removeprefix('row 0: ')}") from error
-    tell(answer, lambda: _show_similar(answer))
+    tell(answer, lambda: _show_similar(answer, asking.in_words(asked, item, answer)))
 
 
-def _show_similar(answer: "Answer") -> None:
+def _show_similar(answer: "Answer", instead: str | None) -> None:
     _show_slate(answer.slate, ("category",))
-    for note in filter(None, (answer.fallback, answer.reason)):
+    for note in filter(None, (instead, answer.reason)):
         out.print(note)
 
 
@@ -74,13 +75,14 @@ def recommend(
     """
     from etalage.shop import asking
 
-    answer, stranger = asking.recommend(opened(shop), user, had, k, explain)
-    tell(answer, lambda: _show_recommended(answer, stranger))
+    asked = opened(shop)
+    answer, stranger = asking.recommend(asked, user, had, k, explain)
+    tell(answer, lambda: _show_recommended(answer, asking.tier_in_words(asked, answer), stranger))
 
 
-def _show_recommended(answer: "Recommended", stranger: str | None) -> None:
+def _show_recommended(answer: "Recommended", made_by: str, stranger: str | None) -> None:
     _show_slate(answer.slate)
-    out.print(answer.tier if stranger is None else f"{answer.tier}: {stranger}")
+    out.print(made_by if stranger is None else f"{stranger}: {made_by[:1].lower()}{made_by[1:]}")
     for stage in (answer.trace or {}).get("stages", ()):
         dropped = ", ".join(f"{count} {why}" for why, count in stage["dropped"].items())
         out.print(f"{stage['name']}: {stage['in']} → {stage['out']}{f' ({dropped})' if dropped else ''}")

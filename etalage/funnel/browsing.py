@@ -73,7 +73,23 @@ def _having_words(catalogue: Catalogue, wish: Wish) -> tuple[np.ndarray | None, 
             if meant is not None:
                 read_as[word], found = meant, _having(catalogue, meant)
         mask = found if mask is None else mask & found
+    if wish.forgiving and mask is not None and not mask.any():
+        mask, read_as = _read_anew(catalogue, words, mask, read_as)
     return mask, " ".join(read_as.get(word, word) for word in words) if read_as else None
+
+
+def _read_anew(
+    catalogue: Catalogue, words: list[str], mask: np.ndarray, read_as: dict[str, str]
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The same where no item has all words together: a word that only stands within others (`stori` within
+    `stories`) may be a slip too. As before where that finds nothing either."""
+    near = {word: read_as.get(word) or catalogue.vocabulary.nearest(word) or word for word in words}
+    found = np.logical_and.reduce([_having(catalogue, meant) for meant in near.values()])
+    return (
+        (found, {word: meant for word, meant in near.items() if meant != word})
+        if found.any()
+        else (mask, read_as)
+    )
 
 
 def _having(catalogue: Catalogue, word: str) -> np.ndarray:

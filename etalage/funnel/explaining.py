@@ -114,6 +114,7 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
     """For every place of the slate, a reason that a shopper can read."""
     rows = answered.rows
     votes = _votes(funnel, shopper, answered, rows)
+    popular = "popular right now" if funnel.catalogue.popularity.any() else "from the shop"
     said = []
     for place in range(len(rows)):
         act = int(np.argmax(votes[place])) if votes.shape[1] else -1
@@ -124,11 +125,9 @@ def sentences(funnel: Funnel, shopper: Shopper, answered: Answered) -> list[str]
             else:
                 said.append(f"because {_verb(shopper, act)} {title}")
         elif answered.tier in ("popular", "photo") or not len(shopper.rows):
-            said.append("popular right now")
+            said.append(popular)
         else:
-            said.append(
-                "popular with shoppers like you" if _personal(answered, place) else "popular right now"
-            )
+            said.append("popular with shoppers like you" if _personal(answered, place) else popular)
     return said
 
 

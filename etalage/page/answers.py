@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
+from etalage.api import BundleFacts
 from etalage.page.thumbnails import media_type
 from etalage.page.views import View
 
@@ -54,10 +55,11 @@ class Templates:
         )
         self._environment.globals.update(shop=shop, files=addresses)
 
-    def page(self, request: Request, view: View) -> Response:
-        """A view as HTML. It is asked for anew every time: stock and prices change."""
+    def page(self, request: Request, view: View, has: BundleFacts) -> Response:
+        """A view as HTML; `has`: what the shop has to offer. It is asked for anew every time: stock and
+        prices change."""
         template = self._environment.get_template(view.template)
-        text = template.render(**{"bundle": None, "took": None, **view.facts}, title=view.title)
+        text = template.render(**{"bundle": None, "took": None, **view.facts}, title=view.title, has=has)
         return _text(request, text.encode(), "text/html", view.status, {"cache-control": ASKED_ANEW})
 
     def file(self, request: Request, name: str) -> Response | None:

@@ -112,6 +112,8 @@ class Storefront:
             return categories.view(place, self._shop)
         if place.photo is None:
             return views.grid(place, self._shop)
+        if not self._shop.finds_by_photo():
+            return views.no_search_by_photo(place)
         photo = self._uploads.get(place.photo)
         return views.photo_is_gone(place) if photo is None else views.like_photo(place, self._shop, photo)
 
@@ -129,9 +131,13 @@ class Storefront:
                 view = see()
             except EtalageError as error:
                 view = views.trouble(error, place)
-            return None if view is None else self._templates.page(request, view)
+            return None if view is None else self._sent(request, view)
 
         return await anyio.to_thread.run_sync(write, limiter=self._pages)
+
+    def _sent(self, request: Request, view: View) -> Response:
+        """A view as HTML, which offers what the shop has."""
+        return self._templates.page(request, view, self._shop.facts(view.facts.get("bundle")))
 
     # -- what shoppers send ----------------------------------------------------------------------
 
@@ -223,14 +229,14 @@ class Storefront:
             title, text = "That did not work", "The page could not read what was sent."
         facts = {"place": Place(), "heading": title, "text": text, "detail": str(error.detail)}
         view = View("trouble.html.j2", title, {**facts, "way": ("To the shop", "/")}, error.status_code)
-        return self._templates.page(request, view)
+        return self._sent(request, view)
 
     async def broken(self, request: Request, error: Exception) -> Response:
         """A mistake of ours: the log says which, the shopper that it was not theirs."""
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         title, text = "That was our mistake", "It is written down. Please try something else meanwhile."
         facts = {"place": Place(), "heading": title, "text": text, "detail": "", "way": ("To the shop", "/")}
-        return self._templates.page(request, View("trouble.html.j2", title, facts, 500))
+        return self._sent(request, View("trouble.html.j2", title, facts, 500))
 
 
 def _place_of(address: str) -> Place:

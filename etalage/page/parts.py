@@ -46,11 +46,12 @@ def photo_address(bundle: str, item_id: str, side: int, of: str = SHOP) -> str:
 
 def card(item: Item, place: Place, bundle: str, number: int, *, of: str = SHOP) -> Card:
     """The card of an item that is the `number`-th of its grid, from 0; those of SHOP lead to the item."""
+    named = wording.name(item)
     return Card(
         item_id=item.item_id,
         href=place.address(item=item.item_id, same_colour=False) if of == SHOP else None,
-        title=item.title or item.item_id,
-        brand=item.brand,
+        title=named,
+        brand=item.brand if item.title else None if named == item.item_id else item.item_id,
         price=wording.price(item.price, item.currency),
         sold_out=item.in_stock is False,
         photo=None if item.photo is None else photo_address(bundle, item.item_id, CARD_PIXELS, of),
@@ -93,7 +94,7 @@ def past(acts: Iterable[PastAct], place: Place, bundle: str) -> list[Card]:
             Card(
                 item_id=act.item_id,
                 href=place.address(item=act.item_id),
-                title=(item.title if item else None) or act.item_id,
+                title=wording.name(item) if item else act.item_id,
                 brand=None,
                 price="",
                 sold_out=False,

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 SORTS = {"price": "Price: low to high", "-price": "Price: high to low", "title": "Name"}
 """What the grid may be sorted by, beside how popular its items are, and how that is said."""
+NO_PHOTO = "unknown"
+"""In place of the name of a photo that no photo ever had."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -51,7 +53,7 @@ class Place:
             for_shopper=query.get("view") == "shopper",
             for_categories=query.get("view") == "categories",
             shopper=query.get("shopper") or None,
-            photo=photo if _TOKEN.fullmatch(photo) else None,
+            photo=(photo if _TOKEN.fullmatch(photo) else NO_PHOTO) if photo else None,
             search=query.get("q", "").strip(),
             category=query.get("category") or None,
             classified=query.get("classified") or None,
@@ -108,6 +110,11 @@ class Place:
             "max_price": self.max_price,
         }
         return {name: value for name, value in asked.items() if value is not None}
+
+    @property
+    def filter_count(self) -> int:
+        """How many filters are in use; a search is none, for its words stand in a field of their own."""
+        return len(self.filters())
 
     @property
     def is_filtered(self) -> bool:

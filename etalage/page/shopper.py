@@ -4,7 +4,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etalage.api import ReasonedSlot, Recommended
+from etalage.api import MAX_ACTS, ReasonedSlot, Recommended
+from etalage.kinds import known_meaning
 from etalage.page import parts, wording
 from etalage.page.place import Place
 from etalage.page.source import ForShopper, Source
@@ -14,8 +15,8 @@ LISTED = 40
 """Shoppers to choose from; any other id can be typed."""
 SLATE = 12
 ACTS_SHOWN = 20
-KINDS = (("view", "View"), ("cart", "Cart"), ("buy", "Buy"))
-"""What may be done to an item of a slate: kind, and its button."""
+BUTTONS = (("view", "View"), ("cart", "Cart"), ("has", "Buy"))
+"""What may be done to an item of a slate: the meaning of its kind, and its button."""
 
 
 def view(place: Place, shop: Source, other: Source | None, failed: str = "") -> View:
@@ -27,9 +28,8 @@ def view(place: Place, shop: Source, other: Source | None, failed: str = "") -> 
     if place.shopper is None:
         return View("shopper.html.j2", "For a shopper", {**choice, "found": None})
     found = shop.for_shopper(place.shopper, SLATE)
-    count = wording.amount(len(found.acts), "act", "acts")
     slates, answer = (
-        ([_slate(place, found.answer)], found.answer)
+        ([_slate(place, found.answer, shop)], found.answer)
         if other is None
         else _side_by_side(place, found, shop, other)
     )
@@ -39,18 +39,32 @@ def view(place: Place, shop: Source, other: Source | None, failed: str = "") -> 
         {
             **choice,
             "found": found,
-            "did": f"{count}, newest first" if found.acts else "no acts",
+            "did": _did(len(found.acts)),
             "past": parts.past(found.acts[::-1][:ACTS_SHOWN], place, found.bundle),
             "slates": slates,
             "asked_alike": None
             if other is None
             else f"Both servers were asked with the same {wording.amount(len(found.acts), 'act', 'acts')}.",
-            "kinds": KINDS,
+            "kinds": _kinds(shop.facts(found.bundle).kinds),
             "once": uuid.uuid4().hex,
             **_how(answer),
             **answered(found.bundle, found.seconds),
         },
     )
+
+
+def _did(count: int) -> str:
+    """How much a shopper did, of which a server tells no more than MAX_ACTS."""
+    if count >= MAX_ACTS:
+        return f"the newest {MAX_ACTS:,} acts"
+    return f"{wording.amount(count, 'act', 'acts')}, newest first" if count else "no acts"
+
+
+def _kinds(counted: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(kind, label, class) of the buttons: of each meaning the first kind that the shop counts."""
+    named = [(next((one for one in counted if known_meaning(one) == means), None), means, label)
+             for means, label in BUTTONS]  # fmt: skip
+    return [(kind, label, means) for kind, means, label in named if kind is not None]
 
 
 def _people(place: Place, shop: Source) -> list[parts.Choice]:
@@ -60,12 +74,12 @@ def _people(place: Place, shop: Source) -> list[parts.Choice]:
     ]
 
 
-def _slate(place: Place, answer: Recommended) -> dict[str, Any]:
+def _slate(place: Place, answer: Recommended, shop: Source) -> dict[str, Any]:
     return {
         "key": "slate",
         "heading": "What they see now",
         "address": "",
-        "tier": _tier_in_words(answer),
+        "tier": _tier_in_words(answer, shop),
         "cards": parts.reasoned(answer.slate, place, answer.bundle),
         "can_act": True,
     }
@@ -91,7 +105,7 @@ def _side_by_side(
                 "key": key,
                 "heading": answer.bundle,
                 "address": source.client.url,
-                "tier": _tier_in_words(answer),
+                "tier": _tier_in_words(answer, source),
                 "cards": parts.reasoned(answer.slate, place, answer.bundle, marks, of),
                 "can_act": of == parts.SHOP,
             }
@@ -110,8 +124,8 @@ def _marks(slate: Sequence[ReasonedSlot], against: Sequence[ReasonedSlot]) -> di
     return marks
 
 
-def _tier_in_words(answer: Recommended) -> str:
-    said = wording.tier(answer.tier, answer.known)
+def _tier_in_words(answer: Recommended, shop: Source) -> str:
+    said = wording.tier(answer.tier, answer.known, shop.facts(answer.bundle).acted_on > 0)
     return f"{said} {answer.reason}." if answer.reason else said
 
 

@@ -9,6 +9,7 @@ from etalage.api import (
     MAX_ACTS,
     Act,
     BrandCount,
+    BundleFacts,
     Categorised,
     Confusion,
     Event,
@@ -19,7 +20,7 @@ from etalage.api import (
     WholeItem,
 )
 from etalage.client import Client
-from etalage.errors import Unprocessable
+from etalage.errors import EtalageError, Unprocessable
 from etalage.page.kept import KeptPhotos
 from etalage.page.place import Place
 from etalage.page.thumbnails import thumbnail
@@ -29,6 +30,8 @@ PHOTOS_BYTES = 64 * 2**20
 """How much of the photos is kept for the next view."""
 SEARCH_WORDS, SEARCH_LETTERS = 10, 200
 """So much of a search a server takes; whoever types more is still looking for something."""
+EVERYTHING = BundleFacts("", 1, 1, 1, 1, 1, True, ["view", "cart", "buy"])
+"""What is offered where no server said what it has."""
 PATIENCE_SECONDS = 15.0
 """How long the page waits for the server: longer than the server lets a question wait."""
 
@@ -92,6 +95,7 @@ class Source:
         self.client = Client(url, key, PATIENCE_SECONDS)
         self._photos = KeptPhotos(PHOTOS_BYTES)
         self._trees: dict[str, tuple[str, list[tuple[str, int]]]] = {}
+        self._facts = EVERYTHING
 
     def listing(self, place: Place, limit: int) -> Shown:
         """One page of the grid. Raises EtalageError and its kinds, as the methods below do."""
@@ -110,6 +114,22 @@ class Source:
         return Shown(
             found.bundle, seconds, found.items, found.total, instead=found.instead, brands=found.brands
         )
+
+    def facts(self, bundle: str | None) -> BundleFacts:
+        """What a bundle holds and can answer, asked once per bundle; `bundle` None: as was last said.
+
+        EVERYTHING where the server does not say: an older one, or one that just stopped.
+        """
+        if bundle is not None and self._facts.bundle != bundle:
+            try:
+                self._facts = self.client.facts()
+            except EtalageError:
+                return EVERYTHING
+        return self._facts
+
+    def finds_by_photo(self) -> bool:
+        """Whether the server finds what is like a photo. Raises EtalageError and its kinds."""
+        return self.facts(self.client.bundle()).finds_by_photo
 
     def similar_to_item(self, item_id: str, k: int, same_colour: bool) -> Shown:
         """What is like an item of the catalogue."""

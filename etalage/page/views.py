@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from etalage import sentences
 from etalage.api import Categorised
 from etalage.errors import (
     BodyTooLarge,
@@ -134,7 +135,8 @@ def item(place: Place, shop: Source) -> View:
     found = whole.item
     same_colour = place.same_colour and whole.colour is not None
     alike = shop.similar_to_item(place.item, LIKE_ITEM, same_colour)
-    shelves = [_similar(place, alike, whole.colour)]
+    acted = shop.facts(whole.bundle).acted_on > 0
+    shelves = [_similar(place, alike, whole.colour, found, acted)]
     if alike.fallback != "by_behaviour":
         wanted = shop.wanted_with(place.item, LIKE_WANTED)
         shelves += [_wanted(place, wanted)] if wanted.items else []
@@ -199,18 +201,28 @@ class Shelf:
     none: str = "There is nothing like that here."
 
 
-def _similar(place: Place, shown: Shown, colour: str | None) -> Shelf:
+def _similar(place: Place, shown: Shown, colour: str | None, item: Mapping[str, Any], acted: bool) -> Shelf:
     found = parts.cards(shown.items, place, shown.bundle)
     if shown.fallback == "by_behaviour":
         return _wanted(place, shown)
     if shown.fallback:
-        note = "There is no photo of this item to compare: these are the most popular ones."
-        return Shelf("similar", "Popular in the shop", note, found)
+        return _instead(item, shown, acted, found)
     if colour is None:
         return Shelf("similar", "Similar items", "by their photos", found)
     on = place.same_colour
     wish = Wish(f"Only in {colour}", on, place.address(same_colour=not on) + "#similar")
     return Shelf("similar", "Similar items", "by their photos", found, wish)
+
+
+def _instead(item: Mapping[str, Any], shown: Shown, acted: bool, cards: list[parts.Card]) -> Shelf:
+    """What stands in for similar items, called what it is. acted: whether anybody acted on any item."""
+    category = item.get("category_id")
+    of = sentences.whose(category, [one.category_id for one in shown.items])
+    near = category.split(wording.SEPARATOR)[-1] if category and of != "the shop" else "the shop"
+    near = f"{near} and the shop" if of == sentences.BOTH else near
+    heading = f"Popular in {near}" if acted else f"More of {near}"
+    why = "Its photo is not compared" if item.get("photo") else "There is no photo of this item to compare"
+    return Shelf("similar", heading, f"{why}: {sentences.in_place_of_similar(of, acted)}.", cards)
 
 
 def _wanted(place: Place, shown: Shown) -> Shelf:
@@ -254,8 +266,16 @@ def trouble(error: EtalageError, place: Place) -> View:
 
 def photo_is_gone(place: Place) -> View:
     """The photo that an address names is not kept any more."""
-    title = "Your photo is not here any more"
-    text = "The page keeps photos for a short while only. Please choose it again."
+    text = "The page keeps photos for a short while only. Please choose it again with “Find by photo”."
+    return _without_photo(place, "That photo is no longer kept", text)
+
+
+def no_search_by_photo(place: Place) -> View:
+    """The bundle has no model of photos."""
+    return _without_photo(place, "This shop has no search by photo", "Please search by word, or by category.")
+
+
+def _without_photo(place: Place, title: str, text: str) -> View:
     way = ("Back to the shop", place.address(photo=None, page=1))
     facts = {"place": place, "heading": title, "text": text, "detail": "", "way": way}
     return View("trouble.html.j2", title, facts, 404)

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etalage import sentences
+from etalage.api import Item
 from etalage.kinds import known_meaning
+from etalage.sentences import is_within
 
-SEPARATOR = " > "
-"""Between the steps of a category path."""
+SEPARATOR = sentences.SEPARATOR
 
 SYMBOLS = {"EUR": "€", "GBP": "£", "USD": "$", "JPY": "¥", "INR": "₹", "KRW": "₩", "ILS": "₪", "UAH": "₴"}
 WITHOUT_CENTS = frozenset({"JPY", "KRW", "CLP", "ISK", "VND", "XAF", "XOF", "PYG", "UGX"})
@@ -55,11 +57,6 @@ def branches(categories: Iterable[tuple[str, int]], selected: str | None) -> lis
     return shown
 
 
-def is_within(path: str | None, node: str) -> bool:
-    """Whether a category path is `node` or lies beneath it."""
-    return path is not None and (path == node or path.startswith(node + SEPARATOR))
-
-
 def crumbs(path: str | None) -> list[tuple[str, str]]:
     """(path, label) of every step from the top down to a category."""
     steps = path.split(SEPARATOR) if path else []
@@ -96,12 +93,13 @@ DONE = {
     "negative": "not wanted",
 }
 """By meaning of the kind."""
-RUNGS = {
-    "deep": "By the models that learnt from many shoppers' behaviour.",
-    "collaborative": "By what others did who acted on the same items.",
-    "photo": "By photos like those of the items that were looked at.",
-    "popular": "What is popular now, and not all alike.",
-}
+
+
+def name(item: Item) -> str:
+    """What an item is called: its title, or else its brand and the last step of its category, or else its
+    id."""
+    category = (item.category_id or "").split(SEPARATOR)[-1]
+    return item.title or " · ".join(filter(None, (item.brand, category))) or item.item_id
 
 
 def done(kind: str, value: float | None = None) -> str:
@@ -111,9 +109,9 @@ def done(kind: str, value: float | None = None) -> str:
     return f"{said} {value:g}" if meaning == "rating" and value is not None else said
 
 
-def tier(name: str, known: bool) -> str:
-    """Who made a slate, in a sentence."""
-    said = RUNGS.get(name, name)
+def tier(name: str, known: bool, acted: bool = True) -> str:
+    """Who made a slate, in a sentence. acted: whether anybody acted on any item of the shop."""
+    said = sentences.tier(name, acted)
     return said if known else f"Nothing is known of this shopper yet. {said}"
 
 

@@ -240,6 +240,13 @@ async def items(
     return await scored(request, page)
 
 
+@v1.get("/bundle", responses=answers_of(api.BundleFacts, 401, 503))
+async def bundle_facts(request: Request) -> Response:
+    """What the bundle holds and can answer: whether it finds by photo, has prices, knows of acts."""
+    recommender = current(request)
+    return await scored(request, lambda: written(recommender.facts))
+
+
 @v1.get("/categories", responses=answers_of(api.CategoryTree, 401, 422, 503))
 async def categories(
     request: Request,

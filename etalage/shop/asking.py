@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from etalage import sentences
 from etalage.errors import NotFound, Unprocessable
 from etalage.nearest import nearest
 from etalage.shop import live_steps
@@ -75,6 +76,25 @@ def recommend(
     history, filters = _owner_of(had, recommender.funnel.rules) if had else (None, None)
     answer = recommender.recommend(user_id=user_id, history=history, k=k, filters=filters, explain=explain)
     return answer, None if answer.known else _stranger(recommender, user_id)
+
+
+def in_words(workspace: Workspace, item_id: str | None, answer: "Answer") -> str | None:
+    """What stands in a slate of no similar photos; None: it is of similar photos."""
+    if answer.fallback is None:
+        return None
+    if answer.fallback == "by_behaviour":
+        return "no photo of it: what the same shoppers want"
+    recommender = kept_recommender(workspace)
+    catalogue = recommender.catalogue
+    row = 0 if item_id is None else catalogue.row(item_id)
+    of = sentences.whose(catalogue.category(row) if row else None, [one.category_id for one in answer.slate])
+    compared = "no photo of it" if row and not catalogue.has_photo[row] else "no model compares its photo"
+    return f"{compared}: {sentences.in_place_of_similar(of, recommender.facts.acted_on > 0)}"
+
+
+def tier_in_words(workspace: Workspace, answer: "Recommended") -> str:
+    """Which models made a slate."""
+    return sentences.tier(answer.tier, kept_recommender(workspace).facts.acted_on > 0)
 
 
 def users_for(workspace: Workspace, item_id: str, k: int) -> "list[NearUser]":

@@ -41,7 +41,8 @@ def test_an_item_without_a_photo_shows_popular_ones_and_says_so(visitor: Visitor
     popular = client.similar(item_id=WITHOUT_PHOTO, k=12).answers[0]
     assert popular.fallback == "item_without_photo"
     assert shown(page, "like-similar") == ids_of(popular.slate)
-    assert page.one("#similar-heading").text == "Popular in the shop"
+    assert page.one("#similar-heading").text == "Popular in Bags and the shop"
+    assert "the most popular of its category, then of the shop" in page.one("#similar .note").text
     assert page.all("article img") == []
 
 

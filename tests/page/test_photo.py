@@ -98,7 +98,7 @@ def test_no_photo_leads_back(visitor: Visitor) -> None:
 
 def test_a_photo_that_is_not_kept_any_more_is_asked_for_again(visitor: Visitor) -> None:
     page = visitor.get(f"/?photo={'a' * 22}&category=Bags", status=404)
-    assert page.one(".notice h1").text == "Your photo is not here any more"
+    assert page.one(".notice h1").text == "That photo is no longer kept"
     assert page.one(".notice a")["href"] == "/?category=Bags"
     assert visitor.http.get(f"/photos/mine/{'a' * 22}").status_code == 404
 

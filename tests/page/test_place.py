@@ -2,7 +2,7 @@
 
 import pytest
 
-from etalage.page.place import Place
+from etalage.page.place import NO_PHOTO, Place
 
 EVERYTHING = Place(
     item="a/b?c=d&e",
@@ -40,7 +40,7 @@ def test_a_place_is_read_back_from_its_address() -> None:
         {"page": "9" * 5000},
         {"min_price": "nan", "max_price": "inf"},
         {"min_price": "-1", "max_price": "cheap"},
-        {"item": "", "category": "", "in_stock": "yes", "photo": "../../etc", "view": "grid"},
+        {"item": "", "category": "", "in_stock": "yes", "photo": "", "view": "grid"},
         {"sort": "score", "brand": "", "colour": "red"},
         {"something": "else"},
     ],
@@ -49,10 +49,19 @@ def test_an_address_that_makes_no_sense_asks_nothing(query: dict[str, str]) -> N
     assert Place.from_query(query) == Place()
 
 
+def test_a_photo_that_never_was_is_asked_for_by_no_name_of_its_own() -> None:
+    assert Place.from_query({"photo": "../../etc"}) == Place(photo=NO_PHOTO)
+
+
 def test_filters_hold_only_what_is_asked() -> None:
     assert Place(search="coat", page=2).filters() == {}
     assert Place(classified="A > B", item="x").filters() == {"classified": "A > B"}
     assert Place(min_price=0.0, in_stock=True).filters() == {"in_stock": True, "min_price": 0.0}
+
+
+def test_a_search_is_not_counted_among_the_filters() -> None:
+    assert Place(search="coat").filter_count == 0
+    assert Place(search="coat", category="Bags", in_stock=True).filter_count == 2
 
 
 def test_a_search_is_a_filter_of_the_grid_too() -> None:
