@@ -118,8 +118,11 @@ class ProcessSlot(Generic[S, R]):
         atexit.unregister(self._abandon)
 
     def _abandon(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
+        """This process ends. No other worker is started: what its threads see fail, they would begin again."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                self._process.terminate()
 
 
 class _Sender(logging.handlers.QueueHandler):

@@ -3,6 +3,7 @@
 It says `ready` when both shards, or the launched worker, are at work.
 """
 
+import atexit
 import signal
 import sys
 import threading
@@ -35,6 +36,10 @@ def say_when_there(folder: Path, names: tuple[str, ...]) -> None:
 def main(master: str, folder: Path, verb: str) -> None:
     # What a shell starts in the background ignores SIGINT, and so does all that comes of it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Runs after the handlers of the engine's slots: what begins a shard again while they end the others has
+    # the time to.
+    until_given_up: list[threading.Thread] = []
+    atexit.register(lambda: [thread.join() for thread in until_given_up])
     engine = engine_of(master)
     names = ("1",) if verb == "launch" else ("pid-0", "pid-1")
     threading.Thread(target=say_when_there, args=(folder, names), daemon=True).start()
@@ -43,7 +48,10 @@ def main(master: str, folder: Path, verb: str) -> None:
     elif verb == "leave":
         # The results are asked for and never taken; the command ends with an error of its own.
         results = engine.map(partial(shard_jobs.keeps_on, folder), range(5), workers=2)
-        threading.Thread(target=next, args=(results,), daemon=True).start()
+        taking = threading.Thread(target=next, args=(results,), daemon=True)
+        taking.start()
+        if master == "none":
+            until_given_up.append(taking)
         while not all((folder / name).exists() for name in names):
             time.sleep(0.05)
         raise SystemExit(7)
