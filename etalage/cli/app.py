@@ -7,7 +7,6 @@ code (errors.py); any other exception is a bug and shows its traceback. Ctrl-C e
 
 import logging
 import re
-import shlex
 import sys
 import time
 import traceback
@@ -228,14 +227,13 @@ Force = Annotated[bool, typer.Option(help="Publish despite refusals; the manifes
 HERE = Path()
 
 
-def of_shop(words: str, shop: Path) -> str:
+def naming_shop(words: str, shop: Path) -> str:
     """The commands in a sentence, each in backticks or alone, with `--shop FOLDER` where it was given."""
-    if shop == HERE:
-        return words
-    folder = f" --shop {shlex.quote(str(shop))}"
+    from etalage.shop.workspace import of_shop
+
     if words.startswith("etalage "):
-        return words if " --shop " in words else words + folder
-    return re.sub(r"`(etalage [^`]*)`", lambda found: f"`{of_shop(found[1], shop)}`", words)
+        return words if " --shop " in words else words + of_shop(shop)
+    return re.sub(r"`(etalage [^`]*)`", lambda found: f"`{naming_shop(found[1], shop)}`", words)
 
 
 def print_next(shop: Path) -> None:
@@ -243,9 +241,9 @@ def print_next(shop: Path) -> None:
     try:
         step = opened(shop).status().next
     except EtalageError:  # what was asked for is done: `status` says what is wrong with the rest
-        out.print(f"next: {of_shop('etalage status', shop)}")
+        out.print(f"next: {naming_shop('etalage status', shop)}")
         return
-    out.print(f"next: {of_shop(step.command, shop)}  ({of_shop(step.why, shop)})")
+    out.print(f"next: {naming_shop(step.command, shop)}  ({naming_shop(step.why, shop)})")
 
 
 def opened(folder: Path) -> "Shop":

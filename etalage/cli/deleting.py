@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from etalage.cli.answers import tell, tell_error
-from etalage.cli.app import HERE, ShopFolder, app, of_shop, opened, print_next
+from etalage.cli.app import HERE, ShopFolder, app, naming_shop, opened, print_next
 from etalage.console import add_row, counted, manner, out, table_of
 from etalage.errors import ConfigError, DataError
 from etalage.shop.upkeep_files import RESET, UNDONE
@@ -184,6 +184,6 @@ def _print_done(plan: "Deletion", shop: Path) -> None:
     rows = (f"{counted(count, 'row', 'rows')} of {name}" for name, count in plan.rows.items())
     out.print(f"deleted: {', '.join(rows)}")
     for line in plan.next:
-        out.print(f"next: {of_shop(line, shop)}")
+        out.print(f"next: {naming_shop(line, shop)}")
     for line in plan.undo:
         out.print(f"to take it back, until a vacuum: {line}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etalage.cli.answers import tell
-from etalage.cli.app import HERE, ShopFolder, app, of_shop, opened
+from etalage.cli.app import HERE, ShopFolder, app, naming_shop, opened
 from etalage.console import add_row, out, table_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def status(shop: ShopFolder = HERE) -> None:
     changes nothing.
     """
     found = opened(shop).status()
-    step = replace(found.next, command=of_shop(found.next.command, shop), why=of_shop(found.next.why, shop))
+    step = replace(
+        found.next, command=naming_shop(found.next.command, shop), why=naming_shop(found.next.why, shop)
+    )
     found = replace(found, next=step)
     tell(found, lambda: _show(found, shop))
 
@@ -42,7 +44,7 @@ def _show(found: "ShopStatus", shop: Path) -> None:
         for model in found.models:
             if model.verdict == "refused":
                 state = "is published by force" if model.forced else "would not be published"
-                out.print(f"{model.name} {state}: {of_shop(model.reason or '', shop)}")
+                out.print(f"{model.name} {state}: {naming_shop(model.reason or '', shop)}")
     if found.bundle is not None:
         behind = f"; since then {', '.join(found.bundle.behind)} changed" if found.bundle.behind else ""
         out.print(f"bundle {found.bundle.id}: {found.bundle.items:,} items, made {found.bundle.made}{behind}")

@@ -118,7 +118,7 @@ class ProcessSlot(Generic[S, R]):
         atexit.unregister(self._abandon)
 
     def _abandon(self) -> None:
-        """This process ends. No other worker is started: what its threads see fail, they would begin again."""
+        """This process ends. No worker is started any more: what fails by that would be begun again."""
         with self._lock:
             self._stopped = True
             if self._process is not None:
