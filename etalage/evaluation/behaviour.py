@@ -13,7 +13,7 @@ import numpy as np
 
 from etalage import metrics
 from etalage.config import EvaluateConfig, suggestion
-from etalage.errors import ConfigError
+from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation.blocks import Workers
 from etalage.evaluation.evaluation import Evaluator, Progress
 from etalage.evaluation.gate import Verdict, judge
@@ -186,9 +186,13 @@ def verdict_on(
     config: EvaluateConfig,
 ) -> Verdict:
     """What `gate` says of `model` in one slice, beside `simple` (None: all others) and chance. Raises
-    ConfigError: no such slice, no such metric."""
+    TooLittleData: nobody asks for anything of the slice; ConfigError: no such metric."""
     if slice not in gate.slices:
-        raise ConfigError(f"slice {slice!r}: validation has none of it; {suggestion(slice, gate.slices)}")
+        raise TooLittleData(
+            f"{model} is judged on the slice {slice!r}, and validation has no question of it; "
+            f"{suggestion(slice, gate.slices)}; another `split` of [behaviour] may have some, or judge it by "
+            f'another slice: [evaluate] slices = {{{model} = "{ALL}"}}'
+        )
     values = gate.values(slice)
     if metric not in values[model]:
         raise ConfigError(f"metric {metric!r}: {suggestion(metric, values[model])}")

@@ -183,6 +183,8 @@ class Comparison:
                 continue
             role = (self.rankers if ranks else self.systems)[name].role
             slice = self.config.slices.get(name, ALL)
+            if slice not in gate.slices:  # nobody asks for what it is there for: it stays unjudged
+                continue
             found[name] = verdict_on(gate, name, role, metric, slice, simple, self.config)
         return found
 

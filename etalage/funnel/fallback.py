@@ -61,6 +61,10 @@ class FallbackPolicy:
             [way for found, way in made if found == role and not isinstance(way, PriorRetriever)]
             for role in ("closed_form", "embedder")
         )
+        # What finds new things alone answers beside others: half a slate of them would be a worse slate.
+        new = {name for name, one in self.models.items() if one.opened.facts.get("finds_new")}
+        self.newcomers = [way for way in self.deep if way.name in new]
+        self.deep = [way for way in self.deep if way.name not in new]
         self.behind = frozenset(one.name for one in models if one.behind)
         wanted = rules.funnel.ranker
         rankers = [one.scorer for one in models if isinstance(one.scorer, PairScorer)]
@@ -68,7 +72,7 @@ class FallbackPolicy:
 
     def plan(self, shopper: Shopper, k: int) -> TierPlan:
         """Choose the tier that answers the shopper, and each retriever's quota of candidates, at least k."""
-        every: list[Retriever] = [*self.deep, *self.collaborative, self.prior]
+        every: list[Retriever] = [*self.deep, *self.collaborative, *self.newcomers, self.prior]
         every += [self.look_alike] if self.look_alike is not None else []
         plain = shopper.plain_queries()
         queries = {
@@ -104,8 +108,12 @@ class FallbackPolicy:
         photo: list[Retriever] = []
         if self.look_alike is not None and self.look_alike.name in know:
             photo = [self.look_alike]
-        # Photos speak beside behaviour only where the shop asks for it.
-        beside = [one for one in photo if one.name in self.rules.funnel.retrievers]
+        # Photos speak beside behaviour only where the shop asks for it; what finds new items does also where
+        # a ranker says where they stand.
+        named = self.rules.funnel.retrievers
+        beside = [one for one in photo if one.name in named]
+        new = [one for one in self.newcomers if one.name in know and (ranked or one.name in named)]
+        beside += new
         if enough and (deep or ranked):
             return "deep", [*deep, *collaborative, *beside]
         if collaborative:

@@ -212,8 +212,9 @@ def listed_in(source: Source) -> Listed | None:
         raise ConfigError(f"{where}: name = {given.get('name')!r}, and the file is called {source.name}.py")
     transfers = given.get("transfers", False) is True
     embeds = given.get("embeds_items", role == "embedder") is True
+    slice = str(given.get("slice", "all"))
     about = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Listed(source.name, role, data, transfers, embeds, own=True, about=about)
+    return Listed(source.name, role, data, transfers, embeds, own=True, slice=slice, about=about)
 
 
 def _one_of(known: tuple[Text, ...], given: Mapping[str | None, object], key: str, where: str) -> Text:

@@ -197,8 +197,8 @@ class TrainingConfig(ModelConfig):
         return self
 
 
-class SourcedConfig(TrainingConfig):
-    """Config of a model that reads other models' embeddings of the items (features/sources.py)."""
+class SourcesConfig(ModelConfig):
+    """Of a model that reads other models' embeddings of the items (features/sources.py)."""
 
     feature_sources: tuple[str, ...] | None = None
     """Whose item embeddings are features: `photo`, or names of models, such as `item2vec`; each one's newest
@@ -215,6 +215,10 @@ class SourcedConfig(TrainingConfig):
         if given is not None and len(set(given)) < len(given):
             raise ValueError(f"{list(given)} names one source twice")
         return given
+
+
+class SourcedConfig(SourcesConfig, TrainingConfig):
+    """The same, and trained by steps."""
 
 
 class ClassifierConfig(TrainingConfig):
@@ -329,6 +333,18 @@ class BaseTask:
         """The config's learning rate, for every parameter."""
         found: float = self.config.learning_rate
         return found
+
+
+@runtime_checkable
+class Solves(Protocol):
+    """A recipe bound to its data whose network is solved, without steps."""
+
+    metric: str
+    """Which of the figures tells how good it is; higher is better."""
+
+    def solve(self) -> "tuple[torch.nn.Module, dict[str, float]]":
+        """The network, and figures of it. Raises TooLittleData."""
+        ...
 
 
 class ClosedForm(Protocol):
@@ -464,7 +480,9 @@ class Recipe(Generic[C]):
     from them (`pretrained` in its config)."""
     embeds_items: bool = False
     """Whether a closed-form model yields item embeddings, which other models may use as features; every
-    embedder does."""
+    embedder does, unless its file says False."""
+    slice: str = "all"
+    """What it is there for: the slice that it is judged on where [evaluate] slices names no other."""
     space: SearchSpace = field(default_factory=dict)
     """What `etalage tune` may choose of the config; {}: there is nothing to tune."""
     trials: tuple[Mapping[str, Any], ...] = ()
@@ -510,6 +528,7 @@ class Listed:
     embeds_items: bool = False
     own: bool = False
     """Whether it is in the shop's own folder (models/own.py)."""
+    slice: str = "all"
     about: str = ""
     """The first line that its file says of itself."""
 
@@ -533,7 +552,8 @@ def listed() -> dict[str, Listed]:
             role, data = given["role"], given.get("data", "photos")
             more = (given.get("transfers", False), given.get("embeds_items", role == "embedder"))
             about = text.removeprefix('"""').partition("\n")[0]
-            found[file.stem] = Listed(file.stem, role, data, *more, about=about)  # type: ignore[arg-type]
+            slice = given.get("slice", "all")
+            found[file.stem] = Listed(file.stem, role, data, *more, slice=slice, about=about)  # type: ignore[arg-type]
     return found
 
 

@@ -196,7 +196,7 @@ def drafted_behaviour(workspace: Workspace) -> "tuple[DraftedModel, ...]":
     from etalage.bundle.draft import DraftedModel
     from etalage.runtime.export_files import newest_export, read_verdict
 
-    funnel, slices = workspace.config.funnel, workspace.config.evaluate.slices
+    funnel, slices = workspace.config.funnel, workspace.evaluating.slices
     found: list[DraftedModel] = []
     models = workspace.models.listed()
     for name in (*funnel.retrievers, *(() if funnel.ranker is None else (funnel.ranker,))):

@@ -72,7 +72,7 @@ def evaluate_all(workspace: Workspace) -> "ModelComparison":
             every,
             there.rankers,
             quota,
-            config=workspace.config.evaluate,
+            config=workspace.evaluating,
             progress=meter,
             workers=judging_steps.workers_of(workspace),
         )

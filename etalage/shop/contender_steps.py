@@ -95,7 +95,7 @@ def _refused(workspace: Workspace, exports: Mapping[str, Path]) -> dict[str, str
     from etalage.bundle.draft import DraftedModel
     from etalage.runtime.export_files import read_verdict
 
-    slices, found = workspace.config.evaluate.slices, {}
+    slices, found = workspace.evaluating.slices, {}
     for name, export in exports.items():
         _, out = admitted([DraftedModel(export, read_verdict(export), slices.get(name))], force=False)
         if out:

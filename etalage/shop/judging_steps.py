@@ -63,7 +63,7 @@ def behaviour_evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: P
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.opening import open_scorer
 
-    config, facts = workspace.config.evaluate, read_facts(exported)
+    config, facts = workspace.evaluating, read_facts(exported)
     table_steps.require_own_data(facts, exported)
     whole = behaviour_steps.behaviour(workspace)
     ours = open_scorer(exported)
@@ -239,7 +239,7 @@ def _verdicts(
             every,
             {},
             {},
-            config=workspace.config.evaluate,
+            config=workspace.evaluating,
             progress=meter,
             workers=workers_of(workspace),
         )

@@ -99,7 +99,7 @@ def searched(
     tries = attempts_of(recipe, given)
     if len(tries) < 2 or not getattr(config, "search", False):
         return config, None
-    evaluate = workspace.config.evaluate
+    evaluate = workspace.evaluating
     metric, slice = evaluate.retrieval_metric, evaluate.slices.get(recipe.name, "all")
     decides = [recipe.name, _plain(given), _plain(tries), data.fingerprint(), metric, slice]
     name = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -141,7 +141,7 @@ def _search(
     source: "Source",
 ) -> Search:
     """Raises TooLittleData: fewer shoppers than tell anything, or nothing could be counted."""
-    evaluate = workspace.config.evaluate
+    evaluate = workspace.evaluating
     metric, slice = evaluate.retrieval_metric, evaluate.slices.get(recipe.name, "all")
     evaluate = evaluate.model_copy(update={"max_queries": min(MOST, evaluate.max_queries)})
     require_shoppers(data)

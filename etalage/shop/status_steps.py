@@ -175,7 +175,7 @@ def _trained(workspace: Workspace) -> "Iterator[DraftedModel]":
     from etalage.bundle.draft import DraftedModel
     from etalage.runtime.export_files import read_verdict
 
-    slices = workspace.config.evaluate.slices
+    slices = workspace.evaluating.slices
     for name, export in newest_exports(workspace).items():
         old = outdated(export, workspace.config.behaviour)
         yield DraftedModel(export, read_verdict(export), slices.get(name), outdated=old)

@@ -159,8 +159,8 @@ def task_of(
         fixed["pretrained"] = config.pretrained
     slice = "all"
     if recipe.role == "closed_form":
-        metric = metric or workspace.config.evaluate.retrieval_metric
-        slice = workspace.config.evaluate.slices.get(recipe.name, slice)
+        metric = metric or workspace.evaluating.retrieval_metric
+        slice = workspace.evaluating.slices.get(recipe.name, slice)
     else:
         own = recipe.bind(config, data).metric
         if metric not in (None, own):
@@ -168,7 +168,7 @@ def task_of(
                 f"--metric {metric}: {recipe.name} is validated by {own} while it trains; leave it out"
             )
         metric = own
-    return config, TrialTask(recipe.name, fixed, data, kept, metric, slice, workspace.config.evaluate), mark
+    return config, TrialTask(recipe.name, fixed, data, kept, metric, slice, workspace.evaluating), mark
 
 
 def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:

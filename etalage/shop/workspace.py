@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from etalage.config import ShopConfig, StorageConfig, memory_size, read_config
+from etalage.config import EvaluateConfig, ShopConfig, StorageConfig, memory_size, read_config
 from etalage.engine.contract import Engine
 from etalage.engine.local import LocalEngine
 from etalage.engine.threads import configure_threads
@@ -126,6 +126,13 @@ class Workspace:
     def models(self) -> Models:
         """The models that can be named here: Etalage's, and those of the shop's own folder."""
         return Models(self.folder)
+
+    @cached_property
+    def evaluating(self) -> EvaluateConfig:
+        """[evaluate], with the slice that each model is there for where it names no other."""
+        given = self.config.evaluate
+        made_for = {name: one.slice for name, one in self.models.listed().items() if one.slice != "all"}
+        return given.model_copy(update={"slices": {**made_for, **given.slices}})
 
     @cached_property
     def engine(self) -> Engine:

@@ -101,6 +101,7 @@ def _write_embedder(folder: Path, network: Any, data: Source) -> dict[str, Any]:
     return {
         "dimension": int(found[0].shape[1]),
         "feature_sources": _write_sources(folder, network.item_inputs, data),
+        "finds_new": bool(getattr(network, "finds_new", False)),
         "history_length": int(network.history_length),
         "query_inputs": list(network.query_inputs),
         "item_inputs": list(network.item_inputs),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from etalage.errors import CheckpointDamaged, ConfigError, LossNotFinite
 from etalage.features.array_blocks import ArrayLoop
 from etalage.models.ranks import ALONE, Gathers
-from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Task, Trained, TrainingConfig
+from etalage.models.recipe import Batch, C, ClosedForm, Recipe, Solves, Task, Trained, TrainingConfig
 from etalage.training import checkpoint, optim
 from etalage.training.checkpoint import Checkpoint
 from etalage.training.closed_form import solve
@@ -63,7 +63,7 @@ class _Progress:
 
 def fit(
     recipe: Recipe[C],
-    task: Task | ClosedForm,
+    task: Task | Solves | ClosedForm,
     config: C,
     run: Path,
     *,
@@ -73,7 +73,7 @@ def fit(
     blocks: ArrayLoop | None = None,
 ) -> Trained[C]:
     """Train `task`; a run folder that has checkpoints is resumed and ends like an uninterrupted one.
-    A closed-form model is solved or counted, and is done.
+    A closed-form model is solved or counted, and is done; so is a network that is solved.
 
     progress: called after each step with (steps done, steps in all, a short line). context: which of the
     workers this is that train it together (training/context.py), and on which device; those after rank 0
@@ -84,6 +84,8 @@ def fit(
     """
     if recipe.role == "closed_form":
         return solve(recipe, cast(ClosedForm, task), config, run, blocks)
+    if isinstance(task, Solves):
+        return _solved(recipe, task, config, run)
     task = cast(Task, task)
     assert isinstance(config, TrainingConfig)
     torch.manual_seed(config.seed)
@@ -106,6 +108,14 @@ def fit(
         cpu_seconds=done.cpu_seconds,
         run=run,
     )
+
+
+def _solved(recipe: Recipe[C], task: Solves, config: C, run: Path) -> Trained[C]:
+    """A network whose weights are solved."""
+    started = time.perf_counter(), time.process_time()
+    network, figures = task.solve()
+    seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+    return Trained(recipe.name, config, network.eval(), figures, [], seconds, cpu, run)
 
 
 class _Fitting:

@@ -18,7 +18,7 @@ from etalage.features.array_blocks import ArrayLoop
 from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
-from etalage.models.recipe import Recipe, Trained
+from etalage.models.recipe import Recipe, Solves, Trained, TrainingConfig
 from etalage.training.closed_form import export_closed_form, solve
 from etalage.training.export_source import Source
 from etalage.training.learned_from import learned_from
@@ -213,7 +213,7 @@ def _tracked(
     if fresh:
         folder = _unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if recipe.role != "closed_form":
+    if isinstance(config, TrainingConfig):
         from etalage.training.workers import follow_torchrun
 
         follow_torchrun(recipe, config, data, folder)
@@ -251,6 +251,8 @@ def _fitted(
     from etalage.training.loop import fit
     from etalage.training.workers import together
 
+    if isinstance(task, Solves):
+        return fit(recipe, task, config, folder)
     if progress is not None and hasattr(task, "say"):
         progress, task.say = _with_lines(progress)
     with together(recipe, config, data, task, folder, engine) as context:
