@@ -32,6 +32,7 @@ _ANSWERS = (
     api.Items,
     api.WholeItem,
     api.CategoryTree,
+    api.BundleFacts,
     api.Recommended,
     api.RankedPairs,
     api.LikedItems,
