@@ -121,6 +121,20 @@ def test_a_table_of_one_shop_goes_into_another(shop: Shop, tmp_path: Path) -> No
     assert other.table("items").to_arrow(columns).equals(shop.table("items").to_arrow(columns))
 
 
+def test_what_a_frame_calls_its_columns_is_guessed_and_said(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "Guessed")
+    acts = pd.DataFrame(
+        {"customerId": [f"c{n // 3}" for n in range(30)], "sku": [f"s{n % 7}" for n in range(30)],
+         "stars": [n % 5 + 1 for n in range(30)], "timestamp": range(1_700_000_000, 1_700_000_030)}
+    )  # fmt: skip
+    done = shop.ingest(acts, "interactions")
+    assert "guessed: user_id = customerId, item_id = sku" in str(done.notes[0])
+    assert set(shop.table("interactions").to_pandas()["kind"]) == {"rating"}
+    said = shop.ingest(acts, "interactions", columns={"item_id": "stars"})
+    assert "item_id = " not in str(said.notes[0])
+    assert set(shop.table("interactions").to_pandas()["item_id"]) > {"s1", "1", "5"}
+
+
 def test_what_no_table_takes_says_which_does(shop: Shop) -> None:
     with pytest.raises(ConfigError, match="did you mean 'items'"):
         shop.ingest(pa.table({"item_id": ["a"]}), "itmes")  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ def _print_drafts(folder: Path, drafted: "DraftedShop") -> None:
         _print_draft(draft, trial)
     for pictures in drafted.pictures:
         _print_pictures(pictures)
+    for one in drafted.behaviour:
+        out.print(f"[behaviour] {one.name} = {str(one.value).lower()}: {one.reason}")
     if (folder / "shop.toml").exists():
         out.print(drafted.mappings)
 
