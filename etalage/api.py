@@ -466,6 +466,23 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class Entrance:
+    """What answers at an address, and where it says more."""
+
+    what: str
+    bundle: str | None
+    """The bundle that is served; null: none yet."""
+    openapi: str
+    """Where every route is described, with all questions and answers."""
+    health: str
+    """Says that the process answers; `ready` that it has a bundle."""
+    ready: str
+    metrics: str
+    page: str
+    """The command that shows this shop to people, on a page."""
+
+
+@dataclass(frozen=True)
 class Alive:
     """The server's process answers."""
 

@@ -108,6 +108,23 @@ def exact_id(request: Request, before: str, after: str = "", name: str = "item_i
 # -- health ------------------------------------------------------------------------------------
 
 
+@health.get("/", responses=answers_of(api.Entrance))
+async def entrance(request: Request) -> Response:
+    """What answers here, and where it says more."""
+    recommender: Recommender | None = request.state.recommender
+    address = str(request.base_url).rstrip("/")
+    found = api.Entrance(
+        "a server of Etalage: what is like an item or a photo, what a shopper would want, what a product is",
+        None if recommender is None else recommender.bundle,
+        openapi="/openapi.json",
+        health="/healthz",
+        ready="/readyz",
+        metrics="/metrics",
+        page=f"etalage page --url {address}",
+    )
+    return json_response(written(found))
+
+
 @health.get("/healthz", responses=answers_of(api.Alive))
 async def healthz(request: Request) -> Response:
     """The process answers."""

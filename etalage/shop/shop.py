@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from etalage.config import IngestConfig, MappingConfig, as_values, suggestion, validated
 from etalage.engine.threads import configure_threads
@@ -334,12 +334,20 @@ class Shop(Workspace):
         config = validated(recipe.config, done.settings, where=f"the best trial of {model}")
         return replace(done, trained=self._train(recipe, config, fresh=False))
 
+    @overload
+    def evaluate(self, model: None = None) -> "ShopEvaluation": ...
+
+    @overload
+    def evaluate(self, model: str) -> "Evaluation": ...
+
     @at_work
-    def evaluate(self, model: str = MODEL) -> "Evaluation":
-        """Compare the model's newest export with the simple models.
+    def evaluate(self, model: str | None = None) -> "Evaluation | ShopEvaluation":
+        """Compare the model's newest export with the simple models; without a name, `evaluate_shop`.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
+        if model is None:
+            return self.evaluate_shop()
         from etalage.runtime.export_files import newest_export, read_facts
         from etalage.shop.missing import require_model
 
@@ -389,6 +397,10 @@ class Shop(Workspace):
         from etalage.shop import deciding_steps
 
         self.require_writable()
+        if not self.trained_models():
+            if self.lake.table("interactions").exists() and not self.lake.table("photos").exists():
+                self.evaluate_all()  # which says what to train first
+            self.evaluate(MODEL)
         return deciding_steps.evaluate_shop(self, self.evaluate_all, self.evaluate)
 
     def trained_models(self) -> list[str]:
