@@ -76,6 +76,8 @@ class Items:
     brands: list[BrandCount] = field(default_factory=list)
     """The brands of the items that match, whatever brand was asked for, the most items first; only with
     `brands`."""
+    proposed: str | None = None
+    """A search that finds something, where this one finds nothing; only with `forgiving`."""
 
 
 @dataclass(frozen=True)

@@ -250,9 +250,17 @@ async def items(
         found = browse(catalogue, wish, offset, limit, stock, brands=brands == "true")
         shown = [api.Item(**catalogue.shown(int(row), stock)) for row in found.rows]
         counted = [api.BrandCount(*one) for one in found.brands]
-        return written(
-            api.Items(recommender.bundle, found.total, offset, shown, live.degraded, found.instead, counted)
+        answer = api.Items(
+            recommender.bundle,
+            found.total,
+            offset,
+            shown,
+            live.degraded,
+            found.instead,
+            counted,
+            found.proposed,
         )
+        return written(answer)
 
     return await scored(request, page)
 

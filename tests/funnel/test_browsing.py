@@ -38,6 +38,25 @@ def test_each_word_with_a_slip_is_read_as_the_nearest(typed: str, read: str, row
     assert (found.instead, found.rows.tolist()) == (read, rows)
 
 
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("metrx", "matrix"),
+        ("toy matrix", "matrix"),
+        ("stori soldirs", "soldiers"),
+        ("qqqqq", None),
+        ("matrix", None),
+    ],
+)
+def test_where_nothing_is_found_a_search_is_proposed_that_finds_something(
+    typed: str, proposed: str | None
+) -> None:
+    found = browse(catalogue_of([*FILMS, "True Stories"]), Wish(typed, forgiving=True), 0, 5)
+    assert found.proposed == proposed and (proposed is None) == (typed in ("matrix", "qqqqq"))
+    assert proposed is None or found.total == 0
+    assert browse(catalogue_of(FILMS), Wish(typed), 0, 5).proposed is None
+
+
 def test_words_that_stand_within_others_are_left_as_they_are_where_some_item_has_them_all() -> None:
     found = browse(catalogue_of([*FILMS, "True Stories"]), Wish("tru stori", forgiving=True), 0, 5)
     assert (found.instead, found.rows.tolist()) == (None, [4])
