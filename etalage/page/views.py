@@ -153,7 +153,7 @@ def item(place: Place, shop: Source) -> View:
     if alike.fallback != "by_behaviour":
         wanted = shop.wanted_with(place.item, LIKE_WANTED)
         shelves += [_wanted(place, wanted)] if wanted.items else []
-    title = wording.called(found.get("title"), found.get("brand"), found.get("category_id"), place.item)
+    title = sentences.called(found.get("title"), found.get("brand"), found.get("category_id"), place.item)
     photo = parts.photo_address(whole.bundle, place.item, parts.LARGE_PIXELS) if found.get("photo") else None
     stocked = found.get("in_stock")
     return View(

@@ -96,15 +96,8 @@ DONE = {
 
 
 def name(item: Item) -> str:
-    """What an item is called: its title, or else its brand and the last step of its category, or else its
-    id."""
-    return called(item.title, item.brand, item.category_id, item.item_id)
-
-
-def called(title: str | None, brand: str | None, category_id: str | None, item_id: str) -> str:
-    """The same of an item's columns."""
-    category = (category_id or "").split(SEPARATOR)[-1]
-    return title or " · ".join(filter(None, (brand, category))) or item_id
+    """What an item is called."""
+    return sentences.called(item.title, item.brand, item.category_id, item.item_id)
 
 
 def done(kind: str, value: float | None = None) -> str:
