@@ -99,7 +99,7 @@ def new(
 def _draft(folder: Path, name: str, files: list[Path]) -> None:
     from etalage.shop.draft_steps import draft_shop, write_draft
 
-    drafted = draft_shop(name, files)
+    drafted = draft_shop(name, files, bar)
     if not manner().json:
         _print_drafts(folder, drafted)
     made = NewShop(write_draft(folder, drafted), list(_ingests(folder, drafted)))

@@ -16,6 +16,7 @@ from etalage.lake.drafting.drafts import Draft, Setting
 from etalage.lake.drafting.looking import Tried, draft_files, tried
 from etalage.lake.drafting.pictures import PictureFolder, pictures_in
 from etalage.lake.drafting.writing import mappings_toml, quoted, setting_line
+from etalage.shop.progress import Bar, silent
 
 _HEAD = """
 # A line that begins with # does nothing until the # is gone; above each setting stands what it does. These
@@ -87,14 +88,15 @@ class DraftedShop:
     """What [behaviour] is set to, by the acts in the files."""
 
 
-def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
+def draft_shop(name: str, files: Sequence[Path], bar: Bar = silent) -> DraftedShop:
     """A shop.toml for `files`, folders of pictures among them; nothing is written. Raises InputUnreadable:
     one of them makes no sense."""
     pictures = tuple(pictures_in(file) for file in files if file.is_dir())
     drafts = draft_files([file for file in files if not file.is_dir()])
     mappings = mappings_toml(drafts)
     ingest = validated(ShopConfig, tomllib.loads(mappings), "the draft").ingest
-    behaviour = tuple(behaviour_settings(drafts, ingest))
+    with bar("count what was taken again", None) as meter:
+        behaviour = tuple(behaviour_settings(drafts, ingest, meter))
     text = starting_toml(name, f"\n{mappings}" if mappings else None, behaviour)
     config = validated(ShopConfig, tomllib.loads(text), "the draft")
     trials: list[Tried | str] = []

@@ -1,7 +1,7 @@
 """What [behaviour] is drafted as: from which rating on one is a like, and whether the same is taken again."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etalage.config import IngestConfig, MappingConfig
@@ -17,14 +17,17 @@ _SCALES = (5, 10, 100)
 """Highest ratings of the scales that shops use."""
 _LIKED = 0.8
 """From this share of the highest rating on, an item is liked: 4 of 5."""
-_ROWS = 500_000
+_ROWS = 300_000
 """So many rows of each file of acts are looked through for what is taken again."""
 
 
-def behaviour_settings(drafts: Sequence[Draft], ingest: IngestConfig) -> list[Setting]:
-    """Settings of [behaviour] for the files of interactions among `drafts`, which `ingest` maps."""
+def behaviour_settings(
+    drafts: Sequence[Draft], ingest: IngestConfig, progress: Callable[[int], object] = lambda _: None
+) -> list[Setting]:
+    """Settings of [behaviour] for the files of interactions among `drafts`, which `ingest` maps. progress:
+    called with the rows that were read meanwhile."""
     acts = [draft for draft in drafts if draft.table == "interactions" and draft.sure]
-    found = [_likes(acts, ingest.interactions), _repeats(acts, ingest.interactions)]
+    found = [_likes(acts, ingest.interactions), _repeats(acts, ingest.interactions, progress)]
     return [one for one in found if one is not None]
 
 
@@ -69,13 +72,15 @@ def _ours(mapping: MappingConfig, kind: Any) -> str:
     return mapping.values.get("kind", {}).get(said, said)
 
 
-def _repeats(acts: Sequence[Draft], mapping: MappingConfig) -> Setting | None:
+def _repeats(
+    acts: Sequence[Draft], mapping: MappingConfig, progress: Callable[[int], object]
+) -> Setting | None:
     """By the counts of the files: None where hardly anything is taken twice, or too little says so."""
     moments: set[int] = set()
     pairs: set[int] = set()
     for draft in acts:
         try:
-            for user, item, kind, time in _taken(draft, mapping):
+            for user, item, kind, time in _taken(draft, mapping, progress):
                 moments.add(hash((user, item, kind, time)))
                 pairs.add(hash((user, item, kind)))
         except EtalageError:
@@ -90,7 +95,9 @@ def _repeats(acts: Sequence[Draft], mapping: MappingConfig) -> Setting | None:
     return Setting("repeat", True, reason)
 
 
-def _taken(draft: Draft, mapping: MappingConfig) -> Iterator[tuple[str, str, str, str]]:
+def _taken(
+    draft: Draft, mapping: MappingConfig, progress: Callable[[int], object]
+) -> Iterator[tuple[str, str, str, str]]:
     """(shopper, item, kind, time) of acts after which a shopper has the item, as the file has them."""
     style = draft.head.style
     opened = open_file(
@@ -107,5 +114,6 @@ def _taken(draft: Draft, mapping: MappingConfig) -> Iterator[tuple[str, str, str
             if user and item and known_meaning(kind) == "has":
                 yield user, item, kind, time
         read += chunk.read
+        progress(chunk.read)
         if read >= _ROWS:
             return
