@@ -90,6 +90,8 @@ def test_what_ratings_and_receipts_teach_is_drafted_before_anything_is_trained(t
         "[behaviour] positive_from = 4: ratings from 1 to 5: 40% of the first 360 are at least 4" in done.out
     )
     assert (of := Shop(tmp_path / "films").config.behaviour).positive_from == 4 and not of.repeat
+    films.write_text(films.read_text(encoding="utf-8").replace(",4,", ",3,").replace(",5,", ",3,"), "utf-8")
+    assert "positive_from" not in quick("new", tmp_path / "three", "--from", films).out, "of another scale"
     orders.write_text(
         "order_id,customer_id,sku,date\n"
         + "".join(f"{n},{n % 20},{n // 20 % 3},2024-03-{n // 20 + 1:02d}\n" for n in range(240)),

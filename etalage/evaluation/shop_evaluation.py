@@ -7,7 +7,7 @@ from pathlib import Path
 from etalage.errors import EtalageError
 from etalage.evaluation.comparison import ModelComparison
 from etalage.evaluation.decision import Decision, Evidence
-from etalage.evaluation.decision_words import lines
+from etalage.evaluation.decision_words import headline, lines
 from etalage.evaluation.evaluation import Evaluation
 
 
@@ -27,7 +27,7 @@ class ShopEvaluation:
     files: list[Path] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        said = "; ".join(line for line in self.lines()[: len(self.decisions)])
+        said = "; ".join(f"{one.question} {headline(one)}" for one in self.decisions)
         return f"<shop evaluated: {said or 'no question'}; report {self.report}>"
 
     def lines(self) -> list[str]:

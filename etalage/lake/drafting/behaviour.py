@@ -39,6 +39,8 @@ def _likes(acts: Sequence[Draft], mapping: MappingConfig) -> Setting | None:
     if scale is None or distinct < 3 or min(values) < 0:
         return None
     start = int(_LIKED * scale)
+    if top < start:  # another scale: nothing would be liked
+        return None
     share = sum(value >= start for value in values) / len(values)
     reason = (
         f"ratings from {min(values):g} to {top:g}: {share:.0%} of the first {len(values):,} are at least "

@@ -8,7 +8,7 @@ from etalage.errors import InputUnreadable
 from etalage.lake.column_names import likely
 from etalage.lake.drafting.drafts import Draft, Ids
 from etalage.lake.drafting.guessing import columns_of, drafted
-from etalage.lake.feeds.contract import Head, combined
+from etalage.lake.feeds.contract import Head, combined, root_of
 from etalage.lake.feeds.recognising import Recognised
 from etalage.lake.frames import Frame
 from etalage.lake.notes import Note
@@ -32,10 +32,12 @@ def guessed(frame: Frame, table: str, own: MappingConfig) -> tuple[MappingConfig
         for ours, source in found["columns"].items()
         if given.isdisjoint(texts_of(source)) and set(texts_of(source)).isdisjoint(own.leave_out)
     }
-    for name in own.columns:
-        found.get("constants", {}).pop(name, None)
+    for ours, source in own.columns.items():
+        if any(root_of(text) in frame.columns for text in texts_of(source)):
+            found.get("constants", {}).pop(ours, None)
     guess = validated(MappingConfig, found, where=f"columns of {frame.whence}")
-    mapping = combined(guess, own, frame.columns)
+    written = {name: getattr(own, name) or getattr(guess, name) for name in ("decimal", "dates")}
+    mapping = combined(guess, own, frame.columns).model_copy(update=written)
     return mapping, _told(mapping, own)
 
 
