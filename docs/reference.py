@@ -190,7 +190,7 @@ def routes() -> Iterator[str]:
             "`x-deadline-ms` says how long a caller waits. An answer other than 200 is "
             '`{"error": {"class": …, "message": …}}`, with class and status as in '
             "[exit codes](exit_codes.md). With a key, `authorization: Bearer KEY` is needed everywhere but "
-            "at `/healthz` and `/readyz`."
+            "at `/`, `/healthz` and `/readyz`."
         ),
         "",
     )

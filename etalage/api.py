@@ -76,6 +76,8 @@ class Items:
     brands: list[BrandCount] = field(default_factory=list)
     """The brands of the items that match, whatever brand was asked for, the most items first; only with
     `brands`."""
+    proposed: str | None = None
+    """A search that finds something, where this one finds nothing; only with `forgiving`."""
 
 
 @dataclass(frozen=True)
@@ -463,6 +465,23 @@ class Confusion:
 
 
 # -- health and refusals -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """What answers at an address, and where it says more."""
+
+    what: str
+    bundle: str | None
+    """The bundle that is served; null: none yet."""
+    openapi: str
+    """Where every route is described, with all questions and answers."""
+    health: str
+    """Says that the process answers; `ready` that it has a bundle."""
+    ready: str
+    metrics: str
+    page: str
+    """The command that shows this shop to people, on a page."""
 
 
 @dataclass(frozen=True)

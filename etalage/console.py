@@ -3,15 +3,16 @@ terminal, as lines."""
 
 import re
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -242,10 +243,71 @@ def sized(count: int) -> str:
     return f"{size / 1000:,.1f} TB"
 
 
+_GAP = 2
+"""Blanks between two columns."""
+
+
+class Folding(Table):
+    """A table that breaks no word: where the terminal is too narrow for the longest word of every column, a
+    row is a paragraph, with a line for each column."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = list(zip(*(column.cells for column in self.columns), strict=True))
+        cells = [[_text(cell) for cell in row] for row in rows]
+        room = options.max_width - _GAP * (len(self.columns) - 1)
+        heads = [str(column.header) for column in self.columns]
+        needs = [max(map(_longest_word, column)) for column in zip(heads, *cells, strict=True)]
+        if sum(needs) > room:
+            yield from _paragraphs(heads, cells, options.max_width)
+            return
+        wants = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+        for column, width in zip(self.columns, _shared(needs, wants, room), strict=True):
+            column.width = width
+        yield from super().__rich_console__(console, options)
+
+
+def _text(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _longest_word(text: str) -> int:
+    """Of a value that may be cut, so much that it can be told from others."""
+    longest = max(map(len, text.split()), default=0)
+    return min(longest, LONG // 4) if len(text) > LONG else longest
+
+
+def _shared(needs: Sequence[int], wants: Sequence[int], room: int) -> list[int]:
+    """The width of each column: what it needs, and of what is left so much as it wants, all alike."""
+    widths = list(needs)
+    while sum(widths) < room and widths != list(wants):
+        widths = [
+            w + 1 if w < want and sum(widths) < room else w for w, want in zip(widths, wants, strict=True)
+        ]
+    return widths
+
+
+def _paragraphs(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[Text]:
+    for row in rows:
+        first, *others = zip(heads, row, strict=True)
+        yield from _paragraph(first[1] or "–", width, "")
+        for head, value in others:
+            if value:
+                yield from _paragraph(f"{head}: {value}" if head else value, width, "  ")
+
+
+def _paragraph(text: str, width: int, indent: str) -> Iterator[Text]:
+    lines = textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=f"{indent}  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    yield from (Text(line, overflow="ignore") for line in lines)  # the terminal breaks what is longer
+
+
 def table_of(*columns: str) -> Table:
     """A table without lines, with these columns. On a terminal that is too narrow for it values take several
-    lines, and long ones end in an ellipsis; in a file or a pipe each row is a line."""
-    return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
+    lines, and long ones end in an ellipsis, or each row is a paragraph; in a file or a pipe each row is a
+    line."""
+    return Folding(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
 
 
 def add_row(table: Table, *cells: object) -> None:

@@ -16,6 +16,10 @@ from typing import Literal
 
 Meaning = Literal["has", "rating", "like", "cart", "view", "negative", "undone", "shown", "other"]
 
+TAKEN_AGAIN_TELLING, TAKEN_AGAIN_OFTEN = 200, 0.2
+"""From so many moments at which shoppers took something on, this share of what they had taken before says
+that things are used up and bought again: [behaviour] repeat."""
+
 KNOWN_KINDS: dict[str, Meaning] = {
     **dict.fromkeys(
         (

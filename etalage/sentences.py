@@ -16,6 +16,13 @@ NOBODY_YET = "Nobody did anything here yet: from the shop, in its own order."
 """Of a slate of popular items in a shop without any act."""
 
 
+def called(title: str | None, brand: str | None, category_id: str | None, item_id: str) -> str:
+    """What an item is called: its title, or else its brand and the last step of its category, or else its
+    id."""
+    category = (category_id or "").split(SEPARATOR)[-1]
+    return title or " · ".join(filter(None, (brand, category))) or item_id
+
+
 def is_within(path: str | None, node: str) -> bool:
     """Whether a category path is `node` or lies beneath it."""
     return path is not None and (path == node or path.startswith(node + SEPARATOR))

@@ -78,6 +78,30 @@ def test_a_table_of_something_else_is_not_loaded_as_items_or_ratings(tmp_path: P
     assert quick("ingest", ratings, "interactions", "--shop", shop).status == 0
 
 
+def test_what_ratings_and_receipts_teach_is_drafted_before_anything_is_trained(tmp_path: Path) -> None:
+    films, orders = tmp_path / "ratings.csv", tmp_path / "orders.csv"
+    films.write_text(
+        "userId,movieId,rating,timestamp\n"
+        + "".join(f"{n // 9},{n * 7 % 40},{n % 5 + 1},{964982703 + n}\n" for n in range(360)),
+        encoding="utf-8",
+    )
+    done = quick("new", tmp_path / "films", "--from", films)
+    assert (
+        "[behaviour] positive_from = 4: ratings from 1 to 5: 40% of the first 360 are at least 4" in done.out
+    )
+    assert (of := Shop(tmp_path / "films").config.behaviour).positive_from == 4 and not of.repeat
+    films.write_text(films.read_text(encoding="utf-8").replace(",4,", ",3,").replace(",5,", ",3,"), "utf-8")
+    assert "positive_from" not in quick("new", tmp_path / "three", "--from", films).out, "of another scale"
+    orders.write_text(
+        "order_id,customer_id,sku,date\n"
+        + "".join(f"{n},{n % 20},{n // 20 % 3},2024-03-{n // 20 + 1:02d}\n" for n in range(240)),
+        encoding="utf-8",
+    )
+    done = quick("new", tmp_path / "groceries", "--from", orders)
+    assert "[behaviour] repeat = true: 75% of what shoppers took (180 of 240 times)" in done.out
+    assert (of := Shop(tmp_path / "groceries").config.behaviour).repeat and of.positive_from is None
+
+
 def test_a_feed_is_recognised_and_named(tmp_path: Path) -> None:
     feed = tmp_path / "feed.txt"
     feed.write_text(

@@ -83,3 +83,23 @@ def test_a_table_is_cut_with_an_ellipsis_on_a_terminal_and_whole_elsewhere() -> 
         line = shown.getvalue().splitlines()[1].rstrip()
         assert line.endswith("12.50 EUR") and ("…" not in line) == whole
         assert len(shown.getvalue().splitlines()) == 2, "a row is a line"
+
+
+def test_a_table_breaks_no_word_and_is_paragraphs_where_its_words_do_not_fit() -> None:
+    table = table_of("system", "metric", "value", "over", "")
+    add_row(
+        table, "item_knn", "recall_at_20", "0.1234 [0.1200, 0.1300]", "popularity", "gains on all of them"
+    )
+    add_row(table, "a-model-of-the-shop-" * 8, None, "0.1 [0.1, 0.2]", None, "refused")
+    lines = {}
+    for width in (70, 50):
+        shown = io.StringIO()
+        Console(**PLAIN, width=width, file=shown).print(table)
+        lines[width] = [line.rstrip() for line in shown.getvalue().splitlines()]
+    words = {word for line in lines[70] for word in line.split()}
+    assert {"recall_at_20", "[0.1200,", "0.1300]", "popularity", "gains"} <= words
+    assert max(map(len, lines[70])) <= 70 and lines[70][0].split()[0] == "system"
+    assert lines[50] == [
+        "item_knn", "  metric: recall_at_20", "  value: 0.1234 [0.1200, 0.1300]", "  over: popularity",
+        "  gains on all of them", "a-model-of-the-shop-" * 8, "  value: 0.1 [0.1, 0.2]", "  refused",
+    ]  # fmt: skip

@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = Shop(folder)
     shop.ingest(stripes.folder(tmp_path_factory.mktemp("photos"), ITEMS), "items")
     shop.train()
-    shop.evaluate()
+    shop.evaluate(MODEL)
     shop.publish()
     return folder
 
@@ -86,7 +86,7 @@ def test_training_again_on_the_same_data_finds_the_same_weights_and_keeps_export
 
 def test_a_model_that_loses_is_not_published(shop: Shop, tmp_path: Path) -> None:
     shop.train(settings={"epochs": "1", "steps_per_epoch": "1", "learning_rate": "1e-9"})
-    shop.evaluate()
+    shop.evaluate(MODEL)
     before = shop.bundles.current_id()
     with pytest.raises(GateRefused, match="does not beat"):
         shop.publish()
@@ -120,7 +120,7 @@ def test_a_sync_embeds_the_new_photos_alone_and_is_rolled_back(shop: Shop, tmp_p
 def test_what_the_evaluation_embedded_is_not_embedded_again(shop: Shop) -> None:
     shutil.rmtree(shop.folder / "tables" / "embeddings")
     shop = Shop(shop.folder)
-    before = shop.evaluate().summary()
+    before = shop.evaluate(MODEL).summary()
     embedder = PhotoEmbedder.open(newest_export(shop.exports("image_similarity")))
     whole = photo_steps.payload(shop)
     done = photo_steps.embedded(shop, whole, embedder)
@@ -128,7 +128,7 @@ def test_what_the_evaluation_embedded_is_not_embedded_again(shop: Shop) -> None:
     assert embedder.embed_pixels(
         photo_steps.photos(shop, whole, embedder.encoder).pixels_NHWC
     ) == pytest.approx(done.embeddings[1:], abs=1e-5)
-    assert shop.evaluate().summary() == before
+    assert shop.evaluate(MODEL).summary() == before
 
 
 def test_the_first_bundle_cannot_be_rolled_back(shop: Shop) -> None:

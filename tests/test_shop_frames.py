@@ -121,6 +121,34 @@ def test_a_table_of_one_shop_goes_into_another(shop: Shop, tmp_path: Path) -> No
     assert other.table("items").to_arrow(columns).equals(shop.table("items").to_arrow(columns))
 
 
+def test_what_a_frame_calls_its_columns_is_guessed_and_said(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "Guessed")
+    acts = pd.DataFrame(
+        {"customerId": [f"c{n // 3}" for n in range(30)], "sku": [f"s{n % 7}" for n in range(30)],
+         "stars": [n % 5 + 1 for n in range(30)], "timestamp": range(1_700_000_000, 1_700_000_030)}
+    )  # fmt: skip
+    done = shop.ingest(acts, "interactions")
+    assert "guessed: user_id = customerId, item_id = sku" in str(done.notes[0])
+    assert set(shop.table("interactions").to_pandas()["kind"]) == {"rating"}
+    said = shop.ingest(acts, "interactions", columns={"item_id": "stars"})
+    assert "item_id = " not in str(said.notes[0])
+    assert set(shop.table("interactions").to_pandas()["item_id"]) > {"s1", "1", "5"}
+
+
+def test_how_a_frame_writes_numbers_and_days_is_guessed_behind_what_shop_toml_says(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "Written")
+    (shop.folder / "shop.toml").write_text('[ingest.items.columns]\nitem_id = "artikel"\ntitle = "name"\n')
+    items = pd.DataFrame(
+        {"artikel": [f"a{n}" for n in range(30)], "title": [f"A lamp {n}" for n in range(30)],
+         "Preis": [f"{n + 1}.000,50" for n in range(30)],
+         "updated": [f"{n % 28 + 1:02d}.03.2025" for n in range(30)]}
+    )  # fmt: skip
+    done = Shop(shop.folder).ingest(items, "items")
+    assert (done.inserted, done.refused) == (30, 0), done.notes
+    first = Shop(shop.folder).table("items").to_pandas().sort_values("price").iloc[0]
+    assert (first["title"], first["price"]) == ("A lamp 0", 1000.5)
+
+
 def test_what_no_table_takes_says_which_does(shop: Shop) -> None:
     with pytest.raises(ConfigError, match="did you mean 'items'"):
         shop.ingest(pa.table({"item_id": ["a"]}), "itmes")  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from etalage.lake import vacuum
 from etalage.lake.delta import Lake, Table
 from etalage.shop import Shop
 from etalage.shop.at_work import alone, working
+from etalage.shop.shop_checks import _left_behind
 from etalage.shop.upkeep_vacuum import Vacuumed
 from tests.shops import act_rows, fill, rows_of
 from tests.upkeep import answers, copied, every_kill
@@ -226,6 +227,21 @@ def test_drafts_and_old_caches_go_and_young_caches_stay(shop: Shop) -> None:
     done = shop.vacuum(dry=False)
     assert kinds(done) == {"leftovers", "caches"}
     assert not draft.exists() and not old.exists() and young.exists()
+
+
+def test_a_vacuum_removes_whatever_the_doctor_finds_left_behind(shop: Shop) -> None:
+    left = [
+        "exports/item_knn/.draft-1", "exports/item_knn/everything/.draft-2", "runs/two_tower/0a/.handed-x",
+        "runs/.photos/blocks-1", "runs/.ingest/new-1", "runs/.best", "runs/yardsticks/0a/.draft-3",
+        "bundles/.staging-1", "bundles/.removing-1", "cache/bundles/.fetching-1",
+    ]  # fmt: skip
+    for name in left:
+        (shop.folder / name).mkdir(parents=True)
+        make_old(shop.folder / name, 1)
+    found = _left_behind(shop.folder)
+    assert found.state == "warning" and f"and {len(left) - 3} more" in found.said
+    shop.vacuum(dry=False)
+    assert _left_behind(shop.folder).said == "nothing of killed runs"
 
 
 def test_files_that_no_commit_names_go_when_they_are_old(shop: Shop) -> None:

@@ -18,6 +18,7 @@ reveal_type(shop.recommend("u1")[0].title)
 reveal_type(shop.recommend("u1").answer.tier)
 reveal_type(shop.similar("i1").to_polars())
 reveal_type(shop.evaluate("item_knn").rows[0].value)
+reveal_type(shop.evaluate().decisions[0].question)
 reveal_type(shop.evaluate_all().best)
 reveal_type(shop.table("items").to_arrow(["item_id"]))
 reveal_type(shop.tables()[0].rows)
@@ -30,8 +31,8 @@ model(50)
 """
 REVEALED = [
     "int", "etalage.lake.merging.Ingested", "str | None", "str", "polars.dataframe.frame.DataFrame", "float",
-    "dict[str, str]", "Any", "int", "list[etalage.api.Slot]", "etalage.evaluation.evaluation.Evaluation",
-    "etalage.client.Client",
+    "str", "dict[str, str]", "Any", "int", "list[etalage.api.Slot]",
+    "etalage.evaluation.evaluation.Evaluation", "etalage.client.Client",
 ]  # fmt: skip
 """pyarrow is not typed: what it makes is Any."""
 

@@ -99,7 +99,7 @@ def new(
 def _draft(folder: Path, name: str, files: list[Path]) -> None:
     from etalage.shop.draft_steps import draft_shop, write_draft
 
-    drafted = draft_shop(name, files)
+    drafted = draft_shop(name, files, bar)
     if not manner().json:
         _print_drafts(folder, drafted)
     made = NewShop(write_draft(folder, drafted), list(_ingests(folder, drafted)))
@@ -122,6 +122,8 @@ def _print_drafts(folder: Path, drafted: "DraftedShop") -> None:
         _print_draft(draft, trial)
     for pictures in drafted.pictures:
         _print_pictures(pictures)
+    for one in drafted.behaviour:
+        out.print(f"[behaviour] {one.name} = {str(one.value).lower()}: {one.reason}")
     if (folder / "shop.toml").exists():
         out.print(drafted.mappings)
 

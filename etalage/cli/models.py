@@ -192,10 +192,7 @@ def evaluate(
     if not here.trained_models():
         for orphan in here.orphan_exports():
             err.print(orphan.sentence)
-        if here.lake.table("interactions").exists() and not here.lake.table("photos").exists():
-            here.evaluate_all()  # which says what to train first
-        here.evaluate(MODEL)
-    done = here.evaluate_shop()
+    done = here.evaluate()
     tell(done, lambda: _tell_decided(done))
     for error in done.failed.values():
         raise error

@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -62,16 +62,20 @@ def sections() -> tuple[Section, ...]:
     return tuple(found)
 
 
-def commented(section: Section, keys: Sequence[str]) -> str:
-    """Some keys of a section as comments of a shop.toml: what each does, and its example or default."""
-    lines = [""]
+def commented(section: Section, keys: Sequence[str], given: Mapping[str, str] | None = None) -> str:
+    """Some keys of a section as comments of a shop.toml: what each does, and its example or default.
+
+    given: of those that are set, key → the line that sets it.
+    """
+    lines, given = [""], given or {}
     if section.name:
-        lines += [*_remark(section.about.split("\n")[0]), f"# [{section.name}]"]
+        begin = f"[{section.name}]" if given else f"# [{section.name}]"
+        lines += [*_remark(section.about.split("\n")[0]), begin]
     shown = {key.name: key for key in section.keys}
     for name in keys:
         key = shown[name]
         said = f"{key.type}. {key.meaning}" if key.type.startswith("`") else key.first_sentence
-        lines += [*_remark(said), f"# {key.name} = {key.example or key.default}"]
+        lines += [*_remark(said), given.get(name, f"# {key.name} = {key.example or key.default}")]
     return "\n".join(lines) + "\n"
 
 

@@ -54,6 +54,9 @@ class MappingConfig(Settings):
     """Etalage's column → {the file's word: Etalage's word}; other words stay as they are."""
     skip: dict[str, tuple[str, ...]] = Field(default_factory=dict, examples=[{"kind": ("heartbeat",)}])
     """Etalage's column → words of the file; rows with one of them are skipped."""
+    first_of: dict[str, str] = Field(default_factory=dict, examples=[{"category_id": "|"}])
+    """Etalage's column → the mark between the values of a list, such as `Action|Comedy`: of several values
+    the first counts."""
     leave_out: tuple[str, ...] = Field((), examples=[("brand",)])
     """Columns of the file to ignore although they have the name of one of Etalage's."""
     keep_others: bool = False

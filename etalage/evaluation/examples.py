@@ -80,7 +80,12 @@ def shopper_examples(
     chosen, over = systems[0], systems[min(1, len(systems) - 1)]
     hit = (values[chosen] > 0) | (values[over] > 0)
     found = choose(values[chosen] - values[over], hit, np.diff(asked.queries.starts))
-    return [_example(data, asked, ranked, values, why, query) for why, query in found]
+    users = [int(asked.queries.users[query]) for _, query in found]
+    told = told_apart([data.users.id(user) if user > 0 else "" for user in users])
+    return [
+        _example(data, asked, ranked, values, why, query, shopper)
+        for (why, query), shopper in zip(found, told, strict=True)
+    ]
 
 
 def _example(
@@ -90,6 +95,7 @@ def _example(
     values: Mapping[str, np.ndarray],
     why: str,
     query: int,
+    shopper: str,
 ) -> ShopperExample:
     begin, end = (int(at) for at in asked.queries.starts[query : query + 2])
     right = {int(row) for row in asked.truth[query]}
@@ -102,16 +108,28 @@ def _example(
         )
         for name in values
     }
-    user = int(asked.queries.users[query])
     return ShopperExample(
         why,
-        shortened(data.users.id(user)) if user > 0 else "an unknown shopper",
+        shopper,
         end - begin,
         tuple(data.items.id(int(row)) for row in newest if row > 0),
         slates,
         {name: float(one[query]) for name, one in values.items()},
         tuple(data.items.id(row) for row in sorted(right) if row > 0),
     )
+
+
+def told_apart(user_ids: Sequence[str]) -> list[str]:
+    """The ids shortened; different shoppers whose ids then look equal are numbered. "": an unknown one."""
+    alike: dict[str, list[str]] = {}
+    for user_id in dict.fromkeys(user_ids):
+        alike.setdefault(shortened(user_id) if user_id else "an unknown shopper", []).append(user_id)
+    told = {
+        user_id: f"{short} ({number})" if len(those) > 1 else short
+        for short, those in alike.items()
+        for number, user_id in enumerate(those, start=1)
+    }
+    return [told[user_id] for user_id in user_ids]
 
 
 def shortened(user_id: str) -> str:

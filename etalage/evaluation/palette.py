@@ -11,8 +11,8 @@ from etalage.bundle.admission import CHANCE, FLOOR
 COLOURS = ("#0b5cad", "#b34700", "#00705a", "#8a3fa0", "#7a6200", "#a3123f", "#2c6e8f", "#5a4632")
 MARKS = ("●", "■", "▲", "◆", "▼", "★", "✚", "⬟")
 GREY, DARK = "#6b6b6b", "#1f2430"
-FIXED = {CHANCE: (GREY, "×"), FLOOR: (DARK, "○")}
-"""What stands in most pages has a colour of its own."""
+FIXED = {CHANCE: (GREY, "◇"), FLOOR: (DARK, "○")}
+"""What stands in most pages has a colour of its own; hollow marks are what others are compared with."""
 
 Marks = Mapping[str, tuple[str, str]]
 """System → its colour and its mark."""

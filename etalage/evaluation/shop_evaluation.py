@@ -7,11 +7,11 @@ from pathlib import Path
 from etalage.errors import EtalageError
 from etalage.evaluation.comparison import ModelComparison
 from etalage.evaluation.decision import Decision, Evidence
-from etalage.evaluation.decision_words import lines
+from etalage.evaluation.decision_words import headline, lines
 from etalage.evaluation.evaluation import Evaluation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShopEvaluation:
     """A decision for every question that the shop answers, and what it rests on."""
 
@@ -25,6 +25,10 @@ class ShopEvaluation:
     """Question → why nothing was measured for it."""
     report: Path | None = None
     files: list[Path] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        said = "; ".join(f"{one.question} {headline(one)}" for one in self.decisions)
+        return f"<shop evaluated: {said or 'no question'}; report {self.report}>"
 
     def lines(self) -> list[str]:
         """The decisions in words, for a terminal."""

@@ -269,7 +269,8 @@ class ShopperExamples(Section):
         )
         thumbnails = self._thumbnails()
         return {
-            "rule": f"{rule}; and the shopper with the shortest history. Ids are shortened.",
+            "rule": f"{rule}; and the shopper with the shortest history. Ids of shoppers are shortened."
+            + ("" if self.titles else " None of these items has a title: they stand by their ids."),
             "shoppers": [self._shopper(one, order, thumbnails) for one in self.examples],
         }
 
@@ -286,7 +287,8 @@ class ShopperExamples(Section):
     ) -> dict[str, Any]:
         def item(item_id: str, place: int = 0, hit: bool = False) -> dict[str, Any]:
             name, far = self.titles.get(item_id, item_id), place if place > SHOWN else 0
-            return {"name": name, "photo": thumbnails.get(item_id), "hit": hit, "place": far}
+            bare = bool(self.titles) and item_id not in self.titles
+            return {"name": name, "bare": bare, "photo": thumbnails.get(item_id), "hit": hit, "place": far}
 
         shown = {item_id for slate in one.slates.values() for item_id, *_ in slate}
         return {
@@ -341,6 +343,7 @@ class PhotoExamples(Section):
                         {
                             "photo": photo_uri(one, THUMBNAIL),
                             "name": name_of_leaf(label),
+                            "bare": False,
                             "hit": hit,
                             "place": 0,
                         }

@@ -22,7 +22,7 @@ from etalage.features.encoder import Encoder, Features
 from etalage.features.history import BehaviourRule
 from etalage.features.split_interactions import as_published, parted
 from etalage.features.vocabulary import Vocabulary
-from etalage.kinds import known_meaning, plain_kind
+from etalage.kinds import TAKEN_AGAIN_OFTEN, TAKEN_AGAIN_TELLING, known_meaning, plain_kind
 
 _NOT_COUNTED = {
     "undone": "it takes something back",
@@ -158,9 +158,6 @@ def require_positives(positives: int, train: int, acts: int) -> None:
         )
 
 
-_TELLING, _OFTEN = 200, 0.2
-"""From so many moments on, this share of what was taken again says that things are used up."""
-
 _TOLD = {
     "taken_back": "{taken_back:,} interactions were taken back by a later one (refund, remove_from_cart, a "
     "worse rating, …) and teach nothing; what was returned is not shown again",
@@ -227,7 +224,7 @@ def describe_taken_again(data: BehaviourSet, training: str | None = None) -> lis
     if data.facts.get("repeat"):
         return []
     times, again = taken_again(data)
-    if times < _TELLING or again < _OFTEN * times:
+    if times < TAKEN_AGAIN_TELLING or again < TAKEN_AGAIN_OFTEN * times:
         return []
     return [
         f"{again / times:.0%} of what shoppers took ({again:,} of {times:,} times) they had taken before, "

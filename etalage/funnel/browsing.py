@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from etalage.funnel.catalogue import Catalogue, Filters, Stock, bools, folded
+from etalage.funnel.spelling import PROPOSED
 
 Sort = Literal["popular", "price", "-price", "title"]
 BRANDS_LISTED = 100
@@ -37,6 +38,8 @@ class Found:
     """What was searched instead, where words were read as others; None: what was asked."""
     brands: list[tuple[str, int]]
     """How many items of each brand match all but the brand asked for; the most first. Only if asked for."""
+    proposed: str | None = None
+    """A search that finds something within the filters, where this one finds nothing, even forgiven."""
 
 
 def browse(
@@ -49,15 +52,19 @@ def browse(
     brands: bool = False,
 ) -> Found:
     """Items that pass the filters and contain every word of the search, in the order wished for."""
-    mask = catalogue.mask(replace(wish.filters, brand=None), stock)
+    passing = mask = catalogue.mask(replace(wish.filters, brand=None), stock)
     having, instead = _having_words(catalogue, wish)
     mask = mask if having is None else np.asarray(mask & having)
     counted = _brands(catalogue, mask) if brands else []
     if wish.filters.brand is not None:
-        mask = np.asarray(mask & catalogue.mask(Filters(brand=wish.filters.brand)))
+        of_brand = catalogue.mask(Filters(brand=wish.filters.brand))
+        mask, passing = np.asarray(mask & of_brand), np.asarray(passing & of_brand)
     rows = catalogue.by_popularity[mask[catalogue.by_popularity]]
     rows = _sorted(catalogue, rows, wish.sort, stock)
-    return Found(rows[offset : offset + limit], len(rows), instead, counted)
+    proposed = None
+    if wish.forgiving and having is not None and not len(rows):
+        proposed = _proposed(catalogue, wish.search, passing)
+    return Found(rows[offset : offset + limit], len(rows), instead, counted, proposed)
 
 
 def _having_words(catalogue: Catalogue, wish: Wish) -> tuple[np.ndarray | None, str | None]:
@@ -90,6 +97,22 @@ def _read_anew(
         if found.any()
         else (mask, read_as)
     )
+
+
+def _proposed(catalogue: Catalogue, search: str, passing: np.ndarray) -> str | None:
+    """All words together, each read as the nearest that some item has; else the longest of them that finds
+    something alone. passing: (N + 1,) bool of the items that the filters let through."""
+    read: dict[str, np.ndarray] = {}
+    for word in dict.fromkeys(folded(search).split()):
+        meant = word if _having(catalogue, word).any() else catalogue.vocabulary.nearest(word, PROPOSED)
+        if meant is not None:
+            read[meant] = _having(catalogue, meant) & passing
+    if not read:
+        return None
+    if np.logical_and.reduce(list(read.values())).any():
+        return " ".join(read)
+    alone = [word for word, found in read.items() if found.any()]
+    return max(alone, key=len, default=None)
 
 
 def _having(catalogue: Catalogue, word: str) -> np.ndarray:

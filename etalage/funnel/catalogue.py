@@ -25,6 +25,7 @@ from etalage.funnel.attributes import AttributeIndex
 from etalage.funnel.filters import Filters, Stock
 from etalage.funnel.spelling import Vocabulary
 from etalage.index.conditions import Mask
+from etalage.sentences import called
 
 __all__ = ["HIDDEN", "SEPARATOR", "SHOWN", "Catalogue", "Filters", "Kept", "Stock"]
 
@@ -168,12 +169,16 @@ class Catalogue:
         return item
 
     def title(self, row: int) -> str:
-        """An item's name for shoppers: its title, or its id if it has none."""
-        return self.own_title(row) or self.ids[row]
+        """An item's name for shoppers: its title, or else what `called` makes of it."""
+        brand, category = (self._text(name, row) for name in ("brand", "category_id"))
+        return called(self.own_title(row), brand, category, self.ids[row])
 
     def own_title(self, row: int) -> str | None:
         """The title as it is; None if the item has none."""
-        column = self._columns.get("title")
+        return self._text("title", row)
+
+    def _text(self, name: str, row: int) -> str | None:
+        column = self._columns.get(name)
         found: str | None = None if column is None else self._cell(column, row)
         return found
 

@@ -8,6 +8,7 @@ V words   L letters of the longest   n letters of what was typed
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ SHORTEST, LONGEST = 3, 24
 """Letters of the words that are known: shorter ones are too alike, longer ones are codes."""
 FORGIVEN = ((4, 1), (6, 2))
 """From so many letters on, so many slips are forgiven; in shorter words none."""
+PROPOSED = ((3, 1), (5, 2), (7, 3))
+"""The same of a word that is only proposed, where nothing was found."""
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -52,13 +55,13 @@ class Vocabulary:
         """V."""
         return len(self._words)
 
-    def nearest(self, typed: str) -> str | None:
+    def nearest(self, typed: str, forgiven: Sequence[tuple[int, int]] = FORGIVEN) -> str | None:
         """The word that was probably meant; None: no word is near enough.
 
         The nearest wins; of several one that begins with the same letter, then the most frequent one. A word
         that only begins with what was typed, which may still be on its way, is behind all whole ones.
         """
-        slips = max((allowed for letters, allowed in FORGIVEN if len(typed) >= letters), default=0)
+        slips = max((allowed for letters, allowed in forgiven if len(typed) >= letters), default=0)
         if slips == 0 or len(typed) > LONGEST:
             return None
         asked = np.bitwise_or.reduce(_bits(np.array([ord(letter) for letter in typed], np.uint32)))

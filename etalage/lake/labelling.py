@@ -13,7 +13,7 @@ no similar one. What is no retail (NOT_RETAIL, or named by the shop) is told as 
 label.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -93,10 +93,17 @@ class CategoryReader:
         return CategoryText(self.tree, [localised(self.tree, paths) for paths in self.languages])
 
     def tell(
-        self, said: Iterable[GivenCategory], similar_from: float | None = None
+        self,
+        said: Iterable[GivenCategory],
+        similar_from: float | None = None,
+        progress: Callable[[int], object] = lambda _: None,
     ) -> dict[GivenCategory, CategoryReading]:
-        """Each different thing that is said, with what is known by it. similar_from None: never similar."""
-        told = {one: self.surely(one) for one in dict.fromkeys(said)}
+        """Each different thing that is said, with what is known by it. similar_from None: never similar.
+        progress: called with 1 for each of them."""
+        told: dict[GivenCategory, CategoryReading] = {}
+        for one in dict.fromkeys(said):
+            told[one] = self.surely(one)
+            progress(1)
         open_ones = [one for one, known in told.items() if known.reasons == (UNMAPPED,)]
         if similar_from is not None and open_ones:
             texts = list(dict.fromkeys(one.category for one in open_ones if one.category))

@@ -122,6 +122,9 @@ class Mapping:
                 there = mapped.columns.get(ours)
                 empty = [None] * len(mapped.lines) if there is None else there
                 mapped.columns[ours] = [constant if value in (None, "") else value for value in empty]
+        for ours, mark in self.config.first_of.items():
+            if ours in mapped.columns:
+                mapped.columns[ours] = self._first_of(ours, mark, mapped, notes)
         mapped = self._skipped(mapped, notes)
         for ours, words in self.config.values.items():
             if ours in mapped.columns:
@@ -385,6 +388,19 @@ class Mapping:
             return [value_at(element, path.after) for element in elements]
         return [value_at(columns[path.root][n], path.before) for n in origins]
 
+    def _first_of(self, ours: str, mark: str, mapped: MappedChunk, notes: Notes | None) -> list[Any]:
+        """Of texts that are lists the first value; how many there were goes into `notes`."""
+        found: list[Any] = []
+        for n, value in enumerate(mapped.columns[ours]):
+            several = (
+                [part for one in value.split(mark) if (part := one.strip())] if _is_list(value, mark) else []
+            )
+            if len(several) > 1 and notes is not None:
+                what = f"{ours}: of several values the first is taken ([ingest.{self.table}.first_of])"
+                notes.add(what, 1, f"{shown(value)} at {place(self.file, mapped.lines[n])}")
+            found.append(several[0] if several else value)
+        return found
+
     def _skipped(self, mapped: MappedChunk, notes: Notes | None) -> MappedChunk:
         wanted = np.ones(len(mapped.lines), dtype=bool)
         for ours, words in self.config.skip.items():
@@ -406,13 +422,16 @@ class Mapping:
 def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None:
     """Raises ConfigError: a column that we do not have, or a setting that cannot act."""
     where = f"[ingest.{table}"
-    for key in ("columns", "constants", "values", "skip"):
+    for key in ("columns", "constants", "values", "skip", "first_of"):
         for name in getattr(config, key):
             if name not in known and not (name.startswith(ATTRIBUTE) and "attributes" in known):
                 near = nearest(name, known, ALIKE)
                 hint = f"did you mean {near!r}?" if near else f"we have {', '.join(known)}"
                 what = f"{where}]" if key in ("columns", "constants") else f"{where}.{key}]"
                 raise ConfigError(f"{what}: table {table} has no column {name!r}; {hint}")
+    for ours, mark in config.first_of.items():
+        if not mark:
+            raise ConfigError(f"{where}.first_of] {ours}: which mark stands between the values?")
     for name in config.leave_out:
         if name in _texts(config):
             raise ConfigError(
@@ -425,6 +444,10 @@ def _check_settings(table: str, config: MappingConfig, known: list[str]) -> None
     for key, value in (("timezone", config.timezone), ("dates", config.dates)):
         if value is not None and table not in _TIMES:
             raise ConfigError(f"{where}] {key}: table {table} has no time; take it away")
+
+
+def _is_list(value: Any, mark: str) -> bool:
+    return isinstance(value, str) and mark in value
 
 
 def _columns(count: int) -> str:

@@ -47,7 +47,7 @@ def view(place: Place, shop: Source, other: Source | None, failed: str = "") -> 
             else f"Both servers were asked with the same {wording.amount(len(found.acts), 'act', 'acts')}.",
             "kinds": _kinds(shop.facts(found.bundle).kinds),
             "once": uuid.uuid4().hex,
-            **_how(answer),
+            **_how(answer, {act.item_id: wording.name(act.item) for act in found.acts if act.item}),
             **answered(found.bundle, found.seconds),
         },
     )
@@ -129,8 +129,11 @@ def _tier_in_words(answer: Recommended, shop: Source) -> str:
     return f"{said} {answer.reason}." if answer.reason else said
 
 
-def _how(answer: Recommended) -> dict[str, Any]:
-    """For the shop: what each stage did, and who brought what stands at each place. In words."""
+def _how(answer: Recommended, known: Mapping[str, str]) -> dict[str, Any]:
+    """For the shop: what each stage did, and who brought what stands at each place. In words.
+
+    known: what the items that the shopper acted on are called; a trace names what was left out by ids.
+    """
     trace: Mapping[str, Any] = answer.trace or {}
     return {
         "ranker": trace.get("ranker"),
@@ -145,11 +148,19 @@ def _how(answer: Recommended) -> dict[str, Any]:
             for stage in trace.get("stages", ())
         ],
         "places": [
-            (str(slot.rank), f"{slot.title or slot.item_id} ({slot.item_id})", _found_by(slot))
+            (str(slot.rank), _with_id(wording.name(slot), slot.item_id), _found_by(slot))
             for slot in answer.slate
         ],
-        "left_out": [(one["item_id"], one["stage"], one["why"]) for one in trace.get("dropped", ())],
+        "left_out": [
+            (_with_id(known.get(one["item_id"], one["item_id"]), one["item_id"]), one["stage"], one["why"])
+            for one in trace.get("dropped", ())
+        ],
     }
+
+
+def _with_id(name: str, item_id: str) -> str:
+    """What an item is called, and its id where that is something else."""
+    return item_id if name == item_id else f"{name} ({item_id})"
 
 
 def _found_by(slot: ReasonedSlot) -> str:

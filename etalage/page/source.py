@@ -50,6 +50,8 @@ class Shown:
     match: bool | None = None
     """Of a photo: whether the first is near enough; None: nobody knows how near that is."""
     instead: str | None = None
+    proposed: str | None = None
+    """A search that finds something, where this one finds nothing."""
     """What was searched in place of what was typed."""
     brands: Sequence[BrandCount] = ()
 
@@ -112,8 +114,9 @@ class Source:
         )
         seconds = time.perf_counter() - started
         return Shown(
-            found.bundle, seconds, found.items, found.total, instead=found.instead, brands=found.brands
-        )
+            found.bundle, seconds, found.items, found.total, instead=found.instead, proposed=found.proposed,
+            brands=found.brands,
+        )  # fmt: skip
 
     def facts(self, bundle: str | None) -> BundleFacts:
         """What a bundle holds and can answer, asked once per bundle; `bundle` None: as was last said.

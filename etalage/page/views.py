@@ -68,10 +68,23 @@ def grid(place: Place, shop: Source) -> View:
             "pages": parts.pages(place, -(-shown.total // GRID)),
             "sorts": SORTS,
             "instead": shown.instead,
+            "ways": [] if shown.items or not place.search else _ways(place, shop, shown.proposed),
             **side(place, shop, shown, sign),
             **answered(shown.bundle, shown.seconds),
         },
     )
+
+
+def _ways(place: Place, shop: Source, proposed: str | None) -> list[tuple[str, str]]:
+    """(words, address) of what finds something where a search found nothing."""
+    ways = [] if proposed is None else [(f"Did you mean “{proposed}”?", place.narrowed(search=proposed))]
+    if place.filters():
+        everywhere = Place(search=place.search)
+        count = shop.listing(everywhere, 1).total
+        if count:
+            amount = wording.amount(count, "item", "items")
+            ways.append((f"“{place.search}” in the whole shop: {amount}", everywhere.address()))
+    return ways
 
 
 def _heading(place: Place) -> str:
@@ -140,7 +153,7 @@ def item(place: Place, shop: Source) -> View:
     if alike.fallback != "by_behaviour":
         wanted = shop.wanted_with(place.item, LIKE_WANTED)
         shelves += [_wanted(place, wanted)] if wanted.items else []
-    title = found.get("title") or place.item
+    title = sentences.called(found.get("title"), found.get("brand"), found.get("category_id"), place.item)
     photo = parts.photo_address(whole.bundle, place.item, parts.LARGE_PIXELS) if found.get("photo") else None
     stocked = found.get("in_stock")
     return View(

@@ -96,10 +96,8 @@ DONE = {
 
 
 def name(item: Item) -> str:
-    """What an item is called: its title, or else its brand and the last step of its category, or else its
-    id."""
-    category = (item.category_id or "").split(SEPARATOR)[-1]
-    return item.title or " · ".join(filter(None, (item.brand, category))) or item.item_id
+    """What an item is called."""
+    return sentences.called(item.title, item.brand, item.category_id, item.item_id)
 
 
 def done(kind: str, value: float | None = None) -> str:

@@ -21,8 +21,8 @@ from etalage.web.callers import Callers, Headers
 
 log = logging.getLogger("etalage.serve")
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Answered without a key: a supervisor has none."""
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+"""Answered without a key: a supervisor has none, and who looks for the description does not know it yet."""
 
 BUNDLE_HEADER = b"x-etalage-bundle"
 JSON = (b"content-type", b"application/json")

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from etalage import api
 from etalage.serve import requests
+from etalage.serve.gate import OPEN
 
 _REFS = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -25,6 +26,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     *requests.CLASSIFY.values(),
 )
 _ANSWERS = (
+    api.Entrance,
     api.Alive,
     api.Readiness,
     api.Refusal,
@@ -32,6 +34,7 @@ _ANSWERS = (
     api.Items,
     api.WholeItem,
     api.CategoryTree,
+    api.BundleFacts,
     api.Recommended,
     api.RankedPairs,
     api.LikedItems,
@@ -69,7 +72,6 @@ _MEANING = {
     422: "A field is missing, unknown or out of range.",
     503: "No bundle yet, or too many requests: see Retry-After.",
 }
-_OPEN = ("/healthz", "/readyz")
 _ANYWHERE = (403, 421)
 """Refusals that no route can avoid: they are made before it is looked for."""
 
@@ -117,7 +119,7 @@ def described(app: FastAPI, needs_key: bool) -> dict[str, Any]:
                     del operation["responses"][status]
             for status in _ANYWHERE:
                 operation["responses"][str(status)] = answer_of(api.Refusal, _MEANING[status])
-            if needs_key and path not in _OPEN:
+            if needs_key and path not in OPEN:
                 operation["security"] = [{"key": []}]
     if needs_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

@@ -108,6 +108,23 @@ def exact_id(request: Request, before: str, after: str = "", name: str = "item_i
 # -- health ------------------------------------------------------------------------------------
 
 
+@health.get("/", responses=answers_of(api.Entrance))
+async def entrance(request: Request) -> Response:
+    """What answers here, and where it says more."""
+    recommender: Recommender | None = request.state.recommender
+    address = str(request.base_url).rstrip("/")
+    found = api.Entrance(
+        "a server of Etalage: what is like an item or a photo, what a shopper would want, what a product is",
+        None if recommender is None else recommender.bundle,
+        openapi="/openapi.json",
+        health="/healthz",
+        ready="/readyz",
+        metrics="/metrics",
+        page=f"etalage page --url {address}",
+    )
+    return json_response(written(found))
+
+
 @health.get("/healthz", responses=answers_of(api.Alive))
 async def healthz(request: Request) -> Response:
     """The process answers."""
@@ -233,9 +250,17 @@ async def items(
         found = browse(catalogue, wish, offset, limit, stock, brands=brands == "true")
         shown = [api.Item(**catalogue.shown(int(row), stock)) for row in found.rows]
         counted = [api.BrandCount(*one) for one in found.brands]
-        return written(
-            api.Items(recommender.bundle, found.total, offset, shown, live.degraded, found.instead, counted)
+        answer = api.Items(
+            recommender.bundle,
+            found.total,
+            offset,
+            shown,
+            live.degraded,
+            found.instead,
+            counted,
+            found.proposed,
         )
+        return written(answer)
 
     return await scored(request, page)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from etalage.config import MappingConfig, ShopConfig, validated
 from etalage.config.reference import commented, sections
 from etalage.errors import ConfigError, EtalageError
-from etalage.lake.drafting.drafts import Draft
+from etalage.lake.drafting.behaviour import behaviour_settings
+from etalage.lake.drafting.drafts import Draft, Setting
 from etalage.lake.drafting.looking import Tried, draft_files, tried
 from etalage.lake.drafting.pictures import PictureFolder, pictures_in
-from etalage.lake.drafting.writing import mappings_toml, quoted
+from etalage.lake.drafting.writing import mappings_toml, quoted, setting_line
+from etalage.shop.progress import Bar, silent
 
 _HEAD = """
 # A line that begins with # does nothing until the # is gone; above each setting stands what it does. These
@@ -58,10 +60,15 @@ USUAL: dict[str, tuple[str, ...]] = {
 """Section → what a new shop.toml shows of it."""
 
 
-def starting_toml(name: str, mappings: str | None = None) -> str:
-    """For a new shop that is called `name`: nothing set but that and its `mappings`, and every section in
-    place as comments."""
-    top, *parts = [commented(section, USUAL[section.name]) for section in sections() if section.name in USUAL]
+def starting_toml(name: str, mappings: str | None = None, behaviour: Sequence[Setting] = ()) -> str:
+    """For a new shop that is called `name`: nothing set but that, its `mappings` and these settings of
+    [behaviour], and every section in place as comments."""
+    given = {"behaviour": {one.name: setting_line(one) for one in behaviour}}
+    top, *parts = [
+        commented(section, USUAL[section.name], given.get(section.name))
+        for section in sections()
+        if section.name in USUAL
+    ]
     return "".join([f"name = {quoted(name)}\n", _HEAD, top, mappings or _MAPPINGS, *parts, _MODELS])
 
 
@@ -77,15 +84,20 @@ class DraftedShop:
     options: tuple[tuple[str, ...], ...]
     """What has to be said of each file besides, since another one of its table is written otherwise."""
     pictures: tuple[PictureFolder, ...] = ()
+    behaviour: tuple[Setting, ...] = ()
+    """What [behaviour] is set to, by the acts in the files."""
 
 
-def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
+def draft_shop(name: str, files: Sequence[Path], bar: Bar = silent) -> DraftedShop:
     """A shop.toml for `files`, folders of pictures among them; nothing is written. Raises InputUnreadable:
     one of them makes no sense."""
     pictures = tuple(pictures_in(file) for file in files if file.is_dir())
     drafts = draft_files([file for file in files if not file.is_dir()])
     mappings = mappings_toml(drafts)
-    text = starting_toml(name, f"\n{mappings}" if mappings else None)
+    ingest = validated(ShopConfig, tomllib.loads(mappings), "the draft").ingest
+    with bar("count what was taken again", None) as meter:
+        behaviour = tuple(behaviour_settings(drafts, ingest, meter))
+    text = starting_toml(name, f"\n{mappings}" if mappings else None, behaviour)
     config = validated(ShopConfig, tomllib.loads(text), "the draft")
     trials: list[Tried | str] = []
     for draft in drafts:
@@ -94,7 +106,7 @@ def draft_shop(name: str, files: Sequence[Path]) -> DraftedShop:
         except EtalageError as error:
             trials.append(str(error))
     options = [_options(draft, getattr(config.ingest, draft.table)) for draft in drafts]
-    return DraftedShop(text, mappings, tuple(drafts), tuple(trials), tuple(options), pictures)
+    return DraftedShop(text, mappings, tuple(drafts), tuple(trials), tuple(options), pictures, behaviour)
 
 
 def require_items(file: Path) -> None:

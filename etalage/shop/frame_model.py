@@ -21,20 +21,15 @@ import numpy as np
 import pyarrow as pa
 
 from etalage.api import Answer, Slot
-from etalage.config import MappingConfig, ShopConfig, texts_of, validated
+from etalage.config import MappingConfig, ShopConfig, validated
 from etalage.console import counted
 from etalage.errors import ConfigError, InputUnreadable, NotFound, TooLittleData, Unprocessable
 from etalage.features.behaviour import NEVER, Queries
 from etalage.features.encoder import Features
 from etalage.features.history import Histories
 from etalage.lake.casting import identity
-from etalage.lake.column_names import likely
-from etalage.lake.drafting.drafts import Ids
-from etalage.lake.drafting.guessing import columns_of, drafted
-from etalage.lake.feeds.contract import Head
-from etalage.lake.feeds.recognising import Recognised
+from etalage.lake.drafting.of_frames import guessed
 from etalage.lake.frames import DataFrame, frame_of, is_frame
-from etalage.lake.notes import Note
 from etalage.nearest import nearest
 from etalage.runtime.retrieving import Excluded
 from etalage.shop import behaviour_steps, judging_steps
@@ -47,13 +42,11 @@ from etalage.training.export_source import Source
 if TYPE_CHECKING:
     from etalage.evaluation.evaluation import Evaluation
     from etalage.features.behaviour import BehaviourSet
-    from etalage.lake.drafting.drafts import Draft
     from etalage.lake.frames import Frame
     from etalage.lake.ingest import Ingested, TableName
     from etalage.runtime.scorer import ExportScorer
     from etalage.shop.behaviour_steps import Behaviour
 
-_LOOKED_AT = 1000
 _SHOWN = ("title", "brand", "price", "currency", "category_id", "in_stock")
 
 
@@ -169,7 +162,9 @@ class FrameModel:
         for table, given in frames.items():
             if given is not None:
                 frame = _frame(given, table)
-                mapping, notes = _guess(frame, table, columns or {} if table == "interactions" else {})
+                said = columns or {} if table == "interactions" else {}
+                own = validated(MappingConfig, {"columns": said}, where=f"columns of {frame.whence}")
+                mapping, notes = guessed(frame, table, own)
                 self.loaded[table] = _load(shop, frame, table, mapping)
                 self.loaded[table].notes[:0] = notes
         whole, export = self._trained(shop, everything=self._recipe.role == "closed_form")
@@ -355,58 +350,6 @@ def _load(shop: Shop, frame: "Frame", table: "TableName", mapping: MappingConfig
         why = next(iter(done.first_refused.values()), "it has no rows")
         raise TooLittleData(f"{frame.whence}: none of {done.read:,} rows could be taken: {why}")
     return done
-
-
-def _guess(frame: "Frame", table: str, columns: Mapping[str, str]) -> tuple[MappingConfig, list[Note]]:
-    """What `etalage new --from` would write for the frame, behind what `columns` says; and what of it was
-    guessed."""
-    draft = _draft(frame)
-    guessed: dict[str, Any] = {}
-    if draft is not None and draft.table == table:
-        guessed = _settings(draft)
-    else:
-        names = {ours: name for name in frame.columns if (ours := likely(table, name)) is not None}
-        guessed["columns"] = {ours: name for ours, name in names.items() if ours not in frame.columns}
-    read = guessed.get("columns", {})
-    guessed["columns"] = {
-        ours: source
-        for ours, source in read.items()
-        if ours not in columns and source not in columns.values()
-    } | dict(columns)
-    for name in columns:
-        guessed.get("constants", {}).pop(name, None)
-    mapping = validated(MappingConfig, guessed, where=f"columns of {frame.whence}")
-    said = {ours: texts_of(source) for ours, source in mapping.columns.items() if ours not in columns}
-    said = {ours: texts for ours, texts in said.items() if texts != (ours,)}
-    told = [f"{ours} = {' or '.join(texts)}" for ours, texts in said.items()]
-    told += [f"{ours} is {word!r} in every row" for ours, word in mapping.constants.items()]
-    if not told:
-        return mapping, []
-    return mapping, [Note(f"guessed: {', '.join(told)} (columns={{...}} says otherwise)")]
-
-
-def _settings(draft: "Draft") -> dict[str, Any]:
-    """What the draft is sure of, as it stands beneath [ingest.<table>]."""
-    found: dict[str, Any] = {"columns": columns_of(draft.lines)}
-    for one in draft.settings:
-        if one.sure and one.name != "#":
-            at = found
-            for part in one.within.split(".") if one.within else ():
-                at = at.setdefault(part, {})
-            at[one.name] = one.value
-    return found
-
-
-def _draft(frame: "Frame") -> "Draft | None":
-    first = next(frame.raw(_LOOKED_AT).chunks(), None)
-    if first is None or not first.lines:
-        return None
-    rows = tuple(first.row(n) for n in range(len(first.lines)))
-    head = Head(Path(frame.whence.name), "parquet", tuple(first.columns), rows)
-    try:
-        return drafted(Recognised(head), Ids())
-    except InputUnreadable:
-        return None
 
 
 # -- fitted ------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from etalage.online import Event, LiveStore
     from etalage.online.marks import Mark
     from etalage.shop.held_steps import Collected, HeldBack
+    from etalage.shop.progress import Meter
 
 log = logging.getLogger(__name__)
 COLLECT_AT_ONCE = 50_000
@@ -100,17 +101,18 @@ def collect(workspace: Workspace) -> "Collected":
     from etalage.shop.held_steps import Collected, HeldBack, KnownActs
 
     sorting = HeldBack(workspace.lake, KnownActs(workspace))
-    with workspace.disk():
-        released = sorting.release()
-    added = released + _collected_everywhere(workspace, sorting)
+    with workspace.bar("collect events", None) as meter:
+        with workspace.disk():
+            released = sorting.release()
+        added = released + _collected_everywhere(workspace, sorting, meter)
     waiting = sorting.table.count() if sorting.table.exists() else 0
     return Collected(added, sorting.held, released, waiting, sorting.notes())
 
 
-def _collected_everywhere(workspace: Workspace, sorting: "HeldBack") -> int:
+def _collected_everywhere(workspace: Workspace, sorting: "HeldBack", meter: "Meter") -> int:
     """Out of the store, and out of the file that was the store before; how many rows are new."""
     with closing(opened(workspace)) as store:
-        added = _collected(workspace, store, sorting)
+        added = _collected(workspace, store, sorting, meter)
         ours = store.about().store_id
     before = _file_before(workspace)
     if before is not None:
@@ -123,7 +125,7 @@ def _collected_everywhere(workspace: Workspace, sorting: "HeldBack") -> int:
             return added
         with closing(left):
             if left.about().store_id != ours:
-                added += _collected(workspace, left, sorting)
+                added += _collected(workspace, left, sorting, meter)
     return added
 
 
@@ -133,8 +135,8 @@ def _file_before(workspace: Workspace) -> Path | None:
     return file if workspace.config.serve.live is not None and file.exists() else None
 
 
-def _collected(workspace: Workspace, store: "LiveStore", sorting: "HeldBack") -> int:
-    """The same for one store."""
+def _collected(workspace: Workspace, store: "LiveStore", sorting: "HeldBack", meter: "Meter") -> int:
+    """The same for one store; the meter counts events."""
     from etalage.online.marks import Mark, read_marks, write_marks
 
     folder = workspace.folder / "live"
@@ -147,7 +149,7 @@ def _collected(workspace: Workspace, store: "LiveStore", sorting: "HeldBack") ->
     added = 0
     while found := store.events(after, COLLECT_AT_ONCE):
         if store.about().store_id != about.store_id:  # replaced or emptied meanwhile
-            return added + _collected(workspace, store, sorting)
+            return added + _collected(workspace, store, sorting, meter)
         with workspace.disk():
             added += sorting.merge(_as_interactions(found))
             number, newest = found[-1]
@@ -155,6 +157,7 @@ def _collected(workspace: Workspace, store: "LiveStore", sorting: "HeldBack") ->
             mark = Mark(number, newest.event_id, _moments(workspace.lake))
             write_marks(folder, read_marks(folder).moved(about.store_id, mark))
         after = number
+        meter(len(found))
     return added
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from etalage.config import IngestConfig, MappingConfig, as_values, suggestion, validated
 from etalage.engine.threads import configure_threads
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from etalage.evaluation.evaluation import Evaluation
     from etalage.evaluation.shop_evaluation import ShopEvaluation
     from etalage.lake.delta import PastVersion
-    from etalage.lake.frames import DataFrame
+    from etalage.lake.frames import DataFrame, Frame
     from etalage.lake.ingest import Ingested, TableName
+    from etalage.lake.notes import Note
     from etalage.lake.photos.fetch import Fetched
     from etalage.lake.photos.probe import Probe
     from etalage.models.recipe import Recipe, Trained
@@ -107,12 +108,15 @@ class Shop(Workspace):
 
         source: a file, a folder, a pattern such as `days/*.csv`, or several; of several, those that cannot be
         read are named in the result, and the others are loaded. Or a frame of pandas, polars or Arrow, whose
-        refused rows are kept with its `name` (by default the table's) and their positions. columns: Etalage's
-        column → the source's, before those of shop.toml. whole: the source is complete, so items that
-        it does not have leave the catalogue; force: however many they are. part: the part of a published
+        refused rows are kept with its `name` (by default the table's) and their positions; columns that
+        nothing names are guessed, as by `etalage new --from`, and said in the result's notes. columns:
+        Etalage's column → the source's, before those of shop.toml. whole: the source is complete, so items
+        that it does not have leave the catalogue; force: however many they are. part: the part of a published
         split that all these interactions belong to. options: those of lake.ingest.ingest. Raises DataError
         and its subclasses, CatalogueShrank.
         """
+        from etalage.lake.drafting.of_frames import guessed
+        from etalage.lake.frames import frame_of, is_frame
         from etalage.lake.ingest import Whole, ingest
 
         mapping = _mapping_of(self.config.ingest, table)
@@ -129,10 +133,17 @@ class Shop(Workspace):
             mapping = mapping.model_copy(update={"columns": others, "constants": constants})
         every = Whole(self.config.publish.max_shrink, force) if whole else None
         named = _named(source, options.get("name") or table)
+        guesses: list[Note] = []
+        rows: str | Path | Sequence[str | Path] | DataFrame | Frame = source
+        if is_frame(source):
+            rows = frame = frame_of(source, options.get("name") or table)
+            mapping, guesses = guessed(frame, table, mapping)
         with self.bar(f"ingest {named}", None) as meter:
-            return ingest(
-                self.lake, source, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
+            done = ingest(
+                self.lake, rows, table, mapping, whole=every, progress=meter, loop=self.file_loop, **options
             )
+        done.notes[:0] = guesses
+        return done
 
     @at_work
     def delete_items(
@@ -323,12 +334,20 @@ class Shop(Workspace):
         config = validated(recipe.config, done.settings, where=f"the best trial of {model}")
         return replace(done, trained=self._train(recipe, config, fresh=False))
 
+    @overload
+    def evaluate(self, model: None = None) -> "ShopEvaluation": ...
+
+    @overload
+    def evaluate(self, model: str) -> "Evaluation": ...
+
     @at_work
-    def evaluate(self, model: str = MODEL) -> "Evaluation":
-        """Compare the model's newest export with the simple models.
+    def evaluate(self, model: str | None = None) -> "Evaluation | ShopEvaluation":
+        """Compare the model's newest export with the simple models; without a name, `evaluate_shop`.
 
         Writes reports/<export>.html, and the verdict beside the export, where `publish` finds it.
         """
+        if model is None:
+            return self.evaluate_shop()
         from etalage.runtime.export_files import newest_export, read_facts
         from etalage.shop.missing import require_model
 
@@ -378,6 +397,10 @@ class Shop(Workspace):
         from etalage.shop import deciding_steps
 
         self.require_writable()
+        if not self.trained_models():
+            if self.lake.table("interactions").exists() and not self.lake.table("photos").exists():
+                self.evaluate_all()  # which says what to train first
+            self.evaluate(MODEL)
         return deciding_steps.evaluate_shop(self, self.evaluate_all, self.evaluate)
 
     def trained_models(self) -> list[str]:

@@ -5,8 +5,6 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
-from glob import glob
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,22 +18,12 @@ from etalage.shop.at_work import is_held
 from etalage.shop.findings import Finding, each_looked_at, looked_at
 from etalage.shop.photo_steps import newest_exports
 from etalage.shop.status_steps import status
+from etalage.shop.upkeep_files import size_of
+from etalage.shop.upkeep_leftovers import leftovers, unfinished_bundles, unfinished_cache
 from etalage.shop.workspace import Workspace, of_shop
 
 SECONDS = 3.0
 """How long something that the settings name may take to answer."""
-LEFT = (
-    ("exports", "*/.draft-*"),
-    ("bundles", ".staging-*"),
-    ("bundles", ".removing-*"),
-    ("runs", ".photos/*"),
-    ("runs", ".blocks/*"),
-    ("runs", ".ingest/*"),
-    ("runs", ".best"),
-    ("runs", "*/*/.handed-*"),
-    ("cache", "bundles/.fetching-*"),
-)
-"""Folder and pattern of what a killed run leaves; the next run of that kind removes most of it."""
 
 
 def shop_findings(shop: Workspace) -> Iterator[Finding]:
@@ -136,35 +124,19 @@ def _publishing(shop: Workspace) -> Finding:
 
 
 def _left_behind(folder: Path) -> Finding:
-    found = [file for inner, pattern in LEFT for file in _matching(folder / inner, pattern)]
+    found = [*leftovers(folder), *unfinished_bundles(folder / "bundles"), *unfinished_cache(folder)]
     if not found:
         return Finding("left behind", "ok", "nothing of killed runs")
-    size = sum(map(_size, found))
+    size = sum(map(size_of, found))
     names = ", ".join(str(one.relative_to(folder)) for one in found[:3])
     more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
-    advice = "if no command runs here now, remove them"
+    advice = f"if no command runs here now, `etalage vacuum{of_shop(folder)} --yes` removes them"
     return Finding(
         "left behind",
         "warning",
         f"{names}{more}: {size / 1e6:,.1f} MB of runs that go on or were killed",
         advice,
     )
-
-
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    """As Path.glob finds them, but a folder that vanishes meanwhile is no error: a run goes on there."""
-    return [folder / name for name in sorted(glob(pattern, root_dir=folder, include_hidden=True))]  # noqa: PTH207
-
-
-def _size(found: Path) -> int:
-    """Bytes of a file, or of all within a folder; what vanishes meanwhile has none."""
-    files = [found, *(Path(at) / name for at, _, names in os.walk(found) for name in names)]
-    size = 0
-    for one in files:
-        with suppress(OSError):
-            if one.is_file():
-                size += one.stat().st_size
-    return size
 
 
 def _port(host: str, port: int) -> Finding:

@@ -266,6 +266,9 @@ def _untrained(workspace: Workspace, rows: Mapping[str, int], models: tuple[Mode
         return Step("etalage train popularity", "every other model is held against it")
     if rows.get("interactions") and trained == {"popularity"}:
         return Step("etalage train item_knn", "the first model that knows shoppers; it is counted in seconds")
+    if not trained and not rows.get("photos"):
+        why = "there are items, and neither interactions nor photos that a model could learn from"
+        return Step("etalage ingest FILE interactions", why)
     if not trained:
-        return Step("etalage train image_similarity", "there are items, and no model")
+        return Step("etalage train image_similarity", "there are items with photos, and no model")
     return None

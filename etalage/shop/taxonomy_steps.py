@@ -213,9 +213,11 @@ class Checked:
 
 def check(workspace: Workspace) -> Checked:
     """Raises ConfigError, InputUnreadable, TableMissing."""
-    known = reader(workspace)
+    with workspace.bar("read the taxonomy", None):
+        known = reader(workspace)
     said = Counter(_given_categories(workspace.config.taxonomy, _items(workspace)))
-    told = known.tell(said, workspace.config.taxonomy.similar_from)
+    with workspace.bar("check what items say", len(said)) as meter:
+        told = known.tell(said, workspace.config.taxonomy.similar_from, meter)
     ways: Counter[str] = Counter()
     findings: dict[str, Counter[str]] = {reason: Counter() for reason in REASONS}
     for one, count in said.items():

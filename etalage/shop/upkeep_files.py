@@ -3,6 +3,7 @@ old, whether a process has them open."""
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 RESET = ("items", "photos", "users", "interactions", "held", "classifications", "recommendations", "links",
@@ -15,12 +16,16 @@ DAYS, EXPORTS = 7.0, 3
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; links count as nothing."""
+    """Bytes of a file, or of all files in a folder; links, and what vanishes meanwhile, count as nothing."""
     if path.is_symlink():
         return 0
-    if path.is_file():
-        return path.stat().st_size
-    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+    files = [path, *(Path(at) / name for at, _, names in os.walk(path) for name in names)]
+    size = 0
+    for one in files:
+        with suppress(OSError):
+            if one.is_file() and not one.is_symlink():
+                size += one.stat().st_size
+    return size
 
 
 def age(path: Path) -> float:

@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import DataError, ExportDamaged, PublishBusy
 from etalage.shop import at_work, live_steps
 from etalage.shop.upkeep_files import DAYS, EXPORTS, age, held_open, size_of
+from etalage.shop.upkeep_leftovers import leftovers, unfinished_bundles, unfinished_cache
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.manifest import Manifest
     from etalage.lake.vacuum import TableWaste
 
-_DRAFTS = (
-    "yardsticks/**/.draft-*", "*/*/.handed-*", "*/*/*/.handed-*", "*/*/checkpoints/.draft-*",
-    "behaviour/.draft-*", ".best", ".*/blocks-*", ".*/new-*", "etalage-*",
-)  # fmt: skip
-"""Of processes that are at work, in runs/."""
+_HOUR = 3600
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +164,7 @@ class _Looking:
             self.notes.append(
                 f"bundles that a server of this machine has open stay: {', '.join(sorted(spared))}"
             )
-        staging = [
-            one
-            for one in _entries(place.folder)
-            if one.name.startswith((".staging-", ".removing-", ".current-"))
-        ]
+        staging = unfinished_bundles(place.folder)
         if not going and not staging:
             return []
         bytes = sum(self._bundle_bytes(one) for one in going) + sum(map(size_of, staging))
@@ -317,11 +311,12 @@ class _Looking:
     def _leftovers(self) -> Iterator[_Found]:
         """Nobody is at work, so that no draft is anybody's."""
         runs, tables = self.workspace.runs, self.workspace.lake.place.folder
-        found = set(self.workspace.folder.glob("exports/**/.draft-*"))
-        found |= {left for pattern in _DRAFTS for left in runs.glob(pattern)}
+        found = set(leftovers(self.workspace.folder))
         found -= {one for one in found if one.name.startswith("blocks-") and held_open(one)}
         if tables is not None:
-            found |= {one for one in tables.glob(".writable-*") if age(one) > 3600}
+            found |= {one for one in tables.glob(".writable-*") if age(one) > _HOUR}
+        # A server takes no part in who is at work, and may be fetching one.
+        found |= {one for one in unfinished_cache(self.workspace.folder) if age(one) > _HOUR}
         yield from self._folders("leftovers", sorted(found), "of processes that were killed")
         if waiting := list((runs / "photos").glob("run-*")):
             self.notes.append(
@@ -336,7 +331,9 @@ class _Looking:
         made = [one for one in made if not one.name.startswith(".") and one.name != "lock"]
         current = self.workspace.bundles.pointed()
         made += [
-            one for one in _entries(cache) if one.is_dir() and one.name != current and not held_open(one)
+            one
+            for one in _entries(cache)
+            if one.is_dir() and one.name != current and not one.name.startswith(".") and not held_open(one)
         ]
         old = [one for one in made if age(one) > self.seconds]
         why = f"made anew when needed, and not for {self.days:g} days"

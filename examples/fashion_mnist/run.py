@@ -16,7 +16,7 @@ import files
 from etalage.config import parse_pairs
 from etalage.console import bar
 from etalage.errors import EtalageError
-from etalage.shop import Shop
+from etalage.shop import MODEL, Shop
 
 
 def load(folder: Path, data: Path, images: int | None = None) -> Shop:
@@ -51,7 +51,7 @@ def main(
     opened = load(shop, found, images)
     trained, exported = opened.train(settings=parse_pairs("--set", set))
     print(f"{exported.name}: {trained.metrics}, {trained.seconds:.0f} s")
-    done = opened.evaluate()
+    done = opened.evaluate(MODEL)
     print(done.summary())
     manifest = opened.publish()
     (photos,) = manifest.photo_models

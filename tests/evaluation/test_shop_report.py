@@ -13,7 +13,7 @@ from etalage import metrics
 from etalage.evaluation.categories import measure_categories
 from etalage.evaluation.category_answers import Answers
 from etalage.evaluation.decision import ALIKE, decide
-from etalage.evaluation.examples import GAIN, LOSS, NEW, TYPICAL, choose, shortened
+from etalage.evaluation.examples import GAIN, LOSS, NEW, TYPICAL, choose, shortened, told_apart
 from etalage.evaluation.glossary import METRICS, SLICES, define, undefined
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, slice_names
 from etalage.evaluation.palette import COLOURS, FIXED, palette
@@ -93,6 +93,17 @@ def test_where_nobody_gains_or_loses_only_typical_ones_are_shown() -> None:
 )
 def test_an_id_is_shortened_so_that_it_names_nobody(user: str, told: str) -> None:
     assert shortened(user) == told
+
+
+def test_shoppers_whose_shortened_ids_look_equal_are_numbered() -> None:
+    users = ["u1000123", "u2000123", "u7", "u1000123", ""]
+    assert told_apart(users) == ["…0123 (1)", "…0123 (2)", "…7", "…0123 (1)", "an unknown shopper"]
+
+
+def test_items_without_a_title_say_so_beside_their_ids(tmp_path: Path) -> None:
+    text = re.sub(r"\s+", " ", Page(made_page(tmp_path)).text)
+    assert "shoe without title" in text and "A bag without title" not in text
+    assert "None of these items has a title" not in text
 
 
 # -- what the page says ------------------------------------------------------------------------

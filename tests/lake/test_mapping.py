@@ -458,3 +458,18 @@ def test_words_that_databases_write_for_no_time_cost_no_act(lake: Lake, tmp_path
     done = ingest(lake, csv(tmp_path / "a.csv", rows), "interactions")
     assert (done.inserted, done.refused) == (1, 0)
     assert "is taken for `not known`" in told(done)[0] and "time: there is none" in told(done)[1]
+
+
+def test_of_a_list_the_first_value_is_taken_and_how_often_is_said(tmp_path: Path, lake: Lake) -> None:
+    file = csv(tmp_path / "items.csv", "item_id,genres\na,Action|Comedy\nb,Drama\nc,|War\n")
+    mapping = MappingConfig(
+        columns={"category_id": "genres", "attributes.genres": "genres"}, first_of={"category_id": "|"}
+    )
+    done = ingest(lake, file, "items", mapping)
+    assert [item(lake, name)["category_id"] for name in "abc"] == ["Action", "Drama", "War"]
+    assert json.loads(item(lake)["attributes"]) == {"genres": "Action|Comedy"}
+    (note,) = [str(one) for one in done.notes]
+    assert note.startswith("1 × category_id: of several values the first is taken")
+    assert "'Action|Comedy'" in note
+    with pytest.raises(ConfigError, match="which mark stands between"):
+        ingest(lake, file, "items", MappingConfig(first_of={"category_id": ""}))

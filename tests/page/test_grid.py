@@ -61,6 +61,18 @@ def test_search_narrows_the_grid_and_says_so_when_nothing_is_left(visitor: Visit
     assert page.one(".notice a")["href"] == "/"
 
 
+def test_where_a_search_finds_nothing_another_is_proposed(visitor: Visitor, client: Client) -> None:
+    page = visitor.get("/?q=bellamy+zzzzzzzz")
+    assert page.texts(".notice .propose a") == ["Did you mean “bellamy”?"]
+    assert shown(visitor.get(page.one(".propose a")["href"]), "grid") == ids_of(
+        client.items("bellamy", limit=30).items
+    )
+    page = visitor.get("/?q=boots&category=Bags")
+    total = client.items("boots").total
+    assert page.texts(".notice .propose a")[-1] == f"“boots” in the whole shop: {total} items"
+    assert "Showing results" not in page.one("main").text
+
+
 def test_category_stock_and_price_narrow_the_grid(visitor: Visitor, client: Client) -> None:
     page = visitor.get()
     assert page.all("#categories a[data-value=Clothing > Shirts]") == []
@@ -109,7 +121,7 @@ def test_f38_script_in_the_catalogue_is_text_on_the_page(visitor: Visitor) -> No
 def test_f38_script_in_an_address_is_text_on_the_page(visitor: Visitor, name: str) -> None:
     view = {"view": "shopper"} if name == "shopper" else {}
     response = visitor.http.get("/", params={name: f'"{ATTACK}', **view})
-    page = Visitor._seen(response, 404 if name == "item" else 200)
+    page = Visitor._seen(response, 404 if name in ("item", "photo") else 200)
     assert unharmed(page)
     if name not in ("photo", "sort", "item"):
         assert ATTACK in page.one("main").text

@@ -84,3 +84,7 @@ def test_cards_of_a_shop_without_photos_have_no_empty_frame(page: Visitor, visit
 def test_an_item_without_a_title_is_called_by_brand_and_category(page: Visitor) -> None:
     card = page.get("/?q=Bellamy").one("#grid [data-item=item-00004]")
     assert card.one(".title").text == "Bellamy · Dresses" and card.one(".brand").text == "item-00004"
+    assert page.get("/?item=item-00004").one("article h1").text == "Bellamy · Dresses"
+    view = page.get("/?view=shopper&shopper=new")
+    items = [row.texts("td")[1] for row in view.all(".places tbody tr")]
+    assert items and all(" (item-" in one and not one.startswith("item-") for one in items)

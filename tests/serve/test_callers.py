@@ -222,7 +222,7 @@ def test_f60_called_by_another_name_it_neither_reads_nor_erases(named: httpx.Cli
     for method, path in (
         ("GET", "/v1/users/user-1/history"),
         ("DELETE", "/v1/users/user-1"),
-        *(("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/openapi.json")),
+        *(("GET", path) for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")),
         ("OPTIONS", "/v1/events"),
     ):
         same = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}

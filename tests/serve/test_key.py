@@ -46,7 +46,7 @@ def test_f34_without_the_right_key_everything_but_health_is_401(served_shop: Pat
             assert posted.status_code == 401
         twice = [("authorization", f"Bearer {KEY}"), ("authorization", "Bearer wrong")]
         assert http.get("/v1/items", headers=twice).status_code == 401
-        for path in ("/healthz", "/readyz"):
+        for path in ("/", "/healthz", "/readyz"):
             assert http.get(path).status_code == 200
         right = {"authorization": f"Bearer {KEY}"}
         assert {http.get(path, headers=right).status_code for path in CLOSED} == {200}

@@ -62,7 +62,7 @@ def test_schemathesis_finds_nothing_in_any_phase_with_all_its_checks(
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", found.stdout)
     cases = re.search(r"(\d+) generated", found.stdout)
-    assert tested and int(tested.group(1)) == 18, found.stdout[-3000:]
+    assert tested and int(tested.group(1)) == 20, found.stdout[-3000:]
     assert cases and int(cases.group(1)) > 200, found.stdout[-3000:]
 
 
@@ -102,6 +102,15 @@ def test_the_document_names_every_route_and_every_refusal(keyed: ThreadServer) -
     assert set(names) | {"ItemToClassify"} <= set(document["components"]["schemas"])
     assert "HTTPValidationError" not in str(document)
     assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+def test_whoever_asks_for_the_address_alone_is_told_where_to_look(keyed: ThreadServer) -> None:
+    told = httpx.get(keyed.url).json()
+    assert told["what"].startswith("a server of Etalage") and told["bundle"]
+    right = {"authorization": f"Bearer {KEY}"}
+    for name in ("openapi", "health", "ready", "metrics"):
+        assert httpx.get(f"{keyed.url}{told[name]}", headers=right).is_success, name
+    assert told["page"] == f"etalage page --url {keyed.url}"
 
 
 def test_the_page_of_no_other_host_is_needed(keyed: ThreadServer) -> None:

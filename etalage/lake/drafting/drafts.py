@@ -19,10 +19,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of [ingest.<table>] other than the columns. `sure` False: it is written as a comment."""
+    """A key of [ingest.<table>] other than the columns, or of [behaviour]. `sure` False: it is written as a
+    comment."""
 
     name: str
-    value: str | bool | tuple[str, ...]
+    value: str | bool | int | tuple[str, ...]
     reason: str
     sure: bool = True
     within: str | None = None

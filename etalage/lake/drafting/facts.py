@@ -19,6 +19,7 @@ _LINK = re.compile(r"\s*(?:https?:)?//\S+", re.IGNORECASE)
 _PICTURE = re.compile(r"\S.*\.(?:jpe?g|png|gif|webp|avif|bmp)(?:[?#]\S*)?\s*$", re.IGNORECASE)
 _PAGE = re.compile(r"\S+/(?:[^/?#.]*|[^/?#]+\.(?:html?|php|aspx?))(?:[?#]\S*)?$", re.IGNORECASE)
 _HOUR = re.compile(r"\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*")
+_LIST_MARKS = ("|", ";", ",", "/")
 TWO_DATES = re.compile(r"\s*(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b")
 
 
@@ -127,6 +128,25 @@ def facts_of(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, 
         facts[path] = Facts(path, filled, max(count.get(path, len(rows)), len(filled)))
     nested = {path.split(".")[0].split("[]")[0] for path in facts if "." in path and path not in names}
     return {path: one for path, one in facts.items() if path not in nested or one.scalar}
+
+
+def mark_of_lists(values: Sequence[str]) -> str | None:
+    """What stands between the values where texts are lists: `Action|Comedy`. None: they are none.
+
+    In a path of categories a root is only ever first; in lists most values that are first somewhere come
+    later elsewhere.
+    """
+    for mark in _LIST_MARKS:
+        lists = [
+            [part.strip() for part in value.split(mark)] for value in values if mark in value.strip(mark)
+        ]
+        if len(lists) * 10 < len(values) or len(lists) < 5:
+            continue
+        first = Counter(one[0] for one in lists)
+        later = {part for one in lists for part in one[1:]}
+        if 2 * sum(count for part, count in first.items() if part in later) > len(lists):
+            return mark
+    return None
 
 
 def is_hour(value: Any) -> bool:

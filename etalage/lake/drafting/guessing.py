@@ -28,7 +28,7 @@ from etalage.lake.column_names import (
     spellings,
 )
 from etalage.lake.drafting.drafts import Draft, Ids, Line
-from etalage.lake.drafting.facts import Facts, facts_of, is_hour
+from etalage.lake.drafting.facts import Facts, facts_of, is_hour, mark_of_lists
 from etalage.lake.drafting.pictures import PICTURES
 from etalage.lake.drafting.settings import act_settings, file_settings, item_settings
 from etalage.lake.feeds.contract import Head
@@ -273,8 +273,9 @@ class _Guessing:
             if guess is not None:
                 lines.append(self.line(ours, guess))
         lines += self._photo_lines()
+        lines += _whole_lists(self.facts, lines)
         settings, notes = item_settings(self.head, self.facts, lines, "items")
-        told = [line.ours for line in lines[1:]]
+        told = [line.ours for line in lines[1:] if "." not in line.ours]
         who = "no column says who did something"
         why = f"{who}; there is {', '.join(told)}" if told else f"{who}, and nothing but an id is told apart"
         matched = self.ids.matches.get(item.facts.name, 0) >= 0.5
@@ -460,6 +461,17 @@ class _Guessing:
         if self.walked is not None:
             lists.add(self.walked)
         return not lists or name.split("[]")[0] in lists
+
+
+def _whole_lists(facts: Mapping[str, Facts], lines: Sequence[Line]) -> list[Line]:
+    """The column of categories once more, as an attribute, where its values are lists."""
+    name = next((line.source for line in lines if line.ours == "category_id"), None)
+    if (
+        not isinstance(name, str)
+        or mark_of_lists([v for v in facts[name].values if isinstance(v, str)]) is None
+    ):
+        return []
+    return [Line(f"attributes.{name}", name, "the whole list, of which the first is the category")]
 
 
 def _parent(name: str) -> str | None:

@@ -9,7 +9,7 @@ from etalage.kinds import known_meaning
 from etalage.lake.amounts import proven_mark, read_amount
 from etalage.lake.column_names import RATING_NAMES, spellings
 from etalage.lake.drafting.drafts import Line, Setting
-from etalage.lake.drafting.facts import TWO_DATES, Facts
+from etalage.lake.drafting.facts import TWO_DATES, Facts, mark_of_lists
 from etalage.lake.feeds.contract import Head, root_of
 from etalage.lake.shown import shown
 
@@ -52,7 +52,10 @@ def item_settings(
         settings.append(
             Setting("keep_others", True, f"have no column of ours, and become attributes: {shown_names}")
         )
-    if (parted := _parted(facts, lines)) is not None:
+    listed = _listed(facts, lines)
+    if listed is not None:
+        settings.append(listed)
+    elif (parted := _parted(facts, lines)) is not None:
         notes.append(parted)
     given = {line.ours for line in lines}
     if table == "items" and "price" in given and "currency" not in given and not _has_currency(facts, lines):
@@ -170,6 +173,21 @@ def _dates(facts: Mapping[str, Facts], lines: Sequence[Line], ours: str) -> tupl
         )
         settings.append(Setting("timezone", "Europe/Berlin", reason, False))
     return settings, notes
+
+
+def _listed(facts: Mapping[str, Facts], lines: Sequence[Line]) -> Setting | None:
+    """Of a column of categories whose values are lists: that the first counts."""
+    values = [value for value in _values(facts, lines, "category_id") if isinstance(value, str)]
+    mark = mark_of_lists(values)
+    if mark is None:
+        return None
+    many = sum(mark in value for value in values)
+    example = next(value for value in values if mark in value)
+    reason = (
+        f"{many:,} of {len(values):,} rows name several, such as {shown(example)}: an item has one category, "
+        "the first of them; all of them are kept as an attribute"
+    )
+    return Setting("category_id", mark, reason, True, "first_of")
 
 
 def _parted(facts: Mapping[str, Facts], lines: Sequence[Line]) -> str | None:

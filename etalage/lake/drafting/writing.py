@@ -19,6 +19,14 @@ def mappings_toml(drafts: Sequence[Draft]) -> str:
     return "\n".join(parts)
 
 
+def setting_line(one: Setting) -> str:
+    """A setting with its reason, as a line of a shop.toml or several."""
+    said = f"{_key(one.name)} = {_value(one.value)}"
+    if one.sure:
+        return _with_comment(said, one.reason)
+    return _with_comment(f"# {said}", f"UNSURE: {one.reason}")
+
+
 def quoted(text: str) -> str:
     """A string of TOML."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -62,12 +70,7 @@ def _section(name: str, settings: Sequence[Setting]) -> list[str]:
         if one.name == "#":
             lines += _comment(one.reason)
             continue
-        said = f"{_key(one.name)} = {_value(one.value)}"
-        lines.append(
-            _with_comment(
-                said if one.sure else f"# {said}", one.reason if one.sure else f"UNSURE: {one.reason}"
-            )
-        )
+        lines.append(setting_line(one))
     return [*lines, ""]
 
 
@@ -166,7 +169,9 @@ def _source(source: Source) -> str:
     return quoted(source) if isinstance(source, str) else f"[{', '.join(map(quoted, source))}]"
 
 
-def _value(value: str | bool | tuple[str, ...]) -> str:
+def _value(value: str | bool | int | tuple[str, ...]) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     return quoted(value) if isinstance(value, str) else f"[{', '.join(map(quoted, value))}]"

@@ -88,6 +88,7 @@ def combined(preset: MappingConfig, own: MappingConfig, there: Collection[str] =
             "constants": preset.constants | own.constants,
             "values": preset.values
             | {ours: preset.values.get(ours, {}) | words for ours, words in own.values.items()},
+            "first_of": preset.first_of | own.first_of,
             "skip": preset.skip | own_skip,
             "leave_out": (*own.leave_out, *(name for name in preset.leave_out if name not in read)),
             "keep_others": own.keep_others or preset.keep_others,

@@ -171,6 +171,22 @@ def test_dates_that_may_be_two_are_a_question(look: Look) -> None:
     assert drafted.loads() == [(30, 0)]
 
 
+@pytest.mark.parametrize("mark", ["|", ", "])
+def test_of_a_list_of_categories_the_first_counts_and_all_are_kept(look: Look, mark: str) -> None:
+    genres = ["Action", "Comedy", "Drama", "War"]
+    rows = [[n, f"Film {n} of them", mark.join(genres[n % 3 : n % 3 + 1 + n % 2])] for n in range(40)]
+    drafted = look(table("movieId,title,genres", rows))
+    assert drafted.mapping().first_of == {"category_id": mark.strip()}
+    assert drafted.columns["attributes.genres"] == drafted.columns["category_id"] == "genres"
+    assert "20 of 40 rows name several, such as" in drafted.said and drafted.loads() == [(40, 40)]
+
+
+def test_a_path_of_categories_is_no_list(look: Look) -> None:
+    rows = [[n, f"Lamp {n} of them", f"Home|{['Light', 'Garden'][n % 2]}|Lamps"] for n in range(40)]
+    drafted = look(table("sku,title,category", rows))
+    assert drafted.mapping().first_of == {} and "may be a path of categories" in drafted.said
+
+
 def test_ratings_and_events_say_what_was_done(look: Look) -> None:
     rows = [[n // 5, n % 9, (n % 10 + 1) / 2, 964982703 + n] for n in range(40)]
     rated = look(table("userId,movieId,rating,timestamp", rows))
