@@ -120,7 +120,7 @@ class FallbackPolicy:
             return "collaborative", [*collaborative, *beside]
         if deep:  # few acts, but nobody else knows more of them
             return "deep", [*deep, *beside]
-        return ("photo", photo) if photo else ("popular", [])
+        return ("photo", photo) if photo else ("popular", new)
 
     def _quotas(self, retrievers: Sequence[Retriever]) -> dict[str, int]:
         """The quotas that the shop sets. If it sets none for these retrievers (the gate left out those that

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from etalage.features.behaviour import NEVER, BehaviourSet, Queries
-from etalage.models.recipe import Recipe, Trained
+from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import export_behaviour
@@ -20,7 +20,10 @@ from tests.contracts.folder import FOLDER, names
 
 pytestmark = pytest.mark.traces
 
-EMBEDDERS = names("embedder", "behaviour")
+EMBEDDERS = [
+    name for name in names("embedder", "behaviour") if issubclass(FOLDER.find(name).config, TrainingConfig)
+]
+"""Those that are trained by steps: of a network that is solved (`cold_start`) no loss falls."""
 QUICK: dict[str, dict[str, Any]] = {
     "two_tower": {
         "epochs": 12, "width": 16, "layers": 1, "history": 8, "batch_size": 256, "dropout": 0.1,
