@@ -35,7 +35,7 @@ FEWEST = 20
 """Shoppers of validation: fewer tell no settings from others."""
 MOST = 2000
 """Shoppers that settings are compared by, at most."""
-SURE = 1.0
+SURE = 2.0
 """The settings as they stand give way to others that gain more than so many standard errors: else chance
 alone would change the model with every load."""
 ACTS = 2_000_000
