@@ -46,7 +46,7 @@ METRICS = {"ndcg_at_10": "nDCG@10", "recall_at_20": "recall@20"}
 MODELS = ("popularity", "item_knn", "ease", "ials")
 HELD_OUT = 10
 NOTE = (
-    "`as trained`: with the settings that the training chose on validation; `defaults`: with `search = false`. "
+    "`as trained`: with the settings that the training chose on validation; `defaults`: `search = false`. "
     "Both are fitted on everything before the test. "
     "Intervals: 95% bootstrap over the shoppers of the test; `gain`: as trained less defaults, paired. "
     "Processor time: of one training as `etalage train` does it, its search included, without the last fit. "
