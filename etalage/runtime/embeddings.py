@@ -42,6 +42,9 @@ class EmbeddingScorer(ExportScorer):
         )
         settings = opened.facts.get("settings", {})
         self.alpha, self.reg = float(settings.get("alpha", 1.0)), float(settings.get("reg", 0.0))
+        # What older exports say nothing of: every history's ridge is `reg` there.
+        self.others = float(settings.get("others", 0.0))
+        self.frequency = float(settings.get("frequency", 0.0))
         self._gram = opened.array("gram", 2) if (opened.folder / "gram.npy").exists() else None
         table = opened.folder / "user_embeddings.npy"
         self._user_embeddings = opened.array("user_embeddings", 2) if table.exists() else None
@@ -97,16 +100,18 @@ class EmbeddingScorer(ExportScorer):
     def _folded_in(self, queries: Queries) -> np.ndarray:
         """Embed users that implicit ALS has not seen: Hu, Koren, Volinsky (2008), eq. 4.
 
-        x = (gram + alpha Σ y yᵀ + reg I)⁻¹ Σ (1 + alpha) y, over the items y of the history.
+        x = (gram + alpha Σ y yᵀ + ridge I)⁻¹ Σ (1 + alpha) y, over the h different items y of the history,
+        where ridge = reg · (others + alpha · h)^frequency.
         """
         assert self._gram is not None
-        whole = self._gram + self.reg * np.eye(self.dimension, dtype=np.float32)
+        whole = np.asarray(self._gram, np.float64)
         embeddings = np.zeros((len(queries), self.dimension), np.float32)
         for query in range(len(queries)):
             rows = np.unique(queries.items[queries.starts[query] : queries.starts[query + 1]])
             acted = np.asarray(self.item_embeddings[rows[rows > 0]], np.float64)
             if len(acted):
-                left = whole + self.alpha * acted.T @ acted
+                ridge = self.reg * (self.others + self.alpha * len(acted)) ** self.frequency
+                left = whole + self.alpha * acted.T @ acted + ridge * np.eye(self.dimension)
                 embeddings[query] = np.linalg.solve(left, (1 + self.alpha) * acted.sum(axis=0))
         return embeddings
 

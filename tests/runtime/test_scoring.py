@@ -114,11 +114,18 @@ def test_scores_of_are_those_of_scores(tmp_path: Path) -> None:
         np.testing.assert_allclose(scorer.scores_of(asked, items), whole, rtol=1e-5)
 
 
-def test_a_query_is_folded_in_as_the_normal_equations_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "ridge"),
+    [({}, 0.7), ({"others": 4, "frequency": 0.5}, 0.7 * (4 + 3.0 * 2) ** 0.5)],
+    ids=["an export from before the ridge grew with the history", "one of today"],
+)
+def test_a_query_is_folded_in_as_the_normal_equations_say(
+    tmp_path: Path, more: dict[str, float], ridge: float
+) -> None:
     embeddings = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
     gram = embeddings[1:].T @ embeddings[1:]
     arrays = {"item_embeddings": embeddings, "gram": gram}
-    folder = written(tmp_path / "e", "embeddings", arrays, settings={"alpha": 3.0, "reg": 0.7})
+    folder = written(tmp_path / "e", "embeddings", arrays, settings={"alpha": 3.0, "reg": 0.7, **more})
     scorer = open_scorer(folder)
     assert isinstance(scorer, EmbeddingScorer)
     history = [2, 4]
@@ -126,7 +133,7 @@ def test_a_query_is_folded_in_as_the_normal_equations_say(tmp_path: Path) -> Non
     confidence[[row - 1 for row in history]] += 3.0
     preference = np.isin(np.arange(1, 5), history).astype(float)
     items = embeddings[1:].astype(np.float64)
-    left = items.T @ np.diag(confidence) @ items + 0.7 * np.eye(3)
+    left = items.T @ np.diag(confidence) @ items + ridge * np.eye(3)
     expected = np.linalg.solve(left, items.T @ (confidence * preference))
     np.testing.assert_allclose(scorer.embed_queries(histories(history))[0], expected, rtol=1e-4)
 
