@@ -1,9 +1,11 @@
 """Implicit matrix factorisation by alternating least squares; a shopper is folded in from their history.
 
 Papers: Y. Hu, Y. Koren, C. Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008 (the
-loss, equation 3, and the solves, equation 4); S. Rendle et al., Revisiting the Performance of iALS on Item
-Recommendation Benchmarks, RecSys 2022 (`frequency`: regularisation that grows with how often an item occurs;
-and that well-tuned iALS is among the best).
+loss, equation 3, and the solves, equation 4); G. Takács, I. Pilászy, D. Tikk, Applications of the Conjugate
+Gradient Method for Implicit Feedback Collaborative Filtering, RecSys 2011 (a few steps from where the last
+iteration ended do as well as a solve); S. Rendle et al., Revisiting the Performance of iALS on Item
+Recommendation Benchmarks, RecSys 2022 (`frequency`: regularisation that grows with how often a user or an
+item occurs; and that well-tuned iALS is among the best).
 
     U users   N items   D dimensions   R rows in a block   L entries of a row, padded
 """
@@ -38,14 +40,16 @@ Side = Literal["users", "items"]
 
 
 class IalsConfig(ModelConfig):
-    dimension: int = Field(64, ge=1)
+    dimension: int = Field(128, ge=1)
     """Width of the embeddings of users and items."""
-    alpha: float = Field(10.0, gt=0)
-    """Confidence of an act with weight 1 is 1 + alpha; of a pair without an act it is 1."""
-    regularisation: float = Field(30.0, gt=0)
-    """On every user. On items too, where `frequency` is 0."""
-    frequency: float = Field(0.0, ge=0, le=1)
-    """An item's is regularisation · (c_i / mean of c)^frequency, where c_i = Σ confidence over all users."""
+    alpha: float = Field(20.0, gt=0)
+    """Confidence of an act with weight 1 is 1 + alpha; of a pair without an act it is 1. Where neither alpha
+    nor regularisation is given, training tries some pairs of them on validation, and says which it took."""
+    regularisation: float = Field(60.0, gt=0)
+    """Of the mean user, and of the mean item. The best one grows with alpha."""
+    frequency: float = Field(1.0, ge=0, le=1)
+    """A row's is regularisation · (c / mean of c)^frequency, where c = Σ confidence over all of the other
+    side; users' as items'."""
     iterations: int = Field(15, ge=1)
     """Of both sides."""
     scale: float = Field(0.1, gt=0)
@@ -309,7 +313,7 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 SPACE: SearchSpace = {
-    "dimension": Choice((16, 32, 64, 128)),
+    "dimension": Choice((32, 64, 128, 256)),
     "alpha": FloatRange(0.5, 100.0, log=True),
     "regularisation": FloatRange(1.0, 300.0, log=True),
     "frequency": FloatRange(0.0, 1.0),
@@ -317,6 +321,13 @@ SPACE: SearchSpace = {
     "strength": Choice(("once", "log_count")),
 }
 """What `etalage tune` tries."""
+
+CHOICES = tuple(
+    {"alpha": alpha, "regularisation": regularisation}
+    for alpha, regularisation in ((20.0, 60.0), (40.0, 60.0), (10.0, 30.0), (5.0, 30.0), (5.0, 100.0))
+)
+"""docs/log.md has the figures: the first is best or near it where shoppers look for what is new to them, the
+last where they take the same again."""
 
 RECIPE = Recipe(
     name="ials",
@@ -328,4 +339,6 @@ RECIPE = Recipe(
     data="behaviour",
     embeds_items=True,
     space=SPACE,
+    choices=CHOICES,
+    small={"dimension": 32, "iterations": 6},
 )
