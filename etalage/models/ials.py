@@ -12,18 +12,16 @@ item occurs; and that well-tuned iALS is among the best).
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 from scipy import sparse
-from threadpoolctl import ThreadpoolController
 
 from etalage.features.array_blocks import ArrayBlocks, ArrayLoop, Arrays
 from etalage.features.behaviour import BehaviourSet
+from etalage.models.blas import one_thread
 from etalage.models.counting import Strength, csr_arrays, csr_of, row_blocks, user_items
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
@@ -300,16 +298,6 @@ def _padded(lengths: np.ndarray) -> np.ndarray:
     """Each length, or up to an eighth more: few different ones. A row's depends on its own length alone."""
     steps = 2 ** np.maximum(np.floor(np.log2(np.maximum(lengths, 1))).astype(np.int64) - 3, 0)
     return np.asarray(-(-lengths // steps) * steps)
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Within it, BLAS has one thread, here as in a worker."""
-    return _threads().limit(limits=1)
 
 
 SPACE: SearchSpace = {
