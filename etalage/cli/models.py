@@ -84,8 +84,6 @@ def _show_trained(done: "TrainedModel", shop: Path) -> None:
     figures = "".join(f"; {name} {value:.4f}" for name, value in done.metrics.items())
     took = duration(since_start())
     out.print(f"{done.model} {done.export.name}: learned from {done.learned}{figures}; {took} in all")
-    if done.chosen:
-        out.print(done.chosen)
     out.print(f"next: `etalage evaluate {done.model}{of_shop(shop)}`")
 
 

@@ -41,8 +41,7 @@ class IalsConfig(ModelConfig):
     dimension: int = Field(128, ge=1)
     """Width of the embeddings of users and items."""
     alpha: float = Field(20.0, gt=0)
-    """Confidence of an act with weight 1 is 1 + alpha; of a pair without an act it is 1. Where neither alpha
-    nor regularisation is given, training tries some pairs of them on validation, and says which it took."""
+    """Confidence of an act with weight 1 is 1 + alpha; of a pair without an act it is 1."""
     regularisation: float = Field(60.0, gt=0)
     """Of the mean user, and of the mean item. The best one grows with alpha."""
     frequency: float = Field(1.0, ge=0, le=1)
@@ -310,12 +309,12 @@ SPACE: SearchSpace = {
 }
 """What `etalage tune` tries."""
 
-CHOICES = tuple(
+TRIALS = tuple(
     {"alpha": alpha, "regularisation": regularisation}
-    for alpha, regularisation in ((20.0, 60.0), (40.0, 60.0), (10.0, 30.0), (5.0, 30.0), (5.0, 100.0))
+    for alpha, regularisation in ((40.0, 60.0), (10.0, 30.0), (5.0, 30.0), (5.0, 100.0))
 )
-"""docs/log.md has the figures: the first is best or near it where shoppers look for what is new to them, the
-last where they take the same again."""
+"""Beside the defaults, which are best or near it where shoppers look for what is new to them (docs/log.md); the
+last is where they take the same again."""
 
 RECIPE = Recipe(
     name="ials",
@@ -327,6 +326,6 @@ RECIPE = Recipe(
     data="behaviour",
     embeds_items=True,
     space=SPACE,
-    choices=CHOICES,
+    trials=TRIALS,
     small={"dimension": 32, "iterations": 6},
 )

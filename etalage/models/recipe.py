@@ -460,11 +460,6 @@ class Recipe(Generic[C]):
     embedder does."""
     space: SearchSpace = field(default_factory=dict)
     """What `etalage tune` may choose of the config; {}: there is nothing to tune."""
-    choices: tuple[Mapping[str, Any], ...] = ()
-    """For the role closed_form: settings of which the best on validation are taken where none of them is
-    given (training/choosing.py). The first are the defaults of the config."""
-    small: Mapping[str, int] = field(default_factory=dict)
-    """Setting → its largest value while those are tried."""
     source: "Source | None" = None
     """The shop's own file that it comes from, if any; `Models.find` sets it, not the file."""
 

@@ -28,9 +28,6 @@ class TrainedModel:
     """The same in processor time, over all workers."""
     run: str
     """The run in MLflow."""
-    chosen: str
-    """Which settings it chose by itself on validation, of how many; empty: those that were given, or the
-    defaults."""
 
     @classmethod
     def of(cls, trained: "Trained[Any]", export: Path) -> "TrainedModel":
@@ -43,7 +40,6 @@ class TrainedModel:
             trained.seconds,
             trained.cpu_seconds,
             str(facts.get("mlflow_run", "")),
-            str(facts.get("chosen", "")),
         )
 
     @property

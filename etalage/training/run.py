@@ -19,7 +19,6 @@ from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet, fingerprint
 from etalage.models.own import SOURCE
 from etalage.models.recipe import Recipe, Trained
-from etalage.training.choosing import choose
 from etalage.training.closed_form import export_closed_form, solve
 from etalage.training.export_source import Source
 from etalage.training.learned_from import learned_from
@@ -198,13 +197,10 @@ def _tracked(
     blocks: ArrayLoop | None = None,
     tracked: bool = True,
 ) -> tuple[Trained[Any], Path]:
-    facts = {**facts, "learned_from": learned_from(data)}
-    if recipe.role == "closed_form":
-        config, chosen = choose(recipe, config, data, blocks)
-        facts = facts if chosen is None else {**facts, **chosen.facts}
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
     outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
+    facts = {**facts, "learned_from": learned_from(data)}
     if recipe.source is not None:  # ours stay as they are between releases, a shop's own is edited meanwhile
         facts = {**facts, SOURCE: recipe.source.sha256}
         outcome.append(facts[SOURCE])
