@@ -34,7 +34,7 @@ from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402
 
 HELD_OUT = 10
-HONEST = {"spare_held_out": False, "validate_on": "full"}
+HONEST = {"validate_on": "full"}
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {}),
     "TF-IDF ItemKNN": ("item_knn", {}),

@@ -33,15 +33,15 @@ from etalage.models import recipe as recipes  # noqa: E402
 from etalage.runtime.opening import open_scorer  # noqa: E402
 
 SETS = ("lastfm", "AMusic")
-GMF = {"preset": "interactions", "part": "gmf", "spare_held_out": False}
-NEUMF = {"preset": "interactions", "spare_held_out": False}
+GMF = {"preset": "interactions", "part": "gmf"}
+NEUMF = {"preset": "interactions"}
 SYSTEMS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "lastfm": {
         "popularity": ("popularity", {}),
         "TF-IDF ItemKNN": ("item_knn", {}),
         "EASE, chosen on validation": ("ease", {"regularisation": 400.0, "neighbours": None}),
         "EASE, best on test": ("ease", {"regularisation": 800.0, "neighbours": None}),
-        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20, "spare_held_out": False}),
+        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20}),
         "GMF of interactions": ("neumf", GMF),
         "NeuMF of interactions": ("neumf", NEUMF),
         "the same, test positives spared": ("neumf", {**NEUMF, "spare_held_out": True}),
@@ -51,7 +51,7 @@ SYSTEMS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "TF-IDF ItemKNN": ("item_knn", {}),
         "EASE, chosen on validation": ("ease", {"regularisation": 200.0, "neighbours": None}),
         "EASE, best on test": ("ease", {"regularisation": 400.0, "neighbours": None}),
-        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20, "spare_held_out": False}),
+        "NeuMF of the paper": ("neumf", {"factors": 64, "epochs": 20}),
         "GMF of interactions": ("neumf", {**GMF, "negatives": 512, "epochs": 16}),
         "NeuMF of interactions": ("neumf", {**NEUMF, "negatives": 512, "epochs": 16}),
         "the same, test positives spared": (

@@ -38,6 +38,8 @@ bootstrap = 200
 slices = {fossil = "all"}
 [funnel]
 retrievers = {also_bought = 40, fossil = 40, popularity = 40}
+[models.item_knn]
+search = false
 [models.also_bought]
 shrink = 2.0
 [models.fossil]

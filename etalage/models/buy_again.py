@@ -12,11 +12,11 @@ from pydantic import Field
 
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import counted_acts
-from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ClosedFormConfig, Recipe
 from etalage.models.search_space import FloatRange, SearchSpace
 
 
-class BuyAgainConfig(ModelConfig):
+class BuyAgainConfig(ClosedFormConfig):
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
     prior: float = Field(5.0, gt=0)
@@ -64,4 +64,6 @@ RECIPE = Recipe(
     bind=BuyAgainCounts,
     data="behaviour",
     space=SPACE,
+    trials=({"decay": 0.95}, {"decay": 1.0}, {"prior": 50.0}),
+    when_scoring=("decay",),
 )

@@ -30,7 +30,7 @@ from etalage.models.counting import (
     strongest,
     user_items,
 )
-from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ClosedFormConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
@@ -41,7 +41,7 @@ ACTS_AT_ONCE = 2**18
 """For `sequence`: acts of an item whose successors are in memory at a time."""
 
 
-class ItemKnnConfig(ModelConfig):
+class ItemKnnConfig(ClosedFormConfig):
     similarity: Literal["cosine", "tf_idf", "bm25", "sequence"] = "tf_idf"
     """How alike two items are: by the shoppers whom they share (`cosine`; `tf_idf` and `bm25` weigh down who
     touches everything), or by following each other (`sequence`)."""
@@ -271,6 +271,20 @@ SPACE: SearchSpace = {
 }
 """What `etalage tune` tries."""
 
+_FORGETS = {"backward": 0.3, "shrink": 100.0, "decay": 0.6}
+TRIALS = (
+    {"decay": 0.8},
+    {"shrink": 100.0},
+    {"similarity": "cosine"},
+    {"similarity": "cosine", "decay": 0.8},
+    {"similarity": "sequence"},
+    {"similarity": "sequence", "backward": 1.0, "shrink": 100.0},
+    {"similarity": "sequence", "backward": 1.0, "shrink": 100.0, "decay": 0.8},
+    {"similarity": "sequence", **_FORGETS},
+)
+"""Each is the best, or near it, on some public set (docs/log.md): likes, baskets, sequences of weeks and of
+minutes."""
+
 RECIPE = Recipe(
     name="item_knn",
     role="closed_form",
@@ -280,4 +294,6 @@ RECIPE = Recipe(
     bind=ItemKnnCounts,
     data="behaviour",
     space=SPACE,
+    trials=TRIALS,
+    when_scoring=("decay", "last"),
 )

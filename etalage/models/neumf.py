@@ -95,9 +95,9 @@ class NeumfConfig(TrainingConfig):
     Explicit negatives are judged by bce, whatever the loss."""
     negatives: int = Field(4, ge=1)
     """Drawn for each positive; with softmax, for all positives of a batch alike."""
-    spare_held_out: bool = True
-    """Do not draw what a user takes in later parts either. False: only what they took in train is spared,
-    which is all that a model can know; benchmarks/ncf.py measures what the difference is worth."""
+    spare_held_out: bool = False
+    """Do not draw what a user takes in later parts either, as the original did. That tells the model what it
+    is judged by: benchmarks/ncf.py measures what it is worth."""
     forget: float = Field(0.01, ge=0, lt=1)
     """Share of the rows at a step whose user, and of others whose item, is shown as unknown: row 0 learns."""
     weigh_values: bool = False

@@ -14,14 +14,14 @@ from pydantic import Field
 from etalage.errors import TooLittleData
 from etalage.features.behaviour import NEVER, BehaviourSet, Interactions, pair_keys
 from etalage.models.counting import counted_acts
-from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ClosedFormConfig, Recipe
 from etalage.models.search_space import Choice, SearchSpace
 
 DAY = 86_400_000_000
 """Microseconds."""
 
 
-class PopularityConfig(ModelConfig):
+class PopularityConfig(ClosedFormConfig):
     count: Literal["shoppers", "acts"] = "shoppers"
     """`shoppers`: each shopper counts once per item, by the act that counts most, so that no crawler can make
     an item popular; `acts`: each act counts."""
@@ -87,4 +87,5 @@ RECIPE = Recipe(
     bind=PopularityCounts,
     data="behaviour",
     space=SPACE,
+    trials=({"count": "acts"}, *({"half_life_days": days} for days in (3.0, 14.0, 60.0, 180.0))),
 )

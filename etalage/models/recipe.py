@@ -48,7 +48,7 @@ IDLE_TOO = "settings that do nothing are let through"
 
 
 class ModelConfig(Settings):
-    """Base of every model's config. Closed-form models extend it directly, others TrainingConfig."""
+    """Base of every model's config: through ClosedFormConfig or TrainingConfig, or directly."""
 
     seed: int = Field(0, ge=0)
     """Of all that is drawn at random; the same seed and data give the same model."""
@@ -91,6 +91,14 @@ class ModelConfig(Settings):
                 f"{name} out"
             )
         return self
+
+
+class ClosedFormConfig(ModelConfig):
+    """Base of the config of a closed-form model whose recipe names `trials`."""
+
+    search: bool = True
+    """Whether a training compares a few settings on validation and takes the best: of those that are not
+    given. false: what is not given has its default."""
 
 
 class TrainingConfig(ModelConfig):
@@ -460,6 +468,12 @@ class Recipe(Generic[C]):
     embedder does."""
     space: SearchSpace = field(default_factory=dict)
     """What `etalage tune` may choose of the config; {}: there is nothing to tune."""
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """Settings, beside the defaults, that a training of a closed-form model compares on validation where they
+    are not given (shop/search_steps.py)."""
+    when_scoring: tuple[str, ...] = ()
+    """Settings of a closed-form model that only scoring reads: they stand in ClosedFormArrays.settings by the
+    same name, and counting does not look at them."""
     source: "Source | None" = None
     """The shop's own file that it comes from, if any; `Models.find` sets it, not the file."""
 

@@ -1,7 +1,7 @@
 """Training and judging the models of behaviour: retrievers, and the ranker of what they retrieve."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from etalage.errors import ConfigError, NothingToPublish, TableMissing, TooLittleData
 from etalage.shop import stream_steps
 from etalage.shop.progress import meter_steps
+from etalage.shop.search_steps import searched
 from etalage.shop.source_steps import rows_of_vectors, with_sources
 from etalage.shop.transfer_steps import Taken, find_start, tell_shared_users
 from etalage.shop.workspace import Workspace
@@ -202,6 +203,8 @@ def train(
 
     whole = known or for_training(workspace, recipe, config)
     given = learned(workspace, recipe, config, whole)
+    chosen, search = searched(workspace, recipe, given.config, whole.data, given.source)
+    given = replace(given, config=chosen)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_behaviour(
             recipe,
@@ -214,6 +217,7 @@ def train(
             learned=(whole.data.fingerprint(), given.inputs) if given.inputs else None,
             start=None if given.taken is None else given.taken.facts,
             behaviour=workspace.config.behaviour.model_dump(mode="json"),
+            search=None if search is None else asdict(search),
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,

@@ -40,7 +40,9 @@ from etalage.runtime.retrieving import Excluded
 from etalage.shop import behaviour_steps, judging_steps
 from etalage.shop.answers import Alike, Slate
 from etalage.shop.known_names import require_known_names
+from etalage.shop.search_steps import attempts_of, searched
 from etalage.shop.shop import Shop
+from etalage.training.export_source import Source
 
 if TYPE_CHECKING:
     from etalage.evaluation.evaluation import Evaluation
@@ -252,11 +254,23 @@ class FrameModel:
         recipe = self._recipe
         config = resolve(recipe, shop.config.models.get(self.name, {}), {})
         if everything:
+            config = self._chosen(shop, config)
             whole = behaviour_steps.behaviour(shop, whole=True)
         else:
             whole = behaviour_steps.for_training(shop, recipe, config)
         aside = self._new_folder("exports")
         return whole, behaviour_steps.train(shop, recipe, config, False, whole, aside)[1]
+
+    def _chosen(self, shop: Shop, config: Any) -> Any:
+        """The settings that a shop's training would choose on validation: of everything, nothing is left to
+        compare them by."""
+        if len(attempts_of(self._recipe, config.model_dump(exclude_unset=True))) < 2:
+            return config
+        try:
+            split = behaviour_steps.behaviour(shop).data
+        except TooLittleData:
+            return config
+        return searched(shop, self._recipe, config, split, Source.of(split))[0]
 
     def _with_test(self, test: DataFrame, columns: Mapping[str, str] | None) -> Shop:
         """A shop whose interactions are of the part train, with those of `test` as the part test."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import ConfigError, EtalageError, NothingToPublish
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
 from etalage.shop.behaviour_steps import QUOTA, Behaviour
+from etalage.shop.search_steps import searched
 from etalage.shop.settings_steps import outdated_by
 from etalage.shop.workspace import Workspace
 
@@ -132,13 +133,16 @@ def floor(workspace: Workspace, whole: Behaviour) -> "Scorer":
     """Popularity: as it was trained on this data, else counted now; counting takes no training."""
     from etalage.evaluation.measured import Prior
     from etalage.runtime.opening import open_scorer
+    from etalage.training.export_source import Source
     from etalage.training.run import resolve
 
     export = of_this_data(workspace.exports(FLOOR), whole)
     if export is not None:
         return open_scorer(export)
     recipe = workspace.models.find(FLOOR)
-    counted = recipe.bind(resolve(recipe, workspace.config.models.get(FLOOR, {}), {}), whole.data).count()
+    config = resolve(recipe, workspace.config.models.get(FLOOR, {}), {})
+    config, _ = searched(workspace, recipe, config, whole.data, Source.of(whole.data))
+    counted = recipe.bind(config, whole.data).count()
     return Prior(FLOOR, counted.arrays["scores"], whole.data.items, whole.data.users)
 
 

@@ -28,6 +28,9 @@ class TrainedModel:
     """The same in processor time, over all workers."""
     run: str
     """The run in MLflow."""
+    search: Mapping[str, Any] | None = None
+    """Which settings were compared on validation before it was counted, and what came of it (Search of
+    shop/search_steps.py); None: none were."""
 
     @classmethod
     def of(cls, trained: "Trained[Any]", export: Path) -> "TrainedModel":
@@ -40,6 +43,7 @@ class TrainedModel:
             trained.seconds,
             trained.cpu_seconds,
             str(facts.get("mlflow_run", "")),
+            facts.get("search"),
         )
 
     @property

@@ -119,6 +119,7 @@ def train_behaviour(
     learned: tuple[str, Mapping[str, str]] | None = None,
     start: Mapping[str, Any] | None = None,
     behaviour: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
@@ -131,7 +132,8 @@ def train_behaviour(
     learned: where `data` holds what other models made, or rows of a file: the fingerprint of the data that is
     behind it, and the models' hashes and the files' facts by name. start: what the export is to say of the
     training that this one starts from.
-    behaviour: the settings of [behaviour], which it says too. blocks: where a closed-form model is counted,
+    behaviour: the settings of [behaviour], which it says too. search: which settings were compared on
+    validation, and what came of it; said too. blocks: where a closed-form model is counted,
     if it can be by blocks.
     tracked: whether MLflow keeps the run.
     Raises what `fit` and the export raise.
@@ -156,6 +158,8 @@ def train_behaviour(
         facts["start"] = dict(start)
     if behaviour is not None:
         facts["behaviour"] = dict(behaviour)
+    if search is not None:
+        facts["search"] = dict(search)
 
     def write(trained: Trained[Any], task: Any) -> Path:
         if recipe.role == "closed_form":

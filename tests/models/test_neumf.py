@@ -256,7 +256,7 @@ def test_a_negative_is_never_something_that_the_user_took(loss: str) -> None:
         assert batch["negatives"].min() >= 1
 
 
-def test_what_is_held_out_is_drawn_only_when_asked_for() -> None:
+def test_what_is_held_out_is_drawn_as_anything_else_unless_it_is_spared() -> None:
     data = shop()
     held = np.concatenate([data.part("validation").positive.keys, data.part("test").positive.keys])
     for spare, expected in ((True, False), (False, True)):
