@@ -23,7 +23,7 @@ from etalage.features.array_blocks import ArrayBlocks, ArrayLoop, Arrays
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.blas import one_thread
 from etalage.models.counting import Strength, csr_arrays, csr_of, row_blocks, user_items
-from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ClosedFormConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 
 STEPS = 2
@@ -37,7 +37,7 @@ SHARD_PRODUCTS = 2**33
 Side = Literal["users", "items"]
 
 
-class IalsConfig(ModelConfig):
+class IalsConfig(ClosedFormConfig):
     dimension: int = Field(128, ge=1)
     """Width of the embeddings of users and items."""
     alpha: float = Field(20.0, gt=0)
@@ -313,8 +313,8 @@ TRIALS = tuple(
     {"alpha": alpha, "regularisation": regularisation}
     for alpha, regularisation in ((40.0, 60.0), (10.0, 30.0), (5.0, 30.0), (5.0, 100.0))
 )
-"""Beside the defaults, which are best or near it where shoppers look for what is new to them (docs/log.md); the
-last is where they take the same again."""
+"""Beside the defaults, which are best or near it where shoppers look for what is new to them (docs/log.md);
+the last is where they take the same again."""
 
 RECIPE = Recipe(
     name="ials",

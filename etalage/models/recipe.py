@@ -471,6 +471,8 @@ class Recipe(Generic[C]):
     trials: tuple[Mapping[str, Any], ...] = ()
     """Settings, beside the defaults, that a training of a closed-form model compares on validation where they
     are not given (shop/search_steps.py)."""
+    small: Mapping[str, int] = field(default_factory=dict)
+    """Setting → its largest value while trials are compared, where full size costs more than it tells."""
     when_scoring: tuple[str, ...] = ()
     """Settings of a closed-form model that only scoring reads: they stand in ClosedFormArrays.settings by the
     same name, and counting does not look at them."""
