@@ -52,7 +52,8 @@ NOTE = (
     "the least to the most; `ratio`: Etalage's over that of implicit in the same round. Quality: alpha "
     "{alpha:g}, regularisation {reg:g}, {factors} factors, 15 iterations for both; `iALS, frequency 0` "
     "minimises what implicit does. None of this is searched: training in a shop compares some pairs of alpha "
-    "and regularisation on validation. Intervals of quality: 95% bootstrap over the users. Learned from all before the test."
+    "and regularisation on validation. Intervals of quality: 95% bootstrap over the users. Learned from all "
+    "before the test."
 )  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def quality(name: str, data: BehaviourSet, factors: int, peer: bool) -> list[Row
     for system, (model, settings) in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as folder:
             more = {"dimension": factors} if model == "ials" else {}
-            rows += _judged(name, system, data, scored(data, model, {**settings, **more}, Path(folder)))
+            rows += judged(name, system, data, scored(data, model, {**settings, **more}, Path(folder)))
     if peer:
         model = implicit_als(user_items(data, {}, "ials"), factors, 15)
         with tempfile.TemporaryDirectory() as folder:
@@ -198,11 +199,11 @@ def quality(name: str, data: BehaviourSet, factors: int, peer: bool) -> list[Row
             np.save(Path(folder) / "item_embeddings.npy", model.item_factors)
             facts = {"name": "implicit", "role": "closed_form", "model_hash": "0" * 64, "settings": {}}
             opened = ExportFiles(Path(folder), facts, data.items, data.users, None)
-            rows += _judged(name, "implicit", data, EmbeddingScorer(opened))
+            rows += judged(name, "implicit", data, EmbeddingScorer(opened))
     return rows
 
 
-def _judged(name: str, system: str, data: BehaviourSet, scorer: Scorer) -> list[Row]:
+def judged(name: str, system: str, data: BehaviourSet, scorer: Scorer) -> list[Row]:
     queries, truth = data.queries("test")
     ranked = rank_all(scorer, queries, truth, ks=(10, 20), exclude=data.seen("test"))
     found = bootstrap_all({metric: ranked.per_query[metric] for metric in METRICS})
