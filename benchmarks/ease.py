@@ -37,8 +37,8 @@ KIND = 300
 NOTE = (
     "Regularisation {regularisation:g}, 500 weights kept of each item, both as by default. Processor "
     "time is that of solving, one thread. Intervals: 95% bootstrap over the users. Learned from all before "
-    "the test. The drawn catalogue: {items:,} items, as many shoppers, {acts:,} acts; memory is the peak of the "
-    "whole process."
+    "the test. The drawn catalogue: {items:,} items, as many shoppers, {acts:,} acts; memory is the peak of "
+    "the whole process."
 )
 
 
