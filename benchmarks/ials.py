@@ -40,7 +40,7 @@ from etalage.runtime.scorer import Scorer  # noqa: E402
 
 METRICS = {"recall_at_20": "R@20", "ndcg_at_10": "nDCG@10"}
 FACTORS = (64, 128)
-TIMED_ITERATIONS = 5
+ITERATIONS = 15
 ALPHA, REGULARISATION = 20.0, 60.0
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "iALS, defaults": ("ials", {}),
@@ -50,7 +50,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 NOTE = (
     "Processor time: {iterations} iterations, one thread each, the median of {rounds} rounds in turn, from "
     "the least to the most; `ratio`: Etalage's over that of implicit in the same round. Quality: alpha "
-    "{alpha:g}, regularisation {reg:g}, {factors} factors, 15 iterations for both; `iALS, frequency 0` "
+    "{alpha:g}, regularisation {reg:g}, {factors} factors for both; `iALS, frequency 0` "
     "minimises what implicit does. None of this is searched: training in a shop compares some pairs of alpha "
     "and regularisation on validation. Intervals of quality: 95% bootstrap over the users. Learned from all "
     "before the test."
@@ -83,7 +83,7 @@ def main(
         seeds=[0],
         packages=["numpy", "scipy", *(["implicit"] if peer else [])],
         note=NOTE.format(
-            iterations=TIMED_ITERATIONS, rounds=rounds, alpha=ALPHA, reg=REGULARISATION, factors=factors[-1]
+            iterations=ITERATIONS, rounds=rounds, alpha=ALPHA, reg=REGULARISATION, factors=factors[-1]
         ),
     )
 
@@ -143,13 +143,13 @@ def of_pairs(train: np.ndarray, test: np.ndarray, name: str) -> BehaviourSet:
 
 def timed(name: str, data: BehaviourSet, factors: int, rounds: int, peer: bool) -> list[Row]:
     matrix = user_items(data, {}, "ials")
-    config = IalsConfig(dimension=factors, iterations=TIMED_ITERATIONS)
+    config = IalsConfig(dimension=factors, iterations=ITERATIONS)
     seconds: dict[str, list[float]] = {"iALS": [], "implicit": []}
     for _ in range(rounds):
         solver = IalsSolver(config, data)
         seconds["iALS"].append(_spent(solver.count))
         if peer:
-            seconds["implicit"].append(_spent(lambda: implicit_als(matrix, factors, TIMED_ITERATIONS)))
+            seconds["implicit"].append(_spent(lambda: implicit_als(matrix, factors, ITERATIONS)))
     case = f"{name}: {factors} factors"
     rows = [_row(case, system, "processor time", some, "s") for system, some in seconds.items() if some]
     if peer:
@@ -193,7 +193,7 @@ def quality(name: str, data: BehaviourSet, factors: int, peer: bool) -> list[Row
             more = {"dimension": factors} if model == "ials" else {}
             rows += judged(name, system, data, scored(data, model, {**settings, **more}, Path(folder)))
     if peer:
-        model = implicit_als(user_items(data, {}, "ials"), factors, 15)
+        model = implicit_als(user_items(data, {}, "ials"), factors, ITERATIONS)
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "user_embeddings.npy", model.user_factors)
             np.save(Path(folder) / "item_embeddings.npy", model.item_factors)

@@ -294,8 +294,8 @@ def blocks(lengths: np.ndarray, dimension: int) -> Iterator[tuple[np.ndarray, in
 
 
 def _padded(lengths: np.ndarray) -> np.ndarray:
-    """Each length, or up to an eighth more: few different ones. A row's depends on its own length alone."""
-    steps = 2 ** np.maximum(np.floor(np.log2(np.maximum(lengths, 1))).astype(np.int64) - 3, 0)
+    """Each length, or up to a quarter more: few different ones. A row's depends on its own length alone."""
+    steps = 2 ** np.maximum(np.floor(np.log2(np.maximum(lengths, 1))).astype(np.int64) - 2, 0)
     return np.asarray(-(-lengths // steps) * steps)
 
 
