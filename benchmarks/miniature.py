@@ -80,6 +80,19 @@ def deepcf(folder: Path, names: Sequence[str] = ("lastfm", "AMusic"), users: int
     return folder
 
 
+def lightgcn(folder: Path, users: int = 80, items: int = 120) -> Path:
+    """data1.txt and test1.txt of LightGCN's Last.fm: user, item, listens, tabs between."""
+    folder.mkdir(parents=True)
+    parts: dict[str, list[str]] = {"data1.txt": [], "test1.txt": []}
+    for user, seen in enumerate(taste(users, items, 15, 4)):
+        for place, item in enumerate(seen):
+            name = "test1.txt" if place % 5 == 4 else "data1.txt"
+            parts[name].append(f"{user + 1}\t{item + 1}\t{100 - place}")
+    for name, lines in parts.items():
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 def beauty(folder: Path, users: int = 120, items: int = 100) -> Path:
     """Beauty.txt, a user a line, and Beauty_item2attributes.json."""
     folder.mkdir(parents=True)

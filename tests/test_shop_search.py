@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 import etalage
 from etalage.cli import app
 from etalage.errors import ConfigError
-from etalage.models import item_knn, popularity
+from etalage.models import ials, item_knn, popularity
 from etalage.models import recipe as recipes
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.shop import Shop
-from etalage.shop.search_steps import Search, attempts_of, of_some_shoppers
+from etalage.shop.search_steps import Counter, Search, attempts_of, of_some_shoppers
 from tests.behaviours import behaviour
 from tests.test_shop_behaviour import rows_of
 
@@ -105,6 +105,26 @@ def test_nothing_is_compared_where_it_is_switched_off_or_all_is_given(tmp_path: 
     assert "search" not in read_facts(newest_export(shop.exports("item_knn")))
     shop.train("popularity")
     assert all("count" not in one.settings for one in search_of(shop, "popularity").attempts)
+
+
+def test_a_factorisation_is_compared_small_and_trained_at_full_size(
+    read_on: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    count = Counter.count
+
+    def noted(self: Counter, config: Any) -> Any:
+        sizes.append((config.dimension, config.iterations))
+        return count(self, config)
+
+    monkeypatch.setattr(Counter, "count", noted)
+    read_on.train("ials", {"dimension": 48, "iterations": 2})
+    assert sizes == [(32, 2)] * (len(ials.TRIALS) + 1)
+    facts = read_facts(newest_export(read_on.exports("ials")))
+    assert (facts["config"]["dimension"], facts["config"]["iterations"]) == (48, 2)
+    found = search_of(read_on, "ials")
+    assert found.chosen.items() <= facts["config"].items()
+    assert facts["settings"]["alpha"] == facts["config"]["alpha"]
 
 
 def test_too_few_shoppers_tell_no_settings_apart(tmp_path: Path) -> None:

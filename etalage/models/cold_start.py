@@ -27,8 +27,8 @@ from etalage.features.behaviour import BehaviourSet
 from etalage.features.encoder import Features
 from etalage.features.sources import require_features
 from etalage.metrics import recall_at_k
+from etalage.models.blas import one_thread
 from etalage.models.counting import user_items
-from etalage.models.ials import one_thread
 from etalage.models.layers import FeatureSum
 from etalage.models.recipe import Recipe, SourcesConfig
 from etalage.models.search_space import FloatRange, IntRange, SearchSpace

@@ -1,5 +1,8 @@
 """Item weights in closed form: each item is reconstructed from all others by ridge regression.
 
+Exactly, through a dense matrix of the smaller side, users or items, where that fits; for larger catalogues
+each item from its neighbours alone (ease_columns.py).
+
 Papers: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019 (EASE, equation 8);
 H. Steck, Autoencoders that don't overfit towards the Identity, NeurIPS 2020 (`dropout`).
 
@@ -7,7 +10,8 @@ H. Steck, Autoencoders that don't overfit towards the Identity, NeurIPS 2020 (`d
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,8 +19,10 @@ from scipy import linalg, sparse
 
 from etalage.engine.memory import available_memory
 from etalage.errors import TooLittleData, TrainingError
+from etalage.features.array_blocks import ArrayLoop
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, stacked, strongest, user_items
+from etalage.models.ease_columns import columns
 from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
@@ -43,8 +49,21 @@ class EaseConfig(ModelConfig):
     `log_value` grow with how often, and with the sum of the values."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Weight of each kind of act; empty: every kind, each 1. Kinds not named do not count then."""
+    method: Literal["auto", "exact", "sparse"] = "auto"
+    """`exact` inverts a dense matrix of the smaller number, of users or items, squared; `sparse` solves each
+    item's equation among its `solved_among` neighbours. `auto`: exact where that fits, else sparse."""
     max_items: int = Field(20_000, ge=2)
-    """It refuses more of both items and users: it inverts a matrix of the smaller number squared."""
+    """For `exact`: more of both items and users are refused, and `auto` takes `sparse` for them."""
+    solved_among: int = Field(100, ge=1)
+    """For `sparse`: how many items each item is reconstructed from: those most like it, by their shoppers."""
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        if self.method == "exact":
+            found["solved_among"] = 'method = "auto" or "sparse"'
+        if self.method == "sparse":
+            found["max_items"] = 'method = "auto" or "exact"'
+        return found
 
 
 class EaseSolver:
@@ -54,15 +73,24 @@ class EaseSolver:
         self.config, self.data = config, data
 
     def count(self) -> ClosedFormArrays:
-        """Raises TooLittleData: no act, or no two items of one shopper; TrainingError: too many of both."""
+        """`count_by_blocks` in this process."""
+        return self.count_by_blocks(ArrayLoop())
+
+    def count_by_blocks(self, loop: ArrayLoop) -> ClosedFormArrays:
+        """`sparse` is split; `exact` is one inversion, in this process.
+
+        Raises TooLittleData: no act, or no two items of one shopper; TrainingError: too many of both for the
+        method `exact`.
+        """
         config = self.config
         whole = user_items(self.data, config.kind_weights, RECIPE.name, config.strength)
-        rows, columns = np.flatnonzero(np.diff(whole.indptr)), np.unique(whole.indices)
-        _require_room(len(rows), len(columns), config)
-        x_UN = whole[rows][:, columns].tocsr()
+        rows, acted = np.flatnonzero(np.diff(whole.indptr)), np.unique(whole.indices)
+        exact = config.method != "sparse" and _fits(len(rows), len(acted), config)
+        x_UN = whole[rows][:, acted].tocsr()
         del whole
-        x_UN = sparse.diags(np.diff(x_UN.indptr) ** (-config.activity / 2)) @ x_UN
-        arrays = stacked(self._weights(x_UN.tocsr(), columns, len(self.data.items)))
+        x_UN = (sparse.diags(np.diff(x_UN.indptr) ** (-config.activity / 2)) @ x_UN).tocsr()
+        weights = self._weights(x_UN) if exact else self._sparse_weights(x_UN, loop)
+        arrays = stacked(_placed(weights, acted, len(self.data.items)))
         if not len(arrays["weights"]):
             raise TooLittleData(
                 "ease: no shopper acted on two different items, so no item can speak for another; "
@@ -70,33 +98,46 @@ class EaseSolver:
             )
         return ClosedFormArrays("item_item", arrays, {"decay": 1.0, "last": None})
 
-    def _weights(
-        self, x_UN: sparse.csr_matrix, columns: np.ndarray, items: int
-    ) -> Iterator[sparse.csr_matrix]:
-        """B in blocks of rows, each made sparse, at the rows and columns of the catalogue; float32."""
-        count = len(columns)
+    def _sparse_weights(self, x_UN: sparse.csr_matrix, loop: ArrayLoop) -> Iterator[sparse.csr_matrix]:
+        """B in one block of rows, float32."""
+        by_target = list(columns(x_UN, self._ridge(x_UN), self.config.solved_among, loop))
+        yield _strongest_signed(sparse.vstack(by_target).T.tocsr(), self.config.neighbours)
+
+    def _weights(self, x_UN: sparse.csr_matrix) -> Iterator[sparse.csr_matrix]:
+        """B in blocks of rows, each made sparse."""
         inverse_rows, diagonal_N = inverse(x_UN, self._ridge(x_UN))
+        count = x_UN.shape[1]
         del x_UN
-        done = 0
         for first, last in _blocks(count):
             block = -inverse_rows(first, last) / diagonal_N
             block[np.arange(last - first), np.arange(first, last)] = 0
-            small = _largest(block, self.config.neighbours or count)
-            small.eliminate_zeros()
-            end = items if last == count else int(columns[last])
-            lengths = np.zeros(end - done, np.int64)  # rows of items that nobody acted on are empty
-            lengths[columns[first:last] - done] = np.diff(small.indptr)
-            starts = np.concatenate([[0], np.cumsum(lengths)])
-            done = end
-            yield sparse.csr_matrix(
-                (small.data.astype(np.float32), columns[small.indices], starts), shape=(len(lengths), items)
-            )
+            yield _largest(block, self.config.neighbours or count)
 
     def _ridge(self, x_UN: sparse.csr_matrix) -> np.ndarray:
         """(N,) the diagonal of Λ."""
         share = self.config.dropout
         counts_N = np.asarray(x_UN.power(2).sum(axis=0)).ravel()
         return np.asarray(self.config.regularisation + share / (1 - share) * counts_N)
+
+
+def _placed(
+    blocks: Iterable[sparse.csr_matrix], columns: np.ndarray, items: int
+) -> Iterator[sparse.csr_matrix]:
+    """Blocks of rows that follow each other, of the items in `columns`, at the rows and columns of the
+    catalogue; rows of items that nobody acted on are empty."""
+    first = done = 0
+    for block in blocks:
+        block.eliminate_zeros()
+        last = first + block.shape[0]
+        end = items if last == len(columns) else int(columns[last])
+        lengths = np.zeros(end - done, np.int64)
+        lengths[columns[first:last] - done] = np.diff(block.indptr)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        first, done = last, end
+        yield sparse.csr_matrix(
+            (block.data.astype(np.float32, copy=False), columns[block.indices], starts),
+            shape=(len(lengths), items),
+        )
 
 
 def inverse(
@@ -191,19 +232,27 @@ def refusal(users: int, items: int, config: EaseConfig) -> str | None:
     return None
 
 
-def _require_room(users: int, items: int, config: EaseConfig) -> None:
-    """Say what it takes, before it is taken. Raises TrainingError: there are too many of both, or too little
-    memory."""
+def _fits(users: int, items: int, config: EaseConfig) -> bool:
+    """Whether it is solved exactly; what that takes is said before it is taken, and what is done instead.
+    Raises TrainingError: `exact` was asked for, and there are too many of both, or too little memory."""
     needed = memory_needed(users, items, config.neighbours)
-    if (why := refusal(users, items, config)) is not None:
+    why = refusal(users, items, config)
+    if why is not None and config.method == "exact":
         raise TrainingError(
-            f"ease: {why}; use the model ials, which scales with the interactions, or item_knn; where there "
-            "is memory for more, raise max_items"
+            f"ease: {why}; leave `method` out, and each item is solved among its neighbours; where there is "
+            "memory for more, raise max_items"
         )
+    if why is not None:
+        log.warning(
+            'ease: %s; so each item is solved among its %d neighbours (method = "sparse"), which finds '
+            "nearly what the whole does; solved_among sets how many", why, config.solved_among,
+        )  # fmt: skip
+        return False
     log.log(
         logging.WARNING if needed >= _LARGE else logging.INFO,
         "ease: %s items and %s users take %s of memory", f"{items:,}", f"{users:,}", _size(needed),
     )  # fmt: skip
+    return True
 
 
 def _size(count: int) -> str:
@@ -223,8 +272,14 @@ def _largest(block_RN: np.ndarray, most: int) -> sparse.csr_matrix:
     sizes = np.abs(block_RN)
     edge = np.partition(sizes, -most, axis=1)[:, -most]
     found = sparse.csr_matrix(np.where(sizes >= edge[:, None], block_RN, 0))
-    signed = strongest(abs(found), most)  # equal ones at the edge
-    return signed.multiply(found.sign()).tocsr()
+    return _strongest_signed(found, most)  # equal ones at the edge
+
+
+def _strongest_signed(found: sparse.csr_matrix, most: int | None) -> sparse.csr_matrix:
+    """The `most` entries of each row that are furthest from 0; None: all."""
+    if most is None or most >= found.shape[1]:
+        return found
+    return strongest(abs(found), most).multiply(found.sign()).tocsr()
 
 
 SPACE: SearchSpace = {

@@ -378,8 +378,9 @@ class ClosedFormArrays:
     item_item: `indptr` (N + 2,) int64, `indices` (nnz,) int32, `weights` (nnz,) float32: row = item of the
     history, column = item that it recommends; settings `decay` (factor for each step back in the history, 1:
     none), `last` (how many newest acts count; None: all), `every_act` (an item acted on twice counts twice).
-    embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha` and
-    `reg`: a query is folded in (implicit ALS); or `user_embeddings` (U + 1, D) float32: a user has a row.
+    embeddings: `item_embeddings` (N + 1, D) float32 and `gram` (D, D) float32 with settings `alpha`, `reg`,
+    `others` and `frequency`: a query is folded in (models/ials.py says how); or `user_embeddings` (U + 1, D)
+    float32: a user has a row.
     """
 
     scoring: Scoring
@@ -488,6 +489,8 @@ class Recipe(Generic[C]):
     trials: tuple[Mapping[str, Any], ...] = ()
     """Settings, beside the defaults, that a training of a closed-form model compares on validation where they
     are not given (shop/search_steps.py)."""
+    small: Mapping[str, int] = field(default_factory=dict)
+    """Setting → its largest value while trials are compared, where full size costs more than it tells."""
     when_scoring: tuple[str, ...] = ()
     """Settings of a closed-form model that only scoring reads: they stand in ClosedFormArrays.settings by the
     same name, and counting does not look at them."""

@@ -42,7 +42,12 @@ class EmbeddingScorer(ExportScorer):
         )
         settings = opened.facts.get("settings", {})
         self.alpha, self.reg = float(settings.get("alpha", 1.0)), float(settings.get("reg", 0.0))
+        # What older exports say nothing of: every history's ridge is `reg` there.
+        self.others = float(settings.get("others", 0.0))
+        self.frequency = float(settings.get("frequency", 0.0))
         self._gram = opened.array("gram", 2) if (opened.folder / "gram.npy").exists() else None
+        self._basis: tuple[np.ndarray, np.ndarray] | None = None
+        """Of the gram: its eigenvalues and eigenvectors, when the first query is folded in."""
         table = opened.folder / "user_embeddings.npy"
         self._user_embeddings = opened.array("user_embeddings", 2) if table.exists() else None
         self._history_embeddings: np.ndarray | None = None
@@ -97,17 +102,29 @@ class EmbeddingScorer(ExportScorer):
     def _folded_in(self, queries: Queries) -> np.ndarray:
         """Embed users that implicit ALS has not seen: Hu, Koren, Volinsky (2008), eq. 4.
 
-        x = (gram + alpha Σ y yᵀ + reg I)⁻¹ Σ (1 + alpha) y, over the items y of the history.
+        x = (gram + alpha Σ y yᵀ + ridge I)⁻¹ Σ (1 + alpha) y, over the h different items y of the history,
+        where ridge = reg · (others + alpha · h)^frequency. Of a history that is shorter than embeddings are
+        wide it is the same by h equations (Woodbury's identity), in the basis where the gram is diagonal.
         """
         assert self._gram is not None
-        whole = self._gram + self.reg * np.eye(self.dimension, dtype=np.float32)
+        if self._basis is None:
+            self._basis = np.linalg.eigh(np.asarray(self._gram, np.float64))
+        spread_D, basis_DD = self._basis
         embeddings = np.zeros((len(queries), self.dimension), np.float32)
         for query in range(len(queries)):
             rows = np.unique(queries.items[queries.starts[query] : queries.starts[query + 1]])
-            acted = np.asarray(self.item_embeddings[rows[rows > 0]], np.float64)
-            if len(acted):
-                left = whole + self.alpha * acted.T @ acted
-                embeddings[query] = np.linalg.solve(left, (1 + self.alpha) * acted.sum(axis=0))
+            acted = np.asarray(self.item_embeddings[rows[rows > 0]], np.float64) @ basis_DD
+            if not len(acted):
+                continue
+            diagonal_D = spread_D + self.reg * (self.others + self.alpha * len(acted)) ** self.frequency
+            if len(acted) < self.dimension and diagonal_D.min() > 0:
+                scaled = acted / diagonal_D
+                left = np.eye(len(acted)) + self.alpha * scaled @ acted.T
+                found_D = np.linalg.solve(left, np.full(len(acted), 1 + self.alpha)) @ scaled
+            else:
+                left = np.diag(diagonal_D) + self.alpha * acted.T @ acted
+                found_D = np.linalg.solve(left, (1 + self.alpha) * acted.sum(axis=0))
+            embeddings[query] = basis_DD @ found_D
         return embeddings
 
     def scores(self, queries: Queries) -> np.ndarray:

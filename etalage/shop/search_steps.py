@@ -3,7 +3,8 @@
 A counter's trial takes a second, and what the best settings are differs from shop to shop by more than one
 model from another: a shop of sequences wants rules with direction, one of likes wants neighbours. The model's
 file names the settings worth trying (RECIPE's `trials`). What is chosen is written into the export, with all
-that was tried; it is fitted on everything by the same settings when it is published.
+that was tried; it is fitted on everything by the same settings when it is published. A model that costs more
+than a counter is compared `small`, each trial alike.
 """
 
 import hashlib
@@ -156,6 +157,9 @@ def _search(
     ):
         for number, settings in enumerate(tries):
             config = recipe.config(**{**given, **settings})
+            config = config.model_copy(
+                update={name: min(most, getattr(config, name)) for name, most in recipe.small.items()}
+            )
             try:
                 of_shoppers = valued(
                     recipe, config, counter, data, source, metric, slice, evaluate, Path(folder) / str(number)

@@ -22,7 +22,7 @@ from tests.contracts.folder import FOLDER, names
 
 CLOSED_FORM = names("closed_form")
 QUICK: dict[str, dict[str, Any]] = {
-    "ials": {"dimension": 8, "iterations": 40, "regularisation": 6.0},
+    "ials": {"dimension": 8, "iterations": 40, "alpha": 10.0, "regularisation": 6.0},
     "ease": {"regularisation": 20.0},
 }
 """Small settings for models whose defaults are for larger shops."""
@@ -207,7 +207,9 @@ def by_hand(found: ClosedFormArrays, history: np.ndarray) -> np.ndarray:
     if found.scoring == "embeddings":
         items = arrays["item_embeddings"].astype(np.float64)
         acted, alpha = items[np.unique(history)], found.settings["alpha"]
-        left = arrays["gram"] + alpha * acted.T @ acted + found.settings["reg"] * np.eye(items.shape[1])
+        confidence = found.settings["others"] + alpha * len(acted)
+        ridge = found.settings["reg"] * confidence ** found.settings["frequency"]
+        left = arrays["gram"] + alpha * acted.T @ acted + ridge * np.eye(items.shape[1])
         return np.asarray(items @ np.linalg.solve(left, (1 + alpha) * acted.sum(axis=0)))
     scores = np.zeros(len(arrays["indptr"]) - 1)
     for back, item in enumerate(history[::-1]):

@@ -13,7 +13,7 @@ from etalage.features.array_blocks import ArrayLoop
 from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.behaviour_files import open_mapped, save
 from etalage.features.vocabulary import Vocabulary
-from etalage.models import ials, item_knn
+from etalage.models import ease_columns, ials, item_knn
 from etalage.models.recipe import ClosedFormArrays, ClosedFormByBlocks, Recipe, count
 from tests.contracts.folder import FOLDER, names
 from tests.engines import Here
@@ -23,6 +23,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"similarity": "tf_idf", "neighbours": 7},
         {"similarity": "bm25", "strength": "log_count", "shrink": 0.37},
         {"similarity": "sequence", "backward": 0.3, "neighbours": 9},
+    ],
+    "ease": [
+        {"method": "sparse", "solved_among": 7, "regularisation": 9.0},
+        {"method": "sparse", "activity": 0.6, "dropout": 0.3, "strength": "log_count", "neighbours": 9},
     ],
     "ials": [{"dimension": 8, "iterations": 3, "frequency": 0.5}, {"dimension": 1, "iterations": 2}],
 }
@@ -75,7 +79,8 @@ def assert_alike(one: ClosedFormArrays, other: ClosedFormArrays) -> None:
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, products: int) -> None:
     for name in ("BLOCK_ENTRIES", "BLOCK_PRODUCTS"):
-        monkeypatch.setattr(item_knn, name, products)
+        for model in (item_knn, ease_columns):
+            monkeypatch.setattr(model, name, products)
     monkeypatch.setattr(ials, "BLOCK_ENTRIES", products)
     monkeypatch.setattr(ials, "SHARD_PRODUCTS", products)
 

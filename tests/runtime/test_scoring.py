@@ -1,6 +1,7 @@
 """Exported models of behaviour, opened: their scores are those of the formulas, placed or not."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,19 +115,29 @@ def test_scores_of_are_those_of_scores(tmp_path: Path) -> None:
         np.testing.assert_allclose(scorer.scores_of(asked, items), whole, rtol=1e-5)
 
 
-def test_a_query_is_folded_in_as_the_normal_equations_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "ridge"),
+    [
+        ({}, lambda length: 0.7),
+        ({"others": 4, "frequency": 0.5}, lambda length: 0.7 * (4 + 3.0 * length) ** 0.5),
+    ],
+    ids=["an export from before the ridge grew with the history", "one of today"],
+)
+@pytest.mark.parametrize("history", [[2, 4], [1, 2, 3, 4]], ids=["short", "as long as embeddings are wide"])
+def test_a_query_is_folded_in_as_the_normal_equations_say(
+    tmp_path: Path, more: dict[str, float], ridge: Callable[[int], float], history: list[int]
+) -> None:
     embeddings = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
     gram = embeddings[1:].T @ embeddings[1:]
     arrays = {"item_embeddings": embeddings, "gram": gram}
-    folder = written(tmp_path / "e", "embeddings", arrays, settings={"alpha": 3.0, "reg": 0.7})
+    folder = written(tmp_path / "e", "embeddings", arrays, settings={"alpha": 3.0, "reg": 0.7, **more})
     scorer = open_scorer(folder)
     assert isinstance(scorer, EmbeddingScorer)
-    history = [2, 4]
     confidence = np.ones(4)
     confidence[[row - 1 for row in history]] += 3.0
     preference = np.isin(np.arange(1, 5), history).astype(float)
     items = embeddings[1:].astype(np.float64)
-    left = items.T @ np.diag(confidence) @ items + 0.7 * np.eye(3)
+    left = items.T @ np.diag(confidence) @ items + ridge(len(history)) * np.eye(3)
     expected = np.linalg.solve(left, items.T @ (confidence * preference))
     np.testing.assert_allclose(scorer.embed_queries(histories(history))[0], expected, rtol=1e-4)
 
