@@ -35,12 +35,14 @@ class FileFacts(Settings):
 
 
 class RecallFacts(Settings):
-    """Recall@k of the index against the exact one, with a `share` of rows allowed (None: all)."""
+    """Recall@k of the index against the exact one, with a `share` of rows allowed (None: all): drawn ones, or
+    those of a `filter`, in words."""
 
     share: float | None
     k: int
     recall: float
     queries: int
+    filter: str | None = None
 
 
 class IndexFacts(Settings):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from etalage.bundle.collections import Collections
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.manifest import IndexFacts, RecallFacts
+from etalage.bundle.usual_filters import usual_filters
 from etalage.config import ClassifyConfig, IndexConfig, PublishConfig
 from etalage.errors import IndexMismatch, IndexUnavailable, PublishError, RecallTooLow
 from etalage.features.array_blocks import ArrayLoop
@@ -101,7 +102,8 @@ class Staging:
         )  # fmt: skip
         if isinstance(index, MilvusIndex):
             index.lay(every)
-        recall = measured(index, embeddings, self.config, self.force, self.forced, name)
+        filters = {} if index.is_exact else usual_filters(self.items, rows, self.config.recall_k)
+        recall = measured(index, embeddings, self.config, self.force, self.forced, name, filters)
         require_answer(index)
         folder = self.folder / INDEXES / name
         folder.parent.mkdir(exist_ok=True)
@@ -147,10 +149,12 @@ def measured(
     force: bool,
     forced: list[str],
     name: str = "photos",
+    filters: Mapping[str, np.ndarray] | None = None,
 ) -> list[RecallRow]:
     """Recall against the exact index, filters included; an exact one needs no measuring.
 
-    embeddings (M, D) of index.rows. Raises RecallTooLow; with `force`, adds to `forced` instead.
+    embeddings (M, D) of index.rows. filters: as `usual_filters` makes them.
+    Raises RecallTooLow; with `force`, adds to `forced` instead.
     """
     if index.is_exact:
         return [RecallRow(None, config.recall_k, 1.0, 0)]
@@ -158,12 +162,13 @@ def measured(
 
     exact = ExactIndex.over(index.rows, np.ascontiguousarray(embeddings, np.float32), norm=index.norm)
     queries = probing_queries(embeddings, RECALL_QUERIES)
-    rows = recall(index, exact, queries, config.recall_k)
+    rows = recall(index, exact, queries, config.recall_k, filters=filters)
     worst = min(rows, key=lambda row: row.recall)
     if worst.recall < config.min_recall:
         if not force:
             knob = "[index.milvus] search" if isinstance(index, MilvusIndex) else "index.probes"
             share = "" if worst.share is None else f" with {worst.share:.0%} of the items allowed"
+            share += "" if worst.filter is None else f" ({worst.filter})"
             raise RecallTooLow(
                 f"the index of {name} finds {worst.recall:.3f} of what the exact one finds{share}; "
                 f"min_recall asks for {config.min_recall:.3f}: raise {knob}, set index.kind = 'exact', "

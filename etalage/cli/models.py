@@ -402,9 +402,15 @@ def _show_manifest(manifest: Any) -> None:
 
 
 def _tell_recall(name: str, measured: Any) -> None:
-    found = ", ".join(f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in measured)
+    shares = [r for r in measured if r.filter is None]
+    found = ", ".join(f"{'all' if r.share is None else f'{r.share:.0%}'} {r.recall:.3f}" for r in shares)
     if found:
         out.print(f"{name}: recall@{measured[0].k} against exact, by share allowed: {found}")
+    if worst := min((r for r in measured if r.filter is not None), key=lambda r: r.recall, default=None):
+        count = sum(r.filter is not None for r in measured)
+        out.print(
+            f"{name}: the same with {count} usual filters: {worst.recall:.3f} at least ({worst.filter})"
+        )
 
 
 @app.command(epilog="etalage models --shop demo")

@@ -1,6 +1,6 @@
 """Recall@k of an index against the exact one, with all items allowed and with few."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,14 @@ TIE = 1e-6
 
 @dataclass(frozen=True)
 class RecallRow:
-    """Recall of an index against the exact one with a random `share` of the items allowed (None: all)."""
+    """Recall of an index against the exact one with a random `share` of the items allowed (None: all), or
+    those of a `filter`, in words."""
 
     share: float | None
     k: int
     recall: float
     queries: int
+    filter: str | None = None
 
 
 def recall(
@@ -28,8 +30,10 @@ def recall(
     k: int,
     shares: Sequence[float | None] = (None, 0.5, 0.05, 0.01),
     seed: int = 0,
+    filters: Mapping[str, np.ndarray] | None = None,
 ) -> list[RecallRow]:
-    """Recall@k of `index` against `exact` on (B, D) queries, for each share of allowed items.
+    """Recall@k of `index` against `exact` on (B, D) queries, for each share of allowed items, and with each
+    of `filters`, by name (N + 1,) bool: what stands together in the index is another thing than a draw.
 
     Found, over what could be found: the exact answer's items, fewer than k where fewer are allowed.
     An item whose score is within TIE of the exact k-th counts. With nothing to find recall is 1. The
@@ -45,6 +49,9 @@ def recall(
             allow = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, bool)
             allow[rng.choice(rows, count, replace=False)] = True
         result.append(RecallRow(share, k, _recall(index, exact, queries, k, allow), len(queries)))
+    for name, allow in (filters or {}).items():
+        allowed = float(allow[rows].mean()) if len(rows) else 0.0
+        result.append(RecallRow(allowed, k, _recall(index, exact, queries, k, allow), len(queries), name))
     return result
 
 
