@@ -30,7 +30,7 @@ from etalage.metrics import recall_at_k
 from etalage.models.blas import one_thread
 from etalage.models.counting import user_items
 from etalage.models.layers import FeatureSum
-from etalage.models.recipe import Recipe, SourcesConfig
+from etalage.models.recipe import Recipe, Solved, SourcesConfig
 from etalage.models.search_space import FloatRange, IntRange, SearchSpace
 
 HELD_OUT = 0.1
@@ -131,7 +131,7 @@ class ColdStartTask:
             )
         self.config, self.data = config, data
 
-    def solve(self) -> tuple[nn.Module, dict[str, float]]:
+    def solve(self) -> Solved:
         """The network, and how well items are found whose acts are hidden from it.
 
         Raises TooLittleData: too few shoppers or items to make a space of.
@@ -145,8 +145,8 @@ class ColdStartTask:
         own_ND, takers_N = self._space(taken_UN)
         network = ColdStart(self.config, own_ND, takers_N, self.data.item_features, popular)
         content.write(self._mapped(content, own_ND, takers_N), network.content)
-        figures = {self.metric: found[popular], "popular": popular} if found else {}
-        return network.eval(), figures
+        figures = {self.metric: found[popular]} if found else {}
+        return Solved(network.eval(), figures, {"popular": popular})
 
     def _space(self, taken_UN: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
         """(N + 1, D) float32 of length 1, zeros without acts, and (N + 1,) how many shoppers took each."""

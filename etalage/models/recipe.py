@@ -342,9 +342,19 @@ class Solves(Protocol):
     metric: str
     """Which of the figures tells how good it is; higher is better."""
 
-    def solve(self) -> "tuple[torch.nn.Module, dict[str, float]]":
-        """The network, and figures of it. Raises TooLittleData."""
+    def solve(self) -> "Solved":
+        """Raises TooLittleData."""
         ...
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A network that was solved."""
+
+    network: "torch.nn.Module"
+    figures: dict[str, float]
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """Settings that the config leaves to the training."""
 
 
 class ClosedForm(Protocol):

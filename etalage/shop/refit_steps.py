@@ -1,4 +1,4 @@
-"""Closed-form models are judged by what was held back from them, and published fitted on everything.
+"""Models that are counted or solved are judged by what was held back, and published fitted on everything.
 
 What is popular this week is in the newest acts, which the split holds back. A model that is counted or solved
 has nothing to overfit by training longer: the same config is fitted again on all acts when it is published.
@@ -8,6 +8,7 @@ The verdict stays that of the split. The refitted export lies in `exports/<model
 import logging
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from etalage.errors import TableMissing, TooLittleData
 from etalage.models.own import SOURCE
 from etalage.shop import behaviour_steps
+from etalage.shop.behaviour_steps import Behaviour
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from etalage.bundle.draft import DraftedModel
-    from etalage.features.behaviour import BehaviourSet
     from etalage.models.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ EVERYTHING = "everything"
 def refitted(
     workspace: Workspace, drafted: "tuple[DraftedModel, ...]", force: bool = False
 ) -> "tuple[DraftedModel, ...]":
-    """The same models, the closed-form ones among them fitted on all acts that the tables hold now.
+    """The same models, those that are counted or solved fitted on all acts that the tables hold now.
 
     Those whose scores a ranker among them reads stay as they are: it learned what those scores mean. Those
     that lose to popularity do too: they are not published (unless by `force`), or stay behind a ranker.
@@ -41,7 +42,7 @@ def refitted(
     facts = [read_facts(one.export) for one in drafted]
     read = _read_by_rankers(drafted, facts)
     chosen = [
-        export_role(fact) == "closed_form"
+        (export_role(fact) == "closed_form" or fact.get("solved", False))
         and fact["name"] not in read
         and (force or (one.outdated is None and standing(one.verdict) != "loses"))
         and _has_config(one.export, fact)
@@ -59,11 +60,15 @@ def refitted(
         everything = {
             wide: _everything(workspace, wide) for wide in {bool(r.columns) for r in again.values()}
         }
+        with_torch = any(one.role != "closed_form" for one in again.values())
+        if with_torch and find_spec("torch") is None:
+            log.warning("networks that are solved are published as they were judged: torch is not installed")
+            again = {name: one for name, one in again.items() if one.role == "closed_form"}
     except (TableMissing, TooLittleData) as error:
         log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
         return drafted
     return tuple(
-        replace(one, export=_refit(workspace, recipe, one.export, fact, *everything[bool(recipe.columns)]))
+        replace(one, export=_refit(workspace, recipe, one.export, fact, everything[bool(recipe.columns)]))
         if (recipe := again.get(str(fact["name"]))) is not None
         else one
         for one, fact in zip(drafted, facts, strict=True)
@@ -124,14 +129,13 @@ def _is_of_its_file(workspace: Workspace, facts: "dict[str, Any]") -> bool:
     return bool(now == facts[SOURCE])
 
 
-def _everything(workspace: Workspace, wide: bool) -> "tuple[BehaviourSet, dict[str, int]]":
+def _everything(workspace: Workspace, wide: bool) -> Behaviour:
     """All acts as `train`; wide: with what is known of items and shoppers, for models that have `columns`.
     Closed-form models of ours read nothing but ids."""
     from etalage.features.behaviour_set import behaviour_set, describe_facts
 
     if wide:
-        whole = behaviour_steps.behaviour(workspace, whole=True)
-        return whole.data, whole.versions
+        return behaviour_steps.behaviour(workspace, whole=True)
     at = {name: v for name, v in workspace.lake.versions().items() if name in ("items", "interactions")}
     if "interactions" not in at:
         raise TableMissing("there are no interactions")
@@ -143,7 +147,7 @@ def _everything(workspace: Workspace, wide: bool) -> "tuple[BehaviourSet, dict[s
         data = behaviour_set(acts, items, None, workspace.config.behaviour, whole=True)
     for line in describe_facts(data.facts):
         log.warning("%s", line)
-    return data, at
+    return Behaviour(data, at, {})
 
 
 def _refit(
@@ -151,10 +155,9 @@ def _refit(
     recipe: "Recipe[Any]",
     judged: Path,
     facts: "dict[str, Any]",
-    data: "BehaviourSet",
-    versions: dict[str, int],
+    whole: Behaviour,
 ) -> Path:
-    """The export of the judged model's config fitted on `data`; the newest one, if it is just that."""
+    """The export of the judged model's config fitted on everything; the newest one, if it is just that."""
     from etalage.config import validated
     from etalage.errors import NothingToPublish
     from etalage.models.recipe import Trained, count
@@ -165,21 +168,42 @@ def _refit(
     name = str(facts["name"])
     config = validated(recipe.config, facts["config"], where=f"{judged}: config")
     folder = workspace.exports(name) / EVERYTHING
-    kept = {"judged": facts["model_hash"], "data": data.fingerprint(), "fitted_on": EVERYTHING}
+    kept = {"judged": facts["model_hash"], "data": whole.data.fingerprint(), "fitted_on": EVERYTHING}
     try:
         newest = newest_export(folder)
         if kept.items() <= read_facts(newest).items():
             return newest
     except NothingToPublish:
         pass
+    more = {
+        **kept,
+        **{k: facts[k] for k in (SOURCE, "inputs") if k in facts},
+        "tables": whole.versions,
+        "mlflow_run": facts.get("mlflow_run"),
+    }
     with workspace.disk(), workspace.bar(f"fit {name} on everything", None):
-        counted = count(recipe.bind(config, data), workspace.array_loop)
-        more = {
-            **kept,
-            **{k: facts[k] for k in (SOURCE,) if k in facts},
-            "tables": versions,
-            "mlflow_run": facts.get("mlflow_run"),
-        }
+        if recipe.role != "closed_form":
+            return _solved_again(workspace, recipe, config, whole, folder, more, judged)
+        counted = count(recipe.bind(config, whole.data), workspace.array_loop)
         trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
-        export = export_closed_form(recipe, trained, Source.of(data), folder)
-    return export
+        return export_closed_form(recipe, trained, Source.of(whole.data), folder)
+
+
+def _solved_again(
+    workspace: Workspace,
+    recipe: "Recipe[Any]",
+    config: Any,
+    whole: Behaviour,
+    folder: Path,
+    facts: "dict[str, Any]",
+    judged: Path,
+) -> Path:
+    """The export of a network that is solved."""
+    from etalage.training.behaviour_export import export_behaviour
+    from etalage.training.loop import fit
+
+    learned = behaviour_steps.learned(workspace, recipe, config, whole)
+    trained = fit(recipe, recipe.bind(learned.config, learned.data), learned.config, judged)
+    return export_behaviour(
+        recipe, replace(trained, facts={**trained.facts, **facts}), learned.source, folder
+    )

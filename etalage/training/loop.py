@@ -113,9 +113,11 @@ def fit(
 def _solved(recipe: Recipe[C], task: Solves, config: C, run: Path) -> Trained[C]:
     """A network whose weights are solved."""
     started = time.perf_counter(), time.process_time()
-    network, figures = task.solve()
+    found = task.solve()
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-    return Trained(recipe.name, config, network.eval(), figures, [], seconds, cpu, run)
+    settled = config.model_copy(update=found.chosen)
+    network, facts = found.network.eval(), {"solved": True}
+    return Trained(recipe.name, settled, network, found.figures, [], seconds, cpu, run, facts=facts)
 
 
 class _Fitting:

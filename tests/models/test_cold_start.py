@@ -32,24 +32,23 @@ SHELVES = ("Tea > Green", "Tea > Black", "Coffee > Beans", "Coffee > Ground", "C
 SHOPPERS, ITEMS = 90, 90
 
 
-def shop(**changed: Any) -> BehaviourSet:
-    """Shoppers who keep to a shelf; of every shelf the last three items are new: taken in `test` alone."""
+def tables() -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Interactions and items, by columns: shoppers who keep to a shelf. Of every shelf the last three items
+    are new: taken in validation and test alone."""
     rng = np.random.default_rng(5)
     shelf = np.arange(ITEMS) % len(SHELVES)
     new = np.arange(ITEMS) >= ITEMS - 3 * len(SHELVES)
-    rows: list[dict[str, Any]] = []
+    columns = ("interaction_id", "user_id", "item_id", "kind", "time", "part")
+    acts: dict[str, list[Any]] = {name: [] for name in columns}
     for shopper in range(SHOPPERS):
         mine = np.flatnonzero((shelf == shopper % len(SHELVES)) & ~new)
         taken = [("train", item) for item in rng.choice(mine, 6, replace=False)]
         fresh = np.flatnonzero((shelf == shopper % len(SHELVES)) & new)
-        taken += [("validation" if shopper % 2 else "test", rng.choice(fresh))]
-        rows += [
-            {
-                "interaction_id": f"{shopper}-{number}", "user_id": f"u{shopper}", "item_id": f"i{item:02d}",
-                "kind": "buy", "time": NOON, "value": None, "part": part,
-            }
-            for number, (part, item) in enumerate(taken)
-        ]  # fmt: skip
+        taken += [("validation" if shopper // 6 % 2 else "test", rng.choice(fresh))]
+        for number, (part, item) in enumerate(taken):
+            row = (f"{shopper}-{number}", f"u{shopper}", f"i{item:02d}", "buy", NOON, part)
+            for name, value in zip(columns, row, strict=True):
+                acts[name].append(value)
     items = {
         "item_id": [f"i{number:02d}" for number in range(ITEMS)],
         "title": [f"{SHELVES[one].split(' > ')[-1]} number{number}" for number, one in enumerate(shelf)],
@@ -57,10 +56,14 @@ def shop(**changed: Any) -> BehaviourSet:
         "brand": [None] * ITEMS,
         "price": pa.array([None] * ITEMS, pa.float64()),
         "attributes": pa.nulls(ITEMS, pa.string()),
-    } | changed
-    acts = pa.Table.from_pylist(rows)
-    acts = acts.set_column(acts.column_names.index("value"), "value", pa.nulls(len(rows), pa.float64()))
-    return behaviour_set(acts, pa.table(items), None, BehaviourConfig(split="published"))
+    }
+    return acts, items
+
+
+def shop(**changed: Any) -> BehaviourSet:
+    acts, items = tables()
+    table = pa.table({**acts, "value": pa.nulls(len(acts["kind"]), pa.float64())})
+    return behaviour_set(table, pa.table(items | changed), None, BehaviourConfig(split="published"))
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +92,10 @@ def test_hidden_items_tell_how_well_it_finds_and_how_popularity_weighs(
     data: BehaviourSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cold_start, "FIRST", 3)
-    _, figures = ColdStartTask(ColdStartConfig(dimension=16), data).solve()
-    assert figures["recall_at_20_of_hidden"] > 0.5 and figures["popular"] in cold_start.POWERS
-    _, given = ColdStartTask(ColdStartConfig(dimension=16, popular=0.3), data).solve()
-    assert given["popular"] == 0.3
+    found = ColdStartTask(ColdStartConfig(dimension=16), data).solve()
+    assert found.figures["recall_at_20_of_hidden"] > 0.5 and found.chosen["popular"] in cold_start.POWERS
+    given = ColdStartTask(ColdStartConfig(dimension=16, popular=0.3), data).solve()
+    assert given.chosen["popular"] == 0.3
 
 
 def test_it_finds_no_item_that_others_know_better(data: BehaviourSet, export: Path) -> None:
