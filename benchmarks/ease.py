@@ -50,6 +50,7 @@ def main(
 ) -> None:
     bench = Run.of("ease", small, out)
     items, each = (600, 12) if small else (items, 30)
+    drawn = bench.alone(_of_drawn, items, each)  # first: a process begins with the peak of who began it
     rows: list[Row] = []
     for name in only.split(","):
         data = LOADERS[name](bench)
@@ -59,7 +60,6 @@ def main(
                 rows += judged(name, system, data, scorer)
             rows.append(Row(f"{name}: solving", system, "processor time", seconds, seconds, seconds, "s"))
             print(*rows[-len(METRICS) - 1 :], sep="\n", flush=True)
-    drawn = bench.alone(_of_drawn, items, each)
     for metric, (value, unit) in drawn.items():
         rows.append(Row(f"drawn: {items:,} items", "by default", metric, value, value, value, unit))
     config = recipes.find("ease").config()

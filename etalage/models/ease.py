@@ -107,7 +107,6 @@ class EaseSolver:
         """B in blocks of rows, each made sparse."""
         inverse_rows, diagonal_N = inverse(x_UN, self._ridge(x_UN))
         count = x_UN.shape[1]
-        del x_UN
         for first, last in _blocks(count):
             block = -inverse_rows(first, last) / diagonal_N
             block[np.arange(last - first), np.arange(first, last)] = 0
