@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_and_what_a_killed_run_left_are_warnings(tmp_path: 
     assert found(tmp_path, "port").state == "warning"
     left = found(tmp_path, "left behind")
     assert left.state == "warning" and "exports/ease/.draft-1" in left.said
-    assert f"`etalage vacuum --shop {tmp_path} --yes`" in (left.next or "")
+    assert f"`etalage vacuum --yes --shop {tmp_path}`" in (left.next or "")
 
 
 def test_a_port_that_is_taken_by_what_speaks_no_http_is_a_warning(tmp_path: Path) -> None:

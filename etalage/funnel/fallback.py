@@ -120,7 +120,9 @@ class FallbackPolicy:
             return "collaborative", [*collaborative, *beside]
         if deep:  # few acts, but nobody else knows more of them
             return "deep", [*deep, *beside]
-        return ("photo", photo) if photo else ("popular", new)
+        if photo:
+            return "photo", [*photo, *new]
+        return ("deep", new) if new else ("popular", [])
 
     def _quotas(self, retrievers: Sequence[Retriever]) -> dict[str, int]:
         """The quotas that the shop sets. If it sets none for these retrievers (the gate left out those that

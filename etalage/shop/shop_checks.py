@@ -130,7 +130,8 @@ def _left_behind(folder: Path) -> Finding:
     size = sum(map(size_of, found))
     names = ", ".join(str(one.relative_to(folder)) for one in found[:3])
     more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
-    advice = f"if no command runs here now, `etalage vacuum{of_shop(folder)} --yes` removes them"
+    typed = f"etalage vacuum --yes{of_shop(folder)}"
+    advice = f"if no command runs here now, `{typed}` removes them"
     return Finding(
         "left behind",
         "warning",
