@@ -84,6 +84,8 @@ def _show_trained(done: "TrainedModel", shop: Path) -> None:
     figures = "".join(f"; {name} {value:.4f}" for name, value in done.metrics.items())
     took = duration(since_start())
     out.print(f"{done.model} {done.export.name}: learned from {done.learned}{figures}; {took} in all")
+    for line in done.told:
+        out.print(line)
     out.print(f"next: `etalage evaluate {done.model}{of_shop(shop)}`")
 
 

@@ -29,12 +29,14 @@ from etalage.evaluation.photo_sections import (
     Neighbours,
     Strip,
     VotedConfusion,
+    held_out_classes,
 )
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
 from etalage.evaluation.sections import Metrics, Section, metrics_at
 from etalage.features.photo_set import PhotoSet
 from etalage.metrics import Interval
 from etalage.models.recipe import Recipe
+from etalage.runtime.export_files import read_facts
 
 RAW = "raw pixels"
 RAW_SIDE = 32
@@ -119,7 +121,13 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
             VotedConfusion(counts, names),
             EmbeddingMap(self.systems[self.model][shown.queries], labels[shown.queries]),
             self._match(gate),
+            *self._held_out(),
         ]
+
+    def _held_out(self) -> list[Section]:
+        """What the training compared with categories held out, where it did."""
+        compared = {} if self.export is None else read_facts(self.export).get("compared", {})
+        return [held_out_classes(compared)] if compared else []
 
     def _compared(self, gate: SearchedPhotos, shown: SearchedPhotos, part: str) -> ComparedNeighbours:
         """The model's neighbours beside those of the best simple system, of queries chosen by a rule."""

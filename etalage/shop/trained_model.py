@@ -28,6 +28,8 @@ class TrainedModel:
     """The same in processor time, over all workers."""
     run: str
     """The run in MLflow."""
+    told: tuple[str, ...] = ()
+    """What the training has to say besides: what it compared before it took a way, what it had already."""
 
     @classmethod
     def of(cls, trained: "Trained[Any]", export: Path) -> "TrainedModel":
@@ -40,6 +42,7 @@ class TrainedModel:
             trained.seconds,
             trained.cpu_seconds,
             str(facts.get("mlflow_run", "")),
+            tuple(facts.get("told", ())),
         )
 
     @property
