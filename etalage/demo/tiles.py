@@ -52,15 +52,9 @@ order = {diversity = 0.2, per_brand = 5}
 
 # Small pictures, few of them: a small network. Leave this out for photos of products.
 [models.image_similarity]
-size = 20
-stem = 8
-widths = [16, 32]
-dimension = 24
-classes_per_batch = 5
-examples_per_class = 8
-epochs = 12
-learning_rate = 0.01
-flip = false             # a mirrored slope is another category
+backbone = "small"       # trained from nothing; by default what finds more, this or what EfficientNet-lite0
+sees size = 20 stem = 8 widths = [16, 32] dimension = 24 classes_per_batch = 5 examples_per_class = 8 epochs =
+12 learning_rate = 0.01 flip = false             # a mirrored slope is another category
 
 [models.item_category]
 backbone = "small"       # learned from nothing; by default EfficientNet-lite0, which has seen many photos

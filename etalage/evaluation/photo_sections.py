@@ -173,12 +173,13 @@ def held_out_classes(compared: Mapping[str, Any]) -> HeldOutClasses:
         (CLASSES_HELD_OUT, "new", f"{len(names)} categories, among them {', '.join(names[:3])}"),
     ):
         count = int(compared[f"queries_{key}"])
-        values = {one: share_interval(found[key], count) for one, found in systems.items() if found[key]}
+        shares = {one: share for one, found in systems.items() if (share := found[key]) is not None}
+        values = {one: share_interval(share, count) for one, share in shares.items()}
         if values:
             rows.append(SliceFigures(name, words, count, values))
     note = (
         ": share of photos whose nearest training photo has their category. Each way learned without the "
-        f"categories held out; {compared['taken']} was taken, as the mean of both is highest, and then learned "
-        "from all of them."
+        f"categories held out; {compared['taken']} was taken, as the mean of both is highest, and then "
+        "learned from all of them."
     )
     return HeldOutClasses(rows, list(systems), "hit_at_1", note)
