@@ -182,12 +182,12 @@ def _of_small_network(config: Any) -> Settings:
 
     if config.frozen:
         raise ConfigError(
-            f"backbone = {config.backbone!r} has nothing to tune: every training chooses the head over its features "
-            f"itself; `--set backbone={SMALL}` tunes the small network"
+            f"backbone = {config.backbone!r} has nothing to tune: every training chooses the head over its "
+            f"features itself; `--set backbone={SMALL}` tunes the small network"
         )
     if config.backbone != SMALL:
         log.warning(
-            "trials are of the small network (backbone = %r): the other way that `auto` compares has nothing to tune",
+            "trials are of the small network (backbone = %r): features of another have nothing to tune",
             SMALL,
         )
     return {"backbone": SMALL}
