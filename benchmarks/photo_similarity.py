@@ -37,14 +37,14 @@ RAW, SMALL_NETWORK = "raw pixels", "small network"
 SEEN, NEW, ALL = "classes seen", "classes held out", "all classes learned"
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/photo_similarity.py --data GROCERY --taxonomy GOOGLE.txt"
 NOTE = (
-    "{queries} photos of the published part `val` search in {index:,} of `train`, of all classes: hit@1, the "
-    "share whose nearest photo has their class. `{seen}` and `{new}`: a third of the classes, another one for "
-    "each seed, is held out of training, and queries are of the others, or of these. `{all}`: nothing is held "
-    "out. Value: mean over seeds; interval: the lowest and the highest. {small}: Etalage's, from nothing, "
-    "{epochs} epochs at {size} pixels, default settings. The others: features of EfficientNet-lite0 as ImageNet "
-    "made them, at 224 pixels, and a head over them, default settings; `plain` is none. `seconds` is processor "
-    "time of training alone, features not counted. Nothing was learned of `val`; the list of heads and their "
-    "shrinkage was drawn up while looking at it."
+    "{queries} photos of the published part `val` search in {index:,} of `train`, of all classes: hit@1, "
+    "the share whose nearest photo has their class. `{seen}` and `{new}`: a third of the classes, another"
+    " one for each seed, is held out of training, and queries are of the others, or of these. `{all}`: "
+    "nothing is held out. Value: mean over seeds; interval: the lowest and the highest. {small}: "
+    "Etalage's, from nothing, {epochs} epochs at {size} pixels, default settings. The others: features of"
+    " EfficientNet-lite0 as ImageNet made them, at 224 pixels, and a head over them, default settings; "
+    "`plain` is none. `seconds` is processor time of training alone, features not counted. Nothing was "
+    "learned of `val`; the list of heads and their shrinkage was drawn up while looking at it."
 )
 
 

@@ -53,8 +53,15 @@ order = {diversity = 0.2, per_brand = 5}
 # Small pictures, few of them: a small network. Leave this out for photos of products.
 [models.image_similarity]
 backbone = "small"       # trained from nothing; else it, or features of EfficientNet-lite0: what finds more
-size = 20 stem = 8 widths = [16, 32] dimension = 24 classes_per_batch = 5 examples_per_class = 8 epochs =
-12 learning_rate = 0.01 flip = false             # a mirrored slope is another category
+size = 20
+stem = 8
+widths = [16, 32]
+dimension = 24
+classes_per_batch = 5
+examples_per_class = 8
+epochs = 12
+learning_rate = 0.01
+flip = false             # a mirrored slope is another category
 
 [models.item_category]
 backbone = "small"       # learned from nothing; by default EfficientNet-lite0, which has seen many photos

@@ -264,8 +264,9 @@ class ItemCategoryTask(ClassifierTask):
             )
         self.level_weights = weights
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
-        self._features_PF: Tensor | None = None
-        self._there_P = np.zeros(len(items.owners_P), dtype=bool)
+        kept_PF = items.frozen_PF
+        self._features_PF: Tensor | None = None if kept_PF is None else torch.from_numpy(kept_PF)
+        self._there_P = np.zeros(len(items.owners_P), bool) if kept_PF is None else ~np.isnan(kept_PF[:, 0])
 
     # -- what the loop asks ------------------------------------------------------------------------
 

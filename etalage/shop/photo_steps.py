@@ -3,7 +3,7 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -208,26 +208,41 @@ def _embedded_pixels(
     workspace: Workspace, whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
 ) -> np.ndarray:
     """(N, D) of photos that are decoded already; kept, so that publish embeds none of them again."""
-    from etalage.features.photo_blocks import pixel_blocks
-
     shas = dict(zip(whole.items["item_id"].to_pylist(), whole.items["photo_sha256"].to_pylist(), strict=True))
     names = [shas[item_id] for item_id in decoded.item_ids]
+    rows = np.arange(len(names))
+    return embedded_pixels(workspace, names, decoded.pixels_NHWC, rows, embedder, meter)[0]
+
+
+def embedded_pixels(
+    workspace: Workspace,
+    names: Sequence[str],
+    pixels_NHWC: np.ndarray,
+    rows: np.ndarray,
+    embedder: "PhotoEmbedder",
+    meter: "Meter",
+) -> tuple[np.ndarray, int]:
+    """(N, D) float32 of photos that are decoded already, NaN but for the rows that are wanted; and how many
+    had to be made. names: SHA-256 of the N photos; those that the table `embeddings` has are not looked at
+    again, and what is made goes there."""
+    from etalage.features.photo_blocks import pixel_blocks
+
     known = _known(workspace, embedder)
-    found = np.zeros((len(names), embedder.dimension), np.float32)
-    fresh = [row for row, name in enumerate(names) if name not in known]
-    for row, name in enumerate(names):
-        if name in known:
-            found[row] = known[name]
-    meter(len(names) - len(fresh))
-    if fresh:
-        blocks = pixel_blocks(decoded.pixels_NHWC, np.array(fresh))
+    found = np.full((len(names), embedder.dimension), np.nan, np.float32)
+    fresh = np.array([row for row in rows.tolist() if names[row] not in known], np.int64)
+    for row in rows.tolist():
+        if names[row] in known:
+            found[row] = known[names[row]]
+    meter(len(rows) - len(fresh))
+    if len(fresh):
+        blocks = pixel_blocks(pixels_NHWC, fresh)
         loop = workspace.photo_loop.run(embedder.shared(), blocks, len(fresh), embedder.look)
         with _kept(workspace, embedder) as keep:
-            for rows, looked in loop:
-                found[rows] = looked.values
-                keep({names[row]: found[row] for row in rows})
-                meter(len(rows))
-    return found
+            for some, looked in loop:
+                found[some] = looked.values
+                keep({names[row]: found[row] for row in some})
+                meter(len(some))
+    return found, len(fresh)
 
 
 def embedded(

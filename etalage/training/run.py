@@ -132,8 +132,10 @@ def train_categories(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a classifier of items; golden: the hash of the golden set, which it did not see.
+    """The same for a classifier of items; golden: the hash of the golden set, which it did not see; about:
+    what the export says of the training besides.
 
     Raises what `fit` and the export raise.
     """
@@ -145,6 +147,7 @@ def train_categories(
         "rows": len(items.rows("train")),
         "taxonomy": items.taxonomy.version,
         "golden": golden,
+        **(about or {}),
     }
 
     def write(trained: Trained[Any], task: Any) -> Path:
