@@ -52,7 +52,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="The Grocery Store data set.")] = None,
     taxonomy: Annotated[Path | None, typer.Option(help="Google's file with ids.")] = None,
     seeds: Annotated[str, typer.Option()] = "0,1,2",
-    epochs: Annotated[int, typer.Option(help="Of the small network.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Of the small network.")] = 10,
     keep: Annotated[Path | None, typer.Option(help="Where finished parts are kept.")] = None,
     small: Small = False,
     out: Out = None,
