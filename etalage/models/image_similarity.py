@@ -49,7 +49,7 @@ class ImageSimilarityConfig(StreamedConfig):
     weights: str | None = None
     """Of the backbone: a file, or `package:NAME/PATH`; where nothing is said, those that a package brings."""
     backbone_size: int | None = Field(None, ge=16, le=1024)
-    """Pixels a side that the backbone sees; None: what it was made for."""
+    """Pixels a side that the backbone sees. None: what it was made for."""
     head: Literal["auto"] | Head = "auto"
     """Over the features (models/feature_heads.py): `plain`, `whitened`, `within_class`, `discriminant`;
     `auto`: the one that finds most."""
