@@ -36,7 +36,6 @@ from etalage.evaluation.sections import Metrics, Section, metrics_at
 from etalage.features.photo_set import PhotoSet
 from etalage.metrics import Interval
 from etalage.models.recipe import Recipe
-from etalage.runtime.export_files import read_facts
 
 RAW = "raw pixels"
 RAW_SIDE = 32
@@ -69,9 +68,11 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
         model_hash: str = "",
         versions: Mapping[str, int] | None = None,
         request: Callable[[int], object] | None = None,
+        compared: Mapping[str, Any] | None = None,
     ) -> None:
-        """systems: name → (N, D) embeddings of all photos, the model first. request: embeds one photo."""
-        self.request = request
+        """systems: name → (N, D) embeddings of all photos, the model first. request: embeds one photo.
+        compared: what its training compared with categories held out, as export.json has it."""
+        self.request, self.compared = request, compared
         self.export, self.model_hash, self.versions = export, model_hash, versions or {}
         if (k := cut_of(config.metric)[1]) and k not in config.ks:
             config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
@@ -126,8 +127,7 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
 
     def _held_out(self) -> list[Section]:
         """What the training compared with categories held out, where it did."""
-        compared = {} if self.export is None else read_facts(self.export).get("compared", {})
-        return [held_out_classes(compared)] if compared else []
+        return [held_out_classes(self.compared)] if self.compared else []
 
     def _compared(self, gate: SearchedPhotos, shown: SearchedPhotos, part: str) -> ComparedNeighbours:
         """The model's neighbours beside those of the best simple system, of queries chosen by a rule."""

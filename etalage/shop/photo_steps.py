@@ -168,6 +168,7 @@ def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> 
         model_hash=embedder.model_hash,
         versions=whole.versions,
         request=lambda number: embedder.embed_pixels(decoded.pixels_NHWC[number % count][None]),
+        compared=facts.get("compared"),
     )
 
 
@@ -201,6 +202,7 @@ def _frozen_evaluator(
         model_hash=embedder.model_hash,
         versions=whole.versions,
         request=lambda number: embedder.embed([decoded.photos[number % count]]),
+        compared=facts.get("compared"),
     )
 
 

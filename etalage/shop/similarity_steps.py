@@ -164,7 +164,8 @@ def _compare(
     from etalage.models.class_choice import Compared, held_out
 
     held = held_out(kept.features.photos, config.held_out, config.seed)
-    if not len(held.seen) and not len(held.new):
+    learned = held.photos.rows("train")
+    if not len(learned) or not len(held.seen) + len(held.new):
         return None, None
     systems: dict[str, Found] = {}
     left_out: dict[str, str] = {}
@@ -173,8 +174,11 @@ def _compare(
         small = config.with_backbone(SMALL)
         if (why := _too_much(kept.features.photos, small)) is None:
             pixels = photo_steps.learned(workspace, small)
-            systems[SMALL] = _small_network(workspace, recipe, small, pixels[0], config.held_out)
-        else:
+            try:
+                systems[SMALL] = _small_network(workspace, recipe, small, pixels[0], config.held_out)
+            except TooLittleData as error:
+                why = str(error)
+        if why is not None:
             left_out["the small network"] = why
     with workspace.bar("compare heads over the features", None):
         for head in _heads(named):
