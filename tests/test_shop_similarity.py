@@ -214,3 +214,12 @@ def test_a_setting_that_cannot_act_is_refused(shop: Shop, settings: dict[str, ob
 def test_features_have_nothing_to_tune_and_say_so(shop: Shop) -> None:
     with pytest.raises(ConfigError, match="has nothing to tune"):
         shop.tune(MODEL, trials=1)
+
+
+def test_of_two_ways_the_small_network_is_tuned(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    text = stripes.toml(epochs=1, shrink=0.2).replace('backbone = "small"\n', "")
+    (shop.folder / "shop.toml").write_text(text)
+    done = Shop(shop.folder).tune(MODEL, trials=1)
+    assert done.settings["backbone"] == "small" and "shrink" not in done.settings
+    assert "trials are of the small network" in caplog.text
+    assert done.trained is not None and done.trained[0].config.stem == 8

@@ -236,11 +236,7 @@ def _with_kept_features(
     from etalage.training.frozen import frozen_backbone
 
     data = whole.data
-    stays = (
-        getattr(config, "frozen_epochs", 0)
-        and getattr(config, "weights", None)
-        and config.backbone != "small"
-    )
+    stays = getattr(config, "frozen_epochs", 0) and getattr(config, "weights", None)
     if not stays or data.pixels_PHWC is None:
         return data, []
     with workspace.disk(), workspace.bar(f"open {config.backbone}", None):

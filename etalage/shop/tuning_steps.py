@@ -110,7 +110,7 @@ def tune(
     shop = dict(workspace.config.models.get(recipe.name, {}))
     config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
     if recipe.name == MODEL:
-        fixed |= _of_small_network(config)
+        shop, fixed = _of_small_network(config, shop, fixed)
         config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
     config, task, fingerprint = task_of(workspace, recipe, config, {**shop, **fixed}, space, metric)
     space = _reaching(space, config.model_dump())
@@ -175,22 +175,23 @@ def task_of(
     return config, TrialTask(recipe.name, fixed, data, kept, metric, slice, workspace.config.evaluate), mark
 
 
-def _of_small_network(config: Any) -> Settings:
-    """What trials of image_similarity fix: they train its small network. Raises ConfigError: shop.toml, or
-    --set, wants features of a backbone, whose head every training chooses itself."""
+def _of_small_network(config: Any, shop: Settings, fixed: Settings) -> tuple[Settings, Settings]:
+    """What image_similarity is tried with: its small network, and none of the settings of features. Raises
+    ConfigError: shop.toml, or --set, wants those, whose head every training chooses itself."""
     from etalage.models.backbones import SMALL
+    from etalage.models.image_similarity import OF_FEATURES
 
     if config.frozen:
         raise ConfigError(
             f"backbone = {config.backbone!r} has nothing to tune: every training chooses the head over its "
             f"features itself; `--set backbone={SMALL}` tunes the small network"
         )
-    if config.backbone != SMALL:
-        log.warning(
-            "trials are of the small network (backbone = %r): features of another have nothing to tune",
-            SMALL,
-        )
-    return {"backbone": SMALL}
+    if config.backbone == SMALL:
+        return shop, fixed
+    log.warning(
+        "trials are of the small network (backbone = %r): features of another have nothing to tune", SMALL
+    )
+    return {name: one for name, one in shop.items() if name not in OF_FEATURES}, {**fixed, "backbone": SMALL}
 
 
 def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:

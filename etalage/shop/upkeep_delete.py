@@ -219,8 +219,8 @@ def delete_photos(
         _undo(workspace, counts),
     )
     if not dry and counts:
-        table.delete(found.select(["item_id", "url"]))
         _forget(workspace, gone)
+        table.delete(found.select(["item_id", "url"]))
     return plan
 
 
@@ -243,7 +243,8 @@ def _made_of(workspace: Workspace, shas: pa.Array) -> int:
 
 
 def _forget(workspace: Workspace, shas: pa.Array) -> None:
-    """What was made of a photo goes with it: it can be told from it what the photo showed."""
+    """What was made of a photo goes before it, as what the photo showed can be told from that: after a kill
+    the same command does the rest."""
     table = workspace.lake.table("embeddings")
     if len(shas) and table.exists():
         table.delete_matching(("owner", "id"), lambda rows: _of_photos(rows, shas))
@@ -293,8 +294,8 @@ def reset(workspace: Workspace, name: str, dry: bool = True) -> Deletion:
     undo = _undo(workspace, rows)
     plan = Deletion(name, not dry and bool(count), rows, count, (), stays=stays, next=after, undo=undo)
     if not dry:
-        table.clear()
         _forget(workspace, shas)
+        table.clear()
     return plan
 
 
