@@ -38,6 +38,7 @@ UNSEEN = ("T-shirt/top", "Coat", "Sneaker")
 """Not trained on in the third case; the index holds all ten. Their siblings stay: Shirt, Pullover, Sandal."""
 PER_CLASS = 20
 ORIGINAL = {
+    "backbone": "small",
     "network": "original",
     "classes_per_batch": 7,
     "examples_per_class": 20,

@@ -101,15 +101,11 @@ def features(photos: list[bytes], file: Path) -> np.ndarray:
     """(N, 1280) float32 of the untouched backbone; computed once, then read from `file`."""
     if file.exists() and len(kept := np.load(file)) == len(photos):
         return kept
-    import torch
+    from etalage.training.frozen import frozen_backbone
 
-    from etalage.models.backbones import backbone
-
-    trunk = backbone(LITE0, WEIGHTS).eval()
-    pixels = PhotoEncoder(224, 3, "pad", "bicubic").decode_all(photos)
-    with torch.inference_mode():
-        found = torch.cat([trunk(part) for part in torch.from_numpy(pixels).split(64)]).numpy()
-    file.parent.mkdir(parents=True, exist_ok=True)
+    encoder = PhotoEncoder(224, 3, "pad", "bicubic")
+    backbone = frozen_backbone(file.parent / "backbones", LITE0, WEIGHTS, encoder)
+    found = backbone.embed_pixels(encoder.decode_all(photos))
     np.save(file, found)
     return found
 

@@ -262,6 +262,14 @@ def bootstrap_all(per_query: Mapping[str, np.ndarray], n: int = 1000, seed: int 
     }
 
 
+def share_interval(share: float, count: int) -> Interval:
+    """A share of `count` questions with its 95% interval (Wilson, 1927), where their answers are not kept."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, n: int = 1000, seed: int = 0) -> Interval:
     """`bootstrap` of mean(a - b), where (Q,) a and b are two systems' values of the same queries."""
     if np.shape(a) != np.shape(b):

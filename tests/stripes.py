@@ -9,6 +9,7 @@ from etalage.demo.tiles import SLOPES as CLASSES
 __all__ = ["CLASSES", "NAMES", "SETTINGS", "folder", "pixels", "png", "toml"]
 
 SETTINGS = {
+    "backbone": "small",
     "size": 20,
     "channels": 3,
     "stem": 8,

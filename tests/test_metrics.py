@@ -372,3 +372,10 @@ def test_ranks_that_cannot_be_are_refused() -> None:
         metrics.at_ranks(np.array([1]), np.array([0, 2]), (1,))
     with pytest.raises(ValueError, match="k = 0"):
         metrics.at_ranks(np.array([1]), np.array([0, 1]), (0,))
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    """Of Newcombe, Statistics in Medicine 1998, table I: 81 of 263."""
+    found = metrics.share_interval(81 / 263, 263)
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+    assert metrics.share_interval(0.0, 20).low == 0 and metrics.share_interval(1.0, 20).high == 1

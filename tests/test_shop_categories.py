@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from etalage.errors import ConfigError, GoldenChanged, LeakageFound
 from etalage.features.photo import PhotoEncoder
+from etalage.models.backbones import backbone
 from etalage.models.item_category import ItemCategoryConfig
 from etalage.runtime.export_files import newest_export, read_facts, read_verdict
 from etalage.shop import Shop, category_steps
@@ -43,6 +45,8 @@ crop = 1
 light = 0
 """
 ITEMS = 72
+OF_BACKBONE = ("trunk_rate", "crop", "light")
+"""Settings that do nothing where the backbone stays as it is."""
 
 
 def part_of(number: int) -> str:
@@ -231,8 +235,7 @@ def test_by_default_what_looks_like_the_golden_set_is_set_aside_and_nothing_is_r
 def test_no_photo_is_embedded_twice_and_what_takes_a_while_is_said(shop: Shop, frozen: bool) -> None:
     titles = Titles()
     if frozen:  # what the backbone alone would learn by does nothing then
-        of_backbone = ("trunk_rate", "crop", "light")
-        lines = [line for line in CONFIG.splitlines() if not line.startswith(of_backbone)]
+        lines = [line for line in CONFIG.splitlines() if not line.startswith(OF_BACKBONE)]
         (shop.folder / "shop.toml").write_text("\n".join(lines), encoding="utf-8")
     shop = Shop(shop.folder, titles)
     shop.train(MODEL, {"epochs": "2", "frozen_epochs": "2" if frozen else "1"})
@@ -298,3 +301,31 @@ def test_a_photo_of_the_golden_set_that_comes_back_under_another_id_is_a_leak(sh
         with pytest.raises(LeakageFound, match="item-00500"):
             ask()
     assert sorted(shop.exports(MODEL).iterdir()) == before
+
+
+def test_features_of_a_frozen_backbone_are_made_once_for_all_models(shop: Shop, tmp_path: Path) -> None:
+    tiny, file = "test_efficientnet", str(tmp_path / "tiny.pth")
+    torch.manual_seed(0)
+    torch.save(backbone(tiny).network.state_dict(), file)
+    frozen = {"backbone": tiny, "weights": file, "size": 32, "epochs": 2}
+    lines = [line for line in CONFIG.splitlines() if not line.startswith(OF_BACKBONE)]
+    (shop.folder / "shop.toml").write_text("\n".join(lines), encoding="utf-8")
+    shop = Shop(shop.folder)
+    first, _ = shop.train(MODEL, frozen)
+    count = len(shop.lake.table("embeddings").read())
+    assert first.facts["told"] == [f"0 of {count} photos had their features already"]
+    second, exported = shop.train(MODEL, {**frozen, "heads": "flat"})
+    assert second.facts["told"] == [f"{count} of {count} photos had their features already"]
+    assert read_facts(exported)["told"] == second.facts["told"]
+    kept = {"backbone": tiny, "weights": file, "backbone_size": 32, "head": "plain"}
+    alike, _ = shop.train("image_similarity", kept)
+    every = len(shop.lake.table("photos").read(columns=["sha256"])["sha256"].unique())
+    assert alike.facts["told"][0] == f"{count} of {every} photos had their features already"
+    whole = category_steps.labelled(shop, ItemCategoryConfig(**frozen).photo_encoder())
+    data, _ = category_steps._with_kept_features(shop, ItemCategoryConfig(**frozen), whole)
+    trunk = backbone(tiny, file).eval()
+    there = ~np.isnan(data.frozen_PF[:, 0])
+    assert there.sum() == count < len(there), "of what is tested on nothing is made"
+    with torch.inference_mode():
+        eager = trunk(torch.from_numpy(data.pixels_PHWC[there])).numpy()
+    assert np.abs(eager - data.frozen_PF[there]).max() < 1e-4

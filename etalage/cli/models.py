@@ -79,14 +79,13 @@ def train(
 
 
 def _show_trained(done: "TrainedModel", shop: Path) -> None:
-    from etalage.shop.search_steps import Search
     from etalage.shop.workspace import of_shop
 
     figures = "".join(f"; {name} {value:.4f}" for name, value in done.metrics.items())
     took = duration(since_start())
     out.print(f"{done.model} {done.export.name}: learned from {done.learned}{figures}; {took} in all")
-    if done.search is not None:
-        out.print(f"settings: {Search.of(done.search).told}")
+    for line in done.told:
+        out.print(line)
     out.print(f"next: `etalage evaluate {done.model}{of_shop(shop)}`")
 
 

@@ -23,13 +23,7 @@ validation = 0.1
 test = 0.1
 
 [models.image_similarity]
-size = 64
-channels = 3
-classes_per_batch = 26
-examples_per_class = 3
-epochs = 24
-average = 0.99
-crop = 0
+backbone = "tf_efficientnet_lite0"
 
 [behaviour]
 targets = ["cart", "buy"]
@@ -81,6 +75,8 @@ def build(folder: Path, items: int, shoppers: int, seed: int, bar: Bar, say: Say
     trained, exported = shop.train(MODEL)
     hit = trained.metrics["hit_at_1"]
     say(f"trained {exported.name} in {trained.seconds:.0f} s: hit@1 {hit:.3f} on validation")
+    for line in trained.facts["told"]:
+        say(line)
     done = shop.evaluate(MODEL)
     say(done.summary())
     for name in SIMPLE:

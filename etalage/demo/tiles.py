@@ -52,6 +52,7 @@ order = {diversity = 0.2, per_brand = 5}
 
 # Small pictures, few of them: a small network. Leave this out for photos of products.
 [models.image_similarity]
+backbone = "small"       # trained from nothing; else it, or features of EfficientNet-lite0: what finds more
 size = 20
 stem = 8
 widths = [16, 32]

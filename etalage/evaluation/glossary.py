@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from etalage.evaluation.names import (
     ALL,
     CATEGORY,
+    CLASSES_HELD_OUT,
+    CLASSES_SEEN,
     COLD_AMONG_ALL,
     COLD_ITEMS,
     COLD_USERS,
@@ -55,6 +57,8 @@ SLICES = {
     COLD_USERS: "Only shoppers with fewer than three acts of history.",
     TAKEN_AGAIN: "Only what the shopper had before.",
     TAKEN_ANEW: "Only what the shopper did not have before.",
+    CLASSES_SEEN: "Photos of categories that the model learned from.",
+    CLASSES_HELD_OUT: "Photos of categories that were held out: it learned nothing of them.",
     CATEGORY: "Only what is of this category, the first step of its path.",
 }
 WORDS = {

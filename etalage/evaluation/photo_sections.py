@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from etalage.evaluation.names import name_of_leaf
+from etalage.evaluation.measured import SliceFigures
+from etalage.evaluation.names import CLASSES_HELD_OUT, CLASSES_SEEN, name_of_leaf
 from etalage.evaluation.report import photo_uri
-from etalage.evaluation.sections import Section
+from etalage.evaluation.sections import Section, Slices
+from etalage.metrics import share_interval
 
 Strip = tuple[bytes, str, Sequence[tuple[bytes, str, bool, float]]]
 """A query photo with its category, and its neighbours: photo, category, hit, score."""
@@ -144,3 +146,40 @@ def _strip(query: bytes, category: str, answers: Sequence[tuple[bytes, str, bool
             for photo, category, hit, score in answers
         ],
     }
+
+
+@dataclass(frozen=True)
+class HeldOutClasses(Slices):
+    """What a training compared before it took one way: hit@1 of categories that were learned, and of
+    others."""
+
+    page = ("photo_sections", "held_out")
+
+    def sentences(self) -> list[str]:
+        figures = (
+            f"{one.name}: " + ", ".join(f"{name} {found.value:.4f}" for name, found in one.values.items())
+            for one in self.rows
+        )
+        return [f"while it was chosen, {line}" for line in figures]
+
+
+def held_out_classes(compared: Mapping[str, Any]) -> HeldOutClasses:
+    """compared: as models/class_choice.py keeps it in export.json."""
+    systems: Mapping[str, Mapping[str, float | None]] = compared["systems"]
+    names = list(compared["categories"])
+    rows = []
+    for name, key, words in (
+        (CLASSES_SEEN, "seen", "validation photos of categories that were learned"),
+        (CLASSES_HELD_OUT, "new", f"{len(names)} categories, among them {', '.join(names[:3])}"),
+    ):
+        count = int(compared[f"queries_{key}"])
+        shares = {one: share for one, found in systems.items() if (share := found[key]) is not None}
+        values = {one: share_interval(share, count) for one, share in shares.items()}
+        if values:
+            rows.append(SliceFigures(name, words, count, values))
+    note = (
+        ": share of photos whose nearest training photo has their category. Each way learned without the "
+        f"categories held out; {compared['taken']} was taken, as the mean of both is highest, and then "
+        "learned from all of them."
+    )
+    return HeldOutClasses(rows, list(systems), "hit_at_1", note)

@@ -29,6 +29,7 @@ from etalage.evaluation.photo_sections import (
     Neighbours,
     Strip,
     VotedConfusion,
+    held_out_classes,
 )
 from etalage.evaluation.protocols import Scores, confusion, evaluate_photos, raw_pixels
 from etalage.evaluation.sections import Metrics, Section, metrics_at
@@ -67,9 +68,11 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
         model_hash: str = "",
         versions: Mapping[str, int] | None = None,
         request: Callable[[int], object] | None = None,
+        compared: Mapping[str, Any] | None = None,
     ) -> None:
-        """systems: name → (N, D) embeddings of all photos, the model first. request: embeds one photo."""
-        self.request = request
+        """systems: name → (N, D) embeddings of all photos, the model first. request: embeds one photo.
+        compared: what its training compared with categories held out, as export.json has it."""
+        self.request, self.compared = request, compared
         self.export, self.model_hash, self.versions = export, model_hash, versions or {}
         if (k := cut_of(config.metric)[1]) and k not in config.ks:
             config = config.model_copy(update={"ks": tuple(sorted({*config.ks, k}))})
@@ -119,7 +122,12 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
             VotedConfusion(counts, names),
             EmbeddingMap(self.systems[self.model][shown.queries], labels[shown.queries]),
             self._match(gate),
+            *self._held_out(),
         ]
+
+    def _held_out(self) -> list[Section]:
+        """What the training compared with categories held out, where it did."""
+        return [held_out_classes(self.compared)] if self.compared else []
 
     def _compared(self, gate: SearchedPhotos, shown: SearchedPhotos, part: str) -> ComparedNeighbours:
         """The model's neighbours beside those of the best simple system, of queries chosen by a rule."""

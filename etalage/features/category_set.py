@@ -37,6 +37,9 @@ class CategorySet:
     weak_N: np.ndarray | None = None
     """(N,) bool: the label was read from a merchant's text. None: no label is weak."""
     sha256_P: Sequence[str] = ()
+    frozen_PF: np.ndarray | None = None
+    """(P, F) float32 beside the pixels: what the backbone makes of photos as its weights came, kept from
+    before; rows of NaN where it was not asked. None: nothing is kept."""
 
     def __len__(self) -> int:
         return len(self.labels_N)

@@ -47,6 +47,31 @@ class PhotoSet:
         return PhotoSet(self.item_ids, self.photos, self.pixels_NHWC, self.labels_N, self.categories, parts)
 
 
+@dataclass(frozen=True)
+class FeatureSet:
+    """The same photos by features of a network that stays as it is."""
+
+    photos: PhotoSet
+    """Without pixels and files."""
+    features_NF: np.ndarray
+    """(N, F) float32."""
+    sha256_N: list[str]
+    """Of each photo's file."""
+
+    @classmethod
+    def of(cls, items: pa.Table, features_NF: np.ndarray, split: SplitConfig) -> "FeatureSet":
+        """items: those whose photo the (N, F) features are of, with its `photo_sha256`."""
+        photos = labelled(items, [], np.empty((items.num_rows, 0, 0, 0), np.uint8), split)
+        return cls(photos, features_NF, items["photo_sha256"].to_pylist())
+
+    def fingerprint(self) -> str:
+        """A short hash of what is learned from: which photos, labels and parts."""
+        digest = hashlib.sha256("".join(self.sha256_N).encode())
+        digest.update(self.photos.labels_N.tobytes())
+        digest.update("".join(self.photos.parts_N.tolist()).encode())
+        return digest.hexdigest()[:16]
+
+
 def photo_set(
     items: pa.Table,
     photos: pa.Table,

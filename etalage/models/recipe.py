@@ -256,6 +256,15 @@ class ClassifierConfig(TrainingConfig):
         return found
 
 
+def photo_encoder(config: Any) -> "PhotoEncoder":
+    """How a photo embedder's config turns photos into pixels: as its `photo_encoder` says, else by its `size`
+    and `channels`."""
+    from etalage.features.photo import PhotoEncoder
+
+    said: Callable[[], PhotoEncoder] | None = getattr(config, "photo_encoder", None)
+    return PhotoEncoder(config.size, config.channels) if said is None else said()
+
+
 C = TypeVar("C", bound=ModelConfig)
 
 

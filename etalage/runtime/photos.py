@@ -26,7 +26,9 @@ from etalage.runtime.sessions import Session
 DECIDES = ("encoder.json", "model.onnx")
 """What decides an embedding, and is hashed."""
 FILES = (*DECIDES, "export.json")
-BATCH = 256
+BATCH, BATCH_PIXELS = 256, 2**21
+"""Photos of a batch, at most, and their pixels: a wide network's activations of 256 large ones take
+gigabytes."""
 
 
 def _hash_of_format_1(folder: Path) -> str:
@@ -87,9 +89,10 @@ class PhotoEmbedder:
     def embed_pixels(
         self, pixels_BHWC: np.ndarray, progress: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches of BATCH."""
+        """(B, H, W, C) uint8 → (B, D) float32, L2-normalised; works in batches."""
         what = f"model {self.name}: embeddings"
-        return self._session.rows(pixels_BHWC, self.dimension, BATCH, what, progress)
+        batch = max(1, min(BATCH, BATCH_PIXELS // self.encoder.size**2))
+        return self._session.rows(pixels_BHWC, self.dimension, batch, what, progress)
 
     def look(self, photos: Given) -> Looked:
         """The embeddings of some photos, files or pixels."""

@@ -210,11 +210,12 @@ def train(
         )
     whole = labelled(workspace, config.photo_encoder(), config)
     golden = ensure_golden_set(workspace, whole)
+    data, told = _with_kept_features(workspace, config, whole)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return train_categories(
             recipe,
             config,
-            whole.data,
+            data,
             runs=workspace.runs,
             exports=workspace.exports(recipe.name),
             versions=whole.versions,
@@ -222,7 +223,32 @@ def train(
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
+            about={"told": told} if told else None,
         )
+
+
+def _with_kept_features(
+    workspace: Workspace, config: Any, whole: Labelled
+) -> "tuple[CategorySet, list[str]]":
+    """The data with what the backbone makes of the photos that are learned from, where it stays as its
+    weights came for some epochs: made by ONNX Runtime, once for all models. And what there is to say of
+    that."""
+    from etalage.training.frozen import frozen_backbone
+
+    data = whole.data
+    stays = getattr(config, "frozen_epochs", 0) and getattr(config, "weights", None)
+    if not stays or data.pixels_PHWC is None:
+        return data, []
+    with workspace.disk(), workspace.bar(f"open {config.backbone}", None):
+        encoder = config.photo_encoder()
+        backbone = frozen_backbone(workspace.runs / "backbones", config.backbone, config.weights, encoder)
+    photos = data.photos_of(data.rows(*LEARNED))
+    with workspace.bar(f"features of {config.backbone}", len(photos)) as meter:
+        features_PF, made = photo_steps.embedded_pixels(
+            workspace, whole.sha256_P, data.pixels_PHWC, photos, backbone, meter
+        )
+    said = f"{len(photos) - made:,} of {len(photos):,} photos had their features already"
+    return replace(data, frozen_PF=features_PF), [said]
 
 
 def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "CategoryEvaluator":

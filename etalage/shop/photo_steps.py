@@ -3,7 +3,7 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -78,11 +78,11 @@ def learned(workspace: Workspace, config: Any) -> "tuple[PhotoSet, dict[str, int
     """What a model of photos learns from, and the versions of the tables: pixels in memory, or, where they
     are too many for its `buffer`, in a file that one pass over the table of photos writes."""
     from etalage.bundle.contents import find_photos, photo_batches
-    from etalage.features.photo import PhotoEncoder
+    from etalage.models.recipe import photo_encoder
 
     require_photos(workspace)
     whole = payload(workspace, files=False)
-    encoder = PhotoEncoder(config.size, config.channels)
+    encoder = photo_encoder(config)
     shas = whole.items["photo_sha256"].drop_null()
     where = pixel_file(workspace, config, encoder, len(shas))
     if where is None:
@@ -116,11 +116,18 @@ def pixel_file(
 
 
 def train(
-    workspace: Workspace, recipe: "Recipe[Any]", config: Any, fresh: bool
+    workspace: Workspace,
+    recipe: "Recipe[Any]",
+    config: Any,
+    fresh: bool,
+    about: Mapping[str, Any] | None = None,
+    pixels: "tuple[PhotoSet, dict[str, int]] | None" = None,
 ) -> "tuple[Trained[Any], Path]":
+    """Train a network from pixels. about: what the export says of the training besides. pixels: what
+    `learned` said, where it was asked already."""
     from etalage.training.run import run
 
-    decoded, versions = learned(workspace, config)
+    decoded, versions = pixels or learned(workspace, config)
     with workspace.disk(), workspace.bar(f"train {recipe.name}", None) as meter:
         return run(
             recipe,
@@ -132,23 +139,27 @@ def train(
             fresh=fresh,
             progress=meter_steps(meter, f"train {recipe.name}"),
             engine=workspace.engine,
+            about=about,
         )
 
 
 def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> "PhotoEvaluator":
-    """Beside raw pixels and an untrained network."""
+    """Beside raw pixels and an untrained network; features of a backbone beside raw pixels and the same
+    features without a head."""
     from etalage.evaluation.photos import PhotoEvaluator, untrained
     from etalage.runtime.export_files import read_facts
     from etalage.runtime.photos import PhotoEmbedder
 
-    embedder = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1)
+    embedder, facts = PhotoEmbedder.open(exported, threads=os.cpu_count() or 1), read_facts(exported)
     whole = payload(workspace)
+    if "features" in facts:
+        return _frozen_evaluator(workspace, recipe.name, exported, whole, embedder)
     decoded = photos(workspace, whole, embedder.encoder)
     count = len(decoded.item_ids)
     with workspace.bar(f"embed with {exported.name}", count) as meter:
         ours = _embedded_pixels(workspace, whole, decoded, embedder, meter)
     with workspace.bar("embed with an untrained network", count) as meter:
-        floor = untrained(recipe, recipe.config(**read_facts(exported)["config"]), decoded, meter)
+        floor = untrained(recipe, recipe.config(**facts["config"]), decoded, meter)
     return PhotoEvaluator(
         decoded,
         {recipe.name: ours, "untrained network": floor},
@@ -157,6 +168,41 @@ def evaluator(workspace: Workspace, recipe: "Recipe[Any]", exported: "Path") -> 
         model_hash=embedder.model_hash,
         versions=whole.versions,
         request=lambda number: embedder.embed_pixels(decoded.pixels_NHWC[number % count][None]),
+        compared=facts.get("compared"),
+    )
+
+
+def _frozen_evaluator(
+    workspace: Workspace, name: str, exported: "Path", whole: "Payload", embedder: "PhotoEmbedder"
+) -> "PhotoEvaluator":
+    """Of a head over features: photos are decoded small, for raw pixels and the page, as what a backbone sees
+    of a whole catalogue would not fit into memory."""
+    from etalage.evaluation.photos import RAW_SIDE, PhotoEvaluator
+    from etalage.features.photo import PhotoEncoder
+    from etalage.runtime.export_files import read_facts
+
+    done = embedded(workspace, whole, embedder, f"embed with {exported.name}")
+    decoded = photos(workspace, done.payload, PhotoEncoder(RAW_SIDE, embedder.encoder.channels))
+    items = done.payload.items
+    row_of = {item_id: row for row, item_id in enumerate(items["item_id"].to_pylist(), start=1)}
+    systems = {name: done.embeddings[[row_of[item_id] for item_id in decoded.item_ids]]}
+    facts = read_facts(exported)
+    shas = dict(zip(items["item_id"].to_pylist(), items["photo_sha256"].to_pylist(), strict=True))
+    plain = _kept_rows(workspace, str(facts["features"]))
+    if facts["config"]["head"] != "plain" and all(shas[one] in plain for one in decoded.item_ids):
+        features = np.array([plain[shas[item_id]] for item_id in decoded.item_ids])
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        systems["features without a head"] = features / np.maximum(lengths, 1e-12)
+    count = len(decoded.item_ids)
+    return PhotoEvaluator(
+        decoded,
+        systems,
+        workspace.config.evaluate,
+        export=exported,
+        model_hash=embedder.model_hash,
+        versions=whole.versions,
+        request=lambda number: embedder.embed([decoded.photos[number % count]]),
+        compared=facts.get("compared"),
     )
 
 
@@ -164,35 +210,52 @@ def _embedded_pixels(
     workspace: Workspace, whole: "Payload", decoded: "PhotoSet", embedder: "PhotoEmbedder", meter: "Meter"
 ) -> np.ndarray:
     """(N, D) of photos that are decoded already; kept, so that publish embeds none of them again."""
-    from etalage.features.photo_blocks import pixel_blocks
-
     shas = dict(zip(whole.items["item_id"].to_pylist(), whole.items["photo_sha256"].to_pylist(), strict=True))
     names = [shas[item_id] for item_id in decoded.item_ids]
+    rows = np.arange(len(names))
+    return embedded_pixels(workspace, names, decoded.pixels_NHWC, rows, embedder, meter)[0]
+
+
+def embedded_pixels(
+    workspace: Workspace,
+    names: Sequence[str],
+    pixels_NHWC: np.ndarray,
+    rows: np.ndarray,
+    embedder: "PhotoEmbedder",
+    meter: "Meter",
+) -> tuple[np.ndarray, int]:
+    """(N, D) float32 of photos that are decoded already, NaN but for the rows that are wanted; and how many
+    had to be made. names: SHA-256 of the N photos; those that the table `embeddings` has are not looked at
+    again, and what is made goes there."""
+    from etalage.features.photo_blocks import pixel_blocks
+
     known = _known(workspace, embedder)
-    found = np.zeros((len(names), embedder.dimension), np.float32)
-    fresh = [row for row, name in enumerate(names) if name not in known]
-    for row, name in enumerate(names):
-        if name in known:
-            found[row] = known[name]
-    meter(len(names) - len(fresh))
-    if fresh:
-        blocks = pixel_blocks(decoded.pixels_NHWC, np.array(fresh))
+    found = np.full((len(names), embedder.dimension), np.nan, np.float32)
+    fresh = np.array([row for row in rows.tolist() if names[row] not in known], np.int64)
+    for row in rows.tolist():
+        if names[row] in known:
+            found[row] = known[names[row]]
+    meter(len(rows) - len(fresh))
+    if len(fresh):
+        blocks = pixel_blocks(pixels_NHWC, fresh)
         loop = workspace.photo_loop.run(embedder.shared(), blocks, len(fresh), embedder.look)
         with _kept(workspace, embedder) as keep:
-            for rows, looked in loop:
-                found[rows] = looked.values
-                keep({names[row]: found[row] for row in rows})
-                meter(len(rows))
-    return found
+            for some, looked in loop:
+                found[some] = looked.values
+                keep({names[row]: found[row] for row in some})
+                meter(len(some))
+    return found, len(fresh)
 
 
-def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") -> "Embedded":
+def embedded(
+    workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder", title: str = "embed the catalogue"
+) -> "Embedded":
     """Every photo of the payload embedded; those that the table `embeddings` has are not done again."""
     from etalage.bundle.contents import embed
 
     known = _known(workspace, embedder)
     count = whole.photos.num_rows
-    with workspace.bar("embed the catalogue", count) as meter, _kept(workspace, embedder) as keep:
+    with workspace.bar(title, count) as meter, _kept(workspace, embedder) as keep:
         done = embed(whole, embedder, known, meter, workspace.photo_loop, keep)
     for sha256, reason in done.refused.items():
         log.warning("photo %s is left out: %s", sha256[:12], reason)
@@ -201,19 +264,34 @@ def embedded(workspace: Workspace, whole: "Payload", embedder: "PhotoEmbedder") 
 
 def _known(workspace: Workspace, embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
     """{sha256: (D,) embedding} of the photos that this very model embedded before."""
+    found = _kept_rows(workspace, embedder.model_hash)
+    alike = all(len(one) == embedder.dimension for one in found.values())
+    return found if alike else {}
+
+
+def _kept_rows(workspace: Workspace, model_hash: str) -> dict[str, np.ndarray]:
+    """{sha256: (D,) float32} of the photos that the model of this hash looked at, read as a stream: the table
+    has what all models made."""
     table = workspace.lake.table("embeddings")
     if not table.exists():
         return {}
-    rows = table.read(columns=["owner", "id", "model", "embedding"])
-    ours = pc.and_(pc.equal(rows["owner"], "photo"), pc.equal(rows["model"], embedder.model_hash))
-    rows = rows.filter(ours).combine_chunks()
-    if not rows.num_rows:
-        return {}
-    flat = pc.list_flatten(rows["embedding"]).to_numpy().astype(np.float32)
-    table_of = flat.reshape(rows.num_rows, -1)
-    if table_of.shape[1] != embedder.dimension:
-        return {}
-    return dict(zip(rows["id"].to_pylist(), table_of, strict=True))
+    found: dict[str, np.ndarray] = {}
+    for batch in table.batches(columns=["owner", "id", "model", "embedding"]):
+        ours = pc.and_(pc.equal(batch["owner"], "photo"), pc.equal(batch["model"], model_hash))
+        rows = batch.filter(ours)
+        if rows.num_rows:
+            flat = pc.list_flatten(rows["embedding"]).to_numpy().astype(np.float32)
+            found |= zip(rows["id"].to_pylist(), flat.reshape(rows.num_rows, -1), strict=True)
+    return found
+
+
+def keep_embeddings(workspace: Workspace, embedder: "PhotoEmbedder", made: Mapping[str, np.ndarray]) -> None:
+    """Write these embeddings {sha256: (D,)} of `embedder`, but for those that the table has."""
+    known = _known(workspace, embedder)
+    with _kept(workspace, embedder) as keep:
+        for sha256, one in made.items():
+            if sha256 not in known:
+                keep({sha256: one})
 
 
 @contextmanager

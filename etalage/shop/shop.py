@@ -296,8 +296,10 @@ class Shop(Workspace):
         return self._train(recipe, config, fresh)
 
     def _train(self, recipe: "Recipe[Any]", config: Any, fresh: bool) -> "tuple[Trained[Any], Path]":
-        from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
+        from etalage.shop import behaviour_steps, category_steps, photo_steps, similarity_steps, table_steps
 
+        if recipe.name == MODEL:
+            return similarity_steps.train(self, recipe, config, fresh)
         if recipe.data == "photos":
             return photo_steps.train(self, recipe, config, fresh)
         if recipe.data == "categories":

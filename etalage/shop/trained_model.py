@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.console import counted
+from etalage.shop.search_steps import Search
 
 if TYPE_CHECKING:
     from etalage.models.recipe import Trained
@@ -28,6 +29,8 @@ class TrainedModel:
     """The same in processor time, over all workers."""
     run: str
     """The run in MLflow."""
+    told: tuple[str, ...] = ()
+    """What the training has to say besides: what it compared before it took a way, what it had already."""
     search: Mapping[str, Any] | None = None
     """Which settings were compared on validation before it was counted, and what came of it (Search of
     shop/search_steps.py); None: none were."""
@@ -35,6 +38,9 @@ class TrainedModel:
     @classmethod
     def of(cls, trained: "Trained[Any]", export: Path) -> "TrainedModel":
         facts = trained.facts
+        search, told = facts.get("search"), tuple(facts.get("told", ()))
+        if search is not None:
+            told = (f"settings: {Search.of(search).told}", *told)
         return cls(
             trained.recipe,
             export,
@@ -43,7 +49,8 @@ class TrainedModel:
             trained.seconds,
             trained.cpu_seconds,
             str(facts.get("mlflow_run", "")),
-            facts.get("search"),
+            told,
+            search,
         )
 
     @property

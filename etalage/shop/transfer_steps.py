@@ -213,7 +213,8 @@ def require_same_photos(start: Start, name: str, photo: FeatureSource) -> None:
     if there != here:
         raise ConfigError(
             f"{start.name} learned from photos in {there} numbers, those here have {here}: set [models."
-            f"image_similarity] dimension = {there} and train it and this model again"
+            f"image_similarity] dimension = {there} (components, of a backbone) and train it and this model "
+            "again"
         )
     log.warning(
         "%s learned from the photos as image_similarity %s embeds them, this shop's is %s: the same numbers "

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from etalage.config import EvaluateConfig, validated
 from etalage.errors import ConfigError, TooLittleData
 from etalage.lake.durable_files import replace_durably
+from etalage.models import MODEL
 from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
@@ -108,6 +109,9 @@ def tune(
         )
     shop = dict(workspace.config.models.get(recipe.name, {}))
     config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
+    if recipe.name == MODEL:
+        shop, fixed = _of_small_network(config, shop, fixed)
+        config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
     config, task, fingerprint = task_of(workspace, recipe, config, {**shop, **fixed}, space, metric)
     space = _reaching(space, config.model_dump())
     study = _study(workspace, recipe, space, config, task, fingerprint, seed, fresh)
@@ -169,6 +173,25 @@ def task_of(
             )
         metric = own
     return config, TrialTask(recipe.name, fixed, data, kept, metric, slice, workspace.evaluating), mark
+
+
+def _of_small_network(config: Any, shop: Settings, fixed: Settings) -> tuple[Settings, Settings]:
+    """What image_similarity is tried with: its small network, and none of the settings of features. Raises
+    ConfigError: shop.toml, or --set, wants those, whose head every training chooses itself."""
+    from etalage.models.backbones import SMALL
+    from etalage.models.image_similarity import OF_FEATURES
+
+    if config.frozen:
+        raise ConfigError(
+            f"backbone = {config.backbone!r} has nothing to tune: every training chooses the head over its "
+            f"features itself; `--set backbone={SMALL}` tunes the small network"
+        )
+    if config.backbone == SMALL:
+        return shop, fixed
+    log.warning(
+        "trials are of the small network (backbone = %r): features of another have nothing to tune", SMALL
+    )
+    return {name: one for name, one in shop.items() if name not in OF_FEATURES}, {**fixed, "backbone": SMALL}
 
 
 def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:

@@ -194,6 +194,9 @@ def delete_photos(
     doomed, unknown = _doomed(rows, words, of, every)
     found = rows.filter(doomed)
     counts = {"photos": found.num_rows} if found.num_rows else {}
+    gone = _files_of_nobody(found, rows.filter(pc.invert(doomed)))
+    if made := _made_of(workspace, gone):
+        counts["embeddings"] = made
     near = {one: like for one in unknown[:SHOWN] if (like := _like(one, rows)) is not None}
     links = int(pc.sum(_is_link(found["url"])).as_py() or 0)
     items = len(pc.unique(found["item_id"]))
@@ -216,8 +219,35 @@ def delete_photos(
         _undo(workspace, counts),
     )
     if not dry and counts:
+        _forget(workspace, gone)
         table.delete(found.select(["item_id", "url"]))
     return plan
+
+
+def _files_of_nobody(gone: pa.Table, stays: pa.Table) -> pa.Array:
+    """The SHA-256 of the files among the photos that go which no other photo is."""
+    shas = pc.unique(gone["sha256"].drop_null())
+    return shas.filter(pc.invert(pc.is_in(shas, value_set=stays["sha256"].combine_chunks())))
+
+
+def _of_photos(rows: pa.Table, shas: pa.Array) -> pa.ChunkedArray:
+    return pc.and_(pc.equal(rows["owner"], "photo"), pc.is_in(rows["id"], value_set=shas))
+
+
+def _made_of(workspace: Workspace, shas: pa.Array) -> int:
+    """How many embeddings, and features, models made of these photos."""
+    table = workspace.lake.table("embeddings")
+    if not len(shas) or not table.exists():
+        return 0
+    return int(pc.sum(_of_photos(table.read(columns=["owner", "id"]), shas)).as_py() or 0)
+
+
+def _forget(workspace: Workspace, shas: pa.Array) -> None:
+    """What was made of a photo goes before it, as what the photo showed can be told from that: after a kill
+    the same command does the rest."""
+    table = workspace.lake.table("embeddings")
+    if len(shas) and table.exists():
+        table.delete_matching(("owner", "id"), lambda rows: _of_photos(rows, shas))
 
 
 def _doomed(
@@ -256,10 +286,15 @@ def reset(workspace: Workspace, name: str, dry: bool = True) -> Deletion:
     table = workspace.lake.table(name)
     count = table.count()
     rows = {name: count} if count else {}
+    shas = pa.array([], pa.string())
+    if name == "photos":
+        shas = pc.unique(table.read(columns=["sha256"])["sha256"].drop_null())
+        rows |= {"embeddings": made} if (made := _made_of(workspace, shas)) else {}
     stays, after = _beside(workspace, name), _AFTER.get(name, ())
     undo = _undo(workspace, rows)
     plan = Deletion(name, not dry and bool(count), rows, count, (), stays=stays, next=after, undo=undo)
     if not dry:
+        _forget(workspace, shas)
         table.clear()
     return plan
 

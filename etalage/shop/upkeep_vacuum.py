@@ -327,6 +327,7 @@ class _Looking:
     def _caches(self) -> Iterator[_Found]:
         runs, cache = self.workspace.runs, self.workspace.folder / "cache" / "bundles"
         made = [*_entries(runs / "behaviour"), *_entries(runs / "pixels"), *_entries(runs / "rows")]
+        made += _entries(runs / "backbones")
         made += [one for one in _entries(runs / "yardsticks") if one.is_dir()]
         made = [one for one in made if not one.name.startswith(".") and one.name != "lock"]
         current = self.workspace.bundles.pointed()

@@ -15,10 +15,9 @@ from etalage.config import as_values, validated
 from etalage.engine.contract import Engine
 from etalage.engine.local import LOCAL
 from etalage.features.array_blocks import ArrayLoop
-from etalage.features.photo import PhotoEncoder
-from etalage.features.photo_set import PhotoSet, fingerprint
+from etalage.features.photo_set import FeatureSet, PhotoSet, fingerprint
 from etalage.models.own import SOURCE
-from etalage.models.recipe import Recipe, Solves, Trained, TrainingConfig
+from etalage.models.recipe import Recipe, Solves, Trained, TrainingConfig, photo_encoder
 from etalage.training.closed_form import export_closed_form, solve
 from etalage.training.export_source import Source
 from etalage.training.learned_from import learned_from
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from etalage.features.example_stream import ExampleStream
     from etalage.features.examples import Examples
     from etalage.models.dssm import VectorRows
+    from etalage.runtime.photos import PhotoEmbedder
 
 Progress = Callable[[int, int, str], None]
 
@@ -54,21 +54,69 @@ def run(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[Trained[Any], Path]:
     """Train a model of photos and export it; → the trained model and its export's folder.
 
     versions: the tables' versions that `photos` were read at. fresh: forget what an earlier run of the
-    same config and data left. Raises what `fit` and `export` raise.
+    same config and data left. about: what the export says of the training besides.
+    Raises what `fit` and `export` raise.
     """
     from etalage.training.export import export
 
     facts = {"data": fingerprint(photos), "tables": versions, "rows": len(photos.rows("train"))}
+    facts |= dict(about or {})
 
     def write(trained: Trained[Any], task: Any) -> Path:
-        return export(trained, PhotoEncoder(config.size, config.channels), exports)
+        return export(trained, photo_encoder(config), exports)
 
     return _tracked(
         recipe, config, photos, facts, write, runs=runs, fresh=fresh, progress=progress, engine=engine
+    )
+
+
+def train_frozen(
+    recipe: Recipe[Any],
+    config: Any,
+    features: FeatureSet,
+    backbone: "PhotoEmbedder",
+    versions: dict[str, int],
+    *,
+    runs: Path,
+    exports: Path,
+    fresh: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> tuple[Trained[Any], Path]:
+    """The same for a head that is solved over features of a backbone that stays as it is.
+
+    features: what `backbone` made of the photos; config names the head. Raises what `export_frozen` raises.
+    """
+    from etalage.training.frozen import export_frozen, solve_frozen
+
+    photos = features.photos
+    facts = {
+        "data": features.fingerprint(),
+        "tables": versions,
+        "rows": len(photos.rows("train")),
+        "inputs": {"backbone": backbone.model_hash},
+        **(about or {}),
+    }
+    solved = solve_frozen(recipe.name, config, features)
+
+    def write(trained: Trained[Any], task: Any) -> Path:
+        return export_frozen(trained, backbone, solved.head, exports)
+
+    return _tracked(
+        recipe,
+        config,
+        photos,
+        facts,
+        write,
+        runs=runs,
+        fresh=fresh,
+        progress=None,
+        engine=LOCAL,
+        made=solved.trained,
     )
 
 
@@ -84,8 +132,10 @@ def train_categories(
     fresh: bool = False,
     progress: Progress | None = None,
     engine: Engine = LOCAL,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[Trained[Any], Path]:
-    """The same for a classifier of items; golden: the hash of the golden set, which it did not see.
+    """The same for a classifier of items; golden: the hash of the golden set, which it did not see; about:
+    what the export says of the training besides.
 
     Raises what `fit` and the export raise.
     """
@@ -97,6 +147,7 @@ def train_categories(
         "rows": len(items.rows("train")),
         "taxonomy": items.taxonomy.version,
         "golden": golden,
+        **(about or {}),
     }
 
     def write(trained: Trained[Any], task: Any) -> Path:
@@ -200,7 +251,9 @@ def _tracked(
     engine: Engine,
     blocks: ArrayLoop | None = None,
     tracked: bool = True,
+    made: Callable[[Path], Trained[Any]] | None = None,
 ) -> tuple[Trained[Any], Path]:
+    """made: the model of this run's folder, where it was solved already; None: it is trained, or counted."""
     settled = config.model_dump(mode="json")
     decides = {key: value for key, value in settled.items() if key != "device"}
     outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
@@ -213,7 +266,7 @@ def _tracked(
     if fresh:
         folder = _unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(config, TrainingConfig):
+    if isinstance(config, TrainingConfig) and made is None:
         from etalage.training.workers import follow_torchrun
 
         follow_torchrun(recipe, config, data, folder)
@@ -223,8 +276,10 @@ def _tracked(
         if tracker.id is not None:
             note.write_text(tracker.id, encoding="utf-8")
         tracker.parameters({**settled, **{f"data_{key}": value for key, value in facts.items()}})
-        task = recipe.bind(config, data)
-        if recipe.role == "closed_form":
+        task: Any = None if made is not None else recipe.bind(config, data)
+        if made is not None:
+            trained = made(folder)
+        elif recipe.role == "closed_form":
             trained = solve(recipe, task, config, folder, blocks)
         else:
             trained = _fitted(recipe, config, data, task, folder, engine, tracker, progress)
