@@ -23,7 +23,7 @@ from etalage.features.array_blocks import ArrayLoop
 from etalage.features.behaviour import BehaviourSet
 from etalage.models.counting import Strength, stacked, strongest, user_items
 from etalage.models.ease_columns import columns
-from etalage.models.recipe import ClosedFormArrays, ClosedFormConfig, Recipe
+from etalage.models.recipe import ClosedFormArrays, ModelConfig, Recipe
 from etalage.models.search_space import Choice, FloatRange, SearchSpace
 
 BLOCK_ENTRIES = 2**23
@@ -35,7 +35,7 @@ _LARGE = 2**30
 log = logging.getLogger(__name__)
 
 
-class EaseConfig(ClosedFormConfig):
+class EaseConfig(ModelConfig):
     regularisation: float = Field(250.0, gt=0)
     """The paper's lambda: the smaller the shop's data, the larger."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -298,5 +298,4 @@ RECIPE = Recipe(
     bind=EaseSolver,
     data="behaviour",
     space=SPACE,
-    trials=({"regularisation": 60.0}, {"regularisation": 1000.0}),
 )
