@@ -254,7 +254,9 @@ def valued(
     evaluate = evaluate.model_copy(update={"ks": ks_with((), metric)})
     found = measure(data, {recipe.name: scorer}, "validation", scorer.role, evaluate, 0, None)
     if slice not in found.slices:
-        raise TooLittleData(f"validation has no question of the slice {slice!r}, on which it is judged")
+        raise TooLittleData(
+            f"validation has no question of the slice {slice!r}, on which {recipe.name} is judged"
+        )
     return np.asarray(found.values(slice)[recipe.name][metric])
 
 

@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from etalage.config import EvaluateConfig, validated
 from etalage.errors import ConfigError, TooLittleData
+from etalage.features.array_blocks import ArrayLoop
 from etalage.lake.durable_files import replace_durably
 from etalage.models import MODEL
 from etalage.models.recipe import Recipe, Trained, TrainingConfig
 from etalage.models.search_space import Choice, Dimension, SearchSpace
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
+from etalage.shop.search_steps import Counter, valued
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -346,23 +348,13 @@ class _Epochs:
 
 
 def _counted(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path) -> float:
-    """Counted, exported, opened and ranked: what is judged is what would be served."""
-    from etalage.evaluation.behaviour import ks_with
-    from etalage.evaluation.measured import measure
-    from etalage.runtime.opening import open_scorer
-    from etalage.training.behaviour_export import export_behaviour
-    from etalage.training.loop import fit
-
+    """The mean over the shoppers of validation of what would be served."""
     assert task.kept is not None
-    trained = fit(recipe, recipe.bind(config, task.data), config, folder)
-    scorer = open_scorer(export_behaviour(recipe, trained, task.kept, folder))
-    evaluate = task.evaluate.model_copy(update={"ks": ks_with((), task.metric)})
-    found = measure(task.data, {recipe.name: scorer}, "validation", scorer.role, evaluate, 0, None)
-    if task.slice not in found.slices:
-        raise TooLittleData(
-            f"validation has no question of the slice {task.slice!r}, on which {recipe.name} is judged"
-        )
-    return float(found.values(task.slice)[recipe.name][task.metric].mean())
+    counter = Counter(recipe, task.data, ArrayLoop())
+    found = valued(
+        recipe, config, counter, task.data, task.kept, task.metric, task.slice, task.evaluate, folder
+    )
+    return float(found.mean())
 
 
 def _acting(recipe: Recipe[Any], given: Settings, tried: Settings) -> Settings:
