@@ -1,9 +1,10 @@
 """Ranking by dense and sparse features: embeddings, their pairwise dot products, and two perceptrons.
 
 Paper: M. Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation
-Systems, 2019, arXiv 1906.00091.
+Systems, 2019, arXiv 1906.00091. With `interaction = "fm"` the network of H. Guo et al., DeepFM: A
+Factorization-Machine based Neural Network for CTR Prediction, IJCAI 2017.
 
-    B batch   S sparse features   F dense features   D embedding width   W output columns
+    B batch   S sparse features   F dense features   D embedding width   W output columns   P fields
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,13 +45,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "epochs": 1,
         "precision": "float32",
-    }
+    },
+    "deepfm": {
+        "interaction": "fm",
+        "dimension": 10,
+        "top": (400, 400, 400),
+        "dropout": 0.5,
+        "schedule": "constant",
+        "learning_rate": 1e-3,
+        "table_rate": 1e-3,
+    },
 }
-"""As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1."""
+"""As in the authors' script for Criteo's Kaggle data: 13-512-256-64-16 and 512-256-1; and as DeepFM's paper
+has it for Criteo's (section 3.1)."""
 
 
 class DlrmConfig(StreamedConfig):
-    preset: Literal["criteo_kaggle"] | None = None
+    preset: Literal["criteo_kaggle", "deepfm"] | None = None
     """Published settings, for what is not set here."""
     table: str | None = None
     """Learn from this table instead of what the shop's retrievers find: a Delta table (a folder or a URI), a
@@ -66,6 +77,9 @@ class DlrmConfig(StreamedConfig):
     """Width of every embedding, of the sparse features' and of the dense ones'."""
     embeddings: Literal["row_wise", "torchrec"] = "row_wise"
     """Tables of sparse features: whole in each worker, or in shards on the workers by TorchRec."""
+    interaction: Literal["dot", "fm"] = "dot"
+    """`dot`: the top reads the dot product of each pair. `fm`: it reads the embeddings themselves, and their
+    factorisation machine stands beside it; a dense feature is a field too, its number times a vector."""
     bottom: tuple[int, ...] = (512, 256, 64)
     """Hidden widths of the perceptron over the dense features; its last layer is `dimension` wide."""
     top: tuple[int, ...] = (512, 256)
@@ -117,6 +131,8 @@ class DlrmConfig(StreamedConfig):
 
     def idle(self) -> dict[str, str]:
         found = super().idle()
+        if self.interaction == "fm":
+            found["bottom"] = 'interaction = "dot"'
         if not self.top:
             found["dropout"] = "a layer in top"
         if self.table is None:
@@ -136,7 +152,8 @@ class Dlrm(nn.Module):
     """sparse (B, S) int64, dense (B, F) float32 → (B, W) float32: logits, or values for regression.
 
     The top perceptron reads D + S + S(S-1)/2 numbers: the bottom's output, and the dot product of each
-    pair among it and the S embeddings. Without dense features there is no bottom: S(S-1)/2 numbers.
+    pair among it and the S embeddings. Without dense features there is no bottom: S(S-1)/2 numbers. With
+    `interaction = "fm"` it reads (S + F) · D numbers, the fields' embeddings.
     """
 
     def __init__(
@@ -153,14 +170,18 @@ class Dlrm(nn.Module):
         sparse, dense = len(self.sparse_inputs), len(self.dense_inputs)
         made = partial(tables_of, config, ranks, examples.sizes, kept=kept)
         self.tables = made(config.dimension) if sparse else None
-        self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if dense else None
+        columns = sum(objective.width for objective in objectives)
+        if not dense and sparse < 2:
+            raise TooLittleData("one sparse feature and no dense one: nothing interacts")
+        self.machine = Machine(dense, config.dimension, columns) if config.interaction == "fm" else None
+        with_bottom = dense and self.machine is None
+        self.bottom = _perceptron([dense, *config.bottom, config.dimension]) if with_bottom else None
         count = sparse + bool(dense)
         low_PP = torch.tril_indices(count, count, -1)
         self.register_buffer("pairs_P", low_PP[0] * count + low_PP[1], persistent=False)
         width = len(low_PP[0]) + (config.dimension if dense else 0)
-        if width == 0:
-            raise TooLittleData("one sparse feature and no dense one: nothing interacts")
-        columns = sum(objective.width for objective in objectives)
+        if self.machine is not None:
+            width = (sparse + dense) * config.dimension
         self.top = _perceptron([width, *config.top, columns], config.dropout, last=False)
         self.linear_tables = made(columns, title="linear_tables") if config.linear and sparse else None
         self.linear_dense = nn.Linear(dense, columns, bias=False) if config.linear and dense else None
@@ -176,20 +197,60 @@ class Dlrm(nn.Module):
     def forward(self, sparse_BS: Tensor, dense_BF: Tensor) -> Tensor:
         normal_BF = (dense_BF - self.get_buffer("dense_mean_F")) / self.get_buffer("dense_spread_F")
         normal_BF = normal_BF.clamp(-FAR, FAR)
-        parts = [self.bottom(normal_BF)] if self.bottom is not None else []
-        inputs = list(parts)
-        if self.tables is not None:
-            found_BSD = self.tables(sparse_BS)
-            all_BPD = torch.cat([part[:, None].to(found_BSD.dtype) for part in parts] + [found_BSD], dim=1)
-            products_BPP = torch.bmm(all_BPD, all_BPD.transpose(1, 2))
-            inputs.append(products_BPP.flatten(1)[:, self.get_buffer("pairs_P")])
+        found_BSD = None if self.tables is None else self.tables(sparse_BS)
+        beside_BW: Tensor | None = None
+        if self.machine is not None:
+            fields_BPD = self.machine.fields(normal_BF, found_BSD)
+            inputs, beside_BW = [fields_BPD.flatten(1)], self.machine(fields_BPD)
+        else:
+            inputs = self._dotted(normal_BF, found_BSD)
         hidden_BW = self.top(torch.cat(inputs, dim=1)).float()
+        if beside_BW is not None:
+            hidden_BW = hidden_BW + beside_BW.float()
         if self.linear_tables is not None:
             hidden_BW = hidden_BW + self.linear_tables(sparse_BS).sum(dim=1)
         if self.linear_dense is not None:
             hidden_BW = hidden_BW + self.linear_dense(normal_BF).float()
         out_BW: Tensor = hidden_BW * self.get_buffer("spread_W") + self.get_buffer("mean_W")
         return out_BW
+
+    def _dotted(self, normal_BF: Tensor, found_BSD: Tensor | None) -> list[Tensor]:
+        """What the bottom makes of the dense features, and the dot products of all pairs."""
+        parts = [self.bottom(normal_BF)] if self.bottom is not None else []
+        inputs = list(parts)
+        if found_BSD is not None:
+            all_BPD = torch.cat([part[:, None].to(found_BSD.dtype) for part in parts] + [found_BSD], dim=1)
+            products_BPP = torch.bmm(all_BPD, all_BPD.transpose(1, 2))
+            inputs.append(products_BPP.flatten(1)[:, self.get_buffer("pairs_P")])
+        return inputs
+
+
+class Machine(nn.Module):
+    """The factorisation machine of DeepFM: half of (Σ e)² - Σ e² over the fields' embeddings e, equation 2.
+
+    Of one output it is the sum over the D numbers, as published; of several, each output weighs them itself.
+    """
+
+    def __init__(self, dense: int, dimension: int, columns: int) -> None:
+        super().__init__()
+        self.vectors_FD = nn.Parameter(torch.randn(dense, dimension) * dimension**-0.5) if dense else None
+        self.weights = nn.Linear(dimension, columns, bias=False) if columns > 1 else None
+        if self.weights is not None:
+            nn.init.ones_(self.weights.weight)
+
+    def fields(self, normal_BF: Tensor, found_BSD: Tensor | None) -> Tensor:
+        """(B, F + S, D): of each dense feature its number times a vector, and the sparse ones' embeddings."""
+        found = [] if self.vectors_FD is None else [normal_BF.unsqueeze(2) * self.vectors_FD]
+        found += [] if found_BSD is None else [found_BSD.float()]
+        return torch.cat(found, dim=1)
+
+    def forward(self, fields_BPD: Tensor) -> Tensor:
+        """(B, W)"""
+        products_BD = 0.5 * (fields_BPD.sum(1).square() - fields_BPD.square().sum(1))
+        if self.weights is None:
+            return products_BD.sum(1, keepdim=True)
+        weighed_BW: Tensor = self.weights(products_BD)
+        return weighed_BW
 
 
 def _perceptron(widths: list[int], dropout: float = 0.0, last: bool = True) -> nn.Sequential:

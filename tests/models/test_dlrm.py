@@ -82,6 +82,32 @@ def test_the_interactions_are_the_dot_products_of_each_pair() -> None:
     assert torch.allclose(network(sparse, dense), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(("sparse", "dense"), [(3, 2), (3, 0), (0, 2)])
+@pytest.mark.parametrize("labels", [1, 2])
+def test_deepfm_is_the_machine_the_perceptron_and_the_linear_part(
+    sparse: int, dense: int, labels: int
+) -> None:
+    data = examples(sparse, dense, labels=labels)
+    config = DlrmConfig(interaction="fm", dimension=4, top=(7,))
+    network = DlrmTask(config, data).network().eval()
+    assert widths(network.top)[0] == ((sparse + dense) * 4, 7)
+    codes, numbers = torch.from_numpy(data.sparse), torch.from_numpy(data.dense)
+    normal = ((numbers - network.dense_mean_F) / network.dense_spread_F).clamp(-10, 10)
+    fields = [normal[:, [n]] * network.machine.vectors_FD[n] for n in range(dense)]
+    fields += network.tables(codes).unbind(dim=1) if sparse else []
+    pairs = sum(fields[i] * fields[j] for i in range(len(fields)) for j in range(i))
+    wanted = network.top(torch.cat(fields, dim=1)) + pairs.sum(dim=1, keepdim=True) + network.mean_W
+    assert torch.allclose(network(codes, numbers), wanted, atol=1e-5)
+
+
+def test_the_preset_of_deepfm_is_that_of_its_paper() -> None:
+    network = DlrmTask(DlrmConfig(preset="deepfm"), examples(26, 13)).network()
+    assert widths(network.top) == [(390, 400), (400, 400), (400, 400), (400, 1)]
+    assert network.bottom is None and network.linear_tables is not None
+    with pytest.raises(ValueError, match=r'bottom = .* it needs interaction = "dot"'):
+        DlrmConfig(preset="deepfm", bottom=(8,))
+
+
 def test_dense_features_are_normalised_by_the_training_rows_and_the_network_keeps_how() -> None:
     data = examples(2, 3)
     train = data.dense[data.rows("train")]
@@ -198,6 +224,19 @@ def test_it_finds_the_interactions_that_a_linear_model_cannot(
     task, found = ranker
     value = task.measure(found.network, "test")["auroc"]
     assert floor + 0.1 < value < clicks.best_auroc()
+
+
+def test_deepfm_learns_from_clicks_and_is_served_as_it_was_trained(clicks: Clicks, tmp_path: Path) -> None:
+    some = np.arange(0, 40_000, 2)
+    half = Clicks(clicks.examples.take(some), clicks.truth[some])
+    task, found = trained(half, tmp_path, interaction="fm", bottom=(512, 256, 64))
+    assert found.metrics["auroc"] > found.metrics["before.auroc"] + 0.08
+    data = half.examples
+    source = Source(sizes=dict(zip(data.sparse_names, data.sizes, strict=True)))
+    scorer: Any = open_scorer(export_behaviour(RECIPE, found, source, tmp_path / "exports"))
+    served = scorer.score_rows(data.sparse[:50], data.dense[:50])
+    logits = torch.from_numpy(task.predict(found.network, np.arange(50)))
+    assert served == pytest.approx(logits.numpy(), abs=1e-4)
 
 
 def test_auroc_is_told_before_training_after_each_epoch_and_on_test(
