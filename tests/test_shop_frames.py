@@ -270,3 +270,14 @@ def test_what_orders_candidates_stands_beside_what_finds_them() -> None:
         "all": 4, "cold items": 2, "order of the candidates": 2
     }  # fmt: skip
     assert "\n" not in repr(compared) and "ours finds most" in compared._repr_html_()
+
+
+def test_a_frames_column_of_photos_is_read_as_it_is_called(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "Photos")
+    rows = [
+        {"sku": f"k{number}", "name": f"Kettle {number}", "price": 9.5 + number, "photo": drawn_photo(number)}
+        for number in range(4)
+    ]
+    done = shop.ingest(pa.Table.from_pylist(rows), "items")
+    assert done.refused == 0 and any("item_id = sku" in str(note) for note in done.notes)
+    assert shop.table("photos").to_arrow().num_rows == 4

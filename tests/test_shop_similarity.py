@@ -43,7 +43,7 @@ def whole(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = Shop(folder)
     shop.ingest(stripes.folder(tmp_path_factory.mktemp("photos"), ITEMS), "items")
     shop.train()
-    shop.evaluate()
+    shop.evaluate("image_similarity")
     shop.publish(force=True)  # features that were drawn at random need not beat raw pixels
     return folder
 
@@ -138,7 +138,7 @@ def test_every_head_is_compared_on_classes_seen_and_held_out_and_the_report_says
     assert len(compared["categories"]) == 2 and compared["taken"] == facts["config"]["head"]
     best = max(one["seen"] + one["new"] for one in compared["systems"].values())
     assert sum(compared["systems"][compared["taken"]].values()) == pytest.approx(best)
-    done = shop.evaluate()
+    done = shop.evaluate("image_similarity")
     assert {row.slice for row in done.rows} == {"all", "classes seen", "classes held out"}
     assert {row.system for row in done.rows if row.slice == "classes held out"} == set(compared["systems"])
     (section,) = [one for one in done.sections if isinstance(one, HeldOutClasses)]

@@ -350,7 +350,6 @@ RECIPE = Recipe(
     columns=("title", "brand", "price", "category_id", "attributes"),
     bind=ColdStartTask,
     data="behaviour",
-    embeds_items=False,
     slice="cold items",
     space=SPACE,
 )

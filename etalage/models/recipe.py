@@ -500,7 +500,7 @@ class Recipe(Generic[C]):
     from them (`pretrained` in its config)."""
     embeds_items: bool = False
     """Whether a closed-form model yields item embeddings, which other models may use as features; every
-    embedder does, unless its file says False."""
+    embedder does."""
     slice: str = "all"
     """What it is there for: the slice that it is judged on where [evaluate] slices names no other."""
     space: SearchSpace = field(default_factory=dict)

@@ -9,20 +9,18 @@ import pytest
 import torch
 
 from etalage.features.behaviour import NEVER, BehaviourSet, Queries
-from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.models.recipe import Recipe, Trained
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.opening import open_scorer
 from etalage.training.behaviour_export import export_behaviour
 from etalage.training.export_source import Source
 from etalage.training.loop import fit
 from tests.behaviours import ITEMS, USERS, behaviour
-from tests.contracts.folder import FOLDER, names
+from tests.contracts.folder import FOLDER, names, stepped
 
 pytestmark = pytest.mark.traces
 
-EMBEDDERS = [
-    name for name in names("embedder", "behaviour") if issubclass(FOLDER.find(name).config, TrainingConfig)
-]
+EMBEDDERS = [name for name in names("embedder", "behaviour") if name in stepped()]
 """Those that are trained by steps: of a network that is solved (`cold_start`) no loss falls."""
 QUICK: dict[str, dict[str, Any]] = {
     "two_tower": {

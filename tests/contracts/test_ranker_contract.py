@@ -27,7 +27,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "bottom": (16,), "top": (32,), "dimension": 8, "batch_size": 400, "epochs": 3, "table_rate": 0.1,
         "table_start": 1e-6, "learning_rate": 3e-3,
     },
-    "neumf": {"epochs": 8, "learning_rate": 5e-3},
+    "neumf": {"epochs": 8, "learning_rate": 5e-3, "spare_held_out": True},
 }  # fmt: skip
 """Small settings for each model; a new ranker needs a line here."""
 FEW = (3, 5, 8, 12, 20, 30, 10, 8, 10, 15, 10, 8, 50, 20, 12)

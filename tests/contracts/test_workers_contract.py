@@ -12,10 +12,10 @@ import torch
 from etalage.engine import local
 from etalage.models.ranks import counts_of
 from tests.conftest import PROJECT
-from tests.contracts.folder import LISTED
+from tests.contracts.folder import stepped
 from tests.contracts.shared_training import Case, case, train_all
 
-MODELS = [name for name, found in LISTED.items() if found.role != "closed_form"]
+MODELS = stepped()
 
 
 @dataclass(frozen=True)

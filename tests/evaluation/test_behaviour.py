@@ -203,7 +203,7 @@ def test_an_unknown_metric_is_named_before_the_test_part_is_measured(known, metr
 
 
 def test_an_unknown_slice_and_other_data_are_refused(known) -> None:
-    with pytest.raises(ConfigError, match=r"slice 'warm'.*cold items"):
+    with pytest.raises(TooLittleData, match=r"slice 'warm'.*cold items"):
         judged(known, known[1], slice="warm")
     other = Table(np.zeros((261, 91)), items=named("x", 90))
     with pytest.raises(ExportDamaged, match="train it again on this data"):

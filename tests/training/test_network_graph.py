@@ -13,13 +13,14 @@ from etalage.datasets.clicks import draw_clicks
 from etalage.features.category_set import CategorySet
 from etalage.features.photo_set import PhotoSet
 from etalage.models import recipe as recipes
+from etalage.models.recipe import TrainingConfig
 from etalage.training.graph_layout import Box, Graph, _Layered
 from etalage.training.network_graph import Calls, _boxes, _traced, draw, readable_weights, summary
 from tests import stripes
 from tests.behaviours import behaviour
 from tests.category_sets import category_set, quick
 
-GRADIENT = [name for name in recipes.names() if recipes.find(name).role != "closed_form"]
+GRADIENT = [name for name in recipes.names() if issubclass(recipes.find(name).config, TrainingConfig)]
 SETTINGS: dict[str, dict[str, Any]] = {
     "image_similarity": stripes.SETTINGS,
     "item_category": quick(text="joint"),

@@ -40,11 +40,13 @@ def item_settings(
     more, told = _dates(facts, lines, "updated_at")
     settings, notes = settings + more, notes + told
     read = _read(lines)
-    left = [name for name in head.names if name in _PHOTO_NAMES and name not in read]
+    # What holds the bytes of photos is read as it is called: it needs no line.
+    photos = [n for n in head.names if n in _PHOTO_NAMES and n in facts and _holds_bytes(facts[n])]
+    left = [n for n in head.names if n in _PHOTO_NAMES and n not in read and n not in photos]
     if left and table == "items":
         reason = "called as our column of photos, and its values are none"
         settings.append(Setting("leave_out", tuple(left), reason))
-    roots = _roots(head, read)
+    roots = {*_roots(head, read), *photos}
     others = [n for n in head.names if n not in roots and n not in left and n in facts and facts[n].values]
     others += [n for n in head.names if n not in roots and n not in facts]
     if others:
@@ -62,6 +64,10 @@ def item_settings(
         reason = "nothing says in which currency the prices are"
         settings.append(Setting("currency", "EUR", reason, False, "constants"))
     return settings, notes
+
+
+def _holds_bytes(one: Facts) -> bool:
+    return bool(one.values) and all(isinstance(value, bytes) for value in one.values)
 
 
 def act_settings(
