@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Before anything imports torch, faiss or onnxruntime: see docs/decisions/threads.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# gRPC (Milvus' client) would look after its threads in every child that is forked, and end it by SIGABRT where
-# a descriptor of the parent's is gone; our children only start another program.
+# gRPC (Milvus' client) would look after its threads in every child that is forked, and end it by SIGABRT
+# where a descriptor of the parent's is gone; our children only start another program.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 # No test may fail because the machine is busy: Hypothesis would want an example done in 0.2 s, and httpx an
