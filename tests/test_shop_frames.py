@@ -281,3 +281,22 @@ def test_a_frames_column_of_photos_is_read_as_it_is_called(tmp_path: Path) -> No
     done = shop.ingest(pa.Table.from_pylist(rows), "items")
     assert done.refused == 0 and any("item_id = sku" in str(note) for note in done.notes)
     assert shop.table("photos").to_arrow().num_rows == 4
+
+
+def test_what_a_frame_holds_and_is_not_taken_is_said(tmp_path: Path) -> None:
+    shop = Shop.create(tmp_path / "shop", "Films")
+    genres = ["Drama|Crime", "Comedy", "Crime|Drama|War", "War|Comedy", "Drama|War", "Comedy|Crime"]
+    rows = [
+        {
+            "item_id": f"f{n}",
+            "title": f"Film {n}",
+            "price": 5.0 + n,
+            "genres": genres[n % 6],
+            "photo": f"no. {n}",
+        }
+        for n in range(30)
+    ]
+    (note,) = [
+        str(one) for one in shop.ingest(pa.Table.from_pylist(rows), "items").notes if "guessed" in str(one)
+    ]
+    assert "photo is left out" in note and "of category_id the first before '|' is taken" in note

@@ -49,6 +49,12 @@ def _told(mapping: MappingConfig, own: MappingConfig) -> list[Note]:
         for ours, word in mapping.constants.items()
         if ours not in own.constants
     ]
+    told += [f"{name} is left out" for name in mapping.leave_out if name not in own.leave_out]
+    told += [
+        f"of {ours} the first before {separator!r} is taken"
+        for ours, separator in mapping.first_of.items()
+        if ours not in own.first_of
+    ]
     if not told:
         return []
     return [Note(f"guessed: {', '.join(told)} (columns={{...}} says otherwise)")]
