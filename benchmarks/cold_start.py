@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from scipy import sparse
 
 sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
+from acts import acts_of, instants  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.config import BehaviourConfig, EvaluateConfig  # noqa: E402
@@ -119,13 +120,13 @@ def sets_of(bench: Run, data: Path | None) -> dict[str, Callable[[], BehaviourSe
 def movielens(folder: Path) -> BehaviourSet:
     """Titles' words, and each film's genres as one category."""
     ratings, films = (pyarrow.csv.read_csv(folder / f"{name}.csv") for name in ("ratings", "movies"))
-    times = ratings["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us", "UTC"))
     items = {
         "item_id": films["movieId"].cast(pa.string()),
         "title": films["title"],
         "category_id": films["genres"],
     }
-    return _set(ratings["userId"], ratings["movieId"], times, pa.table(items), repeat=False)
+    acts = acts_of(ratings["userId"], ratings["movieId"], instants(ratings["timestamp"]), "buy")
+    return behaviour_set(acts, pa.table(items), None, BehaviourConfig(), whole=True)
 
 
 def groceries(folder: Path) -> BehaviourSet:
@@ -142,22 +143,8 @@ def groceries(folder: Path) -> BehaviourSet:
         "category_id": [" > ".join(str(step) for step in path if step is not None) for path in paths],
     }
     times = sales["transaction_timestamp"].cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
-    return _set(sales["household_id"], sales["product_id"], times, pa.table(items), repeat=True)
-
-
-def _set(users: Any, items: Any, times: Any, catalogue: pa.Table, repeat: bool) -> BehaviourSet:
-    count = len(users)
-    acts = pa.table(
-        {
-            "interaction_id": pa.array([f"{n:07d}" for n in range(count)]),
-            "user_id": users.cast(pa.string()),
-            "item_id": items.cast(pa.string()),
-            "kind": pa.array(["buy"] * count),
-            "value": pa.nulls(count, pa.float64()),
-            "time": times,
-        }
-    )
-    return behaviour_set(acts, catalogue, None, BehaviourConfig(repeat=repeat), whole=True)
+    acts = acts_of(sales["household_id"], sales["product_id"], times, "buy")
+    return behaviour_set(acts, pa.table(items), None, BehaviourConfig(repeat=True), whole=True)
 
 
 def measured(data: BehaviourSet, seed: int) -> dict[str, list[float]]:

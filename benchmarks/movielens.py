@@ -22,6 +22,7 @@ import typer
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
+from acts import acts_of, instants  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.config import BehaviourConfig  # noqa: E402
@@ -95,16 +96,8 @@ def read(folder: Path) -> BehaviourSet:
     """The ten latest of each user are `test`, the latest tenth of the rest `validation`."""
     ratings = pyarrow.csv.read_csv(folder / "ratings.csv")
     films = pyarrow.csv.read_csv(folder / "movies.csv")
-    interactions = pa.table(
-        {
-            "interaction_id": pa.array([f"{n:07d}" for n in range(ratings.num_rows)]),
-            "user_id": ratings["userId"].cast(pa.string()),
-            "item_id": ratings["movieId"].cast(pa.string()),
-            "kind": pa.array(["rating"] * ratings.num_rows),
-            "value": ratings["rating"].cast(pa.float64()),
-            "time": ratings["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us", "UTC")),
-        }
-    )
+    times = instants(ratings["timestamp"])
+    interactions = acts_of(ratings["userId"], ratings["movieId"], times, "rating", ratings["rating"])
     items = pa.table({"item_id": films["movieId"].cast(pa.string()), "title": films["title"]})
     return behaviour_set(interactions, items, None, BehaviourConfig(split="last_n", last_n=HELD_OUT))
 

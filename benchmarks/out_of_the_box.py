@@ -25,6 +25,7 @@ import typer
 
 sys.path[:0] = [str(Path(__file__).parent)]
 import miniature  # noqa: E402
+from acts import acts_of, instants  # noqa: E402
 from table import Out, Row, Run, Small, run_main  # noqa: E402
 
 from etalage.config import BehaviourConfig  # noqa: E402
@@ -115,8 +116,7 @@ def sets_of(bench: Run, data: Path | None) -> dict[str, Callable[[], BehaviourSe
 def movielens(folder: Path) -> BehaviourSet:
     """The ten latest ratings of each user are `test`, the latest tenth of the rest `validation`."""
     ratings = pyarrow.csv.read_csv(folder / "ratings.csv")
-    times = ratings["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us", "UTC"))
-    acts = _acts(ratings["userId"], ratings["movieId"], times)
+    acts = acts_of(ratings["userId"], ratings["movieId"], instants(ratings["timestamp"]), "view")
     return behaviour_set(acts, None, None, BehaviourConfig(split="last_n", last_n=HELD_OUT))
 
 
@@ -129,23 +129,10 @@ def lightgcn(folder: Path) -> BehaviourSet:
         for file, part, rows in (("data1.txt", "train", 42_135), ("test1.txt", "test", 10_533))
     ]
     both = pa.concat_tables(parts)
-    acts = _acts(both["user"], both["item"], pa.nulls(both.num_rows, pa.timestamp("us", "UTC")))
+    times = pa.nulls(both.num_rows, pa.timestamp("us", "UTC"))
+    acts = acts_of(both["user"], both["item"], times, "view")
     config = BehaviourConfig(split="published")
     return behaviour_set(acts.append_column("part", both["part"]), None, None, config)
-
-
-def _acts(users: Any, items: Any, times: Any) -> pa.Table:
-    count = len(users)
-    return pa.table(
-        {
-            "interaction_id": pa.array([f"{n:07d}" for n in range(count)]),
-            "user_id": users.cast(pa.string()),
-            "item_id": items.cast(pa.string()),
-            "kind": pa.array(["view"] * count),
-            "value": pa.nulls(count, pa.float64()),
-            "time": times,
-        }
-    )
 
 
 def measured(data: BehaviourSet, recipe: Recipe[Any]) -> dict[str, Any]:

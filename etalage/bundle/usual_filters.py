@@ -6,8 +6,6 @@ from the query: an index that finds all of the one may miss some of the other.
     N items   M items of the index
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,39 +24,31 @@ def usual_filters(items: pa.Table, rows: np.ndarray, least: int) -> dict[str, np
     found: dict[str, np.ndarray] = {}
     for name, column in (("category", "category_id"), ("brand", "brand")):
         if column in items.column_names:
-            found |= _extremes(name, _by_value(name, items[column]), inside, least)
+            found |= _extremes(name, _values(name, items[column]), inside, least)
     if "price" in items.column_names:
         found |= _cheapest(items["price"], inside, least)
     return found
 
 
-def _by_value(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, np.ndarray]]:
-    """Value → (N + 1,) bool; of categories those at the top, with all beneath."""
+def _values(name: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """(N,) what a filter by it names; of categories the step at the top, with all beneath."""
     texts = column.combine_chunks().cast(pa.string())
     if name == "category":
         texts = pc.list_element(pc.split_pattern(pc.fill_null(texts, ""), CATEGORY_SEPARATOR), 0)
         texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    encoded = texts.dictionary_encode()
-    codes = np.asarray(pc.fill_null(encoded.indices, -1))
-    counts = np.bincount(codes[codes >= 0], minlength=len(encoded.dictionary))
-    order = np.argsort(-counts, kind="stable")
-    for code in (*order[:1], *order[:0:-1]):
-        yield encoded.dictionary[int(code)].as_py(), np.concatenate([[False], codes == code])
+    return texts.dictionary_encode()
 
 
-def _extremes(
-    name: str, allowed: Iterator[tuple[str, np.ndarray]], inside: np.ndarray, least: int
-) -> dict[str, np.ndarray]:
-    """The first one, and of the others, which rise, the first that allows enough."""
-    found: dict[str, np.ndarray] = {}
-    every = int(inside.sum())
-    for value, mask in allowed:
-        count = int((mask & inside).sum())
-        if least <= count < every:
-            found[f"{name} {value}"] = mask
-        if len(found) == 2:
-            break
-    return found
+def _extremes(name: str, values: pa.DictionaryArray, inside: np.ndarray, least: int) -> dict[str, np.ndarray]:
+    """The value with the most items in the index, and that with the fewest, of those that have enough."""
+    codes = np.concatenate([[-1], np.asarray(pc.fill_null(values.indices, -1))])
+    counts = np.bincount(codes[inside & (codes >= 0)], minlength=len(values.dictionary))
+    able = np.flatnonzero((counts >= least) & (counts < inside.sum()))
+    if not len(able):
+        return {}
+    order = able[np.argsort(-counts[able], kind="stable")]
+    ends = dict.fromkeys((int(order[0]), int(order[-1])))
+    return {f"{name} {values.dictionary[code].as_py()}": codes == code for code in ends}
 
 
 def _cheapest(column: pa.ChunkedArray, inside: np.ndarray, least: int) -> dict[str, np.ndarray]:

@@ -9,9 +9,9 @@ ALL, COLD_ITEMS, COLD_AMONG_ALL, RARE_ITEMS, COLD_USERS = (
     "cold users",
 )
 TAKEN_AGAIN, TAKEN_ANEW = "taken again", "taken anew"
+"""Slices of shops whose shoppers take the same again ([behaviour] repeat)."""
 CLASSES_SEEN, CLASSES_HELD_OUT = "classes seen", "classes held out"
 """Of a photo embedder: categories that it learned from, and others; measured where a training compared."""
-"""Slices of shops whose shoppers take the same again ([behaviour] repeat)."""
 CATEGORY = "category: "
 """What the name of a slice of one category begins with; which there are, the data tells."""
 

@@ -161,7 +161,7 @@ class ColdStartTask:
         scaled_UN = _scaled(lengths_U) @ taken_UN @ _scaled(takers_N)
         own_ND = item_factors(scaled_UN, dimension, self.config.seed).astype(np.float32)
         own_ND[takers_N == 0] = 0
-        return own_ND / np.maximum(np.linalg.norm(own_ND, axis=1, keepdims=True), 1e-12), takers_N
+        return _unit(own_ND), takers_N
 
     def _mapped(self, content: "Content", own_ND: np.ndarray, takers_N: np.ndarray) -> np.ndarray:
         """(F, D + 1): argmin Σ_i √takers_i |c_i W - v_i|² + ridge |W|², the weights' mean being 1; and, of

@@ -63,8 +63,13 @@ def solve_head(
     photos in the same order.
     """
     if head == "plain":
-        return LinearHead(np.zeros(features_nF.shape[1], np.float32), None)
+        return plain_head(features_nF.shape[1])
     return _SOLVED[head](_Moments.of(features_nF, labels_n), dimension, shrink)
+
+
+def plain_head(width: int) -> LinearHead:
+    """Of so many features: nothing is centred or projected."""
+    return LinearHead(np.zeros(width, np.float32), None)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ def _frozen_evaluator(
     of a whole catalogue would not fit into memory."""
     from etalage.evaluation.photos import RAW_SIDE, PhotoEvaluator
     from etalage.features.photo import PhotoEncoder
+    from etalage.models.feature_heads import plain_head
     from etalage.runtime.export_files import read_facts
 
     done = embedded(workspace, whole, embedder, f"embed with {exported.name}")
@@ -191,8 +192,7 @@ def _frozen_evaluator(
     plain = _kept_rows(workspace, str(facts["features"]))
     if facts["config"]["head"] != "plain" and all(shas[one] in plain for one in decoded.item_ids):
         features = np.array([plain[shas[item_id]] for item_id in decoded.item_ids])
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        systems["features without a head"] = features / np.maximum(lengths, 1e-12)
+        systems["features without a head"] = plain_head(features.shape[1])(features)
     count = len(decoded.item_ids)
     return PhotoEvaluator(
         decoded,

@@ -56,14 +56,14 @@ def refitted(
     if not any(chosen):
         return drafted
     again = {str(fact["name"]): workspace.models.find(str(fact["name"])) for fact in compress(facts, chosen)}
+    networks = {name for name, one in again.items() if one.role != "closed_form"}
+    if networks and find_spec("torch") is None:
+        log.warning("networks that are solved are published as they were judged: torch is not installed")
+        again = {name: one for name, one in again.items() if name not in networks}
     try:
         everything = {
             wide: _everything(workspace, wide) for wide in {bool(r.columns) for r in again.values()}
         }
-        with_torch = any(one.role != "closed_form" for one in again.values())
-        if with_torch and find_spec("torch") is None:
-            log.warning("networks that are solved are published as they were judged: torch is not installed")
-            again = {name: one for name, one in again.items() if one.role == "closed_form"}
     except (TableMissing, TooLittleData) as error:
         log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
         return drafted

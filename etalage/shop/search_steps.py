@@ -100,19 +100,13 @@ def searched(
     tries = attempts_of(recipe, given)
     if len(tries) < 2 or not getattr(config, "search", False):
         return config, None
-    evaluate = workspace.evaluating
-    metric, slice = evaluate.retrieval_metric, evaluate.slices.get(recipe.name, "all")
-    decides = [recipe.name, _plain(given), _plain(tries), data.fingerprint(), metric, slice]
-    name = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    file = workspace.runs / recipe.name / f"search-{name}.json"
-    if (found := _remembered(file)) is None:
-        try:
-            found = _search(workspace, recipe, given, tries, data, source)
-        except TooLittleData as error:
-            log.info("%s: its settings as they stand, none searched: %s", recipe.name, error)
-            return config, None
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_durably(file, json.dumps(asdict(found), indent=1, default=str).encode())
+    judge = Judge.of(workspace, recipe, data, source)
+    try:
+        require_shoppers(data)
+        found = _search(workspace, recipe, given, tries, judge)
+    except TooLittleData as error:
+        log.info("%s: its settings as they stand, none searched: %s", recipe.name, error)
+        return config, None
     return recipe.config(**{**given, **found.chosen}), found
 
 
@@ -134,36 +128,39 @@ def attempts_of(recipe: "Recipe[Any]", given: Mapping[str, Any]) -> list[Setting
 
 
 def _search(
-    workspace: Workspace,
-    recipe: "Recipe[Any]",
-    given: Settings,
-    tries: list[Settings],
-    data: "BehaviourSet",
-    source: "Source",
+    workspace: Workspace, recipe: "Recipe[Any]", given: Settings, tries: list[Settings], judge: "Judge"
 ) -> Search:
-    """Raises TooLittleData: fewer shoppers than tell anything, or nothing could be counted."""
-    evaluate = workspace.evaluating
-    metric, slice = evaluate.retrieval_metric, evaluate.slices.get(recipe.name, "all")
-    evaluate = evaluate.model_copy(update={"max_queries": min(MOST, evaluate.max_queries)})
-    require_shoppers(data)
-    data = of_some_shoppers(data)
-    counter = Counter(recipe, data, workspace.array_loop)
+    """The one that is remembered, or made now. Raises TooLittleData: nothing could be counted."""
+    settled = [_plain(given), _plain(tries), judge.data.fingerprint(), judge.metric, judge.slice]
+    decides = json.dumps([recipe.name, *settled], sort_keys=True, default=str)
+    name = hashlib.sha256(decides.encode()).hexdigest()[:12]
+    file = workspace.runs / recipe.name / f"search-{name}.json"
+    if (found := _remembered(file)) is None:
+        found = _compared(workspace, recipe, given, tries, judge)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_durably(file, json.dumps(asdict(found), indent=1, default=str).encode())
+    return found
+
+
+def _compared(
+    workspace: Workspace, recipe: "Recipe[Any]", given: Settings, tries: list[Settings], judge: "Judge"
+) -> Search:
+    """Raises TooLittleData: nothing could be counted."""
+    most = min(MOST, judge.evaluate.max_queries)
+    evaluate = judge.evaluate.model_copy(update={"max_queries": most})
+    judge = replace(judge, data=of_some_shoppers(judge.data), evaluate=evaluate)
+    counter = Counter(recipe, judge.data, workspace.array_loop)
     tried: list[Attempt] = []
     values: list[np.ndarray | None] = []
-    with (
-        workspace.disk(),
-        workspace.bar(f"try settings of {recipe.name}", len(tries)) as meter,
-        tempfile.TemporaryDirectory(prefix="etalage-") as folder,
-    ):
-        for number, settings in enumerate(tries):
+    with workspace.disk(), workspace.bar(f"try settings of {recipe.name}", len(tries)) as meter:
+        for settings in tries:
             config = recipe.config(**{**given, **settings})
             config = config.model_copy(
                 update={name: min(most, getattr(config, name)) for name, most in recipe.small.items()}
             )
             try:
-                of_shoppers = valued(
-                    recipe, config, counter, data, source, metric, slice, evaluate, Path(folder) / str(number)
-                )
+                with tempfile.TemporaryDirectory(prefix="etalage-") as folder:
+                    of_shoppers = judge.values(recipe, config, counter.count(config), Path(folder))
             except TooLittleData as error:
                 values.append(None)
                 tried.append(Attempt(settings, None, str(error)))
@@ -175,7 +172,7 @@ def _search(
     if best is None:
         raise TooLittleData(tried[0].why or "nothing could be counted")
     counted = next(len(one) for one in values if one is not None)
-    return Search(metric, slice, counted, tries[best], tuple(tried))
+    return Search(judge.metric, judge.slice, counted, tries[best], tuple(tried))
 
 
 def _best(values: list[np.ndarray | None]) -> int | None:
@@ -230,34 +227,45 @@ class Counter:
         return replace(self._counted[1], settings={**self._counted[1].settings, **scoring})
 
 
-def valued(
-    recipe: "Recipe[Any]",
-    config: Any,
-    counter: Counter,
-    data: "BehaviourSet",
-    source: "Source",
-    metric: str,
-    slice: str,
-    evaluate: "EvaluateConfig",
-    folder: Path,
-) -> np.ndarray:
-    """(Q,) float64: the metric of each shopper of validation. Counted, exported, opened and ranked: what is
-    judged is what would be served. Raises TooLittleData."""
-    from etalage.evaluation.behaviour import ks_with
-    from etalage.evaluation.measured import measure
-    from etalage.models.recipe import Trained
-    from etalage.runtime.opening import open_scorer
-    from etalage.training.closed_form import export_closed_form
+@dataclass(frozen=True)
+class Judge:
+    """By what settings of a closed-form model are compared: the metric of what would be served by them."""
 
-    trained = Trained(recipe.name, config, None, {}, [], 0.0, 0.0, folder, counted=counter.count(config))
-    scorer = open_scorer(export_closed_form(recipe, trained, source, folder))
-    evaluate = evaluate.model_copy(update={"ks": ks_with((), metric)})
-    found = measure(data, {recipe.name: scorer}, "validation", scorer.role, evaluate, 0, None)
-    if slice not in found.slices:
-        raise TooLittleData(
-            f"validation has no question of the slice {slice!r}, on which {recipe.name} is judged"
-        )
-    return np.asarray(found.values(slice)[recipe.name][metric])
+    data: "BehaviourSet"
+    source: "Source"
+    metric: str
+    slice: str
+    evaluate: "EvaluateConfig"
+
+    @classmethod
+    def of(
+        cls, workspace: Workspace, recipe: "Recipe[Any]", data: "BehaviourSet", source: "Source"
+    ) -> "Judge":
+        """As [evaluate] judges this model."""
+        evaluate = workspace.evaluating
+        slice = evaluate.slices.get(recipe.name, "all")
+        return cls(data, source, evaluate.retrieval_metric, slice, evaluate)
+
+    def values(
+        self, recipe: "Recipe[Any]", config: Any, counted: "ClosedFormArrays", folder: Path
+    ) -> np.ndarray:
+        """(Q,) float64: the metric of each shopper of validation. What was counted is exported into `folder`,
+        opened and ranked. Raises TooLittleData: nobody asks for anything of the slice."""
+        from etalage.evaluation.behaviour import ks_with
+        from etalage.evaluation.measured import measure
+        from etalage.models.recipe import Trained
+        from etalage.runtime.opening import open_scorer
+        from etalage.training.closed_form import export_closed_form
+
+        trained = Trained(recipe.name, config, None, {}, [], 0.0, 0.0, folder, counted=counted)
+        scorer = open_scorer(export_closed_form(recipe, trained, self.source, folder))
+        evaluate = self.evaluate.model_copy(update={"ks": ks_with((), self.metric)})
+        found = measure(self.data, {recipe.name: scorer}, "validation", scorer.role, evaluate, 0, None)
+        if self.slice not in found.slices:
+            raise TooLittleData(
+                f"validation has no question of the slice {self.slice!r}, on which {recipe.name} is judged"
+            )
+        return np.asarray(found.values(self.slice)[recipe.name][self.metric])
 
 
 def _remembered(file: Path) -> Search | None:

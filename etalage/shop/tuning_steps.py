@@ -19,10 +19,10 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.features.array_blocks import ArrayLoop
 from etalage.lake.durable_files import replace_durably
 from etalage.models import MODEL
-from etalage.models.recipe import Recipe, Trained, TrainingConfig
+from etalage.models.recipe import Recipe, Trained, TrainingConfig, count
 from etalage.models.search_space import Choice, Dimension, SearchSpace
 from etalage.shop import behaviour_steps, category_steps, photo_steps, table_steps
-from etalage.shop.search_steps import Counter, valued
+from etalage.shop.search_steps import Judge
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -350,11 +350,9 @@ class _Epochs:
 def _counted(recipe: Recipe[Any], config: Any, task: TrialTask, folder: Path) -> float:
     """The mean over the shoppers of validation of what would be served."""
     assert task.kept is not None
-    counter = Counter(recipe, task.data, ArrayLoop())
-    found = valued(
-        recipe, config, counter, task.data, task.kept, task.metric, task.slice, task.evaluate, folder
-    )
-    return float(found.mean())
+    judge = Judge(task.data, task.kept, task.metric, task.slice, task.evaluate)
+    counted = count(recipe.bind(config, task.data), ArrayLoop())
+    return float(judge.values(recipe, config, counted, folder).mean())
 
 
 def _acting(recipe: Recipe[Any], given: Settings, tried: Settings) -> Settings:

@@ -86,14 +86,14 @@ def _make(target: Path, name: str, weights: str, encoder: PhotoEncoder) -> None:
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolvedHead:
     """A head, and the model that it makes of a run's folder."""
 
     head: LinearHead
     trained: Callable[[Path], Trained[Any]]
 
 
-def solve_frozen(name: str, config: Any, features: FeatureSet) -> Solved:
+def solve_frozen(name: str, config: Any, features: FeatureSet) -> SolvedHead:
     """Solve config.head over the training photos; hit@1 is of validation photos in those. Raises
     TooLittleData: there is no training photo with a category."""
     started = time.perf_counter(), time.process_time()
@@ -109,7 +109,7 @@ def solve_frozen(name: str, config: Any, features: FeatureSet) -> Solved:
     def trained(run: Path) -> Trained[Any]:
         return Trained(name, config, None, metrics, [], seconds, cpu, run)
 
-    return Solved(head, trained)
+    return SolvedHead(head, trained)
 
 
 def export_frozen(trained: Trained[Any], backbone: PhotoEmbedder, head: LinearHead, folder: Path) -> Path:
