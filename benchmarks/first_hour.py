@@ -31,9 +31,8 @@ NOTE = (
     "command and of all that it started. `install`: the wheel with the extra `train` and all that it needs, "
     "into an empty environment, from a package index near by (torch's CPU build); your line decides there. "
     "Receipts: {receipts}. Photos: {photos}. What is trained is what the commands suggested; `repeat = true` "
-    "is set since the first training says that shoppers buy the same again. {environment}"
+    "was written by `new --from`, which saw that shoppers buy the same again. {environment}"
 )
-REPEAT = "\n[behaviour]\nrepeat = true\n"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def install(folder: Path, options: list[str]) -> tuple[Path, Took]:
 
 
 def walk_receipts(binary: Path, folder: Path, data: Path) -> list[Row]:
-    """From two tables to a household's slate; `repeat` is set when the first training tells it."""
+    """From two tables to a household's slate."""
     products, lines = str(data / "products.parquet"), str(data / "transactions.parquet")
     took = [
         walked(
@@ -111,14 +110,9 @@ def walk_receipts(binary: Path, folder: Path, data: Path) -> list[Row]:
         ),
         walked(binary, folder, Step("load products", ("ingest", products, "items", "--shop", "shop"))),
         walked(binary, folder, Step("load receipts", ("ingest", lines, "interactions", "--shop", "shop"))),
-        walked(binary, folder, Step("train popularity", ("train", "popularity", "--shop", "shop"))),
     ]
-    with (folder / "shop" / "shop.toml").open("a", encoding="utf-8") as file:
-        file.write(REPEAT)
     for name in ("popularity", "buy_again", "item_knn"):
-        step = Step(f"train {name}{' again, with repeat' if name == 'popularity' else ''}",
-                    ("train", name, "--shop", "shop"))  # fmt: skip
-        took.append(walked(binary, folder, step))
+        took.append(walked(binary, folder, Step(f"train {name}", ("train", name, "--shop", "shop"))))
     took.append(walked(binary, folder, Step("publish", ("publish", "--shop", "shop"))))
     took.append(walked(binary, folder, Step("a slate", ("recommend", household(data), "--shop", "shop"))))
     return figures("receipts", took)
