@@ -107,15 +107,15 @@ RECIPE = Recipe(name="fossil", role="embedder", paper="none", config=None, colum
 _KILLED = """
 import os, sys
 from etalage.bundle import contents
-from etalage.shop import Shop, photo_steps
+from etalage.shop import Shop, kept_embeddings
 contents.BLOCK_PHOTOS = 2
-photo_steps.KEPT_AT_ONCE = 4
-kept = photo_steps._keep
+kept_embeddings.KEPT_AT_ONCE = 4
+kept = kept_embeddings._write
 def keep(*given):
     kept(*given)
     if Shop(sys.argv[1]).lake.table("embeddings").count() >= 8:
         os.kill(os.getpid(), 9)
-photo_steps._keep = keep
+kept_embeddings._write = keep
 Shop(sys.argv[1]).publish()
 """
 

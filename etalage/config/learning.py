@@ -1,4 +1,4 @@
-"""What models learn from and are judged by: [split], [behaviour], [evaluate]."""
+"""What models learn from and are judged by: [split], [text], [behaviour], [evaluate]."""
 
 from typing import Literal
 
@@ -39,6 +39,18 @@ class SplitConfig(Settings):
     burst_reach: int = Field(1, ge=0)
     """How far apart the file numbers of neighbours in a burst may be. 0: the numbers mean nothing (they were
     shuffled, or are hashes), so any two photos of a category may be neighbours."""
+
+
+class TextConfig(Settings):
+    """[text]: how what is written about items becomes numbers for models (docs/text.md).
+
+    The encoder stays as it is. Models that learn from items' features read it as the feature source `text`.
+    """
+
+    encoder: str | None = Field(None, examples=["use"])
+    """`use` (many languages) or `wordllama` (English, faster): their weights come with `etalage[text]`; or a
+    sentence encoder as an ONNX file, relative to the shop's folder, its tokenizer.json beside it. None: texts
+    are read as words alone."""
 
 
 class BehaviourConfig(Settings):

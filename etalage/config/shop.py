@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etalage.config.catalogue import ClassifyConfig, PhotosConfig, TaxonomyConfig
 from etalage.config.funnel import FunnelConfig, IndexConfig, PublishConfig
-from etalage.config.learning import BehaviourConfig, EvaluateConfig, SplitConfig
+from etalage.config.learning import BehaviourConfig, EvaluateConfig, SplitConfig, TextConfig
 from etalage.config.machines import EngineConfig, ServeConfig, StorageConfig
 from etalage.config.settings import Settings, validated
 from etalage.config.tables import IngestConfig
@@ -29,6 +29,8 @@ class ShopConfig(Settings):
     """See [photos]."""
     split: SplitConfig = Field(default_factory=SplitConfig)
     """See [split]."""
+    text: TextConfig = Field(default_factory=TextConfig)
+    """See [text]."""
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of each model, by its name: see [models.NAME]."""
     behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig)

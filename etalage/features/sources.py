@@ -1,8 +1,9 @@
 """A feature source: what one trained model embeds of the items, as a dense feature for other models.
 
-`photo` is the embedding of an item's photo; every other source has the name of the model that made it:
-`item2vec` → `dssm`, `two_tower`. It is known by the hash of the export that made it: embeddings of another
-training have other axes, and a network that learned from the one can make nothing of the other.
+`photo` is the embedding of an item's photo, `text` of what is written about it, by a sentence encoder; every
+other source has the name of the model that made it: `item2vec` → `dssm`, `two_tower`. It is known by the hash
+of the export, or encoder, that made it: embeddings of another training have other axes, and a network that
+learned from the one can make nothing of the other.
 
     N items, row 0 unknown   n items of the source   D of its embeddings
 """
@@ -19,6 +20,8 @@ from etalage.features.vocabulary import Vocabulary
 
 PHOTO = "photo"
 """The source that a model of photos makes: known of every item with a photo, also of one that is new."""
+TEXT = "text"
+"""The source that the encoder of [text] makes: known of every item with a word, also of one that is new."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class FeatureSource:
     embeddings: np.ndarray
     """(n, D) float32."""
     model_hash: str
-    """Of the export that made them."""
+    """Of the export, or the encoder, that made them."""
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or len(self.item_ids) != len(self.embeddings):

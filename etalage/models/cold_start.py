@@ -170,11 +170,13 @@ class ColdStartTask:
         weights = np.sqrt(takers_N[warm])
         weights /= weights.mean()
         rows = content.scaled[warm]
-        weighted = sparse.diags(weights) @ rows
-        mapped_FD = ridge(rows, weighted, weighted.T @ own_ND[warm].astype(np.float64), self.config.ridge)
+        wanted_WD = weights[:, None] * own_ND[warm].astype(np.float64)
+        mapped_FD = ridge(rows, weights, rows.T @ wanted_WD, self.config.ridge, content.dense)
         plain = content.plain[1:]
         taken_N1 = (takers_N[1:, None] > 0).astype(np.float64)
-        return np.hstack([mapped_FD, ridge(plain, plain, plain.T @ taken_N1, self.config.ridge)])
+        every = np.ones(plain.shape[0])
+        taken_F1 = ridge(plain, every, plain.T @ taken_N1, self.config.ridge, content.dense)
+        return np.hstack([mapped_FD, taken_F1])
 
     def _of_hidden(
         self, taken_UN: sparse.csr_matrix, content: "Content", powers: Sequence[float]
@@ -220,6 +222,8 @@ class Content:
     def __init__(self, parts: Mapping[str, sparse.csr_matrix], counted: frozenset[str]) -> None:
         """parts: feature → (N + 1, its columns); counted: those whose columns stand on some items each."""
         self._widths = {name: part.shape[1] for name, part in parts.items()}
+        self.dense = sum(width for name, width in self._widths.items() if name not in counted)
+        """How many of the columns, the last ones, are not counted."""
         joined = sparse.hstack(list(parts.values())).tocsr()
         found_in_F = np.asarray((joined != 0).sum(axis=0)).ravel()
         rare_F = np.log(joined.shape[0] / np.maximum(found_in_F, 1))
@@ -287,38 +291,74 @@ def item_factors(matrix_UN: sparse.csr_matrix, dimension: int, seed: int) -> np.
 
 
 def ridge(
-    rows_NF: sparse.csr_matrix, weighted_NF: sparse.csr_matrix, right_FD: np.ndarray, penalty: float
+    rows_NF: sparse.csr_matrix,
+    weights_N: np.ndarray,
+    right_FD: np.ndarray,
+    penalty: float,
+    dense: int = 0,
 ) -> np.ndarray:
-    """(F, D) float64 solution of (rowsᵀ weighted + penalty I) W = right: by Cholesky where F × F numbers are
-    few, else by conjugate gradients, all columns beside each other."""
+    """(F, D) float64 solution of (rowsᵀ diag(weights) rows + penalty I) W = right: by Cholesky where F × F
+    numbers are few, else by conjugate gradients, all columns beside each other.
+
+    dense: how many of the last columns stand on nearly every row, such as a sentence encoder's.
+    """
     if rows_NF.shape[1] <= DENSE:
-        normal_FF = (rows_NF.T @ weighted_NF).toarray()
+        normal_FF = (rows_NF.T @ sparse.diags(weights_N) @ rows_NF).toarray()
         normal_FF[np.diag_indices_from(normal_FF)] += penalty
         with one_thread():  # BLAS adds up in another order with each number of threads
             return np.asarray(cho_solve(cho_factor(normal_FF, overwrite_a=True), right_FD))
-    transposed = weighted_NF.T.tocsr()
+    with one_thread():
+        return _Steps(rows_NF, weights_N, penalty, dense).solve(right_FD)
 
-    def times(some_FD: np.ndarray) -> np.ndarray:
-        return np.asarray(transposed @ (rows_NF @ some_FD)) + penalty * some_FD
 
-    diagonal_F1 = np.asarray(rows_NF.multiply(weighted_NF).sum(axis=0)).ravel()[:, None] + penalty
-    found_FD = np.zeros_like(right_FD)
-    left_FD = right_FD.copy()
-    direction_FD = left_FD / diagonal_F1
-    size_D = (left_FD * direction_FD).sum(axis=0)
-    enough_D = SOLVED**2 * np.maximum(size_D, 1e-30)
-    for _ in range(SOLVE_STEPS):
-        if (size_D <= enough_D).all():
-            break
-        ahead_FD = times(direction_FD)
-        step_D = size_D / np.maximum((direction_FD * ahead_FD).sum(axis=0), 1e-30)
-        found_FD += step_D * direction_FD
-        left_FD -= step_D * ahead_FD
-        next_FD = left_FD / diagonal_F1
-        new_D = (left_FD * next_FD).sum(axis=0)
-        direction_FD = next_FD + new_D / np.maximum(size_D, 1e-30) * direction_FD
-        size_D = new_D
-    return found_FD
+class _Steps:
+    """Conjugate gradients for `ridge`. Columns that stand on nearly every row are one matrix, whose own
+    equations are solved exactly at each step: they are alike, and steps one by one would take too long."""
+
+    def __init__(self, rows_NF: sparse.csr_matrix, weights_N: np.ndarray, penalty: float, dense: int) -> None:
+        self.cut = rows_NF.shape[1] - dense
+        self.few = rows_NF[:, : self.cut].tocsr()
+        self.few_turned = (sparse.diags(weights_N) @ self.few).T.tocsr()
+        self.all_NE = rows_NF[:, self.cut :].toarray()
+        self.weights_N1, self.penalty = weights_N[:, None], penalty
+        squares_F = np.asarray(self.few.multiply(self.few).T @ weights_N).ravel()
+        self.diagonal_F1 = squares_F[:, None] + penalty
+        own_EE = self.all_NE.T @ (self.weights_N1 * self.all_NE)
+        own_EE[np.diag_indices_from(own_EE)] += penalty
+        self.factor = cho_factor(own_EE) if dense else None
+
+    def times(self, some_FD: np.ndarray) -> np.ndarray:
+        found_ND = self.few @ some_FD[: self.cut]
+        if self.factor is None:
+            return np.asarray(self.few_turned @ found_ND) + self.penalty * some_FD
+        found_ND += self.all_NE @ some_FD[self.cut :]
+        below_ED = self.all_NE.T @ (self.weights_N1 * found_ND)
+        return np.concatenate([self.few_turned @ found_ND, below_ED]) + self.penalty * some_FD
+
+    def nearly(self, left_FD: np.ndarray) -> np.ndarray:
+        """What solves it where columns have nothing in common, but for those of the one matrix."""
+        above_FD = left_FD[: self.cut] / self.diagonal_F1
+        if self.factor is None:
+            return np.asarray(above_FD)
+        return np.concatenate([above_FD, cho_solve(self.factor, left_FD[self.cut :])])
+
+    def solve(self, right_FD: np.ndarray) -> np.ndarray:
+        found_FD, left_FD = np.zeros_like(right_FD), right_FD.copy()
+        direction_FD = self.nearly(left_FD)
+        size_D = (left_FD * direction_FD).sum(axis=0)
+        enough_D = SOLVED**2 * np.maximum(size_D, 1e-30)
+        for _ in range(SOLVE_STEPS):
+            if (size_D <= enough_D).all():
+                break
+            ahead_FD = self.times(direction_FD)
+            step_D = size_D / np.maximum((direction_FD * ahead_FD).sum(axis=0), 1e-30)
+            found_FD += step_D * direction_FD
+            left_FD -= step_D * ahead_FD
+            next_FD = self.nearly(left_FD)
+            new_D = (left_FD * next_FD).sum(axis=0)
+            direction_FD = next_FD + new_D / np.maximum(size_D, 1e-30) * direction_FD
+            size_D = new_D
+        return found_FD
 
 
 def _matrix(

@@ -201,8 +201,9 @@ class SourcesConfig(ModelConfig):
     """Of a model that reads other models' embeddings of the items (features/sources.py)."""
 
     feature_sources: tuple[str, ...] | None = None
-    """Whose item embeddings are features: `photo`, or names of models, such as `item2vec`; each one's newest
-    export is read. None: `photo`, if a photo model is trained; (): none."""
+    """Whose item embeddings are features: `photo`, `text` (by the encoder of [text]), or names of models,
+    such as `item2vec`; each one's newest export is read. None: `photo`, if a photo model is trained, and
+    `text`, if [text] names an encoder; (): none."""
 
     @field_validator("feature_sources", mode="before")
     @classmethod

@@ -5,7 +5,15 @@ import os
 from typing import TYPE_CHECKING
 
 from etalage.errors import NothingToPublish, StoreUnavailable
-from etalage.shop import judging_steps, live_steps, photo_steps, refit_steps, source_steps, vector_steps
+from etalage.shop import (
+    judging_steps,
+    live_steps,
+    photo_steps,
+    refit_steps,
+    source_steps,
+    text_steps,
+    vector_steps,
+)
 from etalage.shop.known_names import require_values
 from etalage.shop.settings_steps import outdated
 from etalage.shop.trust_steps import orphan_exports
@@ -44,7 +52,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
         )
     # The whole of it is one publisher's turn: a second one is refused before any work.
     with workspace.bundles.publishing():
-        draft = _draft(workspace, content, models, force)
+        texts = text_steps.TextReader(workspace)
+        draft = _draft(workspace, content, models, force, texts)
         with workspace.bar("index, measure recall, write the bundle", None) as meter:
             manifest = written(
                 workspace.bundles,
@@ -67,6 +76,7 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
         log.warning("%s", line)
     for line in source_steps.stale_sources(workspace, models):
         log.warning("%s", line)
+    texts.tell_others(manifest)
     for line in live_steps.erased_but_known(workspace, models):
         log.warning("%s", line)
     if draft.user_histories is not None:
@@ -127,7 +137,11 @@ def tell_kept_rules(workspace: Workspace) -> None:
 
 
 def _draft(
-    workspace: Workspace, content: "list[DraftedModel]", models: "tuple[DraftedModel, ...]", force: bool
+    workspace: Workspace,
+    content: "list[DraftedModel]",
+    models: "tuple[DraftedModel, ...]",
+    force: bool,
+    texts: text_steps.TextReader,
 ) -> "Draft":
     """The draft, with every photo embedded by each photo embedder that the gate will let in."""
     from etalage.bundle.admission import admitted
@@ -154,6 +168,7 @@ def _draft(
         classify=workspace.config.classify,
         currency=workspace.config.currency,
         reading=lambda: workspace.bar("read the shoppers", None),
+        texts=texts,
     ).draft
 
 

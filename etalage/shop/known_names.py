@@ -20,7 +20,7 @@ from etalage.config import (
 )
 from etalage.errors import ConfigError
 from etalage.evaluation.names import CATEGORY, OF_LABELS, OF_RANKS, WITHOUT_K, cut_of, slice_names
-from etalage.features.sources import PHOTO
+from etalage.features.sources import PHOTO, TEXT
 from etalage.lake.attributes import require_attribute
 from etalage.models.own import Models
 from etalage.models.recipe import Listed
@@ -99,7 +99,7 @@ def _of_sources(
 ) -> Iterator[str]:
     for model, settings in tables.items():
         named = settings.get("feature_sources")
-        there = [PHOTO, *models.feature_sources(model)]
+        there = [PHOTO, TEXT, *models.feature_sources(model)]
         listed_names = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else ()
         for name in listed_names:  # what is no name at all, the model's config refuses
             if name not in there and name not in unread:

@@ -2,27 +2,26 @@
 
 import logging
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from etalage.errors import TooLittleData
 from etalage.lake.schema import PHOTO_OK
 from etalage.models.streaming import MEGABYTE, StreamedConfig
+from etalage.shop.kept_embeddings import keeping, kept_rows
 from etalage.shop.progress import Meter, meter_steps
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etalage.bundle.contents import Embedded, Keep, Payload
+    from etalage.bundle.contents import Embedded, Payload
     from etalage.evaluation.photos import PhotoEvaluator
     from etalage.features.photo import PhotoEncoder
     from etalage.features.photo_set import PhotoSet
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from etalage.features.sources import FeatureSource
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.photos import PhotoEmbedder
-
-KEPT_AT_ONCE = 4096
-"""Embeddings that are written together: what a killed run has to make again, at most."""
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +185,7 @@ def _frozen_evaluator(
     systems = {name: done.embeddings[[row_of[item_id] for item_id in decoded.item_ids]]}
     facts = read_facts(exported)
     shas = dict(zip(items["item_id"].to_pylist(), items["photo_sha256"].to_pylist(), strict=True))
-    plain = _kept_rows(workspace, str(facts["features"]))
+    plain = kept_rows(workspace, "photo", str(facts["features"]))
     if facts["config"]["head"] != "plain" and all(shas[one] in plain for one in decoded.item_ids):
         features = np.array([plain[shas[item_id]] for item_id in decoded.item_ids])
         systems["features without a head"] = plain_head(features.shape[1])(features)
@@ -239,7 +235,7 @@ def embedded_pixels(
     if len(fresh):
         blocks = pixel_blocks(pixels_NHWC, fresh)
         loop = workspace.photo_loop.run(embedder.shared(), blocks, len(fresh), embedder.look)
-        with _kept(workspace, embedder) as keep:
+        with keeping(workspace, "photo", embedder.model_hash) as keep:
             for some, looked in loop:
                 found[some] = looked.values
                 keep({names[row]: found[row] for row in some})
@@ -255,7 +251,7 @@ def embedded(
 
     known = _known(workspace, embedder)
     count = whole.photos.num_rows
-    with workspace.bar(title, count) as meter, _kept(workspace, embedder) as keep:
+    with workspace.bar(title, count) as meter, keeping(workspace, "photo", embedder.model_hash) as keep:
         done = embed(whole, embedder, known, meter, workspace.photo_loop, keep)
     for sha256, reason in done.refused.items():
         log.warning("photo %s is left out: %s", sha256[:12], reason)
@@ -264,70 +260,18 @@ def embedded(
 
 def _known(workspace: Workspace, embedder: "PhotoEmbedder") -> dict[str, np.ndarray]:
     """{sha256: (D,) embedding} of the photos that this very model embedded before."""
-    found = _kept_rows(workspace, embedder.model_hash)
+    found = kept_rows(workspace, "photo", embedder.model_hash)
     alike = all(len(one) == embedder.dimension for one in found.values())
     return found if alike else {}
-
-
-def _kept_rows(workspace: Workspace, model_hash: str) -> dict[str, np.ndarray]:
-    """{sha256: (D,) float32} of the photos that the model of this hash looked at, read as a stream: the table
-    has what all models made."""
-    table = workspace.lake.table("embeddings")
-    if not table.exists():
-        return {}
-    found: dict[str, np.ndarray] = {}
-    for batch in table.batches(columns=["owner", "id", "model", "embedding"]):
-        ours = pc.and_(pc.equal(batch["owner"], "photo"), pc.equal(batch["model"], model_hash))
-        rows = batch.filter(ours)
-        if rows.num_rows:
-            flat = pc.list_flatten(rows["embedding"]).to_numpy().astype(np.float32)
-            found |= zip(rows["id"].to_pylist(), flat.reshape(rows.num_rows, -1), strict=True)
-    return found
 
 
 def keep_embeddings(workspace: Workspace, embedder: "PhotoEmbedder", made: Mapping[str, np.ndarray]) -> None:
     """Write these embeddings {sha256: (D,)} of `embedder`, but for those that the table has."""
     known = _known(workspace, embedder)
-    with _kept(workspace, embedder) as keep:
+    with keeping(workspace, "photo", embedder.model_hash) as keep:
         for sha256, one in made.items():
             if sha256 not in known:
                 keep({sha256: one})
-
-
-@contextmanager
-def _kept(workspace: Workspace, embedder: "PhotoEmbedder") -> "Iterator[Keep]":
-    """What takes new embeddings {sha256: (D,)} and writes them into the table `embeddings`, many at a time: a
-    run that is killed has only the last of them to make again."""
-    waiting: dict[str, np.ndarray] = {}
-
-    def keep(some: Mapping[str, np.ndarray]) -> None:
-        waiting.update(some)
-        if len(waiting) >= KEPT_AT_ONCE:
-            _keep(workspace, embedder, waiting)
-            waiting.clear()
-
-    yield keep
-    if waiting:
-        _keep(workspace, embedder, waiting)
-
-
-def _keep(workspace: Workspace, embedder: "PhotoEmbedder", fresh: Mapping[str, np.ndarray]) -> None:
-    """Into the table `embeddings`: {sha256: (D,)}."""
-    from etalage.lake.parts import write_part
-    from etalage.lake.schema import TABLES
-
-    columns = {
-        "owner": ["photo"] * len(fresh),
-        "id": list(fresh),
-        "model": [embedder.model_hash] * len(fresh),
-        "embedding": list(fresh.values()),
-        "name": [None] * len(fresh),
-    }
-    # As files that are committed: a merge would read every embedding that is stored, to compare.
-    lake, rows = workspace.lake, pa.table(columns, schema=TABLES["embeddings"].schema)
-    with workspace.disk():
-        part = write_part(lake.place, "embeddings", rows)
-        lake.table("embeddings").add_parts([part], transaction=f"embed-{secrets.token_hex(8)}")
 
 
 def newest_exports(workspace: Workspace, *data: str) -> "dict[str, Path]":

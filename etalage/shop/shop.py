@@ -461,12 +461,13 @@ class Shop(Workspace):
         does not have. The bundle keeps its [behaviour] and [funnel]; a warning says so if shop.toml has
         others."""
         from etalage.bundle.sync import sync
-        from etalage.shop import bundling, vector_steps
+        from etalage.shop import bundling, text_steps, vector_steps
 
         config = self.config  # refused before anything else
         bundling.tell_kept_rules(self)
+        texts = text_steps.TextReader(self)
         with self.bar("sync: embed new and changed photos", None) as meter:
-            return sync(
+            done = sync(
                 self.lake,
                 self.bundles,
                 config=config.publish,
@@ -477,7 +478,11 @@ class Shop(Workspace):
                 loop=self.photo_loop,
                 blocks=self.array_loop,
                 spread=vector_steps.spread(self),
+                texts=texts,
             )
+        if done.manifest is not None:
+            texts.tell_others(done.manifest)
+        return done
 
     @at_work
     def rollback(self, bundle: str | None = None) -> "Manifest":

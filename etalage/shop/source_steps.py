@@ -11,10 +11,10 @@ import numpy as np
 
 from etalage.config import suggestion
 from etalage.errors import ConfigError, NothingToPublish
-from etalage.features.sources import PHOTO
+from etalage.features.sources import PHOTO, TEXT
 from etalage.models import MODEL
-from etalage.shop import photo_steps
-from etalage.shop.transfer_steps import require_same_photos, taken_source
+from etalage.shop import photo_steps, text_steps
+from etalage.shop.transfer_steps import require_same_photos, require_same_texts, taken_source
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def with_sources(
     """
     names = config.feature_sources
     if names is None:
-        photo = photo_steps.by_item(workspace)
-        return data.with_sources({} if photo is None else {PHOTO: photo})
+        there = {PHOTO: photo_steps.by_item(workspace), TEXT: text_steps.by_item(workspace)}
+        return data.with_sources({name: one for name, one in there.items() if one is not None})
     return data.with_sources({name: _source(workspace, data, model, name, taken) for name in names})
 
 
@@ -60,9 +60,11 @@ def _source(
         if taken is not None:
             require_same_photos(taken.start, name, photo)
         return photo
+    if name == TEXT:
+        return _texts(workspace, setting, taken)
     there = workspace.models.feature_sources(model)
     if name not in there:
-        near = suggestion(name, [PHOTO, *there])
+        near = suggestion(name, [PHOTO, TEXT, *there])
         raise ConfigError(f"{setting}: no feature of items and no model that embeds them; {near}")
     try:
         export = newest_export(workspace.exports(name))
@@ -89,6 +91,19 @@ def _source(
             model, name, one.describe(), one.remedy(), model,
         )  # fmt: skip
     return embedded_items(export)
+
+
+def _texts(workspace: Workspace, setting: str, taken: "Taken | None") -> "FeatureSource":
+    text = text_steps.by_item(workspace)
+    if text is None and workspace.config.text.encoder is None:
+        raise ConfigError(
+            f"{setting}, and [text] names no encoder: set encoder to `use`, `wordllama` or an ONNX file there"
+        )
+    if text is None:
+        raise ConfigError(f"{setting}: no item has a title, brand, category or description to read")
+    if taken is not None:
+        require_same_texts(taken.start, text)
+    return text
 
 
 def embedded_items(export: Path) -> "FeatureSource":

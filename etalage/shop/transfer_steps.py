@@ -17,7 +17,7 @@ import numpy as np
 
 from etalage.config import read_config
 from etalage.errors import ConfigError, NothingToPublish
-from etalage.features.sources import PHOTO, FeatureSource, unknown_items
+from etalage.features.sources import PHOTO, TEXT, FeatureSource, unknown_items
 from etalage.shop.workspace import Workspace, is_shop
 
 if TYPE_CHECKING:
@@ -222,6 +222,18 @@ def require_same_photos(start: Start, name: str, photo: FeatureSource) -> None:
         "learned",
         start.name, made_by[:8], photo.model_hash[:8],
     )  # fmt: skip
+
+
+def require_same_texts(start: Start, text: FeatureSource) -> None:
+    """Texts are read here, by this shop's encoder. Raises ConfigError: the weights learned from another one's
+    numbers."""
+    made_by = start.made_by.get(TEXT)
+    if made_by is not None and made_by != text.model_hash:
+        raise ConfigError(
+            f"{start.name} learned from texts as the encoder {made_by[:8]} reads them, this shop's is "
+            f"{text.model_hash[:8]}: the same numbers mean other things there; set [text] encoder as it is "
+            "in that shop, here too"
+        )
 
 
 def tell_shared_users(taken: Taken, data: "BehaviourSet") -> None:

@@ -174,11 +174,15 @@ def test_the_space_is_that_of_the_singular_values(shape: tuple[int, int], monkey
 
 def test_both_ways_to_solve_the_equations_agree(monkeypatch: Any) -> None:
     rows = sparse.random(200, 40, 0.1, random_state=2).tocsr()
-    right = np.random.default_rng(1).normal(size=(40, 3))
-    exactly = ridge(rows, rows, right, 0.5)
-    np.testing.assert_allclose(rows.T @ (rows @ exactly) + 0.5 * exactly, right, atol=1e-9)
+    rng = np.random.default_rng(1)
+    rows = sparse.hstack([rows, rng.normal(size=(200, 5)) + 3]).tocsr()  # the last ones stand on every row
+    right, weights = rng.normal(size=(45, 3)), rng.uniform(0.2, 2, 200)
+    exactly = ridge(rows, weights, right, 0.5)
+    weighted = sparse.diags(weights) @ rows
+    np.testing.assert_allclose(rows.T @ (weighted @ exactly) + 0.5 * exactly, right, atol=1e-9)
     monkeypatch.setattr(cold_start, "DENSE", 10)
-    np.testing.assert_allclose(ridge(rows, rows, right, 0.5), exactly, atol=1e-4)
+    for dense in (0, 5):
+        np.testing.assert_allclose(ridge(rows, weights, right, 0.5, dense), exactly, atol=1e-4)
 
 
 def test_the_network_makes_of_an_item_what_the_equations_were_solved_for(data: BehaviourSet) -> None:
