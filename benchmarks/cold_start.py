@@ -61,7 +61,8 @@ class Cosine(Chance):
     def __init__(self, data: BehaviourSet) -> None:
         super().__init__(data.items, data.users)
         self.items, self.users = data.items, data.users
-        self.content = Content.of(data.item_features).scaled
+        rows = Content.of(data.item_features).scaled
+        self.content = sparse.hstack([rows.few_NC, rows.every_NE]).tocsr()
 
     def scores(self, queries: Queries) -> np.ndarray:
         """(B, N + 1) float32."""

@@ -12,6 +12,7 @@ retrievers that know more of them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -169,13 +170,12 @@ class ColdStartTask:
         warm = np.flatnonzero(takers_N > 0)
         weights = np.sqrt(takers_N[warm])
         weights /= weights.mean()
-        rows = content.scaled[warm]
-        wanted_WD = weights[:, None] * own_ND[warm].astype(np.float64)
-        mapped_FD = ridge(rows, weights, rows.T @ wanted_WD, self.config.ridge, content.dense)
-        plain = content.plain[1:]
+        rows = content.scaled.take(warm)
+        wanted_FD = rows.turned_times(weights[:, None] * own_ND[warm].astype(np.float64))
+        mapped_FD = ridge(rows, weights, wanted_FD, self.config.ridge)
+        plain = content.plain.take(np.arange(1, len(takers_N)))
         taken_N1 = (takers_N[1:, None] > 0).astype(np.float64)
-        every = np.ones(plain.shape[0])
-        taken_F1 = ridge(plain, every, plain.T @ taken_N1, self.config.ridge, content.dense)
+        taken_F1 = ridge(plain, np.ones(len(plain)), plain.turned_times(taken_N1), self.config.ridge)
         return np.hstack([mapped_FD, taken_F1])
 
     def _of_hidden(
@@ -200,8 +200,9 @@ class ColdStartTask:
         own_ND, takers_N = self._space(before_UN)
         mapped_FD = self._mapped(content, own_ND, takers_N)
         unseen = np.concatenate([hidden, np.setdiff1d(np.arange(1, len(takers_N)), there)])
-        placed_CD = _unit(content.plain[unseen] @ mapped_FD[:, :-1])
-        taken_C = np.maximum(content.plain[unseen] @ mapped_FD[:, -1], LEAST)
+        unseen_CF = content.plain.take(unseen)
+        placed_CD = _unit(unseen_CF.times(mapped_FD[:, :-1]))
+        taken_C = np.maximum(unseen_CF.times(mapped_FD[:, -1:]).ravel(), LEAST)
         recalls: dict[float, list[np.ndarray]] = {power: [] for power in powers}
         for start in range(0, len(asking), ASKED_AT_ONCE):
             some = asking[start : start + ASKED_AT_ONCE]
@@ -216,41 +217,88 @@ class ColdStartTask:
         return {power: float(np.concatenate(found).mean()) for power, found in recalls.items()}
 
 
-class Content:
-    """What is known of each item as one sparse row: columns weigh by how rare they are."""
+@dataclass(frozen=True)
+class Rows:
+    """A matrix of items, whose last columns stand on nearly every row, such as a sentence encoder's."""
 
-    def __init__(self, parts: Mapping[str, sparse.csr_matrix], counted: frozenset[str]) -> None:
-        """parts: feature → (N + 1, its columns); counted: those whose columns stand on some items each."""
-        self._widths = {name: part.shape[1] for name, part in parts.items()}
-        self.dense = sum(width for name, width in self._widths.items() if name not in counted)
-        """How many of the columns, the last ones, are not counted."""
-        joined = sparse.hstack(list(parts.values())).tocsr()
-        found_in_F = np.asarray((joined != 0).sum(axis=0)).ravel()
-        rare_F = np.log(joined.shape[0] / np.maximum(found_in_F, 1))
-        is_counted = np.repeat([name in counted for name in parts], list(self._widths.values()))
-        self._column_weights = np.where(is_counted, rare_F, 1.0)
-        self.plain: sparse.csr_matrix = (joined @ sparse.diags(self._column_weights)).tocsr()
+    few_NC: sparse.csr_matrix
+    """The columns that stand on some rows each."""
+    every_NE: np.ndarray
+    """float32"""
+
+    @property
+    def columns(self) -> int:
+        """F"""
+        return int(self.few_NC.shape[1] + self.every_NE.shape[1])
+
+    def __len__(self) -> int:
+        return int(self.few_NC.shape[0])
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        return Rows(self.few_NC[rows], self.every_NE[rows])
+
+    def times(self, right_FD: np.ndarray) -> np.ndarray:
+        """(N, D) float64: the matrix times `right`."""
+        cut = self.few_NC.shape[1]
+        found_ND = np.asarray(self.few_NC @ right_FD[:cut])
+        if self.every_NE.shape[1]:
+            found_ND += self.every_NE @ right_FD[cut:].astype(np.float32)
+        return found_ND
+
+    def turned_times(self, left_ND: np.ndarray) -> np.ndarray:
+        """(F, D) float64: the transposed matrix times `left`."""
+        below_ED = self.every_NE.T @ left_ND.astype(np.float32)
+        return np.concatenate([np.asarray(self.few_NC.T @ left_ND), below_ED])
+
+    def squared(self, weights_N: np.ndarray) -> np.ndarray:
+        """(F, F) float64: rowsᵀ diag(weights) rows."""
+        other = self.weighed(weights_N)
+        mixed_CE = self.few_NC.T @ other.every_NE.astype(np.float64)
+        return np.block([
+            [(self.few_NC.T @ other.few_NC).toarray(), mixed_CE],
+            [mixed_CE.T, self.every_NE.T @ other.every_NE],
+        ])  # fmt: skip
+
+    def weighed(self, weights_N: np.ndarray) -> "Rows":
+        """Each row times its weight."""
+        every_NE = self.every_NE * weights_N.astype(np.float32)[:, None]
+        return Rows((sparse.diags(weights_N) @ self.few_NC).tocsr(), every_NE)
+
+
+class Content:
+    """What is known of each item as one row: columns that stand on some items weigh by how rare they are."""
+
+    def __init__(self, counted: Mapping[str, sparse.csr_matrix], dense: Mapping[str, np.ndarray]) -> None:
+        """counted: feature → (N + 1, its columns), of which each stands on some items; dense: (N + 1, D)."""
+        self._widths = {name: part.shape[1] for name, part in [*counted.items(), *dense.items()]}
+        height = next(iter([*counted.values(), *dense.values()])).shape[0]
+        joined = sparse.hstack([sparse.csr_matrix((height, 0)), *counted.values()]).tocsr()
+        found_in_C = np.asarray((joined != 0).sum(axis=0)).ravel()
+        rare_C = np.log(height / np.maximum(found_in_C, 1))
+        every_NE = np.hstack([np.empty((height, 0), np.float32), *dense.values()]).astype(np.float32)
+        self._column_weights = np.concatenate([rare_C, np.ones(every_NE.shape[1])])
+        few_NC = (joined @ sparse.diags(rare_C)).tocsr()
+        squares_N = np.asarray(few_NC.multiply(few_NC).sum(axis=1)).ravel()
+        squares_N += np.einsum("ne,ne->n", every_NE, every_NE)
+        self.plain = Rows(few_NC, every_NE)
         """(N + 1, F)"""
-        lengths = np.sqrt(np.asarray(self.plain.multiply(self.plain).sum(axis=1)).ravel())
-        self.scaled: sparse.csr_matrix = (sparse.diags(1 / np.maximum(lengths, 1e-12)) @ self.plain).tocsr()
+        self.scaled = self.plain.weighed(1 / np.maximum(np.sqrt(squares_N), 1e-12))
         """(N + 1, F), rows of length 1."""
 
     @classmethod
     def of(cls, features: Features) -> "Content":
         """In the order of a FeatureSum."""
-        parts: dict[str, sparse.csr_matrix] = {}
+        counted: dict[str, sparse.csr_matrix] = {}
         for name in sorted(features.sparse):
             column = features.sparse[name]
             rows = np.flatnonzero(column)
-            parts[name] = _matrix(rows, column[rows], np.ones(len(rows)), len(column), features.sizes[name])
+            counted[name] = _matrix(rows, column[rows], np.ones(len(rows)), len(column), features.sizes[name])
         for name in sorted(features.bags):
             bag = features.bags[name]
             rows, places = np.nonzero(bag)
             share = 1 / np.maximum((bag > 0).sum(axis=1), 1)
-            parts[name] = _matrix(rows, bag[rows, places], share[rows], len(bag), features.sizes[name])
-        for name in sorted(features.dense):
-            parts[name] = sparse.csr_matrix(np.asarray(features.dense[name], np.float64))
-        return cls(parts, frozenset((*features.sparse, *features.bags)))
+            counted[name] = _matrix(rows, bag[rows, places], share[rows], len(bag), features.sizes[name])
+        return cls(counted, {name: features.dense[name] for name in sorted(features.dense)})
 
     def write(self, mapped_FD: np.ndarray, into: FeatureSum) -> None:
         """The weights of a sum that makes of each item what `plain @ mapped` is."""
@@ -290,57 +338,42 @@ def item_factors(matrix_UN: sparse.csr_matrix, dimension: int, seed: int) -> np.
         return np.asarray(basis @ turned_DD * values_D if items_are_fewer else projected @ turned_DD)
 
 
-def ridge(
-    rows_NF: sparse.csr_matrix,
-    weights_N: np.ndarray,
-    right_FD: np.ndarray,
-    penalty: float,
-    dense: int = 0,
-) -> np.ndarray:
+def ridge(rows: Rows, weights_N: np.ndarray, right_FD: np.ndarray, penalty: float) -> np.ndarray:
     """(F, D) float64 solution of (rowsᵀ diag(weights) rows + penalty I) W = right: by Cholesky where F × F
-    numbers are few, else by conjugate gradients, all columns beside each other.
-
-    dense: how many of the last columns stand on nearly every row, such as a sentence encoder's.
-    """
-    if rows_NF.shape[1] <= DENSE:
-        normal_FF = (rows_NF.T @ sparse.diags(weights_N) @ rows_NF).toarray()
-        normal_FF[np.diag_indices_from(normal_FF)] += penalty
-        with one_thread():  # BLAS adds up in another order with each number of threads
+    numbers are few, else by conjugate gradients, all columns beside each other."""
+    with one_thread():  # BLAS adds up in another order with each number of threads
+        if rows.columns <= DENSE:
+            normal_FF = rows.squared(weights_N)
+            normal_FF[np.diag_indices_from(normal_FF)] += penalty
             return np.asarray(cho_solve(cho_factor(normal_FF, overwrite_a=True), right_FD))
-    with one_thread():
-        return _Steps(rows_NF, weights_N, penalty, dense).solve(right_FD)
+        return _Steps(rows, weights_N, penalty).solve(right_FD)
 
 
 class _Steps:
-    """Conjugate gradients for `ridge`. Columns that stand on nearly every row are one matrix, whose own
-    equations are solved exactly at each step: they are alike, and steps one by one would take too long."""
+    """Conjugate gradients for `ridge`. Columns that stand on nearly every row are alike, and steps along one
+    after the other would take too long: their own equations are solved exactly at each step."""
 
-    def __init__(self, rows_NF: sparse.csr_matrix, weights_N: np.ndarray, penalty: float, dense: int) -> None:
-        self.cut = rows_NF.shape[1] - dense
-        self.few = rows_NF[:, : self.cut].tocsr()
-        self.few_turned = (sparse.diags(weights_N) @ self.few).T.tocsr()
-        self.all_NE = rows_NF[:, self.cut :].toarray()
-        self.weights_N1, self.penalty = weights_N[:, None], penalty
-        squares_F = np.asarray(self.few.multiply(self.few).T @ weights_N).ravel()
-        self.diagonal_F1 = squares_F[:, None] + penalty
-        own_EE = self.all_NE.T @ (self.weights_N1 * self.all_NE)
-        own_EE[np.diag_indices_from(own_EE)] += penalty
-        self.factor = cho_factor(own_EE) if dense else None
+    def __init__(self, rows: Rows, weights_N: np.ndarray, penalty: float) -> None:
+        few_NC, every_NE = rows.few_NC, rows.every_NE
+        self.rows, self.weights_N1, self.penalty = rows, weights_N[:, None], penalty
+        self.cut = few_NC.shape[1]
+        self.diagonal_C1 = np.asarray(few_NC.multiply(few_NC).T @ weights_N).ravel()[:, None] + penalty
+        self.factor = None
+        if every_NE.shape[1]:
+            own_EE = Rows(few_NC[:, :0], every_NE).squared(weights_N)
+            own_EE[np.diag_indices_from(own_EE)] += penalty
+            self.factor = cho_factor(own_EE)
 
     def times(self, some_FD: np.ndarray) -> np.ndarray:
-        found_ND = self.few @ some_FD[: self.cut]
-        if self.factor is None:
-            return np.asarray(self.few_turned @ found_ND) + self.penalty * some_FD
-        found_ND += self.all_NE @ some_FD[self.cut :]
-        below_ED = self.all_NE.T @ (self.weights_N1 * found_ND)
-        return np.concatenate([self.few_turned @ found_ND, below_ED]) + self.penalty * some_FD
+        found_ND = self.weights_N1 * self.rows.times(some_FD)
+        return self.rows.turned_times(found_ND) + self.penalty * some_FD
 
     def nearly(self, left_FD: np.ndarray) -> np.ndarray:
-        """What solves it where columns have nothing in common, but for those of the one matrix."""
-        above_FD = left_FD[: self.cut] / self.diagonal_F1
+        """What solves it where columns have nothing in common, but for those that stand on every row."""
+        above_CD = left_FD[: self.cut] / self.diagonal_C1
         if self.factor is None:
-            return np.asarray(above_FD)
-        return np.concatenate([above_FD, cho_solve(self.factor, left_FD[self.cut :])])
+            return np.asarray(above_CD)
+        return np.concatenate([above_CD, cho_solve(self.factor, left_FD[self.cut :])])
 
     def solve(self, right_FD: np.ndarray) -> np.ndarray:
         found_FD, left_FD = np.zeros_like(right_FD), right_FD.copy()

@@ -90,7 +90,7 @@ FOLDER = "models"
 LARGEST = 1 << 20
 """Bytes of a file; a model is text that somebody wrote."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-TAKEN = ("photo", "photos", "rows", "yardsticks", "mlartifacts")
+TAKEN = ("photo", "photos", "text", "rows", "yardsticks", "mlartifacts")
 """Names that mean something else beside the models' own, in runs/ and among the features of items."""
 LEARNS: dict[Role, tuple[Data, ...]] = {
     "closed_form": ("behaviour",),

@@ -72,7 +72,7 @@ class TextReader:
             if made_by != ours:
                 now = "none is set now" if ours is None else f"{ours[:8]} is set now"
                 log.warning(
-                    "%s learned from texts as another [text] encoder, %s, reads them, and %s: it is published with "
+                    "%s learned from texts as another [text] encoder, %s, reads them, and %s: it stays with "
                     "what it learned, which knows no later items; `etalage train %s` takes the new one",
                     name, made_by[:8], now, name,
                 )  # fmt: skip

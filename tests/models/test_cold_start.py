@@ -17,7 +17,15 @@ from etalage.features.behaviour_set import behaviour_set
 from etalage.features.history import BehaviourRule
 from etalage.funnel.fallback import FallbackPolicy
 from etalage.models import cold_start
-from etalage.models.cold_start import RECIPE, ColdStartConfig, ColdStartTask, Content, item_factors, ridge
+from etalage.models.cold_start import (
+    RECIPE,
+    ColdStartConfig,
+    ColdStartTask,
+    Content,
+    Rows,
+    item_factors,
+    ridge,
+)
 from etalage.models.layers import FeatureSum
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import read_export
@@ -173,22 +181,21 @@ def test_the_space_is_that_of_the_singular_values(shape: tuple[int, int], monkey
 
 
 def test_both_ways_to_solve_the_equations_agree(monkeypatch: Any) -> None:
-    rows = sparse.random(200, 40, 0.1, random_state=2).tocsr()
     rng = np.random.default_rng(1)
-    rows = sparse.hstack([rows, rng.normal(size=(200, 5)) + 3]).tocsr()  # the last ones stand on every row
+    few = sparse.random(200, 40, 0.1, random_state=2).tocsr()
+    every = (rng.normal(size=(200, 5)) + 3).astype(np.float32)
     right, weights = rng.normal(size=(45, 3)), rng.uniform(0.2, 2, 200)
-    exactly = ridge(rows, weights, right, 0.5)
-    weighted = sparse.diags(weights) @ rows
-    np.testing.assert_allclose(rows.T @ (weighted @ exactly) + 0.5 * exactly, right, atol=1e-9)
+    rows, whole = Rows(few, every), np.hstack([few.toarray(), every])
+    expected = np.linalg.solve(whole.T @ (weights[:, None] * whole) + 0.5 * np.eye(45), right)
+    np.testing.assert_allclose(ridge(rows, weights, right, 0.5), expected, atol=1e-4)
     monkeypatch.setattr(cold_start, "DENSE", 10)
-    for dense in (0, 5):
-        np.testing.assert_allclose(ridge(rows, weights, right, 0.5, dense), exactly, atol=1e-4)
+    np.testing.assert_allclose(ridge(rows, weights, right, 0.5), expected, atol=1e-4)
 
 
 def test_the_network_makes_of_an_item_what_the_equations_were_solved_for(data: BehaviourSet) -> None:
     features = data.item_features
     content = Content.of(features)
-    mapped = np.random.default_rng(3).normal(size=(content.plain.shape[1], 4))
+    mapped = np.random.default_rng(3).normal(size=(content.plain.columns, 4))
     sums = FeatureSum(
         {name: features.sizes[name] for name in sorted(features.sparse)},
         {name: features.sizes[name] for name in sorted(features.bags)},
@@ -197,4 +204,4 @@ def test_the_network_makes_of_an_item_what_the_equations_were_solved_for(data: B
     )
     content.write(mapped, sums)
     found = sums([torch.from_numpy(column) for column in features.columns.values()])
-    np.testing.assert_allclose(found.detach().numpy(), content.plain @ mapped, atol=1e-5)
+    np.testing.assert_allclose(found.detach().numpy(), content.plain.times(mapped), atol=1e-5)
