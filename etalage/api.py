@@ -171,7 +171,8 @@ class Answer:
     """Position of the query in the request."""
     fallback: str | None
     """Why the slate is not of similar photos. `unknown_item`, `item_without_photo`: it has the most popular
-    items. `by_behaviour`: it has what the same shoppers want. null: it is of similar photos."""
+    items. `by_text`: it has items with a similar text. `by_behaviour`: it has what the same shoppers want.
+    null: it is of similar photos."""
     reason: str | None
     """Why the slate has fewer than k items; null: it has k."""
     slate: list[Slot]

@@ -81,7 +81,7 @@ class Recommender:
         self.funnel = parts.funnel
         self.users = parts.users
         self._similar = {
-            name: SimilarItems(parts.funnel, model, parts.models)
+            name: SimilarItems(parts.funnel, model, parts.models, parts.texts)
             for name, model in [*parts.photo_models.items(), (None, parts.photos)]
         }
         self._categories = {
@@ -194,8 +194,9 @@ class Recommender:
         """The k items most similar to an item, or to each of the photos (image files).
 
         `threshold` drops items that score lower. An item is never in its own slate. For an item that is
-        unknown or has no photo, the answer comes from behaviour or else is the most popular items, labelled
-        as a fallback. `model`: the name of the photo embedder that compares; None: [funnel] photos.
+        unknown or has no photo, the answer comes from texts, from behaviour, or else is the most popular
+        items, labelled as a fallback. `model`: the name of the photo embedder that compares; None: [funnel]
+        photos.
         `by_behaviour`: the items that the same shoppers want, whatever the item's photo; `same_colour`: only
         items whose attributes name the same colour; both of an item alone. Raises PhotoRefused (names the
         photo), NotFound (no such model), Unprocessable (not exactly one query; k < 1; an item whose colour

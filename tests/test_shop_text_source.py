@@ -11,8 +11,9 @@ import pytest
 
 from etalage import Shop
 from etalage.bundle.manifest import ModelEntry
-from etalage.errors import ConfigError
+from etalage.errors import BundleDamaged, ConfigError
 from etalage.features.text_encoders import open_encoder
+from etalage.recommend import Recommender
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
@@ -152,3 +153,26 @@ def test_another_encoder_than_was_learned_from_is_told_and_not_mixed_in(
     (line,) = [line for line in caplog.messages if "[text] encoder" in line]
     assert line.startswith("two_tower learned from texts") and "`etalage train two_tower`" in line
     assert placed(again).sources["text"].unknown == 2
+
+
+def test_what_is_like_an_item_without_a_photo_is_told_by_its_text(shop: Shop) -> None:
+    shop.publish(force=True)
+    answer = shop.similar("item-00000", k=9)
+    assert titled(0) == "red shoe" and answer.answer.fallback == "by_text"
+    near = [titled(int(slot.item_id[-5:])) for slot in answer.slots]
+    assert all("shoe" in one or "red" in one for one in near[:5]) and "item-00000" not in str(answer.slots)
+    new = sold_today(shop, "a red shoe")
+    shop.sync()
+    assert shop.similar("item-00000", k=2).slots[0].item_id == new, "nothing is trained for it"
+    assert shop.similar(f"item-{WITHOUT_TEXT:05d}", k=2).answer.fallback == "by_behaviour"
+
+
+def test_a_bundle_whose_texts_are_not_its_own_is_refused(shop: Shop) -> None:
+    shop.publish(force=True)
+    bundle = shop.bundles.path(shop.bundles.current_id())
+    file = bundle / "models" / "text" / "embeddings.npy"
+    made = np.load(file)
+    file.chmod(0o644)
+    np.save(file, made[::-1])
+    with pytest.raises(BundleDamaged, match=r"text.embeddings\.npy"):
+        Recommender.open(bundle)

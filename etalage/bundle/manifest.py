@@ -66,6 +66,16 @@ class SourceFacts(Settings):
     unknown: int = 0
 
 
+class TextFacts(Settings):
+    """What a sentence encoder made of the items' texts: `hash` is the encoder's, `dimension` that of its
+    embeddings, which are in the file `embeddings`."""
+
+    hash: str
+    dimension: int
+    embeddings: str
+    index: IndexFacts
+
+
 class ClassifierFacts(Settings):
     """What a classifier is asked about. `taxonomy` is the version of the taxonomy that it classifies into,
     `leaves` how many leaves that has; `text`: it reads titles, `photos`: it looks at photos."""
@@ -150,6 +160,8 @@ class Manifest(Settings):
     moments: dict[str, MomentFacts] = Field(default_factory=dict)
     """Of `tables`; none in older bundles."""
     models: tuple[ModelEntry, ...] = ()
+    texts: TextFacts | None = None
+    """Of items' texts; None: the shop names no encoder, or no item has a text."""
     classified: ClassifiedFacts | None = None
     refused: tuple[RefusedFacts, ...] = ()
     users: int = 0

@@ -27,6 +27,7 @@ from etalage.bundle.files import (
 )
 from etalage.bundle.manifest import Manifest
 from etalage.bundle.photo_entries import open_photos
+from etalage.bundle.text_entries import open_texts
 from etalage.config import BehaviourConfig, FunnelConfig, validated
 from etalage.errors import BundleDamaged, ConfigError, IndexMismatch
 from etalage.features.history import BehaviourRule
@@ -40,6 +41,7 @@ from etalage.lake.durable_files import Written, write_file
 from etalage.runtime.classifier import ClassifierModel
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import LookAlikeRetriever, PhotoModel
+from etalage.runtime.texts import TextModel
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class OpenedBundle:
     photo_models: Mapping[str, PhotoModel] = field(default_factory=dict)
     """By name."""
     classifiers: Mapping[str, ClassifierModel] = field(default_factory=dict)
+    texts: TextModel | None = None
 
     @property
     def indexes(self) -> list[Index]:
         """Of its models' item embeddings."""
-        photos = [one.index for one in self.photo_models.values()]
-        return photos + [one.index for one in self.models if one.index is not None]
+        content = [one.index for one in self.photo_models.values()]
+        content += [] if self.texts is None else [self.texts.index]
+        return content + [one.index for one in self.models if one.index is not None]
 
     @property
     def problems(self) -> list[str]:
@@ -121,7 +125,9 @@ def open_bundle(folder: Path, manifest: Manifest, threads: int = 1, verify: bool
     funnel = Funnel(catalogue, models, rules, look_alike)
     users = _users(folder, manifest, funnel)
     classifiers = {one.name: open_classifier(folder, one, threads) for one in manifest.classifiers}
-    return OpenedBundle(manifest, catalogue, models, funnel, users, photo_models, classifiers)
+    said = manifest.texts
+    texts = None if said is None else open_texts(folder, said, items.num_rows, threads)
+    return OpenedBundle(manifest, catalogue, models, funnel, users, photo_models, classifiers, texts)
 
 
 def rules_bytes(rules: BehaviourRule) -> bytes:

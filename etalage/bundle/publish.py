@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from etalage.bundle import behaviour_entries, classifier_entries, photo_entries
+from etalage.bundle import behaviour_entries, classifier_entries, photo_entries, text_entries
 from etalage.bundle.admission import FLOOR, admitted
 from etalage.bundle.collections import Collections
 from etalage.bundle.contents import Progress
@@ -112,6 +112,7 @@ def publish(
             try:
                 _stage_payload(draft, staging)
                 entries = _stage_content(draft, models, embedders, staging)
+                texts = _stage_texts(draft, staging)
                 bundles.prepare(folder, staging.written)
                 step(1)
                 # From here on nobody is erased until the bundle is current: of who was erased before it knows
@@ -121,6 +122,7 @@ def publish(
                     entries = _stage_behaviour(models, staging) + entries
                     staging.sync_folders()
                     content = _content(draft, entries, refused, forced)
+                    content["texts"] = texts
                     content |= _stage_answers(without_erased(draft), content, staging)
                     bundles.prepare(folder, staging.written)
                     step(1)
@@ -197,6 +199,10 @@ def _stage_content(
         elif kind == "classifier":
             entries.append(classifier_entries.stage(model, staging))
     return entries
+
+
+def _stage_texts(draft: Draft, staging: Staging) -> dict[str, Any] | None:
+    return None if draft.texts is None else text_entries.stage(draft.texts, staging).model_dump(mode="json")
 
 
 def _stage_behaviour(models: Admitted, staging: Staging) -> list[ModelEntry]:

@@ -46,6 +46,8 @@ def record(parts: OpenedBundle, asked: Sequence[History]) -> bytes:
             name: _photo_answers(parts.catalogue, model.embeddings, model.index)
             for name, model in parts.photo_models.items()
         }
+    if parts.texts is not None:
+        said["texts"] = _near_answers(parts.catalogue, parts.texts.embeddings, parts.texts.index)
     if parts.models:
         said["funnel"] = [_funnel_answer(parts.funnel, history) for history in asked]
     if parts.classifiers:
@@ -80,6 +82,11 @@ def histories(user_histories: UserHistories | None, catalogue: Catalogue) -> lis
 
 
 def _photo_answers(catalogue: Catalogue, embeddings: np.ndarray, index: Index) -> dict[str, Any]:
+    photos = [catalogue.ids[int(row)] for row in spread(index.rows, PHOTO_QUERIES)]
+    return {**_near_answers(catalogue, embeddings, index), "photos": photos}
+
+
+def _near_answers(catalogue: Catalogue, embeddings: np.ndarray, index: Index) -> dict[str, Any]:
     rows, ids = index.rows, catalogue.ids
     queries = spread(rows, QUERIES)
     k = max(1, min(ANSWERS, len(rows)))
@@ -93,7 +100,7 @@ def _photo_answers(catalogue: Catalogue, embeddings: np.ndarray, index: Index) -
                 if row >= 0
             ]
             answers.append({"item_id": ids[int(query)], "answers": slate})
-    return {"k": k, "queries": answers, "photos": [ids[int(row)] for row in spread(rows, PHOTO_QUERIES)]}
+    return {"k": k, "queries": answers}
 
 
 def _funnel_answer(funnel: Funnel, history: History) -> dict[str, Any]:
@@ -141,6 +148,8 @@ def self_check(folder: Path, parts: OpenedBundle) -> None:
             if rows:
                 photos = [parts.catalogue.photo(row) for row in rows]
                 check_made_by(model.embedder, photos, model.embeddings[rows], str(folder))
+        if parts.texts is not None and not parts.problems:
+            _check_answers(recorded["texts"], parts.catalogue, parts.texts.embeddings, parts.texts.index)
         for expected in recorded.get("funnel", []) if parts.models and not parts.problems else []:
             _check_funnel(parts.funnel, expected)
         for name, one in parts.classifiers.items():

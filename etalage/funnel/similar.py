@@ -1,4 +1,4 @@
-"""Finds what is similar to an item or a photo: by photos, else by behaviour, else the most popular items.
+"""Finds what is similar to an item or a photo: by photos, by texts, by behaviour, else the most popular.
 
 B queries   N items   D embedding dimension   k places
 """
@@ -16,6 +16,7 @@ from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.item_item import ItemItemScorer
 from etalage.runtime.opening import OpenedModel
 from etalage.runtime.photos import PhotoModel
+from etalage.runtime.texts import TextModel
 
 WIDER = 10
 """By behaviour: search this many times k items by inner product, then keep the k best by cosine."""
@@ -27,7 +28,7 @@ class Alike:
 
     found: list[tuple[int, float]]
     fallback: str | None = None
-    """`unknown_item`, `item_without_photo` (both: the most popular), `by_behaviour`."""
+    """`unknown_item`, `item_without_photo` (both: the most popular), `by_text`, `by_behaviour`."""
     reason: str | None = None
     match: bool | None = None
     """Whether the first is a match, by the calibrated threshold; None: nobody can say."""
@@ -48,14 +49,19 @@ class Wanted:
 class SimilarItems:
     """Answers by one photo embedder. It never changes, and threads may share it."""
 
-    def __init__(self, funnel: Funnel, photos: PhotoModel | None, models: Sequence[OpenedModel]) -> None:
+    def __init__(
+        self,
+        funnel: Funnel,
+        photos: PhotoModel | None,
+        models: Sequence[OpenedModel],
+        texts: TextModel | None = None,
+    ) -> None:
         """photos: the photo embedder that compares; None: the bundle has none. models: the funnel's embedders
-        with their indexes."""
+        with their indexes. texts: what is compared of items without a photo."""
         self.catalogue: Catalogue = funnel.catalogue
-        self._photos = photos
-        self._indexed = np.zeros(len(self.catalogue) + 1, dtype=bool)
-        if photos is not None:
-            self._indexed[photos.index.rows] = True
+        self._photos, self._texts = photos, texts
+        self._indexed = self._rows_of(None if photos is None else photos.index)
+        self._with_text = self._rows_of(None if texts is None else texts.index)
         self._model: EmbeddingScorer | None = next(iter(funnel.embedders), None)
         indexes = {one.name: one.index for one in models}
         self._index: Index | None = None if self._model is None else indexes[self._model.name]
@@ -65,16 +71,21 @@ class SimilarItems:
         counted = [one for one in funnel.models.values() if isinstance(one, ItemItemScorer)]
         self._counted = sorted(counted, key=lambda one: one.name in behind)
         """Models that count what shoppers act on together; those that lose to popularity last."""
-        self._aligned = np.zeros(len(self.catalogue) + 1, dtype=bool)
-        if self._index is not None:
-            self._aligned[self._index.rows] = True
+        self._aligned = self._rows_of(self._index)
+
+    def _rows_of(self, index: Index | None) -> np.ndarray:
+        """(N + 1,) which items an index holds; None: none."""
+        held = np.zeros(len(self.catalogue) + 1, dtype=bool)
+        if index is not None:
+            held[index.rows] = True
+        return held
 
     def to_photos(self, queries_BD: np.ndarray, wanted: Wanted) -> list[Alike]:
         """The answers for (B, D) embeddings of photos. Raises Unprocessable: the bundle has no photo
         model."""
         if self._photos is None:
             raise Unprocessable("this bundle has no model of photos: ask with an item_id")
-        return self._nearest(self._photos, queries_BD, None, wanted)
+        return self._looking_alike(self._photos, queries_BD, None, wanted)
 
     def to_item(self, item_id: str, wanted: Wanted) -> Alike:
         """The answer for one item; the item itself is never in it."""
@@ -82,21 +93,47 @@ class SimilarItems:
         if row == 0:
             return self._popular("unknown_item", None, wanted)
         if self._photos is not None and self.catalogue.has_photo[row] and not wanted.by_behaviour:
-            return self._nearest(self._photos, self._photos.embeddings[row : row + 1], row, wanted)[0]
+            own = self._photos.embeddings[row : row + 1]
+            return self._looking_alike(self._photos, own, row, wanted)[0]
+        if self._texts is not None and self._with_text[row] and not wanted.by_behaviour:
+            return self._by_text(self._texts, row, wanted)
         if self._model is not None and self._index is not None and self._aligned[row]:
             return self._by_behaviour(self._model, self._index, row, wanted)
         if wanted.by_behaviour:
             return self._acted_on_together(row, wanted)
         return self._popular("item_without_photo", row, wanted)
 
-    def _nearest(
+    def _looking_alike(
         self, photos: PhotoModel, queries_BD: np.ndarray, own: int | None, wanted: Wanted
     ) -> list[Alike]:
+        kind = "with a photo" if photos.per_category is None else "in the index"
+        match = photos.match if own is None else None
+        return self._nearest(photos.index, self._indexed, kind, queries_BD, own, wanted, match)
+
+    def _by_text(self, texts: TextModel, row: int, wanted: Wanted) -> Alike:
+        """Items whose texts say something like this item's."""
+        if wanted.threshold is not None:
+            return Alike([], "by_text", _no_photo(wanted.threshold))
+        own = np.asarray(texts.embeddings[row : row + 1], np.float32)
+        (alike,) = self._nearest(texts.index, self._with_text, "with a text", own, row, wanted)
+        return replace(alike, fallback="by_text")
+
+    def _nearest(
+        self,
+        index: Index,
+        among: np.ndarray,
+        kind: str,
+        queries_BD: np.ndarray,
+        own: int | None,
+        wanted: Wanted,
+        match: float | None = None,
+    ) -> list[Alike]:
+        """For each query, what of the index is nearest. among: (N + 1,) what the index holds, which `kind`
+        names; own: the item that is asked about; match: the similarity of a match."""
         allow = self.catalogue.mask(wanted.filters, wanted.stock)
         if own is not None:
             allow[own] = False
-        count = int((allow & self._indexed).sum())
-        kind = "with a photo" if photos.per_category is None else "in the index"
+        count = int((allow & among).sum())
         whole = own is None and wanted.filters == Filters()
         # More than there are would only be padding: k may be far above a small shop's size.
         places = min(wanted.k, count)
@@ -106,7 +143,7 @@ class SimilarItems:
                 rows_BK = np.empty((len(queries_BD), 0), dtype=np.int64)
                 scores_BK = np.empty((len(queries_BD), 0), dtype=np.float32)
             else:
-                scores_BK, rows_BK = photos.index.search(queries_BD, places, None if whole else allow)
+                scores_BK, rows_BK = index.search(queries_BD, places, None if whole else allow)
             kept = [self._without_variants(rows[rows >= 0], own, wanted.k) for rows in rows_BK]
             # Variants took places: look further, until there are k products or no more photos.
             short = [len(keep) < wanted.k and bool((rows >= 0).all())
@@ -123,9 +160,8 @@ class SimilarItems:
             if wanted.threshold is not None and len(near) < len(found):
                 reason = _below(wanted.threshold, len(near))
             elif len(found) < wanted.k:
-                reason = self._short(len(found), variants, count, own, wanted, self._indexed, kind)
-            match = None if own is not None else _is_match(photos.match, found)
-            answers.append(Alike(near, None, reason, match))
+                reason = self._short(len(found), variants, count, own, wanted, among, kind)
+            answers.append(Alike(near, None, reason, _is_match(match, found)))
         return answers
 
     def _without_variants(self, rows: np.ndarray, own: int | None, k: int) -> tuple[np.ndarray, int]:

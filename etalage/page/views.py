@@ -218,6 +218,8 @@ def _similar(place: Place, shown: Shown, colour: str | None, item: Mapping[str, 
     found = parts.cards(shown.items, place, shown.bundle)
     if shown.fallback == "by_behaviour":
         return _wanted(place, shown)
+    if shown.fallback == "by_text":
+        return Shelf("similar", "Similar items", "by what is written about them", found)
     if shown.fallback:
         return _instead(item, shown, acted, found)
     if colour is None:

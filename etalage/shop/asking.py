@@ -82,6 +82,8 @@ def in_words(workspace: Workspace, item_id: str | None, answer: "Answer") -> str
     """What stands in a slate of no similar photos; None: it is of similar photos."""
     if answer.fallback is None:
         return None
+    if answer.fallback == "by_text":
+        return "no photo of it to compare: items with a similar text"
     if answer.fallback == "by_behaviour":
         return "no photo of it: what the same shoppers want"
     recommender = kept_recommender(workspace)
