@@ -123,6 +123,15 @@ def test_only_texts_that_changed_are_read_again(shop: Shop, monkeypatch: pytest.
     assert looked == [1]
 
 
+def test_a_vacuum_removes_what_was_made_of_texts_that_no_item_has(shop: Shop) -> None:
+    assert "texts" not in {one.kind for one in shop.vacuum(dry=True).wastes}
+    sold_today(shop, "an orange tent", 3)  # in place of what it was called
+    (text,) = [one for one in shop.vacuum(dry=False).wastes if one.kind == "texts"]
+    assert (text.count, text.bytes) == (1, 4 * 256)
+    encoder = open_encoder("wordllama", shop.folder)
+    assert len(kept_embeddings.kept_rows(shop, "text", encoder.model_hash)) == ITEMS - 2
+
+
 def test_items_without_a_word_are_counted_and_said(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     sold_today(shop, "long " * 900)
     with caplog.at_level(logging.WARNING):

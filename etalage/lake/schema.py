@@ -177,13 +177,13 @@ _HELD = TableSpec(
 
 _EMBEDDINGS = TableSpec(
     "embeddings",
-    "embeddings by a model: of photos, to embed only fresh ones again; of items and users, for others",
+    "embeddings by a model: of photos and texts, to embed only fresh ones; of items and users, for others",
     (
-        Column("owner", _TEXT, "what was embedded: `photo`, `item`, `user`", required=True),
-        Column("id", _TEXT, "its id (a photo's is its sha256)", required=True),
-        Column("model", _TEXT, "hash of the model's export", required=True),
+        Column("owner", _TEXT, "what was embedded: `photo`, `text`, `item`, `user`", required=True),
+        Column("id", _TEXT, "its id (of a photo or a text, its sha256)", required=True),
+        Column("model", _TEXT, "hash of the model's export, or of the sentence encoder", required=True),
         Column("embedding", pa.list_(pa.float32()), "(D,) float32"),
-        Column("name", _TEXT, "the model's name, of items and users (`etalage vectors`); null for photos"),
+        Column("name", _TEXT, "the model's name, of items and users (`etalage vectors`); else null"),
     ),
     ("owner", "id", "model"),
 )

@@ -7,13 +7,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from etalage.features.sources import TEXT, FeatureSource
 from etalage.shop.kept_embeddings import keeping, kept_rows
 from etalage.shop.workspace import Workspace
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Callable
 
     from etalage.bundle.manifest import Manifest
     from etalage.features.text_encoders import TextEncoder
@@ -96,11 +98,48 @@ def _tell_what_is_not_read(ids: "pa.Array", texts: list[str], there: np.ndarray)
         )  # fmt: skip
 
 
+def of_no_item(workspace: Workspace) -> tuple[int, int]:
+    """How many embeddings the table `embeddings` has of texts that no item has any more, and their bytes."""
+    table = workspace.lake.table("embeddings")
+    if not table.exists():
+        return 0, 0
+    count = bytes = 0
+    matches = _of_no_item(workspace)
+    for batch in table.batches(columns=["owner", "id", "embedding"]):
+        gone = batch.filter(matches(batch))
+        count += gone.num_rows
+        bytes += 4 * int(pc.sum(pc.list_value_length(gone["embedding"])).as_py() or 0)
+    return count, bytes
+
+
+def forget_of_no_item(workspace: Workspace) -> int:
+    """Delete them; how many."""
+    table = workspace.lake.table("embeddings")
+    return table.delete_matching(("owner", "id"), _of_no_item(workspace))
+
+
+def _of_no_item(workspace: Workspace) -> "Callable[[pa.Table | pa.RecordBatch], pa.Array]":
+    from etalage.features.text_encoders import TEXT_COLUMNS, texts_of_items
+
+    items = workspace.lake.table("items")
+    texts = texts_of_items(items.read(columns=list(TEXT_COLUMNS))) if items.exists() else []
+    there = pa.array(sorted({_key(text) for text in texts}), pa.string())
+    return lambda rows: pc.and_(
+        pc.equal(rows["owner"], "text"), pc.invert(pc.is_in(rows["id"], value_set=there))
+    )
+
+
+def _key(text: str) -> str:
+    from etalage.features.text_encoders import LONGEST
+
+    return hashlib.sha256(text[:LONGEST].encode()).hexdigest()
+
+
 def _embedded(workspace: Workspace, encoder: "TextEncoder", texts: list[str]) -> np.ndarray:
     """(M, D) float32 of M texts; those that the table `embeddings` has are not looked at again."""
-    from etalage.features.text_encoders import AT_ONCE, LONGEST
+    from etalage.features.text_encoders import AT_ONCE
 
-    keys = [hashlib.sha256(text[:LONGEST].encode()).hexdigest() for text in texts]
+    keys = [_key(text) for text in texts]
     known = kept_rows(workspace, "text", encoder.model_hash)
     fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     waiting = list(fresh)

@@ -317,7 +317,7 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
     "classifications": ("`etalage classify` asks about all items again",),
     "recommendations": ("`etalage users best` writes them again",),
     "links": ("`etalage photos fetch` asks for every link as if for the first time",),
-    "embeddings": ("`etalage publish` embeds the photos again; `etalage vectors` writes the others",),
+    "embeddings": ("`etalage publish` embeds photos and texts again; `etalage vectors` writes the others",),
 }
 
 

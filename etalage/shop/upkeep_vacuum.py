@@ -2,6 +2,7 @@
 
     tables        files of old versions (lake/vacuum.py)
     exports       older ones that were never judged, and that no bundle is made of
+    texts         embeddings of texts that no item has any more
     bundles       beyond those that [publish] keep keeps
     checkpoints   of runs that became an export
     leftovers     drafts of processes that were killed
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import DataError, ExportDamaged, PublishBusy
-from etalage.shop import at_work, live_steps
+from etalage.shop import at_work, live_steps, text_steps
 from etalage.shop.upkeep_files import DAYS, EXPORTS, age, held_open, size_of
 from etalage.shop.upkeep_leftovers import leftovers, unfinished_bundles, unfinished_cache
 from etalage.shop.workspace import Workspace
@@ -140,6 +141,7 @@ class _Looking:
         kept = [one for one in exports if one.folder not in {export.folder for export in old}]
         yield from (found for found, _ in bundles)
         yield from self._exports_that_go(old)
+        yield from self._texts()
         yield from self._tables(kept, staying)
         yield from self._checkpoints(exports)
         yield from self._tracked_copies()
@@ -240,6 +242,16 @@ class _Looking:
                 named = ", ".join(one.name for one in some)
                 waste = Waste("exports", named, len(some), sum(size_of(one.folder) for one in some), why)
                 yield _Found(waste, partial(_remove_exports, [one.folder for one in some]))
+
+    # -- texts ---------------------------------------------------------------------------------
+
+    def _texts(self) -> Iterator[_Found]:
+        """Embeddings of texts that no item has any more."""
+        count, bytes = text_steps.of_no_item(self.workspace)
+        if count:
+            why = "no item has these texts any more"
+            waste = Waste("texts", "embeddings", count, bytes, why)
+            yield _Found(waste, partial(text_steps.forget_of_no_item, self.workspace))
 
     # -- tables --------------------------------------------------------------------------------
 
