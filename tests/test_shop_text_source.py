@@ -18,7 +18,7 @@ from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.sessions import Session
-from etalage.shop import kept_embeddings, text_steps
+from etalage.shop import asking, kept_embeddings, text_steps
 from tests.shops import NOON, item_row, rows_of
 from tests.test_shop_sources import aligned, manifest_of
 
@@ -107,6 +107,22 @@ def test_a_new_item_is_embedded_by_its_words_at_the_next_sync_as_training_would(
     np.testing.assert_allclose(text.embeddings[row], given["item.text"][0], atol=1e-6)
 
 
+def test_what_nobody_touched_is_placed_by_its_text(shop: Shop) -> None:
+    settings = {"dimension": 8, "few": 100, "popular": 0}  # all are placed by what they are
+    shop.train("cold_start", settings)
+    config = shop.folder / "shop.toml"
+    config.write_text(CONFIG.replace("two_tower = 40", "cold_start = 40"), encoding="utf-8")
+    again = Shop(shop.folder)
+    again.publish(force=True)
+    new, other = sold_today(again, "a red shoe", 77), sold_today(again, "black scarf", 78)
+    again.sync()
+    assert placed(again, "cold_start").sources["text"].unknown == 1
+    found = aligned(again, "cold_start")
+    shoe, scarf = (found[one] / np.linalg.norm(found[one]) for one in (new, other))
+    like = found["item-00000"] / np.linalg.norm(found["item-00000"])
+    assert titled(0) == "red shoe" and like @ shoe > like @ scarf
+
+
 def test_only_texts_that_changed_are_read_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = open_encoder("wordllama", shop.folder)
     kept = kept_embeddings.kept_rows(shop, "text", encoder.model_hash)
@@ -170,6 +186,9 @@ def test_what_is_like_an_item_without_a_photo_is_told_by_its_text(shop: Shop) ->
     assert titled(0) == "red shoe" and answer.answer.fallback == "by_text"
     near = [titled(int(slot.item_id[-5:])) for slot in answer.slots]
     assert all("shoe" in one or "red" in one for one in near[:5]) and "item-00000" not in str(answer.slots)
+    assert asking.in_words(shop, "item-00000", answer.answer) == (
+        "no photo of it to compare: items with a similar text"
+    )
     new = sold_today(shop, "a red shoe")
     shop.sync()
     assert shop.similar("item-00000", k=2).slots[0].item_id == new, "nothing is trained for it"
