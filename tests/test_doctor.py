@@ -86,6 +86,14 @@ def test_what_is_named_outside_of_the_folder_is_asked_for(tmp_path: Path, deaf: 
     assert found(tmp_path, "[index.milvus]").state == "problem"
 
 
+def test_the_encoder_of_texts_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text('[text]\nencoder = "wordllama"\n', encoding="utf-8")
+    assert found(tmp_path, "[text] encoder").said == "wordllama: 256 numbers of a text"
+    (tmp_path / "shop.toml").write_text('[text]\nencoder = "ues"\n', encoding="utf-8")
+    one = found(tmp_path, "[text] encoder")
+    assert one.state == "problem" and "say `use`, `wordllama`, or an ONNX file" in one.said
+
+
 def test_a_port_that_is_taken_and_what_a_killed_run_left_are_warnings(tmp_path: Path, deaf: int) -> None:
     (tmp_path / "exports" / "ease" / ".draft-1").mkdir(parents=True)
     feed(tmp_path / "exports" / "ease" / ".draft-1", name="half.npy")

