@@ -25,14 +25,15 @@ GOOGLE = "taxonomy-with-ids.en-US.txt"
 FOLDS = 5
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/category_recipe.py --data GROCERY --taxonomy GOOGLE.txt"
 NOTE = (
-    "Share of the photos whose leaf is right, of 81, with 95% bootstrap intervals over bursts. `within train`: "
-    "{folds} folds of whole bursts of the {train:,} photos of `train`, one of which is left out in turn, half "
-    "a fold for calibration; by this column the recipe was chosen. `val`: the {val} photos of the published "
-    "part `val`, of other shelves; learned from `train` but for the {held} photos that calibrate. One model "
-    "each: `photo` is asked without titles, `photo + title` with them. The titles are made up (half of them "
-    "tell the class): what they add is no claim. A solved head has no seed. All over EfficientNet-lite0 as "
-    "ImageNet made it: `last, 224`: its last layer at 224 pixels, as before; `stages, {size}`: the mean of every "
-    "stage's planes at {size} pixels, the default. Seconds: processor time of training, features not counted."
+    "Share of the photos whose leaf is right, of 81, with 95% bootstrap intervals over bursts. `within "
+    "train`: {folds} folds of whole bursts of the {train:,} photos of `train`, one of which is left out "
+    "in turn, half a fold for calibration; by this the recipe was chosen. `val`: the {val} photos of "
+    "the published part `val`, of other shelves; learned from `train` but for the {held} photos that "
+    "calibrate. One model each: `photo` is asked without titles, `photo + title` with them. The titles "
+    "are made up (half of them tell the class): what they add is no claim. A solved head has no seed. "
+    "All over EfficientNet-lite0 as ImageNet made it: `last, 224`: its last layer at 224 pixels, as "
+    "before; `stages, {size}`: the mean of every stage's planes at {size} pixels, the default. Seconds: "
+    "processor time of training, features not counted."
 )
 
 

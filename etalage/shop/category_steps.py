@@ -242,7 +242,7 @@ def _with_kept_features(
         return data, []
     with workspace.disk(), workspace.bar(f"open {config.backbone}", None):
         encoder = config.photo_encoder()
-        looks: "Looks" = getattr(config, "features", "last")
+        looks: Looks = getattr(config, "features", "last")
         at = workspace.runs / "backbones"
         backbone = frozen_backbone(at, config.backbone, config.weights, encoder, looks)
     photos = data.photos_of(data.rows(*LEARNED))
