@@ -108,7 +108,7 @@ def solve_frozen(name: str, config: Any, features: FeatureSet) -> SolvedHead:
     if not len(rows):
         raise TooLittleData("no training photo has a category: nothing to learn what is alike from")
     head = solve_head(config.head, found_NF[rows], photos.labels_N[rows], config.components, config.shrink)
-    hits = hit_at_1(head(found_NF), photos.labels_N, photos.rows("validation"), rows)
+    hits = hit_at_1(head(found_NF), photos.labels_N, photos.choosing(), rows)
     metrics = {} if hits is None else {"hit_at_1": hits}
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
 
