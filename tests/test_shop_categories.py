@@ -329,3 +329,25 @@ def test_features_of_a_frozen_backbone_are_made_once_for_all_models(shop: Shop, 
     with torch.inference_mode():
         eager = trunk(torch.from_numpy(data.pixels_PHWC[there])).numpy()
     assert np.abs(eager - data.frozen_PF[there]).max() < 1e-4
+
+
+def test_with_nothing_said_a_shop_gets_solved_heads_that_are_judged_as_any(
+    shop: Shop, tmp_path: Path
+) -> None:
+    tiny, file = "test_efficientnet", str(tmp_path / "tiny.pth")
+    torch.manual_seed(0)
+    torch.save(backbone(tiny).network.state_dict(), file)
+    plain = CONFIG.partition("[models.item_category]")[0]
+    (shop.folder / "shop.toml").write_text(plain, encoding="utf-8")
+    shop = Shop(shop.folder)
+    first, exported = shop.train(MODEL, {"backbone": tiny, "weights": file, "size": 32})
+    assert first.config.heads == "solved" and first.facts["solved"]
+    assert first.facts["told"][0].startswith("0 of ")
+    facts = read_facts(exported)
+    assert (facts["reads"], facts["config"]["features"]) == (["photo", "title"], "stages")
+    assert shop.evaluate(MODEL).part == "test"
+    second, again = shop.train(MODEL, {"backbone": tiny, "weights": file, "size": 32, "shrink": 0.5})
+    count = len(shop.lake.table("embeddings").read())
+    assert second.facts["told"][0].endswith("photos had their features already")
+    assert not second.facts["told"][0].startswith("0 of ") and count
+    assert read_facts(again)["model_hash"] != facts["model_hash"]

@@ -13,6 +13,9 @@ from etalage.errors import ConfigError, TooLittleData
 from etalage.metrics import knn_vote
 
 NO_MATCH = -1
+CONFIDENCE = 0.95
+ASKED = 10
+"""Thresholds between which `promise` chooses."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Threshold:
     score: float
     precision: float
     recall: float
+    promise: float = 0.0
+    """At least this precision is what other pairs of this kind have, with CONFIDENCE; 0: not reckoned."""
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)
@@ -61,6 +66,36 @@ def calibrate(
         enough = np.flatnonzero(recall >= value)
         at = enough[np.argmax(precision[enough])]
     return Threshold(float(falling[last[at]]), float(precision[at]), float(recall[at]))
+
+
+def promise(scores: np.ndarray, same: np.ndarray, precision: float) -> Threshold:
+    """The lowest threshold of which other pairs of this kind have `precision`, with CONFIDENCE.
+
+    Asked are ASKED thresholds, at fixed shares of the pairs, from all down to one in ten; each one's bound is
+    C. Clopper and E. Pearson's (1934), with the doubt shared among all of them. Where none reaches the
+    precision, it is the lowest that has it on these pairs, or else the one with the highest bound, and
+    `promise` says how much is sure. No bound covers pairs of another kind, such as photos of another shop.
+    Raises TooLittleData: no pair of the same category; ConfigError: the precision cannot be reached on these.
+    """
+    scores, same = np.asarray(scores, np.float64).ravel(), np.asarray(same, bool).ravel()
+    calibrate(scores, same, "precision", precision)
+    doubt = (1 - CONFIDENCE) / ASKED
+    levels = np.quantile(scores, 1 - np.linspace(1.0, 0.1, ASKED), method="lower")
+    asked = [_at(scores, same, float(level), doubt) for level in levels]
+    for found in (one for one in asked if one.promise >= precision):
+        return found
+    for found in (one for one in asked if one.precision >= precision):
+        return found
+    return max(asked, key=lambda one: one.promise)
+
+
+def _at(scores: np.ndarray, same: np.ndarray, level: float, doubt: float) -> Threshold:
+    from scipy.stats import beta
+
+    near = scores >= level
+    right, count = int(same[near].sum()), int(near.sum())
+    low = float(beta.ppf(doubt, right, count - right + 1)) if right else 0.0
+    return Threshold(level, right / count, right / int(same.sum()), low)
 
 
 def match(similarities: np.ndarray, labels: np.ndarray, threshold: float, k: int = 1) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from etalage.config import EvaluateConfig, suggestion
 from etalage.errors import ConfigError, TooLittleData
 from etalage.evaluation import sections
-from etalage.evaluation.calibrate import calibrate
+from etalage.evaluation.calibrate import CONFIDENCE, promise
 from etalage.evaluation.decision_words import spelled
 from etalage.evaluation.evaluation import Evaluator, Progress
 from etalage.evaluation.examples import RULE, choose
@@ -152,16 +152,26 @@ class PhotoEvaluator(Evaluator[SearchedPhotos]):
         return ComparedNeighbours(f"{rule}.", strips)
 
     def _match(self, gate: SearchedPhotos) -> MatchThreshold:
-        """Calibrated on validation photos, none of which is in the index."""
+        """Calibrated on validation photos, none of which is in the index and, where there are enough, none of
+        which the training chose anything by."""
         labels, ours = self.photos.labels_N, gate.scores[self.model]
-        same = labels[gate.index[ours.neighbours[:, 0]]] == labels[gate.queries]
+        asked = np.isin(gate.queries, self.photos.matching())
+        same = (labels[gate.index[ours.neighbours[:, 0]]] == labels[gate.queries])[asked]
         precision = self.config.match_precision
         try:
-            found = calibrate(ours.similarities[:, 0], same, "precision", precision)
+            found = promise(ours.similarities[asked, 0], same, precision)
         except (ConfigError, TooLittleData) as error:
             return MatchThreshold(None, f"no threshold has a precision of {precision:g}: {error}")
-        words = f"from {found.score:.4f} on, the nearest is right in {found.precision:.1%} of cases"
-        return MatchThreshold(found.to_json(), f"{words}; {found.recall:.1%} of the right ones reach it")
+        words = (
+            f"from {found.score:.4f} on, the nearest is right in {found.precision:.1%} of cases, and in "
+            f"{found.promise:.1%} or more of other photos of this kind ({CONFIDENCE:.0%} sure); "
+            f"{found.recall:.1%} of the right ones reach it"
+        )
+        if found.promise < precision:
+            words += f"; {asked.sum():,} photos are too few to promise {precision:g}"
+        if not self.photos.kept_apart:
+            words += "; the training chose by the same photos, as there are too few to keep some apart"
+        return MatchThreshold(found.to_json(), words)
 
 
 def photo_metrics(scores: sections.Scores, metric: str | None, queries: int) -> Metrics:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from etalage.features.photo_blocks import Decode, PhotoLoop
 from etalage.features.split_items import assign
 
 log = logging.getLogger(__name__)
+FEWEST_MATCHING = 50
+"""Photos that a match threshold is calibrated on, at least, for them to be kept apart from others."""
 _HASHED_AT_ONCE = 1024
 
 
@@ -37,6 +40,25 @@ class PhotoSet:
     def rows(self, *parts: str) -> np.ndarray:
         """Rows of these parts that have a category, (n,) int64."""
         return np.flatnonzero(np.isin(self.parts_N, parts) & (self.labels_N >= 0))
+
+    def choosing(self) -> np.ndarray:
+        """(n,) int64 validation photos by which a training chooses: an epoch, a head, a backbone."""
+        validation = self.rows("validation")
+        return np.setdiff1d(validation, self.matching()) if self.kept_apart else validation
+
+    def matching(self) -> np.ndarray:
+        """(n,) int64 validation photos by which the match threshold is calibrated. Half of them all, by a
+        hash of the item's id, are kept apart for that and choose nothing, where there are enough for both."""
+        validation = self.rows("validation")
+        if not self.kept_apart:
+            return validation
+        drawn = [zlib.crc32(f"match {self.item_ids[row]}".encode()) % 2 for row in validation]
+        return validation[np.array(drawn, dtype=bool)]
+
+    @property
+    def kept_apart(self) -> bool:
+        """Whether the photos of `matching` choose nothing."""
+        return len(self.rows("validation")) >= 2 * FEWEST_MATCHING
 
     def without(self, categories: set[str]) -> "PhotoSet":
         """The same photos with the training rows of these categories taken out of training: they go

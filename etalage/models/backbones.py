@@ -45,12 +45,17 @@ class Expected:
     features: int
 
 
+Looks = Literal["last", "stages"]
+"""What of a backbone are its features: the last layer's, or the planes of every stage, from edges on."""
+
+
 class Backbone(nn.Module):
     """(B, H, W, 3) uint8 → (B, F) float32, pooled."""
 
-    def __init__(self, network: nn.Module, expected: Expected) -> None:
+    def __init__(self, network: nn.Module, expected: Expected, features: Looks = "last") -> None:
         super().__init__()
         self.expected = expected
+        self.stages = features == "stages"
         self.normalise = Normalise(expected.mean, expected.deviation)
         self.network = network
 
@@ -71,31 +76,40 @@ class Backbone(nn.Module):
 
     def planes(self, planes_BCHW: Tensor) -> Tensor:
         """The same of planes that were normalised already (and augmented)."""
+        if self.stages:
+            network: Any = self.network
+            maps = network.forward_intermediates(planes_BCHW, intermediates_only=True)
+            return torch.cat([one.float().mean(dim=(2, 3)) for one in maps], dim=1)
         features_BF: Tensor = self.network(planes_BCHW)
         return features_BF.float()
 
 
-def backbone(name: str, weights: str | None = None, drop_path: float = 0.0) -> Backbone:
+def backbone(
+    name: str, weights: str | None = None, drop_path: float = 0.0, features: Looks = "last"
+) -> Backbone:
     """`small`, or a network of timm by its name, without its classifier.
 
     weights: a file (.safetensors, or .pth without code in it), or `package:NAME/PATH` for one that an
     installed package carries; None: drawn at random by torch's generator.
-    Raises ConfigError: no such network, or weights that are not its.
+    features: `stages`: the mean of every stage's planes, one stage beside the other; of `small` there is the
+    last layer alone.
+    Raises ConfigError: no such network, weights that are not its, or a network that tells no stages.
     """
     if name == SMALL:
-        features = SMALL_WIDTHS[-1]
-        made = Backbone(_small(), Expected(64, _HALF, _HALF, "bilinear", features))
+        if features == "stages":
+            raise ConfigError(f'features = "stages": {SMALL!r} has the last layer alone; take "last"')
+        made = Backbone(_small(), Expected(64, _HALF, _HALF, "bilinear", SMALL_WIDTHS[-1]))
     else:
-        made = _of_timm(name, drop_path)
+        made = _of_timm(name, drop_path, features)
     if weights is not None:
         load(made.network, read_weights(weights), f"{name}, weights {weights}")
     return made
 
 
-def expected(name: str) -> Expected:
+def expected(name: str, features: Looks = "last") -> Expected:
     """What a backbone was made for. Raises ConfigError: no such network."""
     with torch.device("meta"):  # shapes without weights: nothing is drawn or allocated
-        return backbone(name).expected
+        return backbone(name, features=features).expected
 
 
 def _small() -> nn.Module:
@@ -108,7 +122,7 @@ def _small() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def _of_timm(name: str, drop_path: float) -> Backbone:
+def _of_timm(name: str, drop_path: float, looks: Looks) -> Backbone:
     timm = timm_there()
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
@@ -121,11 +135,21 @@ def _of_timm(name: str, drop_path: float) -> Backbone:
         raise ConfigError(f"backbone = {name!r}: {error}; set drop_path = 0") from error
     made_for = network.pretrained_cfg
     features = getattr(network, "head_hidden_size", None) or network.num_features
+    if looks == "stages":
+        features = sum(_widths(network, name))
     resample: Literal["bilinear", "bicubic"] = (
         "bicubic" if made_for.get("interpolation") == "bicubic" else "bilinear"
     )
     size, mean, deviation = made_for["input_size"][-1], tuple(made_for["mean"]), tuple(made_for["std"])
-    return Backbone(network, Expected(size, mean, deviation, resample, int(features)))
+    return Backbone(network, Expected(size, mean, deviation, resample, int(features)), looks)
+
+
+def _widths(network: Any, name: str) -> list[int]:
+    """Planes of each stage. Raises ConfigError: timm tells none of this network."""
+    told = getattr(network, "feature_info", None)
+    if not isinstance(told, list) or not told or not hasattr(network, "forward_intermediates"):
+        raise ConfigError(f'features = "stages": timm tells no stages of {name!r}; take "last"')
+    return [int(one["num_chs"]) for one in told]
 
 
 def _stays(module: nn.Module) -> bool:

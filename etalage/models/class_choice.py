@@ -56,7 +56,7 @@ class Found:
 def held_out(photos: PhotoSet, share: float, seed: int) -> HeldOut:
     """Hold out `share` of the categories with two training photos or more, drawn by `seed`; at least two
     stay, and where there are fewer than four such categories none is held out."""
-    train, validation = photos.rows("train"), photos.rows("validation")
+    train, validation = photos.rows("train"), photos.choosing()
     counts = np.bincount(photos.labels_N[train], minlength=len(photos.categories))
     able = np.flatnonzero(counts > 1)
     count = 0 if len(able) < 4 else min(len(able) - 2, max(1, round(share * len(able)))) if share else 0

@@ -322,7 +322,7 @@ class ImageSimilarityTask(BaseTask):
     def validate(self, network: nn.Module) -> dict[str, float]:
         """hit@1: whether the nearest training photo of each held-out photo has its category."""
         rng = np.random.default_rng(self.config.seed)
-        queries = _some(self.photos.rows("validation"), self.config.validate_queries, rng)
+        queries = _some(self.photos.choosing(), self.config.validate_queries, rng)
         index = _some(self.train_rows, self.config.validate_index, rng)
         if len(queries) == 0:
             return {}

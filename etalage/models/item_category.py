@@ -4,8 +4,11 @@ Papers: the Criteo universal catalogue (one head a level, weighed by depth, the 
 L. Bertinetto et al., Making Better Mistakes, CVPR 2020 (the flat rival and its cost-sensitive decoding,
 which runtime/leaf_decision.py does); M. Tan & Q. V. Le, EfficientNet, ICML 2019 (the default backbone).
 
-A run has two phases. First the backbone stays as it is: every photo goes through it once, and the heads learn
-from kept features. Then the backbone learns too, from photos that are cropped, flipped and relit.
+By default the backbone stays as it is and the heads are solved over its features: solved_categories.py. What
+follows here are heads that are trained by steps, and the backbone with them.
+
+Such a run has two phases. First the backbone stays as it is: every photo goes through it once, and the heads
+learn from kept features. Then the backbone learns too, from photos that are cropped, flipped and relit.
 
     B batch   P photos   F features   T words of a title   L leaves   D depth of the taxonomy
 """
@@ -24,7 +27,7 @@ from etalage.features.category_set import CategorySet, shares
 from etalage.features.photo import PhotoEncoder
 from etalage.features.words import WordEncoder
 from etalage.models.augmenting import Drawn, augmented
-from etalage.models.backbones import LITE0, PACKAGED, Backbone, backbone, expected
+from etalage.models.backbones import LITE0, PACKAGED, Backbone, Looks, backbone, expected
 from etalage.models.category_heads import (
     FlatHead,
     Joint,
@@ -42,6 +45,13 @@ from etalage.models.search_space import Choice, FloatRange, SearchSpace
 from etalage.models.streaming import StreamedConfig
 
 EPOCHS = 12
+SHRINK, RIDGE, SOLVED_SIZE = 0.1, 0.1, 320
+OF_SOLVED = ("shrink", "ridge")
+EITHER = (
+    "seed", "device", "backbone", "weights", "size", "fit", "features", "heads", "text", "buckets", "words",
+    "weak_weight", "decision", "served", "stream", "buffer", *OF_SOLVED,
+)  # fmt: skip
+"""Settings that heads of both kinds have, or solved ones alone; every other one is of a training by steps."""
 
 
 class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
@@ -52,15 +62,28 @@ class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
     """A file, or `package:NAME/PATH`; where nothing is said, those of PACKAGED. None: drawn at random, and
     then 10,000 photos are few."""
     size: int | None = Field(None, ge=16, le=1024)
-    """Pixels a side; None: what the backbone was made for."""
+    """Pixels a side; None: what the backbone was made for. Where nothing is said: 320 for solved heads over
+    one whose weights a package brings, as they find more in a larger photo."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How a photo that is not square becomes so: white beside it, its middle, or out of shape."""
-    heads: Literal["levels", "flat"] = "levels"
-    """`levels`: one for each level of the taxonomy; `flat`: one, over the leaves."""
+    features: Looks = "last"
+    """What of the backbone is looked at: its last layer, or the mean of every stage's planes. Where nothing
+    is said: `stages` for heads that are solved."""
+    heads: Literal["solved", "levels", "flat"] = "levels"
+    """`solved`: one over the leaves, computed in seconds from features of a backbone that stays as it is;
+    `levels`: one for each level of the taxonomy, trained by steps; `flat`: one, over the leaves, trained so.
+    Where nothing is said: `solved`, if the backbone has weights and no setting of a training by steps is
+    given."""
+    shrink: float = Field(SHRINK, ge=0, le=1)
+    """Of a solved head of photos: share of the scatter within a leaf that is taken for alike in all
+    directions."""
+    ridge: float = Field(RIDGE, gt=0)
+    """Of a solved head of titles: the larger, the less a rare word says."""
     level_weights: tuple[float, ...] | None = None
     """Of the levels' losses, the top first; None: each twice the one above it."""
     text: Literal["none", "late", "joint"] = "none"
-    """Titles: not at all, by a model of their own whose score is added, or in one head with the photo."""
+    """Titles: not at all, by a model of their own whose score is added, or in one head with the photo. Where
+    nothing is said: `late` for heads that are solved."""
     buckets: int = Field(2**15, ge=2, le=2**22)
     """Rows of the table that words and their parts are hashed into."""
     words: int = Field(64, ge=1, le=512)
@@ -111,10 +134,17 @@ class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
     @model_validator(mode="before")
     @classmethod
     def _as_the_backbone_needs(cls, given: Any) -> Any:
-        """What nothing was said of: weights, and how long the backbone stays as it came."""
+        """What nothing was said of: weights, whether heads are solved and what of, and how long the backbone
+        stays as it came."""
         if not isinstance(given, dict):
             return given
         filled = {"weights": PACKAGED.get(given.get("backbone", LITE0)), **given}
+        by_steps = any(name not in EITHER for name in given) or given.get("text") == "joint"
+        solved = {"heads": "levels" if by_steps or filled["weights"] is None else "solved"}
+        filled = {**solved, **filled}
+        if filled["heads"] == "solved":
+            sides = {"size": SOLVED_SIZE} if filled.get("backbone", LITE0) in PACKAGED else {}
+            filled = {"features": "stages", "text": "late", **sides, **filled}
         whole = filled.get("epochs", EPOCHS) if filled["weights"] is not None else 0
         return {"frozen_epochs": whole, **filled}
 
@@ -124,7 +154,7 @@ class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
 
     def photo_encoder(self) -> PhotoEncoder:
         """What the backbone was made for. Raises ConfigError: no such backbone."""
-        made_for = expected(self.backbone)
+        made_for = expected(self.backbone, self.features)
         return PhotoEncoder(self.size or made_for.size, 3, self.fit, made_for.resample)
 
     def word_encoder(self) -> WordEncoder | None:
@@ -132,6 +162,10 @@ class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
 
     def idle(self) -> dict[str, str]:
         found = super().idle()
+        if self.heads == "solved":
+            steps = (name for name in type(self).model_fields if name not in (*EITHER, "frozen_epochs"))
+            return found | dict.fromkeys(steps, 'heads = "levels" or "flat", which are trained by steps')
+        found |= dict.fromkeys(OF_SOLVED, 'heads = "solved"')
         if self.heads != "levels":
             found["level_weights"] = 'heads = "levels"'
         if not self.frozen_epochs:
@@ -153,6 +187,25 @@ class ItemCategoryConfig(ClassifierConfig, StreamedConfig):
             )
             found |= dict.fromkeys(of_backbone, "frozen_epochs below epochs, so that the backbone learns")
         return found
+
+    @model_validator(mode="after")
+    def _solved_over_features_that_stay(self) -> "ItemCategoryConfig":
+        if self.heads != "solved":
+            return self
+        if self.weights is None:
+            raise ValueError(
+                f'heads = "solved" needs a backbone with weights, and nothing brings those of '
+                f"{self.backbone!r}: set weights to a file, take {', '.join(map(repr, PACKAGED))}, or "
+                'heads = "levels"'
+            )
+        if self.text == "joint":
+            raise ValueError('text = "joint" is trained by steps: set heads = "levels", or text = "late"')
+        if self.frozen_epochs < self.epochs:
+            raise ValueError(
+                f"frozen_epochs = {self.frozen_epochs}: solved heads need features of a backbone that stays "
+                'as it is; leave it out, or set heads = "levels"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_are_alike(self) -> "ItemCategoryConfig":
@@ -274,7 +327,7 @@ class ItemCategoryTask(ClassifierTask):
         config, ready_PF = self.config, self.items.features_PF
         if ready_PF is not None:
             return ItemCategory(config, self.levels, None, ready_PF.shape[1])
-        trunk = backbone(config.backbone, config.weights, config.drop_path)
+        trunk = backbone(config.backbone, config.weights, config.drop_path, config.features)
         return ItemCategory(config, self.levels, trunk, trunk.expected.features)
 
     @property
@@ -421,6 +474,15 @@ class ItemCategoryTask(ClassifierTask):
             yield torch.from_numpy(np.log(shares(targets_ND[:, level], size))) * self.config.balance
 
 
+def _bound(config: ItemCategoryConfig, items: CategorySet) -> ItemCategoryTask:
+    """The task of heads that are solved, or of such as are trained by steps."""
+    if config.heads == "solved":
+        from etalage.models.solved_categories import SolvedCategoriesTask
+
+        return SolvedCategoriesTask(config, items)
+    return ItemCategoryTask(config, items)
+
+
 SPACE: SearchSpace = {
     "learning_rate": FloatRange(3e-4, 1e-2, log=True),
     "weight_decay": FloatRange(1e-3, 0.3, log=True),
@@ -432,7 +494,7 @@ SPACE: SearchSpace = {
     "drop_title": FloatRange(0.0, 0.6, when={"text": ("joint",)}),
     "drop_photo": FloatRange(0.0, 0.6, when={"text": ("joint",)}),
 }
-"""What `etalage tune` tries."""
+"""What `etalage tune` tries: of heads that are trained by steps."""
 
 RECIPE = Recipe(
     name="item_category",
@@ -440,7 +502,7 @@ RECIPE = Recipe(
     paper="Criteo, universal catalogue; Bertinetto et al., Making Better Mistakes, CVPR 2020",
     config=ItemCategoryConfig,
     columns=("photo", "title", "category_id"),
-    bind=ItemCategoryTask,
+    bind=_bound,
     data="categories",
     space=SPACE,
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from etalage.features.photo import PhotoEncoder
     from etalage.lake.item_photos import ItemPhotos
     from etalage.lake.taxonomy import Taxonomy
+    from etalage.models.backbones import Looks
     from etalage.models.recipe import Recipe, Trained
     from etalage.runtime.classifier import ItemClassifier
 
@@ -241,7 +242,9 @@ def _with_kept_features(
         return data, []
     with workspace.disk(), workspace.bar(f"open {config.backbone}", None):
         encoder = config.photo_encoder()
-        backbone = frozen_backbone(workspace.runs / "backbones", config.backbone, config.weights, encoder)
+        looks: Looks = getattr(config, "features", "last")
+        at = workspace.runs / "backbones"
+        backbone = frozen_backbone(at, config.backbone, config.weights, encoder, looks)
     photos = data.photos_of(data.rows(*LEARNED))
     with workspace.bar(f"features of {config.backbone}", len(photos)) as meter:
         features_PF, made = photo_steps.embedded_pixels(

@@ -34,19 +34,25 @@ from etalage.training.export_draft import ExportDraft
 if TYPE_CHECKING:
     import onnx
 
+    from etalage.models.backbones import Looks
+
 TOLERANCE = 2e-4
 """Largest difference of an embedding's component between the head in numpy and in the export."""
 COMPARED = 4
 
 
-def frozen_backbone(folder: Path, name: str, weights: str, encoder: PhotoEncoder) -> PhotoEmbedder:
+def frozen_backbone(
+    folder: Path, name: str, weights: str, encoder: PhotoEncoder, looks: "Looks" = "last"
+) -> PhotoEmbedder:
     """The network `name` of timm with these weights: made as ONNX once, then found in `folder`.
 
+    looks: what of it the features are, as `backbone` says.
     Raises ConfigError: no such network, weights that are not there or not its.
     """
     from etalage.models.backbones import located
 
     made_of = [name, hashlib.sha256(located(weights).read_bytes()).hexdigest(), encoder.to_json()]
+    made_of += [] if looks == "last" else [looks]
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
     target, threads = folder / key, os.cpu_count() or 1
     if (target / "export.json").is_file():
@@ -54,11 +60,11 @@ def frozen_backbone(folder: Path, name: str, weights: str, encoder: PhotoEncoder
             return PhotoEmbedder.open(target, threads)
         except ExportDamaged:
             shutil.rmtree(target)
-    _make(target, name, weights, encoder)
+    _make(target, name, weights, encoder, looks)
     return PhotoEmbedder.open(target, threads)
 
 
-def _make(target: Path, name: str, weights: str, encoder: PhotoEncoder) -> None:
+def _make(target: Path, name: str, weights: str, encoder: PhotoEncoder, looks: "Looks") -> None:
     from etalage.models.backbones import backbone
     from etalage.training.category_export import write_trunk
 
@@ -66,7 +72,7 @@ def _make(target: Path, name: str, weights: str, encoder: PhotoEncoder) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        made = backbone(name, weights).eval()
+        made = backbone(name, weights, features=looks).eval()
         write_trunk(made, encoder.size, draft / "model.onnx", encoder.channels)
         (draft / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
         facts = {
@@ -102,7 +108,7 @@ def solve_frozen(name: str, config: Any, features: FeatureSet) -> SolvedHead:
     if not len(rows):
         raise TooLittleData("no training photo has a category: nothing to learn what is alike from")
     head = solve_head(config.head, found_NF[rows], photos.labels_N[rows], config.components, config.shrink)
-    hits = hit_at_1(head(found_NF), photos.labels_N, photos.rows("validation"), rows)
+    hits = hit_at_1(head(found_NF), photos.labels_N, photos.choosing(), rows)
     metrics = {} if hits is None else {"hit_at_1": hits}
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
 

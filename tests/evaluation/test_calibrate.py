@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etalage.errors import ConfigError, TooLittleData
-from etalage.evaluation.calibrate import NO_MATCH, calibrate, match
+from etalage.evaluation.calibrate import NO_MATCH, calibrate, match, promise
 
 
 def pairs(seed: int, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -68,3 +68,21 @@ def test_a_match_is_the_vote_of_the_near_ones_or_none() -> None:
     assert match(similarities, labels, 0.5).tolist() == [2, 2, NO_MATCH, 7]
     assert match(similarities, labels, 0.5, k=3).tolist() == [5, 2, NO_MATCH, 7]
     assert match(similarities, labels, 0.95).tolist() == [NO_MATCH] * 4
+
+
+def test_what_is_promised_is_found_on_fresh_pairs_in_nineteen_of_twenty_cases() -> None:
+    kept, old = 0, 0
+    fresh, same = pairs(999, 50_000)
+    for seed in range(60):
+        found = promise(*pairs(seed, 400), 0.9)
+        assert found.promise <= found.precision
+        kept += bool(same[fresh >= found.score].mean() >= found.promise)
+        old += bool(same[fresh >= calibrate(*pairs(seed, 400), "precision", 0.9).score].mean() >= 0.9)
+    assert kept >= 57
+    assert old < 45  # the observed precision promises too much
+
+
+def test_of_few_pairs_little_is_promised_and_of_many_what_was_asked_for() -> None:
+    few, many = promise(*pairs(1, 60), 0.9), promise(*pairs(1, 20_000), 0.9)
+    assert few.precision >= 0.9 > few.promise
+    assert many.precision >= many.promise >= 0.9

@@ -77,3 +77,22 @@ def test_the_fingerprint_follows_pixels_labels_and_parts() -> None:
     assert fingerprint(one) != fingerprint(read([10, 20, 31], ["a", "b", "a"]))
     assert fingerprint(one) != fingerprint(read([10, 20, 30], ["a", "a", "b"]))
     assert fingerprint(one) != fingerprint(one.without({"b"}))
+
+
+def test_photos_that_a_threshold_is_calibrated_on_choose_nothing() -> None:
+    parts = np.array(["validation", "train"] * 150)
+    pixels = np.zeros((300, 1, 1, 1), np.uint8)
+    some = PhotoSet([f"i{n}" for n in range(300)], [], pixels, np.zeros(300, np.int64), ["a"], parts)
+    choosing, matching = some.choosing(), some.matching()
+    assert some.kept_apart
+    assert not set(choosing) & set(matching)
+    assert sorted([*choosing, *matching]) == some.rows("validation").tolist()
+    assert 50 < len(matching) < 100
+
+
+def test_of_few_validation_photos_none_is_kept_apart() -> None:
+    parts = np.array(["validation", "train"] * 20)
+    pixels = np.zeros((40, 1, 1, 1), np.uint8)
+    some = PhotoSet([f"i{n}" for n in range(40)], [], pixels, np.zeros(40, np.int64), ["a"], parts)
+    assert not some.kept_apart
+    assert some.choosing().tolist() == some.matching().tolist() == some.rows("validation").tolist()

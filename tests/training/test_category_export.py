@@ -209,7 +209,7 @@ def test_ready_features_have_nothing_to_export(items: CategorySet, tmp_path: Pat
 
 def test_photos_are_brought_to_what_the_backbone_was_made_for() -> None:
     assert ItemCategoryConfig(backbone="small").photo_encoder() == PhotoEncoder(64, 3, "pad", "bilinear")
-    lite = ItemCategoryConfig(fit="crop")
+    lite = ItemCategoryConfig(fit="crop", heads="levels")
     assert lite.photo_encoder() == PhotoEncoder(224, 3, "crop", "bicubic")
     assert lite.model_copy(update={"size": 96}).photo_encoder().size == 96
     with pytest.raises(ConfigError, match="no such network"):
