@@ -4,13 +4,19 @@ Papers: W.-C. Kang and J. McAuley, Self-Attentive Sequential Recommendation, ICD
 target); F. Borisyuk et al., From Features to Transformers, 2025 (LiGR's gated blocks); D. Tikhonovich et al.,
 eSASRec, RecSys 2025 (those blocks with a softmax over drawn items); A. Petrov and C. Macdonald, gSASRec:
 Reducing Overconfidence in Sequential Recommendation Trained with Negative Sampling, RecSys 2023 (gBCE);
-J. Zhai et al., Actions Speak Louder than Words, ICML 2024 (HSTU's pointwise attention).
+J. Zhai et al., Actions Speak Louder than Words, ICML 2024 (HSTU's pointwise attention); S. Rendle et al.,
+Factorizing Personalized Markov Chains, WWW 2010 (what follows what).
+
+Attention with dropout generalises, and forgets which two items were bought one after the other. So the score
+has a second part, trained with the first: a factorised Markov chain over the last acts, in embeddings of its
+own, which remembers just that. Both are one inner product.
 
 An item is its id and its content, so that one that nobody touched yet has a place too. `two_tower` has the
 same encoder and reads more: who the shopper is, several actions, labels and values.
 
     B windows   L acts   T targets of a batch   K items of a batch   C candidates   N items, row 0 unknown
-    E an item as it stands in a history   S states: the start, then one after each act   D = E
+    S states: the start, then one after each act   W width   M of the Markov chain's embeddings
+    E = D = W + M: an item as it stands in a history, and as it is found
 """
 
 from typing import Literal
@@ -41,6 +47,10 @@ class SequenceTransformerConfig(HistoryConfig):
     block: BlockName = "ligr"
     """`pre_norm`: as in SASRec, with layer normalisation ahead; `ligr`: gated, with SwiGLU; `hstu`: pointwise
     attention."""
+    markov: int = Field(64, ge=0)
+    """M, of the embeddings of what follows what; 0: attention alone."""
+    markov_dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of the acts that the Markov chain does not see in a step."""
     loss: Literal["softmax", "gbce"] = "softmax"
     """`softmax`: over all items, or over drawn ones (`full_up_to`); `gbce`: each target against drawn items
     by itself, made less sure of itself."""
@@ -65,6 +75,8 @@ class SequenceTransformerConfig(HistoryConfig):
             found |= dict.fromkeys(("full_up_to", "smoothing"), 'loss = "softmax"')
         else:
             found["calibration"] = 'loss = "gbce"'
+        if not self.markov:
+            found["markov_dropout"] = "markov above 0"
         if not self.cosine:
             found["temperature"] = "cosine = true"
         return found
@@ -102,6 +114,7 @@ class SequenceTransformer(nn.Module):
             "history_mask",
             *(("history_kinds",) if with_kinds else ()),
         )
+        self.chain: MarkovChain | None = MarkovChain(len(known_items), config) if config.markov else None
         names = self.item_content.names if self.item_content else ()
         self.item_inputs = ("item", *(f"item.{name}" for name in names))
 
@@ -111,29 +124,59 @@ class SequenceTransformer(nn.Module):
         if self.training and self.config.forget_item:
             forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
             known_B = torch.where(forgotten_B, 0, known_B)
-        found_BE: Tensor = self.item_id(known_B)
-        return found_BE if self.item_content is None else found_BE + self.item_content(features)
+        found_BW: Tensor = self.item_id(known_B)
+        if self.item_content is not None:
+            found_BW = found_BW + self.item_content(features)
+        return found_BW if self.chain is None else torch.cat([found_BW, self.chain.leads(known_B)], dim=1)
 
     def embed_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
-        return self.finished(self.history_item(item_B, *features))
+        return self.finished(item_B, self.history_item(item_B, *features))
 
-    def finished(self, items_BE: Tensor) -> Tensor:
-        """What `history_item` made → item embeddings (B, D)."""
-        return F.normalize(items_BE.float(), dim=1) if self.config.cosine else items_BE.float()
+    def finished(self, item_B: Tensor, held_BE: Tensor) -> Tensor:
+        """Items, and what `history_item` made of them → item embeddings (B, D)."""
+        found_BW = held_BE[:, : self.config.width].float()
+        if self.config.cosine:
+            found_BW = F.normalize(found_BW, dim=1)
+        if self.chain is None:
+            return found_BW
+        known_B = torch.where(self.known_items[item_B], item_B, 0)
+        follows_BM: Tensor = self.chain.follows(known_B)
+        return torch.cat([found_BW, follows_BM.float()], dim=1)
 
     def embed_query(self, *inputs: Tensor) -> Tensor:
-        return self.queries(self.states(*inputs)[:, -1])
+        return self.states(*inputs)[:, -1]
 
-    def states(self, *inputs: Tensor) -> Tensor:
-        """(B, L + 1, E): what is known of each shopper after each of their acts."""
-        found_BSE: Tensor = self.encoder(*inputs)
-        return found_BSE
+    def states(self, history_BLE: Tensor, mask_BL: Tensor, kinds_BL: Tensor | None = None) -> Tensor:
+        """(B, S, D): the query embedding after each act."""
+        width = self.config.width
+        states_BSW = self.encoder(history_BLE[:, :, :width], mask_BL, kinds_BL).float()
+        if self.config.cosine:
+            states_BSW = F.normalize(states_BSW, dim=2) / self.config.temperature
+        if self.chain is None:
+            return states_BSW
+        return torch.cat([states_BSW, self.chain(history_BLE[:, :, width:], mask_BL)], dim=2)
 
-    def queries(self, states_TE: Tensor) -> Tensor:
-        """Query embeddings (T, D)."""
-        if not self.config.cosine:
-            return states_TE.float()
-        return F.normalize(states_TE.float(), dim=1) / self.config.temperature
+
+class MarkovChain(nn.Module):
+    """Factorised: an item leads on by one embedding and follows by another one. An act counts the less the
+    longer ago it is, by a factor for each distance that is learned."""
+
+    def __init__(self, rows: int, config: SequenceTransformerConfig) -> None:
+        super().__init__()
+        self.leads: nn.Module = table(rows, config.markov, spread=0.1)
+        self.follows: nn.Module = table(rows, config.markov, spread=0.1)
+        self.log_factors = nn.Parameter(-0.5 * torch.arange(config.history))
+        self.dropout = nn.Dropout(config.markov_dropout)
+
+    def forward(self, leads_BLM: Tensor, mask_BL: Tensor) -> Tensor:
+        """(B, S, M): the weighted sum of what stands before each state; 0 at the start."""
+        there_BL = self.dropout(mask_BL.float())
+        steps = mask_BL.shape[1]
+        states, acts = torch.arange(steps + 1)[:, None], torch.arange(steps)
+        ago_SL = (states - 1 - acts).to(mask_BL.device)
+        factors_SL = torch.where(ago_SL >= 0, self.log_factors[ago_SL.clamp(min=0)].exp(), 0.0)
+        summed: Tensor = factors_SL @ (leads_BLM.float() * there_BL[:, :, None])
+        return summed
 
 
 class SequenceTransformerTask(NextItemTask):
@@ -157,9 +200,10 @@ class SequenceTransformerTask(NextItemTask):
         assert isinstance(network, SequenceTransformer)
         held_KE = network.history_item(*(batch[name] for name in network.item_inputs))
         given = self.given(batch, held_KE)
-        states_BSE = network.states(*(given[name] for name in network.query_inputs))
-        queries_TD = network.queries(states_BSE.flatten(0, 1)[batch["at"]])
-        candidates_CD = network.finished(held_KE[batch["candidates"]])
+        states_BSD = network.states(*(given[name] for name in network.query_inputs))
+        queries_TD = states_BSD.flatten(0, 1)[batch["at"]]
+        candidates = batch["candidates"]
+        candidates_CD = network.finished(batch["item"][candidates], held_KE[candidates])
         if self.gathers == "candidates":
             candidates_CD = self.ranks.gather(candidates_CD)
         right_T = batch["right"]
@@ -178,7 +222,7 @@ class SequenceTransformerTask(NextItemTask):
         every = self._about_items(torch.arange(len(self.data.items)))
         device = device_of(network)
         held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
-        return self.ranked(network, held_NE, network.finished(held_NE))
+        return self.ranked(network, held_NE, network.finished(every["item"].to(device), held_NE))
 
 
 class SequenceTransformerStreamTask(StreamedWindows, SequenceTransformerTask):

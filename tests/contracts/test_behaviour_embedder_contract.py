@@ -67,7 +67,7 @@ def sequence_transformer_score(network: Any, data: BehaviourSet, queries: Querie
     history, columns = torch.from_numpy(rows), data.item_features.columns.values()
     held = network.history_item(torch.arange(len(data.items)), *(torch.from_numpy(c) for c in columns))
     states = network.states(held[history], history != 0, torch.from_numpy(kinds))
-    return network.queries(states[:, -1]) @ network.finished(held).T
+    return states[:, -1] @ network.finished(torch.arange(len(data.items)), held).T
 
 
 def item2vec_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:

@@ -39,7 +39,7 @@ def after(task: Any, network: SequenceTransformer, histories: list[list[int]]) -
     held = network.history_item(torch.arange(len(data.items)), *task.item_columns)
     history = torch.from_numpy(rows)
     given = [held[history], history != 0]
-    scores = network.embed_query(*given) @ network.finished(held).T
+    scores = network.embed_query(*given) @ network.finished(torch.arange(len(data.items)), held).T
     scores.scatter_(1, history, -torch.inf)
     scores[:, 0] = -torch.inf
     found: list[int] = scores.argmax(1).tolist()
@@ -107,5 +107,5 @@ def test_a_shopper_without_a_history_gets_what_is_done_first(turns: BehaviourSet
     nobody = turns.queries_of(np.array([0]), turns.before("validation").positive, np.array([NEVER]))
     with torch.inference_mode():
         held = network.eval().history_item(torch.arange(len(turns.items)))
-        scores = task.embed(network, nobody, held) @ network.finished(held).T
+        scores = task.embed(network, nobody, held) @ network.finished(torch.arange(len(turns.items)), held).T
     assert torch.isfinite(scores).all() and int(scores[0, 1:].argmax()) + 1 == 6
