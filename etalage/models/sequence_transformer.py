@@ -8,17 +8,19 @@ J. Zhai et al., Actions Speak Louder than Words, ICML 2024 (HSTU's pointwise att
 Factorizing Personalized Markov Chains, WWW 2010 (what follows what).
 
 Attention with dropout generalises, and forgets which two items were bought one after the other. So the score
-has a second part, trained with the first: a factorised Markov chain over the last acts, in embeddings of its
-own, which remembers just that. Both are one inner product.
+has a second part: a Markov chain over the last acts, counted and solved (markov_chain.py), which remembers
+just that. Both are one inner product; how much each says is chosen on validation.
 
 An item is its id and its content, so that one that nobody touched yet has a place too. `two_tower` has the
 same encoder and reads more: who the shopper is, several actions, labels and values.
 
     B windows   L acts   T targets of a batch   K items of a batch   C candidates   N items, row 0 unknown
     S states: the start, then one after each act   W width   M of the Markov chain's embeddings
-    E = D = W + M: an item as it stands in a history, and as it is found
+    E = D = W + M, an item as it stands in a history, and as it is found
 """
 
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -27,30 +29,45 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from etalage.features.behaviour import BehaviourSet
+from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.behaviour_stream import BehaviourStream
 from etalage.features.encoder import Features
 from etalage.features.windows import DrawnWindows
 from etalage.models.history_encoder import BlockName, HistoryEncoder
 from etalage.models.layers import content_sum, device_of, table
 from etalage.models.losses import full_softmax, generalised_bce, sampled_softmax
+from etalage.models.markov_chain import MarkovChain, solved
 from etalage.models.next_item import HistoryConfig, NextItemTask
 from etalage.models.ranks import COUNT
 from etalage.models.recipe import Batch, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.windows_streamed import StreamedWindows
 
+SCALES = (0.0, 5.0, 15.0, 30.0, 60.0, 100.0, 160.0, 250.0)
+"""Of the Markov chain beside attention: what a training compares."""
+COMPARED = 2000
+"""Shoppers that it compares them by, at most."""
+
 
 class SequenceTransformerConfig(HistoryConfig):
     history: int = Field(50, ge=1)
     """Acts that are looked at, L."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Of embeddings and of each layer's output."""
+    full_up_to: int = Field(5_000, ge=0)
+    """Up to so many items the softmax runs over all of them, else over those of the batch and drawn ones."""
+    shared_negatives: int = Field(1000, ge=1)
+    """Items drawn evenly for each batch, beside its own."""
+    epochs: int = Field(12, ge=1)
+    average: float | None = Field(0.999, gt=0, lt=1)
     block: BlockName = "ligr"
     """`pre_norm`: as in SASRec, with layer normalisation ahead; `ligr`: gated, with SwiGLU; `hstu`: pointwise
     attention."""
-    markov: int = Field(64, ge=0)
-    """M, of the embeddings of what follows what; 0: attention alone."""
-    markov_dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of the acts that the Markov chain does not see in a step."""
+    markov: int = Field(512, ge=0)
+    """M, the rank at most of what follows what (models/markov_chain.py), and so many numbers more of each
+    item; 0: attention alone."""
+    markov_scale: float | None = Field(None, ge=0)
+    """How much the Markov chain says beside attention; None: which of SCALES finds most on validation."""
     loss: Literal["softmax", "gbce"] = "softmax"
     """`softmax`: over all items, or over drawn ones (`full_up_to`); `gbce`: each target against drawn items
     by itself, made less sure of itself."""
@@ -62,9 +79,9 @@ class SequenceTransformerConfig(HistoryConfig):
     """The scale of `cosine` is 1 / temperature."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing of a softmax over all items."""
-    batch_size: int = Field(2048, ge=1)
+    batch_size: int = Field(256, ge=1)
     """Targets of a batch, about."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: Schedule = "cosine"
     warm_up: float = Field(0.05, ge=0, lt=1)
@@ -76,7 +93,7 @@ class SequenceTransformerConfig(HistoryConfig):
         else:
             found["calibration"] = 'loss = "gbce"'
         if not self.markov:
-            found["markov_dropout"] = "markov above 0"
+            found["markov_scale"] = "markov above 0"
         if not self.cosine:
             found["temperature"] = "cosine = true"
         return found
@@ -88,7 +105,12 @@ class SequenceTransformer(nn.Module):
     known_items: Tensor
 
     def __init__(
-        self, config: SequenceTransformerConfig, known_items: np.ndarray, item_features: Features, kinds: int
+        self,
+        config: SequenceTransformerConfig,
+        known_items: np.ndarray,
+        item_features: Features,
+        kinds: int,
+        chain: MarkovChain | None,
     ) -> None:
         """known_items (N + 1,): bool, which stand in the training part; any other has the unknown id. kinds:
         their number, "none given" included."""
@@ -114,69 +136,45 @@ class SequenceTransformer(nn.Module):
             "history_mask",
             *(("history_kinds",) if with_kinds else ()),
         )
-        self.chain: MarkovChain | None = MarkovChain(len(known_items), config) if config.markov else None
+        self.chain = chain
         names = self.item_content.names if self.item_content else ()
         self.item_inputs = ("item", *(f"item.{name}" for name in names))
 
-    def history_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
-        """(B, E): the item as histories hold it and as its embedding starts from it: one table for both."""
+    def held(self, item_B: Tensor, *features: Tensor) -> Tensor:
+        """(B, W): the item as attention sees it, in histories and as what is found: one table for both."""
         known_B = torch.where(self.known_items[item_B], item_B, 0)
         if self.training and self.config.forget_item:
             forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
             known_B = torch.where(forgotten_B, 0, known_B)
         found_BW: Tensor = self.item_id(known_B)
-        if self.item_content is not None:
-            found_BW = found_BW + self.item_content(features)
-        return found_BW if self.chain is None else torch.cat([found_BW, self.chain.leads(known_B)], dim=1)
+        return found_BW if self.item_content is None else found_BW + self.item_content(features)
+
+    def history_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
+        """(B, E)."""
+        held_BW = self.held(item_B, *features)
+        return held_BW if self.chain is None else torch.cat([held_BW, self.chain.leads[item_B]], dim=1)
 
     def embed_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
-        return self.finished(item_B, self.history_item(item_B, *features))
+        found_BW = self.finished(self.held(item_B, *features))
+        return found_BW if self.chain is None else torch.cat([found_BW, self.chain.follows[item_B]], dim=1)
 
-    def finished(self, item_B: Tensor, held_BE: Tensor) -> Tensor:
-        """Items, and what `history_item` made of them → item embeddings (B, D)."""
-        found_BW = held_BE[:, : self.config.width].float()
-        if self.config.cosine:
-            found_BW = F.normalize(found_BW, dim=1)
-        if self.chain is None:
-            return found_BW
-        known_B = torch.where(self.known_items[item_B], item_B, 0)
-        follows_BM: Tensor = self.chain.follows(known_B)
-        return torch.cat([found_BW, follows_BM.float()], dim=1)
-
-    def embed_query(self, *inputs: Tensor) -> Tensor:
-        return self.states(*inputs)[:, -1]
-
-    def states(self, history_BLE: Tensor, mask_BL: Tensor, kinds_BL: Tensor | None = None) -> Tensor:
-        """(B, S, D): the query embedding after each act."""
+    def embed_query(self, history_BLE: Tensor, mask_BL: Tensor, kinds_BL: Tensor | None = None) -> Tensor:
         width = self.config.width
-        states_BSW = self.encoder(history_BLE[:, :, :width], mask_BL, kinds_BL).float()
-        if self.config.cosine:
-            states_BSW = F.normalize(states_BSW, dim=2) / self.config.temperature
+        query_BW = self.states(history_BLE[:, :, :width], mask_BL, kinds_BL)[:, -1]
         if self.chain is None:
+            return query_BW
+        return torch.cat([query_BW, self.chain(history_BLE[:, :, width:], mask_BL)], dim=1)
+
+    def states(self, history_BLW: Tensor, mask_BL: Tensor, kinds_BL: Tensor | None = None) -> Tensor:
+        """(B, S, W): attention's part of the query after each act."""
+        states_BSW = self.encoder(history_BLW, mask_BL, kinds_BL).float()
+        if not self.config.cosine:
             return states_BSW
-        return torch.cat([states_BSW, self.chain(history_BLE[:, :, width:], mask_BL)], dim=2)
+        return F.normalize(states_BSW, dim=2) / self.config.temperature
 
-
-class MarkovChain(nn.Module):
-    """Factorised: an item leads on by one embedding and follows by another one. An act counts the less the
-    longer ago it is, by a factor for each distance that is learned."""
-
-    def __init__(self, rows: int, config: SequenceTransformerConfig) -> None:
-        super().__init__()
-        self.leads: nn.Module = table(rows, config.markov, spread=0.1)
-        self.follows: nn.Module = table(rows, config.markov, spread=0.1)
-        self.log_factors = nn.Parameter(-0.5 * torch.arange(config.history))
-        self.dropout = nn.Dropout(config.markov_dropout)
-
-    def forward(self, leads_BLM: Tensor, mask_BL: Tensor) -> Tensor:
-        """(B, S, M): the weighted sum of what stands before each state; 0 at the start."""
-        there_BL = self.dropout(mask_BL.float())
-        steps = mask_BL.shape[1]
-        states, acts = torch.arange(steps + 1)[:, None], torch.arange(steps)
-        ago_SL = (states - 1 - acts).to(mask_BL.device)
-        factors_SL = torch.where(ago_SL >= 0, self.log_factors[ago_SL.clamp(min=0)].exp(), 0.0)
-        summed: Tensor = factors_SL @ (leads_BLM.float() * there_BL[:, :, None])
-        return summed
+    def finished(self, held_BW: Tensor) -> Tensor:
+        """Attention's part of the item's embedding."""
+        return F.normalize(held_BW.float(), dim=1) if self.config.cosine else held_BW.float()
 
 
 class SequenceTransformerTask(NextItemTask):
@@ -194,39 +192,75 @@ class SequenceTransformerTask(NextItemTask):
 
     def network(self) -> nn.Module:
         data, kinds = self.data, len(self.data.kinds) + 1
-        return SequenceTransformer(self.config, self.plan.known_items, data.item_features, kinds)
+        scale = self.config.markov_scale
+        tables = self.chain_tables
+        chain = None if tables is None else MarkovChain(*tables, 1.0 if scale is None else scale)
+        return SequenceTransformer(self.config, self.plan.known_items, data.item_features, kinds, chain)
+
+    @cached_property
+    def chain_tables(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """See markov_chain.solved; None: there is no chain."""
+        rank = self.config.markov
+        return solved(self._positives(), len(self.data.items), rank) if rank else None
+
+    def _positives(self) -> Iterable[Interactions]:
+        yield self.train.positive
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Of attention alone: in the acts that it was counted from, the chain has seen the answer."""
         assert isinstance(network, SequenceTransformer)
-        held_KE = network.history_item(*(batch[name] for name in network.item_inputs))
-        given = self.given(batch, held_KE)
-        states_BSD = network.states(*(given[name] for name in network.query_inputs))
-        queries_TD = states_BSD.flatten(0, 1)[batch["at"]]
-        candidates = batch["candidates"]
-        candidates_CD = network.finished(batch["item"][candidates], held_KE[candidates])
+        held_KW = network.held(*(batch[name] for name in network.item_inputs))
+        given = self.given(batch, held_KW)
+        states_BSW = network.states(*(given[name] for name in network.query_inputs))
+        queries_TW = states_BSW.flatten(0, 1)[batch["at"]]
+        candidates_CW = network.finished(held_KW[batch["candidates"]])
         if self.gathers == "candidates":
-            candidates_CD = self.ranks.gather(candidates_CD)
+            candidates_CW = self.ranks.gather(candidates_CW)
         right_T = batch["right"]
         if self.config.loss == "gbce":
             every = len(self.catalogue)
-            loss = generalised_bce(queries_TD, candidates_CD, right_T, every, self.config.calibration)
+            loss = generalised_bce(queries_TW, candidates_CW, right_T, every, self.config.calibration)
         elif self.full:
-            loss = full_softmax(queries_TD, candidates_CD, right_T, smoothing=self.config.smoothing)
+            loss = full_softmax(queries_TW, candidates_CW, right_T, smoothing=self.config.smoothing)
         else:
-            loss = sampled_softmax(queries_TD, candidates_CD, right_T, batch["log_probability"])
+            loss = sampled_softmax(queries_TW, candidates_CW, right_T, batch["log_probability"])
         return loss * (len(right_T) / batch[f"{COUNT}targets"].clamp(min=1))
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """nDCG@10 and recall@20 over all items."""
+        """nDCG@10 and recall@20 over all items. Where the config gives no `markov_scale`, the network has the
+        best one from here on."""
         assert isinstance(network, SequenceTransformer)
         every = self._about_items(torch.arange(len(self.data.items)))
-        device = device_of(network)
-        held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
-        return self.ranked(network, held_NE, network.finished(every["item"].to(device), held_NE))
+        given = [every[name].to(device_of(network)) for name in network.item_inputs]
+        held_NE, items_ND = network.history_item(*given).float(), network.embed_item(*given)
+        asked = self.ranking.questions[0]
+        if not len(asked):
+            return {}
+        if network.chain is None or self.config.markov_scale is not None:
+            return self.ranking.figures(self.embed_all(network, asked, held_NE), items_ND)
+        network.chain.scale.fill_(1.0)
+        queries_BD, width = self.embed_all(network, asked, held_NE), self.config.width
+        found = {}
+        for scale in SCALES:
+            some_BD = queries_BD[:COMPARED].clone()
+            some_BD[:, width:] *= scale
+            found[scale] = self.ranking.figures(some_BD, items_ND, COMPARED)[self.metric]
+        network.chain.scale.fill_(max(found, key=lambda scale: found[scale]))
+        queries_BD[:, width:] *= network.chain.scale
+        return self.ranking.figures(queries_BD, items_ND)
+
+    def chosen(self, network: nn.Module) -> dict[str, float]:
+        """The scale of the chain."""
+        assert isinstance(network, SequenceTransformer)
+        return {} if network.chain is None else {"markov_scale": float(network.chain.scale)}
 
 
 class SequenceTransformerStreamTask(StreamedWindows, SequenceTransformerTask):
     """The same, bound to behaviour that is larger than memory."""
+
+    def _positives(self) -> Iterable[Interactions]:
+        for block in self.stream.blocks("train"):
+            yield block.part("train").positive
 
 
 def bind(

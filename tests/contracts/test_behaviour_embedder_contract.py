@@ -62,12 +62,17 @@ def two_tower_score(network: Any, data: BehaviourSet, queries: Queries) -> torch
 
 
 def sequence_transformer_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:
-    """As in training: the whole window at once, the state after the last act, the logits of the softmax."""
+    """The logits of the softmax after the last act, as in training, and the chain's score of each item."""
     rows, kinds, _ = queries.last(network.history_length)
     history, columns = torch.from_numpy(rows), data.item_features.columns.values()
-    held = network.history_item(torch.arange(len(data.items)), *(torch.from_numpy(c) for c in columns))
+    held = network.held(torch.arange(len(data.items)), *(torch.from_numpy(c) for c in columns))
     states = network.states(held[history], history != 0, torch.from_numpy(kinds))
-    return states[:, -1] @ network.finished(torch.arange(len(data.items)), held).T
+    logits, chain = states[:, -1] @ network.finished(held).T, network.chain
+    for ago in range(rows.shape[1]):
+        item = history[:, -1 - ago]
+        there = 0.6**ago * (item != 0)[:, None]
+        logits = logits + chain.scale * there * (chain.leads[item] @ chain.follows.T)
+    return logits
 
 
 def item2vec_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:
