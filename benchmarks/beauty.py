@@ -1,4 +1,4 @@
-"""Amazon Beauty, the last item of 22,363 users among all 12,101: the two-tower beside the simple ones.
+"""Amazon Beauty, the last item of 22,363 users among all 12,101: networks beside the simple ones.
 
     OMP_NUM_THREADS=1 python benchmarks/beauty.py [--data FOLDER] [--seeds 0,1,2] [--only "SYSTEM;SYSTEM"]
 
@@ -62,7 +62,9 @@ SYSTEMS: dict[str, tuple[str, Settings]] = {
     ),
     "EASE": ("ease", {"regularisation": 300.0, "neighbours": 500}),
     "two-tower": ("two_tower", TWO_TOWER),
+    "sequence transformer": ("sequence_transformer", {"validate_queries": 30_000}),
 }
+NETWORKS = ("two_tower", "sequence_transformer")
 CASES = {"learned from train": "train", "learned from all before the test": "before"}
 NOTE = (
     "HR@10 and nDCG@10 over all items, less those that the user has. Intervals: the lowest and the "
@@ -75,7 +77,7 @@ def main(
     data: Annotated[
         Path | None, typer.Option(help="Folder of Beauty.txt and Beauty_item2attributes.json.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Of the two-tower.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Of the networks.")] = "0,1,2",
     only: Annotated[str, typer.Option(help="Names of systems, a semicolon between; default: all.")] = "",
     case: Annotated[str, typer.Option(help="`train`, `before` or both.")] = "train,before",
     epochs: Annotated[int | None, typer.Option(help="Fewer epochs, for a look.")] = None,
@@ -95,9 +97,9 @@ def main(
             continue
         for system in chosen:
             model, settings = SYSTEMS[system]
-            if model == "two_tower" and epochs is not None:
+            if model in NETWORKS and epochs is not None:
                 settings = {**settings, "epochs": epochs}
-            several = numbers if model == "two_tower" else [0]
+            several = numbers if model in NETWORKS else [0]
             parts = [_part(work, folder, system, model, {**settings, "seed": n}, short) for n in several]
             rows += _rows(title, system, parts)
     command = f"OMP_NUM_THREADS=1 python benchmarks/beauty.py --data FOLDER --seeds {seeds}"

@@ -177,6 +177,27 @@ def sampled_softmax(
     return weighted_mean(losses_M, weights_M)
 
 
+def generalised_bce(
+    queries_MD: Tensor, candidates_CD: Tensor, targets_M: Tensor, items: int, calibration: float
+) -> Tensor:
+    """gBCE, the mean over the queries; a scalar.
+
+    A. Petrov and C. Macdonald, gSASRec, RecSys 2023, equations 9 and 10: drawn negatives make a model too
+    sure of its positives; the probability of the positive is raised to the power β = α (t (1 - 1/α) + 1/α),
+    α being the share of the negatives that was drawn and t the calibration.
+
+    queries_MD: (M, D); candidates_CD: (C, D), drawn out of `items` and each once; targets_M: (M,) rows of
+    candidates_CD. All other candidates are a query's negatives.
+    """
+    logits_MC = (queries_MD @ candidates_CD.T).float()
+    share = min(1.0, (len(candidates_CD) - 1) / max(1, items - 1))
+    power = share * (calibration * (1 - 1 / share) + 1 / share) if share else 1.0
+    right_M1 = targets_M[:, None]
+    wrong_M = F.softplus(logits_MC).sum(1) - F.softplus(logits_MC.gather(1, right_M1))[:, 0]
+    right_M = F.softplus(-logits_MC.gather(1, right_M1))[:, 0]
+    return weighted_mean(power * right_M + wrong_M, None)
+
+
 def ordinal(scores_M: Tensor, bounds_K: Tensor, classes_M: Tensor) -> Tensor:
     """Negative log-likelihood of ordered classes, (M,): one score, and K rising bounds between K + 1 classes.
 

@@ -320,6 +320,10 @@ class Task(Protocol):
         """Metrics on the validation rows, including `metric`; {} if there are no such rows."""
         ...
 
+    def chosen(self, network: "torch.nn.Module") -> dict[str, Any]:
+        """Settings that the config leaves to the training, as the network has them after it."""
+        ...
+
 
 class BaseTask:
     """Defaults for most tasks: one learning rate, one phase, and work for all workers."""
@@ -343,6 +347,10 @@ class BaseTask:
         """The config's learning rate, for every parameter."""
         found: float = self.config.learning_rate
         return found
+
+    def chosen(self, network: "torch.nn.Module") -> dict[str, Any]:
+        """None: the config has them all."""
+        return {}
 
 
 @runtime_checkable

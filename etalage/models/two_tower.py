@@ -13,8 +13,8 @@ ended its towers: an inner product that cannot be negative is never a probabilit
     D embedding dimension   N items, U users, row 0 unknown
 """
 
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -25,24 +25,24 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etalage.errors import ConfigError
-from etalage.features.behaviour import NEVER, BehaviourSet, Queries
+from etalage.features.behaviour import NEVER, BehaviourSet
 from etalage.features.behaviour_stream import BehaviourStream
 from etalage.features.encoder import Features
 from etalage.features.negatives import Negatives
-from etalage.features.sources import require_features
-from etalage.features.windows import WindowPlan, Windows
+from etalage.features.windows import DrawnWindows
 from etalage.metrics import auroc
 from etalage.models.embedding_tables import RowwiseTables
-from etalage.models.layers import FeatureSum, HistoryEncoder, device_of, mlp, on_device_of, table
+from etalage.models.history_encoder import HistoryEncoder
+from etalage.models.layers import content_sum, device_of, mlp, on_device_of, table
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
+from etalage.models.next_item import HistoryConfig, NextItemTask
 from etalage.models.objectives import conflicts
-from etalage.models.ranks import ALONE, COUNT, Gathers, Ranks, share_of
-from etalage.models.recipe import BaseTask, Batch, Recipe, Schedule, SourcedConfig
+from etalage.models.ranks import ALONE, COUNT, Ranks
+from etalage.models.recipe import Batch, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
 from etalage.models.sharded_tables import ShardedTables, Sharding
-from etalage.models.streaming import StreamedConfig
 from etalage.models.targets import Targets
-from etalage.models.vector_history import ValidationRanking
+from etalage.models.windows_streamed import StreamedWindows
 
 ORIGINAL: dict[str, Any] = {
     "user_id": True,
@@ -67,34 +67,18 @@ ORIGINAL: dict[str, Any] = {
 """Ids alone, perceptrons, explicit negatives; row-wise Adagrad for tables and Adam for the rest."""
 
 
-class TwoTowerConfig(SourcedConfig, StreamedConfig):
+class TwoTowerConfig(HistoryConfig):
     preset: Literal["sequence", "original"] = "sequence"
     """`original` changes the defaults to ORIGINAL's; what is given beside it counts."""
     user_id: bool = False
     """An embedding for each user, beside history and attributes."""
-    history: int = Field(50, ge=0)
-    """Acts that are looked at, L; 0: none."""
-    kinds: bool = True
-    """Whether an act was a view or a purchase is told to the history, where there are several kinds."""
-    width: int = Field(64, ge=2)
-    """E, of embeddings and of the history's states."""
-    layers: int = Field(2, ge=1)
-    """Self-attention layers over the history."""
-    heads: int = Field(2, ge=1)
-    """Heads of each of them."""
     query_layers: tuple[int, ...] = ()
     """Widths of the perceptron on top of the user tower; its last is D. Empty: none, D = E."""
     item_layers: tuple[int, ...] = ()
     """Widths of the perceptron on top of the item tower; its last is D. Empty: none, D = E."""
-    dropout: float = Field(0.4, ge=0, lt=1)
-    """Of embeddings and of each layer's output."""
-    attention_dropout: float = Field(0.1, ge=0, lt=1)
-    """Of the attention's weights."""
     forget_user: float = Field(0.3, ge=0, le=1)
     """Share of users whose id is replaced by the unknown one in a step, so that it learns to stand for those
     that come later: history and attributes have to say it alone."""
-    forget_item: float = Field(0.1, ge=0, le=1)
-    """The same of items: content has to say it alone."""
     cosine: bool = True
     """Embeddings of length 1, and a scale."""
     temperature: float = Field(0.07, gt=0)
@@ -105,10 +89,6 @@ class TwoTowerConfig(SourcedConfig, StreamedConfig):
     actions: dict[str, float] = Field(default_factory=dict)
     """Kinds that are predicted, each by a query embedding of its own, with the weight of its loss and in the
     score; empty: all kinds by one."""
-    full_up_to: int = Field(30_000, ge=0)
-    """Up to so many items the softmax runs over all of them, else over those of the batch and drawn ones."""
-    shared_negatives: int = Field(2000, ge=1)
-    """Items drawn evenly for each batch, beside its own."""
     negatives: int = Field(4, ge=0)
     """For `binary`: items drawn for each positive, none of its user's."""
     item_bias: bool = True
@@ -124,9 +104,6 @@ class TwoTowerConfig(SourcedConfig, StreamedConfig):
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: Schedule = "cosine"
     warm_up: float = Field(0.05, ge=0, lt=1)
-    validate_queries: int = Field(5000, ge=1)
-    """Shoppers of the validation part that the catalogue is ranked for, at most."""
-
     RENAMED: ClassVar[Mapping[str, str]] = {
         "sampled": "shared_negatives",
         "tables": "embeddings",
@@ -177,8 +154,6 @@ class TwoTowerConfig(SourcedConfig, StreamedConfig):
     def _consistent(self) -> "TwoTowerConfig":
         if (self.width, *self.item_layers)[-1] != (self.width, *self.query_layers)[-1]:
             raise ValueError("query_layers and item_layers must end in the same width")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         return self
 
 
@@ -210,9 +185,9 @@ class TwoTower(nn.Module):
         if not (config.user_id or config.history or len(user_features)):
             raise ConfigError("[models.two_tower] history = 0 needs user_id = true, or users with attributes")
         self.item_id = _ids(config, len(known_items), ranks, "item_id")
-        self.item_content = _content(item_features, width)
+        self.item_content = content_sum(item_features, width)
         self.user_id = _ids(config, len(known_users), ranks, "user_id") if config.user_id else None
-        self.user_content = _content(user_features, width)
+        self.user_content = content_sum(user_features, width)
         with_kinds = config.kinds and kinds > 2 and config.history > 0
         self.encoder = (
             HistoryEncoder(
@@ -348,60 +323,26 @@ def _ids(config: TwoTowerConfig, rows: int, ranks: Ranks, title: str) -> nn.Modu
     return Ids(rows, config.width) if config.row_wise else table(rows, config.width)
 
 
-def _content(features: Features, width: int) -> FeatureSum | None:
-    if len(features) == 0:
-        return None
-    return FeatureSum(
-        {name: features.sizes[name] for name in sorted(features.sparse)},
-        {name: features.sizes[name] for name in sorted(features.bags)},
-        {name: features.dense[name].shape[1] for name in sorted(features.dense)},
-        width,
-    )
-
-
 AT_ONCE = 512
 AGREEMENT_BATCHES = 4
 
 
-class TwoTowerTask(BaseTask):
-    """The recipe bound to a shop's behaviour. Raises what Targets raises, TooLittleData, and ConfigError:
-    items lack a feature that the config names."""
+class TwoTowerTask(NextItemTask):
+    """The recipe bound to a shop's behaviour. Raises what NextItemTask raises."""
 
-    metric = "ndcg_at_10"
+    name = "two_tower"
 
     def __init__(self, config: TwoTowerConfig, data: BehaviourSet) -> None:
-        require_features(data.item_features, config.feature_sources or (), RECIPE.name)
-        self.config, self.data, self.train = config, data, data.part("train")
-        self.targets = Targets(config.objective, config.actions, data)
-        self.plan = self._planned()
-        seen = self.plan.seen
-        self.share = seen / seen.sum()
-        self.catalogue = np.flatnonzero(seen)
-        """(C,) items that were a target: those that never were cannot be told from bad ones."""
-        self.full = config.objective == "softmax" and len(self.catalogue) <= config.full_up_to
+        super().__init__(config, data)
         self.draws_negatives = config.objective == "binary" and config.negatives > 0
-        self.item_columns = _tensors(data.item_features.columns.values())
-        self.user_columns = _tensors(data.user_features.columns.values())
-        self.ranking = self._validated()
 
     @property
-    def steps(self) -> int:
-        return self.plan.steps
+    def wants_candidates(self) -> bool:
+        """For the softmax."""
+        return bool(self.config.objective == "softmax")
 
-    # -- the data, which a stream has otherwise --------------------------------------------------
-
-    def _planned(self) -> Any:
-        """The batches, and what stands in them: see WindowPlan."""
-        config = self.config
-        windows = Windows(self.train, self.targets.wanted, config.history, config.batch_size, config.seed)
-        return WindowPlan(windows, len(self.data.items), len(self.data.users))
-
-    def _validated(self) -> ValidationRanking:
-        return ValidationRanking(self.data, self.config.validate_queries, self.config.seed)
-
-    def _of_validation(self) -> BehaviourSet:
-        """With the first shoppers of the validation part, `validate_queries` of them at least."""
-        return self.data
+    def _targets(self) -> Targets:
+        return Targets(self.config.objective, self.config.actions, self.data)
 
     @cached_property
     def _every_negative(self) -> Negatives:
@@ -415,53 +356,21 @@ class TwoTowerTask(BaseTask):
 
     # -- batches -------------------------------------------------------------------------------
 
-    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        """`item` (K,) are the item rows that take part; `history`, `target`, `candidates` places in them."""
-        drawn = self.plan.drawn(epoch, step, rank, world_size)
-        found, acts = drawn.batch, drawn.acts
+    def _asked(self, drawn: DrawnWindows, seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
+        acts = drawn.acts
         arrays = {
-            "at": found.at,
+            "at": drawn.batch.at,
             "target": acts.items,
             "label": acts.labels,
             "value": self.targets.scaled(acts.values),
             "action": self.targets.action_of[acts.kinds],
         }
-        seeds = (self.config.seed, epoch, step)
         if self.draws_negatives:
             arrays = self._with_negatives(arrays, drawn.every_row, drawn.mine, seeds)
-        candidates = self._candidates(drawn.every_item, seeds)
-        own = candidates if self.full else share_of(candidates, self.ranks)
-        parts = (np.zeros(1, np.int64), found.items.ravel(), arrays["target"], own)
-        items = np.arange(len(self.data.items)) if self.full else np.unique(np.concatenate(parts))
-        if self.config.objective == "softmax":
-            arrays["right"] = np.searchsorted(candidates, arrays["target"])
-        if self.config.objective == "softmax" and not self.full:
-            arrays["log_probability"] = self._log_probability(candidates, len(drawn.every_item))
-        arrays["history"] = np.searchsorted(items, found.items)
-        arrays["target"] = np.searchsorted(items, arrays["target"])
-        arrays["candidates"] = np.searchsorted(items, own)
-        arrays |= {"rows": drawn.numbers, "user": found.users, "kinds": found.kinds}
         for action in range(max(1, len(self.config.actions))):
             of_it = arrays["action"] == action if len(self.config.actions) > 1 else arrays["at"] >= 0
             arrays[f"{COUNT}{action}"] = np.float32(of_it.sum())
-        given = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in arrays.items()}
-        return given | self._about_items(torch.from_numpy(items)) | self._about_users(given["user"])
-
-    def _log_probability(self, candidates: np.ndarray, targets: int) -> np.ndarray:
-        """(C,) float32: of being among so many targets drawn by frequency, or among those drawn evenly."""
-        missed = targets * np.log1p(-np.minimum(self.share[candidates], 1 - 1e-12))
-        missed += math.log1p(-min(self.config.shared_negatives / len(self.catalogue), 1 - 1e-12))
-        return np.log(-np.expm1(missed)).astype(np.float32)
-
-    def _about_items(self, items_K: Tensor) -> dict[str, Tensor]:
-        names = self.data.item_features.columns
-        columns = zip(names, self.item_columns, strict=True)
-        return {"item": items_K} | {f"item.{name}": column[items_K] for name, column in columns}
-
-    def _about_users(self, users_B: Tensor) -> dict[str, Tensor]:
-        names = self.data.user_features.columns
-        columns = zip(names, self.user_columns, strict=True)
-        return {"user": users_B} | {f"user.{name}": column[users_B] for name, column in columns}
+        return arrays
 
     def _with_negatives(
         self, arrays: dict[str, np.ndarray], rows: np.ndarray, mine: np.ndarray, seeds: tuple[int, ...]
@@ -477,22 +386,7 @@ class TwoTowerTask(BaseTask):
         more["label"] = np.zeros(len(again), np.float32)
         return {name: np.concatenate([array, more[name]]) for name, array in arrays.items()}
 
-    def _candidates(self, targets: np.ndarray, seeds: tuple[int, ...]) -> np.ndarray:
-        """(C,) item rows, ascending, that the softmax runs over; none for other objectives."""
-        if self.config.objective != "softmax":
-            return np.empty(0, np.int64)
-        if self.full:
-            return self.catalogue
-        rng = np.random.default_rng([*seeds, 1])
-        count = min(self.config.shared_negatives, len(self.catalogue))
-        return np.union1d(targets, rng.choice(self.catalogue, count, replace=False))
-
     # -- loss ----------------------------------------------------------------------------------
-
-    @property
-    def gathers(self) -> Gathers:
-        """The candidates of a softmax over some of the items, of which each rank embeds its share."""
-        return "candidates" if self.config.objective == "softmax" and not self.full else "nothing"
 
     def network(self) -> nn.Module:
         data = self.data
@@ -514,14 +408,8 @@ class TwoTowerTask(BaseTask):
 
     def losses(self, network: TwoTower, batch: Batch) -> list[Tensor]:
         """One for each action, the mean over its targets; 0 where the batch has none."""
-        history = batch["history"]
         held_KE = network.history_item(*(batch[name] for name in network.item_inputs))
-        given = {name: tensor for name, tensor in batch.items() if name == "user" or name.startswith("user.")}
-        given["history_embeddings"] = F.embedding(history, held_KE)
-        # Items ascend, and the first is row 0, so that place 0 is padding.
-        given["history_mask"] = history != 0
-        given["history_kinds"] = batch["kinds"]
-        states_TE = network.states(given).flatten(0, 1)[batch["at"]]
+        states_TE = network.states(self.given(batch, held_KE)).flatten(0, 1)[batch["at"]]
         queries_ATD = network.queries_by_action(states_TE)
         items_KD = network.finished(held_KE)
         candidates_CD = items_KD[batch["candidates"]]
@@ -572,10 +460,7 @@ class TwoTowerTask(BaseTask):
         every = self._about_items(torch.arange(len(self.data.items)))
         held_NE = network.history_item(*(every[name].to(device) for name in network.item_inputs)).float()
         items_ND = network.finished(held_NE)
-        asked = self.ranking.questions[0]
-        figures = (
-            self.ranking.figures(self._embed_all(network, asked, held_NE), items_ND) if len(asked) else {}
-        )
+        figures = self.ranked(network, held_NE, items_ND)
         figures |= self._of_pairs(network, held_NE, items_ND)
         return figures | (self.agreement(network) if len(network.action_weights) > 1 else {})
 
@@ -591,32 +476,13 @@ class TwoTowerTask(BaseTask):
             return {}
         known = data.before("validation").positive
         queries = data.queries_of(users, known, np.full(len(users), NEVER))
-        asked_TD = self._embed_all(network, queries, held_NE)[np.searchsorted(users, acts.users)]
+        asked_TD = self.embed_all(network, queries, held_NE)[np.searchsorted(users, acts.users)]
         scores = (asked_TD * items_ND[on_device_of(network, acts.items)]).sum(1).float().cpu().numpy()
         figures = {"auroc": auroc(scores, acts.labels > 0)} if both else {}
         if valued:
             mean, spread = self.targets.scale
             figures["rmse"] = float(np.sqrt(np.nanmean((mean + spread * scores - acts.values) ** 2)))
         return figures
-
-    def _embed_all(self, network: TwoTower, queries: Queries, held_NE: Tensor) -> Tensor:
-        blocks = (
-            queries.block(at, min(at + AT_ONCE, len(queries))) for at in range(0, len(queries), AT_ONCE)
-        )
-        return torch.cat([self.embed(network, block, held_NE) for block in blocks])
-
-    def embed(self, network: TwoTower, queries: Queries, held_NE: Tensor) -> Tensor:
-        """(B, D); held_NE: what `history_item` makes of every item."""
-        rows, kinds, _ = queries.last(network.history_length)
-        longest = min(int(np.diff(queries.starts).max(initial=0)), network.history_length)
-        history = on_device_of(network, rows[:, rows.shape[1] - longest :])
-        users = queries.features.columns.items()
-        given = {"user": on_device_of(network, queries.users)}
-        given |= {f"user.{name}": on_device_of(network, column) for name, column in users}
-        given["history_embeddings"] = F.embedding(history, held_NE)
-        given["history_mask"] = history != 0
-        given["history_kinds"] = on_device_of(network, kinds[:, kinds.shape[1] - longest :])
-        return network.embed_query(*(given[name] for name in network.query_inputs))
 
     def agreement(self, network: TwoTower) -> dict[str, float]:
         """Whether the actions' gradients point the same way on what they share, over some batches of the
@@ -633,15 +499,22 @@ class TwoTowerTask(BaseTask):
             return conflicts(dict(zip(self.config.actions, mean_A, strict=True)), shared)
 
 
-def _tensors(columns: Any) -> list[Tensor]:
-    return [torch.from_numpy(np.ascontiguousarray(column)) for column in columns]
+class TwoTowerStreamTask(StreamedWindows, TwoTowerTask):
+    """The same, bound to behaviour that is larger than memory."""
+
+    def negatives_of(self, users: np.ndarray) -> tuple[Negatives, np.ndarray]:
+        some = np.unique(users)
+        acts = self.train.of_users(some).positive
+        mine = replace(acts, users=1 + np.searchsorted(some, acts.users))
+        weights = (self.plan.seen > 0) * 1.0
+        count, crowd = len(some) + 1, len(self.data.users)
+        negatives = Negatives(mine, count, len(self.data.items), weights, crowd=crowd)
+        return negatives, 1 + np.searchsorted(some, users)
 
 
 def bind(config: TwoTowerConfig, data: BehaviourSet | BehaviourStream) -> TwoTowerTask:
     """The task of the shop's behaviour, in memory or not."""
     if isinstance(data, BehaviourStream):
-        from etalage.models.two_tower_stream import TwoTowerStreamTask
-
         return TwoTowerStreamTask(config, data)
     return TwoTowerTask(config, data)
 

@@ -65,9 +65,10 @@ class ValidationRanking:
         right = (queries.users[owner] == seen.users) & (self.ranked[place] == seen.items)
         return torch.from_numpy(owner[right]), torch.from_numpy(place[right])
 
-    def figures(self, queries_BD: Tensor, items_ND: Tensor) -> dict[str, float]:
-        """nDCG@10 and recall@20 of embeddings of `questions` and of all items; {} where nobody asks."""
-        wanted = self.questions[1]
+    def figures(self, queries_BD: Tensor, items_ND: Tensor, most: int | None = None) -> dict[str, float]:
+        """nDCG@10 and recall@20 of embeddings of `questions` and of all items; {} where nobody asks. most:
+        of the first ones, whose embeddings these are then."""
+        wanted = self.questions[1][:most]
         if not wanted:
             return {}
         device = items_ND.device
@@ -77,7 +78,7 @@ class ValidationRanking:
             tops = []
             for start in range(0, len(wanted), AT_ONCE):
                 scores_BC = queries_BD[start : start + AT_ONCE].float() @ ranked_CD.T
-                here = (owner >= start) & (owner < start + AT_ONCE)
+                here = (owner >= start) & (owner < start + len(scores_BC))
                 scores_BC[owner[here] - start, place[here]] = -torch.inf
                 tops.append(
                     self.ranked[scores_BC.topk(min(FIRST, len(self.ranked)), dim=1).indices.cpu().numpy()]

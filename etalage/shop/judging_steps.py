@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLOOR = "popularity"
+EASE_UP_TO = 200_000
+"""Items: of more, solving each among its neighbours takes longer than most trainings, and iALS stands in."""
 
 
 def evaluate(workspace: Workspace, recipe: "Recipe[Any]", exported: Path) -> "Evaluation":
@@ -119,14 +121,7 @@ def simple_ones(workspace: Workspace, whole: Behaviour) -> "dict[str, Scorer]":
 
 def yardsticks(whole: Behaviour) -> tuple[str, ...]:
     """The closed-form models that a network has to beat on this data; popularity first."""
-    from etalage.models.ease import EaseConfig, refusal
-
-    users, items, config = len(whole.data.users), len(whole.data.items), EaseConfig()
-    large = items > config.max_items
-    if not large and (why := refusal(users, items, config)) is not None:
-        log.warning("ials is compared with instead of ease: %s", why)
-        large = True
-    return (FLOOR, "item_knn", "ials" if large else "ease")
+    return (FLOOR, "item_knn", "ease" if len(whole.data.items) <= EASE_UP_TO else "ials")
 
 
 def floor(workspace: Workspace, whole: Behaviour) -> "Scorer":

@@ -100,7 +100,7 @@ def fit(
     metrics = done.history[done.best_epoch] if done.best_epoch >= 0 else (done.history or [{}])[-1]
     return Trained(
         recipe=recipe.name,
-        config=config,
+        config=config.model_copy(update=task.chosen(fitting.network)),
         network=fitting.network.to("cpu").eval(),
         metrics=metrics,
         history=done.history,

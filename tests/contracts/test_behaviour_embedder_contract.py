@@ -27,6 +27,10 @@ QUICK: dict[str, dict[str, Any]] = {
         "epochs": 12, "width": 16, "layers": 1, "history": 8, "batch_size": 256, "dropout": 0.1,
         "learning_rate": 0.01, "user_id": True,
     },
+    "sequence_transformer": {
+        "epochs": 12, "width": 16, "layers": 1, "history": 8, "batch_size": 256, "dropout": 0.1,
+        "learning_rate": 0.01,
+    },
     "item2vec": {
         "epochs": 25, "dimension": 16, "min_count": 1, "window": 2, "batch_size": 256, "subsample": 1.0,
         "learning_rate": 0.02,
@@ -57,6 +61,20 @@ def two_tower_score(network: Any, data: BehaviourSet, queries: Queries) -> torch
     return network.queries_by_action(states[:, -1])[0] @ network.finished(held).T
 
 
+def sequence_transformer_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:
+    """The logits of the softmax after the last act, as in training, and the chain's score of each item."""
+    rows, kinds, _ = queries.last(network.history_length)
+    history, columns = torch.from_numpy(rows), data.item_features.columns.values()
+    held = network.held(torch.arange(len(data.items)), *(torch.from_numpy(c) for c in columns))
+    states = network.states(held[history], history != 0, torch.from_numpy(kinds))
+    logits, chain = states[:, -1] @ network.finished(held).T, network.chain
+    for ago in range(rows.shape[1]):
+        item = history[:, -1 - ago]
+        there = 0.6**ago * (item != 0)[:, None]
+        logits = logits + chain.scale * there * (chain.leads[item] @ chain.follows.T)
+    return logits
+
+
 def item2vec_score(network: Any, data: BehaviourSet, queries: Queries) -> torch.Tensor:
     """The mean of the logits of each act with every item."""
     rows, mask = history_of(network, queries)
@@ -81,6 +99,7 @@ def matrix_factorisation_score(network: Any, data: BehaviourSet, queries: Querie
 
 TRAINED_SCORE: dict[str, Callable[[Any, BehaviourSet, Queries], torch.Tensor]] = {
     "two_tower": two_tower_score,
+    "sequence_transformer": sequence_transformer_score,
     "item2vec": item2vec_score,
     "dssm": dssm_score,
     "matrix_factorisation": matrix_factorisation_score,

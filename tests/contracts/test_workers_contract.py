@@ -38,6 +38,9 @@ EXACT: dict[str, Case] = {
     "two_tower, dense tables": Case("two_tower", {"full_up_to": 0, "embeddings": "dense"}),
     "two_tower, drawn negatives": Case("two_tower", {"objective": "binary"}),
     "two_tower, several actions": Case("two_tower", {"full_up_to": 0, "actions": {"view": 1, "buy": 2}}),
+    "sequence_transformer": Case("sequence_transformer", {}),
+    "sequence_transformer, drawn": Case("sequence_transformer", {"full_up_to": 0, "shared_negatives": 20}),
+    "sequence_transformer, gbce": Case("sequence_transformer", {"loss": "gbce", "shared_negatives": 20}),
     "dlrm": Case("dlrm", {"table_start": 1e-4}),
     "matrix_factorisation": Case("matrix_factorisation", {"shared_negatives": 30}),
     "matrix_factorisation, deep": Case("matrix_factorisation", {"network": "deep", "loss": "bce"}),
@@ -48,7 +51,10 @@ EXACT: dict[str, Case] = {
     "neumf, one of many": Case("neumf", {"spread": 0.3, "loss": "softmax", "user_by": "acts"}),
 }
 """Every model of this folder, and what else of it computes its loss in another way."""
-SURE: dict[str, dict[str, Any]] = {"two_tower": {"forget_user": 0.0, "forget_item": 0.0, "table_start": 1e-4}}
+SURE: dict[str, dict[str, Any]] = {
+    "two_tower": {"forget_user": 0.0, "forget_item": 0.0, "table_start": 1e-4},
+    "sequence_transformer": {"forget_item": 0.0},
+}
 # Adam would make a whole step of the last digit of a gradient that is nothing.
 SHORT: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 3, "precision": "float32", "optimiser": "sgd"}
 TOLERANCE = 1e-4

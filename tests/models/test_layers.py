@@ -1,5 +1,4 @@
-"""The first layer takes raw pixels, the last gives unit length, the blocks keep shape and memory order; a
-history is read from front to back, however it is padded."""
+"""The first layer takes raw pixels, the last gives unit length, the blocks keep shape and memory order."""
 
 import numpy as np
 import pytest
@@ -8,7 +7,6 @@ import torch
 from etalage.models.layers import (
     ConvNormRelu,
     FeatureSum,
-    HistoryEncoder,
     L2Normalise,
     Normalise,
     Residual,
@@ -116,50 +114,3 @@ def test_a_table_looks_up_the_same_rows_in_an_export() -> None:
     exported = torch.export.export(layer, (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.testing.assert_close(exported.module()(rows), layer(rows))
     assert 0.2 < float(table(2000, 8, spread=0.5).weight.detach().std()) < 0.8
-
-
-def encoder(length: int = 6, kinds: int = 1) -> HistoryEncoder:
-    torch.manual_seed(1)
-    made = HistoryEncoder(8, length, kinds, layers=2, heads=2, dropout=0.0, attention_dropout=0.0).eval()
-    torch.nn.init.normal_(made.offsets)
-    return made
-
-
-def test_what_is_known_after_an_act_does_not_depend_on_later_ones() -> None:
-    layer, acts, mask = encoder(), torch.randn(2, 6, 8), torch.ones(2, 6, dtype=torch.bool)
-    other = acts.clone()
-    other[:, 4:] = torch.randn(2, 2, 8)
-    before, after = layer(acts, mask), layer(other, mask)
-    torch.testing.assert_close(before[:, :5], after[:, :5])
-    assert (before[:, 5:] - after[:, 5:]).abs().amax(2).min() > 1e-3
-
-
-def test_every_act_before_it_counts_and_so_does_their_order() -> None:
-    layer, acts, mask = encoder(), torch.randn(1, 4, 8), torch.ones(1, 4, dtype=torch.bool)
-    for place in range(4):
-        other = acts.clone()
-        other[0, place] = torch.randn(8)
-        assert (layer(other, mask)[:, -1] - layer(acts, mask)[:, -1]).abs().max() > 1e-3
-    assert (layer(acts.flip(1), mask)[:, -1] - layer(acts, mask)[:, -1]).abs().max() > 1e-3
-
-
-def test_padding_in_front_changes_nothing_and_may_hold_anything() -> None:
-    layer, acts = encoder(), torch.randn(3, 2, 8)
-    padded = torch.cat([torch.full((3, 4, 8), 1e3), acts], dim=1)
-    mask = torch.tensor([[False] * 4 + [True] * 2]).expand(3, 6)
-    torch.testing.assert_close(layer(padded, mask)[:, 4:], layer(acts, mask[:, 4:]))
-
-
-def test_a_shopper_without_a_history_is_the_start_of_every_other_one() -> None:
-    layer, acts = encoder(), torch.randn(2, 5, 8)
-    nobody = layer(torch.zeros(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool))
-    somebody = layer(acts, torch.ones(2, 5, dtype=torch.bool))
-    assert torch.isfinite(nobody).all()
-    torch.testing.assert_close(nobody[:, -1], somebody[:, 0])
-    torch.testing.assert_close(nobody[:, -1], layer(acts[:, :0], torch.zeros(2, 0, dtype=torch.bool))[:, -1])
-
-
-def test_the_kind_of_an_act_is_heard() -> None:
-    layer, acts, mask = encoder(kinds=3), torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)
-    viewed, bought = (layer(acts, mask, torch.tensor([[1, 1, kind]]))[:, -1] for kind in (1, 2))
-    assert (viewed - bought).abs().max() > 1e-3

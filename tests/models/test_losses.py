@@ -9,6 +9,7 @@ from torch import Tensor
 from etalage.models.losses import (
     cosine_softmax,
     full_softmax,
+    generalised_bce,
     multi_similarity,
     ordinal,
     sampled_softmax,
@@ -227,6 +228,24 @@ def test_with_the_correction_the_sum_over_drawn_items_is_that_over_all_on_averag
     whole = logits.exp().sum()
     assert abs(sums(corrected=True) / whole - 1) < 0.05
     assert sums(corrected=False) / whole < 0.8
+
+
+def test_gbce_is_the_papers_formula_and_plain_bce_where_every_item_is_drawn_or_nothing_is_calibrated() -> (
+    None
+):
+    torch.manual_seed(0)
+    queries, candidates, right = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([5, 0, 2])
+    logits = queries @ candidates.T
+    labels = torch.nn.functional.one_hot(right, 6).float()
+    parts = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    positive, negative = (parts * labels).sum(1), (parts * (1 - labels)).sum(1)
+    share, calibration = 5 / 20, 0.75
+    power = share * (calibration * (1 - 1 / share) + 1 / share)
+    found = generalised_bce(queries, candidates, right, items=21, calibration=calibration)
+    torch.testing.assert_close(found, (power * positive + negative).mean())
+    for items, t in ((21, 0.0), (6, 0.75)):
+        plain = generalised_bce(queries, candidates, right, items=items, calibration=t)
+        torch.testing.assert_close(plain, (positive + negative).mean())
 
 
 def test_ordered_classes_have_probabilities_that_add_up_to_one() -> None:

@@ -11,8 +11,7 @@ import torch
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_stream import BehaviourStream
 from etalage.models import recipe as recipes
-from etalage.models.two_tower import TwoTowerConfig, TwoTowerTask
-from etalage.models.two_tower_stream import TwoTowerStreamTask
+from etalage.models.two_tower import TwoTowerConfig, TwoTowerStreamTask, TwoTowerTask
 from etalage.training.loop import fit
 from tests.behaviours import behaviour
 from tests.features.behaviour_tables import stored

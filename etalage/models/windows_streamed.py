@@ -1,28 +1,27 @@
-"""The two towers bound to behaviour that is larger than memory (features/behaviour_stream.py)."""
+"""A task of windows bound to behaviour that is larger than memory (features/behaviour_stream.py)."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from etalage.features.behaviour import BehaviourSet
 from etalage.features.behaviour_stream import BehaviourStream
-from etalage.features.negatives import Negatives
-from etalage.models.two_tower import TwoTowerConfig, TwoTowerTask
+from etalage.models.next_item import HistoryConfig, NextItemTask
 from etalage.models.vector_history import ValidationRanking, catalogue
 
 AHEAD = 2
 """Batches that are made while a step is computed."""
 
 
-class TwoTowerStreamTask(TwoTowerTask):
-    """In memory are the catalogue, a few numbers of each shopper, the validation shoppers that are asked
-    about with all that they did, and of the training part what the buffer holds."""
+class StreamedWindows(NextItemTask):
+    """A base that stands before the task's own. In memory are the catalogue, a few numbers of each shopper,
+    the validation shoppers that are asked about with all that they did, and of the training part what the
+    buffer holds."""
 
     ahead = AHEAD
 
-    def __init__(self, config: TwoTowerConfig, stream: BehaviourStream) -> None:
+    def __init__(self, config: HistoryConfig, stream: BehaviourStream) -> None:
         self.stream = stream
         super().__init__(config, stream.data)
 
@@ -45,15 +44,6 @@ class TwoTowerStreamTask(TwoTowerTask):
         else:
             ranked = catalogue(self.data)
         return ValidationRanking(self.data.of_shoppers(users[some]), most, seed, np.flatnonzero(ranked))
-
-    def negatives_of(self, users: np.ndarray) -> tuple[Negatives, np.ndarray]:
-        some = np.unique(users)
-        acts = self.train.of_users(some).positive
-        mine = replace(acts, users=1 + np.searchsorted(some, acts.users))
-        weights = (self.plan.seen > 0) * 1.0
-        count, crowd = len(some) + 1, len(self.data.users)
-        negatives = Negatives(mine, count, len(self.data.items), weights, crowd=crowd)
-        return negatives, 1 + np.searchsorted(some, users)
 
     def _of_validation(self) -> BehaviourSet:
         found, most = [np.empty(0, np.int64)], self.config.validate_queries
