@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def publish(workspace: Workspace, force: bool) -> "Manifest":
+def publish(workspace: Workspace, force: bool, as_judged: bool = False) -> "Manifest":
     """The newest export of each model of photos, of behaviour and of categories as one bundle; made current.
 
     A model that its gate refused, of whatever kind, is left out and named in the manifest; the closed-form
@@ -33,9 +33,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
 
     _require_what_is_named(workspace)
     content = [*drafted(workspace, "photos"), *drafted(workspace, "categories")]
-    models = refit_steps.refitted(
-        workspace, judging_steps.judged(workspace, drafted_behaviour(workspace)), force
-    )
+    models = judging_steps.judged(workspace, drafted_behaviour(workspace))
+    models = refit_steps.refitted(workspace, models, force, as_judged)
     if not content and not models:
         gone = "".join(f"; {one.sentence}" for one in orphan_exports(workspace))
         raise NothingToPublish(
