@@ -84,8 +84,10 @@ def _why_not(workspace: Workspace, export: Path, facts: Facts, read: dict[str, s
     name = str(facts["name"])
     if name in read:
         return f"{read[name]} learned from its scores"
+    if not _is_of_its_file(workspace, facts):
+        return "its file is not the one that was judged"
     counted = export_role(facts) == "closed_form" or bool(facts.get("solved", False))
-    if not counted and workspace.models.find(name).data != "behaviour":
+    if not counted and workspace.models.listed()[name].data != "behaviour":
         return "it learned from what the retrievers found for acts that were held back from them"
     if not counted and rule == "closed_form":
         return '[publish] refit = "closed_form"'
@@ -97,8 +99,6 @@ def _why_not(workspace: Workspace, export: Path, facts: Facts, read: dict[str, s
         return "its export says no config"
     if (facts["config"] or {}).get("rows") is not None:
         return "it learned from a file of rows, of which nothing is held back for a test"
-    if not _is_of_its_file(workspace, facts):
-        return "its file is not the one that was judged"
     if export_role(facts) != "closed_form" and find_spec("torch") is None:
         log.warning("%s is published as it was judged: torch is not installed", name)
         return "torch is not installed"
@@ -131,8 +131,8 @@ def _again(
     from etalage.config import validated
 
     name = str(facts["name"])
-    recipe = workspace.models.find(name)
     try:
+        recipe = workspace.models.find(name)
         config = validated(recipe.config, facts["config"], where=f"{one.export}: config")
         return replace(one, export=_refit(workspace, recipe, config, one.export, facts, everything))
     except (TableMissing, TooLittleData) as error:
