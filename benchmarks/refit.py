@@ -7,8 +7,8 @@ ml-latest-small, both cut at two moments of the whole shop, and the order of Ama
 last item of each shopper is the test, the one before it the validation). The judged model learns from train
 and keeps its best epoch by validation. The same settings then learn from train and validation, for as many
 epochs, as `etalage publish` does it. Both rank the whole catalogue for the same shoppers, who have the same
-history. Each part (one set, one model, one seed) is kept under build/, so that a benchmark that was stopped
-goes on.
+history. (Of a two-tower, beauty.py has both.) Each part (one set, one model, one seed) is kept under build/,
+so that a benchmark that was stopped goes on.
 """
 
 import hashlib
@@ -52,19 +52,17 @@ METRICS = {"recall_at_20": "recall@20", "ndcg_at_10": "nDCG@10"}
 HOUSEHOLDS, LAST = 600, 13
 """Of the receipts: so many households, so many weeks."""
 MODELS: dict[str, dict[str, Any]] = {
-    "two_tower": {"width": 32, "layers": 1, "heads": 1, "history": 20, "epochs": 8, "batch_size": 1024,
-                  "learning_rate": 2e-3, "schedule": "cosine"},
-    "matrix_factorisation": {"epochs": 8, "schedule": "cosine"},
+    "matrix_factorisation": {"epochs": 5, "batch_size": 1024, "schedule": "cosine"},
     "item2vec": {"epochs": 5},
-}  # fmt: skip
+}
 Parts = list[dict[str, Any]]
 NOTE = (
     "`judged`: learned from train, the best epoch of at most {epochs} by validation; `on everything`: the "
     "same settings and as many epochs on all acts before the test. The whole catalogue is ranked. Values are "
     "means over {seeds} seeds, intervals 95% bootstrap over the shoppers of the test (of the mean over the "
     "seeds of each shopper); `gain` is paired. Processor time: of one training. Epochs: after which the "
-    "judged weights were kept. Receipts: of {households} households; what was bought before may be bought "
-    "again."
+    "judged weights were kept. Receipts: of {households} households and {weeks} weeks; what was bought "
+    "before may be bought again."
 )
 
 
@@ -106,7 +104,7 @@ def main(
         command=f"OMP_NUM_THREADS=1 python benchmarks/refit.py --seeds {seeds}",
         seeds=numbers,
         packages=["numpy", "torch", "onnxruntime"],
-        note=NOTE.format(epochs=longest, seeds=len(numbers), households=HOUSEHOLDS),
+        note=NOTE.format(epochs=longest, seeds=len(numbers), households=HOUSEHOLDS, weeks=LAST),
     )
 
 
