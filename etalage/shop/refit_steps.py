@@ -93,11 +93,11 @@ def _why_not(workspace: Workspace, export: Path, facts: Facts, read: dict[str, s
         return '[publish] refit = "closed_form"'
     if "config" not in facts or not (counted or by_steps(facts)):
         log.warning(
-            "%s is published as it was judged: %s says no config to fit it with again; "
-            "`etalage train %s` writes one that does", name, export / "export.json", name,
+            "%s is published as it was judged: %s does not say how it was trained; `etalage train %s` writes "
+            "one that does", name, export / "export.json", name,
         )  # fmt: skip
-        return "its export says no config"
-    if (facts["config"] or {}).get("rows") is not None:
+        return "its export does not say how it was trained"
+    if SOURCE not in facts and facts["config"].get("rows") is not None:
         return "it learned from a file of rows, of which nothing is held back for a test"
     if export_role(facts) != "closed_form" and find_spec("torch") is None:
         log.warning("%s is published as it was judged: torch is not installed", name)
