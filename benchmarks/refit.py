@@ -98,10 +98,11 @@ def main(
                     print(name, model, seed, "done", flush=True)
                 parts.append(json.loads(file.read_text()))
             rows += rows_of(name, model, parts)
+    chosen = f' --only "{only}"' if only else ""
     longest = max(one["epochs"] for one in MODELS.values())
     bench.write(
         rows,
-        command=f"OMP_NUM_THREADS=1 python benchmarks/refit.py --seeds {seeds}",
+        command=f"OMP_NUM_THREADS=1 python benchmarks/refit.py --seeds {seeds}{chosen}",
         seeds=numbers,
         packages=["numpy", "torch", "onnxruntime"],
         note=NOTE.format(epochs=longest, seeds=len(numbers), households=HOUSEHOLDS, weeks=LAST),

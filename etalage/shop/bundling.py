@@ -33,8 +33,8 @@ def publish(workspace: Workspace, force: bool, as_judged: bool = False) -> "Mani
 
     _require_what_is_named(workspace)
     content = [*drafted(workspace, "photos"), *drafted(workspace, "categories")]
-    models = judging_steps.judged(workspace, drafted_behaviour(workspace))
-    models = refit_steps.refitted(workspace, models, force, as_judged)
+    judged = judging_steps.judged(workspace, drafted_behaviour(workspace))
+    models = refit_steps.refitted(workspace, judged, force, as_judged)
     if not content and not models:
         gone = "".join(f"; {one.sentence}" for one in orphan_exports(workspace))
         raise NothingToPublish(
@@ -66,7 +66,8 @@ def publish(workspace: Workspace, force: bool, as_judged: bool = False) -> "Mani
         log.warning("%s", line)
     for line in source_steps.stale_sources(workspace, models):
         log.warning("%s", line)
-    for line in live_steps.erased_but_known(workspace, models):
+    # The export that was judged stays too, and may know them where the one on everything does not.
+    for line in dict.fromkeys(live_steps.erased_but_known(workspace, (*models, *judged))):
         log.warning("%s", line)
     if draft.user_histories is not None:
         try:

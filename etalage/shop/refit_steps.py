@@ -239,11 +239,11 @@ def _refit(
         "interactions": acts,
     }
     if steps:
-        from etalage.shop.refit_training import again_config, best_epoch, trained_again
+        from etalage.shop.refit_training import Again, again_config, best_epoch, trained_again
 
         kept["refit"] |= {"epochs": best_epoch(facts)}
         config = again_config(config, facts, acts)
-        return trained_again(workspace, recipe, config, judged, kept, whole, folder)
+        return trained_again(workspace, Again(recipe, config, judged, kept, whole), folder)
     more = {
         **kept,
         **{k: facts[k] for k in (SOURCE, "inputs") if k in facts},

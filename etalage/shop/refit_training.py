@@ -12,6 +12,7 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,56 +60,54 @@ def again_config(config: TrainingConfig, facts: Mapping[str, Any], acts: int) ->
     return config.model_copy(update=changed)
 
 
-def trained_again(
-    workspace: Workspace,
-    recipe: "Recipe[Any]",
-    config: TrainingConfig,
-    judged: Path,
-    about: Mapping[str, Any],
-    whole: Behaviour,
-    folder: Path,
-) -> Path:
-    """The export of the training on everything, in `folder`. about: what it says besides.
+@dataclass(frozen=True)
+class Again:
+    """What is trained once more."""
+
+    recipe: "Recipe[Any]"
+    config: TrainingConfig
+    judged: Path
+    """The export that the gate judged."""
+    about: Mapping[str, Any]
+    """What the new export says besides."""
+    whole: Behaviour
+    """Nothing of it is held back."""
+
+
+def trained_again(workspace: Workspace, again: Again, folder: Path) -> Path:
+    """The export of the training on everything, in `folder`.
 
     Raises TrainingError: on what the judged model was chosen by, it is worse than that one; and what training
     and exporting raise.
     """
-    shutil.rmtree(folder / UNCHECKED, ignore_errors=True)
+    name, unchecked = again.recipe.name, folder / UNCHECKED
+    shutil.rmtree(unchecked, ignore_errors=True)
     try:
-        made = _train(workspace, recipe, config, judged, about, whole, folder / UNCHECKED, False)
+        made = _train(workspace, again, unchecked, fresh=False)
     except CheckpointDamaged as error:
-        log.warning("%s; the training of %s on everything begins anew", error, recipe.name)
-        made = _train(workspace, recipe, config, judged, about, whole, folder / UNCHECKED, True)
+        log.warning("%s; the training of %s on everything begins anew", error, name)
+        made = _train(workspace, again, unchecked, fresh=True)
     try:
-        with workspace.bar(f"compare {recipe.name} on everything with the judged one", None):
-            worse = why_worse(workspace, judged, made, whole.data)
+        with workspace.bar(f"compare {name} on everything with the judged one", None):
+            worse = why_worse(workspace, again.judged, made, again.whole.data)
         if worse is not None:
             raise TrainingError(worse)
         return _moved(made, folder)
     finally:
-        shutil.rmtree(folder / UNCHECKED, ignore_errors=True)
+        shutil.rmtree(unchecked, ignore_errors=True)
 
 
-def _train(
-    workspace: Workspace,
-    recipe: "Recipe[Any]",
-    config: TrainingConfig,
-    judged: Path,
-    about: Mapping[str, Any],
-    whole: Behaviour,
-    exports: Path,
-    fresh: bool,
-) -> Path:
+def _train(workspace: Workspace, again: Again, exports: Path, fresh: bool) -> Path:
     from etalage.runtime.export_files import read_export
     from etalage.training.export_source import Source
     from etalage.training.run import train_behaviour
 
-    opened = read_export(judged)
-    start = find_start(workspace, recipe, config)
-    kept = Start(judged, str(opened.facts["model_hash"]), str(judged), opened)
+    recipe, config, whole = again.recipe, again.config, again.whole
+    opened = read_export(again.judged)
+    kept = Start(again.judged, str(opened.facts["model_hash"]), str(again.judged), opened)
     data = _with_kept_sources(workspace, whole.data, kept)
     inputs = dict(data.feature_sources)
-    if start is not None:
+    if (start := find_start(workspace, recipe, config)) is not None:
         config = config.model_copy(update={"pretrained": str(start.weights)})
         inputs["pretrained"] = start.model_hash
     title = f"train {recipe.name} again, on everything"
@@ -128,7 +127,7 @@ def _train(
             progress=meter_steps(meter, title),
             engine=workspace.engine,
             tracked=workspace.tracked,
-            about=about,
+            about=again.about,
         )[1]
 
 
