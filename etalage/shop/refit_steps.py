@@ -67,31 +67,29 @@ def refitted(
 def _is_out(one: "DraftedModel", facts: Facts, force: bool) -> bool:
     """Whether its gate keeps it out: nothing is trained for a model that is not published."""
     from etalage.bundle.admission import admitted, standing
-    from etalage.runtime.export_files import export_role
 
     if force:
         return False
-    if export_role(facts) == "closed_form" or facts.get("solved", False):
-        return one.outdated is not None or standing(one.verdict) == "loses"
-    return not admitted([one], force=False)[0]
+    if _takes_steps(facts):
+        return not admitted([one], force=False)[0]
+    return one.outdated is not None or standing(one.verdict) == "loses"
 
 
 def _why_not(workspace: Workspace, export: Path, facts: Facts, read: dict[str, str], rule: str) -> str | None:
     """Why a model is published as it was judged; None: it is fitted again."""
     from etalage.runtime.export_files import export_role
-    from etalage.shop.refit_training import by_steps
 
     name = str(facts["name"])
     if name in read:
         return f"{read[name]} learned from its scores"
     if not _is_of_its_file(workspace, facts):
         return "its file is not the one that was judged"
-    counted = export_role(facts) == "closed_form" or bool(facts.get("solved", False))
-    if not counted and workspace.models.listed()[name].data != "behaviour":
+    steps = _takes_steps(facts)
+    if steps and workspace.models.listed()[name].data != "behaviour":
         return "it learned from what the retrievers found for acts that were held back from them"
-    if not counted and rule == "closed_form":
+    if steps and rule == "closed_form":
         return '[publish] refit = "closed_form"'
-    if "config" not in facts or not (counted or by_steps(facts)):
+    if "config" not in facts or (steps and not facts.get("history")):
         log.warning(
             "%s is published as it was judged: %s does not say how it was trained; `etalage train %s` writes "
             "one that does", name, export / "export.json", name,

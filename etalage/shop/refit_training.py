@@ -35,11 +35,6 @@ UNCHECKED = ".unchecked"
 """Folder of an export that nobody compared with the judged one yet."""
 
 
-def by_steps(facts: Mapping[str, Any]) -> bool:
-    """Whether the export that says these facts is of a network of behaviour that was trained by steps."""
-    return bool(facts.get("history")) and "config" in facts and not facts.get("solved", False)
-
-
 def best_epoch(facts: Mapping[str, Any]) -> int:
     """After how many epochs the judged training's weights were kept; an export has the figures of each."""
     history: list[Mapping[str, float]] = list(facts["history"])
