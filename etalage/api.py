@@ -111,6 +111,31 @@ class CategoryTree:
 
 
 @dataclass(frozen=True)
+class BundleModel:
+    """A model of the bundle, and whether it learned from all acts or from those that it was not judged by."""
+
+    name: str
+    role: str
+    hash: str
+    judged: str
+    """The hash of the export that the verdict is about: another one, if it was trained again since."""
+    trained_again: str | None = None
+    """When it was trained again on everything, with the settings that were judged; null: it was not."""
+    as_judged: str | None = None
+    """Why it was not."""
+
+    @property
+    def told(self) -> str | None:
+        """Which of the two, in a sentence; None: nothing is known of it."""
+        if self.trained_again is not None:
+            return (
+                f"{self.name} was trained again on everything on {self.trained_again[:10]}, "
+                f"with the settings judged as {self.judged[:8]}"
+            )
+        return None if self.as_judged is None else f"{self.name} is as it was judged: {self.as_judged}"
+
+
+@dataclass(frozen=True)
 class BundleFacts:
     """What the bundle holds and can answer, so that a page offers nothing that the shop does not have."""
 
@@ -129,6 +154,7 @@ class BundleFacts:
     kinds: list[str]
     """The kinds of acts that the shop counts: `view`, `cart` and `buy` if it counts them, and those of
     its own."""
+    models: list[BundleModel] = field(default_factory=list)
 
 
 # -- slates ------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ class Recommender:
             acted_on=int((catalogue.popularity > 0).sum()),
             finds_by_photo=bool(self.parts.photo_models),
             kinds=[kind for kind in dict.fromkeys(kinds) if rules.counts(kind)],
+            models=[one.learned for one in self.manifest.models],
         )
 
     # -- items ---------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def test_an_embedder_serves_what_was_evaluated_and_keeps_its_shoppers_over_a_syn
     fill(shop, np.random.default_rng(seed), items=20, users=12, acts=250)
     shop.train("two_tower")
     shop.publish(force=True)
-    scorer = open_scorer(newest_export(shop.exports("two_tower")))
+    scorer = open_scorer(newest_export(shop.exports("two_tower") / "everything"))
     assert assert_served_alike(shop, "two_tower", scorer) > 5
     before = shop.recommender().users
     synced(shop)
@@ -238,7 +238,7 @@ def test_a_model_serves_what_was_evaluated_by_what_its_sources_knew_then(
     shop.train(model, {"feature_sources": json.dumps(sources)})
     shop.train("item2vec", {"seed": "5"})
     shop.publish(force=True)
-    scorer = open_scorer(newest_export(shop.exports(model)))
+    scorer = open_scorer(newest_export(shop.exports(model) / "everything"))
     assert assert_served_alike(shop, model, scorer) > 5
     synced(shop)
     assert assert_served_alike(shop, model, scorer) > 5

@@ -106,6 +106,14 @@ def test_a_ranker_that_beats_every_stage_is_in_the_bundle(shop: Shop) -> None:
     assert "dlrm" in {one.name for one in manifest.models}
 
 
+def test_the_ranker_and_those_whose_scores_it_reads_are_as_they_were_judged_and_say_so(shop: Shop) -> None:
+    why = {one.name: one.as_judged for one in shop.recommender().manifest.models}
+    assert why["item_knn"] == why["ease"] == why["popularity"] == "dlrm learned from its scores"
+    assert str(why["dlrm"]).startswith(
+        "it learned from what the retrievers found for acts that were held back"
+    )
+
+
 def test_a_deliberately_bad_model_is_left_out_and_the_simple_ones_take_its_place(shop: Shop) -> None:
     """One step of training: nothing was learned, and nothing is gained."""
     verdict = read_verdict(newest_export(shop.exports("two_tower")))

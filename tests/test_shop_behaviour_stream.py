@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from etalage.runtime.export_files import read_facts
+from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
 from etalage.shop import Shop
 from etalage.shop.behaviour_steps import behaviour, for_training
@@ -43,6 +43,19 @@ def test_two_tower_trains_by_command_as_a_stream_and_says_so(
     recipe = shop.models.find("two_tower")
     assert for_training(shop, recipe, recipe.config(stream="always")).stream is not None
     assert list((shop.runs / "behaviour").iterdir()) == made
+
+
+def test_what_is_published_streams_everything_and_keeps_the_files_of_both(shop: Shop) -> None:
+    _, judged = shop.train("two_tower", {**SETTINGS, "epochs": "1", "stream": "always"})
+    shop.train("popularity")
+    manifest = shop.publish(force=True)
+    (served,) = [one for one in manifest.models if one.name == "two_tower"]
+    assert served.fitted_on == "everything", served.as_judged
+    again = read_facts(newest_export(shop.exports("two_tower") / "everything"))
+    assert again["judged"] == read_facts(judged)["model_hash"]
+    assert again["data"] == behaviour(shop, whole=True).data.fingerprint()
+    names = sorted(one.name for one in (shop.runs / "behaviour").iterdir())
+    assert len(names) == 2 and names[1] == f"{names[0]}-whole"
 
 
 def test_what_fits_into_the_buffer_stays_in_memory(shop: Shop) -> None:

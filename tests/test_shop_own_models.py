@@ -142,6 +142,13 @@ def test_both_are_published_and_answer(shop: Shop) -> None:
     assert {"also_bought", "fossil", "popularity"} <= set(answer.trace["retrievers"])
 
 
+def test_the_embedder_is_published_as_two_workers_trained_it_again_on_everything(shop: Shop) -> None:
+    (served,) = [one for one in shop.recommender().manifest.models if one.name == "fossil"]
+    judged = read_facts(newest_export(shop.exports("fossil")))
+    assert served.fitted_on == "everything" and served.as_judged is None
+    assert served.refit is not None and served.refit.judged == judged["model_hash"] != served.hash
+
+
 def test_the_closed_form_model_is_published_as_fitted_on_everything(shop: Shop) -> None:
     published = {one.name: one.hash for one in shop.recommender().manifest.models}
     everything = newest_export(shop.exports("also_bought") / "everything")

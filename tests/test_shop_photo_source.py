@@ -113,7 +113,7 @@ def test_photos_of_another_model_than_was_learned_from_are_told_and_not_mixed_in
     tiny_export(shop.exports("image_similarity") / "0002-tiny", 28, 1, 16, 9)
     new = sold_today(shop)
     with caplog.at_level(logging.WARNING):
-        shop.publish(force=True)
+        shop.publish(force=True, as_judged=True)
     (line,) = [line for line in caplog.messages if "trained again since" in line]
     assert line.startswith("two_tower learned from what image_similarity")
     found = aligned(shop, "two_tower")

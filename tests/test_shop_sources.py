@@ -209,9 +209,11 @@ def test_a_source_that_was_trained_again_is_told_and_the_model_keeps_what_it_lea
     (line,) = [line for line in caplog.messages if "trained again since" in line]
     assert line.startswith("two_tower learned from what item2vec") and "`etalage train two_tower`" in line
     bundle = shop.bundles.path(shop.bundles.current_id())
+    again = newest_export(shop.exports("two_tower") / "everything")
+    assert read_facts(again)["feature_sources"] == read_facts(exported)["feature_sources"]
     np.testing.assert_allclose(
         np.load(bundle / "models" / "two_tower" / "item_embeddings.npy"),
-        np.load(exported / "item_embeddings.npy"),
+        np.load(again / "item_embeddings.npy"),
         atol=1e-5,
     )
     caplog.clear()

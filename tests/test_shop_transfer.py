@@ -124,6 +124,9 @@ def test_s4_15_it_is_ahead_from_the_start_and_published_by_commands_alone(
         "trained again since" in line for line in caplog.messages
     )  # its own item2vec is another one
     assert f"dssm: item2vec knows nothing about {ITEMS + 5 - known} of {ITEMS + 5} items" in printed
+    again = read_facts(newest_export(sparse.exports("dssm") / "everything"))
+    assert again["inputs"] == facts["inputs"] and again["start"] == facts["start"]
+    assert f"dssm was trained again on everything on {again['refit']['at'][:10]}" in printed
     with sparse.live_store() as live:
         answer = sparse.recommender().recommend(user_id="here03", k=5, live=live, explain=True)
     assert "dssm" in answer.trace["retrievers"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from etalage.bundle.draft import DraftedModel
 from etalage.bundle.files import INDEXES, MODELS
 from etalage.bundle.formats import opened_index
-from etalage.bundle.manifest import IndexFacts, ModelEntry, SourceFacts
+from etalage.bundle.manifest import IndexFacts, ModelEntry, RefitFacts, SourceFacts
 from etalage.bundle.staging import Staging
 from etalage.errors import IndexMismatch
 from etalage.index import Index
@@ -53,6 +53,8 @@ def stage(model: DraftedModel, facts: dict[str, Any], staging: Staging) -> Model
         slice=model.slice,
         index=index,
         fitted_on=facts.get("fitted_on"),
+        refit=RefitFacts(**facts["refit"]) if "refit" in facts else None,
+        as_judged=model.as_judged,
         behind=model.behind,
         unjudged=model.unjudged,
         sources=_sources(scorer.opened.facts),

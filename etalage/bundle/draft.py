@@ -49,6 +49,8 @@ class DraftedModel:
     """Why a closed-form model has no verdict, where that is known."""
     outdated: str | None = None
     """That it was trained by other settings than the shop has, and which."""
+    as_judged: str | None = None
+    """Why a model of behaviour did not learn once more from everything; None: it did, or none does."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from etalage.api import BundleModel
 from etalage.bundle.formats import as_today
 from etalage.config import ClassifyConfig, Settings
 from etalage.errors import BundleDamaged, BundleError
@@ -88,6 +89,17 @@ class ClassifierFacts(Settings):
     """How it is asked, where a request does not say."""
 
 
+class RefitFacts(Settings):
+    """How a model was fitted again on everything. `at`: when, in UTC; `judged`: the hash of the export that
+    the verdict is about, by whose settings it learned; `interactions`: how many acts it learned from;
+    `epochs`: of a network that is trained by steps."""
+
+    at: str
+    judged: str
+    interactions: int
+    epochs: int | None = None
+
+
 class ModelEntry(Settings):
     """One model of the bundle, in the folder `dir`. `hash` is that of its export, `aligned` that of what lies
     here, in the order of the bundle's items; the same where a model does not speak of items of its own."""
@@ -112,12 +124,23 @@ class ModelEntry(Settings):
     classifier: ClassifierFacts | None = None
     fitted_on: str | None = None
     """`everything`: fitted again on all acts when it was published; None: what it was judged with."""
+    refit: RefitFacts | None = None
+    """Of what was fitted again: when, and of which export the verdict is."""
+    as_judged: str | None = None
+    """Why this model of behaviour was not fitted again; None: it was, or the bundle does not say."""
     behind: bool = False
     """It loses to popularity: it brings candidates to the ranker, and speaks nowhere else."""
     unjudged: str | None = None
     """Why nobody knows whether this closed-form model is better than popularity; None: its verdict says."""
     sources: dict[str, SourceFacts] = Field(default_factory=dict)
     """What it takes of other models' embeddings of the items, by name."""
+
+    @property
+    def learned(self) -> BundleModel:
+        """From what it learned, as it is told over the wire."""
+        again = self.refit
+        judged, at = (self.hash, None) if again is None else (again.judged, again.at)
+        return BundleModel(self.name, self.role, self.hash, judged, at, self.as_judged)
 
 
 class ClassifiedFacts(Settings):

@@ -19,7 +19,8 @@ KEPT = {
     "evaluate": "no verdict was written, an earlier one still holds; to evaluate: {again}",
     "compare": "nothing was written; to compare: {again}",
     "classify": "answers stored until now are kept; to go on with the other items: {again}",
-    "publish": "nothing was published, the bundle that was current still serves; to publish: {again}",
+    "publish": "nothing was published, the bundle that was current still serves; a training on everything "
+    "goes on at its last checkpoint; to publish: {again}",
     "sync": "nothing was published, the bundle that was current still serves; to publish: {again}",
     "users best": "the table recommendations may hold some of the new rows; to write the rest: {again}",
     "vectors": "what was written until now is not written twice; to write the rest: {again}",

@@ -265,13 +265,21 @@ def _show_grid(done: "Compared") -> None:
 def publish(
     shop: ShopFolder = HERE,
     force: Force = False,
+    as_judged: Annotated[
+        bool,
+        typer.Option(
+            "--as-judged",
+            help="Publish each model as it was judged; else it learns once more, from everything.",
+        ),
+    ] = False,
 ) -> None:
     """Embed, index, check and publish a bundle.
 
+    Models of behaviour learn once more from all that shoppers did, by the settings that were judged.
     Running servers switch to the new bundle by themselves.
     """
     here = opened(shop)
-    done = here.publish(force=force)
+    done = here.publish(force=force, as_judged=as_judged)
     tell(done, lambda: _show_published(done, here, shop))
 
 
@@ -378,6 +386,8 @@ def _show_manifest(manifest: Any) -> None:
         names = ", ".join(f"{one.name} ({one.role})" for one in manifest.funnel)
         out.print(f"the funnel: {names}; {manifest.users:,} shoppers known")
     for line in beside_popularity(manifest.funnel):
+        out.print(line)
+    for line in filter(None, (one.learned.told for one in manifest.models)):
         out.print(line)
     for model in manifest.models:
         for name, source in model.sources.items():

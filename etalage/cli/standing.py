@@ -45,6 +45,8 @@ def _show(found: "ShopStatus", shop: Path) -> None:
             if model.verdict == "refused":
                 state = "is published by force" if model.forced else "would not be published"
                 out.print(f"{model.name} {state}: {naming_shop(model.reason or '', shop)}")
+            if model.learned is not None:
+                out.print(f"published: {model.learned}")
     if found.bundle is not None:
         behind = f"; since then {', '.join(found.bundle.behind)} changed" if found.bundle.behind else ""
         out.print(f"bundle {found.bundle.id}: {found.bundle.items:,} items, made {found.bundle.made}{behind}")

@@ -103,3 +103,8 @@ class PublishConfig(Settings):
     """Publish refuses if the catalogue lost this share of its items or more."""
     keep: int = Field(5, ge=2)
     """How many bundles stay on disk."""
+    refit: Literal["all", "closed_form", "none"] = "all"
+    """Which models of behaviour learn once more, from all acts, when they are published: what was held back
+    to judge them is the newest. The settings are those that were judged, and so is the number of epochs.
+    `all`: networks too, which takes about as long as their training; `closed_form`: those that are counted or
+    solved; `none`: each is published as it was judged (`etalage publish --as-judged`)."""

@@ -50,13 +50,14 @@ def behaviour_on_disk(
     funnel: FunnelConfig | None = None,
     more_items: Sequence[str] = (),
     rows: int = BLOCK_ROWS,
+    whole: bool = False,
 ) -> BehaviourSet:
     """As `behaviour_set`, which says what the arguments are; the acts of its parts lie in files of `folder`,
     which is there and empty. read: the table of interactions. rows: acts of a block, about.
 
     Raises what `behaviour_set` raises.
     """
-    making = _Making(read, items, users, config, folder, funnel, more_items, rows)
+    making = _Making(read, items, users, config, folder, funnel, more_items, rows, whole)
     making.count()
     making.thin_out()
     return making.divide()
@@ -99,9 +100,10 @@ class _Making:
         funnel: FunnelConfig | None,
         more_items: Sequence[str],
         rows: int,
+        whole: bool,
     ) -> None:
         self.items, self.users, self.config, self.folder, self.funnel = items, users, config, folder, funnel
-        self.more_items = more_items
+        self.more_items, self.whole = more_items, whole
         self.rule = BehaviourRule(config, funnel or FunnelConfig())
         self.census = census(read)
         self.facts: dict[str, Any] = {
@@ -120,7 +122,8 @@ class _Making:
         """Judge each block by the rule, and write it again as arrays."""
         kinds: dict[str | None, KindCounts] = {}
         sums = dict.fromkeys(("idle", "taken_back", "of_unknown_items", "of_crawlers"), 0)
-        published, said, unused, crawlers = self.config.split == "published", SaidParts(), 0, list[str]()
+        published = self.config.split == "published" and not self.whole
+        said, unused, crawlers = SaidParts(), 0, list[str]()
         for number in range(len(self.blocks)):
             found = counted(self.blocks.acts(number), self.rule)
             for kind, seen in found.kinds.items():
@@ -147,7 +150,7 @@ class _Making:
         if published:
             said.require_train()
             self.facts["without_part"] = said.without
-        else:
+        elif not self.whole:
             self.facts["parts_unused"] = unused
 
     def _coded(self, number: int, acts: pa.Table, held: pa.Table) -> _Block:
@@ -264,6 +267,8 @@ class _Making:
     def _parts(
         self, acts: Interactions, parts: np.ndarray, targets: tuple[int, ...], shop: Shopwide
     ) -> dict[str, Interactions]:
+        if self.whole:
+            return {"train": acts, **{name: Interactions.none() for name in PARTS[1:]}}
         if self.config.split != "published":
             return parted(acts, self.config, targets, shop)
         each = {name: acts.take(parts == number) for number, name in enumerate(PARTS)}
@@ -272,6 +277,8 @@ class _Making:
     def _shopwide(self) -> Shopwide:
         config = self.config
         shop = Shopwide(np.random.default_rng(config.seed))
+        if self.whole:
+            return shop
         if config.split == "time":
             return replace(shop, cuts=self._cuts())
         if config.split == "published":

@@ -108,6 +108,10 @@ class TrainingConfig(ModelConfig):
     """Passes over the training data, at most."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """None: as many as one pass over the data needs."""
+    stop_after: int | None = Field(None, ge=1)
+    """Stop after so many of the `epochs`; the learning rate falls as if all of them came. None: go on to the
+    last. What is published trained again on everything says here at which epoch the judged training was best
+    ([publish] refit)."""
     batch_size: int = Field(256, ge=1)
     """Rows in one step, of all workers together."""
     accumulate: int = Field(1, ge=1)
@@ -185,6 +189,14 @@ class TrainingConfig(ModelConfig):
         else:
             found["table_sharding"] = 'embeddings = "torchrec"'
         return found
+
+    @model_validator(mode="after")
+    def _stops_before_the_end(self) -> "TrainingConfig":
+        if self.stop_after is not None and self.stop_after >= self.epochs:
+            raise ValueError(
+                f"stop_after = {self.stop_after} does nothing: there are {self.epochs} epochs; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_have_rows(self) -> "TrainingConfig":

@@ -132,7 +132,8 @@ def log_bundle(
         _choose(experiment, tracking_uri)
         with mlflow.start_run(run_name=recommender.bundle), _own_code() as code:
             hashes = {f"model_hash.{name}": digest for name, digest in recommender.models.items()}
-            mlflow.set_tags({"bundle": recommender.bundle, **hashes})
+            learned = {f"learned.{one.name}": one.told for one in recommender.facts.models if one.told}
+            mlflow.set_tags({"bundle": recommender.bundle, **hashes, **learned})
             logged = mlflow.pyfunc.log_model(
                 name="bundle",
                 loader_module="etalage.serve.pyfunc",

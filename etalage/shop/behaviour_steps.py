@@ -79,7 +79,7 @@ def behaviour(
             items = with_classified(items, classifications(workspace.lake, at, items["item_id"]))
         more_items = () if negatives is None or items is not None else negative_items(negatives)
         if streamed_by is not None:
-            found = stream_steps.stream(workspace, streamed_by, at, items, users, more_items)
+            found = stream_steps.stream(workspace, streamed_by, at, items, users, more_items, whole)
             data = found.data
         else:
             data = behaviour_set(
@@ -100,11 +100,11 @@ def behaviour(
     return Behaviour(data, at, titles, None if found is None else found.with_data(data))
 
 
-def for_training(workspace: Workspace, recipe: "Recipe[Any]", config: Any) -> Behaviour:
-    """The shop's behaviour as this model is to learn from it: as a stream where its config says so. Raises as
-    `behaviour`."""
+def for_training(workspace: Workspace, recipe: "Recipe[Any]", config: Any, whole: bool = False) -> Behaviour:
+    """The shop's behaviour as this model is to learn from it: as a stream where its config says so. whole:
+    nothing is held back. Raises as `behaviour`."""
     streamed = recipe.data == "behaviour" and stream_steps.streams(workspace, config)
-    return behaviour(workspace, streamed_by=config if streamed else None, training=recipe.name)
+    return behaviour(workspace, whole, streamed_by=config if streamed else None, training=recipe.name)
 
 
 @dataclass(frozen=True)

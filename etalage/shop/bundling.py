@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def publish(workspace: Workspace, force: bool) -> "Manifest":
+def publish(workspace: Workspace, force: bool, as_judged: bool = False) -> "Manifest":
     """The newest export of each model of photos, of behaviour and of categories as one bundle; made current.
 
     A model that its gate refused, of whatever kind, is left out and named in the manifest; the closed-form
@@ -41,9 +41,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
 
     _require_what_is_named(workspace)
     content = [*drafted(workspace, "photos"), *drafted(workspace, "categories")]
-    models = refit_steps.refitted(
-        workspace, judging_steps.judged(workspace, drafted_behaviour(workspace)), force
-    )
+    judged = judging_steps.judged(workspace, drafted_behaviour(workspace))
+    models = refit_steps.refitted(workspace, judged, force, as_judged)
     if not content and not models:
         gone = "".join(f"; {one.sentence}" for one in orphan_exports(workspace))
         raise NothingToPublish(
@@ -77,7 +76,8 @@ def publish(workspace: Workspace, force: bool) -> "Manifest":
     for line in source_steps.stale_sources(workspace, models):
         log.warning("%s", line)
     texts.tell_others(manifest)
-    for line in live_steps.erased_but_known(workspace, models):
+    # The export that was judged stays too, and may know them where the one on everything does not.
+    for line in dict.fromkeys(live_steps.erased_but_known(workspace, (*models, *judged))):
         log.warning("%s", line)
     if draft.user_histories is not None:
         try:

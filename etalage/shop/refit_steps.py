@@ -1,15 +1,20 @@
-"""Models that are counted or solved are judged by what was held back, and published fitted on everything.
+"""Models are judged by what was held back, and published fitted on everything.
 
 What is popular this week is in the newest acts, which the split holds back. A model that is counted or solved
-has nothing to overfit by training longer: the same config is fitted again on all acts when it is published.
-The verdict stays that of the split. The refitted export lies in `exports/<model>/everything/`.
+has nothing to overfit by training longer: the same config is fitted again on all acts when it is published. A
+network that is trained by steps is trained again as long as the judged one was (refit_training.py). The
+verdict stays that of the split. The refitted export lies in `exports/<model>/everything/`.
+
+Some are published as they were judged, and the manifest says why: whose scores a ranker reads, because it
+learned what those scores mean; and the ranker itself, which learns from acts that no retriever learned from:
+on everything, there are none.
 """
 
 import logging
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,53 +31,114 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERYTHING = "everything"
+Facts = dict[str, Any]
 
 
 def refitted(
-    workspace: Workspace, drafted: "tuple[DraftedModel, ...]", force: bool = False
+    workspace: Workspace,
+    drafted: "tuple[DraftedModel, ...]",
+    force: bool = False,
+    as_judged: bool = False,
 ) -> "tuple[DraftedModel, ...]":
-    """The same models, those that are counted or solved fitted on all acts that the tables hold now.
+    """The same models, fitted on all acts that the tables hold now; those that are not say why.
 
-    Those whose scores a ranker among them reads stay as they are: it learned what those scores mean. Those
-    that lose to popularity do too: they are not published (unless by `force`), or stay behind a ranker.
+    Those that their gate keeps out stay as they are: they are not published (unless by `force`), or stay
+    behind a ranker. as_judged: none is fitted again.
     """
-    from etalage.bundle.admission import standing
-    from etalage.runtime.export_files import export_role, read_facts
+    from etalage.runtime.export_files import read_facts
 
     facts = [read_facts(one.export) for one in drafted]
-    read = _read_by_rankers(drafted, facts)
-    chosen = [
-        (export_role(fact) == "closed_form" or fact.get("solved", False))
-        and fact["name"] not in read
-        and (force or (one.outdated is None and standing(one.verdict) != "loses"))
-        and _has_config(one.export, fact)
-        and _is_of_its_file(workspace, fact)
-        for one, fact in zip(drafted, facts, strict=True)
-    ]
-    for name in (
-        fact["name"] for fact in facts if fact["name"] in read and export_role(fact) == "closed_form"
-    ):
-        log.info("%s is published as it was judged: %s learned from its scores", name, read[name])
-    if not any(chosen):
-        return drafted
-    again = {str(fact["name"]): workspace.models.find(str(fact["name"])) for fact in compress(facts, chosen)}
-    networks = {name for name, one in again.items() if one.role != "closed_form"}
-    if networks and find_spec("torch") is None:
-        log.warning("networks that are solved are published as they were judged: torch is not installed")
-        again = {name: one for name, one in again.items() if name not in networks}
+    rule = "--as-judged" if as_judged else workspace.config.publish.refit
+    if rule in ("--as-judged", "none"):
+        said = rule if as_judged else f'[publish] refit = "{rule}"'
+        return tuple(replace(one, as_judged=said) for one in drafted)
+    read, everything = _read_by_rankers(drafted, facts), _Everything(workspace)
+    found = []
+    for one, fact in zip(drafted, facts, strict=True):
+        if _is_out(one, fact, force):
+            found.append(one)
+        elif (why := _why_not(workspace, one.export, fact, read, rule)) is not None:
+            found.append(replace(one, as_judged=why))
+        else:
+            found.append(_again(workspace, one, fact, everything))
+    return tuple(found)
+
+
+def _is_out(one: "DraftedModel", facts: Facts, force: bool) -> bool:
+    """Whether its gate keeps it out: nothing is trained for a model that is not published."""
+    from etalage.bundle.admission import admitted, standing
+
+    if force:
+        return False
+    if _takes_steps(facts):
+        return not admitted([one], force=False)[0]
+    return one.outdated is not None or standing(one.verdict) == "loses"
+
+
+def _why_not(workspace: Workspace, export: Path, facts: Facts, read: dict[str, str], rule: str) -> str | None:
+    """Why a model is published as it was judged; None: it is fitted again."""
+    from etalage.runtime.export_files import export_role
+
+    name = str(facts["name"])
+    if name in read:
+        return f"{read[name]} learned from its scores"
+    if not _is_of_its_file(workspace, facts):
+        return "its file is not the one that was judged"
+    steps = _takes_steps(facts)
+    if steps and workspace.models.listed()[name].data != "behaviour":
+        return "it learned from what the retrievers found for acts that were held back from them"
+    if steps and rule == "closed_form":
+        return '[publish] refit = "closed_form"'
+    if "config" not in facts or (steps and not facts.get("history")):
+        log.warning(
+            "%s is published as it was judged: %s does not say how it was trained; `etalage train %s` writes "
+            "one that does", name, export / "export.json", name,
+        )  # fmt: skip
+        return "its export does not say how it was trained"
+    if SOURCE not in facts and facts["config"].get("rows") is not None:
+        return "it learned from a file of rows, of which nothing is held back for a test"
+    if export_role(facts) != "closed_form" and find_spec("torch") is None:
+        log.warning("%s is published as it was judged: torch is not installed", name)
+        return "torch is not installed"
+    return None
+
+
+class _Everything:
+    """All acts as `train`, read once for all models that read the same of them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._known: dict[bool, Behaviour] = {}
+
+    def of(self, recipe: "Recipe[Any]", config: Any) -> Behaviour:
+        """As this model reads it. Raises TableMissing, TooLittleData."""
+        from etalage.shop import stream_steps
+
+        if stream_steps.streams(self._workspace, config):
+            return behaviour_steps.for_training(self._workspace, recipe, config, whole=True)
+        wide = bool(recipe.columns) or recipe.role != "closed_form"
+        if wide not in self._known:
+            self._known[wide] = _everything(self._workspace, wide)
+        return self._known[wide]
+
+
+def _again(
+    workspace: Workspace, one: "DraftedModel", facts: Facts, everything: _Everything
+) -> "DraftedModel":
+    """The model, fitted on everything; as it was judged where that fails, and it says why."""
+    from etalage.config import validated
+
+    name = str(facts["name"])
     try:
-        everything = {
-            wide: _everything(workspace, wide) for wide in {bool(r.columns) for r in again.values()}
-        }
+        recipe = workspace.models.find(name)
+        config = validated(recipe.config, facts["config"], where=f"{one.export}: config")
+        return replace(one, export=_refit(workspace, recipe, config, one.export, facts, everything))
     except (TableMissing, TooLittleData) as error:
-        log.warning("closed-form models are published as they were judged, on a part of the acts: %s", error)
-        return drafted
-    return tuple(
-        replace(one, export=_refit(workspace, recipe, one.export, fact, everything[bool(recipe.columns)]))
-        if (recipe := again.get(str(fact["name"]))) is not None
-        else one
-        for one, fact in zip(drafted, facts, strict=True)
-    )
+        why = f"on everything it cannot be fitted: {error}"
+    except Exception as error:  # a model of the shop's own may raise anything, and the judged one is there
+        why = f"fitted on everything it is not to be served: {type(error).__name__}: {error}"
+    log.warning("%s is published as it was judged; %s", name, why)
+    return replace(one, as_judged=why)
 
 
 def forget_unpublished(workspace: Workspace) -> None:
@@ -103,16 +169,6 @@ def _read_by_rankers(drafted: "tuple[DraftedModel, ...]", facts: "list[dict[str,
             if isinstance(ranker, PairScorer):
                 found |= dict.fromkeys(ranker.asks_retrievers, ranker.name)
     return found
-
-
-def _has_config(export: Path, facts: "dict[str, Any]") -> bool:
-    """Whether the export says how its model was fitted; said where it doesn't."""
-    if "config" not in facts:
-        log.warning(
-            "%s is published as it was judged: %s says no config to fit it with again; "
-            "`etalage train %s` writes one that does", facts["name"], export / "export.json", facts["name"],
-        )  # fmt: skip
-    return "config" in facts
 
 
 def _is_of_its_file(workspace: Workspace, facts: "dict[str, Any]") -> bool:
@@ -153,21 +209,20 @@ def _everything(workspace: Workspace, wide: bool) -> Behaviour:
 def _refit(
     workspace: Workspace,
     recipe: "Recipe[Any]",
+    config: Any,
     judged: Path,
-    facts: "dict[str, Any]",
-    whole: Behaviour,
+    facts: Facts,
+    everything: _Everything,
 ) -> Path:
     """The export of the judged model's config fitted on everything; the newest one, if it is just that."""
-    from etalage.config import validated
     from etalage.errors import NothingToPublish
     from etalage.models.recipe import Trained, count
     from etalage.runtime.export_files import newest_export, read_facts
     from etalage.training.closed_form import export_closed_form  # needs no torch, which is slow to load
     from etalage.training.export_source import Source
 
-    name = str(facts["name"])
-    config = validated(recipe.config, facts["config"], where=f"{judged}: config")
-    folder = workspace.exports(name) / EVERYTHING
+    whole, steps = everything.of(recipe, config), _takes_steps(facts)
+    folder = workspace.exports(recipe.name) / EVERYTHING
     kept = {"judged": facts["model_hash"], "data": whole.data.fingerprint(), "fitted_on": EVERYTHING}
     try:
         newest = newest_export(folder)
@@ -175,18 +230,36 @@ def _refit(
             return newest
     except NothingToPublish:
         pass
+    acts = len(whole.data.part("train"))
+    kept["refit"] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "judged": facts["model_hash"],
+        "interactions": acts,
+    }
+    if steps:
+        from etalage.shop.refit_training import Again, again_config, best_epoch, trained_again
+
+        kept["refit"] |= {"epochs": best_epoch(facts)}
+        config = again_config(config, facts, acts)
+        return trained_again(workspace, Again(recipe, config, judged, kept, whole), folder)
     more = {
         **kept,
         **{k: facts[k] for k in (SOURCE, "inputs") if k in facts},
         "tables": whole.versions,
         "mlflow_run": facts.get("mlflow_run"),
     }
-    with workspace.disk(), workspace.bar(f"fit {name} on everything", None):
+    with workspace.disk(), workspace.bar(f"fit {recipe.name} on everything", None):
         if recipe.role != "closed_form":
             return _solved_again(workspace, recipe, config, whole, folder, more, judged)
         counted = count(recipe.bind(config, whole.data), workspace.array_loop)
-        trained = Trained(name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
+        trained = Trained(recipe.name, config, None, {}, [], 0.0, 0.0, judged, facts=more, counted=counted)
         return export_closed_form(recipe, trained, Source.of(whole.data), folder)
+
+
+def _takes_steps(facts: Facts) -> bool:
+    from etalage.runtime.export_files import export_role
+
+    return export_role(facts) != "closed_form" and not facts.get("solved", False)
 
 
 def _solved_again(

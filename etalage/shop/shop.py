@@ -446,14 +446,15 @@ class Shop(Workspace):
         return grid_steps.compare(self, model)
 
     @at_work
-    def publish(self, force: bool = False) -> "Manifest":
+    def publish(self, force: bool = False, as_judged: bool = False) -> "Manifest":
         """Embed and index the whole catalogue, align the models to it, and make the new bundle current.
 
+        as_judged: no model learns once more from everything, whatever [publish] refit says.
         Raises PublishError and its subclasses; the bundle that was current then stays current.
         """
         from etalage.shop import bundling
 
-        return bundling.publish(self, force)
+        return bundling.publish(self, force, as_judged)
 
     @at_work
     def sync(self, force: bool = False) -> "Synced":

@@ -64,7 +64,7 @@ def status_html(status: "ShopStatus") -> str:
                 escape(one.export),
                 escape(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
                 escape(", ".join(one.behind)),
-                one.published,
+                escape(f"{one.published}: {one.learned}" if one.learned else one.published),
             ]
             for one in status.models
         ]

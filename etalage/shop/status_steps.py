@@ -44,6 +44,8 @@ class ModelStatus:
     """[behaviour] has other settings than it was trained with; `reason` says which."""
     forced: bool = False
     """It is in the bundle although the gate refused it."""
+    learned: str | None = None
+    """Of what is published: that it was trained again on everything, and when, or why it was not."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _models(
             published,
             drafted.outdated is not None,
             published == "yes" and entry is not None and entry.forced,
+            None if entry is None else entry.learned.told,
         )
 
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 1 << 16
 _FORM = 1
 """Of the files: those of another are made again."""
+WHOLE = "-whole"
+"""Ends the name of the folder in which nothing is held back."""
 
 
 def streams(workspace: Workspace, config: Any) -> bool:
@@ -45,8 +47,10 @@ def stream(
     items: "pa.Table | None",
     users: "pa.Table | None",
     more_items: Sequence[str],
+    whole: bool = False,
 ) -> "BehaviourStream":
-    """Of the tables at these versions. Raises what `behaviour_set` raises, and TableDamaged."""
+    """Of the tables at these versions; whole: nothing is held back. Raises what `behaviour_set` raises, and
+    TableDamaged."""
     from etalage.features import behaviour_files
     from etalage.features.behaviour_on_disk import behaviour_on_disk
     from etalage.features.behaviour_stream import BehaviourStream
@@ -57,16 +61,18 @@ def stream(
         return table.batches(at["interactions"], list(columns), ROWS_AT_ONCE)
 
     said = f"interactions, version {at['interactions']}"
-    folder = _folder(workspace) / _key(workspace, at)
+    split = _key(workspace, at)
+    folder = _folder(workspace) / (f"{split}{WHOLE}" if whole else split)
     with workspace.disk(), _turn(workspace):
         if not folder.exists():
-            for left in _folder(workspace).iterdir():
-                shutil.rmtree(left)
+            for left in _folder(workspace).iterdir():  # what the tables held earlier
+                if left.name not in (split, f"{split}{WHOLE}"):
+                    shutil.rmtree(left)
             draft = folder.with_name(f".draft-{folder.name}")
             draft.mkdir()
             data = behaviour_on_disk(
                 read, items, users, workspace.config.behaviour, draft, funnel=workspace.config.funnel,
-                more_items=more_items,
+                more_items=more_items, whole=whole,
             )  # fmt: skip
             behaviour_files.save(data, draft)
             draft.rename(folder)

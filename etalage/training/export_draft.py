@@ -68,7 +68,7 @@ class ExportDraft:
         """The next `folder/NNNN-hash8`; or the newest export, if it is this very model."""
         if (same := _same_model(self._folder, self._facts)) is not None:
             return same
-        target = self._folder / f"{_next_number(self._folder):04d}-{self._facts['model_hash'][:8]}"
+        target = self._folder / f"{next_number(self._folder):04d}-{self._facts['model_hash'][:8]}"
         self.path.rename(target)
         return target
 
@@ -84,6 +84,7 @@ def _same_model(folder: Path, facts: Mapping[str, Any]) -> Path | None:
     return newest if all(known.get(n) == facts.get(n) for n in _MADE_OF) else None
 
 
-def _next_number(folder: Path) -> int:
+def next_number(folder: Path) -> int:
+    """Of the export that comes next into `folder`."""
     taken = [int(m[1]) for p in folder.iterdir() if (m := re.match(r"(\d+)-", p.name))]
     return max(taken, default=0) + 1

@@ -127,6 +127,8 @@ class _Fitting:
         _require(task, config, context)
         self.steps = config.steps_per_epoch or task.steps
         self.total = self.steps * config.epochs
+        """What the schedules are of."""
+        self.last = self.steps * (config.stop_after or config.epochs)
         # Channels-last suits convolutions; it changes no value.
         with _training_together(task, context):
             made = task.network()
@@ -146,7 +148,7 @@ class _Fitting:
         done, patience = self.progress, self.config.patience
         waited = len(done.history) - 1 - done.best_epoch
         stopped = patience is not None and done.best_epoch >= 0 and waited >= patience
-        return done.step >= self.total or stopped
+        return done.step >= self.last or stopped
 
     def epoch(self, tracker: Tracker | None, progress: Callable[[int, int, str], None] | None) -> None:
         epoch, first = divmod(self.progress.step, self.steps)
@@ -160,7 +162,7 @@ class _Fitting:
             self.progress.step_seconds += time.perf_counter() - started[0]
             self.progress.waited = self.batches.waited
             if progress is not None:
-                progress(self.progress.step, self.total, f"epoch {epoch + 1}, loss {loss:.4f}")
+                progress(self.progress.step, self.last, f"epoch {epoch + 1}, loss {loss:.4f}")
             if self.progress.step % self.config.checkpoint_steps == 0 and step + 1 < self.steps:
                 self._checkpoint()
         started = time.perf_counter(), time.process_time()
@@ -339,7 +341,7 @@ class _Fitting:
             raise CheckpointDamaged(
                 f"{self.folder}: a checkpoint of another network or version ({error!r}); train with --fresh"
             ) from error
-        log.info("resumed at step %d of %d", self.progress.step, self.total)
+        log.info("resumed at step %d of %d", self.progress.step, self.last)
 
 
 def _require(task: Task, config: TrainingConfig, context: Context) -> None:

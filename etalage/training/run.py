@@ -176,6 +176,7 @@ def train_behaviour(
     engine: Engine = LOCAL,
     blocks: ArrayLoop | None = None,
     tracked: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[Trained[Any], Path]:
     """The same for a model of behaviour, closed-form models included, and for rows of vectors out of files.
 
@@ -186,7 +187,7 @@ def train_behaviour(
     behaviour: the settings of [behaviour], which it says too. search: which settings were compared on
     validation, and what came of it; said too. blocks: where a closed-form model is counted,
     if it can be by blocks.
-    tracked: whether MLflow keeps the run.
+    tracked: whether MLflow keeps the run. about: what the export says of the training besides.
     Raises what `fit` and the export raise.
     """
     from etalage.features.behaviour import BehaviourSet
@@ -198,7 +199,7 @@ def train_behaviour(
         assert isinstance(data, BehaviourSet | Examples | ExampleStream)
         source = Source.of(data) if isinstance(data, BehaviourSet) else _source_of(data)
     kept = source
-    facts: dict[str, Any] = {"tables": versions or {}}
+    facts: dict[str, Any] = {"tables": versions or {}, **(about or {})}
     if learned is not None:
         facts |= {"data": learned[0], "inputs": dict(learned[1])}
     else:
@@ -255,7 +256,8 @@ def _tracked(
 ) -> tuple[Trained[Any], Path]:
     """made: the model of this run's folder, where it was solved already; None: it is trained, or counted."""
     settled = config.model_dump(mode="json")
-    decides = {key: value for key, value in settled.items() if key != "device"}
+    # Where it was trained decides nothing, and a run that an older Etalage began knows no `stop_after`.
+    decides = {k: v for k, v in settled.items() if k != "device" and (k, v) != ("stop_after", None)}
     outcome = [decides, facts["data"], *([facts["inputs"]] if "inputs" in facts else [])]
     facts = {**facts, "learned_from": learned_from(data)}
     if recipe.source is not None:  # ours stay as they are between releases, a shop's own is edited meanwhile

@@ -68,6 +68,15 @@ def test_in_files_it_is_what_it_is_in_memory(title: str, known: bool, tmp_path: 
     ours = on_disk(acts(), tmp_path / "blocks", *given, funnel=funnel)
     assert len(theirs.part("train")) > 100
     same(ours, theirs)
+
+
+@pytest.mark.parametrize("split", ["time", "published"])
+def test_all_of_it_to_learn_from_is_what_it_is_in_memory(split: str, tmp_path: Path) -> None:
+    given = (catalogue(), None, BehaviourConfig(split=split))
+    theirs = behaviour_set(acts(), *given, whole=True)
+    ours = on_disk(acts(), tmp_path / "blocks", *given, whole=True)
+    assert [len(ours.part(name)) for name in PARTS] == [len(theirs.part("train")), 0, 0, 0]
+    same(ours, theirs)
     assert all(isinstance(ours.part(name).users, np.memmap) for name in PARTS if len(ours.part(name)))
     left = {file.name for file in (tmp_path / "blocks").iterdir()}
     assert all(name.split("-")[0] in (*PARTS, "held") for name in left)

@@ -187,6 +187,19 @@ def test_progress_counts_to_the_total(tmp_path: Path) -> None:
     assert seen == [(n, 12) for n in range(1, 13)]
 
 
+def test_one_that_is_to_stop_early_is_where_the_long_one_was_then(tmp_path: Path) -> None:
+    """Its learning rate falls as if all epochs came."""
+    long = TrainingConfig(epochs=4, schedule="cosine")
+    kept = train(tmp_path / "long", LineTask(long, scores=[0.1, 0.9, 0.2, 0.3]))
+    seen: list[tuple[int, int]] = []
+    short = LineTask(long.model_copy(update={"stop_after": 2}), scores=[0.1, 0.2])
+    stopped = train(tmp_path / "short", short, progress=lambda *told: seen.append(told[:2]))
+    assert weights(stopped) == weights(kept)
+    assert seen[-1] == (12, 12) and len(stopped.history) == 2
+    with pytest.raises(ValueError, match="stop_after = 4 does nothing: there are 4 epochs"):
+        TrainingConfig(epochs=4, stop_after=4)
+
+
 def test_f4_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
     config = TrainingConfig(epochs=6, checkpoint_steps=3)
     script = (
