@@ -111,31 +111,49 @@ def _part(
     work: Path, folder: Path, system: str, model: str, settings: Settings, case: str
 ) -> dict[str, list[float]]:
     recipe = recipes.find(model)
+    if case == "before" and model in NETWORKS:
+        settings = {**settings, **_chosen(work, folder, system, model, settings)}
     config = recipe.config(**settings)
-    settled = json.dumps([system, case, model, config.model_dump(mode="json")])
-    name = f"{model}-{case}-{hashlib.sha256(settled.encode()).hexdigest()[:8]}"
-    file = work / f"{name}.json"
+    file = _file(work, system, model, config.model_dump(mode="json"), case)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         data = load(folder, case, attributes="without" not in system)
         started = time.process_time()
         # The run's folder stays until the part is done: a run that was stopped goes on at its checkpoint.
-        trained = fit(recipe, recipe.bind(config, data), config, work / name)
+        trained = fit(recipe, recipe.bind(config, data), config, file.with_suffix(""))
         with tempfile.TemporaryDirectory() as exports:
             scorer = open_scorer(export_behaviour(recipe, trained, Source.of(data), Path(exports)))
             seconds = trained.cpu_seconds or time.process_time() - started
             queries, truth = data.queries("test")
-            found = rank_all(scorer, queries, truth, exclude=data.seen("test"))
-        values = {metric: found.per_query[metric] for metric in METRICS}
+            ranked = rank_all(scorer, queries, truth, exclude=data.seen("test"))
+        values = {metric: ranked.per_query[metric] for metric in METRICS}
         figures = {METRICS[metric]: list(one) for metric, one in bootstrap_all(values).items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         figures |= {"processor time": [seconds] * 3, "peak memory": [peak] * 3}
         if "ndcg_at_10" in trained.metrics:
             figures["nDCG@10 on validation"] = [trained.metrics["ndcg_at_10"]] * 3
+        given, found = (c.model_dump(mode="json") for c in (config, trained.config))
+        chosen = {setting: value for setting, value in found.items() if value != given[setting]}
+        file.with_suffix(".chosen").write_text(json.dumps(chosen))
         file.write_text(json.dumps(figures, indent=1))
         print(system, case, config.seed, figures, flush=True)
     kept: dict[str, list[float]] = json.loads(file.read_text())
     return kept
+
+
+def _chosen(work: Path, folder: Path, system: str, model: str, settings: Settings) -> Settings:
+    """The settings that the network left to its training, as they were chosen on validation."""
+    _part(work, folder, system, model, settings, "train")
+    settled = recipes.find(model).config(**settings).model_dump(mode="json")
+    found: Settings = json.loads(
+        _file(work, system, model, settled, "train").with_suffix(".chosen").read_text()
+    )
+    return found
+
+
+def _file(work: Path, system: str, model: str, settled: Settings, case: str) -> Path:
+    named = json.dumps([system, case, model, settled])
+    return work / f"{model}-{case}-{hashlib.sha256(named.encode()).hexdigest()[:8]}.json"
 
 
 def load(folder: Path, case: str, attributes: bool) -> BehaviourSet:

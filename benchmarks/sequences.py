@@ -67,7 +67,7 @@ def main(
         for model in models.split(","):
             parts = [_part(work, name, model, found, seed, small) for seed in numbers]
             rows += _rows(name, model, parts, simple)
-    command = f"OMP_NUM_THREADS=1 python benchmarks/sequences.py --only {only} --seeds {seeds}"
+    command = f"OMP_NUM_THREADS=1 python benchmarks/sequences.py --only {only} --models {models} --seeds {seeds}"
     bench.write(rows, command=command, seeds=numbers, packages=["numpy", "torch"], note=NOTE)
 
 
@@ -93,7 +93,8 @@ def _part(work: Path, name: str, model: str, data: BehaviourSet, seed: int, smal
                 judged = fit(recipe, recipe.bind(config, data), config, place / "judged")
                 seconds = judged.cpu_seconds or time.process_time() - started
                 epochs = 1 + int(np.argmax([epoch.get("ndcg_at_10", 0.0) for epoch in judged.history]))
-                again = config.model_copy(update={"epochs": epochs})
+                stop = epochs if epochs < config.epochs else None
+                again = judged.config.model_copy(update={"stop_after": stop})
                 trained = fit(recipe, recipe.bind(again, before), again, place / "again")
                 scorer = open_scorer(export_behaviour(recipe, trained, source, place / "exports"))
                 found = rank_all(scorer, asked.queries, asked.truth, ks=(10, 20), exclude=asked.seen)

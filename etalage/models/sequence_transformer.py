@@ -45,6 +45,8 @@ from etalage.models.windows_streamed import StreamedWindows
 
 SCALES = (0.0, 5.0, 15.0, 30.0, 60.0, 100.0, 160.0, 250.0)
 """Of the Markov chain beside attention: what a training compares."""
+UNCHOSEN = 30.0
+"""The scale where there is no validation to choose by."""
 COMPARED = 2000
 """Shoppers that it compares them by, at most."""
 
@@ -67,7 +69,8 @@ class SequenceTransformerConfig(HistoryConfig):
     """M, the rank at most of what follows what (models/markov_chain.py), and so many numbers more of each
     item; 0: attention alone."""
     markov_scale: float | None = Field(None, ge=0)
-    """How much the Markov chain says beside attention; None: which of SCALES finds most on validation."""
+    """How much the Markov chain says beside attention. None: what finds most on validation, of 0 to 250; 30
+    where nobody is asked there."""
     loss: Literal["softmax", "gbce"] = "softmax"
     """`softmax`: over all items, or over drawn ones (`full_up_to`); `gbce`: each target against drawn items
     by itself, made less sure of itself."""
@@ -194,7 +197,7 @@ class SequenceTransformerTask(NextItemTask):
         data, kinds = self.data, len(self.data.kinds) + 1
         scale = self.config.markov_scale
         tables = self.chain_tables
-        chain = None if tables is None else MarkovChain(*tables, 1.0 if scale is None else scale)
+        chain = None if tables is None else MarkovChain(*tables, UNCHOSEN if scale is None else scale)
         return SequenceTransformer(self.config, self.plan.known_items, data.item_features, kinds, chain)
 
     @cached_property
