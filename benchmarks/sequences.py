@@ -67,7 +67,8 @@ def main(
         for model in models.split(","):
             parts = [_part(work, name, model, found, seed, small) for seed in numbers]
             rows += _rows(name, model, parts, simple)
-    command = f"OMP_NUM_THREADS=1 python benchmarks/sequences.py --only {only} --models {models} --seeds {seeds}"
+    asked = f"--only {only} --models {models} --seeds {seeds}"
+    command = f"OMP_NUM_THREADS=1 python benchmarks/sequences.py {asked}"
     bench.write(rows, command=command, seeds=numbers, packages=["numpy", "torch"], note=NOTE)
 
 
