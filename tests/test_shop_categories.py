@@ -351,3 +351,19 @@ def test_with_nothing_said_a_shop_gets_solved_heads_that_are_judged_as_any(
     assert second.facts["told"][0].endswith("photos had their features already")
     assert not second.facts["told"][0].startswith("0 of ") and count
     assert read_facts(again)["model_hash"] != facts["model_hash"]
+
+
+def test_heads_that_are_trained_by_steps_are_tuned_since_solved_ones_are_computed(
+    shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny, file = "test_efficientnet", str(tmp_path / "tiny.pth")
+    torch.save(backbone(tiny).network.state_dict(), file)
+    plain = CONFIG.partition("[models.item_category]")[0]
+    (shop.folder / "shop.toml").write_text(plain, encoding="utf-8")
+    shop = Shop(shop.folder)
+    small = {"backbone": tiny, "weights": file, "size": 32}
+    done = shop.tune(MODEL, trials=1, settings=small)
+    assert done.settings["heads"] == "levels"
+    assert "trials are of heads that are trained by steps" in caplog.text
+    with pytest.raises(ConfigError, match="has nothing to tune"):
+        shop.tune(MODEL, trials=1, settings={**small, "heads": "solved"})

@@ -41,7 +41,7 @@ from etalage.models.category_heads import (
 from etalage.models.classifier_task import ClassifierTask, count_of
 from etalage.models.layers import on_device_of
 from etalage.models.recipe import Batch, ClassifierConfig, Recipe, Schedule, Seen
-from etalage.models.search_space import Choice, FloatRange, SearchSpace
+from etalage.models.search_space import FloatRange, SearchSpace
 from etalage.models.streaming import StreamedConfig
 
 EPOCHS = 12
@@ -489,7 +489,6 @@ SPACE: SearchSpace = {
     "dropout": FloatRange(0.0, 0.6),
     "smoothing": FloatRange(0.0, 0.3),
     "balance": FloatRange(0.0, 1.0),
-    "heads": Choice(("levels", "flat")),
     "weak_weight": FloatRange(0.0, 1.0),
     "drop_title": FloatRange(0.0, 0.6, when={"text": ("joint",)}),
     "drop_photo": FloatRange(0.0, 0.6, when={"text": ("joint",)}),

@@ -111,8 +111,9 @@ def tune(
         )
     shop = dict(workspace.config.models.get(recipe.name, {}))
     config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
-    if recipe.name == MODEL:
-        shop, fixed = _of_small_network(config, shop, fixed)
+    by_steps = {MODEL: _of_small_network, "item_category": _of_heads_by_steps}.get(recipe.name)
+    if by_steps is not None:
+        shop, fixed = by_steps(config, shop, fixed)
         config = validated(recipe.config, {**shop, **fixed}, where=f"[models.{recipe.name}]")
     config, task, fingerprint = task_of(workspace, recipe, config, {**shop, **fixed}, space, metric)
     space = _reaching(space, config.model_dump())
@@ -194,6 +195,22 @@ def _of_small_network(config: Any, shop: Settings, fixed: Settings) -> tuple[Set
         "trials are of the small network (backbone = %r): features of another have nothing to tune", SMALL
     )
     return {name: one for name, one in shop.items() if name not in OF_FEATURES}, {**fixed, "backbone": SMALL}
+
+
+def _of_heads_by_steps(config: Any, shop: Settings, fixed: Settings) -> tuple[Settings, Settings]:
+    """What item_category is tried with: heads that are trained by steps. Raises ConfigError: shop.toml, or
+    --set, wants solved ones, whose settings were chosen for all shops."""
+    from etalage.models.item_category import OF_SOLVED
+
+    if config.heads != "solved":
+        return shop, fixed
+    if "heads" in {**shop, **fixed}:
+        raise ConfigError(
+            'heads = "solved" has nothing to tune: they are computed; `--set heads=levels` tunes heads that '
+            "are trained by steps"
+        )
+    log.warning('trials are of heads that are trained by steps (heads = "levels"): solved ones are computed')
+    return {name: one for name, one in shop.items() if name not in OF_SOLVED}, {**fixed, "heads": "levels"}
 
 
 def _reaching(space: SearchSpace, given: Mapping[str, Any]) -> SearchSpace:
