@@ -178,7 +178,7 @@ def test_auto_takes_what_finds_more_and_trains_it_on_all_categories(
 
 def _tiny() -> backbones.Expected:
     with torch.device("meta"):
-        return backbones._of_timm(TINY, 0.0).expected
+        return backbones._of_timm(TINY, 0.0, "last").expected
 
 
 def test_without_the_weights_the_small_network_is_trained_and_that_is_said(
