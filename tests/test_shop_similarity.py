@@ -150,10 +150,10 @@ def test_auto_takes_what_finds_more_and_trains_it_on_all_categories(
     shop: Shop, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(backbones.PACKAGED, backbones.LITE0, str(weights))
-    monkeypatch.setattr(backbones, "expected", lambda name: _tiny())
+    monkeypatch.setattr(backbones, "expected", lambda name, features="last": _tiny())
     monkeypatch.setattr("etalage.models.image_similarity.expected", lambda name: _tiny())
     make = backbones.backbone
-    monkeypatch.setattr(backbones, "backbone", lambda name, *rest: make(TINY, *rest))
+    monkeypatch.setattr(backbones, "backbone", lambda name, *rest, **more: make(TINY, *rest, **more))
     text = stripes.toml().replace('backbone = "small"\n', "backbone_size = 32\n")
     shop = Shop(shop.folder)
     (shop.folder / "shop.toml").write_text(text)
