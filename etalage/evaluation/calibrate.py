@@ -73,12 +73,12 @@ def promise(scores: np.ndarray, same: np.ndarray, precision: float) -> Threshold
 
     Asked are ASKED thresholds, at fixed shares of the pairs, from all down to one in ten; each one's bound is
     C. Clopper and E. Pearson's (1934), with the doubt shared among all of them. Where none reaches the
-    precision, it is the lowest that has it on these pairs, or else the one with the highest bound, and
-    `promise` says how much is sure. No bound covers pairs of another kind, such as photos of another shop.
+    precision, it is the lowest that has it on these pairs, and `promise` says how much is sure. No bound
+    covers pairs of another kind, such as photos of another shop.
     Raises TooLittleData: no pair of the same category; ConfigError: the precision cannot be reached on these.
     """
     scores, same = np.asarray(scores, np.float64).ravel(), np.asarray(same, bool).ravel()
-    calibrate(scores, same, "precision", precision)
+    reached = calibrate(scores, same, "precision", precision)
     doubt = (1 - CONFIDENCE) / ASKED
     levels = np.quantile(scores, 1 - np.linspace(1.0, 0.1, ASKED), method="lower")
     asked = [_at(scores, same, float(level), doubt) for level in levels]
@@ -86,7 +86,7 @@ def promise(scores: np.ndarray, same: np.ndarray, precision: float) -> Threshold
         return found
     for found in (one for one in asked if one.precision >= precision):
         return found
-    return max(asked, key=lambda one: one.promise)
+    return _at(scores, same, reached.score, doubt)
 
 
 def _at(scores: np.ndarray, same: np.ndarray, level: float, doubt: float) -> Threshold:

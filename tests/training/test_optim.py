@@ -119,10 +119,10 @@ def test_a_schedule_begins_anew_in_each_phase_and_warms_up_in_the_last() -> None
         ("item_category", {"heads": "flat", "level_weights": [1.0]}, 'it needs heads = "levels"'),
         (
             "item_category",
-            {"buckets": 64},
+            {"heads": "levels", "buckets": 64},
             'buckets = 64 does nothing here: it needs text = "late" or "joint"',
         ),
-        ("item_category", {"words": 9}, "words = 9 does nothing here"),
+        ("item_category", {"heads": "flat", "words": 9}, "words = 9 does nothing here"),
         ("item_category", {"text_width": 9}, "text_width = 9 does nothing here"),
         (
             "item_category",
