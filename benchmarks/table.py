@@ -74,7 +74,7 @@ class Run:
             raise typer.BadParameter(f"--small does not write into {RESULTS}: name another folder")
         if out is None:
             out = Path(tempfile.mkdtemp(prefix=f"bench-{name}-")) if small else RESULTS
-        return cls(name, small, out)
+        return cls(name, small, out.resolve())  # what a script starts may stand in another folder
 
     def data(self, given: Path | None, name: str, drawn: Callable[[Path], Path]) -> Path:
         """A data set: what was `given`, else the file or folder `name` in DATA; `drawn` when small.
@@ -84,7 +84,7 @@ class Run:
         if self.small:
             folder = self.out / "data" / drawn.__name__
             return folder if folder.exists() else drawn(folder)
-        found = DATA / name if given is None else given
+        found = (DATA / name if given is None else given).resolve()
         if not found.exists():
             raise typer.BadParameter(f"no data at {found}: name it, or set ETALAGE_DATA to a folder of them")
         return found

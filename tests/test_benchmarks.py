@@ -105,6 +105,18 @@ def test_a_small_run_does_not_overwrite_the_results(tmp_path: Path) -> None:
     assert results() == before
 
 
+def test_what_a_script_starts_elsewhere_finds_the_small_data_too(
+    tmp_path: Path,
+) -> None:
+    """`make bench-small` names a folder from here; some scripts type commands in folders of their own."""
+    said = "from pathlib import Path; from table import Run; print(Run.of('x', True, Path('out')).out)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME.parent)])}
+    done = subprocess.run(
+        [sys.executable, "-c", said], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str((tmp_path / "out").resolve()), done.stderr
+
+
 def test_a_script_without_its_data_says_what_it_wants(tmp_path: Path) -> None:
     done = typed(str(HOME / "category_text.py"), folder=tmp_path, data=tmp_path / "nowhere")
     assert done.returncode != 0
