@@ -145,6 +145,11 @@ class HistoryEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.last = nn.LayerNorm(width)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it reads, by the names of BehaviourNetwork."""
+        return ("history_embeddings", "history_mask", *(() if self.kinds is None else ("history_kinds",)))
+
     def forward(self, acts_BLD: Tensor, mask_BL: Tensor, kinds_BL: Tensor | None = None) -> Tensor:
         """(B, L + 1, D) float32: column l is what is known after the first l columns of acts."""
         if self.kinds is not None and kinds_BL is not None:

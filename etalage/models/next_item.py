@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from etalage.features.behaviour import BehaviourSet, Queries
 from etalage.features.sources import require_features
 from etalage.features.windows import DrawnWindows, WindowPlan, Windows
-from etalage.models.layers import on_device_of
+from etalage.models.history_encoder import BlockName, HistoryEncoder
+from etalage.models.layers import FeatureSum, on_device_of
 from etalage.models.ranks import Gathers, share_of
 from etalage.models.recipe import BaseTask, Batch, SourcedConfig
 from etalage.models.streaming import StreamedConfig
@@ -59,6 +60,41 @@ class HistoryConfig(SourcedConfig, StreamedConfig):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         return self
+
+
+class NextItemNetwork(nn.Module):
+    """What the networks share that such tasks train: items by id and by content, in one table for histories
+    and for what is found."""
+
+    config: HistoryConfig
+    known_items: Tensor
+    """(N + 1,) bool: which items stand in the training part; any other has the unknown id."""
+    item_id: nn.Module
+    item_content: FeatureSum | None
+
+    def held(self, item_B: Tensor, *features: Tensor) -> Tensor:
+        """(B, E): the item by id and content; in training the ids of some are forgotten (`forget_item`)."""
+        known_B = torch.where(self.known_items[item_B], item_B, 0)
+        if self.training and self.config.forget_item:
+            forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
+            known_B = torch.where(forgotten_B, 0, known_B)
+        found_BE: Tensor = self.item_id(known_B)
+        return found_BE if self.item_content is None else found_BE + self.item_content(features)
+
+
+def encoder_of(config: HistoryConfig, kinds: int, block: BlockName = "pre_norm") -> HistoryEncoder:
+    """The encoder that a config asks for. kinds: their number, "none given" included; of one kind there is
+    nothing to tell."""
+    told = kinds if config.kinds and kinds > 2 else 1
+    dropouts = config.dropout, config.attention_dropout
+    return HistoryEncoder(
+        config.width, config.history, told, config.layers, config.heads, *dropouts, block=block
+    )
+
+
+def inputs_about(what: str, content: FeatureSum | None) -> tuple[str, ...]:
+    """The names of a network's inputs for the features of an `item` or a `user`."""
+    return () if content is None else tuple(f"{what}.{name}" for name in content.names)
 
 
 class NextItemTask(BaseTask):

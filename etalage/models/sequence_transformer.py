@@ -33,11 +33,17 @@ from etalage.features.behaviour import BehaviourSet, Interactions
 from etalage.features.behaviour_stream import BehaviourStream
 from etalage.features.encoder import Features
 from etalage.features.windows import DrawnWindows
-from etalage.models.history_encoder import BlockName, HistoryEncoder
+from etalage.models.history_encoder import BlockName
 from etalage.models.layers import content_sum, device_of, table
 from etalage.models.losses import full_softmax, generalised_bce, sampled_softmax
 from etalage.models.markov_chain import MarkovChain, solved
-from etalage.models.next_item import HistoryConfig, NextItemTask
+from etalage.models.next_item import (
+    HistoryConfig,
+    NextItemNetwork,
+    NextItemTask,
+    encoder_of,
+    inputs_about,
+)
 from etalage.models.ranks import COUNT
 from etalage.models.recipe import Batch, Recipe, Schedule
 from etalage.models.search_space import Choice, FloatRange, IntRange, SearchSpace
@@ -102,10 +108,10 @@ class SequenceTransformerConfig(HistoryConfig):
         return found
 
 
-class SequenceTransformer(nn.Module):
+class SequenceTransformer(NextItemNetwork):
     """See BehaviourNetwork for the inputs. Both embeddings are float32; their inner product is the score."""
 
-    known_items: Tensor
+    config: SequenceTransformerConfig
 
     def __init__(
         self,
@@ -123,34 +129,10 @@ class SequenceTransformer(nn.Module):
         self.register_buffer("known_items", torch.from_numpy(known_items.copy()))
         self.item_id = table(len(known_items), width)
         self.item_content = content_sum(item_features, width)
-        with_kinds = config.kinds and kinds > 2
-        self.encoder = HistoryEncoder(
-            width,
-            config.history,
-            kinds if with_kinds else 1,
-            config.layers,
-            config.heads,
-            config.dropout,
-            config.attention_dropout,
-            config.block,
-        )
-        self.query_inputs = (
-            "history_embeddings",
-            "history_mask",
-            *(("history_kinds",) if with_kinds else ()),
-        )
+        self.encoder = encoder_of(config, kinds, config.block)
         self.chain = chain
-        names = self.item_content.names if self.item_content else ()
-        self.item_inputs = ("item", *(f"item.{name}" for name in names))
-
-    def held(self, item_B: Tensor, *features: Tensor) -> Tensor:
-        """(B, W): the item as attention sees it, in histories and as what is found: one table for both."""
-        known_B = torch.where(self.known_items[item_B], item_B, 0)
-        if self.training and self.config.forget_item:
-            forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
-            known_B = torch.where(forgotten_B, 0, known_B)
-        found_BW: Tensor = self.item_id(known_B)
-        return found_BW if self.item_content is None else found_BW + self.item_content(features)
+        self.query_inputs = self.encoder.inputs
+        self.item_inputs = ("item", *inputs_about("item", self.item_content))
 
     def history_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
         """(B, E)."""

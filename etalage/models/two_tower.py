@@ -32,10 +32,15 @@ from etalage.features.negatives import Negatives
 from etalage.features.windows import DrawnWindows
 from etalage.metrics import auroc
 from etalage.models.embedding_tables import RowwiseTables
-from etalage.models.history_encoder import HistoryEncoder
 from etalage.models.layers import content_sum, device_of, mlp, on_device_of, table
 from etalage.models.losses import full_softmax, ordinal, sampled_softmax, weighted_mean
-from etalage.models.next_item import HistoryConfig, NextItemTask
+from etalage.models.next_item import (
+    HistoryConfig,
+    NextItemNetwork,
+    NextItemTask,
+    encoder_of,
+    inputs_about,
+)
 from etalage.models.objectives import conflicts
 from etalage.models.ranks import ALONE, COUNT, Ranks
 from etalage.models.recipe import Batch, Recipe, Schedule
@@ -157,10 +162,10 @@ class TwoTowerConfig(HistoryConfig):
         return self
 
 
-class TwoTower(nn.Module):
+class TwoTower(NextItemNetwork):
     """See BehaviourNetwork for the inputs. Both embeddings are float32; their inner product is the score."""
 
-    known_items: Tensor
+    config: TwoTowerConfig
     known_users: Tensor
 
     def __init__(
@@ -188,20 +193,7 @@ class TwoTower(nn.Module):
         self.item_content = content_sum(item_features, width)
         self.user_id = _ids(config, len(known_users), ranks, "user_id") if config.user_id else None
         self.user_content = content_sum(user_features, width)
-        with_kinds = config.kinds and kinds > 2 and config.history > 0
-        self.encoder = (
-            HistoryEncoder(
-                width,
-                config.history,
-                kinds if with_kinds else 1,
-                config.layers,
-                config.heads,
-                config.dropout,
-                config.attention_dropout,
-            )
-            if config.history
-            else None
-        )
+        self.encoder = encoder_of(config, kinds) if config.history else None
         self.query_top = mlp((width, *config.query_layers), config.dropout)
         self.item_top = mlp((width, *config.item_layers), config.dropout)
         dimension = (width, *config.item_layers)[-1]
@@ -214,25 +206,16 @@ class TwoTower(nn.Module):
         learned = config.cosine and config.objective != "softmax"
         self.log_scale = nn.Parameter(torch.zeros(())) if learned else None
         self.bounds = nn.Parameter(torch.zeros(bounds)) if bounds else None
-        history = ("history_embeddings", "history_mask") + (("history_kinds",) if with_kinds else ())
         self.query_inputs = (
             *(("user",) if config.user_id else ()),
-            *(history if config.history else ()),
-            *(f"user.{name}" for name in (self.user_content.names if self.user_content else ())),
+            *(self.encoder.inputs if self.encoder else ()),
+            *inputs_about("user", self.user_content),
         )
-        self.item_inputs = (
-            "item",
-            *(f"item.{name}" for name in (self.item_content.names if self.item_content else ())),
-        )
+        self.item_inputs = ("item", *inputs_about("item", self.item_content))
 
     def history_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
-        """(B, E): the item as histories hold it and as the item tower starts from it: one table for both."""
-        known_B = torch.where(self.known_items[item_B], item_B, 0)
-        if self.training and self.config.forget_item:
-            forgotten_B = torch.rand(known_B.shape, device=known_B.device) < self.config.forget_item
-            known_B = torch.where(forgotten_B, 0, known_B)
-        found_BE: Tensor = self.item_id(known_B)
-        return found_BE if self.item_content is None else found_BE + self.item_content(features)
+        """(B, E): as the item tower starts from it too."""
+        return self.held(item_B, *features)
 
     def embed_item(self, item_B: Tensor, *features: Tensor) -> Tensor:
         return self.finished(self.history_item(item_B, *features))
