@@ -29,6 +29,7 @@ from etalage.features.encoder import Features
 from etalage.features.sources import require_features
 from etalage.metrics import recall_at_k
 from etalage.models.blas import one_thread
+from etalage.models.conjugate_gradients import solve
 from etalage.models.counting import user_items
 from etalage.models.layers import FeatureSum
 from etalage.models.recipe import Recipe, Solved, SourcesConfig
@@ -346,12 +347,13 @@ def ridge(rows: Rows, weights_N: np.ndarray, right_FD: np.ndarray, penalty: floa
             normal_FF = rows.squared(weights_N)
             normal_FF[np.diag_indices_from(normal_FF)] += penalty
             return np.asarray(cho_solve(cho_factor(normal_FF, overwrite_a=True), right_FD))
-        return _Steps(rows, weights_N, penalty).solve(right_FD)
+        equations = _Equations(rows, weights_N, penalty)
+        return solve(equations.times, right_FD, steps=SOLVE_STEPS, enough=SOLVED, nearly=equations.nearly)
 
 
-class _Steps:
-    """Conjugate gradients for `ridge`. Columns that stand on nearly every row are alike, and steps along one
-    after the other would take too long: their own equations are solved exactly at each step."""
+class _Equations:
+    """Those of `ridge`, for conjugate gradients. Columns that stand on nearly every row are alike, and steps
+    along one after the other would take too long: their own equations are solved exactly at each step."""
 
     def __init__(self, rows: Rows, weights_N: np.ndarray, penalty: float) -> None:
         few_NC, every_NE = rows.few_NC, rows.every_NE
@@ -374,24 +376,6 @@ class _Steps:
         if self.factor is None:
             return np.asarray(above_CD)
         return np.concatenate([above_CD, cho_solve(self.factor, left_FD[self.cut :])])
-
-    def solve(self, right_FD: np.ndarray) -> np.ndarray:
-        found_FD, left_FD = np.zeros_like(right_FD), right_FD.copy()
-        direction_FD = self.nearly(left_FD)
-        size_D = (left_FD * direction_FD).sum(axis=0)
-        enough_D = SOLVED**2 * np.maximum(size_D, 1e-30)
-        for _ in range(SOLVE_STEPS):
-            if (size_D <= enough_D).all():
-                break
-            ahead_FD = self.times(direction_FD)
-            step_D = size_D / np.maximum((direction_FD * ahead_FD).sum(axis=0), 1e-30)
-            found_FD += step_D * direction_FD
-            left_FD -= step_D * ahead_FD
-            next_FD = self.nearly(left_FD)
-            new_D = (left_FD * next_FD).sum(axis=0)
-            direction_FD = next_FD + new_D / np.maximum(size_D, 1e-30) * direction_FD
-            size_D = new_D
-        return found_FD
 
 
 def _matrix(

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from etalage.errors import ConfigError
+from etalage.models.conjugate_gradients import solve
 
 AT_ONCE = 4096
 ABSENT = 30.0
@@ -120,20 +121,11 @@ def _bags(words_nT: np.ndarray, rows: int) -> sparse.csr_matrix:
 def _ridge(bags: sparse.csr_matrix, wanted_nL: np.ndarray, ridge: float) -> np.ndarray:
     """(R, L) of least squares with `ridge` times its own square, by conjugate gradients, a leaf each."""
     turned = bags.T.tocsr()
-    found = np.zeros((bags.shape[1], wanted_nL.shape[1]))
-    left = turned @ wanted_nL
-    step, length_L = left.copy(), (left**2).sum(axis=0)
-    goal_L = np.maximum(length_L, 1e-30) * ENOUGH**2
-    for _ in range(ROUNDS):
-        if (length_L <= goal_L).all():
-            break
-        moved = turned @ (bags @ step) + ridge * step
-        rate_L = length_L / np.maximum((step * moved).sum(axis=0), 1e-30)
-        found += rate_L * step
-        left -= rate_L * moved
-        before_L, length_L = length_L, (left**2).sum(axis=0)
-        step = left + length_L / np.maximum(before_L, 1e-30) * step
-    return found
+
+    def times(some_RL: np.ndarray) -> np.ndarray:
+        return np.asarray(turned @ (bags @ some_RL) + ridge * some_RL)
+
+    return solve(times, turned @ wanted_nL, steps=ROUNDS, enough=ENOUGH)
 
 
 def scores_of_words(words_NT: np.ndarray, table_RL: np.ndarray) -> np.ndarray:
