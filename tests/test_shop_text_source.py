@@ -5,20 +5,23 @@ import logging
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from etalage import Shop
 from etalage.bundle.manifest import ModelEntry
 from etalage.errors import BundleDamaged, ConfigError
+from etalage.features.behaviour import BehaviourSet
 from etalage.features.text_encoders import open_encoder
 from etalage.recommend import Recommender
 from etalage.runtime.embeddings import EmbeddingScorer
 from etalage.runtime.export_files import newest_export, read_facts
 from etalage.runtime.opening import open_scorer
 from etalage.runtime.sessions import Session
-from etalage.shop import asking, kept_embeddings, text_steps
+from etalage.shop import asking, kept_embeddings, refit_training, text_steps
 from tests.shops import NOON, item_row, rows_of
 from tests.test_shop_sources import aligned, manifest_of
 
@@ -105,6 +108,24 @@ def test_a_new_item_is_embedded_by_its_words_at_the_next_sync_as_training_would(
     assert text is not None
     row = list(text.item_ids.to_pylist()).index(new)
     np.testing.assert_allclose(text.embeddings[row], given["item.text"][0], atol=1e-6)
+
+
+def test_what_is_trained_again_on_everything_reads_the_texts_of_later_items_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[BehaviourSet] = []
+
+    def kept(*given: Any) -> BehaviourSet:
+        learned.append(with_kept_sources(*given))
+        return learned[-1]
+
+    with_kept_sources = refit_training._with_kept_sources
+    monkeypatch.setattr(refit_training, "_with_kept_sources", kept)
+    new = sold_today(shop, "green lamp")
+    shop.publish(force=True)
+    (data,) = learned
+    rows = data.items.rows(pa.array([new, f"item-{WITHOUT_TEXT:05d}"]))
+    assert data.item_features.dense["text"][rows].any(axis=1).tolist() == [True, False]
 
 
 def test_what_nobody_touched_is_placed_by_its_text(shop: Shop) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalage.errors import CheckpointDamaged, TrainingError
-from etalage.features.sources import PHOTO, FeatureSource
+from etalage.features.sources import PHOTO, TEXT, FeatureSource
 from etalage.models.recipe import TrainingConfig
-from etalage.shop import photo_steps
+from etalage.shop import photo_steps, text_steps
 from etalage.shop.behaviour_steps import Behaviour
 from etalage.shop.progress import meter_steps
 from etalage.shop.refit_check import why_worse
@@ -127,18 +127,21 @@ def _train(workspace: Workspace, again: Again, exports: Path, fresh: bool) -> Pa
 
 
 def _with_kept_sources(workspace: Workspace, data: "BehaviourSet", judged: Start) -> "BehaviourSet":
-    """With what the judged training knew of the items by other models: of a model of photos that is still the
-    same, with the items that came since."""
+    """With what the judged training knew of the items by other models: of a model of photos or an encoder of
+    texts that is still the same, with the items that came since."""
     found = {name: _source(workspace, name, judged) for name in judged.made_by}
     return data.with_sources(found) if found else data
 
 
 def _source(workspace: Workspace, name: str, judged: Start) -> FeatureSource:
     looks = [one for one, listed in workspace.models.listed().items() if listed.data == "photos"]
-    if name == PHOTO or name in looks:
-        photo = photo_steps.by_item(workspace, None if name == PHOTO else name)
-        if photo is not None and photo.model_hash == judged.made_by[name]:
-            return photo
+    fresh: FeatureSource | None = None
+    if name == TEXT:
+        fresh = text_steps.by_item(workspace)
+    elif name == PHOTO or name in looks:
+        fresh = photo_steps.by_item(workspace, None if name == PHOTO else name)
+    if fresh is not None and fresh.model_hash == judged.made_by[name]:
+        return fresh
     return judged.kept(name)
 
 
